@@ -1,0 +1,108 @@
+"""Many environments at once: in this process, or in one process each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from .freeze import FreezeAfterEnd
+
+
+@dataclass(frozen=True)
+class EnvFactory:
+    """Callable that creates one environment, frozen after the end of its episode.
+
+    It can be sent to another process, where unpickling it imports this package and so registers
+    its environments.
+
+    Attributes:
+        env_id: gymnasium id, such as ``lfm/PushT-v0``.
+        options: keyword arguments of the environment.
+    """
+
+    env_id: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> gym.Env[Any, Any]:
+        """Create the environment.
+
+        Raises:
+            MissingSimulatorError: its simulator is not installed.
+            gymnasium.error.Error: there is no environment with that id.
+        """
+        env = gym.make(self.env_id, disable_env_checker=True, **self.options)
+        return FreezeAfterEnd(env)
+
+
+class FreezingSyncVectorEnv(SyncVectorEnv):
+    """A ``SyncVectorEnv`` without autoreset that may be stepped while some episodes are over.
+
+    Gymnasium refuses that in this class, and not in ``AsyncVectorEnv``, because it does not know
+    what a step after the end means. Here it is well defined: the environments are frozen.
+    """
+
+    _started = False
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes in all environments, or in those of ``options["reset_mask"]``.
+
+        Raises:
+            ValueError: the first reset leaves some environments out; these have no observation.
+        """
+        mask = (options or {}).get("reset_mask")
+        if not self._started and mask is not None and not np.all(mask):
+            raise ValueError("the first reset must be one of all environments, without a mask")
+        result = super().reset(seed=seed, options=options)
+        self._started = True
+        return result
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all environments; those whose episode is over stay as they are."""
+        self._autoreset_envs[:] = False
+        return super().step(actions)
+
+
+def make_vector_env(
+    env_id: str,
+    num_envs: int,
+    *,
+    processes: bool = False,
+    context: str | None = None,
+    **options: Any,
+) -> VectorEnv[Any, Any, Any]:
+    """Create ``num_envs`` frozen-after-the-end environments that are stepped together.
+
+    Nothing restarts by itself. Start episodes, in all or in some of them, with::
+
+        obs, infos = envs.reset(seed=[...], options={"reset_mask": mask})
+
+    where ``mask`` is a boolean array of shape (num_envs,) with at least one True and ``seed`` a
+    list of num_envs ints (None where the mask is False). The dictionary is emptied by gymnasium:
+    build a new one for each call. The observations of the others are returned unchanged. The
+    first reset must be one of all environments (no mask).
+
+    Args:
+        env_id: gymnasium id, such as ``lfm/PushT-v0``.
+        num_envs: number of environments.
+        processes: one process for each environment instead of all of them in this one. It pays
+            only for simulators that are slow beside the exchange between processes.
+        context: start method of the processes (``fork``, ``spawn`` or ``forkserver``); None is
+            the platform's default.
+        **options: keyword arguments of the environment.
+
+    Raises:
+        ValueError: ``num_envs`` is below 1.
+        MissingSimulatorError: the simulator is not installed.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1, but it is {num_envs}")
+    factories = [EnvFactory(env_id, dict(options)) for _ in range(num_envs)]
+    if processes:
+        return AsyncVectorEnv(factories, context=context, autoreset_mode=AutoresetMode.DISABLED)
+    return FreezingSyncVectorEnv(factories, autoreset_mode=AutoresetMode.DISABLED)

@@ -1,0 +1,22 @@
+"""Action-chunk policies by Local Flow Matching: train block by block, roll out, deploy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lfm_policy.errors import InputError
+from lfm_policy.version import __version__
+
+if TYPE_CHECKING:
+    from lfm_policy.policy import Policy, load_policy
+
+__all__ = ["InputError", "Policy", "__version__", "load_policy"]
+
+
+def __getattr__(name: str) -> Any:
+    # `lfm-policy --help` and `import lfm_envs` should not wait for torch.
+    if name in ("Policy", "load_policy"):
+        from lfm_policy import policy
+
+        return getattr(policy, name)
+    raise AttributeError(f"module 'lfm_policy' has no attribute '{name}'")

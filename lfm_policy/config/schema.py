@@ -1,0 +1,226 @@
+"""Every option of an experiment: name, type, default, bounds and meaning, in one place.
+
+The options of a network, an encoder or a dataset format stand beside their code
+(`lfm_policy/networks/mlp.py` and so on) and are chosen by the key ``name`` of their section.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lfm_policy.config.option import option, validate_options
+from lfm_policy.data.formats import DATASET_FORMATS, DatasetConfig
+from lfm_policy.encoders import ENCODERS, EncoderConfig
+from lfm_policy.errors import InputError
+from lfm_policy.flow import COUPLINGS, INTERPOLANTS, PREDICTIONS, SOLVERS, TIME_SAMPLERS
+from lfm_policy.networks import NETWORKS, NetworkConfig
+
+
+@dataclass
+class PolicyConfig:
+    """Shape of the history, of the predicted chunk and of what is executed of it.
+
+    Execution starts at index ``n_obs_steps - 1`` of the chunk::
+
+        step          0        1        2   ...                      horizon - 1
+        observation   o        o
+        chunk         a        a        a   a   a   a   a   a   a ...    a
+        executed               |<-- n_action_steps -->|
+    """
+
+    n_obs_steps: int = option(2, "frames of observation history", minimum=1, maximum=64)
+    horizon: int = option(16, "length of the predicted action chunk", minimum=1, maximum=4096)
+    n_action_steps: int = option(8, "executed actions of a chunk", minimum=1, maximum=4096)
+    clip_actions: bool = option(
+        True, "clip actions to the range seen in the training demonstrations"
+    )
+
+    def __post_init__(self) -> None:
+        longest = self.horizon - self.n_obs_steps + 1
+        if self.n_action_steps > longest:
+            raise InputError(
+                f"policy.n_action_steps is {self.n_action_steps}, expected at most horizon - "
+                f"n_obs_steps + 1 = {self.horizon} - {self.n_obs_steps} + 1 = {longest}"
+            )
+
+
+@dataclass
+class NormalizationConfig:
+    """How observations and actions are scaled before the network sees them."""
+
+    obs: str = option("limits", "mode for observations", choices=["limits", "standard", "identity"])
+    action: str = option("limits", "mode for actions", choices=["limits", "standard", "identity"])
+
+
+@dataclass
+class TimeConfig:
+    """Distribution of the time t inside a block during training."""
+
+    name: str = option("uniform", "distribution of t", choices=TIME_SAMPLERS.names())
+    alpha: float = option(1.0, "first parameter of the Beta distribution", minimum=1e-3)
+    beta: float = option(1.0, "second parameter of the Beta distribution", minimum=1e-3)
+
+
+@dataclass
+class FlowConfig:
+    """The chain of blocks (arXiv:2410.02548, Algorithm 1). ``n_blocks: 1`` is flow matching."""
+
+    n_blocks: int = option(1, "number N of blocks", minimum=1, maximum=64)
+    c: float = option(0.1, "first OU time step, gamma_n = c * rho**(n-1)", minimum=1e-9, maximum=50)
+    rho: float = option(1.5, "ratio of consecutive OU time steps", minimum=1e-3, maximum=100)
+    step_sizes: list[float] = option(
+        [], "OU time steps of blocks 1..N-1, instead of c and rho", minimum=1e-9, maximum=50
+    )
+    interpolant: str = option("linear", "path inside a block", choices=INTERPOLANTS.names())
+    block_interpolants: list[str] = option(
+        [], "interpolant of each block, instead of `interpolant`", choices=INTERPOLANTS.names()
+    )
+    coupling: str = option("dependent", "how ends are paired", choices=COUPLINGS.names())
+    prediction: str = option(
+        "velocity", "what a network's output means", choices=PREDICTIONS.names()
+    )
+    time: TimeConfig = option(TimeConfig, "distribution of t in training")
+
+    def __post_init__(self) -> None:
+        if self.step_sizes and len(self.step_sizes) != self.n_blocks - 1:
+            raise InputError(
+                f"flow.step_sizes has {len(self.step_sizes)} elements, expected n_blocks - 1 = "
+                f"{self.n_blocks - 1} (the last block is free)"
+            )
+        if self.block_interpolants and len(self.block_interpolants) != self.n_blocks:
+            raise InputError(
+                f"flow.block_interpolants has {len(self.block_interpolants)} elements, expected "
+                f"n_blocks = {self.n_blocks}"
+            )
+
+
+@dataclass
+class SamplerConfig:
+    """How a chunk is sampled when nothing else is asked for."""
+
+    solver: str = option("euler", "ODE solver", choices=SOLVERS.names())
+    nfe: int = option(
+        4,
+        "network evaluations per chunk over all blocks (fixed-step solvers)",
+        minimum=1,
+        maximum=100_000,
+    )
+    rtol: float = option(1e-4, "relative tolerance of dopri5", minimum=1e-12, maximum=1.0)
+    atol: float = option(1e-4, "absolute tolerance of dopri5", minimum=1e-12, maximum=1.0)
+
+
+@dataclass
+class PushForwardConfig:
+    """Integration of the training set through a trained block."""
+
+    solver: str = option("dopri5", "ODE solver", choices=SOLVERS.names())
+    n_steps: int = option(32, "steps of a fixed-step solver", minimum=1, maximum=10_000)
+    rtol: float = option(1e-4, "relative tolerance of dopri5", minimum=1e-12, maximum=1.0)
+    atol: float = option(1e-4, "absolute tolerance of dopri5", minimum=1e-12, maximum=1.0)
+    batch_size: int = option(2048, "chunks integrated together", minimum=1, maximum=1_000_000)
+    checkpoint_every: int = option(8, "batches between checkpoints", minimum=1)
+
+
+@dataclass
+class TrainingConfig:
+    """One training run, all blocks."""
+
+    total_steps: int = option(
+        24_000, "gradient steps of all blocks together", minimum=1, maximum=1_000_000_000
+    )
+    block_shares: list[float] = option(
+        [], "share of the steps for each block (empty: equal)", minimum=1e-6
+    )
+    batch_size: int = option(256, "chunks per step and process", minimum=1, maximum=1_000_000)
+    learning_rate: float = option(1e-3, "peak learning rate of AdamW", minimum=0.0, maximum=10.0)
+    warmup_steps: int = option(200, "linear warm-up of each block, then cosine to 0", minimum=0)
+    weight_decay: float = option(1e-6, "AdamW weight decay", minimum=0.0, maximum=10.0)
+    beta1: float = option(0.9, "AdamW beta1", minimum=0.0, maximum=0.999999)
+    beta2: float = option(0.999, "AdamW beta2", minimum=0.0, maximum=0.99999999)
+    gradient_clip: float = option(1.0, "largest gradient norm; 0 turns clipping off", minimum=0.0)
+    ema_decay: float = option(0.999, "largest decay of the weight average", minimum=0, maximum=1)
+    ema_power: float = option(0.75, "warm-up exponent of the weight average", minimum=0, maximum=1)
+    warm_start: bool = option(True, "block n+1 starts from the weights of block n (EMA too)")
+    block_training: str = option(
+        "sequential",
+        "sequential: a block trains on what earlier blocks push forward; parallel: on the exact "
+        "OU marginal of the data, so that all blocks can train at once",
+        choices=["sequential", "parallel"],
+    )
+    parallel_processes: int = option(
+        1, "processes that train blocks at once (block_training: parallel)", minimum=1, maximum=64
+    )
+    mixed_precision: str = option("no", "autocast type", choices=["no", "fp16", "bf16"])
+    compile: bool = option(False, "compile the networks with torch.compile")
+    log_every: int = option(50, "steps between metrics", minimum=1)
+    validation_every: int = option(1000, "steps between validation losses", minimum=1)
+    checkpoint_every: int = option(2000, "steps between checkpoints", minimum=1)
+    keep_checkpoints: int = option(1, "intermediate checkpoints kept", minimum=1, maximum=1000)
+    num_threads: int = option(
+        0, "torch CPU threads (0: leave as is)", minimum=0, maximum=1024
+    )
+
+
+@dataclass
+class EnvConfig:
+    """Where the policy is rolled out."""
+
+    id: str = option("", "gymnasium id, such as lfm/PushT-v0; empty: none")
+    max_episode_steps: int = option(300, "steps after which an episode is truncated", minimum=1)
+
+
+@dataclass
+class ExperimentConfig:
+    """Everything that determines a run. Saved in every run and in every checkpoint."""
+
+    name: str = option("experiment", "name of the run; its folder is runs/<name>")
+    seed: int = option(0, "seed of initial weights, batches, times and noise", minimum=0)
+    dataset: DatasetConfig = option(DATASET_FORMATS.get("zarr"), "demonstrations")
+    normalization: NormalizationConfig = option(NormalizationConfig, "scaling of data")
+    policy: PolicyConfig = option(PolicyConfig, "history and chunk")
+    encoder: EncoderConfig = option(ENCODERS.get("state"), "observation encoder")
+    network: NetworkConfig = option(NETWORKS.get("mlp"), "velocity network of every block")
+    block_networks: list[dict[str, Any]] = option(
+        [], "changes to `network` for each block, such as [{width: 256}, {width: 128}]"
+    )
+    flow: FlowConfig = option(FlowConfig, "chain of blocks")
+    sampler: SamplerConfig = option(SamplerConfig, "default sampler")
+    push_forward: PushForwardConfig = option(PushForwardConfig, "push-forward between blocks")
+    training: TrainingConfig = option(TrainingConfig, "optimisation")
+    env: EnvConfig = option(EnvConfig, "environment for rollouts")
+
+    def validate(self) -> None:
+        """Check bounds of every option and what must hold between them.
+
+        Raises:
+            InputError: with the key, the value and what is allowed.
+        """
+        validate_options(self)
+        n_blocks = self.flow.n_blocks
+        if self.block_networks and len(self.block_networks) != n_blocks:
+            raise InputError(
+                f"block_networks has {len(self.block_networks)} elements, expected flow.n_blocks "
+                f"= {n_blocks}"
+            )
+        shares = self.training.block_shares
+        if shares and len(shares) != n_blocks:
+            raise InputError(
+                f"training.block_shares has {len(shares)} elements, expected flow.n_blocks = "
+                f"{n_blocks}"
+            )
+        if self.training.total_steps < n_blocks:
+            raise InputError(
+                f"training.total_steps is {self.training.total_steps}, expected at least one step "
+                f"for each of the {n_blocks} blocks"
+            )
+        if self.training.block_training == "parallel" and self.flow.coupling != "dependent":
+            raise InputError(
+                f"flow.coupling is '{self.flow.coupling}' with training.block_training 'parallel': "
+                "the exact OU marginal given an observation holds for the dependent coupling only; "
+                "use flow.coupling=dependent or training.block_training=sequential"
+            )
+
+
+CHOICES = {"dataset": DATASET_FORMATS, "encoder": ENCODERS, "network": NETWORKS}
+"""Sections whose options depend on their key ``name``."""

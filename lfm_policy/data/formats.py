@@ -1,0 +1,9 @@
+"""Dataset formats by name; a new format is one file with its config class and one line here."""
+
+from __future__ import annotations
+
+from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.zarr_format import ZarrConfig
+from lfm_policy.registry import Registry
+
+DATASET_FORMATS: Registry[type[DatasetConfig]] = Registry("dataset format", {"zarr": ZarrConfig})

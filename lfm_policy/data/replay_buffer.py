@@ -1,0 +1,212 @@
+"""Demonstrations in memory, whatever file format they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lfm_policy.errors import InputError
+
+ACTION_KEY = "action"
+"""Name of the action array in every :class:`ReplayBuffer`, whatever the file calls it."""
+
+
+@dataclass(frozen=True)
+class ReplayBuffer:
+    """Episodes laid end to end, time first.
+
+    Attributes:
+        arrays: name -> array of shape (T, ...), C-contiguous, the same T for all.
+        episode_ends: (E,) int64, cumulative and exclusive: episode e holds the steps
+            ``episode_ends[e - 1] <= t < episode_ends[e]`` (from 0 for the first).
+        source: where the data came from, for messages.
+    """
+
+    arrays: dict[str, np.ndarray]
+    episode_ends: np.ndarray
+    source: str = "replay buffer"
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps of all episodes together."""
+        return int(self.episode_ends[-1]) if len(self.episode_ends) else 0
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of episodes."""
+        return len(self.episode_ends)
+
+    @property
+    def episode_starts(self) -> np.ndarray:
+        """First step of every episode, (E,) int64."""
+        return np.concatenate([np.zeros(1, np.int64), self.episode_ends[:-1]])
+
+    @property
+    def episode_lengths(self) -> np.ndarray:
+        """Number of steps of every episode, (E,) int64."""
+        return np.diff(self.episode_ends, prepend=0)
+
+    def validate(self) -> None:
+        """Check everything that windows, normaliser and training rely on.
+
+        Raises:
+            InputError: an array is not numeric, has a wrong rank or length, or holds NaN or
+                infinity (in float32); the episode ends do not increase; there is no array.
+        """
+        if not self.arrays:
+            raise InputError(f"{self.source}: no arrays were read, so there is nothing to learn")
+        check_episode_ends(self.episode_ends, source=self.source)
+        for key, array in self.arrays.items():
+            check_array_type(key, array.shape, array.dtype, source=self.source)
+        check_lengths(
+            {key: len(array) for key, array in self.arrays.items()},
+            n_steps=self.n_steps,
+            source=self.source,
+        )
+        for key, array in self.arrays.items():
+            self._check_finite(key, array)
+
+    def select_episodes(self, episodes: Iterable[int] | np.ndarray) -> ReplayBuffer:
+        """Return a copy that holds only ``episodes``, in the order given.
+
+        Raises:
+            InputError: an episode does not exist.
+        """
+        chosen = np.asarray(list(episodes), dtype=np.int64)
+        if len(chosen) and (chosen.min() < 0 or chosen.max() >= self.n_episodes):
+            raise InputError(
+                f"{self.source}: episodes {chosen.min()} to {chosen.max()} were asked for, but "
+                f"there are only episodes 0 to {self.n_episodes - 1}"
+            )
+        steps = self.steps_of(chosen)
+        return ReplayBuffer(
+            arrays={key: array[steps] for key, array in self.arrays.items()},
+            episode_ends=np.cumsum(self.episode_lengths[chosen], dtype=np.int64),
+            source=self.source,
+        )
+
+    def steps_of(self, episodes: np.ndarray) -> np.ndarray:
+        """Return the time indices of all steps of ``episodes``, in that order, int64."""
+        spans = [
+            np.arange(start, end, dtype=np.int64)
+            for start, end in zip(
+                self.episode_starts[episodes], self.episode_ends[episodes], strict=True
+            )
+        ]
+        return np.concatenate(spans) if spans else np.zeros(0, np.int64)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of names, shapes, values (as float32) and episode ends.
+
+        Two buffers have the same fingerprint exactly when training sees the same data, whichever
+        file format, dtype or order of keys it was read from.
+        """
+        digest = hashlib.sha256()
+        for key in sorted(self.arrays):
+            array = np.ascontiguousarray(self.arrays[key], dtype="<f4")
+            digest.update(f"{key} {array.shape}\n".encode())
+            digest.update(array.data)
+        digest.update(np.ascontiguousarray(self.episode_ends, dtype="<i8").data)
+        return digest.hexdigest()
+
+    def _check_finite(self, key: str, array: np.ndarray) -> None:
+        if array.dtype.kind != "f":
+            return
+        with np.errstate(
+            over="ignore"
+        ):  # a float64 beyond float32 becomes infinite, as in training
+            finite = np.isfinite(array.astype(np.float32, copy=False))
+        if finite.all():
+            return
+        step = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
+        value = array[step][~finite[step]].flat[0]
+        episode = int(np.searchsorted(self.episode_ends, step, side="right"))
+        n_bad = int((~finite).reshape(len(array), -1).any(axis=1).sum())
+        raise InputError(
+            f"{self.source}: {key} holds {value} in episode {episode}, step "
+            f"{step - int(self.episode_starts[episode])} (row {step} of the array; {n_bad} such "
+            "rows in all); every value must be a finite float32: repair or drop these episodes"
+        )
+
+
+def check_array_type(
+    key: str, shape: tuple[int, ...], dtype: np.dtype, *, source: str, ranks: tuple[int, ...] = ()
+) -> None:
+    """Check that an array is numeric and time first, from its metadata alone.
+
+    Args:
+        key: its name, for the message.
+        shape: its shape.
+        dtype: its dtype.
+        source: file or dataset, for the message.
+        ranks: the ranks allowed; by default 2 for the action and at least 2 for all others.
+
+    Raises:
+        InputError: dtype or rank is another.
+    """
+    if dtype.kind not in "fiub":
+        raise InputError(
+            f"{source}: {key} has dtype {dtype}; expected numbers (float, integer or boolean)"
+        )
+    is_action = key.rsplit("/", 1)[-1] == ACTION_KEY
+    if not ranks:
+        ranks = (2,) if is_action else tuple(range(2, 33))
+    if len(shape) not in ranks:
+        expected = "(steps, action_dim)" if is_action else "(steps, dim)"
+        hint = "; store a scalar per step as (steps, 1)" if len(shape) == 1 else ""
+        raise InputError(
+            f"{source}: {key} has rank {len(shape)}, shape {tuple(shape)}; expected a shape such "
+            f"as {expected}, time first{hint}"
+        )
+    if 0 in shape[1:]:
+        raise InputError(
+            f"{source}: {key} has shape {tuple(shape)}: it holds no values; leave it out"
+        )
+
+
+def check_episode_ends(ends: np.ndarray, *, source: str) -> None:
+    """Check cumulative, exclusive episode ends.
+
+    Raises:
+        InputError: wrong rank or dtype, no episode, an empty episode, or not increasing.
+    """
+    name = f"{source}: episode_ends"
+    if ends.ndim != 1 or ends.dtype.kind not in "iu":
+        raise InputError(
+            f"{name} has shape {ends.shape} and dtype {ends.dtype}; expected rank 1 and int64"
+        )
+    if len(ends) == 0:
+        raise InputError(f"{name} is empty: the dataset holds no episode")
+    lengths = np.diff(ends.astype(np.int64), prepend=0)
+    if (lengths < 0).any():
+        episode = int(np.argmax(lengths < 0))
+        before = int(ends[episode - 1]) if episode else 0
+        raise InputError(
+            f"{name} is not increasing: episode {episode} ends at {int(ends[episode])}, before "
+            f"its start {before}; the ends must be cumulative and exclusive (lengths 3 and 4 "
+            "give [3, 7])"
+        )
+    if (lengths == 0).any():
+        episode = int(np.argmax(lengths == 0))
+        raise InputError(
+            f"{name}: episode {episode} is empty (its end {int(ends[episode])} equals its start); "
+            "drop this episode"
+        )
+
+
+def check_lengths(lengths: Mapping[str, int], *, n_steps: int, source: str) -> None:
+    """Check that every array has as many steps as the episode ends say.
+
+    Raises:
+        InputError: one has another number; the message names it.
+    """
+    for key, length in lengths.items():
+        if length != n_steps:
+            raise InputError(
+                f"{source}: {key} has {length} steps, but the last of episode_ends is {n_steps}; "
+                "every array must have exactly that many: the recording is incomplete, or the "
+                "ends belong to another one"
+            )

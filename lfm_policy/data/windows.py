@@ -1,0 +1,118 @@
+"""Windows of time: which steps make up one training sample."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from lfm_policy.errors import InputError
+
+
+def check_horizons(n_obs_steps: int, horizon: int, n_action_steps: int) -> None:
+    """Check the three lengths against one another.
+
+    Raises:
+        InputError: one is below 1, or ``n_action_steps > horizon - n_obs_steps + 1``.
+    """
+    for name, value in (
+        ("n_obs_steps", n_obs_steps),
+        ("horizon", horizon),
+        ("n_action_steps", n_action_steps),
+    ):
+        if value < 1:
+            raise InputError(f"{name} is {value}; expected at least 1")
+    room = horizon - n_obs_steps + 1
+    if n_action_steps > room:
+        raise InputError(
+            f"n_action_steps is {n_action_steps}, but a horizon of {horizon} with n_obs_steps "
+            f"{n_obs_steps} leaves room for horizon - n_obs_steps + 1 = {room}: use fewer action "
+            "steps or a longer horizon"
+        )
+
+
+class WindowIndex:
+    """Time indices of every window; windows never cross an episode and repeat its edge frames.
+
+    With an episode of L steps, windows start at every s (relative to the episode) in
+    ``-pad_before <= s <= L - horizon + pad_after`` with ``pad_before = n_obs_steps - 1`` and
+    ``pad_after = n_action_steps - 1``, exactly as in Diffusion Policy; step k of a window is
+    ``clip(s + k, 0, L - 1)``::
+
+        window      s ............................................ s + horizon - 1
+        observed    |-- n_obs_steps --|
+        executed                     |-- n_action_steps --|      (from index n_obs_steps - 1)
+
+    So the first window of an episode has its first frame as the whole history (as a policy right
+    after its reset), and in the last one the executed actions end at the episode's end at the
+    latest. An episode shorter than the horizon gives the windows that the padding allows,
+    possibly none.
+
+    Attributes:
+        indices: (M, horizon) int64, time indices into the arrays of the buffer.
+        obs_indices: (M, n_obs_steps) int64, the first columns of ``indices``.
+    """
+
+    def __init__(
+        self,
+        episode_ends: np.ndarray,
+        n_obs_steps: int,
+        horizon: int,
+        n_action_steps: int,
+        *,
+        episodes: Iterable[int] | np.ndarray | None = None,
+        source: str = "dataset",
+    ) -> None:
+        """Build the index.
+
+        Args:
+            episode_ends: (E,) cumulative and exclusive.
+            n_obs_steps: frames of history.
+            horizon: length of a chunk.
+            n_action_steps: how much of a chunk is executed.
+            episodes: the episodes to take windows from; all by default.
+            source: for messages.
+
+        Raises:
+            InputError: the lengths do not fit one another, or the horizon is longer than every
+                episode.
+        """
+        check_horizons(n_obs_steps, horizon, n_action_steps)
+        self.n_obs_steps = n_obs_steps
+        self.horizon = horizon
+        self.n_action_steps = n_action_steps
+
+        ends = np.asarray(episode_ends, dtype=np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+        if episodes is not None:
+            chosen = np.asarray(list(episodes), dtype=np.int64)
+            starts, ends = starts[chosen], ends[chosen]
+        lengths = ends - starts
+        longest = int(lengths.max(initial=0))
+        if longest < horizon:
+            raise InputError(
+                f"{source}: horizon {horizon} is longer than every episode (the longest of "
+                f"{len(lengths)} has {longest} steps): use a shorter horizon or longer episodes"
+            )
+
+        pad_before, pad_after = n_obs_steps - 1, n_action_steps - 1
+        n_windows = np.maximum(lengths - horizon + pad_after + pad_before + 1, 0)
+        episode_of = np.repeat(np.arange(len(lengths)), n_windows)
+        rank = np.arange(len(episode_of)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
+        relative = (rank - pad_before)[:, None] + np.arange(horizon)[None, :]
+        relative = np.clip(relative, 0, (lengths[episode_of] - 1)[:, None])
+        self.indices = torch.from_numpy(relative + starts[episode_of][:, None])
+        self.obs_indices = self.indices[:, :n_obs_steps].contiguous()
+
+    def __len__(self) -> int:
+        """Return the number of windows M."""
+        return len(self.indices)
+
+    def to(self, device: str | torch.device) -> WindowIndex:
+        """Return the same index with its tensors on ``device``."""
+        moved = copy.copy(self)
+        moved.indices = self.indices.to(device)
+        moved.obs_indices = self.obs_indices.to(device)
+        return moved

@@ -1,0 +1,96 @@
+"""Dataset format ``zarr``: Diffusion Policy's replay buffer and users' own data like it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.derived import DERIVATIONS
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_array_type
+from lfm_policy.errors import InputError
+from lfm_policy.registry import nearest_names
+
+
+@dataclass
+class ZarrConfig(DatasetConfig):
+    """A zarr replay buffer: which arrays are read and what becomes of them."""
+
+    name: str = field(default="zarr", metadata={"help": "dataset format"})
+    path: str = field(
+        default="", metadata={"help": "directory store or .zarr.zip with data/<key> and meta/"}
+    )
+    action_key: str = field(default=ACTION_KEY, metadata={"help": "array under data/ to imitate"})
+    obs_keys: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "arrays under data/ (or outputs of `derive`) that the policy observes; with "
+            "`derive`, none means all its outputs"
+        },
+    )
+    derive: str | None = field(
+        default=None,
+        metadata={"help": "derivation that computes observations from stored arrays, e.g. pusht"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: one is outside its range, unknown or contradicts another.
+        """
+        super().__post_init__()
+        if self.derive is not None:
+            DERIVATIONS.get(self.derive)
+        if ACTION_KEY in self.obs_keys or self.action_key in self.obs_keys:
+            raise InputError(
+                f"obs_keys {list(self.obs_keys)} holds the action: the policy would be shown what "
+                "it has to predict; remove it"
+            )
+        if len(set(self.obs_keys)) != len(self.obs_keys):
+            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
+
+    def load(self) -> ReplayBuffer:
+        """Read action and observations; see :meth:`DatasetConfig.load`."""
+        # here and not above: a policy that only acts has no use for zarr
+        from lfm_policy.data.zarr_store import inspect_zarr, load_zarr
+
+        if not self.path:
+            raise InputError("the dataset has no path: set dataset.path to a zarr replay buffer")
+        derivation = DERIVATIONS.get(self.derive) if self.derive else None
+        derivable = derivation.outputs if derivation else ()
+        obs_keys = list(self.obs_keys) or list(derivable)
+
+        stored = inspect_zarr(self.path)
+        if not obs_keys:
+            raise InputError(
+                f"{self.path}: obs_keys is empty, so the policy would see nothing; the store "
+                f"holds: {', '.join(stored)}"
+            )
+        raw_obs = [key for key in obs_keys if key not in derivable]
+        for key in (self.action_key, *raw_obs):
+            if key not in stored:
+                raise InputError(
+                    f"{self.path}: there is no array data/{key}: "
+                    f"{nearest_names(key, (*stored, *derivable))} (stored: {', '.join(stored)}"
+                    + (f"; derived: {', '.join(derivable)})" if derivable else ")")
+                )
+        for key in raw_obs:
+            # before reading: camera images here would be gigabytes of float32
+            info = stored[key]
+            check_array_type(f"data/{key}", info.shape, info.dtype, source=self.path, ranks=(2, 3))
+        inputs = derivation.inputs if derivation and set(obs_keys) & set(derivable) else ()
+        raw = load_zarr(self.path, tuple(dict.fromkeys((self.action_key, *raw_obs, *inputs))))
+        if self.max_episodes is not None and self.max_episodes < raw.n_episodes:
+            raw = raw.select_episodes(range(self.max_episodes))
+
+        available = raw.arrays | (derivation(raw.arrays) if derivation and inputs else {})
+        buffer = ReplayBuffer(
+            arrays={
+                ACTION_KEY: raw.arrays[self.action_key],
+                **{key: available[key] for key in obs_keys},
+            },
+            episode_ends=raw.episode_ends,
+            source=self.path,
+        )
+        buffer.validate()
+        return buffer

@@ -1,0 +1,122 @@
+"""What every observation encoder and its configuration share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from lfm_policy.errors import InputError
+from lfm_policy.networks.checks import check_own_name
+
+# Bounds that no real robot reaches; a configuration may come from somebody else's checkpoint and
+# must not be able to ask for absurd amounts of memory.
+MAX_OBS_STEPS = 4096
+MAX_OBS_SIZE = 1 << 26
+
+
+class ObsEncoder(nn.Module):
+    """Turns a short history of named observations into one condition vector.
+
+    It runs once per action chunk, whatever the number of blocks and solver steps that then use
+    its result. Subclasses implement ``forward(obs)``:
+
+    - ``obs``: for every name in ``obs_keys`` a tensor of shape (batch, n_obs_steps, *shape),
+      oldest first, normalised; other entries are ignored. Low-dimensional observations are
+      floating point; an encoder of images says which dtype and layout it takes;
+    - returns the condition, shape (batch, cond_dim), or None when ``cond_dim`` is 0: exactly what
+      a velocity network takes as ``cond``.
+
+    Attributes:
+        obs_shapes: shape of one frame of each observation, without batch and history.
+        n_obs_steps: frames of history.
+        cond_dim: length of the condition vector, 0 without observations.
+    """
+
+    def __init__(
+        self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int, cond_dim: int
+    ) -> None:
+        super().__init__()
+        self.obs_shapes = dict(obs_shapes)
+        self.n_obs_steps = n_obs_steps
+        self.cond_dim = cond_dim
+
+    @property
+    def obs_keys(self) -> tuple[str, ...]:
+        """Names of the observations it reads, in the order in which it uses them."""
+        return tuple(self.obs_shapes)
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether there is anything to train, or to store in a checkpoint."""
+        return any(True for _ in self.parameters())
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the condition vector; see the class for shapes."""
+        raise NotImplementedError
+
+    def _observation(self, obs: Mapping[str, Tensor], key: str) -> Tensor:
+        """Return one observation after checking that it is there and has the right shape.
+
+        Raises:
+            InputError: it is missing or has another shape; the message names it.
+        """
+        if key not in obs:
+            raise InputError(
+                f"observation '{key}' is missing: expected {', '.join(self.obs_keys)}; found "
+                f"{', '.join(obs) or 'none'}"
+            )
+        value = obs[key]
+        shape = (self.n_obs_steps, *self.obs_shapes[key])
+        if value.shape[1:] != shape:
+            raise InputError(
+                f"observation '{key}' has shape {tuple(value.shape)}, expected (batch, "
+                f"{', '.join(map(str, shape))}): {self.n_obs_steps} frames of history"
+            )
+        return value
+
+
+@dataclass
+class EncoderConfig:
+    """Options of an observation encoder; subclasses add theirs and build the encoder.
+
+    Adding an encoder is one file with such a subclass, and its line in ``ENCODERS``.
+    """
+
+    name: str = field(default="", metadata={"help": "which observation encoder"})
+
+    def __post_init__(self) -> None:
+        """Check the options; subclasses extend this.
+
+        Raises:
+            InputError: an option is out of range; the message prints it.
+        """
+        check_own_name(self)
+
+    def create(self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
+        """Build the encoder, with fresh weights from torch's global random numbers.
+
+        Args:
+            obs_shapes: shape of one frame of each observation, such as {"agent_pos": (2,)}. The
+                encoder sorts the names: their order here does not change its result. Empty for a
+                flow without observations.
+            n_obs_steps: frames of history, at least 1.
+
+        Raises:
+            InputError: this encoder cannot be made for these observations.
+        """
+        if not 1 <= n_obs_steps <= MAX_OBS_STEPS:
+            raise InputError(f"n_obs_steps is {n_obs_steps}, expected 1 to {MAX_OBS_STEPS}")
+        shapes = {key: tuple(int(size) for size in obs_shapes[key]) for key in sorted(obs_shapes)}
+        for key, shape in shapes.items():
+            if min(shape, default=1) < 1 or math.prod(shape) > MAX_OBS_SIZE:
+                raise InputError(
+                    f"observation '{key}' has shape {shape}, expected sizes of at least 1 and at "
+                    f"most {MAX_OBS_SIZE} numbers in all"
+                )
+        return self._build(shapes, int(n_obs_steps))
+
+    def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
+        raise NotImplementedError(f"{type(self).__name__} does not build an encoder")

@@ -1,0 +1,113 @@
+"""Encoder of low-dimensional observations: joint positions, poses, keypoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
+from lfm_policy.errors import InputError
+from lfm_policy.networks.base import MAX_COND_DIM
+from lfm_policy.networks.checks import check_int, check_ints
+from lfm_policy.registry import Registry
+
+ACTIVATIONS: Registry[type[nn.Module]] = Registry(
+    "activation", {"silu": nn.SiLU, "mish": nn.Mish, "gelu": nn.GELU, "relu": nn.ReLU}
+)
+
+
+@dataclass
+class StateEncoderConfig(EncoderConfig):
+    """Options of the state encoder; by default it has no parameters."""
+
+    name: str = field(default="state", metadata={"help": "which observation encoder"})
+    hidden: list[int] = field(
+        default_factory=list,
+        metadata={"help": "widths of hidden layers; empty passes the observations on as they are"},
+    )
+    output_dim: int = field(
+        default=0,
+        metadata={"help": "length of the condition vector; 0 for the last width of hidden"},
+    )
+    activation: str = field(
+        default="silu", metadata={"help": "after each hidden layer: silu, mish, gelu or relu"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: an option is out of range; the message prints it.
+        """
+        super().__post_init__()
+        check_ints(self, "hidden", low=1, high=16384, min_length=0, max_length=32)
+        check_int(self, "output_dim", low=0, high=16384)
+        if self.output_dim and not self.hidden:
+            raise InputError(
+                f"StateEncoderConfig.output_dim is {self.output_dim}, expected 0 when hidden is "
+                f"empty: without layers the observations are passed on as they are"
+            )
+        ACTIVATIONS.get(self.activation)
+
+    def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
+        return StateEncoder(self, obs_shapes, n_obs_steps)
+
+
+class StateEncoder(ObsEncoder):
+    """The history of all observations as one vector, through an MLP if it has hidden layers.
+
+    The vector is ordered by frame, oldest first, and within a frame by the name of the observation.
+    Takes observations with at most 2 dimensions per frame, such as () for a scalar, (7,) for
+    joints or (8, 2) for keypoints.
+    """
+
+    def __init__(
+        self,
+        config: StateEncoderConfig,
+        obs_shapes: dict[str, tuple[int, ...]],
+        n_obs_steps: int,
+    ) -> None:
+        for key, shape in obs_shapes.items():
+            if len(shape) > 2:
+                raise InputError(
+                    f"observation '{key}' has shape {shape}: the 'state' encoder takes at most 2 "
+                    f"dimensions per frame; leave out images or choose an encoder that sees them"
+                )
+        sizes = {key: math.prod(shape) for key, shape in obs_shapes.items()}
+        history_size = n_obs_steps * sum(sizes.values())
+        if history_size > MAX_COND_DIM:
+            raise InputError(
+                f"the observations have {history_size} numbers in {n_obs_steps} frames, the "
+                f"'state' encoder takes at most {MAX_COND_DIM}; lower n_obs_steps or leave some out"
+            )
+        # Without observations there is nothing to encode, whatever the layers.
+        hidden = list(config.hidden) if history_size else []
+        cond_dim = (config.output_dim or hidden[-1]) if hidden else history_size
+        super().__init__(obs_shapes, n_obs_steps, cond_dim)
+        self._sizes = sizes
+
+        layers: list[nn.Module] = []
+        for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
+            layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(config.activation)()]
+        if hidden and config.output_dim:
+            layers.append(nn.Linear(hidden[-1], config.output_dim))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the condition, shape (batch, cond_dim), or None without observations.
+
+        Raises:
+            InputError: an observation is missing or has the wrong shape; the message names it.
+        """
+        if not self._sizes:
+            return None
+        frames = []
+        for key, size in self._sizes.items():
+            value = self._observation(obs, key)
+            frames.append(value.reshape(value.shape[0], self.n_obs_steps, size))
+        history: Tensor = self.layers(torch.cat(frames, dim=-1).flatten(1))
+        return history

@@ -1,0 +1,72 @@
+"""Paths I_t between a pair (x_l, x_r), t = 0 at the data side and t = 1 at the noise side."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lfm_policy.flow.velocity import per_sample
+from lfm_policy.registry import Registry
+
+
+class Coefficients(NamedTuple):
+    """Factors of I_t = data * x_l + noise * x_r and their time derivatives, each (B,)."""
+
+    data: Tensor
+    noise: Tensor
+    d_data: Tensor
+    d_noise: Tensor
+
+
+class PathSample(NamedTuple):
+    """A point on the path and its time derivative: x_t and dx_t (B, *chunk_shape), t (B,)."""
+
+    x_t: Tensor
+    dx_t: Tensor
+    t: Tensor
+
+
+class Interpolant(ABC):
+    """A path I_t = data(t) x_l + noise(t) x_r with I_0 = x_l and I_1 = x_r."""
+
+    @abstractmethod
+    def coefficients(self, t: Tensor) -> Coefficients:
+        """Return the factors and their derivatives at times ``t`` (B,)."""
+
+    def interpolate(self, x_l: Tensor, x_r: Tensor, t: Tensor) -> PathSample:
+        """Return I_t and its derivative for x_l, x_r (B, *chunk_shape) and t (B,)."""
+        data, noise, d_data, d_noise = (per_sample(c, x_l) for c in self.coefficients(t))
+        return PathSample(data * x_l + noise * x_r, d_data * x_l + d_noise * x_r, t)
+
+
+class LinearInterpolant(Interpolant):
+    """I_t = (1 - t) x_l + t x_r, the straight ("optimal transport") path."""
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        """Return 1 - t, t, -1, 1."""
+        one = torch.ones_like(t)
+        return Coefficients(1 - t, t, -one, one)
+
+    def interpolate(self, x_l: Tensor, x_r: Tensor, t: Tensor) -> PathSample:
+        """Return I_t and x_r - x_l; the same as the general formula with a third of its work."""
+        dx_t = x_r - x_l
+        return PathSample(torch.addcmul(x_l, per_sample(t, x_l), dx_t), dx_t, t)
+
+
+class TrigonometricInterpolant(Interpolant):
+    """I_t = cos(pi t / 2) x_l + sin(pi t / 2) x_r: keeps the variance of independent unit pairs."""
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        """Return cos(pi t / 2), sin(pi t / 2) and their derivatives."""
+        angle = t * (math.pi / 2)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        return Coefficients(cos, sin, sin * (-math.pi / 2), cos * (math.pi / 2))
+
+
+INTERPOLANTS: Registry[Interpolant] = Registry(
+    "interpolant", {"linear": LinearInterpolant(), "trigonometric": TrigonometricInterpolant()}
+)

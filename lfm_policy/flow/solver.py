@@ -1,0 +1,150 @@
+"""ODE solvers by name, and the integration of one velocity field with its evaluations counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lfm_policy.errors import InputError
+from lfm_policy.flow.adaptive import integrate_dopri5
+from lfm_policy.flow.fixed_step import (
+    StepFunction,
+    euler_step,
+    heun_step,
+    integrate_fixed,
+    midpoint_step,
+)
+from lfm_policy.flow.velocity import CountedVelocity, Velocity
+from lfm_policy.registry import Registry
+
+
+@dataclass(frozen=True)
+class SolverMethod:
+    """A method: ``step`` with its ``evaluations`` per step; both None when it is adaptive."""
+
+    step: StepFunction | None
+    evaluations: int | None
+
+
+SOLVERS: Registry[SolverMethod] = Registry(
+    "solver",
+    {
+        "euler": SolverMethod(euler_step, 1),
+        "midpoint": SolverMethod(midpoint_step, 2),
+        "heun": SolverMethod(heun_step, 2),
+        "dopri5": SolverMethod(None, None),
+    },
+)
+
+
+@dataclass(frozen=True)
+class SolverSpec:
+    """How to integrate one block.
+
+    Attributes:
+        name: ``euler``, ``midpoint``, ``heun`` (equal steps) or ``dopri5`` (adaptive).
+        n_steps: number of steps per block. dopri5 chooses its own; there it is the number of
+            equal segments in which a path is reported.
+        rtol: relative tolerance, dopri5 only.
+        atol: absolute tolerance, dopri5 only.
+
+    Raises:
+        InputError: the name is unknown, ``n_steps`` is below 1, or a tolerance is not a finite
+            positive number.
+    """
+
+    name: str = "euler"
+    n_steps: int = 1
+    rtol: float = 1e-4
+    atol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        SOLVERS.get(self.name)
+        if not isinstance(self.n_steps, int) or self.n_steps < 1:
+            raise InputError(
+                f"solver {self.name}: n_steps is {self.n_steps!r}; expected a whole number, "
+                "at least 1"
+            )
+        for key in ("rtol", "atol"):
+            value = getattr(self, key)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"solver {self.name}: {key} is {value}; expected a number above 0")
+
+    @property
+    def evaluations(self) -> int | None:
+        """Velocity evaluations per step; None for an adaptive method."""
+        return SOLVERS.get(self.name).evaluations
+
+    @property
+    def nfe(self) -> int | None:
+        """Velocity evaluations per block; None for an adaptive method."""
+        return None if self.evaluations is None else self.n_steps * self.evaluations
+
+
+class OdeResult(NamedTuple):
+    """End state (B, *chunk_shape), evaluations used, and the path if it was asked for.
+
+    ``path`` is (n_steps + 1, B, *chunk_shape), equally spaced in time, both ends included.
+    """
+
+    x: Tensor
+    nfe: int
+    path: Tensor | None
+
+
+def integrate(
+    velocity: Velocity,
+    x: Tensor,
+    cond: Tensor | None = None,
+    *,
+    t_start: float,
+    t_end: float,
+    solver: SolverSpec,
+    return_path: bool = False,
+) -> OdeResult:
+    """Integrate dx/dt = velocity(x, t, cond) from ``t_start`` to ``t_end`` (either direction).
+
+    Gradients flow through all steps; call it under ``torch.no_grad()`` where none are wanted.
+
+    Args:
+        velocity: the field.
+        x: state at ``t_start``, shape (B, *chunk_shape).
+        cond: encoded observations, shape (B, cond_dim), passed on as they are, or None.
+        t_start: initial time.
+        t_end: final time.
+        solver: method and steps.
+        return_path: whether to return the intermediate states too.
+
+    Raises:
+        FloatingPointError: dopri5 met a velocity that is not finite or too stiff.
+    """
+    counted = CountedVelocity(velocity)
+    step = SOLVERS.get(solver.name).step
+    if step is not None:
+        states = integrate_fixed(
+            step,
+            counted,
+            x,
+            cond,
+            t_start=t_start,
+            t_end=t_end,
+            n_steps=solver.n_steps,
+            return_path=return_path,
+        )
+    else:
+        states = integrate_dopri5(
+            counted,
+            x,
+            cond,
+            t_start=t_start,
+            t_end=t_end,
+            rtol=solver.rtol,
+            atol=solver.atol,
+            n_segments=solver.n_steps if return_path else 1,
+        )
+    return OdeResult(states[-1], counted.nfe, torch.stack(states) if return_path else None)

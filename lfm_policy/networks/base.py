@@ -1,0 +1,133 @@
+"""What every velocity network and its configuration share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from lfm_policy.errors import InputError
+from lfm_policy.networks.checks import check_own_name
+
+# Bounds that no real robot reaches; see checks.py for why there are any.
+MAX_CHUNK_SIZE = 1 << 20
+MAX_COND_DIM = 1 << 16
+
+
+class VelocityNetwork(nn.Module):
+    """A velocity field v(x, t, cond) over action chunks.
+
+    Subclasses implement ``forward(x, t, cond)``:
+
+    - ``x``: chunk, shape (batch, *chunk_shape);
+    - ``t``: time inside the block, shape (batch,), 0 at the data and 1 at the noise;
+    - ``cond``: encoded observation, shape (batch, cond_dim), or None exactly when ``cond_dim``
+      is 0;
+    - returns the velocity, shape (batch, *chunk_shape).
+
+    All floating point tensors share the dtype of the parameters. The last layer starts at zero,
+    so an untrained network is the velocity 0, and its flow the identity.
+
+    Attributes:
+        chunk_shape: shape of one chunk, such as (horizon, action_dim).
+        cond_dim: length of the condition vector, 0 without observations.
+    """
+
+    def __init__(self, chunk_shape: tuple[int, ...], cond_dim: int) -> None:
+        super().__init__()
+        self.chunk_shape = chunk_shape
+        self.cond_dim = cond_dim
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the velocity at (x, t) given cond; see the class for shapes."""
+        raise NotImplementedError
+
+    def _check_inputs(self, x: Tensor, cond: Tensor | None) -> None:
+        """Check shapes, except the batch's, which export leaves free.
+
+        Raises:
+            ValueError: x or cond does not have the shape this network was made for.
+        """
+        if x.shape[1:] != self.chunk_shape:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, this network expects "
+                f"(batch, {', '.join(map(str, self.chunk_shape))})"
+            )
+        if cond is None:
+            if self.cond_dim:
+                raise ValueError(
+                    f"cond is None, this network expects the encoded observation, shape "
+                    f"(batch, {self.cond_dim})"
+                )
+        elif not self.cond_dim:
+            raise ValueError(
+                f"cond has shape {tuple(cond.shape)}, this network was made without observations "
+                f"(cond_dim 0) and expects cond=None"
+            )
+        elif cond.ndim != 2 or cond.shape[1] != self.cond_dim:
+            raise ValueError(
+                f"cond has shape {tuple(cond.shape)}, this network expects (batch, {self.cond_dim})"
+            )
+
+
+@dataclass
+class NetworkConfig:
+    """Options of a velocity network; subclasses add theirs and build the network.
+
+    Adding a network is one file with such a subclass, and its line in ``NETWORKS``.
+    """
+
+    name: str = field(default="", metadata={"help": "which velocity network"})
+
+    def __post_init__(self) -> None:
+        """Check the options; subclasses extend this.
+
+        Raises:
+            InputError: an option is out of range; the message prints it.
+        """
+        check_own_name(self)
+
+    def create(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
+        """Build the network, with fresh weights from torch's global random numbers.
+
+        Args:
+            chunk_shape: shape of one chunk; (horizon, action_dim) for robots. Sizes >= 1.
+            cond_dim: length of the condition vector; 0 for a flow without observations.
+
+        Under ``torch.device("meta")`` nothing is allocated, which lets a loader compare shapes
+        before it trusts a configuration.
+
+        Raises:
+            InputError: this network cannot be made for these shapes.
+        """
+        shape = tuple(int(size) for size in chunk_shape)
+        if not shape or min(shape) < 1 or math.prod(shape) > MAX_CHUNK_SIZE:
+            raise InputError(
+                f"chunk shape {shape}: expected at least one dimension, sizes of at least 1, and "
+                f"at most {MAX_CHUNK_SIZE} numbers in all"
+            )
+        if not 0 <= cond_dim <= MAX_COND_DIM:
+            raise InputError(f"cond_dim {cond_dim}: expected 0 to {MAX_COND_DIM}")
+        return self._build(shape, int(cond_dim))
+
+    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
+        raise NotImplementedError(f"{type(self).__name__} does not build a network")
+
+
+def check_sequence(chunk_shape: tuple[int, ...], name: str) -> None:
+    """Check that a chunk is a sequence of actions, shape (horizon, action_dim).
+
+    Raises:
+        InputError: it has another number of dimensions.
+    """
+    if len(chunk_shape) != 2:
+        raise InputError(
+            f"chunk shape {chunk_shape}: the '{name}' network works on (horizon, action_dim); "
+            f"use network.name=mlp for any other shape"
+        )
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of parameters, shared ones counted once, frozen ones included."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,87 @@
+"""Residual MLP with adaptive layer norm: the network for a CPU."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lfm_policy.networks.base import NetworkConfig, VelocityNetwork
+from lfm_policy.networks.checks import check_int, check_probability
+from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
+
+
+@dataclass
+class MLPConfig(NetworkConfig):
+    """Options of the residual MLP; works on chunks of any shape."""
+
+    name: str = field(default="mlp", metadata={"help": "which velocity network"})
+    width: int = field(default=192, metadata={"help": "features of the residual stream"})
+    n_layers: int = field(default=2, metadata={"help": "residual layers"})
+    expansion: int = field(default=2, metadata={"help": "hidden features per layer over width"})
+    dropout: float = field(default=0.0, metadata={"help": "dropout rate inside each layer"})
+    time_embed_dim: int = field(default=64, metadata={"help": "sines and cosines of time, even"})
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: an option is out of range; the message prints it.
+        """
+        super().__post_init__()
+        check_int(self, "width", low=1, high=16384)
+        check_int(self, "n_layers", low=1, high=256)
+        check_int(self, "expansion", low=1, high=64)
+        check_probability(self, "dropout")
+        check_int(self, "time_embed_dim", low=2, high=16384, multiple_of=2)
+
+    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
+        return MLP(self, chunk_shape, cond_dim)
+
+
+class MLP(VelocityNetwork):
+    """The chunk as one flat vector through residual layers h += gate * f(adaptive norm(h)).
+
+    Shapes and conventions are those of :class:`VelocityNetwork`.
+    """
+
+    def __init__(self, config: MLPConfig, chunk_shape: tuple[int, ...], cond_dim: int) -> None:
+        super().__init__(chunk_shape, cond_dim)
+        width, size = config.width, math.prod(chunk_shape)
+        self.embedding = ConditionEmbedding(cond_dim, config.time_embed_dim, width)
+        # (shift, scale, gate) for each layer, (shift, scale) for the last norm.
+        self.modulation = Modulation(width, [width] * (3 * config.n_layers + 2))
+        self.proj_in = nn.Linear(size, width)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.n_layers))
+        self.proj_out = zero_init(nn.Linear(width, size))
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the velocity, shape of x."""
+        self._check_inputs(x, cond)
+        modulation = self.modulation(self.embedding(t, cond))
+        h = self.proj_in(x.flatten(1))
+        for i, layer in enumerate(self.layers):
+            h = layer(h, *modulation[3 * i : 3 * i + 3])
+        h = modulate(functional.layer_norm(h, h.shape[-1:]), *modulation[-2:])
+        velocity: Tensor = self.proj_out(h)
+        return velocity.unflatten(1, self.chunk_shape)
+
+
+class _Layer(nn.Module):
+    """h + gate * W2 silu(W1 modulate(norm(h))); all arguments and the result (batch, width)."""
+
+    def __init__(self, config: MLPConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.up = nn.Linear(config.width, config.width * config.expansion)
+        self.down = nn.Linear(config.width * config.expansion, config.width)
+
+    def forward(self, h: Tensor, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
+        normed = modulate(functional.layer_norm(h, h.shape[-1:]), shift, scale)
+        hidden = functional.silu(self.up(normed))
+        if self.dropout:
+            hidden = functional.dropout(hidden, self.dropout, self.training)
+        return torch.addcmul(h, gate, self.down(hidden))

@@ -1,0 +1,164 @@
+"""Conditional temporal U-Net of the Diffusion Policy family (Chi et al., arXiv:2303.04137)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lfm_policy.errors import InputError
+from lfm_policy.networks.base import NetworkConfig, VelocityNetwork, check_sequence
+from lfm_policy.networks.checks import check_int, check_ints
+from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
+
+
+@dataclass
+class UNet1DConfig(NetworkConfig):
+    """Options of the temporal U-Net; chunks are (horizon, action_dim), of any horizon."""
+
+    name: str = field(default="unet1d", metadata={"help": "which velocity network"})
+    channels: list[int] = field(
+        default_factory=lambda: [64, 128, 256],
+        metadata={"help": "features per level; each level after the first halves the horizon"},
+    )
+    kernel_size: int = field(default=5, metadata={"help": "length of the convolutions, odd"})
+    n_groups: int = field(default=8, metadata={"help": "groups of the norms; divides channels"})
+    embed_dim: int = field(default=128, metadata={"help": "features of the condition embedding"})
+    time_embed_dim: int = field(default=128, metadata={"help": "sines and cosines of time, even"})
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: an option is out of range; the message prints it.
+        """
+        super().__post_init__()
+        check_int(self, "n_groups", low=1, high=1024)
+        check_ints(
+            self,
+            "channels",
+            low=1,
+            high=8192,
+            min_length=1,
+            max_length=8,
+            multiple_of=self.n_groups,
+            why="n_groups must divide the features of every level",
+        )
+        check_int(self, "kernel_size", low=1, high=63)
+        if self.kernel_size % 2 == 0:
+            raise InputError(
+                f"UNet1DConfig.kernel_size is {self.kernel_size}, expected an odd number, so that "
+                f"a convolution keeps the horizon"
+            )
+        check_int(self, "embed_dim", low=1, high=16384)
+        check_int(self, "time_embed_dim", low=2, high=16384, multiple_of=2)
+
+    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
+        check_sequence(chunk_shape, self.name)
+        return UNet1D(self, chunk_shape, cond_dim)
+
+
+class UNet1D(VelocityNetwork):
+    """Convolutions over time at halving resolutions, with skips; FiLM in every residual block.
+
+    A horizon that the levels do not divide is padded with its last action, the way windows are
+    padded at the end of an episode, and cropped again. Shapes and conventions are those of
+    :class:`VelocityNetwork`.
+    """
+
+    def __init__(self, config: UNet1DConfig, chunk_shape: tuple[int, ...], cond_dim: int) -> None:
+        super().__init__(chunk_shape, cond_dim)
+        self.horizon, action_dim = chunk_shape
+        channels = list(config.channels)
+        self.n_padding = -self.horizon % 2 ** (len(channels) - 1)
+
+        # Levels from full resolution down to the lowest, which the middle stage shares.
+        self.down = nn.ModuleList(
+            _Stage(c_in, c, config)
+            for c_in, c in zip([action_dim, *channels[:-1]], channels, strict=True)
+        )
+        self.shrink = nn.ModuleList(
+            nn.Conv1d(c, c, kernel_size=3, stride=2, padding=1) for c in channels[:-1]
+        )
+        self.middle = _Stage(channels[-1], channels[-1], config)
+        # And up again; a stage's input is the upsampled stream beside the skip of its level.
+        self.grow = nn.ModuleList(
+            nn.ConvTranspose1d(c_low, c, kernel_size=4, stride=2, padding=1)
+            for c_low, c in zip(channels[:0:-1], channels[-2::-1], strict=True)
+        )
+        self.up = nn.ModuleList(_Stage(2 * c, c, config) for c in channels[-2::-1])
+        self.head = _ConvNormAct(channels[0], channels[0], config)
+        self.proj_out = zero_init(nn.Conv1d(channels[0], action_dim, kernel_size=1))
+
+        # (shift, scale) for each of a stage's two blocks, in the order of the forward pass.
+        stage_channels = channels + channels[-1:] + channels[-2::-1]
+        self.embedding = ConditionEmbedding(cond_dim, config.time_embed_dim, config.embed_dim)
+        self.modulation = Modulation(
+            config.embed_dim, [c for c in stage_channels for _ in range(4)]
+        )
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the velocity, shape (batch, horizon, action_dim)."""
+        self._check_inputs(x, cond)
+        film = self.modulation(self.embedding(t, cond))
+        films = iter([film[i : i + 4] for i in range(0, len(film), 4)])
+
+        h = x.transpose(1, 2)  # (batch, action_dim, horizon)
+        if self.n_padding:
+            last = h[..., -1:].expand(-1, -1, self.n_padding)
+            h = torch.cat((h, last), dim=-1)
+        skips = []
+        for level, stage in enumerate(self.down):
+            h = stage(h, next(films))
+            if level < len(self.shrink):
+                skips.append(h)
+                h = self.shrink[level](h)
+        h = self.middle(h, next(films))
+        for grow, stage in zip(self.grow, self.up, strict=True):
+            h = stage(torch.cat((grow(h), skips.pop()), dim=1), next(films))
+        velocity: Tensor = self.proj_out(self.head(h))
+        return velocity[..., : self.horizon].transpose(1, 2)
+
+
+class _Stage(nn.Module):
+    """Two residual blocks at one resolution, (batch, c_in, time) to (batch, c_out, time)."""
+
+    def __init__(self, c_in: int, c_out: int, config: UNet1DConfig) -> None:
+        super().__init__()
+        self.first = _ResidualBlock(c_in, c_out, config)
+        self.second = _ResidualBlock(c_out, c_out, config)
+
+    def forward(self, h: Tensor, film: tuple[Tensor, ...]) -> Tensor:
+        h = self.first(h, film[0], film[1])
+        h = self.second(h, film[2], film[3])
+        return h
+
+
+class _ResidualBlock(nn.Module):
+    """Two convolutions with FiLM between them: feature-wise h (1 + scale) + shift."""
+
+    def __init__(self, c_in: int, c_out: int, config: UNet1DConfig) -> None:
+        super().__init__()
+        self.first = _ConvNormAct(c_in, c_out, config)
+        self.second = _ConvNormAct(c_out, c_out, config)
+        self.skip = nn.Conv1d(c_in, c_out, kernel_size=1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        h = modulate(self.first(x), shift.unsqueeze(-1), scale.unsqueeze(-1))
+        out: Tensor = self.second(h) + self.skip(x)
+        return out
+
+
+class _ConvNormAct(nn.Module):
+    """Convolution, group norm, Mish; keeps the length."""
+
+    def __init__(self, c_in: int, c_out: int, config: UNet1DConfig) -> None:
+        super().__init__()
+        size = config.kernel_size
+        self.conv = nn.Conv1d(c_in, c_out, size, padding=size // 2)
+        self.norm = nn.GroupNorm(config.n_groups, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.mish(self.norm(self.conv(x)))

@@ -1,0 +1,249 @@
+"""A trained policy: observations in, action chunks in the robot's units out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfm_policy.config.schema import ExperimentConfig
+from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.errors import InputError
+from lfm_policy.flow import SolverSpec
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.noise import chunk_noise
+from lfm_policy.policy.sampler import plan_sampler
+from lfm_policy.policy.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """One sampled chunk per row of the batch.
+
+    Attributes:
+        chunk: (B, horizon, action_dim) float32, in the robot's units.
+        nfe: network evaluations it took.
+    """
+
+    chunk: Tensor
+    nfe: int
+
+
+class Policy:
+    """Samples action chunks and, step by step, executes them.
+
+    Built by `load_policy`. For one robot, call `reset` at the start of an episode and
+    `select_action` at every step; for batches, call `predict_action_chunk`.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        spec: DataSpec,
+        model: PolicyModel,
+        normalizer: Normalizer,
+        *,
+        device: str | torch.device = "cpu",
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.spec = spec
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.normalizer = normalizer.to(self.device)
+        self.info = dict(info or {})
+        self._chain = self.model.chain()
+        self._solvers = plan_sampler(config.sampler, self.model.n_blocks)
+        self._seed: tuple[int, int] | None = None
+        self._chunks_drawn = 0
+        self._history: deque[dict[str, np.ndarray]] = deque(maxlen=config.policy.n_obs_steps)
+        self._queue: deque[np.ndarray] = deque()
+
+    # -- settings -----------------------------------------------------------------------------
+
+    @property
+    def n_obs_steps(self) -> int:
+        """Frames of observation history."""
+        return self.config.policy.n_obs_steps
+
+    @property
+    def n_action_steps(self) -> int:
+        """Actions executed of each chunk."""
+        return self.config.policy.n_action_steps
+
+    @property
+    def nfe(self) -> int | None:
+        """Network evaluations per chunk; None for an adaptive solver, which decides itself."""
+        counts = [solver.nfe for solver in self._solvers]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    @property
+    def solvers(self) -> tuple[SolverSpec, ...]:
+        """Solver of each block, index 0 = block 1 (data side)."""
+        return tuple(self._solvers)
+
+    def set_sampler(self, *, solver: str | None = None, nfe: int | None = None) -> None:
+        """Choose another solver or number of evaluations for all later chunks.
+
+        Raises:
+            InputError: the number of evaluations does not fit the blocks and the solver.
+        """
+        self._solvers = plan_sampler(
+            self.config.sampler, self.model.n_blocks, solver=solver, nfe=nfe
+        )
+
+    def sample_seed(self, seed: int | None, episode: int = 0) -> None:
+        """Make the noise reproducible: chunk k since then depends only on (seed, episode, k).
+
+        ``None`` goes back to noise from torch's global generator.
+
+        Raises:
+            InputError: a negative seed or episode.
+        """
+        if seed is not None and (seed < 0 or episode < 0):
+            raise InputError(f"seed is {seed} and episode {episode}, expected no negative number")
+        self._seed = None if seed is None else (seed, episode)
+        self._chunks_drawn = 0
+
+    # -- batches ------------------------------------------------------------------------------
+
+    def sample(self, batch: Mapping[str, Any], *, noise: Tensor | None = None) -> ChunkResult:
+        """Sample whole chunks.
+
+        Args:
+            batch: observations by name, each (B, n_obs_steps, *shape), numpy or torch, in the
+                units of the demonstrations.
+            noise: (B, horizon, action_dim) standard normal; drawn when left out.
+
+        Raises:
+            InputError: an observation is missing, has another shape, or is not finite.
+        """
+        with torch.inference_mode():
+            obs = self._prepare(batch)
+            n_rows = next(iter(obs.values())).shape[0] if obs else 1
+            noise = self._draw_noise(n_rows) if noise is None else self._check_noise(noise, n_rows)
+            obs_cond = self.model.encoder(obs)
+            result = self._chain.sample(noise, obs_cond, solver=self._solvers)
+            chunk = self.normalizer.unnormalize("action", result.x)
+            if self.config.policy.clip_actions:
+                action = self.normalizer["action"]
+                chunk = torch.clamp(chunk, action.min, action.max)
+        return ChunkResult(chunk=chunk, nfe=result.nfe)
+
+    def predict_action_chunk(
+        self, batch: Mapping[str, Any], *, noise: Tensor | None = None
+    ) -> Tensor:
+        """Return the actions to execute, (B, n_action_steps, action_dim) float32.
+
+        Arguments and errors as `sample`.
+        """
+        first = self.n_obs_steps - 1
+        return self.sample(batch, noise=noise).chunk[:, first : first + self.n_action_steps]
+
+    # -- one robot ----------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget the history and the queued actions; call at the start of an episode."""
+        self._history.clear()
+        self._queue.clear()
+        self._chunks_drawn = 0
+
+    def select_action(self, obs: Mapping[str, Any]) -> np.ndarray:
+        """Return the next action, (action_dim,) float32, given the newest observation.
+
+        The first observation after `reset` fills the whole history. A new chunk is sampled when
+        the last one has been executed.
+
+        Args:
+            obs: observations by name, each of shape ``spec.obs_shapes[name]``; other names are
+                ignored.
+
+        Raises:
+            InputError: as `sample`.
+        """
+        frame = {
+            key: self._check_frame(key, obs, shape) for key, shape in self.spec.obs_shapes.items()
+        }
+        self._history.append(frame)
+        while len(self._history) < self.n_obs_steps:
+            self._history.append(frame)
+        if not self._queue:
+            batch = {
+                key: np.stack([past[key] for past in self._history])[None]
+                for key in self.spec.obs_shapes
+            }
+            self._queue.extend(self.predict_action_chunk(batch)[0].cpu().numpy())
+        return self._queue.popleft()
+
+    def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return a random valid observation (one frame, float32, within the training range)."""
+        generator = np.random.default_rng(seed)
+        obs = {}
+        for key, shape in self.spec.obs_shapes.items():
+            low, high = (self.normalizer[key].min.cpu(), self.normalizer[key].max.cpu())
+            obs[key] = generator.uniform(low.numpy(), high.numpy(), shape).astype(np.float32)
+        return obs
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _check_frame(self, key: str, obs: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+        if key not in obs:
+            raise InputError(self._missing(key, obs))
+        value = obs[key]
+        frame = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        if frame.shape != tuple(shape):
+            raise InputError(
+                f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}"
+            )
+        return frame.astype(np.float32)
+
+    def _missing(self, key: str, obs: Mapping[str, Any]) -> str:
+        return (
+            f"observation '{key}' is missing: found {sorted(obs) or 'nothing'}, expected "
+            f"{sorted(self.spec.obs_shapes)}"
+        )
+
+    def _prepare(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        obs = {}
+        n_rows: int | None = None
+        for key, shape in self.spec.obs_shapes.items():
+            if key not in batch:
+                raise InputError(self._missing(key, batch))
+            value = torch.as_tensor(batch[key]).to(self.device, torch.float32)
+            expected = (self.n_obs_steps, *shape)
+            if value.ndim != len(expected) + 1 or tuple(value.shape[1:]) != expected:
+                raise InputError(
+                    f"observation '{key}' has shape {tuple(value.shape)}, expected (B, "
+                    f"{', '.join(str(size) for size in expected)}): batch, n_obs_steps, then one "
+                    "frame"
+                )
+            if n_rows is not None and value.shape[0] != n_rows:
+                raise InputError(
+                    f"observation '{key}' has {value.shape[0]} rows, the others have {n_rows}"
+                )
+            n_rows = value.shape[0]
+            if not bool(torch.isfinite(value).all()):
+                raise InputError(f"observation '{key}' contains NaN or infinity")
+            obs[key] = self.normalizer.normalize(key, value)
+        return obs
+
+    def _check_noise(self, noise: Tensor, n_rows: int) -> Tensor:
+        expected = (n_rows, *self.model.chunk_shape)
+        if tuple(noise.shape) != expected:
+            raise InputError(f"noise has shape {tuple(noise.shape)}, expected {expected}")
+        return noise.to(self.device, torch.float32)
+
+    def _draw_noise(self, n_rows: int) -> Tensor:
+        shape = self.model.chunk_shape
+        if self._seed is None:
+            return torch.randn(n_rows, *shape, device=self.device)
+        seed, episode = self._seed
+        # Row r of a batch stands for episode + r, so that a batch draws what its rows would alone.
+        rows = [chunk_noise(seed, episode + r, self._chunks_drawn, shape) for r in range(n_rows)]
+        self._chunks_drawn += 1
+        return torch.stack(rows).to(self.device)

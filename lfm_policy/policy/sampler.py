@@ -1,0 +1,48 @@
+"""How many solver steps each block takes for a given number of network evaluations."""
+
+from __future__ import annotations
+
+from lfm_policy.config.schema import SamplerConfig
+from lfm_policy.errors import InputError
+from lfm_policy.flow import SolverSpec
+
+
+def plan_sampler(
+    sampler: SamplerConfig, n_blocks: int, *, solver: str | None = None, nfe: int | None = None
+) -> list[SolverSpec]:
+    """Return the solver of each block, index 0 = block 1 (data side).
+
+    The evaluations are spread evenly. What is left over goes to the blocks nearest the noise,
+    which have the longest way to go.
+
+    Args:
+        sampler: defaults from the configuration.
+        n_blocks: number of blocks.
+        solver: another solver than the configured one.
+        nfe: another number of evaluations over all blocks. Adaptive solvers choose it themselves.
+
+    Raises:
+        InputError: ``nfe`` is too small for one step in every block or does not fit the solver.
+    """
+    name = sampler.solver if solver is None else solver
+    adaptive = SolverSpec(name=name, rtol=sampler.rtol, atol=sampler.atol)
+    per_step = adaptive.evaluations
+    if per_step is None:
+        if nfe is not None:
+            raise InputError(
+                f"nfe is {nfe}, but the solver '{name}' chooses its steps itself; "
+                "leave nfe out or choose euler, midpoint or heun"
+            )
+        return [adaptive] * n_blocks
+    total = sampler.nfe if nfe is None else nfe
+    smallest = n_blocks * per_step
+    if total < smallest or total % per_step:
+        raise InputError(
+            f"nfe is {total}, expected a multiple of {per_step} of at least {smallest}: "
+            f"{n_blocks} block(s), and one step of '{name}' takes {per_step} evaluation(s)"
+        )
+    steps, left_over = divmod(total // per_step, n_blocks)
+    return [
+        SolverSpec(name=name, n_steps=steps + (1 if n > n_blocks - left_over else 0))
+        for n in range(1, n_blocks + 1)
+    ]

@@ -1,0 +1,51 @@
+"""Training: one loop for every method, resumable at any point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lfm_policy.config import ExperimentConfig
+from lfm_policy.training.interrupt import Interrupted
+from lfm_policy.training.parallel import train_blocks_in_processes
+from lfm_policy.training.run import TrainingError, TrainingRun, warn_ignored_warm_start
+
+__all__ = ["Interrupted", "TrainingError", "TrainingRun", "train"]
+
+
+def train(
+    config: ExperimentConfig,
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Train a policy; returns its final checkpoint folder.
+
+    Args:
+        config: all options.
+        folder: run folder for checkpoints and metrics.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        resume: go on from the newest checkpoint in ``folder``, if there is one.
+        quiet: no progress bars.
+
+    Raises:
+        InputError: bad data or options, or ``folder`` holds another run.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        TrainingError: the loss became NaN; the last good checkpoint was kept.
+    """
+    folder = Path(folder)
+    training = config.training
+    warn_ignored_warm_start(config)
+    if (
+        training.block_training == "parallel"
+        and training.parallel_processes > 1
+        and config.flow.n_blocks > 1
+    ):
+        return train_blocks_in_processes(
+            config, folder, device=device, resume=resume, quiet=quiet
+        )
+    run = TrainingRun(config, folder, device=device, resume=resume, quiet=quiet)
+    if not run.already_complete and run.accelerator.is_main_process and not quiet:
+        print(run.describe(), flush=True)
+    return run.run()

@@ -1,0 +1,73 @@
+"""The accelerator of a run, and options that this machine may not have."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+
+from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device '{name}': expected auto, cpu, cuda or cuda:<number>") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device '{name}': torch sees no CUDA device here; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device '{name}': there are {torch.cuda.device_count()} CUDA devices here, numbered "
+            "from 0"
+        )
+    return device
+
+
+def available_options(config: TrainingConfig, device: torch.device) -> TrainingConfig:
+    """Return the options with what cannot work here turned off, and say so."""
+    if config.mixed_precision == "fp16" and device.type == "cpu":
+        warnings.warn(
+            "training.mixed_precision=fp16 needs a GPU: training in float32 instead", stacklevel=2
+        )
+        config = replace(config, mixed_precision="no")
+    if config.mixed_precision == "bf16" and device.type == "cuda":
+        if not torch.cuda.is_bf16_supported():
+            warnings.warn(
+                "this GPU has no bfloat16: training in float32 instead", stacklevel=2
+            )
+            config = replace(config, mixed_precision="no")
+    if config.compile and (reason := _compile_fails(device)):
+        warnings.warn(
+            f"training.compile=true does not work here ({reason}): training without it",
+            stacklevel=2,
+        )
+        config = replace(config, compile=False)
+    return config
+
+
+def _compile_fails(device: torch.device) -> str:
+    """Return why torch.compile cannot be used here; empty when it can."""
+    try:
+        doubled = torch.compile(lambda x: torch.nn.functional.silu(x) * 2)
+        doubled(torch.ones(4, device=device))
+    except Exception as error:  # noqa: BLE001 - whatever the compiler chain raises means "no"
+        return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return ""
+
+
+def make_accelerator(config: TrainingConfig, device: torch.device) -> Accelerator:
+    """Return the accelerator: one process, or as many as ``accelerate launch`` started."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    return Accelerator(mixed_precision=config.mixed_precision, cpu=device.type == "cpu")

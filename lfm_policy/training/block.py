@@ -1,0 +1,249 @@
+"""Training of one block: network, optimiser, learning rate, average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.errors import InputError
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.batches import BatchOrder
+from lfm_policy.training.seeds import STEP, VALIDATION, derived_seed
+from lfm_policy.training.source import ChunkSource, Condition
+
+
+class BlockLoss(nn.Module):
+    """The loss of block n as one module, so that data-parallel wrappers see a forward pass."""
+
+    def __init__(self, model: PolicyModel, n: int, *, compile: bool) -> None:
+        super().__init__()
+        self.network = model.blocks[n - 1]
+        # The encoder learns with block 1 and is frozen afterwards.
+        self.encoder = model.encoder
+        self.trains_encoder = n == 1 and model.encoder.has_parameters
+        velocity = torch.compile(self.network) if compile else self.network
+        self._flow_block = model.flow_block(n, velocity)
+
+    def forward(self, x_l: Tensor, condition: Condition, x_other: Tensor | None) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        cond = self.encoder(condition) if isinstance(condition, dict) else condition
+        return self._flow_block.loss(x_l, cond, x_other=x_other)
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what the optimiser changes, by name."""
+        named = {f"network.{name}": p for name, p in self.network.named_parameters()}
+        if self.trains_encoder:
+            named |= {f"encoder.{name}": p for name, p in self.encoder.named_parameters()}
+        return named
+
+
+class BlockTrainer:
+    """Gradient steps of block n.
+
+    All randomness of step k is drawn from torch's global generators, seeded from (seed, block, k,
+    process): nothing but the weights, the optimiser and the average carries over from one step to
+    the next, and these are what `tensors` returns and `load_tensors` takes.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        model: PolicyModel,
+        n: int,
+        source: ChunkSource,
+        accelerator: Accelerator,
+        *,
+        seed: int,
+        n_steps: int,
+    ) -> None:
+        self.n = n
+        self.n_steps = n_steps
+        self.step = 0
+        self._config = config
+        self._source = source
+        self._accelerator = accelerator
+        self._seed = seed
+        self._needs_other = model.flow_block(n).needs_other
+        self.loss_module = BlockLoss(model, n, compile=config.compile)
+        for parameter in self.loss_module.parameters():
+            parameter.requires_grad_(False)
+        self._named = self.loss_module.trained_parameters()
+        self._parameters = list(self._named.values())
+        for parameter in self._parameters:
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self._wrapped, self._optimizer = accelerator.prepare(self.loss_module, optimizer)
+        self._schedule = get_cosine_schedule_with_warmup(
+            optimizer, num_warmup_steps=min(config.warmup_steps, n_steps), num_training_steps=n_steps
+        )
+        self._ema = EMAModel(
+            self._parameters,
+            decay=config.ema_decay,
+            use_ema_warmup=True,
+            power=config.ema_power,
+            foreach=True,
+        )
+        self._order = BatchOrder(
+            len(source),
+            config.batch_size,
+            seed=seed,
+            block=n,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        )
+        self._device = source.dataset.device
+        self._wrapped.train()
+        # The last trained weights, once the network holds the averaged ones.
+        self._online: dict[str, Tensor] = {}
+
+    def train_step(self) -> tuple[Tensor, Tensor]:
+        """Do one gradient step; returns loss and gradient norm, scalars on the device."""
+        rank = self._accelerator.process_index
+        torch.manual_seed(derived_seed(self._seed, STEP, self.n, self.step, rank))
+        idx = self._order.batch(self.step).to(self._device, non_blocking=True)
+        x_l = self._source.chunks(idx)
+        condition = self._source.condition(idx)
+        x_other = None
+        if self._needs_other:
+            x_other = self._source.chunks(
+                torch.randint(len(self._source), idx.shape, device=self._device)
+            )
+        loss = self._wrapped(x_l, condition, x_other)
+        self._accelerator.backward(loss)
+        largest = self._config.gradient_clip or math.inf
+        norm = self._accelerator.clip_grad_norm_(self._parameters, largest)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._ema.step(self._parameters)
+        self.step += 1
+        return loss.detach(), torch.as_tensor(norm)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        return float(self._schedule.get_last_lr()[0])
+
+    def all_finite(self) -> bool:
+        """Whether every trained weight is a finite number."""
+        finite = [torch.isfinite(parameter).all() for parameter in self._parameters]
+        return bool(torch.stack(finite).all())
+
+    @torch.no_grad()
+    def validation_loss(self, source: ChunkSource, batch_size: int) -> float:
+        """Return the loss of the averaged weights on other windows, with the same noise always."""
+        self._ema.store(self._parameters)
+        self._ema.copy_to(self._parameters)
+        self.loss_module.eval()
+        torch.manual_seed(derived_seed(self._seed, VALIDATION, self.n))
+        total = 0.0
+        for begin in range(0, len(source), batch_size):
+            idx = torch.arange(begin, min(begin + batch_size, len(source)), device=self._device)
+            x_l = source.chunks(idx)
+            other = x_l.flip(0) if self._needs_other else None
+            total += float(self.loss_module(x_l, source.condition(idx), other)) * len(idx)
+        self._ema.restore(self._parameters)
+        self.loss_module.train()
+        return total / len(source)
+
+    # -- state --------------------------------------------------------------------------------
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Return the averaged weights by name (``network...``, ``encoder...``)."""
+        return dict(zip(self._named, self._ema.shadow_params, strict=True))
+
+    def apply_average(self) -> None:
+        """Give the network (and the encoder, if it was trained) the averaged weights."""
+        self._online = {name: p.detach().clone() for name, p in self._named.items()}
+        with torch.no_grad():
+            for parameter, average in zip(self._parameters, self._ema.shadow_params, strict=True):
+                parameter.copy_(average)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return weights, average and optimiser state as flat tensors."""
+        state = self._optimizer.state_dict()["state"]
+        tensors: dict[str, Tensor] = {}
+        for position, (name, parameter) in enumerate(self._named.items()):
+            tensors[f"online/{name}"] = self._online.get(name, parameter.detach())
+            tensors[f"average/{name}"] = self._ema.shadow_params[position]
+            for key, value in state.get(position, {}).items():
+                tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
+        return tensors
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the rest of the state: plain numbers."""
+        scaler = getattr(self._accelerator, "scaler", None)
+        return {
+            "step": self.step,
+            "average_steps": self._ema.optimization_step,
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+
+    def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], label: str) -> None:
+        """Take the state that `tensors` and `numbers` returned.
+
+        Raises:
+            InputError: a tensor is missing or has another shape; ``label`` names the file.
+        """
+        state: dict[int, dict[str, Tensor]] = {}
+        for position, (name, parameter) in enumerate(self._named.items()):
+            online = _take(tensors, f"online/{name}", parameter.shape, label)
+            average = _take(tensors, f"average/{name}", parameter.shape, label)
+            with torch.no_grad():
+                parameter.copy_(online)
+                self._ema.shadow_params[position].copy_(average)
+            if numbers["step"] > 0:
+                state[position] = {
+                    "step": _take(tensors, f"optimizer/{name}/step", torch.Size([]), label),
+                    **{
+                        key: _take(tensors, f"optimizer/{name}/{key}", parameter.shape, label)
+                        for key in ("exp_avg", "exp_avg_sq")
+                    },
+                }
+        if state:
+            groups = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.step = int(numbers["step"])
+        self._ema.optimization_step = int(numbers["average_steps"])
+        # The schedule is a function of the step alone.
+        self._schedule.last_epoch = self.step - 1
+        self._schedule._step_count = self.step
+        self._schedule.step()
+        if numbers["scaler"]:
+            self._accelerator.scaler.load_state_dict(dict(numbers["scaler"]))
+
+    def warm_start(self, tensors: Mapping[str, Tensor], average_steps: int) -> None:
+        """Start from the weights and the average of the previous block.
+
+        ``tensors`` are that block's `tensors`; the optimiser starts afresh.
+        """
+        with torch.no_grad():
+            for position, (name, parameter) in enumerate(self._named.items()):
+                parameter.copy_(tensors[f"online/{name}"])
+                self._ema.shadow_params[position].copy_(tensors[f"average/{name}"])
+        self._ema.optimization_step = average_steps
+
+
+def _take(tensors: Mapping[str, Tensor], name: str, shape: torch.Size, label: str) -> Tensor:
+    if name not in tensors:
+        raise InputError(f"{label}: tensor '{name}' is missing: it belongs to another run")
+    if tensors[name].shape != shape:
+        raise InputError(
+            f"{label}: tensor '{name}' has shape {tuple(tensors[name].shape)}, expected "
+            f"{tuple(shape)}: it belongs to another run"
+        )
+    return tensors[name]

@@ -1,0 +1,217 @@
+"""Training all blocks at once, each in a process of its own.
+
+Possible because in the parallel mode block n's data are the exact OU marginal of the
+demonstrations, not what block n-1 pushes forward. The result does not depend on the number of
+processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict, config_to_yaml
+from lfm_policy.errors import InputError
+from lfm_policy.files import atomic_folder, write_text
+from lfm_policy.policy.checkpoint import (
+    CHECKPOINTS,
+    LATEST_FILE,
+    find_checkpoint,
+    read_header,
+    read_model_state,
+    read_normalizer,
+    write_checkpoint,
+)
+from lfm_policy.training.interrupt import Interrupted, InterruptFlag
+from lfm_policy.training.run import (
+    CONFIG_COPY,
+    FINAL,
+    TrainingError,
+    TrainingRun,
+    data_spec,
+    load_datasets,
+)
+
+BLOCKS = "blocks"
+
+EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 3
+
+
+def block_folder(folder: Path, n: int) -> Path:
+    """Return the run folder of block n inside the run folder of the whole chain."""
+    return folder / BLOCKS / f"block{n}"
+
+
+def train_blocks_in_processes(
+    config: ExperimentConfig, folder: Path, *, device: str, resume: bool, quiet: bool
+) -> Path:
+    """Train every block in its own process, then join them; returns the final checkpoint.
+
+    An encoder with weights is trained with block 1 first; the others then share it, frozen.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; every block wrote a checkpoint.
+        TrainingError: a block failed; its own message was printed.
+    """
+    if (folder / LATEST_FILE).exists():
+        if not resume:
+            raise InputError(
+                f"{folder}: there is a run already; choose another folder with --output"
+            )
+        return find_checkpoint(folder)
+    # Read here too, so that bad data is one message and not one from each process.
+    spec = data_spec(load_datasets(config))
+    encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CONFIG_COPY, config_to_yaml(config))
+    blocks = list(range(1, config.flow.n_blocks + 1))
+    with InterruptFlag() as interrupt:
+        for wave in [blocks[:1], blocks[1:]] if encoder.has_parameters else [blocks]:
+            _run_wave(
+                config,
+                folder,
+                wave,
+                device=device,
+                resume=resume,
+                quiet=quiet,
+                interrupt=interrupt,
+            )
+    return _join(config, folder)
+
+
+def _run_wave(
+    config: ExperimentConfig,
+    folder: Path,
+    blocks: list[int],
+    *,
+    device: str,
+    resume: bool,
+    quiet: bool,
+    interrupt: InterruptFlag,
+) -> None:
+    """Run the blocks, at most ``parallel_processes`` at a time."""
+    # spawn: forked processes inherit torch's thread pools and CUDA contexts in a broken state.
+    context = multiprocessing.get_context("spawn")
+    waiting = list(blocks)
+    running: dict[int, BaseProcess] = {}
+    failed: list[int] = []
+    told_to_stop = False
+    while waiting or running:
+        while waiting and not interrupt and len(running) < config.training.parallel_processes:
+            n = waiting.pop(0)
+            process = context.Process(
+                target=_train_one,
+                args=(config_to_dict(config), str(folder), n, device, resume, quiet),
+            )
+            process.start()
+            running[n] = process
+        for n, process in list(running.items()):
+            if not process.is_alive():
+                process.join()
+                del running[n]
+                if process.exitcode not in (EXIT_DONE, EXIT_INTERRUPTED):
+                    failed.append(n)
+        if (interrupt or failed) and not told_to_stop:
+            for process in running.values():
+                process.terminate()  # SIGTERM: the block saves a checkpoint and stops
+            told_to_stop = True
+            waiting = []
+        time.sleep(0.1)
+    if failed:
+        raise TrainingError(
+            f"training of block {', '.join(map(str, failed))} failed (see above); the others were "
+            f"saved in {folder / BLOCKS}"
+        )
+    if interrupt:
+        raise Interrupted(f"stopped by {interrupt.name}; saved in {folder}; continue with --resume")
+
+
+def _train_one(
+    options: dict[str, Any], folder: str, n: int, device: str, resume: bool, quiet: bool
+) -> None:
+    """Entry point of a process: train block n in its own run folder."""
+    # The parent decides: it passes SIGTERM on, so a Ctrl-C is not handled twice.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    root = Path(folder)
+    try:
+        config = config_from_dict(options, "configuration")
+        if not config.training.num_threads:
+            torch.set_num_threads(
+                max(1, torch.get_num_threads() // config.training.parallel_processes)
+            )
+        encoder = _encoder_of_first_block(root) if n > 1 else None
+        own = block_folder(root, n)
+        run = TrainingRun(
+            config,
+            own,
+            device=device,
+            resume=resume and (own / LATEST_FILE).exists(),
+            only_block=n,
+            initial_encoder=encoder,
+            progress_position=n - 1,
+            quiet=quiet,
+        )
+        if n == 1 and not quiet:
+            print(run.describe(), flush=True)
+        run.run()
+    except Interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+    except InputError as error:
+        print(f"block {n}: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except TrainingError as error:
+        print(f"block {n}: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+
+
+def _encoder_of_first_block(folder: Path) -> dict[str, Tensor] | None:
+    first = block_folder(folder, 1)
+    if not (first / LATEST_FILE).exists():
+        return None
+    header = read_header(first)
+    if not header.complete:
+        return None
+    state = read_model_state(header)
+    prefix = "encoder."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)} or None
+
+
+def _join(config: ExperimentConfig, folder: Path) -> Path:
+    """Make one checkpoint of the blocks that were trained apart."""
+    target = folder / CHECKPOINTS / FINAL
+    if target.exists():
+        return target
+    headers = [read_header(block_folder(folder, n)) for n in range(1, config.flow.n_blocks + 1)]
+    state = read_model_state(headers[0])
+    records = []
+    for n, header in enumerate(headers, start=1):
+        own = read_model_state(header)
+        state |= {k: v for k, v in own.items() if k.startswith(f"blocks.{n - 1}.")}
+        records.append(header.training["blocks"][n - 1])
+    training = {
+        **headers[0].training,
+        "complete": True,
+        "block_steps": [record["steps"] for record in records],
+        "steps": sum(record["steps"] for record in records),
+        "train_seconds": sum(record["train_seconds"] for record in records),
+        "blocks": records,
+    }
+    with atomic_folder(target) as temporary:
+        write_checkpoint(
+            temporary,
+            config=config,
+            spec=headers[0].spec,
+            model_state=state,
+            normalizer=read_normalizer(headers[0]),
+            training=training,
+        )
+    write_text(folder / LATEST_FILE, FINAL + "\n")
+    return target

@@ -1,0 +1,70 @@
+"""Where the data-side ends x_l of a block's training pairs come from, with their observations."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.flow import OUStep
+from lfm_policy.policy.model import PolicyModel
+
+Condition: TypeAlias = dict[str, Tensor] | Tensor | None
+"""Observations by name, for an encoder that is still learning, or their encoding (B, cond_dim)."""
+
+
+class ChunkSource:
+    """Training chunks of one block, row r belonging to window r of the dataset.
+
+    Block 1 reads the demonstrations. Later blocks read what earlier blocks pushed forward
+    (``pushed``) or, in the parallel mode, the exact OU marginal of the demonstrations
+    (``marginal``), drawn anew each time.
+    """
+
+    def __init__(
+        self,
+        dataset: WindowDataset,
+        *,
+        pushed: Tensor | None = None,
+        marginal: OUStep | None = None,
+        cond: Tensor | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.pushed = pushed
+        self.marginal = marginal
+        self.cond = cond
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def chunks(self, idx: Tensor) -> Tensor:
+        """Return x_l, (B, horizon, action_dim) float32; marginals draw from torch's global RNG."""
+        if self.pushed is not None:
+            return self.pushed.index_select(0, idx)
+        x_0 = self.dataset.gather_action(idx)
+        return x_0 if self.marginal is None else self.marginal.diffuse(x_0)
+
+    def condition(self, idx: Tensor) -> Condition:
+        """Return the encoded observations where they are known, else the observations."""
+        if self.cond is not None:
+            return self.cond.index_select(0, idx)
+        return self.dataset.gather_obs(idx)
+
+
+@torch.no_grad()
+def encode_all(model: PolicyModel, dataset: WindowDataset, batch_size: int) -> Tensor | None:
+    """Return the encoding of every window, (M, cond_dim), by a frozen encoder.
+
+    None when the encoder has no parameters: then encoding a batch costs no more than gathering
+    its encoding, and memory is saved.
+    """
+    if not model.encoder.has_parameters:
+        return None
+    model.encoder.eval()
+    parts = []
+    for begin in range(0, len(dataset), batch_size):
+        idx = torch.arange(begin, min(begin + batch_size, len(dataset)), device=dataset.device)
+        parts.append(model.encoder(dataset.gather_obs(idx)))
+    return torch.cat(parts)

@@ -1,0 +1,100 @@
+"""Windows against a slow reference written from Diffusion Policy's description."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from lfm_policy.data.windows import WindowIndex
+from lfm_policy.errors import InputError
+
+
+def reference_windows(
+    lengths: list[int], n_obs_steps: int, horizon: int, n_action_steps: int
+) -> list[list[int]]:
+    """Cut each window out of its episode and repeat the edge frames, one sample at a time."""
+    windows = []
+    start = 0
+    for length in lengths:
+        episode = list(range(start, start + length))
+        first, last = -(n_obs_steps - 1), length - horizon + n_action_steps - 1
+        for s in range(first, last + 1):
+            inside = episode[max(s, 0) : s + horizon] if s + horizon > 0 else []
+            before = [episode[0]] * min(max(-s, 0), horizon)
+            after = [episode[-1]] * (horizon - len(before) - len(inside))
+            windows.append(before + inside + after)
+        start += length
+    return windows
+
+
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 14), min_size=1, max_size=6),
+    n_obs_steps=st.integers(1, 4),
+    horizon=st.integers(1, 12),
+    n_action_steps=st.integers(1, 12),
+)
+def test_equals_the_reference(
+    lengths: list[int], n_obs_steps: int, horizon: int, n_action_steps: int
+) -> None:
+    assume(n_action_steps <= horizon - n_obs_steps + 1 and max(lengths) >= horizon)
+    index = WindowIndex(np.cumsum(lengths), n_obs_steps, horizon, n_action_steps)
+    expected = reference_windows(lengths, n_obs_steps, horizon, n_action_steps)
+    assert index.indices.tolist() == expected
+    assert index.obs_indices.tolist() == [window[:n_obs_steps] for window in expected]
+    assert len(index) == len(expected)
+    assert index.indices.dtype == torch.int64
+    episode_of = np.repeat(np.arange(len(lengths)), lengths)
+    assert all(len(set(episode_of[window])) == 1 for window in index.indices.numpy())
+
+
+def test_edges_of_an_episode_repeat() -> None:
+    index = WindowIndex(np.array([20, 25]), n_obs_steps=2, horizon=6, n_action_steps=4)
+    assert index.indices[0].tolist() == [0, 0, 1, 2, 3, 4]
+    # the last window of the first episode: it executes its indices 1..4, up to the last step
+    assert index.indices[18].tolist() == [17, 18, 19, 19, 19, 19]
+    assert index.indices[19].tolist() == [20, 20, 21, 22, 23, 24]
+    # an episode of 5 steps has windows although the horizon is 6
+    assert len(index) == 19 + 4
+
+
+def test_a_subset_of_episodes_indexes_the_whole_arrays() -> None:
+    ends = np.array([5, 12, 20])
+    whole = WindowIndex(ends, 2, 4, 2)
+    last = WindowIndex(ends, 2, 4, 2, episodes=[2])
+    first_two = WindowIndex(ends, 2, 4, 2, episodes=np.array([0, 1]))
+    joined = torch.cat([first_two.indices, last.indices])
+    assert torch.equal(joined, whole.indices)
+    assert last.indices.min() == 12 and last.indices.max() == 19
+
+
+def test_to_moves_a_copy() -> None:
+    index = WindowIndex(np.array([9]), 2, 4, 2)
+    moved = index.to("meta")
+    assert moved.indices.device.type == moved.obs_indices.device.type == "meta"
+    assert index.indices.device.type == "cpu" and moved.horizon == 4
+
+
+def test_horizon_longer_than_every_episode() -> None:
+    with pytest.raises(
+        InputError,
+        match=r"d.zarr: horizon 16 is longer than every episode \(the longest of 3 has 15 steps\)",
+    ):
+        WindowIndex(np.array([4, 19, 20]), 2, 16, 8, source="d.zarr")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ((0, 16, 8), "n_obs_steps is 0; expected at least 1"),
+        ((2, 0, 8), "horizon is 0; expected at least 1"),
+        ((2, 16, 0), "n_action_steps is 0; expected at least 1"),
+        ((2, 16, 16), r"n_action_steps is 16, but .* horizon - n_obs_steps \+ 1 = 15"),
+    ],
+)
+def test_lengths_that_do_not_fit(lengths: tuple[int, int, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        WindowIndex(np.array([100]), *lengths)

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lfm_policy.errors import InputError
+from lfm_policy.flow import (
+    COUPLINGS,
+    INTERPOLANTS,
+    FlowBlock,
+    FlowChain,
+    OUSchedule,
+    OUStep,
+    SolverSpec,
+)
+
+SCHEDULES = [(), (0.1,), (0.3, 0.45, 0.675), (0.02, 0.2)]
+EXACT = SolverSpec("dopri5", rtol=1e-9, atol=1e-9)
+# Solver and the tolerance, absolute and relative, that moments through a whole chain keep to.
+SOLVERS_WITH_TOLERANCE = [
+    (EXACT, 1e-6),
+    (SolverSpec("midpoint", 64), 2e-3),
+    (SolverSpec("heun", 64), 2e-3),
+    (SolverSpec("euler", 256), 4e-2),
+]
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 6])
+@pytest.mark.parametrize("step_sizes", SCHEDULES, ids=str)
+@pytest.mark.parametrize("interpolant", INTERPOLANTS.names())
+@pytest.mark.parametrize(
+    ("solver", "tolerance"), SOLVERS_WITH_TOLERANCE, ids=["dopri5", "midpoint", "heun", "euler"]
+)
+def test_exact_velocities_move_the_gaussian(
+    gaussian_chain: Callable[..., Any],
+    push_moments: Callable[..., tuple[Tensor, Tensor]],
+    dimension: int,
+    step_sizes: tuple[float, ...],
+    interpolant: str,
+    solver: SolverSpec,
+    tolerance: float,
+) -> None:
+    """Every prefix pushes p_0 to p_n = N(a mu, a^2 Sigma + b^2 I); sampling gives p_0 back."""
+    made = gaussian_chain(dimension, step_sizes, interpolant)
+    chain = made.chain
+    for n in range(1, chain.n_blocks + 1):
+        pushed = push_moments(
+            lambda x, n=n: chain.push_forward(x, solver=solver, last=n).x, *made.marginals[0]
+        )
+        torch.testing.assert_close(pushed, made.marginals[n], atol=tolerance, rtol=tolerance)
+    zero, eye = torch.zeros(dimension).double(), torch.eye(dimension).double()
+    sampled = push_moments(lambda x: chain.sample(x, solver=solver).x, zero, eye)
+    torch.testing.assert_close(sampled, made.marginals[0], atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS.names())
+@pytest.mark.parametrize("interpolant", INTERPOLANTS.names())
+def test_every_coupling_moves_the_gaussian(
+    gaussian_chain: Callable[..., Any],
+    push_moments: Callable[..., tuple[Tensor, Tensor]],
+    coupling: str,
+    interpolant: str,
+) -> None:
+    made = gaussian_chain(3, (0.3, 0.45), interpolant, coupling)
+    pushed = push_moments(
+        lambda x: made.chain.push_forward(x, solver=EXACT, last=2).x, *made.marginals[0]
+    )
+    torch.testing.assert_close(pushed, made.marginals[2], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("step_sizes", SCHEDULES, ids=str)
+@pytest.mark.parametrize("interpolant", INTERPOLANTS.names())
+@pytest.mark.parametrize(
+    ("solver", "tolerance"), SOLVERS_WITH_TOLERANCE, ids=["dopri5", "midpoint", "heun", "euler"]
+)
+def test_sampling_inverts_the_push_forward(
+    gaussian_chain: Callable[..., Any],
+    step_sizes: tuple[float, ...],
+    interpolant: str,
+    solver: SolverSpec,
+    tolerance: float,
+) -> None:
+    chain = gaussian_chain(4, step_sizes, interpolant).chain
+    x = torch.randn(7, 2, 2, dtype=torch.float64)
+    noise = chain.push_forward(x, solver=solver).x
+    torch.testing.assert_close(
+        chain.sample(noise, solver=solver).x, x, atol=tolerance * 3, rtol=tolerance
+    )
+
+
+def test_different_conditions_give_different_gaussians(
+    gaussian_chain: Callable[..., Any], push_moments: Callable[..., tuple[Tensor, Tensor]]
+) -> None:
+    """Velocities that choose between two Gaussians by the condition sample each of them."""
+    made = [gaussian_chain(2, (0.2,), seed=seed) for seed in (0, 1)]
+
+    def velocity(n: int) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+        def chosen(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+            assert cond is not None
+            both = [m.chain.blocks[n].velocity(x, t, None) for m in made]
+            return torch.where(cond > 0, both[1], both[0])
+
+        return chosen
+
+    schedule = OUSchedule((0.2,))
+    chain = FlowChain([FlowBlock(velocity(n), schedule.step(n + 1)) for n in range(2)])
+    zero, eye = torch.zeros(2).double(), torch.eye(2).double()
+    for value, one in zip((-1.0, 1.0), made, strict=True):
+        cond = torch.full((3, 1), value, dtype=torch.float64)
+        sampled = push_moments(
+            lambda x, cond=cond: chain.sample(x, cond, solver=EXACT).x, zero, eye
+        )
+        torch.testing.assert_close(sampled, one.marginals[0], atol=1e-6, rtol=1e-6)
+        noise = chain.push_forward(sampled[0][None], cond[:1], solver=EXACT).x
+        torch.testing.assert_close(noise, zero[None], atol=1e-6, rtol=0)
+
+
+def test_evaluations_per_block(gaussian_chain: Callable[..., Any]) -> None:
+    chain = gaussian_chain(2, (0.1, 0.2)).chain
+    solvers = [SolverSpec("euler", 3), SolverSpec("heun", 2), SolverSpec("midpoint", 5)]
+    noise = torch.randn(4, 2, dtype=torch.float64)
+    result = chain.sample(noise, solver=solvers)
+    assert result.nfe_per_block == (3, 4, 10)
+    assert result.nfe == 17
+    assert chain.push_forward(noise, solver=solvers).nfe == 17
+    assert chain.push_forward(noise, solver=solvers, first=2, last=2).nfe == 4
+    part = chain.sample(noise, solver=solvers, first=1, last=2)
+    assert (part.nfe_per_block, part.nfe) == ((3, 4), 7)
+    adaptive = chain.sample(noise, solver=EXACT)
+    assert adaptive.nfe == sum(adaptive.nfe_per_block)
+    assert min(adaptive.nfe_per_block) > 6
+
+
+def test_parts_compose_to_the_whole(gaussian_chain: Callable[..., Any]) -> None:
+    chain = gaussian_chain(2, (0.1, 0.2, 0.3)).chain
+    solver = SolverSpec("heun", 3)
+    noise = torch.randn(4, 2, dtype=torch.float64)
+    middle = chain.sample(noise, solver=solver, first=3)
+    whole = chain.sample(noise, solver=solver)
+    assert torch.equal(chain.sample(middle.x, solver=solver, last=2).x, whole.x)
+    middle_pushed = chain.push_forward(noise, solver=solver, last=2)
+    assert torch.equal(
+        chain.push_forward(middle_pushed.x, solver=solver, first=3).x,
+        chain.push_forward(noise, solver=solver).x,
+    )
+
+
+def test_path_joins_block_to_block(gaussian_chain: Callable[..., Any]) -> None:
+    chain = gaussian_chain(4, (0.1, 0.2)).chain
+    solvers = [SolverSpec("euler", n) for n in (2, 3, 4)]
+    noise = torch.randn(5, 2, 2, dtype=torch.float64)
+    result = chain.sample(noise, solver=solvers, return_path=True)
+    assert result.path is not None
+    assert [p.shape for p in result.path] == [(n + 1, 5, 2, 2) for n in (2, 3, 4)]
+    assert torch.equal(result.path[2][0], noise)
+    assert torch.equal(result.path[2][-1], result.path[1][0])
+    assert torch.equal(result.path[1][-1], result.path[0][0])
+    assert torch.equal(result.path[0][-1], result.x)
+    assert chain.sample(noise, solver=solvers).path is None
+
+
+def test_samples_do_not_depend_on_their_batch(gaussian_chain: Callable[..., Any]) -> None:
+    chain = gaussian_chain(4, (0.1, 0.2)).chain
+    noise = torch.randn(6, 4, dtype=torch.float64)
+    together = chain.sample(noise, solver=SolverSpec("heun", 4)).x
+    alone = torch.cat([chain.sample(z[None], solver=SolverSpec("heun", 4)).x for z in noise])
+    torch.testing.assert_close(together, alone, atol=1e-12, rtol=0)
+
+
+def test_bad_chains_and_arguments(gaussian_chain: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="at least one block"):
+        FlowChain([])
+    free = FlowBlock(lambda x, t, cond: x, OUStep(None))
+    with pytest.raises(ValueError, match="block 1 of 2 is free"):
+        FlowChain([free, free])
+    chain = gaussian_chain(2, (0.1,)).chain
+    x = torch.zeros(3, 2, dtype=torch.float64)
+    with pytest.raises(InputError, match="3 solvers were given for 2 blocks"):
+        chain.sample(x, solver=[SolverSpec()] * 3)
+    for first, last in ((0, 1), (2, 1), (1, 3)):
+        with pytest.raises(ValueError, match="not inside 1..2"):
+            chain.push_forward(x, solver=SolverSpec(), first=first, last=last)
+        with pytest.raises(ValueError, match="not inside 1..2"):
+            chain.sample(x, solver=SolverSpec(), first=first, last=last)
+
+
+class _Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4 * 2 + 1 + 3, 4 * 2)
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        features = torch.cat([x.flatten(1), t[:, None], cond], dim=1)
+        return self.linear(features).view(x.shape)
+
+
+@pytest.mark.parametrize("name", ["euler", "midpoint", "heun"])
+def test_a_whole_sampler_can_be_exported(name: str) -> None:
+    """Traced once with a symbolic batch, the sampler gives the same numbers for other batches."""
+    schedule = OUSchedule((0.1,))
+
+    class Sampler(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.nets = nn.ModuleList([_Net(), _Net()])
+
+        def forward(self, noise: Tensor, cond: Tensor) -> Tensor:
+            blocks = [FlowBlock(net, schedule.step(n + 1)) for n, net in enumerate(self.nets)]
+            return FlowChain(blocks).sample(noise, cond, solver=SolverSpec(name, 2)).x
+
+    sampler = Sampler().eval()
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(
+        sampler,
+        (torch.randn(3, 4, 2), torch.randn(3, 3)),
+        dynamic_shapes={"noise": {0: batch}, "cond": {0: batch}},
+    ).module()
+    for size in (2, 11):
+        inputs = torch.randn(size, 4, 2), torch.randn(size, 3)
+        torch.testing.assert_close(exported(*inputs), sampler(*inputs))
