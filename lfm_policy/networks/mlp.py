@@ -67,7 +67,7 @@ class MLP(VelocityNetwork):
             h = layer(h, *modulation[3 * i : 3 * i + 3])
         h = modulate(functional.layer_norm(h, h.shape[-1:]), *modulation[-2:])
         velocity: Tensor = self.proj_out(h)
-        return velocity.unflatten(1, self.chunk_shape)
+        return velocity.view_as(x)
 
 
 class _Layer(nn.Module):

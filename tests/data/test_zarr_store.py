@@ -259,7 +259,7 @@ def test_truncated_chunk(tmp_path: Path, layout: str, drop: int) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_absent_chunk(tmp_path: Path, layout: str) -> None:
-    """zarr would fill it with zeros without a word."""
+    """Without the check, zarr fills it with zeros and says nothing."""
     path = make_store(tmp_path / "demo.zarr", layout)
     chunk = max(
         entry

@@ -128,7 +128,7 @@ def test_chi2_formula_against_quadrature(m: float, s: float) -> None:
     log_p = -((x - m) ** 2) / (2 * s) - 0.5 * math.log(2 * math.pi * s)
     log_q = -(x**2) / 2 - 0.5 * math.log(2 * math.pi)
     integral = torch.trapezoid(torch.exp(2 * log_p - log_q), x).item()
-    chi2 = _chi2(torch.tensor([m]).double(), torch.tensor([[s]]).double())
+    chi2 = _chi2(MEAN.new_tensor([m]), MEAN.new_tensor([[s]]))
     assert chi2 == pytest.approx(integral - 1, rel=1e-8)
 
 

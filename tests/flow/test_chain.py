@@ -19,12 +19,12 @@ from lfm_policy.flow import (
 )
 
 SCHEDULES = [(), (0.1,), (0.3, 0.45, 0.675), (0.02, 0.2)]
-EXACT = SolverSpec("dopri5", rtol=1e-9, atol=1e-9)
+EXACT = SolverSpec("dopri5", rtol=1e-8, atol=1e-8)
 # Solver and the tolerance, absolute and relative, that moments through a whole chain keep to.
 SOLVERS_WITH_TOLERANCE = [
-    (EXACT, 1e-6),
-    (SolverSpec("midpoint", 64), 2e-3),
-    (SolverSpec("heun", 64), 2e-3),
+    (EXACT, 2e-7),
+    (SolverSpec("midpoint", 32), 1e-3),
+    (SolverSpec("heun", 32), 4e-3),
     (SolverSpec("euler", 256), 4e-2),
 ]
 
@@ -182,9 +182,9 @@ def test_bad_chains_and_arguments(gaussian_chain: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="3 solvers were given for 2 blocks"):
         chain.sample(x, solver=[SolverSpec()] * 3)
     for first, last in ((0, 1), (2, 1), (1, 3)):
-        with pytest.raises(ValueError, match="not inside 1..2"):
+        with pytest.raises(ValueError, match=r"not inside 1\.\.2"):
             chain.push_forward(x, solver=SolverSpec(), first=first, last=last)
-        with pytest.raises(ValueError, match="not inside 1..2"):
+        with pytest.raises(ValueError, match=r"not inside 1\.\.2"):
             chain.sample(x, solver=SolverSpec(), first=first, last=last)
 
 

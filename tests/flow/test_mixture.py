@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ class _Net(nn.Module):
         super().__init__()
         widths = (2 + 5, 64, 64, 64)
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
+        for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out), nn.SiLU()]
         self.net = nn.Sequential(*layers, nn.Linear(64, 2))
 
@@ -104,7 +105,7 @@ def test_samples_look_like_the_data(trained: FlowChain) -> None:
     with torch.inference_mode():
         x = trained.sample(torch.randn(20_000, 2), solver=SolverSpec("midpoint", 20)).x
     weights = mixture.mixture_distribution.probs
-    centres = mixture.component_distribution.base_dist.loc
+    centres = mixture.component_distribution.mean
     distance, nearest = torch.cdist(x, centres).min(dim=1)
     data_distance, data_nearest = torch.cdist(mixture.sample((20_000,)), centres).min(dim=1)
     shares = torch.bincount(nearest, minlength=len(weights)) / len(x)

@@ -46,7 +46,7 @@ def test_steps_of_a_schedule() -> None:
     last = schedule.step(3)
     assert (last.gamma, last.decay, last.noise_std, last.is_free) == (None, 0.0, 1.0, True)
     for n in (0, 4):
-        with pytest.raises(ValueError, match="outside 1..3"):
+        with pytest.raises(ValueError, match=r"outside 1\.\.3"):
             schedule.step(n)
 
 
@@ -70,7 +70,7 @@ def test_marginals_compose_the_steps() -> None:
         decay, variance = step.decay * decay, step.decay**2 * variance + step.noise_std**2
         assert marginal.decay == pytest.approx(decay, rel=1e-12)
         assert marginal.noise_std**2 == pytest.approx(variance, rel=1e-12)
-    with pytest.raises(ValueError, match="outside 0..4"):
+    with pytest.raises(ValueError, match=r"outside 0\.\.4"):
         schedule.marginal(5)
 
 

@@ -39,7 +39,7 @@ class _Velocity:
         return -0.5 * x + shift.view(-1, *(1,) * len(self.shape))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     shape=chunk_shapes,
     batch=st.integers(1, 5),

@@ -1,0 +1,116 @@
+"""``lfm-policy eval``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.cli.common import add_common_options, non_negative, positive, print_json
+
+_EPILOG = """\
+Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
+episode, chunk). Test seeds start at 100000; choose settings with seeds from 200000 only.
+
+examples:
+  lfm-policy eval runs/pusht-fm --episodes 200 --seed-start 100000
+  lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 16 --video 8
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "eval",
+        help="roll out a policy in simulation",
+        description="Roll out a checkpoint and report success, score and latency.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="checkpoint or run folder")
+    parser.add_argument("--episodes", type=positive, default=200, help="default 200")
+    parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")
+    parser.add_argument(
+        "--nfe",
+        type=positive,
+        nargs="+",
+        help="network evaluations per chunk; several give several rows (default: as configured)",
+    )
+    parser.add_argument("--solver", help="euler, midpoint, heun or dopri5 (default: as configured)")
+    parser.add_argument("--env", help="gymnasium id (default: the configured one)")
+    parser.add_argument("--num-envs", type=positive, default=32, help="at the same time; default 32")
+    parser.add_argument(
+        "--processes", action="store_true", help="one process per environment (slow simulators)"
+    )
+    parser.add_argument(
+        "--video", type=non_negative, default=0, metavar="K", help="film the first K episodes"
+    )
+    parser.add_argument(
+        "--video-episodes", type=non_negative, nargs="+", default=[], help="film these episodes"
+    )
+    parser.add_argument("--output", type=Path, help="results folder (default: <checkpoint>/eval)")
+    parser.add_argument("--threads", type=positive, default=1, help="torch CPU threads; default 1")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_common_options(parser, seed_help="seed of the policy's noise; default 0")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    import torch
+    from rich.console import Console
+
+    from lfm_policy.errors import InputError
+    from lfm_policy.evaluation import RolloutConfig, evaluate, evaluation_to_dict
+    from lfm_policy.evaluation.plot import plot_evaluation
+    from lfm_policy.evaluation.report import footnote, results_table
+    from lfm_policy.evaluation.video import record_videos
+    from lfm_policy.files import write_json
+    from lfm_policy.policy import find_checkpoint, load_policy
+    from lfm_policy.training.accelerator import choose_device
+
+    torch.set_num_threads(arguments.threads)
+    filmed = sorted({*range(arguments.video), *arguments.video_episodes})
+    if filmed and filmed[-1] >= arguments.episodes:
+        raise InputError(
+            f"episode {filmed[-1]} was to be filmed, but there are only {arguments.episodes}, "
+            "numbered from 0"
+        )
+    folder = find_checkpoint(arguments.checkpoint)
+    policy = load_policy(folder, device=choose_device(arguments.device))
+    output = arguments.output or Path(arguments.checkpoint) / "eval"
+    config = RolloutConfig(
+        env_id=arguments.env or policy.config.env.id,
+        seed_start=arguments.seed_start,
+        noise_seed=arguments.seed or 0,
+        max_episode_steps=policy.config.env.max_episode_steps,
+        num_envs=arguments.num_envs,
+        processes=arguments.processes,
+    )
+    quiet = arguments.quiet or arguments.json
+    cells, seconds = evaluate(
+        policy,
+        config,
+        n_episodes=arguments.episodes,
+        nfes=arguments.nfe or (None,),
+        solver=arguments.solver,
+        quiet=quiet,
+    )
+    # The sampler is still that of the last cell, whose episodes are filmed.
+    results = cells[-1].episodes
+    videos = output / "videos"
+    frames = record_videos(policy, config, [results[i] for i in filmed], videos) if filmed else {}
+    report = evaluation_to_dict(policy, config, cells, seconds)
+    write_json(output / "eval.json", report)
+    title = f"{policy.config.name} on {config.env_id}"
+    plot_evaluation(output / "eval.png", f"{title}, n = {arguments.episodes}", cells, frames)
+    if arguments.json:
+        print_json(report)
+        return 0
+    console = Console()
+    console.print(results_table(title, cells))
+    print(footnote(policy, config, cells))
+    print(f"written: {output / 'eval.json'}, {output / 'eval.png'}")
+    if filmed:
+        print(f"videos of {len(filmed)} episodes (NFE {cells[-1].nfe:g}): {videos}")
+    return 0

@@ -1,0 +1,73 @@
+"""The command ``lfm-policy``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lfm_policy.errors import InputError
+from lfm_policy.version import __version__
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+
+_EPILOG = """\
+exit codes: 0 done, 1 failed or interrupted, 2 bad input (one message on standard error)
+
+a first session:
+  lfm-policy train pusht/fm dataset.path=pusht_cchi_v7_replay.zarr
+  lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 --video 4
+  lfm-policy inspect runs/pusht-fm
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands."""
+    from lfm_policy.cli import evaluate, inspect, train
+
+    parser = argparse.ArgumentParser(
+        prog="lfm-policy",
+        description="Train, evaluate and inspect action-chunk policies by Local Flow Matching.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lfm-policy {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (train, evaluate, inspect):
+        module.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = build_parser()
+    parsed, extra = parser.parse_known_args(arguments)
+    if extra:
+        # argparse takes `train CONFIG a=1 --resume` but not `train CONFIG --resume a=1`.
+        late = [text for text in extra if "=" in text and not text.startswith("-")]
+        if parsed.command != "train" or late != extra:
+            parser.error(f"unrecognized arguments: {' '.join(extra)}")
+        parsed.overrides = [*parsed.overrides, *late]
+    # These import torch, which `lfm-policy --help` does not need.
+    from lfm_policy.training.interrupt import Interrupted
+    from lfm_policy.training.run import TrainingError
+
+    try:
+        code: int = parsed.run(parsed)
+        return code
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (TrainingError, Interrupted) as error:
+        print(f"{type(error).__name__.lower()}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenPipeError:
+        return EXIT_FAILED
+
+
+def entry_point() -> None:
+    """Run one command and exit."""
+    sys.exit(main())

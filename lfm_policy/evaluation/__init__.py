@@ -1,0 +1,22 @@
+"""Rollouts and how their results are reported."""
+
+from __future__ import annotations
+
+from lfm_policy.evaluation.evaluate import evaluate
+from lfm_policy.evaluation.latency import measure_latency
+from lfm_policy.evaluation.report import Cell, evaluation_to_dict
+from lfm_policy.evaluation.rollout import EpisodeResult, RolloutConfig, rollout
+from lfm_policy.evaluation.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
+
+__all__ = [
+    "Cell",
+    "EpisodeResult",
+    "RolloutConfig",
+    "evaluate",
+    "evaluation_to_dict",
+    "mcnemar_exact",
+    "measure_latency",
+    "paired_bootstrap",
+    "rollout",
+    "wilson_interval",
+]

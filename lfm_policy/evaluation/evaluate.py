@@ -1,0 +1,64 @@
+"""Evaluation of one policy, with one or several numbers of network evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from lfm_policy.evaluation.latency import measure_latency
+from lfm_policy.evaluation.report import Cell
+from lfm_policy.evaluation.rollout import RolloutConfig, rollout
+from lfm_policy.policy import Policy
+
+
+def evaluate(
+    policy: Policy,
+    config: RolloutConfig,
+    *,
+    n_episodes: int,
+    nfes: Sequence[int | None] = (None,),
+    solver: str | None = None,
+    quiet: bool = False,
+) -> tuple[list[Cell], float]:
+    """Roll out and time a policy for each number of network evaluations.
+
+    Args:
+        policy: its sampler is left as the last entry of ``nfes`` set it.
+        config: where and how.
+        n_episodes: episodes 0..n-1 per cell.
+        nfes: network evaluations per chunk; None: as configured.
+        solver: another solver than the configured one.
+        quiet: no progress bar.
+
+    Returns:
+        One cell per entry of ``nfes``, and the wall-clock seconds of it all.
+
+    Raises:
+        InputError: a number of evaluations does not fit, or the environment does not.
+    """
+    start = time.perf_counter()
+    # All are tried first: a number that does not fit should not cost the time of the others.
+    for nfe in nfes:
+        policy.set_sampler(solver=solver, nfe=nfe)
+    cells = []
+    for nfe in nfes:
+        policy.set_sampler(solver=solver, nfe=nfe)
+        label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
+        with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
+            results = rollout(
+                policy, config, range(n_episodes), on_episode=lambda _, bar=bar: bar.update()
+            )
+        per_block = [spec.nfe for spec in policy.solvers]
+        cells.append(
+            Cell(
+                solver=policy.solvers[0].name,
+                nfe=float(np.mean([result.nfe for result in results])),
+                nfe_per_block=None if policy.nfe is None else [n or 0 for n in per_block],
+                latency=measure_latency(policy),
+                episodes=results,
+            )
+        )
+    return cells, time.perf_counter() - start

@@ -1,0 +1,135 @@
+"""What an evaluation found: numbers for people and for programs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from rich.table import Table
+
+from lfm_policy.evaluation.rollout import EpisodeResult, RolloutConfig
+from lfm_policy.evaluation.statistics import wilson_interval
+from lfm_policy.policy import Policy
+from lfm_policy.version import __version__
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Results of one policy with one sampler on one set of episodes.
+
+    Attributes:
+        solver: name of the ODE solver.
+        nfe: network evaluations per chunk, all blocks (mean over chunks for adaptive solvers).
+        nfe_per_block: the same for each block, index 0 = block 1 (data side); None for adaptive.
+        latency: see `lfm_policy.evaluation.latency.measure_latency`.
+        episodes: results, in the order of their numbers.
+    """
+
+    solver: str
+    nfe: float
+    nfe_per_block: list[int] | None
+    latency: Mapping[str, Any]
+    episodes: Sequence[EpisodeResult]
+
+    def summary(self) -> dict[str, Any]:
+        """Return successes with their Wilson 95% interval, score and mean final coverage.
+
+        ``score`` is the mean over episodes of the maximum reward.
+        """
+        n = len(self.episodes)
+        successes = sum(result.success for result in self.episodes)
+        interval = wilson_interval(successes, n)
+        coverages = [r.final_coverage for r in self.episodes if r.final_coverage is not None]
+        return {
+            "n": n,
+            "successes": successes,
+            "success_rate": successes / n,
+            "success_interval": list(interval),
+            "score": float(np.mean([result.max_reward for result in self.episodes])),
+            "final_coverage": float(np.mean(coverages)) if coverages else None,
+            "mean_steps": float(np.mean([result.steps for result in self.episodes])),
+        }
+
+
+def evaluation_to_dict(
+    policy: Policy, config: RolloutConfig, cells: Sequence[Cell], wall_seconds: float
+) -> dict[str, Any]:
+    """Return everything that `eval.json` holds; plain JSON values."""
+    training = policy.info
+    return {
+        "checkpoint": training.get("checkpoint", ""),
+        "checkpoint_sha256": training.get("sha256", ""),
+        "training_complete": training.get("complete"),
+        "weights": "exponential moving average",
+        "config": asdict(config),
+        "parameters": policy.model.parameter_counts(),
+        "gradient_steps": training.get("steps"),
+        "train_seconds": training.get("train_seconds"),
+        "push_seconds": training.get("push_seconds"),
+        "training_threads": training.get("threads"),
+        "evaluation_seconds": wall_seconds,
+        "versions": {
+            "lfm-policy": __version__,
+            "torch": torch.__version__,
+            "gymnasium": gymnasium.__version__,
+            "python": platform.python_version(),
+        },
+        "cells": [
+            {
+                "solver": cell.solver,
+                "nfe": cell.nfe,
+                "nfe_per_block": cell.nfe_per_block,
+                "summary": cell.summary(),
+                "latency": dict(cell.latency),
+                "episodes": [asdict(result) for result in cell.episodes],
+            }
+            for cell in cells
+        ],
+    }
+
+
+def results_table(title: str, cells: Sequence[Cell]) -> Table:
+    """Return the table that the command line prints."""
+    table = Table(title=title)
+    for header in ("NFE", "solver", "success", "95% interval", "score", "final coverage"):
+        table.add_column(header, justify="right")
+    table.add_column("ms per chunk\nmedian / p95", justify="right")
+    for cell in cells:
+        summary = cell.summary()
+        low, high = summary["success_interval"]
+        coverage = summary["final_coverage"]
+        table.add_row(
+            f"{cell.nfe:g}",
+            cell.solver,
+            f"{summary['successes']}/{summary['n']} = {summary['success_rate']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{summary['score']:.3f}",
+            "-" if coverage is None else f"{coverage:.3f}",
+            f"{cell.latency['median_ms']:.2f} / {cell.latency['p95_ms']:.2f}",
+        )
+    return table
+
+
+def footnote(policy: Policy, config: RolloutConfig, cells: Sequence[Cell]) -> str:
+    """Return the lines below the table: what was evaluated, and how."""
+    info, latency = policy.info, cells[0].latency
+    counts = ", ".join(f"{k} {v:,}" for k, v in policy.model.parameter_counts().items())
+    lines = [
+        f"{config.env_id}, seeds {config.seed_start} to "
+        f"{config.seed_start + len(cells[0].episodes) - 1}, noise seed {config.noise_seed}, "
+        f"n = {len(cells[0].episodes)}, EMA weights",
+        f"parameters: {counts}",
+    ]
+    if info.get("steps") is not None:
+        lines.append(
+            f"training: {info['steps']:,} gradient steps, {info['train_seconds']:.0f} s + "
+            f"{info['push_seconds']:.0f} s push-forward"
+            + ("" if info.get("complete") else " (NOT COMPLETE)")
+        )
+    lines.append(f"timed at batch 1 with {latency['threads']} thread(s) on {latency['device']}")
+    return "\n".join(lines)

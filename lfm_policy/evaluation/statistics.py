@@ -1,0 +1,74 @@
+"""Intervals and paired tests for rollouts; the arithmetic is scipy's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    """Lower and upper end of a 95% interval."""
+
+    low: float
+    high: float
+
+
+def wilson_interval(successes: int, n: int) -> Interval:
+    """Return the Wilson 95% interval of a success rate.
+
+    Raises:
+        ValueError: ``n`` is not positive or ``successes`` is outside 0..n.
+    """
+    interval = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def mcnemar_exact(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Return the two-sided p value of McNemar's exact test on paired successes.
+
+    Only episodes that one method solves and the other does not carry information; without any,
+    p is 1.
+
+    Raises:
+        ValueError: the sequences differ in length.
+    """
+    a, b = _paired(first, second, bool)
+    only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
+    if only_first + only_second == 0:
+        return 1.0
+    return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+def paired_bootstrap(
+    first: Sequence[float], second: Sequence[float], *, n_resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Return the bootstrap 95% interval of mean(first - second) over paired episodes.
+
+    Raises:
+        ValueError: the sequences differ in length or are empty.
+    """
+    a, b = _paired(first, second, float)
+    difference = a - b
+    if np.ptp(difference) == 0:
+        return Interval(float(difference[0]), float(difference[0]))
+    result = stats.bootstrap(
+        (difference,),
+        np.mean,
+        n_resamples=n_resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    interval = result.confidence_interval
+    return Interval(float(interval.low), float(interval.high))
+
+
+def _paired(first: Sequence[object], second: Sequence[object], kind: type) -> tuple:
+    a, b = np.asarray(first, dtype=kind), np.asarray(second, dtype=kind)
+    if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
+        raise ValueError(
+            f"paired results must have equal lengths of at least 1, found {a.shape} and {b.shape}"
+        )
+    return a, b

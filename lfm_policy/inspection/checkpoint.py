@@ -1,0 +1,166 @@
+"""A look at a checkpoint or a run: options, shapes, normaliser, parameters, history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lfm_policy.config import config_to_dict, config_to_yaml
+from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.errors import InputError
+from lfm_policy.files import atomic_file
+from lfm_policy.policy.checkpoint import (
+    CONFIG_FILE,
+    LATEST_FILE,
+    CheckpointHeader,
+    read_header,
+    read_normalizer,
+)
+from lfm_policy.training.metrics import METRICS_FILE, read_metrics
+
+
+@dataclass(frozen=True)
+class CheckpointInspection:
+    """Findings about one checkpoint; ``metrics`` are those of its run, empty without one."""
+
+    header: CheckpointHeader
+    normalizer: Normalizer
+    metrics: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        header = self.header
+        return {
+            "kind": "checkpoint",
+            "path": str(header.folder),
+            "sha256": header.sha256,
+            "package_version": header.package_version,
+            "config": config_to_dict(header.config),
+            "data": header.spec.to_dict(),
+            "training": header.training,
+            "normalizer": {
+                key: {
+                    part: getattr(self.normalizer[key], part).tolist()
+                    for part in ("scale", "offset", "min", "max", "mean", "std")
+                }
+                for key in self.normalizer.keys()
+            },
+            "metrics": self.metrics,
+        }
+
+    def print(self) -> None:
+        """Print tables to standard output."""
+        header, training, console = self.header, self.header.training, Console()
+        state = "complete" if header.complete else "not complete"
+        console.print(f"{header.folder}: training {state}", highlight=False, soft_wrap=True)
+        console.print(f"written by lfm-policy {header.package_version}", highlight=False)
+        shapes = ", ".join(f"{k} {tuple(s)}" for k, s in header.spec.obs_shapes.items())
+        console.print(
+            f"observations: {shapes}; action: ({header.spec.action_dim},)", highlight=False
+        )
+        console.print(self._blocks_table(training))
+        console.print(self._normalizer_table())
+        console.print("configuration:", highlight=False)
+        console.print(config_to_yaml(header.config), highlight=False, markup=False)
+
+    def _blocks_table(self, training: dict[str, Any]) -> Table:
+        table = Table(title="blocks")
+        columns = ("part", "parameters", "steps", "loss", "validation loss", "training", "push")
+        for header in columns:
+            table.add_column(header, justify="right")
+        records = training.get("blocks", [])
+        for part, count in training.get("parameters", {}).items():
+            cells = ["", "", "", "", ""]
+            if part.startswith("block "):
+                record = records[int(part.removeprefix("block ")) - 1]
+                cells = [
+                    f"{record['steps']:,}",
+                    _number(record["loss"]),
+                    _number(record["validation_loss"]),
+                    f"{record['train_seconds']:.0f} s",
+                    f"{record['push_seconds']:.0f} s",
+                ]
+            table.add_row(part, f"{count:,}", *cells)
+        return table
+
+    def _normalizer_table(self) -> Table:
+        table = Table(title="normaliser")
+        for header in ("key", "dimension", "min", "max", "mean", "std", "scale", "offset"):
+            table.add_column(header, justify="right")
+        for key in self.normalizer.keys():
+            stats = self.normalizer[key]
+            parts = [
+                getattr(stats, part).flatten().tolist()
+                for part in ("min", "max", "mean", "std", "scale", "offset")
+            ]
+            for d, numbers in enumerate(zip(*parts, strict=True)):
+                texts = [f"{number:.4g}" for number in numbers]
+                table.add_row(key if d == 0 else "", str(d), *texts)
+        return table
+
+    def plot(self, path: Path) -> None:
+        """Write a PNG of the losses and learning rates over the gradient steps.
+
+        Raises:
+            InputError: the run's metrics are not there.
+        """
+        from matplotlib.figure import Figure
+
+        if not self.metrics:
+            raise InputError(
+                f"{self.header.folder}: there is no {METRICS_FILE} beside it to draw; give the run "
+                "folder"
+            )
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        figure.suptitle(f"{self.header.config.name}: training")
+        losses, rates = figure.subplots(1, 2)
+        for block in sorted({record["block"] for record in self.metrics}):
+            for kind, style in (("train", "-"), ("validation", "o--")):
+                own = [
+                    r for r in self.metrics
+                    if r["kind"] == kind and r["block"] == block and "loss" in r
+                ]
+                if own:
+                    losses.plot(
+                        [r["step"] for r in own],
+                        [r["loss"] for r in own],
+                        style,
+                        markersize=3,
+                        label=f"block {block}, {kind}",
+                    )
+            own = [r for r in self.metrics if r["kind"] == "train" and r["block"] == block]
+            rates.plot([r["step"] for r in own], [r["learning_rate"] for r in own])
+        losses.set_yscale("log")
+        losses.set_xlabel("gradient steps")
+        losses.set_ylabel("loss")
+        losses.legend(fontsize=7)
+        rates.set_xlabel("gradient steps")
+        rates.set_ylabel("learning rate")
+        with atomic_file(path) as temporary:
+            figure.savefig(temporary, dpi=120)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path looks like a checkpoint or a run folder."""
+    return (path / CONFIG_FILE).exists() or (path / LATEST_FILE).exists()
+
+
+def inspect_checkpoint(path: Path) -> CheckpointInspection:
+    """Read a checkpoint's header and normaliser, and its run's metrics if they are there.
+
+    Raises:
+        InputError: damaged, or written by a newer version.
+    """
+    header = read_header(path)
+    # <run>/checkpoints/<name>
+    metrics = header.folder.parent.parent / METRICS_FILE
+    records = read_metrics(metrics) if metrics.is_file() else []
+    return CheckpointInspection(header, read_normalizer(header), records)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
