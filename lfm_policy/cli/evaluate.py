@@ -38,7 +38,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--solver", help="euler, midpoint, heun or dopri5 (default: as configured)")
     parser.add_argument("--env", help="gymnasium id (default: the configured one)")
-    parser.add_argument("--num-envs", type=positive, default=32, help="at the same time; default 32")
+    parser.add_argument(
+        "--num-envs", type=positive, default=32, help="at the same time; default 32"
+    )
     parser.add_argument(
         "--processes", action="store_true", help="one process per environment (slow simulators)"
     )

@@ -43,10 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     plot = arguments.plot
     if plot is not None and plot.suffix != ".png":
         raise InputError(f"--plot {plot}: expected a name that ends in .png")
-    if is_checkpoint(path):
-        inspection = inspect_checkpoint(path)
-    else:
-        inspection = inspect_dataset(path, seed=arguments.seed or 0)
+    inspection = (
+        inspect_checkpoint(path)
+        if is_checkpoint(path)
+        else inspect_dataset(path, seed=arguments.seed or 0)
+    )
     if plot is not None:
         inspection.plot(plot)
     if arguments.json:

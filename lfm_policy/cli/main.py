@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(extra)}")
         parsed.overrides = [*parsed.overrides, *late]
     # These import torch, which `lfm-policy --help` does not need.
+    from lfm_policy.training.errors import TrainingError
     from lfm_policy.training.interrupt import Interrupted
-    from lfm_policy.training.run import TrainingError
 
     try:
         code: int = parsed.run(parsed)

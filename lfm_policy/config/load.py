@@ -102,6 +102,7 @@ def config_to_yaml(config: ExperimentConfig) -> str:
 def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
     """Merge sources, later ones winning, into a checked configuration."""
     sources = [Source(s.label, _without_interpolation(s.options, s.label)) for s in sources]
+    schema: Any
     schema, sources = _choose_sections(sources)
     for source in sources:
         try:
@@ -123,10 +124,7 @@ def _origin(reason: str, sources: Sequence[Source]) -> str:
     words = reason.split()
     key = words[0].split("[")[0] if words else ""
     for source in reversed(sources):
-        node: Any = source.options
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        if node is not None:
+        if OmegaConf.select(OmegaConf.create(source.options), key) is not None:
             return source.label
     return ", ".join(dict.fromkeys(source.label for source in sources)) or "defaults"
 
@@ -221,9 +219,9 @@ def _choose_sections(sources: list[Source]) -> tuple[DictConfig, list[Source]]:
 
 def _merge_message(error: OmegaConfBaseException, schema: DictConfig, source: Source) -> str:
     for section, value in source.options.items():
-        if section in schema and isinstance(schema[section], DictConfig):
-            if not isinstance(value, dict):
-                return f"{source.label}: {section}: found {value!r}, expected keys and values"
+        is_section = section in schema and isinstance(schema[section], DictConfig)
+        if is_section and not isinstance(value, dict):
+            return f"{source.label}: {section}: found {value!r}, expected keys and values"
     key = str(getattr(error, "full_key", "") or "")
     if isinstance(error, ConfigKeyError) or "not in" in str(error).splitlines()[0]:
         parent, _, last = key.rpartition(".")
@@ -240,7 +238,7 @@ def _merge_message(error: OmegaConfBaseException, schema: DictConfig, source: So
 def _expected_type(schema: DictConfig, key: str) -> str:
     """Return the declared type of an option, as written in its dataclass."""
     parent, _, last = key.rpartition(".")
-    node = OmegaConf.select(schema, parent) if parent else schema
+    node: Any = OmegaConf.select(schema, parent) if parent else schema
     declared = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
     if declared is not None and dataclasses.is_dataclass(declared):
         for field in dataclasses.fields(declared):

@@ -157,9 +157,7 @@ class TrainingConfig:
     validation_every: int = option(1000, "steps between validation losses", minimum=1)
     checkpoint_every: int = option(2000, "steps between checkpoints", minimum=1)
     keep_checkpoints: int = option(1, "intermediate checkpoints kept", minimum=1, maximum=1000)
-    num_threads: int = option(
-        0, "torch CPU threads (0: leave as is)", minimum=0, maximum=1024
-    )
+    num_threads: int = option(0, "torch CPU threads (0: leave as is)", minimum=0, maximum=1024)
 
 
 @dataclass

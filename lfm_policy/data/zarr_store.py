@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import numcodecs  # type: ignore[import-untyped]
+import numcodecs
 import numpy as np
 import zarr
 from zarr.storage import LocalStore, ZipStore

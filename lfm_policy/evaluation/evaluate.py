@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from lfm_policy.evaluation.latency import measure_latency
 from lfm_policy.evaluation.report import Cell
-from lfm_policy.evaluation.rollout import RolloutConfig, rollout
+from lfm_policy.evaluation.rollout import EpisodeResult, RolloutConfig, rollout
 from lfm_policy.policy import Policy
 
 
@@ -48,9 +49,7 @@ def evaluate(
         policy.set_sampler(solver=solver, nfe=nfe)
         label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
         with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
-            results = rollout(
-                policy, config, range(n_episodes), on_episode=lambda _, bar=bar: bar.update()
-            )
+            results = rollout(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
         per_block = [spec.nfe for spec in policy.solvers]
         cells.append(
             Cell(
@@ -62,3 +61,7 @@ def evaluate(
             )
         )
     return cells, time.perf_counter() - start
+
+
+def _advance(bar: tqdm, result: EpisodeResult) -> None:
+    bar.update()

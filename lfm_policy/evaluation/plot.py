@@ -57,9 +57,13 @@ def _plot_success(axes: matplotlib.axes.Axes, cells: Sequence[Cell]) -> None:
     axes.bar(positions - 0.2, rates, width=0.4, label="success, 95% interval", color="tab:blue")
     axes.errorbar(positions - 0.2, rates, yerr=errors, fmt="none", color="black", capsize=3)
     scores = [s["score"] for s in summaries]
-    axes.bar(positions + 0.2, scores, width=0.4, label="score (mean max reward)", color="tab:orange")
-    for x, value in [*zip(positions - 0.2, rates, strict=True),
-                     *zip(positions + 0.2, scores, strict=True)]:
+    axes.bar(
+        positions + 0.2, scores, width=0.4, label="score (mean max reward)", color="tab:orange"
+    )
+    for x, value in [
+        *zip(positions - 0.2, rates, strict=True),
+        *zip(positions + 0.2, scores, strict=True),
+    ]:
         axes.annotate(f"{value:.2f}", (x, 0.02), ha="center", fontsize=7, color="white")
     axes.set_xticks(positions, [f"{cell.nfe:g}" for cell in cells])
     axes.set_xlabel("network evaluations per chunk")

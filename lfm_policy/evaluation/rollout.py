@@ -125,9 +125,7 @@ def rollout(
         return []
     number = min(config.num_envs, len(episodes))
     if not 1 <= config.num_envs <= MAXIMUM_ROLLOUT_ENVS:
-        raise InputError(
-            f"num_envs is {config.num_envs}, expected 1 to {MAXIMUM_ROLLOUT_ENVS}"
-        )
+        raise InputError(f"num_envs is {config.num_envs}, expected 1 to {MAXIMUM_ROLLOUT_ENVS}")
     envs = _make_envs(config, number, render_size)
     try:
         _check_spaces(policy, envs, config.env_id)

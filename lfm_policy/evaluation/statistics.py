@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -65,8 +65,11 @@ def paired_bootstrap(
     return Interval(float(interval.low), float(interval.high))
 
 
-def _paired(first: Sequence[object], second: Sequence[object], kind: type) -> tuple:
-    a, b = np.asarray(first, dtype=kind), np.asarray(second, dtype=kind)
+def _paired(
+    first: Sequence[Any], second: Sequence[Any], kind: type
+) -> tuple[np.ndarray, np.ndarray]:
+    a: np.ndarray = np.asarray(first, dtype=kind)
+    b: np.ndarray = np.asarray(second, dtype=kind)
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
         raise ValueError(
             f"paired results must have equal lengths of at least 1, found {a.shape} and {b.shape}"

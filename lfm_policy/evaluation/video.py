@@ -80,6 +80,10 @@ def write_video(path: Path, frames: Sequence[np.ndarray], *, fps: int = 10) -> N
     """Write RGB frames, uint8 (H, W, 3) with even H and W, as H.264 MP4."""
     with atomic_file(path) as temporary:
         iio.imwrite(
-            temporary, np.stack(frames), plugin="pyav", codec="libx264", fps=fps,
+            temporary,
+            np.stack(frames),
+            plugin="pyav",
+            codec="libx264",
+            fps=fps,
             out_pixel_format="yuv420p",
         )

@@ -47,7 +47,7 @@ class CheckpointInspection:
                     part: getattr(self.normalizer[key], part).tolist()
                     for part in ("scale", "offset", "min", "max", "mean", "std")
                 }
-                for key in self.normalizer.keys()
+                for key in tuple(self.normalizer.keys())
             },
             "metrics": self.metrics,
         }
@@ -89,9 +89,10 @@ class CheckpointInspection:
 
     def _normalizer_table(self) -> Table:
         table = Table(title="normaliser")
-        for header in ("key", "dimension", "min", "max", "mean", "std", "scale", "offset"):
+        table.add_column("key", no_wrap=True, min_width=12)
+        for header in ("dimension", "min", "max", "mean", "std", "scale", "offset"):
             table.add_column(header, justify="right")
-        for key in self.normalizer.keys():
+        for key in tuple(self.normalizer.keys()):
             stats = self.normalizer[key]
             parts = [
                 getattr(stats, part).flatten().tolist()
@@ -121,7 +122,8 @@ class CheckpointInspection:
         for block in sorted({record["block"] for record in self.metrics}):
             for kind, style in (("train", "-"), ("validation", "o--")):
                 own = [
-                    r for r in self.metrics
+                    r
+                    for r in self.metrics
                     if r["kind"] == kind and r["block"] == block and "loss" in r
                 ]
                 if own:

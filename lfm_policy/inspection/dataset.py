@@ -68,7 +68,8 @@ class DatasetInspection:
             soft_wrap=True,
         )
         table = Table()
-        for header in ("array", "shape", "dtype", "dimension", "min", "max", "mean", "std"):
+        table.add_column("array", no_wrap=True, min_width=14)
+        for header in ("shape", "dtype", "dimension", "min", "max", "mean", "std"):
             table.add_column(header)
         for key, shape in self.shapes.items():
             head = (f"data/{key}", str(tuple(shape)), self.dtypes[key])

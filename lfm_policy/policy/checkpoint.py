@@ -146,8 +146,8 @@ def read_header(path: str | Path) -> CheckpointHeader:
         raise InputError(f"{file}: format_version: found {str(version)[:100]!r}, expected a number")
     if version > FORMAT_VERSION:
         raise InputError(
-            f"{file}: format_version is {version}, this version of lfm-policy ({__version__}) reads "
-            f"up to {FORMAT_VERSION}: upgrade lfm-policy"
+            f"{file}: format_version is {version}, this version of lfm-policy ({__version__}) "
+            f"reads up to {FORMAT_VERSION}: upgrade lfm-policy"
         )
     stated = content.pop("sha256", None)
     try:

@@ -86,7 +86,9 @@ class PolicyModel(nn.Module):
     def flow_block(self, n: int, velocity: Any = None) -> FlowBlock:
         """Return block n = 1..N; ``velocity`` stands in for the network (a compiled one, say)."""
         flow = self._flow
-        interpolant = flow.block_interpolants[n - 1] if flow.block_interpolants else flow.interpolant
+        interpolant = (
+            flow.block_interpolants[n - 1] if flow.block_interpolants else flow.interpolant
+        )
         return FlowBlock(
             velocity=self.blocks[n - 1] if velocity is None else velocity,
             step=self._schedule.step(n),

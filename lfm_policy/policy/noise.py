@@ -19,5 +19,7 @@ def chunk_noise(seed: int, episode: int, chunk: int, shape: tuple[int, ...]) -> 
         chunk: number k of the chunk within the episode, not negative.
         shape: shape of one chunk, (horizon, action_dim).
     """
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, episode, chunk))))
+    generator = np.random.Generator(
+        np.random.Philox(np.random.SeedSequence((seed, episode, chunk)))
+    )
     return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))

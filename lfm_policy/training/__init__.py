@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.parallel import train_blocks_in_processes
-from lfm_policy.training.run import TrainingError, TrainingRun, warn_ignored_warm_start
+from lfm_policy.training.run import TrainingRun, warn_ignored_warm_start
 
 __all__ = ["Interrupted", "TrainingError", "TrainingRun", "train"]
 
@@ -42,9 +43,7 @@ def train(
         and training.parallel_processes > 1
         and config.flow.n_blocks > 1
     ):
-        return train_blocks_in_processes(
-            config, folder, device=device, resume=resume, quiet=quiet
-        )
+        return train_blocks_in_processes(config, folder, device=device, resume=resume, quiet=quiet)
     run = TrainingRun(config, folder, device=device, resume=resume, quiet=quiet)
     if not run.already_complete and run.accelerator.is_main_process and not quiet:
         print(run.describe(), flush=True)

@@ -41,12 +41,10 @@ def available_options(config: TrainingConfig, device: torch.device) -> TrainingC
             "training.mixed_precision=fp16 needs a GPU: training in float32 instead", stacklevel=2
         )
         config = replace(config, mixed_precision="no")
-    if config.mixed_precision == "bf16" and device.type == "cuda":
-        if not torch.cuda.is_bf16_supported():
-            warnings.warn(
-                "this GPU has no bfloat16: training in float32 instead", stacklevel=2
-            )
-            config = replace(config, mixed_precision="no")
+    no_bf16 = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+    if config.mixed_precision == "bf16" and no_bf16:
+        warnings.warn("this GPU has no bfloat16: training in float32 instead", stacklevel=2)
+        config = replace(config, mixed_precision="no")
     if config.compile and (reason := _compile_fails(device)):
         warnings.warn(
             f"training.compile=true does not work here ({reason}): training without it",
@@ -61,7 +59,7 @@ def _compile_fails(device: torch.device) -> str:
     try:
         doubled = torch.compile(lambda x: torch.nn.functional.silu(x) * 2)
         doubled(torch.ones(4, device=device))
-    except Exception as error:  # noqa: BLE001 - whatever the compiler chain raises means "no"
+    except Exception as error:
         return (str(error).splitlines() or [type(error).__name__])[0][:200]
     return ""
 

@@ -88,7 +88,9 @@ class BlockTrainer:
         )
         self._wrapped, self._optimizer = accelerator.prepare(self.loss_module, optimizer)
         self._schedule = get_cosine_schedule_with_warmup(
-            optimizer, num_warmup_steps=min(config.warmup_steps, n_steps), num_training_steps=n_steps
+            optimizer,
+            num_warmup_steps=min(config.warmup_steps, n_steps),
+            num_training_steps=n_steps,
         )
         self._ema = EMAModel(
             self._parameters,

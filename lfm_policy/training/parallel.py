@@ -11,7 +11,7 @@ import multiprocessing
 import signal
 import sys
 import time
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,11 @@ from lfm_policy.policy.checkpoint import (
     read_normalizer,
     write_checkpoint,
 )
+from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted, InterruptFlag
-from lfm_policy.training.run import (
-    CONFIG_COPY,
-    FINAL,
-    TrainingError,
-    TrainingRun,
-    data_spec,
-    load_datasets,
-)
+from lfm_policy.training.resume import CONFIG_COPY
+from lfm_policy.training.run import TrainingRun, data_spec, load_datasets
+from lfm_policy.training.run_folder import FINAL
 
 BLOCKS = "blocks"
 
@@ -101,7 +97,7 @@ def _run_wave(
     # spawn: forked processes inherit torch's thread pools and CUDA contexts in a broken state.
     context = multiprocessing.get_context("spawn")
     waiting = list(blocks)
-    running: dict[int, BaseProcess] = {}
+    running: dict[int, SpawnProcess] = {}
     failed: list[int] = []
     told_to_stop = False
     while waiting or running:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
-import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,18 +14,14 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lfm_policy.config import ExperimentConfig, config_to_dict, config_to_yaml
+from lfm_policy.config import ExperimentConfig, config_to_yaml
 from lfm_policy.data import DatasetBundle, build_datasets
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, write_text
-from lfm_policy.flow import FlowChain, SolverSpec
+from lfm_policy.files import write_text
 from lfm_policy.policy.checkpoint import (
-    CHECKPOINTS,
-    LATEST_FILE,
     TRAIN_STATE,
     CheckpointHeader,
-    read_header,
     read_model_state,
     write_checkpoint,
 )
@@ -35,8 +29,13 @@ from lfm_policy.policy.model import PolicyModel, network_configs
 from lfm_policy.policy.spec import DataSpec
 from lfm_policy.training.accelerator import available_options, choose_device, make_accelerator
 from lfm_policy.training.block import BlockTrainer
+from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted, InterruptFlag
-from lfm_policy.training.metrics import METRICS_FILE, MetricsLog
+from lfm_policy.training.meters import Clock, RunningMean
+from lfm_policy.training.metrics import MetricsLog
+from lfm_policy.training.push import BlockPusher
+from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
+from lfm_policy.training.run_folder import FINAL, RunFolder
 from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
 from lfm_policy.training.source import ChunkSource, encode_all
 from lfm_policy.training.state import (
@@ -48,25 +47,8 @@ from lfm_policy.training.state import (
     write_train_state,
 )
 
-CONFIG_COPY = "config.yaml"
-FINAL = "final"
 SYNC_EVERY = 20
 """Steps between looks at values on a GPU and at the interrupts of other processes."""
-
-# What may differ between the run that was interrupted and the one that continues it.
-FREE_TO_CHANGE = (
-    "dataset.path",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-    "training.num_threads",
-    "training.parallel_processes",
-    "push_forward.checkpoint_every",
-)
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on: the loss is not a number."""
 
 
 def steps_of_blocks(config: ExperimentConfig) -> list[int]:
@@ -125,7 +107,8 @@ class TrainingRun:
         self._steps = steps_of_blocks(config)
         self._only_block = only_block
         self._parallel = config.training.block_training == "parallel"
-        self._header = self._find_resumable(resume)
+        self._header = find_resumable(folder, config, resume=resume)
+        self._run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
         self._data = load_datasets(config)
         self.spec = data_spec(self._data)
         if self._header is not None:
@@ -198,7 +181,7 @@ class TrainingRun:
         if main:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._header is None:
-                self._remove_leftovers()
+                self._run_folder.clear_leftovers()
             write_text(self.folder / CONFIG_COPY, config_to_yaml(self.config))
         self._log = MetricsLog(self.folder, resume_step=resume_step) if main else None
         try:
@@ -244,8 +227,8 @@ class TrainingRun:
     def _start_weights(self, trainer: BlockTrainer, previous: BlockTrainer | None) -> None:
         """Resume, or start from the previous block's weights, or leave the initial ones."""
         if self._restored_block:
-            state = self.folder / CHECKPOINTS
-            trainer.load(self._restored_block, self._progress.trainer, f"{state}")
+            latest = self._run_folder.latest()
+            trainer.load(self._restored_block, self._progress.trainer, str(latest))
             self._restored_block = {}
         elif previous is not None and self._options.warm_start and not self._parallel:
             networks = network_configs(self.config)
@@ -259,8 +242,8 @@ class TrainingRun:
         total = self._steps[trainer.n - 1]
         if trainer.step > total:
             raise InputError(f"block {trainer.n} has {trainer.step} steps already, not {total}")
-        clock = _Clock(record.train_seconds)
-        losses = _RunningMean(self._device)
+        clock = Clock(record.train_seconds)
+        losses = RunningMean(self._device)
         with self._bar(f"block {trainer.n}/{len(self._steps)}", total, trainer.step) as bar:
             while trainer.step < total:
                 loss, norm = trainer.train_step()
@@ -297,10 +280,8 @@ class TrainingRun:
         self._write("validation", loss=record.validation_loss)
 
     def _stop_on_nan(self, trainer: BlockTrainer) -> None:
-        kept = self.folder / LATEST_FILE
-        where = f"the last good checkpoint is {_latest(self.folder)}" if kept.exists() else (
-            "no checkpoint had been written yet"
-        )
+        kept = self._run_folder.latest()
+        where = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet"
         self._write("event", message="the loss is not finite")
         raise TrainingError(
             f"the loss of block {trainer.n} is not finite at step {trainer.step}; {where}. Lower "
@@ -315,32 +296,23 @@ class TrainingRun:
         progress, options = self._progress, self.config.push_forward
         n, record = trainer.n, self._progress.records[trainer.n - 1]
         progress.phase = PUSH
-        solver = SolverSpec(options.solver, options.n_steps, options.rtol, options.atol)
-        chain = FlowChain([self._model.flow_block(n)])
         source = self._source(n, self._train_set, self._chunks)
+        pusher = BlockPusher(self._model, n, options, self._accelerator)
         if self._pushed is None:
             self._pushed = torch.zeros(len(source), *self._model.chunk_shape, device=self._device)
-        world, rank = self._accelerator.num_processes, self._accelerator.process_index
-        clock = _Clock(record.push_seconds)
-        batches_done = 0
+        clock = Clock(record.push_seconds)
         with self._bar(f"push {n}/{len(self._steps)}", len(source), progress.pushed) as bar:
-            while progress.pushed < len(source):
-                # Each process pushes one batch of the round; together they fill it in order.
-                begin = progress.pushed + rank * options.batch_size
-                rows, nfe = self._push_rows(chain, solver, source, begin, options.batch_size)
-                if world > 1:
-                    rows = self._gather_round(rows, len(source), options.batch_size)
+            for count, (rows, nfe) in enumerate(pusher.push(source, progress.pushed), start=1):
                 end = progress.pushed + len(rows)
                 self._pushed[progress.pushed : end] = rows
-                bar.update(end - progress.pushed)
+                bar.update(len(rows))
                 progress.pushed = end
                 record.push_nfe = max(record.push_nfe, nfe)
                 record.push_seconds = clock.seconds()
-                batches_done += 1
-                if progress.pushed < len(source):
+                if end < len(source):
                     if self._should_stop(SYNC_EVERY):
                         self._save_and_stop(trainer)
-                    if batches_done % options.checkpoint_every == 0:
+                    if count % options.checkpoint_every == 0:
                         self._checkpoint(trainer)
         self._write(
             PUSH,
@@ -349,46 +321,11 @@ class TrainingRun:
             std=float(self._pushed.std()),
             mean=float(self._pushed.mean()),
         )
+        if self._validation_set is not None:
+            validation = self._source(n, self._validation_set, self._validation_chunks)
+            self._validation_chunks = torch.cat([rows for rows, _ in pusher.push(validation)])
         self._chunks, self._pushed = self._pushed, None
-        self._push_validation(n, chain, solver)
         progress.phase, progress.pushed = TRAIN, 0
-
-    @torch.no_grad()
-    def _push_rows(
-        self,
-        chain: FlowChain,
-        solver: SolverSpec,
-        source: ChunkSource,
-        begin: int,
-        batch_size: int,
-    ) -> tuple[Tensor, int]:
-        end = min(begin + batch_size, len(source))
-        if begin >= end:
-            return torch.zeros(0, *self._model.chunk_shape, device=self._device), 0
-        idx = torch.arange(begin, end, device=self._device)
-        condition = source.condition(idx)
-        cond = self._model.encoder(condition) if isinstance(condition, dict) else condition
-        result = chain.push_forward(source.chunks(idx), cond, solver=solver)
-        return result.x, result.nfe
-
-    def _gather_round(self, rows: Tensor, n_rows: int, batch_size: int) -> Tensor:
-        """Return the rows of all processes of one round, in order."""
-        padded = torch.zeros(batch_size, *rows.shape[1:], device=self._device)
-        padded[: len(rows)] = rows
-        world = self._accelerator.num_processes
-        left = n_rows - self._progress.pushed
-        return self._accelerator.gather(padded)[: min(world * batch_size, left)]
-
-    def _push_validation(self, n: int, chain: FlowChain, solver: SolverSpec) -> None:
-        if self._validation_set is None:
-            return
-        source = self._source(n, self._validation_set, self._validation_chunks)
-        size = self.config.push_forward.batch_size
-        parts = [
-            self._push_rows(chain, solver, source, begin, size)[0]
-            for begin in range(0, len(source), size)
-        ]
-        self._validation_chunks = torch.cat(parts)
 
     # -- checkpoints --------------------------------------------------------------------------
 
@@ -415,39 +352,33 @@ class TrainingRun:
         progress = self._progress
         progress.trainer = trainer.numbers()
         name = FINAL if complete else f"block{trainer.n}-{progress.phase}-{self._position():09d}"
-        target = self.folder / CHECKPOINTS / name
         self._accelerator.wait_for_everyone()
         if not self._accelerator.is_main_process:
-            return target
-        # A resumed run comes past checkpoints of its own: the same state, so they stay.
-        if not target.exists():
-            self._write_checkpoint(target, trainer, complete)
-        write_text(self.folder / LATEST_FILE, name + "\n")
+            return self._run_folder.checkpoint(name)
+        target = self._run_folder.write(name, lambda f: self._fill(f, trainer, complete))
         self._write("event", message=f"checkpoint {name}")
-        self._remove_old_checkpoints(name)
         return target
 
-    def _write_checkpoint(self, target: Path, trainer: BlockTrainer, complete: bool) -> None:
-        progress = self._progress
+    def _fill(self, folder: Path, trainer: BlockTrainer, complete: bool) -> None:
+        """Write all files of a checkpoint."""
         state = dict(self._model.state_dict())
         for key, value in trainer.averaged().items():
             part, _, rest = key.partition(".")
             prefix = "encoder" if part == "encoder" else f"blocks.{trainer.n - 1}"
             state[f"{prefix}.{rest}"] = value
-        with atomic_folder(target) as temporary:
-            if not complete:
-                (temporary / TRAIN_STATE).mkdir()
-                write_train_state(
-                    temporary / TRAIN_STATE, progress, trainer.tensors(), self._chunk_tensors()
-                )
-            write_checkpoint(
-                temporary,
-                config=self.config,
-                spec=self.spec,
-                model_state=state,
-                normalizer=self._data.normalizer,
-                training=self._training_summary(complete),
+        if not complete:
+            (folder / TRAIN_STATE).mkdir()
+            write_train_state(
+                folder / TRAIN_STATE, self._progress, trainer.tensors(), self._chunk_tensors()
             )
+        write_checkpoint(
+            folder,
+            config=self.config,
+            spec=self.spec,
+            model_state=state,
+            normalizer=self._data.normalizer,
+            training=self._training_summary(complete),
+        )
 
     def _position(self) -> int:
         """Return a number that grows through training and push-forward."""
@@ -481,44 +412,7 @@ class TrainingRun:
             "train_windows": len(self._train_set),
         }
 
-    def _remove_old_checkpoints(self, newest: str) -> None:
-        folders = [f for f in (self.folder / CHECKPOINTS).iterdir() if f.name != newest]
-        # Leftovers of a killed process begin with a dot.
-        old = sorted((f for f in folders if f.is_dir()), key=lambda f: f.stat().st_mtime)
-        keep = self._options.keep_checkpoints - 1
-        for folder in old[: max(len(old) - keep, 0)]:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a run that was killed before its first checkpoint left in the folder."""
-        for name in (CHECKPOINTS, "tensorboard"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        (self.folder / METRICS_FILE).unlink(missing_ok=True)
-
     # -- start --------------------------------------------------------------------------------
-
-    def _find_resumable(self, resume: bool) -> CheckpointHeader | None:
-        if not (self.folder / LATEST_FILE).exists():
-            used = self.folder.exists() and any(self.folder.iterdir())
-            if used and not resume and not (self.folder / CONFIG_COPY).exists():
-                raise InputError(
-                    f"{self.folder}: the folder is not empty and holds no run; choose another "
-                    "--output"
-                )
-            return None
-        if not resume:
-            raise InputError(
-                f"{self.folder}: there is a run already; continue it with --resume, or choose "
-                "another folder with --output"
-            )
-        header = read_header(self.folder)
-        changed = changed_options(header.config, self.config)
-        if changed:
-            raise InputError(
-                f"{self.folder}: cannot resume with other options: "
-                + "; ".join(f"{key} was {old!r}, is now {new!r}" for key, old, new in changed[:5])
-            )
-        return header
 
     def _initialise_weights(self, encoder: dict[str, Tensor] | None) -> None:
         """Draw the initial weights of each part from its own seed, whatever the other parts."""
@@ -600,82 +494,8 @@ def data_spec(data: DatasetBundle) -> DataSpec:
     return DataSpec(data.obs_shapes, data.action_dim, data.fingerprint)
 
 
-def check_same_data(header: CheckpointHeader, spec: DataSpec) -> None:
-    """Check that a checkpoint was trained on these demonstrations.
-
-    Raises:
-        InputError: they differ.
-    """
-    if header.spec.fingerprint != spec.fingerprint:
-        raise InputError(
-            f"{header.folder}: was trained on other demonstrations (fingerprint "
-            f"{header.spec.fingerprint[:12]}..., these have {spec.fingerprint[:12]}...); give the "
-            "same dataset, or start anew in another folder"
-        )
-
-
-def changed_options(
-    old: ExperimentConfig, new: ExperimentConfig, free: Sequence[str] = FREE_TO_CHANGE
-) -> list[tuple[str, object, object]]:
-    """Return (key, old, new) of every option that differs and matters for the weights."""
-    before, after = _flat(config_to_dict(old)), _flat(config_to_dict(new))
-    keys = [*before, *(key for key in after if key not in before)]
-    return [
-        (key, before.get(key), after.get(key))
-        for key in keys
-        if before.get(key) != after.get(key) and key not in free
-    ]
-
-
-def _flat(options: dict[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in options.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _latest(folder: Path) -> str:
-    name = (folder / LATEST_FILE).read_text(encoding="utf-8").strip()
-    return str(folder / CHECKPOINTS / name)
-
-
 def _is_not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
-
-
-class _Clock:
-    """Wall-clock seconds, added to what earlier parts of the run took."""
-
-    def __init__(self, before: float) -> None:
-        self._before = before
-        self._start = time.perf_counter()
-
-    def seconds(self) -> float:
-        return self._before + time.perf_counter() - self._start
-
-
-class _RunningMean:
-    """Mean loss since the last look, summed on the device so that a GPU need not wait."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._sum = torch.zeros((), device=device)
-        self._count = 0
-
-    def add(self, loss: Tensor) -> None:
-        self._sum += loss
-        self._count += 1
-
-    def finite(self) -> bool:
-        return math.isfinite(float(self._sum))
-
-    def take(self) -> float:
-        mean = float(self._sum) / max(self._count, 1)
-        self._sum.zero_()
-        self._count = 0
-        return mean
 
 
 def warn_ignored_warm_start(config: ExperimentConfig) -> None:
