@@ -15,6 +15,7 @@ from lfm_policy.encoders import ENCODERS, EncoderConfig
 from lfm_policy.errors import InputError
 from lfm_policy.flow import COUPLINGS, INTERPOLANTS, PREDICTIONS, SOLVERS, TIME_SAMPLERS
 from lfm_policy.networks import NETWORKS, NetworkConfig
+from lfm_policy.registry import Registry
 
 
 @dataclass
@@ -220,5 +221,9 @@ class ExperimentConfig:
             )
 
 
-CHOICES = {"dataset": DATASET_FORMATS, "encoder": ENCODERS, "network": NETWORKS}
+CHOICES: dict[str, Registry[Any]] = {
+    "dataset": DATASET_FORMATS,
+    "encoder": ENCODERS,
+    "network": NETWORKS,
+}
 """Sections whose options depend on their key ``name``."""

@@ -6,7 +6,8 @@ import warnings
 from dataclasses import replace
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState, is_initialized
 
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.errors import InputError
@@ -23,7 +24,10 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"device '{name}': expected auto, cpu, cuda or cuda:<number>") from None
+        device = None
+    # Torch knows kinds of devices that nobody has trained on.
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"device '{name}': expected auto, cpu, cuda or cuda:<number>")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device '{name}': torch sees no CUDA device here; use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -68,4 +72,23 @@ def make_accelerator(config: TrainingConfig, device: torch.device) -> Accelerato
     """Return the accelerator: one process, or as many as ``accelerate launch`` started."""
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    if device.type == "cuda" and device.index is not None:
+        # accelerate takes the current GPU, or in several processes one for each of them.
+        torch.cuda.set_device(device)
+    _forget_earlier_run(config.mixed_precision, device)
     return Accelerator(mixed_precision=config.mixed_precision, cpu=device.type == "cpu")
+
+
+def _forget_earlier_run(mixed_precision: str, device: torch.device) -> None:
+    """Let a second run in this process have another precision or device than the first.
+
+    accelerate keeps one state per process, of which it changes nothing: another precision would be
+    an error, a GPU after a run on the CPU would be ignored.
+    """
+    if not is_initialized():
+        return
+    state = AcceleratorState()
+    if state.distributed_type == DistributedType.NO and state.device.type != device.type:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    elif state.mixed_precision != mixed_precision:
+        AcceleratorState._reset_state()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,7 +16,8 @@ class InterruptFlag:
     """Remembers that SIGINT or SIGTERM came, so that a loop can stop between two steps.
 
     A second SIGINT raises KeyboardInterrupt at once, for people who do not want to wait. Handlers
-    are put back on exit.
+    are put back on exit. Outside the main thread, where Python allows no handlers, nothing is
+    watched and the flag stays off.
     """
 
     def __init__(self) -> None:
@@ -26,6 +28,8 @@ class InterruptFlag:
         return self.name is not None
 
     def __enter__(self) -> InterruptFlag:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._handle)
         return self

@@ -1,0 +1,134 @@
+"""A tiny learnable data set and tiny experiments on it, for all tests of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_yaml
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.policy.checkpoint import MODEL_FILE, find_checkpoint
+from lfm_policy.training import train
+
+EPISODE_LENGTHS = (11, 14, 9, 16, 12)
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 3,
+    "dataset": {"name": "zarr", "obs_keys": ["position"], "validation_ratio": 0.2},
+    "policy": {"n_obs_steps": 2, "horizon": 4, "n_action_steps": 2},
+    "network": {"name": "mlp", "width": 16, "n_layers": 1, "time_embed_dim": 8},
+    "flow": {"n_blocks": 2, "c": 0.3},
+    "push_forward": {
+        "solver": "dopri5",
+        "rtol": 1e-2,
+        "atol": 1e-2,
+        "batch_size": 16,
+        "checkpoint_every": 1,
+    },
+    "training": {
+        "total_steps": 30,
+        "batch_size": 8,
+        "warmup_steps": 2,
+        "learning_rate": 3e-3,
+        "log_every": 5,
+        "validation_every": 10,
+        "checkpoint_every": 4,
+    },
+}
+"""Two blocks of 15 steps; the training set (52 windows) is pushed forward in 4 batches."""
+
+
+def _write_demonstrations(path: Path, seed: int) -> Path:
+    """Write episodes whose actions follow from the observations, up to some noise."""
+    generator = np.random.default_rng(seed)
+    steps = sum(EPISODE_LENGTHS)
+    position = np.cumsum(generator.normal(size=(steps, 3)), axis=0).astype(np.float32)
+    action = position @ generator.normal(size=(3, 2)) + 0.1 * generator.normal(size=(steps, 2))
+    arrays = {"action": action.astype(np.float32), "position": position}
+    write_zarr(path, ReplayBuffer(arrays, np.cumsum(EPISODE_LENGTHS)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a zarr replay buffer: actions of 2 numbers, ``position`` of 3."""
+    return _write_demonstrations(tmp_path_factory.mktemp("data") / "tiny.zarr", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a replay buffer of the same shapes with other numbers."""
+    return _write_demonstrations(tmp_path_factory.mktemp("data") / "other.zarr", seed=1)
+
+
+MakeConfig = Callable[..., ExperimentConfig]
+
+
+@pytest.fixture(scope="session")
+def make_config(demonstrations: Path) -> MakeConfig:
+    """Return a function that makes a tiny experiment, changed by ``{"section.key": value}``."""
+
+    def make(changes: dict[str, Any] | None = None) -> ExperimentConfig:
+        options: dict[str, Any] = {
+            key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()
+        }
+        for key, value in {"dataset.path": str(demonstrations), **(changes or {})}.items():
+            section, _, name = key.rpartition(".")
+            (options.setdefault(section, {}) if section else options)[name] = value
+        return config_from_dict(options, "test")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_config() -> Callable[[ExperimentConfig, Path], str]:
+    """Return a function that writes a configuration for the command line."""
+
+    def write(config: ExperimentConfig, path: Path) -> str:
+        path.write_text(config_to_yaml(config), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def trained(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the tiny experiment, trained without interruption.
+
+    All intermediate checkpoints are kept.
+    """
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    train(make_config({"training.keep_checkpoints": 1000}), folder, device="cpu", quiet=True)
+    return folder
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    return load_file(find_checkpoint(path) / MODEL_FILE)
+
+
+@pytest.fixture(scope="session")
+def weights() -> Callable[[Path], dict[str, Tensor]]:
+    """Return a function that reads the weights of a checkpoint or of a run's newest one."""
+    return _weights
+
+
+@pytest.fixture(scope="session")
+def assert_same_weights() -> Callable[[Path, Path], None]:
+    """Return a function that compares the weights of two checkpoints or runs bit by bit."""
+
+    def check(left: Path, right: Path) -> None:
+        a, b = _weights(left), _weights(right)
+        assert a.keys() == b.keys()
+        differing = [key for key in a if not torch.equal(a[key], b[key])]
+        assert not differing
+
+    return check
