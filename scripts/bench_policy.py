@@ -1,6 +1,6 @@
 """Milliseconds per network evaluation and per chunk at batch 1, plain PyTorch; data loading too.
 
-    python scripts/bench_policy.py runs/pusht-fm --dataset pusht_cchi_v7_replay.zarr
+python scripts/bench_policy.py runs/pusht-fm --dataset pusht_cchi_v7_replay.zarr
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lfm_policy.evaluation.evaluate import evaluate
+from lfm_policy.evaluation.evaluation import evaluate
 from lfm_policy.evaluation.latency import measure_latency
 from lfm_policy.evaluation.report import Cell, evaluation_to_dict
-from lfm_policy.evaluation.rollout import EpisodeResult, RolloutConfig, rollout
+from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
 from lfm_policy.evaluation.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
 
 __all__ = [

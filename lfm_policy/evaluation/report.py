@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from lfm_policy.evaluation.rollout import EpisodeResult, RolloutConfig
+from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig
 from lfm_policy.evaluation.statistics import wilson_interval
 from lfm_policy.policy import Policy
 from lfm_policy.version import __version__

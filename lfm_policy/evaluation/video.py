@@ -10,7 +10,7 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 
-from lfm_policy.evaluation.rollout import EpisodeResult, RolloutConfig, rollout
+from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
 from lfm_policy.files import atomic_file
 from lfm_policy.policy import Policy
 

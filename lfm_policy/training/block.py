@@ -169,11 +169,12 @@ class BlockTrainer:
         return dict(zip(self._named, self._ema.shadow_params, strict=True))
 
     def apply_average(self) -> None:
-        """Give the network (and the encoder, if it was trained) the averaged weights."""
+        """Give the network (and the encoder, if it was trained) the averaged weights, for use."""
         self._online = {name: p.detach().clone() for name, p in self._named.items()}
         with torch.no_grad():
             for parameter, average in zip(self._parameters, self._ema.shadow_params, strict=True):
                 parameter.copy_(average)
+        self._wrapped.eval()  # the push-forward is without dropout
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, average and optimiser state as flat tensors."""
@@ -223,7 +224,8 @@ class BlockTrainer:
         self._ema.optimization_step = int(numbers["average_steps"])
         # The schedule is a function of the step alone.
         self._schedule.last_epoch = self.step - 1
-        self._schedule._step_count = self.step
+        # One more than it was: torch warns of a first step without the optimiser's.
+        self._schedule._step_count = self.step + 1
         self._schedule.step()
         if numbers["scaler"]:
             self._accelerator.scaler.load_state_dict(dict(numbers["scaler"]))

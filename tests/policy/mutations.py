@@ -288,7 +288,7 @@ def raw_json(rng: random.Random, folder: Path) -> str:
             ', "x": "\x01"}',
             ",}",
             "} {}",
-            '}\n/* comment */\n',
+            "}\n/* comment */\n",
         )
     )
     (folder / CONFIG_FILE).write_text(text + end)
@@ -427,7 +427,9 @@ def change_header(rng: random.Random, folder: Path) -> str:
         _join_tensors(path, {**header, **extra}, data)
         done = f"{len(extra)} empty tensors more"
     elif what == 5:
-        extra = {"extra": {"dtype": "F32", "shape": [4], "data_offsets": [len(data), len(data) + 16]}}
+        extra = {
+            "extra": {"dtype": "F32", "shape": [4], "data_offsets": [len(data), len(data) + 16]}
+        }
         _join_tensors(path, {**header, **extra}, data + bytes(16))
         done = "a tensor more"
     elif what == 6:

@@ -13,9 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_yaml
+from lfm_policy.data import DatasetBundle, build_datasets
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr_store import write_zarr
 from lfm_policy.policy.checkpoint import MODEL_FILE, find_checkpoint
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.spec import DataSpec
 from lfm_policy.training import train
 
 EPISODE_LENGTHS = (11, 14, 9, 16, 12)
@@ -132,3 +135,34 @@ def assert_same_weights() -> Callable[[Path, Path], None]:
         assert not differing
 
     return check
+
+
+@pytest.fixture(scope="session")
+def load_data() -> Callable[[ExperimentConfig], DatasetBundle]:
+    """Return a function that loads the demonstrations of an experiment."""
+
+    def load(config: ExperimentConfig) -> DatasetBundle:
+        policy = config.policy
+        return build_datasets(
+            config.dataset, policy.n_obs_steps, policy.horizon, policy.n_action_steps
+        )
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[[ExperimentConfig, DatasetBundle], PolicyModel]:
+    """Return a function that makes the networks of an experiment, with weights from seed 0.
+
+    The last layers are not zero, as they are at the start of a training: every weight matters.
+    """
+
+    def make(config: ExperimentConfig, data: DatasetBundle) -> PolicyModel:
+        torch.manual_seed(0)
+        model = PolicyModel(config, DataSpec(data.obs_shapes, data.action_dim, data.fingerprint))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.3)
+        return model.eval()
+
+    return make

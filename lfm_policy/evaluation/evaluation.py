@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.evaluation.latency import measure_latency
 from lfm_policy.evaluation.report import Cell
-from lfm_policy.evaluation.rollout import EpisodeResult, RolloutConfig, rollout
+from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
 from lfm_policy.policy import Policy
 
 
