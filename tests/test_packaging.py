@@ -1,0 +1,85 @@
+"""What an installed package holds, and what it must not claim."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    # A copy: the build leaves folders behind, and two tests may build at the same time.
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\n")
+    for name in filter(None, files):
+        path = REPOSITORY / name
+        if path.is_file() and not name.startswith("tests/"):
+            target = source / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w"]
+        + [str(folder), str(source)],
+        check=True,
+        capture_output=True,
+    )
+    (built,) = folder.glob("*.whl")
+    return zipfile.ZipFile(built).namelist()
+
+
+def test_wheel_holds_every_module_and_configuration(wheel: list[str]) -> None:
+    for top, name in (("lfm_policy", "lfm_policy"), ("envs", "lfm_envs")):
+        for path in (REPOSITORY / top).rglob("*.py"):
+            assert f"{name}/{path.relative_to(REPOSITORY / top)}" in wheel
+        assert f"{name}/py.typed" in wheel
+    for path in (REPOSITORY / "configs").rglob("*.yaml"):
+        assert f"lfm_policy/configs/{path.relative_to(REPOSITORY / 'configs')}" in wheel
+
+
+def test_wheel_claims_only_its_own_names(wheel: list[str]) -> None:
+    tops = {name.split("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"lfm_policy", "lfm_envs"}
+
+
+def test_bundled_configurations_are_found_by_the_installed_package() -> None:
+    assert resources.files("lfm_policy.configs").joinpath("pusht", "fm.yaml").is_file()
+
+
+def test_help_and_environments_do_not_wait_for_torch() -> None:
+    code = (
+        "import sys, lfm_policy, lfm_envs; from lfm_policy.cli.main import build_parser; "
+        "build_parser(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_training_and_inference_need_no_simulator() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('gym_pusht', 'pymunk', 'pygame', 'robosuite', 'mujoco'):\n"
+        "    sys.modules[name] = None\n"
+        "import lfm_policy.training, lfm_policy.evaluation\n"
+        "from lfm_policy import load_policy\n"
+        "import lfm_envs\n"
+        "try:\n"
+        "    lfm_envs.make_vector_env('lfm/PushT-v0', 1)\n"
+        "except lfm_envs.MissingSimulatorError as error:\n"
+        "    assert 'lfm-policy[sim]' in str(error)\n"
+        "else:\n"
+        "    raise SystemExit('no error')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
