@@ -12,12 +12,35 @@ from pathlib import Path
 from typing import Any
 
 
+def exists(path: Path) -> bool:
+    """Whether there is anything; False for a path that cannot be looked up, such as a long one."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file (no folder, pipe or device); False as for `exists`."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _umask() -> int:
+    # There is no way to read it without setting it.
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 @contextlib.contextmanager
@@ -32,12 +55,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
-    # mkstemp makes private files; results are as readable as the user's other files.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
     try:
         yield temporary
+        # mkstemp makes private files, and so do some writers of formats; results are as readable
+        # as the user's other files.
+        temporary.chmod(0o666 & ~_umask())
         _fsync(temporary)
         os.replace(temporary, path)
     finally:
@@ -59,12 +81,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
-    temporary.chmod(0o755)
     try:
         yield temporary
         for entry in temporary.rglob("*"):
             if entry.is_file():
                 _fsync(entry)
+        temporary.chmod(0o777 & ~_umask())
         os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
+
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr_store import write_zarr
 
 torch.set_num_threads(1)
 
@@ -32,3 +37,58 @@ def pusht_zarr() -> Path:
             "pusht_cchi_v7_replay.zarr"
         )
     return path
+
+
+@pytest.fixture(scope="session")
+def small_zarr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of 6 random episodes: ``action`` (2,), ``agent_pos`` (2,) and ``pose`` (4,)."""
+    generator = np.random.default_rng(0)
+    ends = np.cumsum([12, 9, 15, 10, 11, 13])
+    shapes = {"action": (2,), "agent_pos": (2,), "pose": (4,)}
+    arrays = {
+        key: generator.uniform(0, 500, (ends[-1], *shape)).astype(np.float32)
+        for key, shape in shapes.items()
+    }
+    path = tmp_path_factory.mktemp("data") / "small.zarr"
+    write_zarr(path, ReplayBuffer(arrays, ends))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_config(small_zarr: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of a configuration of two tiny blocks on ``small_zarr``, trained in a second."""
+    options = {
+        "name": "small",
+        "dataset": {
+            "name": "zarr",
+            "path": str(small_zarr),
+            "obs_keys": ["agent_pos", "pose"],
+            "validation_ratio": 0.2,
+        },
+        "policy": {"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3},
+        "network": {"name": "mlp", "width": 16, "n_layers": 1, "time_embed_dim": 8},
+        "flow": {"n_blocks": 2, "c": 0.2},
+        "push_forward": {"solver": "euler", "n_steps": 2},
+        "training": {
+            "total_steps": 8,
+            "batch_size": 8,
+            "warmup_steps": 2,
+            "log_every": 1,
+            "validation_every": 2,
+            "num_threads": 1,
+        },
+    }
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    path.write_text(yaml.safe_dump(options), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_run(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of ``small_config``; copy it before changing it."""
+    from lfm_policy.config import load_config
+    from lfm_policy.training import train
+
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    train(load_config(str(small_config)), folder, device="cpu", quiet=True)
+    return folder

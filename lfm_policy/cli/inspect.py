@@ -35,11 +35,12 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from lfm_policy.errors import InputError
+    from lfm_policy.files import exists
     from lfm_policy.inspection import inspect_checkpoint, inspect_dataset, is_checkpoint
 
     path = arguments.path
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+    if not exists(path):
+        raise InputError(f"{str(path)[:1000]}: no such file or folder")
     plot = arguments.plot
     if plot is not None and plot.suffix != ".png":
         raise InputError(f"--plot {plot}: expected a name that ends in .png")

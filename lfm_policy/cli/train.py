@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ examples:
   lfm-policy train pusht/fm dataset.path=pusht_cchi_v7_replay.zarr
   lfm-policy train my_robot.yaml --output runs/first training.total_steps=10000 --seed 1
   lfm-policy train pusht/lfm4 dataset.path=... --resume
-  accelerate launch --num_processes 2 -m lfm_policy train pusht/fm dataset.path=...
+  accelerate launch --multi_gpu --num_processes 2 -m lfm_policy train pusht/fm dataset.path=...
+
+Several processes on a CPU are launched in the same way, with --device cpu at the end (with --cpu,
+accelerate starts a single process unless MPI is there).
 """
 
 
@@ -48,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from lfm_policy.config import config_to_dict, config_to_yaml, load_config
     from lfm_policy.config.describe import describe_options
+    from lfm_policy.errors import InputError
+    from lfm_policy.files import is_file
 
     overrides = list(arguments.overrides)
     if arguments.seed is not None:
@@ -67,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.training import train
 
     folder = arguments.output or Path("runs") / config.name
+    if is_file(folder):
+        raise InputError(f"--output {folder}: is a file, expected a folder or nothing")
     checkpoint = train(
         config,
         folder,
@@ -74,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         quiet=arguments.quiet or arguments.json,
     )
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one reports
+        return 0
     header = read_header(checkpoint)
     if arguments.json:
         print_json({"checkpoint": str(checkpoint), "training": header.training})

@@ -11,14 +11,18 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
+from lfm_policy.config.block_networks import network_configs
+from lfm_policy.config.plain import plain_options
 from lfm_policy.config.schema import CHOICES, ExperimentConfig
 from lfm_policy.errors import InputError
+from lfm_policy.files import is_file
 from lfm_policy.registry import nearest_names
 
 INCLUDE = "include"
-MAXIMUM_DEPTH = 16
+MAXIMUM_INCLUDES = 16
+MAXIMUM_FILE_BYTES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +54,14 @@ def find_config(name: str) -> Path:
         InputError: there is neither such a file nor such a bundled configuration.
     """
     path = Path(name)
-    if path.is_file():
+    if is_file(path):
         return path
     bundled = Path(str(resources.files("lfm_policy.configs"))) / f"{name}.yaml"
     if name in bundled_config_names() and bundled.is_file():
         return bundled
-    hint = nearest_names(name, bundled_config_names())
+    hint = nearest_names(name[:100], bundled_config_names())
     raise InputError(
-        f"no configuration '{name}': neither a file nor one of the bundled ones ({hint})"
+        f"no configuration '{name[:1000]}': neither a file nor one of the bundled ones ({hint})"
     )
 
 
@@ -101,96 +105,129 @@ def config_to_yaml(config: ExperimentConfig) -> str:
 
 def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
     """Merge sources, later ones winning, into a checked configuration."""
-    sources = [Source(s.label, _without_interpolation(s.options, s.label)) for s in sources]
-    schema: Any
+    sources = [Source(s.label, plain_options(s.options, s.label)) for s in sources]
+    for source in sources:
+        _refuse_special_text(source.options, source.label)
     schema, sources = _choose_sections(sources)
     for source in sources:
+        _check_keys(source.options, schema, source.label)
         try:
-            schema = OmegaConf.merge(schema, source.options)
+            schema.merge_with(source.options)
         except OmegaConfBaseException as error:
-            raise InputError(_merge_message(error, schema, source)) from None
+            raise InputError(_type_message(error, schema, source)) from None
     try:
         config = OmegaConf.to_object(schema)
         assert isinstance(config, ExperimentConfig)
         config.validate()
+        network_configs(config)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{_origin(reason, sources)}: {reason}") from None
+        reason = _with_section((str(error).splitlines() or [type(error).__name__])[0], schema)
+        raise InputError(f"{_origin(reason, sources)}: {reason[:1000]}") from None
     return config
+
+
+def _with_section(reason: str, schema: DictConfig) -> str:
+    """Return a message of a chosen options class with the key as people write it.
+
+    The classes beside the networks, encoders and dataset formats do not know in which section
+    they are used: ``MLPConfig.width is 0`` becomes ``network.width is 0``.
+    """
+    for section in CHOICES:
+        declared = OmegaConf.get_type(schema[section])
+        assert declared is not None and dataclasses.is_dataclass(declared)
+        if reason.startswith(f"{declared.__name__}."):
+            return section + reason.removeprefix(declared.__name__)
+        # The inherited `name` is also the name of the experiment.
+        own = {field.name for field in dataclasses.fields(declared)} - {"name"}
+        if reason.split(" ", 1)[0] in own:
+            return f"{section}.{reason}"
+    return reason
 
 
 def _origin(reason: str, sources: Sequence[Source]) -> str:
     """Return the label of the last source that sets the key with which a message begins."""
-    words = reason.split()
-    key = words[0].split("[")[0] if words else ""
+    key = reason.split(" ", 1)[0].split("[")[0]
     for source in reversed(sources):
-        if OmegaConf.select(OmegaConf.create(source.options), key) is not None:
+        if _lookup(source.options, key) is not None:
             return source.label
     return ", ".join(dict.fromkeys(source.label for source in sources)) or "defaults"
 
 
+def _lookup(options: Any, key: str) -> Any:
+    for part in key.split("."):
+        options = options.get(part) if isinstance(options, dict) else None
+    return options
+
+
 def _read_file(path: Path, depth: int) -> list[Source]:
-    if depth > MAXIMUM_DEPTH:
-        raise InputError(f"{path}: files include one another more than {MAXIMUM_DEPTH} deep")
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
+    if depth > MAXIMUM_INCLUDES:
+        raise InputError(f"{path}: files include one another more than {MAXIMUM_INCLUDES} deep")
+    options = _parse_yaml(_read_text(path), str(path))
     options = {} if options is None else options
     if not isinstance(options, dict):
         raise InputError(f"{path}: expected keys and values, found a {type(options).__name__}")
-    included = options.pop(INCLUDE, [])
+    included = options.pop(INCLUDE, None) or []
     if isinstance(included, str):
         included = [included]
     if not isinstance(included, list):
-        raise InputError(f"{path}: include: expected a list of files, found {included!r}")
+        raise InputError(f"{path}: include: expected a list of files, found {repr(included)[:200]}")
     sources: list[Source] = []
     for entry in included:
         target = path.parent / str(entry)
-        if not target.is_file():
+        if not is_file(target):
             raise InputError(f"{path}: include: there is no file '{entry}' beside it ({target})")
         sources += _read_file(target, depth + 1)
     return [*sources, Source(str(path), options)]
 
 
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAXIMUM_FILE_BYTES + 1)
+        if len(content) > MAXIMUM_FILE_BYTES:
+            raise InputError(
+                f"{path}: is larger than {MAXIMUM_FILE_BYTES:,} bytes: no configuration"
+            )
+        return content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text: {error}") from None
+
+
+def _parse_yaml(text: str, label: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    # ValueError: a date such as 2024-13-45 or a number of thousands of digits.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{label}: not valid YAML: {str(error)[:500]}") from None
+
+
 def _parse_override(text: str) -> Source:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
-        raise InputError(f"override '{text}': expected key=value, such as training.total_steps=100")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"override '{text}': the value is not valid YAML: {error}") from None
-    if isinstance(parsed, str):
-        parsed = _number_from(parsed)
-    options: Any = parsed
+        raise InputError(
+            f"override '{text[:200]}': expected key=value, such as training.total_steps=100"
+        )
+    label = f"override '{text[:200]}'"
+    options = _parse_yaml(value, label)
     for part in reversed(key.strip().split(".")):
         options = {part: options}
-    return Source(f"override '{text}'", options)
+    return Source(label, options)
 
 
-def _number_from(text: str) -> Any:
-    """YAML 1.1 reads ``1e-3`` as text; people mean a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _refuse_special_text(value: Any, label: str, key: str = "") -> None:
+    """Refuse text that OmegaConf would not take literally.
 
-
-def _without_interpolation(value: Any, label: str, key: str = "") -> Any:
-    """Refuse OmegaConf's ``${...}``, which could read the environment of whoever loads a file."""
+    ``${...}`` could read the environment of whoever loads a file; ``???`` stands for no value.
+    """
     if isinstance(value, dict):
-        return {
-            str(k): _without_interpolation(v, label, f"{key}.{k}" if key else str(k))
-            for k, v in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_without_interpolation(v, label, key) for v in value]
-    if isinstance(value, str) and "${" in value:
-        raise InputError(f"{label}: {key}: '{value}' contains '${{', which is not supported")
-    return value
+        for name, part in value.items():
+            _refuse_special_text(part, label, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for part in value:
+            _refuse_special_text(part, label, key)
+    elif isinstance(value, str) and ("${" in value or value == "???"):
+        special = "${" if "${" in value else "???"
+        raise InputError(f"{label}: {key}: '{value[:200]}': '{special}' is not supported")
 
 
 def _choose_sections(sources: list[Source]) -> tuple[DictConfig, list[Source]]:
@@ -208,31 +245,56 @@ def _choose_sections(sources: list[Source]) -> tuple[DictConfig, list[Source]]:
             if isinstance(part, dict) and "name" in part and part["name"] != name:
                 name, since = part["name"], position
         try:
-            schema[section] = OmegaConf.structured(registry.get(str(name)))
+            chosen = registry.get(str(name))
         except InputError as error:
             raise InputError(f"{sources[since].label}: {section}.name: {error}") from None
+        if OmegaConf.get_type(schema[section]) is not chosen:
+            schema[section] = OmegaConf.structured(chosen)
         for position in range(since):
             if isinstance(options[position].get(section), dict):
                 options[position].pop(section)
     return schema, [Source(s.label, o) for s, o in zip(sources, options, strict=True)]
 
 
-def _merge_message(error: OmegaConfBaseException, schema: DictConfig, source: Source) -> str:
-    for section, value in source.options.items():
-        is_section = section in schema and isinstance(schema[section], DictConfig)
-        if is_section and not isinstance(value, dict):
-            return f"{source.label}: {section}: found {value!r}, expected keys and values"
-    key = str(getattr(error, "full_key", "") or "")
-    if isinstance(error, ConfigKeyError) or "not in" in str(error).splitlines()[0]:
-        parent, _, last = key.rpartition(".")
-        node = OmegaConf.select(schema, parent) if parent else schema
-        known = [str(k) for k in node] if isinstance(node, DictConfig) else []
-        where = f" of '{parent}'" if parent else ""
-        return f"{source.label}: unknown key '{key}'{where}: {nearest_names(last, known)}"
-    found = OmegaConf.select(OmegaConf.create(source.options), key) if key else None
+def _check_keys(options: dict[str, Any], schema: DictConfig, label: str, parent: str = "") -> None:
+    """Check that every key is known and that sections hold keys and values.
+
+    Raises:
+        InputError: with the nearest known names.
+    """
+    known = [str(name) for name in schema]
+    for name, value in options.items():
+        key = f"{parent}.{name}" if parent else name
+        if name not in known:
+            where = f" of '{parent}'" if parent else ""
+            hint = nearest_names(name[:100], known)
+            raise InputError(f"{label}: unknown key '{key[:200]}'{where}: {hint}")
+        section = schema[name]
+        if isinstance(section, DictConfig):
+            if not isinstance(value, dict):
+                raise InputError(
+                    f"{label}: {key}: found {repr(value)[:200]}, expected keys and values: "
+                    f"{', '.join(str(k) for k in section)}"
+                )
+            _check_keys(value, section, label, key)
+
+
+def _type_message(error: OmegaConfBaseException, schema: DictConfig, source: Source) -> str:
+    key = str(getattr(error, "full_key", "") or "") or _failing_section(schema, source)
+    found = repr(_lookup(source.options, key.split("[")[0]))[:200]
+    reason = str(error).splitlines()[0][:300]
     expected = _expected_type(schema, key)
-    reason = str(error).splitlines()[0]
-    return f"{source.label}: {key}: found {found!r}, expected {expected} ({reason})"
+    return f"{source.label}: {key}: found {found}, expected {expected} ({reason})"
+
+
+def _failing_section(schema: DictConfig, source: Source) -> str:
+    """Return the top-level key whose value does not merge; OmegaConf does not always say."""
+    for key, value in source.options.items():
+        try:
+            OmegaConf.merge(schema, {key: value})
+        except OmegaConfBaseException:
+            return key
+    return ""
 
 
 def _expected_type(schema: DictConfig, key: str) -> str:

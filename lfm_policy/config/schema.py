@@ -111,6 +111,24 @@ class SamplerConfig:
     atol: float = option(1e-4, "absolute tolerance of dopri5", minimum=1e-12, maximum=1.0)
 
 
+def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str) -> None:
+    """Check that network evaluations can be shared out to blocks; adaptive solvers take any.
+
+    Raises:
+        InputError: ``nfe`` is too small for one step in every block, or not whole steps; ``key``
+            is what to call it.
+    """
+    per_step = SOLVERS.get(solver).evaluations
+    if per_step is None:
+        return
+    smallest = n_blocks * per_step
+    if nfe < smallest or nfe % per_step:
+        raise InputError(
+            f"{key} is {nfe}, expected a multiple of {per_step} of at least {smallest}: "
+            f"{n_blocks} block(s), and one step of '{solver}' takes {per_step} evaluation(s)"
+        )
+
+
 @dataclass
 class PushForwardConfig:
     """Integration of the training set through a trained block."""
@@ -142,6 +160,13 @@ class TrainingConfig:
     gradient_clip: float = option(1.0, "largest gradient norm; 0 turns clipping off", minimum=0.0)
     ema_decay: float = option(0.999, "largest decay of the weight average", minimum=0, maximum=1)
     ema_power: float = option(0.75, "warm-up exponent of the weight average", minimum=0, maximum=1)
+    obs_noise: float = option(
+        0.0,
+        "standard deviation of noise added to normalised observations in training steps; makes "
+        "the policy tolerant of states beside the demonstrated ones",
+        minimum=0.0,
+        maximum=10.0,
+    )
     warm_start: bool = option(True, "block n+1 starts from the weights of block n (EMA too)")
     block_training: str = option(
         "sequential",
@@ -202,6 +227,8 @@ class ExperimentConfig:
                 f"block_networks has {len(self.block_networks)} elements, expected flow.n_blocks "
                 f"= {n_blocks}"
             )
+        # Now and not when the trained policy is loaded.
+        check_evaluations(self.sampler.nfe, self.sampler.solver, n_blocks, key="sampler.nfe")
         shares = self.training.block_shares
         if shares and len(shares) != n_blocks:
             raise InputError(

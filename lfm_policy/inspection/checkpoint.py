@@ -161,6 +161,7 @@ def inspect_checkpoint(path: Path) -> CheckpointInspection:
     # <run>/checkpoints/<name>
     metrics = header.folder.parent.parent / METRICS_FILE
     records = read_metrics(metrics) if metrics.is_file() else []
+    records = [r for r in records if {"kind", "block", "step"} <= r.keys()]
     return CheckpointInspection(header, read_normalizer(header), records)
 
 

@@ -114,6 +114,10 @@ class DatasetInspection:
             figure.savefig(temporary, dpi=120)
 
     def _plot_actions(self, axes: Any) -> None:
+        if "action" not in self.buffer.arrays:  # it has another name, or is too large to read
+            axes.set_axis_off()
+            axes.set_title("no array 'action' to draw", fontsize=9)
+            return
         action = _flat(self.buffer.arrays["action"])
         generator = np.random.default_rng(self.seed)
         count = min(EPISODES_DRAWN, self.buffer.n_episodes)

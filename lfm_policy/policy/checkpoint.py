@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,20 @@ from torch import Tensor
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
-from lfm_policy.files import write_json
-from lfm_policy.policy.model import PolicyModel
+from lfm_policy.files import exists, is_file, write_json
+from lfm_policy.policy.header_file import check_training, read_json_object
+from lfm_policy.policy.model import PolicyModel, tensor_shapes
 from lfm_policy.policy.policy import Policy
 from lfm_policy.policy.spec import DataSpec
-from lfm_policy.policy.tensors import read_tensors, require_file, sha256_of, write_tensors
+from lfm_policy.policy.tensors import (
+    MAXIMUM_HEADER_BYTES,
+    check_tensors,
+    fill_tensors,
+    read_tensors,
+    require_file,
+    sha256_of,
+    write_tensors,
+)
 from lfm_policy.version import __version__
 
 FORMAT = "lfm-policy"
@@ -38,9 +48,10 @@ TRAIN_STATE = "train_state"
 LATEST_FILE = "latest"
 CHECKPOINTS = "checkpoints"
 
-MAXIMUM_CONFIG_BYTES = 4_000_000
 MAXIMUM_PARAMETERS = 400_000_000
 """1.6 GB of float32: nothing larger is built from a file."""
+MAXIMUM_TENSORS = 20_000
+MAXIMUM_NORMALIZER_BYTES = 256_000_000
 
 
 @dataclass(frozen=True)
@@ -111,20 +122,32 @@ def find_checkpoint(path: str | Path) -> Path:
         InputError: there is no checkpoint; the message says what was looked for.
     """
     folder = Path(path)
-    if (folder / CONFIG_FILE).exists():
+    if exists(folder / CONFIG_FILE):
         return folder
-    pointer = folder / LATEST_FILE
-    if pointer.is_file():
-        # Only the last part of the name is used, so that a pointer cannot lead out of the run.
-        name = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()[:200]).name
-        if name and (folder / CHECKPOINTS / name / CONFIG_FILE).exists():
-            return folder / CHECKPOINTS / name
-    if not folder.exists():
-        raise InputError(f"{folder}: no such checkpoint or run folder")
+    if name := _newest_checkpoint(folder / LATEST_FILE):
+        target = folder / CHECKPOINTS / name
+        if exists(target / CONFIG_FILE):
+            return target
+    if not exists(folder):
+        raise InputError(f"{str(folder)[:1000]}: no such checkpoint or run folder")
     raise InputError(
         f"{folder}: not a checkpoint: expected '{CONFIG_FILE}' in it (or '{LATEST_FILE}', as in a "
         "run folder that has written a checkpoint)"
     )
+
+
+def _newest_checkpoint(pointer: Path) -> str:
+    """Return the name in the pointer file of a run; empty if there is none."""
+    if not is_file(pointer):
+        return ""
+    try:
+        with pointer.open("rb") as file:
+            text = file.read(200).decode("utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{pointer}: cannot be read: {error}") from None
+    # Only the last part of the name is used, so that a pointer cannot lead out of the run.
+    name = Path(text.strip()).name
+    return "" if name == ".." else name
 
 
 def read_header(path: str | Path) -> CheckpointHeader:
@@ -136,7 +159,7 @@ def read_header(path: str | Path) -> CheckpointHeader:
     """
     folder = find_checkpoint(path)
     file = folder / CONFIG_FILE
-    content = _read_json_object(file)
+    content = read_json_object(file)
     if content.get("format") != FORMAT:
         raise InputError(
             f"{file}: format: found {str(content.get('format'))[:100]!r}, expected '{FORMAT}'"
@@ -164,9 +187,11 @@ def read_header(path: str | Path) -> CheckpointHeader:
         if not isinstance(value, dict):
             raise InputError(f"{file}: {key}: expected an object, found {type(value).__name__}")
     assert isinstance(options, dict) and isinstance(training, dict) and isinstance(files, dict)
+    config = config_from_dict(options, str(file))
+    check_training(training, config.flow.n_blocks, str(file))
     return CheckpointHeader(
         folder=folder,
-        config=config_from_dict(options, str(file)),
+        config=config,
         spec=DataSpec.from_dict(content.get("data"), str(file)),
         training=training,
         files={str(key): str(value) for key, value in files.items()},
@@ -179,29 +204,35 @@ def read_model_state(header: CheckpointHeader) -> dict[str, Tensor]:
     """Read the weights of a checkpoint, checked against its configuration and checksum.
 
     Raises:
-        InputError: damaged, missing or unexpected tensors.
+        InputError: damaged, missing or unexpected tensors, or numbers that are not finite.
     """
-    # Shapes come from a model without memory, so that a hostile size costs nothing.
+    shapes = _check_model_file(header)
+    state = {name: torch.empty(shape) for name, shape in shapes.items()}
+    fill_tensors(header.folder / MODEL_FILE, state)
+    return state
+
+
+def _check_model_file(header: CheckpointHeader) -> dict[str, tuple[int, ...]]:
+    """Check that ``model.safetensors`` holds what the configuration describes; return its shapes.
+
+    Costs little memory, so that networks are made only when the file really holds their numbers.
+    """
     try:
-        with torch.device("meta"):
-            skeleton = PolicyModel(header.config, header.spec)
+        shapes = tensor_shapes(
+            header.config,
+            header.spec,
+            max_tensors=MAXIMUM_TENSORS,
+            max_numbers=MAXIMUM_PARAMETERS,
+        )
     except InputError as error:
         raise InputError(f"{header.folder / CONFIG_FILE}: {error}") from None
-    except (RuntimeError, OverflowError, TypeError, ValueError, MemoryError) as error:
-        reason = str(error).splitlines()[0][:300]
-        raise InputError(
-            f"{header.folder / CONFIG_FILE}: the networks it describes cannot be built: {reason}"
-        ) from None
-    state = skeleton.state_dict()
-    n_parameters = sum(tensor.numel() for tensor in state.values())
-    if n_parameters > MAXIMUM_PARAMETERS:
-        raise InputError(
-            f"{header.folder / CONFIG_FILE}: describes {n_parameters:,} parameters, at most "
-            f"{MAXIMUM_PARAMETERS:,} are loaded"
-        )
-    expected = {key: (tuple(value.shape), value.dtype) for key, value in state.items()}
+    n_bytes = 4 * sum(math.prod(shape) for shape in shapes.values())
+    # Before the checksum, which would take hours for the size that a file can pretend to have.
+    path = header.folder / MODEL_FILE
+    require_file(path, maximum_bytes=n_bytes + MAXIMUM_HEADER_BYTES)
     _check_digest(header, MODEL_FILE)
-    return read_tensors(header.folder / MODEL_FILE, expected)
+    check_tensors(path, shapes)
+    return shapes
 
 
 def read_normalizer(header: CheckpointHeader) -> Normalizer:
@@ -211,10 +242,8 @@ def read_normalizer(header: CheckpointHeader) -> Normalizer:
         InputError: damaged, or statistics of an observation or of the action are missing.
     """
     path = header.folder / NORMALIZER_FILE
+    require_file(path, maximum_bytes=MAXIMUM_NORMALIZER_BYTES)
     _check_digest(header, NORMALIZER_FILE)
-    require_file(path)
-    if path.stat().st_size > MAXIMUM_CONFIG_BYTES * 64:
-        raise InputError(f"{path}: has {path.stat().st_size:,} bytes, far more than statistics")
     normalizer = Normalizer.from_tensors(read_tensors(path), source=str(path))
     shapes = {**header.spec.obs_shapes, "action": (header.spec.action_dim,)}
     for key, shape in shapes.items():
@@ -242,17 +271,19 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
     """
     header = read_header(path)
     require_sampleable(header)
-    state = read_model_state(header)
     normalizer = read_normalizer(header)
-    model = PolicyModel(header.config, header.spec)
-    model.load_state_dict(state)
+    _check_model_file(header)
+    # Initial weights are drawn and thrown away; the caller's random numbers stay as they are.
+    with torch.random.fork_rng(devices=[]):
+        model = PolicyModel(header.config, header.spec)
+    fill_tensors(header.folder / MODEL_FILE, model.state_dict())
     return Policy(
         header.config,
         header.spec,
         model,
         normalizer,
         device=device,
-        info={"checkpoint": str(header.folder), "sha256": header.sha256, **header.training},
+        info={**header.training, "checkpoint": str(header.folder), "sha256": header.sha256},
     )
 
 
@@ -262,13 +293,8 @@ def require_sampleable(header: CheckpointHeader) -> None:
     Raises:
         InputError: the chain does not reach the noise yet.
     """
-    done = header.training.get("block_steps", [])
+    done = header.training["block_steps"]
     n_blocks = header.config.flow.n_blocks
-    if not isinstance(done, list) or len(done) != n_blocks:
-        raise InputError(
-            f"{header.folder / CONFIG_FILE}: training.block_steps: found {str(done)[:100]}, "
-            f"expected the steps done of each of {n_blocks} blocks"
-        )
     untrained = [n for n, steps in enumerate(done, start=1) if steps == 0]
     if untrained:
         raise InputError(
@@ -284,17 +310,3 @@ def _check_digest(header: CheckpointHeader, name: str) -> None:
             f"{path}: its content does not match the checksum in {CONFIG_FILE}: it is damaged or "
             "belongs to another checkpoint; copy the whole folder again"
         )
-
-
-def _read_json_object(path: Path) -> dict[str, Any]:
-    require_file(path)
-    size = path.stat().st_size
-    if size > MAXIMUM_CONFIG_BYTES:
-        raise InputError(f"{path}: has {size:,} bytes, expected at most {MAXIMUM_CONFIG_BYTES:,}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {str(error)[:200]}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+import torch
 from torch import nn
 
-from lfm_policy.config.option import validate_options
+from lfm_policy.config.block_networks import network_configs
 from lfm_policy.config.schema import ExperimentConfig, FlowConfig, TimeConfig
 from lfm_policy.errors import InputError
 from lfm_policy.flow import (
@@ -30,31 +30,52 @@ def ou_schedule(flow: FlowConfig) -> OUSchedule:
     return OUSchedule(geometric_step_sizes(flow.n_blocks, flow.c, flow.rho))
 
 
-def network_configs(config: ExperimentConfig) -> list[NetworkConfig]:
-    """Return the options of the network of each block, index 0 = block 1 (data side).
+def tensor_shapes(
+    config: ExperimentConfig, spec: DataSpec, *, max_tensors: int, max_numbers: int
+) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every tensor of the `PolicyModel`, which is float32.
+
+    Costs next to no memory or time, whatever the configuration, which may be hostile: networks
+    are made without their numbers, and equal ones once.
 
     Raises:
-        InputError: an entry of ``block_networks`` has an unknown key or a wrong type.
+        InputError: the networks cannot be made, or have more tensors or numbers than allowed.
     """
-    if not config.block_networks:
-        return [config.network] * config.flow.n_blocks
-    configs = []
-    for position, changes in enumerate(config.block_networks):
-        try:
-            merged = OmegaConf.merge(OmegaConf.structured(config.network), changes)
-            network = OmegaConf.to_object(merged)
-        except (OmegaConfBaseException, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"block_networks[{position}]: {reason}") from None
-        assert isinstance(network, NetworkConfig)
-        if network.name != config.network.name:
+    shapes: dict[str, tuple[int, ...]] = {}
+    numbers = 0
+    known: list[tuple[NetworkConfig, dict[str, tuple[int, ...]]]] = []
+
+    def add(prefix: str, part: dict[str, tuple[int, ...]]) -> None:
+        nonlocal numbers
+        numbers += sum(math.prod(shape) for shape in part.values())
+        shapes.update({f"{prefix}.{name}": shape for name, shape in part.items()})
+        if numbers > max_numbers or len(shapes) > max_tensors:
             raise InputError(
-                f"block_networks[{position}].name is '{network.name}', expected "
-                f"'{config.network.name}': blocks differ in size, not in family"
+                f"the networks have more than {max_numbers:,} parameters or {max_tensors:,} "
+                "tensors, which is more than is ever loaded"
             )
-        validate_options(network, prefix=f"block_networks[{position}].")
-        configs.append(network)
-    return configs
+
+    try:
+        with torch.device("meta"):
+            encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
+            add("encoder", _shapes(encoder))
+            for position, network in enumerate(network_configs(config)):
+                part = next((part for other, part in known if other == network), None)
+                if part is None:
+                    chunk_shape = (config.policy.horizon, spec.action_dim)
+                    part = _shapes(network.create(chunk_shape, encoder.cond_dim))
+                    known.append((network, part))
+                add(f"blocks.{position}", part)
+    except InputError:
+        raise
+    except (RuntimeError, OverflowError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise InputError(f"the networks cannot be made: {reason}") from None
+    return shapes
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 def _time_sampler(time: TimeConfig) -> TimeSampler:

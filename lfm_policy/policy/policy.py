@@ -148,7 +148,11 @@ class Policy:
     # -- one robot ----------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Forget the history and the queued actions; call at the start of an episode."""
+        """Forget the history and the queued actions; call at the start of an episode.
+
+        After `sample_seed`, the noise starts again with chunk 0 of the same episode; call
+        `sample_seed` too for the noise of another one.
+        """
         self._history.clear()
         self._queue.clear()
         self._chunks_drawn = 0
@@ -194,13 +198,15 @@ class Policy:
     def _check_frame(self, key: str, obs: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
         if key not in obs:
             raise InputError(self._missing(key, obs))
-        value = obs[key]
-        frame = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        frame = _as_float_array(key, obs[key])
         if frame.shape != tuple(shape):
             raise InputError(
                 f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}"
             )
-        return frame.astype(np.float32)
+        # Now and not when the next chunk is sampled: a bad frame must not enter the history.
+        if not np.isfinite(frame).all():
+            raise InputError(f"observation '{key}' contains NaN or infinity")
+        return frame
 
     def _missing(self, key: str, obs: Mapping[str, Any]) -> str:
         return (
@@ -214,7 +220,11 @@ class Policy:
         for key, shape in self.spec.obs_shapes.items():
             if key not in batch:
                 raise InputError(self._missing(key, batch))
-            value = torch.as_tensor(batch[key]).to(self.device, torch.float32)
+            given = batch[key]
+            value = (
+                given if isinstance(given, Tensor) else torch.tensor(_as_float_array(key, given))
+            )
+            value = value.to(self.device, torch.float32)
             expected = (self.n_obs_steps, *shape)
             if value.ndim != len(expected) + 1 or tuple(value.shape[1:]) != expected:
                 raise InputError(
@@ -244,6 +254,30 @@ class Policy:
             return torch.randn(n_rows, *shape, device=self.device)
         seed, episode = self._seed
         # Row r of a batch stands for episode + r, so that a batch draws what its rows would alone.
-        rows = [chunk_noise(seed, episode + r, self._chunks_drawn, shape) for r in range(n_rows)]
+        noise = torch.empty(n_rows, *shape)
+        for r in range(n_rows):
+            noise[r] = chunk_noise(seed, episode + r, self._chunks_drawn, shape)
         self._chunks_drawn += 1
-        return torch.stack(rows).to(self.device)
+        return noise.to(self.device)
+
+
+def _as_float_array(key: str, value: Any) -> np.ndarray:
+    """Return a copy of an observation as a float32 array, of whatever numbers it was.
+
+    A copy, because many environments return the same array again and again.
+
+    Raises:
+        InputError: it is not an array of real numbers.
+    """
+    try:
+        array = (
+            value.detach().to("cpu", torch.float32).numpy()
+            if isinstance(value, Tensor)
+            else np.asarray(value)
+        )
+    except ValueError as error:
+        raise InputError(f"observation '{key}' is not an array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        return np.array(array, dtype=np.float32, order="C")

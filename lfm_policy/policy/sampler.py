@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lfm_policy.config.schema import SamplerConfig
+from lfm_policy.config.schema import SamplerConfig, check_evaluations
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
 
@@ -35,12 +35,7 @@ def plan_sampler(
             )
         return [adaptive] * n_blocks
     total = sampler.nfe if nfe is None else nfe
-    smallest = n_blocks * per_step
-    if total < smallest or total % per_step:
-        raise InputError(
-            f"nfe is {total}, expected a multiple of {per_step} of at least {smallest}: "
-            f"{n_blocks} block(s), and one step of '{name}' takes {per_step} evaluation(s)"
-        )
+    check_evaluations(total, name, n_blocks, key="nfe")
     steps, left_over = divmod(total // per_step, n_blocks)
     return [
         SolverSpec(name=name, n_steps=steps + (1 if n > n_blocks - left_over else 0))

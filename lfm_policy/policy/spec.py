@@ -52,6 +52,10 @@ class DataSpec:
             )
         checked = {}
         for key, shape in shapes.items():
+            if not key or key == "action":
+                raise InputError(
+                    f"{label}: data.obs_shapes: '{key}' cannot be the name of an observation"
+                )
             if (
                 not isinstance(shape, list)
                 or len(shape) > MAXIMUM_RANK

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file
+from lfm_policy.files import atomic_file, exists, is_file
 
-_DTYPES = {
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-    "I32": torch.int32,
-    "I64": torch.int64,
-}
+MAXIMUM_HEADER_BYTES = 16_000_000
+MAXIMUM_NAME = 500
+_BYTES_AT_ONCE = 8_000_000
 
 
 def sha256_of(path: Path) -> str:
@@ -41,19 +39,19 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def require_file(path: Path) -> None:
-    """Check that a path is a regular file (not a folder, a pipe or a device).
+def require_file(path: Path, *, maximum_bytes: int | None = None) -> None:
+    """Check that a path is a regular file (not a folder, a pipe or a device) and its size.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not, or larger than ``maximum_bytes``.
     """
-    try:
-        regular = path.is_file()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    if not regular:
-        found = "something that is not a regular file" if path.exists() else "nothing"
+    if not is_file(path):
+        found = "something that is not a regular file" if exists(path) else "nothing"
         raise InputError(f"{path}: expected a file, found {found}")
+    if maximum_bytes is not None and path.stat().st_size > maximum_bytes:
+        raise InputError(
+            f"{path}: has {path.stat().st_size:,} bytes, expected at most {maximum_bytes:,}"
+        )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -64,34 +62,100 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         return sha256_of(temporary)
 
 
-def read_tensors(
-    path: Path, expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]] | None = None
-) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Args:
-        path: the file.
-        expected: shape and dtype of every tensor that must be there, and no other. Checked
-            against the header, before anything is read. None accepts any names.
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, whatever it holds.
 
     Raises:
-        InputError: not a safetensors file, truncated, or other tensors than expected; the message
-            names the first tensor that differs.
+        InputError: not a safetensors file, or truncated.
     """
     require_file(path)
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
-            names = set(file.keys())
-            if expected is not None:
-                _check_names(path, names, set(expected))
-                for name, (shape, dtype) in expected.items():
-                    part = file.get_slice(name)
-                    _check_tensor(path, name, part.get_shape(), part.get_dtype(), shape, dtype)
-            return {name: file.get_tensor(name) for name in sorted(names)}
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a readable safetensors file: {error}") from None
+            names = sorted(file.keys())
+            for name in names:
+                if len(name) > MAXIMUM_NAME:
+                    raise InputError(f"{path}: a tensor has a name of {len(name):,} characters")
+            return {name: file.get_tensor(name) for name in names}
+    except _DAMAGED as error:
+        raise _not_readable(path, error) from None
+
+
+def check_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that a safetensors file holds exactly these float32 tensors; reads its header only.
+
+    Raises:
+        InputError: not a safetensors file, truncated, or other tensors; the message names the
+            first one that differs.
+    """
+    require_file(path)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            _check_header(path, file, shapes)
+    except _DAMAGED as error:
+        raise _not_readable(path, error) from None
+
+
+def fill_tensors(path: Path, targets: Mapping[str, Tensor]) -> None:
+    """Read a safetensors file into float32 tensors that are there already.
+
+    They are checked as by `check_tensors` before anything is read, and no second copy of the
+    numbers is made.
+
+    Raises:
+        InputError: as `check_tensors`, or numbers that are not finite.
+    """
+    require_file(path)
+    try:
+        # numpy: in torch's framework safetensors maps the file a second time, privately.
+        with safe_open(str(path), framework="numpy") as file:
+            _check_header(path, file, {name: tuple(t.shape) for name, t in targets.items()})
+            for name, target in targets.items():
+                _fill(path, file, name, target)
+    except _DAMAGED as error:
+        raise _not_readable(path, error) from None
+
+
+def _check_header(path: Path, file: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    _check_names(path, set(file.keys()), set(shapes))
+    for name, shape in shapes.items():
+        part = file.get_slice(name)
+        found_shape, found_dtype = tuple(part.get_shape()), part.get_dtype()
+        if found_shape != tuple(shape):
+            raise InputError(
+                f"{path}: tensor '{name}' has shape {found_shape}, the configuration expects "
+                f"{tuple(shape)}"
+            )
+        if found_dtype != "F32":
+            raise InputError(
+                f"{path}: tensor '{name}' has dtype {found_dtype}, expected F32 (float32)"
+            )
+
+
+def _fill(path: Path, file: Any, name: str, target: Tensor) -> None:
+    if target.ndim == 0:
+        _copy(path, name, target, file.get_tensor(name))
+        return
+    part = file.get_slice(name)
+    # In pieces, so that the numbers are in memory once and not twice.
+    rows = max(1, _BYTES_AT_ONCE // (4 * math.prod(target.shape[1:]) or 1))
+    for begin in range(0, len(target), rows):
+        end = min(begin + rows, len(target))
+        _copy(path, name, target[begin:end], part[begin:end])
+
+
+def _copy(path: Path, name: str, target: Tensor, numbers: np.ndarray) -> None:
+    values = torch.from_numpy(numbers)
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(f"{path}: tensor '{name}' holds NaN or infinity: it is damaged")
+    target.copy_(values)
+
+
+_DAMAGED = (SafetensorError, OSError, KeyError, OverflowError, AttributeError)
+"""What safetensors raises for files and dtypes that it does not like."""
+
+
+def _not_readable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a readable safetensors file: {str(error)[:300]}")
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
@@ -101,22 +165,5 @@ def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
         )
     if extra := sorted(found - expected):
         raise InputError(
-            f"{path}: unexpected tensor '{extra[0][:200]}' ({len(extra)} more than expected)"
+            f"{path}: unexpected tensor {extra[0][:200]!a} ({len(extra)} more than expected)"
         )
-
-
-def _check_tensor(
-    path: Path,
-    name: str,
-    found_shape: list[int],
-    found_dtype: str,
-    shape: tuple[int, ...],
-    dtype: torch.dtype,
-) -> None:
-    if tuple(found_shape) != tuple(shape):
-        raise InputError(
-            f"{path}: tensor '{name}' has shape {tuple(found_shape)}, the configuration expects "
-            f"{tuple(shape)}"
-        )
-    if _DTYPES.get(found_dtype) != dtype:
-        raise InputError(f"{path}: tensor '{name}' has dtype {found_dtype}, expected {dtype}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted
-from lfm_policy.training.parallel import train_blocks_in_processes
+from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import TrainingRun, warn_ignored_warm_start
 
 __all__ = ["Interrupted", "TrainingError", "TrainingRun", "train"]
@@ -36,13 +36,8 @@ def train(
         TrainingError: the loss became NaN; the last good checkpoint was kept.
     """
     folder = Path(folder)
-    training = config.training
     warn_ignored_warm_start(config)
-    if (
-        training.block_training == "parallel"
-        and training.parallel_processes > 1
-        and config.flow.n_blocks > 1
-    ):
+    if wants_processes(config, folder, resume=resume):
         return train_blocks_in_processes(config, folder, device=device, resume=resume, quiet=quiet)
     run = TrainingRun(config, folder, device=device, resume=resume, quiet=quiet)
     if not run.already_complete and run.accelerator.is_main_process and not quiet:

@@ -16,7 +16,7 @@ from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.errors import InputError
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.batches import BatchOrder
-from lfm_policy.training.seeds import STEP, VALIDATION, derived_seed
+from lfm_policy.training.seeds import STEP, VALIDATION, derived_seed, seed_generators
 from lfm_policy.training.source import ChunkSource, Condition
 
 
@@ -115,10 +115,10 @@ class BlockTrainer:
     def train_step(self) -> tuple[Tensor, Tensor]:
         """Do one gradient step; returns loss and gradient norm, scalars on the device."""
         rank = self._accelerator.process_index
-        torch.manual_seed(derived_seed(self._seed, STEP, self.n, self.step, rank))
+        seed_generators(derived_seed(self._seed, STEP, self.n, self.step, rank), self._device)
         idx = self._order.batch(self.step).to(self._device, non_blocking=True)
         x_l = self._source.chunks(idx)
-        condition = self._source.condition(idx)
+        condition = self._perturbed(self._source.condition(idx))
         x_other = None
         if self._needs_other:
             x_other = self._source.chunks(
@@ -134,6 +134,13 @@ class BlockTrainer:
         self._ema.step(self._parameters)
         self.step += 1
         return loss.detach(), torch.as_tensor(norm)
+
+    def _perturbed(self, condition: Condition) -> Condition:
+        """Add the configured noise to observations; encodings of a frozen encoder stay exact."""
+        if not self._config.obs_noise or not isinstance(condition, dict):
+            return condition
+        std = self._config.obs_noise
+        return {key: obs + std * torch.randn_like(obs) for key, obs in condition.items()}
 
     @property
     def learning_rate(self) -> float:
@@ -151,7 +158,7 @@ class BlockTrainer:
         self._ema.store(self._parameters)
         self._ema.copy_to(self._parameters)
         self.loss_module.eval()
-        torch.manual_seed(derived_seed(self._seed, VALIDATION, self.n))
+        seed_generators(derived_seed(self._seed, VALIDATION, self.n), self._device)
         total = 0.0
         for begin in range(0, len(source), batch_size):
             idx = torch.arange(begin, min(begin + batch_size, len(source)), device=self._device)
@@ -224,8 +231,8 @@ class BlockTrainer:
         self._ema.optimization_step = int(numbers["average_steps"])
         # The schedule is a function of the step alone.
         self._schedule.last_epoch = self.step - 1
-        # One more than it was: torch warns of a first step without the optimiser's.
-        self._schedule._step_count = self.step + 1
+        # It serves one warning only, of a first step before the optimiser's: keep clear of 1.
+        self._schedule._step_count = self.step + 2
         self._schedule.step()
         if numbers["scaler"]:
             self._accelerator.scaler.load_state_dict(dict(numbers["scaler"]))

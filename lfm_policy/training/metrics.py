@@ -19,14 +19,26 @@ class MetricsLog:
     ``step`` (gradient steps of all blocks so far) and ``time`` (seconds since the epoch).
     """
 
-    def __init__(self, folder: Path, *, resume_step: int | None = None) -> None:
-        """Open the log; with ``resume_step`` what was logged after that step is dropped."""
+    def __init__(
+        self, folder: Path, *, resume_step: int | None = None, checkpoint: str = ""
+    ) -> None:
+        """Open the log.
+
+        Args:
+            folder: the run folder.
+            resume_step: what was logged after this step is dropped.
+            checkpoint: what was logged after this checkpoint is dropped. This is the finer of the
+                two, because a push-forward has no steps of its own.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / METRICS_FILE
         if resume_step is not None and self._path.exists():
             kept = [r for r in read_metrics(self._path) if r.get("step", 0) <= resume_step]
+            messages = [record.get("message") for record in kept]
+            if (name := checkpoint_message(checkpoint)) in messages:
+                kept = kept[: messages.index(name) + 1]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
         purge = None if resume_step is None else resume_step + 1
@@ -44,6 +56,11 @@ class MetricsLog:
         """Flush and close both logs."""
         self._file.close()
         self._board.close()
+
+
+def checkpoint_message(name: str) -> str:
+    """Return the message of the event with which a checkpoint is logged, once it is written."""
+    return f"checkpoint {name}"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

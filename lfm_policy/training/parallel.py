@@ -11,20 +11,21 @@ import multiprocessing
 import signal
 import sys
 import time
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import get_int_from_env
 from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict, config_to_yaml
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, write_text
+from lfm_policy.files import write_text
 from lfm_policy.policy.checkpoint import (
-    CHECKPOINTS,
     LATEST_FILE,
-    find_checkpoint,
+    CheckpointHeader,
     read_header,
     read_model_state,
     read_normalizer,
@@ -32,9 +33,9 @@ from lfm_policy.policy.checkpoint import (
 )
 from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted, InterruptFlag
-from lfm_policy.training.resume import CONFIG_COPY
+from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
 from lfm_policy.training.run import TrainingRun, data_spec, load_datasets
-from lfm_policy.training.run_folder import FINAL
+from lfm_policy.training.run_folder import FINAL, RunFolder
 
 BLOCKS = "blocks"
 
@@ -44,6 +45,17 @@ EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 3
 def block_folder(folder: Path, n: int) -> Path:
     """Return the run folder of block n inside the run folder of the whole chain."""
     return folder / BLOCKS / f"block{n}"
+
+
+def wants_processes(config: ExperimentConfig, folder: Path, *, resume: bool) -> bool:
+    """Whether the blocks are trained in processes of their own: as asked for, or as begun."""
+    if config.training.block_training != "parallel" or config.flow.n_blocks == 1:
+        return False
+    if (folder / BLOCKS).is_dir():
+        return True
+    if resume and (folder / LATEST_FILE).exists():
+        return False
+    return config.training.parallel_processes > 1
 
 
 def train_blocks_in_processes(
@@ -57,14 +69,21 @@ def train_blocks_in_processes(
         Interrupted: SIGINT or SIGTERM came; every block wrote a checkpoint.
         TrainingError: a block failed; its own message was printed.
     """
-    if (folder / LATEST_FILE).exists():
-        if not resume:
-            raise InputError(
-                f"{folder}: there is a run already; choose another folder with --output"
-            )
-        return find_checkpoint(folder)
+    launched = get_int_from_env(["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"], 1)
+    if launched > 1:
+        raise InputError(
+            f"training.parallel_processes is {config.training.parallel_processes} and {launched} "
+            "processes were launched, each of which would start processes of its own; launch one "
+            "process, or set training.parallel_processes=1 and choose a new folder"
+        )
+    complete = find_resumable(folder, config, resume=resume)
+    begun = _begun_blocks(config, folder, resume=resume)
     # Read here too, so that bad data is one message and not one from each process.
     spec = data_spec(load_datasets(config))
+    for header in [*begun, *([complete] if complete else [])]:
+        check_same_data(header, spec)
+    if complete:
+        return complete.folder
     encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_COPY, config_to_yaml(config))
@@ -83,6 +102,28 @@ def train_blocks_in_processes(
     return _join(config, folder)
 
 
+def _begun_blocks(
+    config: ExperimentConfig, folder: Path, *, resume: bool
+) -> list[CheckpointHeader]:
+    """Return the newest checkpoint of each block that has one.
+
+    Raises:
+        InputError: there are some and ``resume`` is not set, or they had other options.
+    """
+    headers = []
+    for n in range(1, config.flow.n_blocks + 1):
+        if (block_folder(folder, n) / LATEST_FILE).exists():
+            if not resume:
+                raise InputError(
+                    f"{folder}: there is a run already; continue it with --resume, or choose "
+                    "another folder with --output"
+                )
+            header = find_resumable(block_folder(folder, n), config, resume=True)
+            assert header is not None
+            headers.append(header)
+    return headers
+
+
 def _run_wave(
     config: ExperimentConfig,
     folder: Path,
@@ -99,6 +140,7 @@ def _run_wave(
     waiting = list(blocks)
     running: dict[int, SpawnProcess] = {}
     failed: list[int] = []
+    stopped: list[int] = []
     told_to_stop = False
     while waiting or running:
         while waiting and not interrupt and len(running) < config.training.parallel_processes:
@@ -107,15 +149,18 @@ def _run_wave(
                 target=_train_one,
                 args=(config_to_dict(config), str(folder), n, device, resume, quiet),
             )
-            process.start()
+            _start(process)
             running[n] = process
         for n, process in list(running.items()):
             if not process.is_alive():
                 process.join()
                 del running[n]
-                if process.exitcode not in (EXIT_DONE, EXIT_INTERRUPTED):
+                # SIGTERM ends a process that has not begun to train yet.
+                if process.exitcode in (EXIT_INTERRUPTED, -signal.SIGTERM):
+                    stopped.append(n)
+                elif process.exitcode != EXIT_DONE:
                     failed.append(n)
-        if (interrupt or failed) and not told_to_stop:
+        if (interrupt or failed or stopped) and not told_to_stop:
             for process in running.values():
                 process.terminate()  # SIGTERM: the block saves a checkpoint and stops
             told_to_stop = True
@@ -126,16 +171,27 @@ def _run_wave(
             f"training of block {', '.join(map(str, failed))} failed (see above); the others were "
             f"saved in {folder / BLOCKS}"
         )
-    if interrupt:
-        raise Interrupted(f"stopped by {interrupt.name}; saved in {folder}; continue with --resume")
+    if interrupt or stopped:
+        by = interrupt.name or "a signal to one process"
+        raise Interrupted(f"stopped by {by}; saved in {folder}; continue with --resume")
+
+
+def _start(process: SpawnProcess) -> None:
+    """Start a process that Ctrl-C does not reach: it would die of it while it imports torch."""
+    # The parent is told and passes it on as SIGTERM. What is blocked here stays so in the child,
+    # unless multiprocessing has its helper to start too and unblocks it for that.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _train_one(
     options: dict[str, Any], folder: str, n: int, device: str, resume: bool, quiet: bool
 ) -> None:
     """Entry point of a process: train block n in its own run folder."""
-    # The parent decides: it passes SIGTERM on, so a Ctrl-C is not handled twice.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     root = Path(folder)
     try:
         config = config_from_dict(options, "configuration")
@@ -182,9 +238,6 @@ def _encoder_of_first_block(folder: Path) -> dict[str, Tensor] | None:
 
 def _join(config: ExperimentConfig, folder: Path) -> Path:
     """Make one checkpoint of the blocks that were trained apart."""
-    target = folder / CHECKPOINTS / FINAL
-    if target.exists():
-        return target
     headers = [read_header(block_folder(folder, n)) for n in range(1, config.flow.n_blocks + 1)]
     state = read_model_state(headers[0])
     records = []
@@ -200,7 +253,8 @@ def _join(config: ExperimentConfig, folder: Path) -> Path:
         "train_seconds": sum(record["train_seconds"] for record in records),
         "blocks": records,
     }
-    with atomic_folder(target) as temporary:
+
+    def fill(temporary: Path) -> None:
         write_checkpoint(
             temporary,
             config=config,
@@ -209,5 +263,5 @@ def _join(config: ExperimentConfig, folder: Path) -> Path:
             normalizer=read_normalizer(headers[0]),
             training=training,
         )
-    write_text(folder / LATEST_FILE, FINAL + "\n")
-    return target
+
+    return RunFolder(folder, keep=config.training.keep_checkpoints).write(FINAL, fill)

@@ -34,8 +34,7 @@ def find_resumable(
             or the folder holds something else.
     """
     if not (folder / LATEST_FILE).exists():
-        used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-        if used and not (folder / CONFIG_COPY).exists():
+        if _is_used(folder) and not (folder / CONFIG_COPY).exists():
             raise InputError(
                 f"{folder}: exists already and holds no run; choose another folder with --output"
             )
@@ -79,6 +78,13 @@ def check_same_data(header: CheckpointHeader, spec: DataSpec) -> None:
             f"{header.spec.fingerprint[:12]}..., these have {spec.fingerprint[:12]}...); give the "
             "same dataset, or start anew in another folder"
         )
+
+
+def _is_used(folder: Path) -> bool:
+    if not folder.is_dir():
+        return folder.exists()
+    # A run that was killed while it wrote its first file left one whose name begins with a dot.
+    return any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _flat(options: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -32,7 +33,7 @@ from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted, InterruptFlag
 from lfm_policy.training.meters import Clock, RunningMean
-from lfm_policy.training.metrics import MetricsLog
+from lfm_policy.training.metrics import MetricsLog, checkpoint_message
 from lfm_policy.training.push import BlockPusher
 from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
 from lfm_policy.training.run_folder import FINAL, RunFolder
@@ -177,13 +178,15 @@ class TrainingRun:
             assert self._header is not None
             return self._header.folder
         main = self._accelerator.is_main_process
-        resume_step = self._steps_done() if self._header is not None else None
+        resumed: dict[str, Any] = {}
+        if self._header is not None:
+            resumed = {"resume_step": self._steps_done(), "checkpoint": self._header.folder.name}
         if main:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._header is None:
                 self._run_folder.clear_leftovers()
             write_text(self.folder / CONFIG_COPY, config_to_yaml(self.config))
-        self._log = MetricsLog(self.folder, resume_step=resume_step) if main else None
+        self._log = MetricsLog(self.folder, **resumed) if main else None
         try:
             with InterruptFlag() as self._interrupt:
                 return self._run_blocks()
@@ -352,12 +355,12 @@ class TrainingRun:
         progress = self._progress
         progress.trainer = trainer.numbers()
         name = FINAL if complete else f"block{trainer.n}-{progress.phase}-{self._position():09d}"
+        if self._accelerator.is_main_process:
+            self._run_folder.write(name, lambda f: self._fill(f, trainer, complete))
+            self._write("event", message=checkpoint_message(name))
+        # It is there before any process reads it, or ends and with it all others.
         self._accelerator.wait_for_everyone()
-        if not self._accelerator.is_main_process:
-            return self._run_folder.checkpoint(name)
-        target = self._run_folder.write(name, lambda f: self._fill(f, trainer, complete))
-        self._write("event", message=f"checkpoint {name}")
-        return target
+        return self._run_folder.checkpoint(name)
 
     def _fill(self, folder: Path, trainer: BlockTrainer, complete: bool) -> None:
         """Write all files of a checkpoint."""

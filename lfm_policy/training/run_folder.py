@@ -52,11 +52,14 @@ class RunFolder:
         """Remove what a run that was killed before its first checkpoint left behind."""
         for name in (CHECKPOINTS, "tensorboard"):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        (self.path / METRICS_FILE).unlink(missing_ok=True)
+        for file in (self.path / METRICS_FILE, *self.path.glob(".tmp-*")):
+            file.unlink(missing_ok=True)
 
     def _remove_old(self, newest: str) -> None:
+        folders = [f for f in (self.path / CHECKPOINTS).iterdir() if f.is_dir()]
         # Names that begin with a dot are unfinished folders of killed processes.
-        folders = [f for f in (self.path / CHECKPOINTS).iterdir() if f.name != newest]
-        old = sorted((f for f in folders if f.is_dir()), key=lambda f: f.stat().st_mtime)
-        for folder in old[: max(len(old) - (self._keep - 1), 0)]:
+        unfinished = [f for f in folders if f.name.startswith(".")]
+        old = [f for f in folders if f not in unfinished and f.name != newest]
+        old.sort(key=lambda f: f.stat().st_mtime)
+        for folder in [*unfinished, *old[: max(len(old) - (self._keep - 1), 0)]]:
             shutil.rmtree(folder, ignore_errors=True)

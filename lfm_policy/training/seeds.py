@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 
 def derived_seed(*parts: int) -> int:
     """Return a 63-bit seed that mixes all parts (non-negative integers) well."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the global generators that work on ``device`` draws from."""
+    if device.type == "cpu":
+        # torch.manual_seed prepares every other kind of device too, which takes 0.2 ms.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 # First part after the run's seed: what the random numbers are for.

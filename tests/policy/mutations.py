@@ -315,7 +315,7 @@ def _split_tensors(path: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def _join_tensors(path: Path, header: Any, data: bytes, *, length: int | None = None) -> None:
-    text = header if isinstance(header, bytes) else _dumps(header).encode("utf-8", "surrogatepass")
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
     size = len(text) if length is None else length
     path.write_bytes(size.to_bytes(8, "little") + text + data)
 
@@ -560,11 +560,7 @@ def rehash(folder: Path) -> bool:
 
 
 def _write_config(folder: Path, content: Any) -> None:
-    (folder / CONFIG_FILE).write_text(_dumps(content))
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value)
+    (folder / CONFIG_FILE).write_text(json.dumps(content))
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from lfm_policy.policy.checkpoint import MODEL_FILE, find_checkpoint
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.spec import DataSpec
 from lfm_policy.training import train
+from lfm_policy.training.block import BlockTrainer
 
 EPISODE_LENGTHS = (11, 14, 9, 16, 12)
 
@@ -30,13 +33,7 @@ TINY: dict[str, Any] = {
     "policy": {"n_obs_steps": 2, "horizon": 4, "n_action_steps": 2},
     "network": {"name": "mlp", "width": 16, "n_layers": 1, "time_embed_dim": 8},
     "flow": {"n_blocks": 2, "c": 0.3},
-    "push_forward": {
-        "solver": "dopri5",
-        "rtol": 1e-2,
-        "atol": 1e-2,
-        "batch_size": 16,
-        "checkpoint_every": 1,
-    },
+    "push_forward": {"solver": "dopri5", "rtol": 1e-2, "atol": 1e-2, "batch_size": 16},
     "training": {
         "total_steps": 30,
         "batch_size": 8,
@@ -44,10 +41,27 @@ TINY: dict[str, Any] = {
         "learning_rate": 3e-3,
         "log_every": 5,
         "validation_every": 10,
-        "checkpoint_every": 4,
     },
 }
-"""Two blocks of 15 steps; the training set (52 windows) is pushed forward in 4 batches."""
+"""Two blocks of 15 steps; 47 training windows, which are pushed forward in 3 batches."""
+
+CHECKPOINTS_EVERYWHERE = {
+    "training.checkpoint_every": 4,
+    "training.keep_checkpoints": 1000,
+    "push_forward.checkpoint_every": 1,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fast() -> Iterator[None]:
+    """Leave out what would take most of the time of a tiny training."""
+    # accelerate collects garbage after each block; with pytest there is much to look through.
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        # This protects from power cuts, not from killed processes.
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+    gc.unfreeze()
 
 
 def _write_demonstrations(path: Path, seed: int) -> Path:
@@ -78,13 +92,23 @@ MakeConfig = Callable[..., ExperimentConfig]
 
 @pytest.fixture(scope="session")
 def make_config(demonstrations: Path) -> MakeConfig:
-    """Return a function that makes a tiny experiment, changed by ``{"section.key": value}``."""
+    """Return a function that makes a tiny experiment, changed by ``{"section.key": value}``.
 
-    def make(changes: dict[str, Any] | None = None) -> ExperimentConfig:
+    ``checkpoints=True`` writes checkpoints wherever possible and keeps them.
+    """
+
+    def make(
+        changes: dict[str, Any] | None = None, *, checkpoints: bool = False
+    ) -> ExperimentConfig:
         options: dict[str, Any] = {
             key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()
         }
-        for key, value in {"dataset.path": str(demonstrations), **(changes or {})}.items():
+        all_changes = {
+            "dataset.path": str(demonstrations),
+            **(CHECKPOINTS_EVERYWHERE if checkpoints else {}),
+            **(changes or {}),
+        }
+        for key, value in all_changes.items():
             section, _, name = key.rpartition(".")
             (options.setdefault(section, {}) if section else options)[name] = value
         return config_from_dict(options, "test")
@@ -110,7 +134,7 @@ def trained(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -
     All intermediate checkpoints are kept.
     """
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    train(make_config({"training.keep_checkpoints": 1000}), folder, device="cpu", quiet=True)
+    train(make_config(checkpoints=True), folder, device="cpu", quiet=True)
     return folder
 
 
@@ -166,3 +190,22 @@ def make_model() -> Callable[[ExperimentConfig, DatasetBundle], PolicyModel]:
         return model.eval()
 
     return make
+
+
+BeforeStep = Callable[[int, int, Callable[[], None]], None]
+
+
+@pytest.fixture
+def before_step(monkeypatch: pytest.MonkeyPatch) -> BeforeStep:
+    """Return a function with which something happens before step ``step`` (from 0) of block n."""
+    train_step = BlockTrainer.train_step
+
+    def plan(n: int, step: int, action: Callable[[], None]) -> None:
+        def wrapped(trainer: BlockTrainer) -> tuple[Tensor, Tensor]:
+            if (trainer.n, trainer.step) == (n, step):
+                action()
+            return train_step(trainer)
+
+        monkeypatch.setattr(BlockTrainer, "train_step", wrapped)
+
+    return plan

@@ -13,6 +13,7 @@ from lfm_policy.data import DatasetBundle
 from lfm_policy.errors import InputError
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.accelerator import make_accelerator
+from lfm_policy.training.batches import BatchOrder
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.source import ChunkSource, encode_all
 
@@ -166,6 +167,26 @@ def test_a_warm_up_longer_than_the_block_is_cut(make_trainer: MakeTrainer) -> No
     assert rates == pytest.approx([3e-3 * step / 5 for step in range(5)])
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_observation_noise_is_for_training_steps_only(
+    make_trainer: MakeTrainer, noise: float
+) -> None:
+    changes = {"training.obs_noise": noise, "training.batch_size": 94}
+    trainer, _, source = make_trainer(changes=changes)
+    seen: list[Tensor] = []
+    trainer.loss_module.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[1]["position"].clone())
+    )
+    trainer.validation_loss(source, len(source))
+    exact = source.dataset.gather_obs(torch.arange(len(source)))["position"]
+    assert torch.equal(seen.pop(), exact)
+    trainer.train_step()
+    idx = BatchOrder(len(source), 94, seed=1, block=1).batch(0)
+    added = seen.pop() - exact[idx]
+    assert added.std() == pytest.approx(noise, rel=0.15)  # of 564 numbers
+    assert (added.mean() == 0) == (noise == 0)
+
+
 # -- the average of the weights -------------------------------------------------------------------
 
 
@@ -278,7 +299,10 @@ def test_the_validation_loss_is_a_mean_over_windows(make_trainer: MakeTrainer) -
 
 
 @pytest.mark.parametrize("n", [1, 2])
-@pytest.mark.parametrize("changes", [{}, {"encoder.hidden": [4]}, {"network.dropout": 0.2}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"encoder.hidden": [4]}, {"network.dropout": 0.2, "training.obs_noise": 0.1}],
+)
 @pytest.mark.parametrize("before", [0, 1, 5])
 def test_a_loaded_state_goes_on_bit_by_bit(
     make_trainer: MakeTrainer, n: int, changes: dict[str, Any], before: int

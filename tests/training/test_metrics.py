@@ -36,6 +36,22 @@ def test_resuming_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     assert [record["step"] for record in read_metrics(tmp_path / METRICS_FILE)] == [*range(1, 8)]
 
 
+def test_resuming_drops_what_came_after_the_checkpoint_at_the_same_step(tmp_path: Path) -> None:
+    # A push-forward has no steps of its own.
+    log = MetricsLog(tmp_path)
+    for kind, message in (
+        ("train", "x"),
+        ("event", "checkpoint a"),
+        ("event", "checkpoint ab"),
+        ("push_forward", "y"),
+    ):
+        log.write(kind, block=1, step=5, message=message)
+    log.close()
+    for checkpoint, left in (("of which nothing is logged", 4), ("ab", 3), ("a", 2)):
+        MetricsLog(tmp_path, resume_step=5, checkpoint=checkpoint).close()
+        assert len(read_metrics(tmp_path / METRICS_FILE)) == left
+
+
 def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
     _write(tmp_path, range(1, 4))
     path = tmp_path / METRICS_FILE

@@ -10,6 +10,7 @@ from lfm_policy.training.seeds import (
     STEP,
     VALIDATION,
     derived_seed,
+    seed_generators,
 )
 
 PARTS = st.lists(st.integers(0, 2**62), min_size=1, max_size=6)
@@ -30,3 +31,11 @@ def test_every_part_and_its_place_matters() -> None:
 
 def test_each_use_has_its_own_number() -> None:
     assert len({INITIAL_WEIGHTS, BATCH_ORDER, STEP, VALIDATION}) == 4
+
+
+def test_seeding_does_what_torch_does() -> None:
+    torch.manual_seed(11)
+    expected = torch.randn(3), torch.randint(100, (3,))
+    seed_generators(11, torch.device("cpu"))
+    assert torch.equal(torch.randn(3), expected[0])
+    assert torch.equal(torch.randint(100, (3,)), expected[1])

@@ -1,0 +1,419 @@
+"""Blocks that are trained at once, on the exact OU marginals of the demonstrations."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lfm_policy.cli.main import main
+from lfm_policy.config import ExperimentConfig
+from lfm_policy.errors import InputError
+from lfm_policy.flow import FlowBlock
+from lfm_policy.policy import load_policy, read_header
+from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
+from lfm_policy.training import Interrupted, TrainingError, train
+from lfm_policy.training.block import BlockTrainer
+from lfm_policy.training.metrics import METRICS_FILE, read_metrics
+from lfm_policy.training.parallel import block_folder
+
+MakeConfig = Callable[..., ExperimentConfig]
+ReadWeights = Callable[[Path], dict[str, Tensor]]
+AssertSame = Callable[[Path, Path], None]
+BeforeStep = Callable[[int, int, Callable[[], None]], None]
+WriteConfig = Callable[[ExperimentConfig, Path], str]
+
+PARALLEL = {"training.block_training": "parallel", "training.warm_start": False}
+TWO = {**PARALLEL, "training.parallel_processes": 2}
+
+
+@pytest.fixture(scope="module")
+def alone(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of the parallel mode in a single process."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    train(make_config(PARALLEL), folder, device="cpu", quiet=True)
+    return folder
+
+
+class _Worker:
+    """Does the work of a process in this one, when it is started."""
+
+    started: list[int]
+
+    def __init__(self, *, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self._work = lambda: target(*args)
+        self._n = args[2]
+        self.exitcode: int | None = None
+
+    def start(self) -> None:
+        self.started.append(self._n)
+        try:
+            self._work()
+        except SystemExit as end:
+            self.exitcode = int(end.code or 0)
+        else:
+            self.exitcode = 0
+
+    def is_alive(self) -> bool:
+        return False
+
+    def join(self) -> None:
+        pass
+
+    def terminate(self) -> None:
+        pass
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replace processes, which take seconds to import torch; return the blocks they train."""
+    started: list[int] = []
+
+    class Context:
+        Process = type("Worker", (_Worker,), {"started": started})
+
+    def get_context(method: str) -> Any:
+        assert method == "spawn"
+        return Context
+
+    monkeypatch.setattr(multiprocessing, "get_context", get_context)
+    return started
+
+
+# -- the result -----------------------------------------------------------------------------------
+
+
+def _assert_same_checkpoint(left: Path, right: Path, assert_same_weights: AssertSame) -> None:
+    assert_same_weights(left, right)
+    folders = [read_header(path).folder for path in (left, right)]
+    names = [sorted(p.name for p in folder.iterdir()) for folder in folders]
+    assert names[0] == names[1] == ["config.json", "model.safetensors", "normalizer.safetensors"]
+    one, other = (load_file(folder / "normalizer.safetensors") for folder in folders)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    contents = [json.loads((folder / "config.json").read_text()) for folder in folders]
+    for content in contents:
+        for key in ("sha256", "files"):
+            content.pop(key)
+        content["config"]["training"].pop("parallel_processes")
+        content["training"].pop("train_seconds")
+        for block in content["training"]["blocks"]:
+            block.pop("train_seconds")
+    assert contents[0] == contents[1]
+
+
+def test_two_processes_give_the_checkpoint_of_one(
+    alone: Path, make_config: MakeConfig, tmp_path: Path, assert_same_weights: AssertSame
+) -> None:
+    found = train(make_config(TWO), tmp_path, device="cpu", quiet=True)
+    assert found == tmp_path / CHECKPOINTS / "final"
+    _assert_same_checkpoint(found, alone, assert_same_weights)
+    for n in (1, 2):
+        records = read_metrics(block_folder(tmp_path, n) / METRICS_FILE)
+        assert {record["block"] for record in records} == {n}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"flow.n_blocks": 3}, {"encoder.hidden": [6], "flow.n_blocks": 3}]
+)
+def test_any_number_of_processes_gives_the_same_checkpoint(
+    make_config: MakeConfig,
+    tmp_path: Path,
+    assert_same_weights: AssertSame,
+    workers: list[int],
+    changes: dict[str, Any],
+) -> None:
+    train(make_config({**PARALLEL, **changes}), tmp_path / "1", device="cpu", quiet=True)
+    for processes in (2, 5):
+        workers.clear()
+        config = make_config({**TWO, "training.parallel_processes": processes, **changes})
+        found = train(config, tmp_path / str(processes), device="cpu", quiet=True)
+        assert workers == [1, 2, 3]
+        _assert_same_checkpoint(found, tmp_path / "1", assert_same_weights)
+    chunk = load_policy(found).predict_action_chunk({"position": torch.randn(3, 2, 3)})
+    assert chunk.shape == (3, 2, 2)
+
+
+def test_blocks_do_not_wait_for_what_others_learn(
+    alone: Path, trained: Path, make_config: MakeConfig, tmp_path: Path, weights: ReadWeights
+) -> None:
+    """Block 2 is the same however block 1 is trained; one after the other it is not."""
+    longer = {"training.total_steps": 45, "training.block_shares": [2, 1]}
+
+    def second(folder: Path) -> dict[str, Tensor]:
+        return {k: v for k, v in weights(folder).items() if k.startswith("blocks.1.")}
+
+    train(make_config({**PARALLEL, **longer}), tmp_path / "parallel", quiet=True)
+    train(make_config(longer), tmp_path / "sequential", quiet=True)
+    expected, found = second(alone), second(tmp_path / "parallel")
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    expected, found = second(trained), second(tmp_path / "sequential")
+    assert not any(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_nothing_is_pushed_forward(alone: Path) -> None:
+    kinds = {record["kind"] for record in read_metrics(alone / METRICS_FILE)}
+    assert kinds == {"train", "validation", "event"}
+    assert read_header(alone).training["push_seconds"] == 0
+
+
+def test_block_n_trains_on_the_exact_marginal(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """x_l of block n is exp(-T) x_0 + sqrt(1 - exp(-2 T)) z with T = gamma_1 + ... + gamma_(n-1).
+
+    Over all batches, whose windows are visited equally often, mean and variance must fit.
+    """
+    from lfm_policy.training.source import ChunkSource
+
+    chunks, data = ChunkSource.chunks, {}
+    drawn: dict[float, list[Tensor]] = {}
+
+    def record(source: ChunkSource, idx: Tensor) -> Tensor:
+        found = chunks(source, idx)
+        gamma = 0.0 if source.marginal is None else float(source.marginal.gamma or 0)
+        if len(idx) == 47:  # a training batch is the whole training set here
+            drawn.setdefault(gamma, []).append(found)
+            data["x_0"] = source.dataset.gather_action(torch.arange(47))
+        return found
+
+    monkeypatch.setattr(ChunkSource, "chunks", record)
+    changes = {"flow.n_blocks": 3, "flow.step_sizes": [0.2, 0.5], "training.batch_size": 47}
+    changes |= {"training.total_steps": 300}
+    train(make_config({**PARALLEL, **changes}), tmp_path, quiet=True)
+    x_0 = data["x_0"].flatten(1)
+    assert sorted(drawn) == pytest.approx([0.0, 0.2, 0.7])
+    for gamma, batches in drawn.items():
+        x = torch.cat(batches).flatten(1)
+        assert len(x) == 100 * 47
+        decay, noise = torch.exp(torch.tensor([-gamma, -2 * gamma]))
+        mean, variance = decay * x_0.mean(0), decay**2 * x_0.var(0, correction=0) + 1 - noise
+        # 5 standard errors; those of the mean are due to the noise alone
+        assert (x.mean(0) - mean).abs().max() <= 5 * ((1 - noise) / len(x)).sqrt() + 1e-5
+        error = 5 * (2 / len(x)) ** 0.5 * variance.max()
+        assert (x.var(0) - variance).abs().max() <= (error if gamma else 1e-3)
+
+
+def test_a_warm_start_is_said_to_have_no_effect(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config({"training.block_training": "parallel", "training.total_steps": 4})
+    with pytest.warns(UserWarning, match=r"training\.warm_start has no effect"):
+        train(config, tmp_path, quiet=True)
+
+
+def test_a_global_flow_needs_one_process_only(
+    make_config: MakeConfig, tmp_path: Path, workers: list[int]
+) -> None:
+    changes = {**TWO, "flow.n_blocks": 1, "training.total_steps": 4}
+    assert read_header(train(make_config(changes), tmp_path, quiet=True)).complete
+    assert workers == []
+
+
+# -- going on -------------------------------------------------------------------------------------
+
+
+def _stop(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def stopped(
+    make_config: MakeConfig,
+    tmp_path: Path,
+    workers: list[int],
+    before_step: BeforeStep,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Return a run in two processes, of which that of block 1 was stopped in its step 7."""
+    original = BlockTrainer.train_step
+    before_step(1, 6, _stop)
+    with pytest.raises(Interrupted, match="continue with --resume"):
+        train(make_config(TWO), tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.setattr(BlockTrainer, "train_step", original)
+    assert workers == [1, 2]
+    workers.clear()
+    return tmp_path / "run"
+
+
+def test_a_stopped_block_is_not_taken_for_a_trained_one(stopped: Path) -> None:
+    assert not (stopped / LATEST_FILE).exists()
+    assert read_header(block_folder(stopped, 1)).training["block_steps"] == [7, 0]
+    assert read_header(block_folder(stopped, 2)).complete
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stopped_blocks_go_on_to_the_same_weights(
+    alone: Path,
+    stopped: Path,
+    make_config: MakeConfig,
+    assert_same_weights: AssertSame,
+    workers: list[int],
+    processes: int,
+) -> None:
+    config = make_config({**TWO, "training.parallel_processes": processes})
+    found = train(config, stopped, device="cpu", resume=True, quiet=True)
+    assert workers == [1, 2]
+    _assert_same_checkpoint(found, alone, assert_same_weights)
+    steps = [r["step"] for r in read_metrics(block_folder(stopped, 1) / METRICS_FILE)]
+    assert steps == sorted(steps)
+
+
+def test_a_run_of_one_process_goes_on_in_one(
+    alone: Path,
+    make_config: MakeConfig,
+    tmp_path: Path,
+    assert_same_weights: AssertSame,
+    before_step: BeforeStep,
+    workers: list[int],
+) -> None:
+    """It has one checkpoint of all blocks, and must not be taken for complete."""
+    before_step(2, 3, _stop)
+    with pytest.raises(Interrupted):
+        train(make_config(PARALLEL), tmp_path, device="cpu", quiet=True)
+    found = train(make_config(TWO), tmp_path, device="cpu", resume=True, quiet=True)
+    assert workers == []
+    assert read_header(found).complete
+    assert_same_weights(found, alone)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stopped_blocks_are_not_overwritten(
+    stopped: Path,
+    make_config: MakeConfig,
+    write_config: WriteConfig,
+    tmp_path: Path,
+    workers: list[int],
+    capsys: pytest.CaptureFixture[str],
+    processes: int,
+) -> None:
+    config = make_config({**TWO, "training.parallel_processes": processes})
+    file = write_config(config, tmp_path / "tiny.yaml")
+    arguments = ["train", file, "--output", str(stopped), "--device", "cpu", "--quiet"]
+    before = (stopped / "config.yaml").read_text()
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {stopped}: there is a run already; continue it with")
+    assert main([*arguments, "--resume", "training.learning_rate=0.1"]) == 2
+    message = capsys.readouterr().err
+    assert "cannot resume with other options: training.learning_rate was 0.003" in message
+    assert workers == []
+    assert (stopped / "config.yaml").read_text() == before
+
+
+def test_other_demonstrations_are_refused(
+    stopped: Path,
+    alone: Path,
+    make_config: MakeConfig,
+    other_demonstrations: Path,
+    workers: list[int],
+) -> None:
+    config = make_config({**TWO, "dataset.path": str(other_demonstrations)})
+    with pytest.raises(InputError, match="was trained on other demonstrations"):
+        train(config, stopped, resume=True, quiet=True)
+    assert workers == []
+
+
+def test_a_complete_run_is_left_alone(
+    make_config: MakeConfig, tmp_path: Path, workers: list[int], other_demonstrations: Path
+) -> None:
+    found = train(make_config(TWO), tmp_path, device="cpu", quiet=True)
+    workers.clear()
+    assert train(make_config(TWO), tmp_path, device="cpu", resume=True, quiet=True) == found
+    for changes, message in (
+        ({"seed": 4}, "cannot resume with other options: seed was 3, is now 4"),
+        ({"dataset.path": str(other_demonstrations)}, "was trained on other demonstrations"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(make_config({**TWO, **changes}), tmp_path, resume=True, quiet=True)
+    with pytest.raises(InputError, match="there is a run already"):
+        train(make_config(TWO), tmp_path, quiet=True)
+    assert workers == []
+
+
+def test_a_run_killed_just_before_its_end_ends(
+    make_config: MakeConfig, tmp_path: Path, workers: list[int]
+) -> None:
+    found = train(make_config(TWO), tmp_path, device="cpu", quiet=True)
+    for path in (found, tmp_path / LATEST_FILE):
+        # before the blocks were joined; between the checkpoint and its name
+        shutil.rmtree(found) if path == found else None
+        (tmp_path / LATEST_FILE).unlink()
+        assert train(make_config(TWO), tmp_path, device="cpu", resume=True, quiet=True) == found
+        assert read_header(tmp_path).folder == found
+
+
+# -- failures -------------------------------------------------------------------------------------
+
+
+def test_a_block_that_fails_says_why_and_the_others_can_go_on(
+    alone: Path,
+    make_config: MakeConfig,
+    write_config: WriteConfig,
+    tmp_path: Path,
+    assert_same_weights: AssertSame,
+    before_step: BeforeStep,
+    workers: list[int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss, train_step = FlowBlock.loss, BlockTrainer.train_step
+    before_step(
+        2,
+        6,
+        lambda: monkeypatch.setattr(FlowBlock, "loss", lambda *a, **k: loss(*a, **k) * torch.nan),
+    )
+    file = write_config(make_config(TWO), tmp_path / "tiny.yaml")
+    arguments = ["train", file, "--output", str(tmp_path / "run"), "--device", "cpu", "--quiet"]
+    assert main(arguments) == 1
+    message = capsys.readouterr().err
+    assert "block 2: error: the loss of block 2 is not finite" in message
+    assert "trainingerror: training of block 2 failed" in message
+    assert read_header(block_folder(tmp_path / "run", 1)).complete
+    monkeypatch.setattr(FlowBlock, "loss", loss)
+    monkeypatch.setattr(BlockTrainer, "train_step", train_step)
+    assert main([*arguments, "--resume"]) == 0
+    assert_same_weights(tmp_path / "run", alone)
+
+
+def test_a_failing_block_stops_the_training(
+    make_config: MakeConfig, tmp_path: Path, workers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = FlowBlock.loss
+    monkeypatch.setattr(FlowBlock, "loss", lambda *a, **k: loss(*a, **k) * torch.nan)
+    with pytest.raises(TrainingError, match="training of block 1 failed"):
+        train(make_config({**TWO, "encoder.hidden": [4]}), tmp_path, quiet=True)
+    assert workers == [1]  # block 2 would need its encoder
+
+
+def test_ctrl_c_while_processes_start(
+    make_config: MakeConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal sends it to all processes, also to those that import torch at that time."""
+
+    def press() -> None:
+        deadline = time.monotonic() + 60
+        while len(multiprocessing.active_children()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        for process in multiprocessing.active_children():
+            os.kill(process.pid or 0, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    keyboard = threading.Thread(target=press)
+    keyboard.start()
+    with pytest.raises(Interrupted, match=f"stopped by SIGINT; saved in {tmp_path}; continue"):
+        train(make_config(TWO), tmp_path, device="cpu", quiet=True)
+    keyboard.join()
+    assert not multiprocessing.active_children()
+    assert capfd.readouterr().err == ""
