@@ -9,4 +9,4 @@ export OMP_NUM_THREADS=1 SDL_VIDEODRIVER=dummy
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest --numprocesses "${LFM_POLICY_TEST_PROCESSES:-2}" --durations 10 "$@"
+.venv/bin/python -m pytest --numprocesses "${LFM_POLICY_TEST_PROCESSES:-2}" --dist loadfile --durations 10 "$@"

@@ -109,8 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report)
         return 0
-    console = Console()
-    console.print(results_table(title, cells))
+    Console().print(results_table(title, cells))
     print(footnote(policy, config, cells))
     print(f"written: {output / 'eval.json'}, {output / 'eval.png'}")
     if filmed:

@@ -80,7 +80,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
             out of bounds; the message names the key and the file or override it came from.
     """
     sources = _read_file(find_config(name), depth=0)
-    sources += [_parse_override(text) for text in overrides]
+    sources += [parse_override(text) for text in overrides]
     return config_from_sources(sources)
 
 
@@ -201,7 +201,12 @@ def _parse_yaml(text: str, label: str) -> Any:
         raise InputError(f"{label}: not valid YAML: {str(error)[:500]}") from None
 
 
-def _parse_override(text: str) -> Source:
+def parse_override(text: str) -> Source:
+    """Return what an override ``section.key=value`` sets; the value is parsed as YAML.
+
+    Raises:
+        InputError: there is no ``=``, or the value is not valid YAML.
+    """
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
         raise InputError(

@@ -187,6 +187,34 @@ class TrainingConfig:
 
 
 @dataclass
+class DistillConfig:
+    """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distill`."""
+
+    method: str = option("", "distillation method; empty: not a student")
+    teacher: str = option("", "SHA-256 of the teacher's checkpoint, filled in by `distill`")
+    teacher_blocks: int = option(
+        0, "blocks of the teacher, filled in by `distill`", minimum=0, maximum=64
+    )
+    teacher_solver: str = option(
+        "midpoint", "ODE solver of the teacher's samples", choices=SOLVERS.names()
+    )
+    teacher_steps: int = option(
+        16, "steps per teacher block (fixed-step solvers)", minimum=1, maximum=10_000
+    )
+    samples: int = option(4, "teacher samples per observation", minimum=1, maximum=1000)
+    inputs: str = option(
+        "teacher",
+        "what a student block learns to take: states of the teacher, or what the students nearer "
+        "the noise really produce",
+        choices=["teacher", "student"],
+    )
+    warm_start: bool = option(
+        True, "a student starts from the weights of its group's teacher block, if they fit"
+    )
+    batch_size: int = option(2048, "samples integrated together", minimum=1, maximum=1_000_000)
+
+
+@dataclass
 class EnvConfig:
     """Where the policy is rolled out."""
 
@@ -212,6 +240,7 @@ class ExperimentConfig:
     sampler: SamplerConfig = option(SamplerConfig, "default sampler")
     push_forward: PushForwardConfig = option(PushForwardConfig, "push-forward between blocks")
     training: TrainingConfig = option(TrainingConfig, "optimisation")
+    distill: DistillConfig = option(DistillConfig, "distillation (students only)")
     env: EnvConfig = option(EnvConfig, "environment for rollouts")
 
     def validate(self) -> None:

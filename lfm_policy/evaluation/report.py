@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from rich import box
 from rich.table import Table
 
 from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig
@@ -94,11 +95,11 @@ def evaluation_to_dict(
 
 
 def results_table(title: str, cells: Sequence[Cell]) -> Table:
-    """Return the table that the command line prints."""
-    table = Table(title=title)
-    for header in ("NFE", "solver", "success", "95% interval", "score", "final coverage"):
-        table.add_column(header, justify="right")
-    table.add_column("ms per chunk\nmedian / p95", justify="right")
+    """Return the table that the command line prints; it fits 80 columns."""
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    headers = ("NFE", "solver", "success", "rate", "95% interval", "score", "coverage", "ms (p95)")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
     for cell in cells:
         summary = cell.summary()
         low, high = summary["success_interval"]
@@ -106,11 +107,12 @@ def results_table(title: str, cells: Sequence[Cell]) -> Table:
         table.add_row(
             f"{cell.nfe:g}",
             cell.solver,
-            f"{summary['successes']}/{summary['n']} = {summary['success_rate']:.3f}",
-            f"{low:.3f} to {high:.3f}",
+            f"{summary['successes']}/{summary['n']}",
+            f"{summary['success_rate']:.3f}",
+            f"{low:.3f}..{high:.3f}",
             f"{summary['score']:.3f}",
             "-" if coverage is None else f"{coverage:.3f}",
-            f"{cell.latency['median_ms']:.2f} / {cell.latency['p95_ms']:.2f}",
+            f"{cell.latency['median_ms']:.2f} ({cell.latency['p95_ms']:.2f})",
         )
     return table
 
@@ -131,5 +133,8 @@ def footnote(policy: Policy, config: RolloutConfig, cells: Sequence[Cell]) -> st
             f"{info['push_seconds']:.0f} s push-forward"
             + ("" if info.get("complete") else " (NOT COMPLETE)")
         )
-    lines.append(f"timed at batch 1 with {latency['threads']} thread(s) on {latency['device']}")
+    lines.append(
+        "score: mean over episodes of the largest reward; coverage: mean in the last step; ms: "
+        f"median (p95) per chunk at batch 1, {latency['threads']} thread(s), {latency['device']}"
+    )
     return "\n".join(lines)

@@ -122,6 +122,7 @@ class Policy:
 
         Raises:
             InputError: an observation is missing, has another shape, or is not finite.
+            FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
         with torch.inference_mode():
             obs = self._prepare(batch)
@@ -133,6 +134,10 @@ class Policy:
             if self.config.policy.clip_actions:
                 action = self.normalizer["action"]
                 chunk = torch.clamp(chunk, action.min, action.max)
+            if not bool(torch.isfinite(chunk).all()):
+                raise FloatingPointError(
+                    "the policy's action is not finite: its velocity overflows at this observation"
+                )
         return ChunkResult(chunk=chunk, nfe=result.nfe)
 
     def predict_action_chunk(

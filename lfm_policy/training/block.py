@@ -10,39 +10,13 @@ import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.errors import InputError
-from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.batches import BatchOrder
+from lfm_policy.training.objective import BlockObjective
 from lfm_policy.training.seeds import STEP, VALIDATION, derived_seed, seed_generators
-from lfm_policy.training.source import ChunkSource, Condition
-
-
-class BlockLoss(nn.Module):
-    """The loss of block n as one module, so that data-parallel wrappers see a forward pass."""
-
-    def __init__(self, model: PolicyModel, n: int, *, compile: bool) -> None:
-        super().__init__()
-        self.network = model.blocks[n - 1]
-        # The encoder learns with block 1 and is frozen afterwards.
-        self.encoder = model.encoder
-        self.trains_encoder = n == 1 and model.encoder.has_parameters
-        velocity = torch.compile(self.network) if compile else self.network
-        self._flow_block = model.flow_block(n, velocity)
-
-    def forward(self, x_l: Tensor, condition: Condition, x_other: Tensor | None) -> Tensor:
-        """Return the loss of a batch, a scalar."""
-        cond = self.encoder(condition) if isinstance(condition, dict) else condition
-        return self._flow_block.loss(x_l, cond, x_other=x_other)
-
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """Return what the optimiser changes, by name."""
-        named = {f"network.{name}": p for name, p in self.network.named_parameters()}
-        if self.trains_encoder:
-            named |= {f"encoder.{name}": p for name, p in self.encoder.named_parameters()}
-        return named
 
 
 class BlockTrainer:
@@ -56,26 +30,23 @@ class BlockTrainer:
     def __init__(
         self,
         config: TrainingConfig,
-        model: PolicyModel,
-        n: int,
-        source: ChunkSource,
+        objective: BlockObjective,
         accelerator: Accelerator,
         *,
         seed: int,
         n_steps: int,
     ) -> None:
-        self.n = n
+        self.n = objective.n
         self.n_steps = n_steps
         self.step = 0
         self._config = config
-        self._source = source
+        self._objective = objective
         self._accelerator = accelerator
         self._seed = seed
-        self._needs_other = model.flow_block(n).needs_other
-        self.loss_module = BlockLoss(model, n, compile=config.compile)
+        self.loss_module = objective.loss_module
         for parameter in self.loss_module.parameters():
             parameter.requires_grad_(False)
-        self._named = self.loss_module.trained_parameters()
+        self._named = objective.trained_parameters()
         self._parameters = list(self._named.values())
         for parameter in self._parameters:
             parameter.requires_grad_(True)
@@ -100,14 +71,14 @@ class BlockTrainer:
             foreach=True,
         )
         self._order = BatchOrder(
-            len(source),
+            len(objective),
             config.batch_size,
             seed=seed,
-            block=n,
+            block=self.n,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
         )
-        self._device = source.dataset.device
+        self._device = objective.device
         self._wrapped.train()
         # The last trained weights, once the network holds the averaged ones.
         self._online: dict[str, Tensor] = {}
@@ -117,14 +88,7 @@ class BlockTrainer:
         rank = self._accelerator.process_index
         seed_generators(derived_seed(self._seed, STEP, self.n, self.step, rank), self._device)
         idx = self._order.batch(self.step).to(self._device, non_blocking=True)
-        x_l = self._source.chunks(idx)
-        condition = self._perturbed(self._source.condition(idx))
-        x_other = None
-        if self._needs_other:
-            x_other = self._source.chunks(
-                torch.randint(len(self._source), idx.shape, device=self._device)
-            )
-        loss = self._wrapped(x_l, condition, x_other)
+        loss = self._wrapped(*self._objective.batch(idx, training=True))
         self._accelerator.backward(loss)
         largest = self._config.gradient_clip or math.inf
         norm = self._accelerator.clip_grad_norm_(self._parameters, largest)
@@ -134,13 +98,6 @@ class BlockTrainer:
         self._ema.step(self._parameters)
         self.step += 1
         return loss.detach(), torch.as_tensor(norm)
-
-    def _perturbed(self, condition: Condition) -> Condition:
-        """Add the configured noise to observations; encodings of a frozen encoder stay exact."""
-        if not self._config.obs_noise or not isinstance(condition, dict):
-            return condition
-        std = self._config.obs_noise
-        return {key: obs + std * torch.randn_like(obs) for key, obs in condition.items()}
 
     @property
     def learning_rate(self) -> float:
@@ -153,21 +110,23 @@ class BlockTrainer:
         return bool(torch.stack(finite).all())
 
     @torch.no_grad()
-    def validation_loss(self, source: ChunkSource, batch_size: int) -> float:
-        """Return the loss of the averaged weights on other windows, with the same noise always."""
+    def validation_loss(self, objective: BlockObjective, batch_size: int) -> float:
+        """Return the loss of the averaged weights on other rows, with the same noise always.
+
+        ``objective`` shares the loss module of the one that is trained.
+        """
         self._ema.store(self._parameters)
         self._ema.copy_to(self._parameters)
         self.loss_module.eval()
         seed_generators(derived_seed(self._seed, VALIDATION, self.n), self._device)
         total = 0.0
-        for begin in range(0, len(source), batch_size):
-            idx = torch.arange(begin, min(begin + batch_size, len(source)), device=self._device)
-            x_l = source.chunks(idx)
-            other = x_l.flip(0) if self._needs_other else None
-            total += float(self.loss_module(x_l, source.condition(idx), other)) * len(idx)
+        for begin in range(0, len(objective), batch_size):
+            idx = torch.arange(begin, min(begin + batch_size, len(objective)), device=self._device)
+            batch = objective.batch(idx, training=False)
+            total += float(self.loss_module(*batch)) * len(idx)
         self._ema.restore(self._parameters)
         self.loss_module.train()
-        return total / len(source)
+        return total / len(objective)
 
     # -- state --------------------------------------------------------------------------------
 

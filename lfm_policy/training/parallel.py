@@ -31,10 +31,11 @@ from lfm_policy.policy.checkpoint import (
     read_normalizer,
     write_checkpoint,
 )
+from lfm_policy.training.data import data_spec, load_datasets
 from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted, InterruptFlag
 from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
-from lfm_policy.training.run import TrainingRun, data_spec, load_datasets
+from lfm_policy.training.run import TrainingRun
 from lfm_policy.training.run_folder import FINAL, RunFolder
 
 BLOCKS = "blocks"

@@ -15,6 +15,7 @@ from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.accelerator import make_accelerator
 from lfm_policy.training.batches import BatchOrder
 from lfm_policy.training.block import BlockTrainer
+from lfm_policy.training.flow_objective import FlowObjective
 from lfm_policy.training.source import ChunkSource, encode_all
 
 MakeConfig = Callable[..., ExperimentConfig]
@@ -27,7 +28,7 @@ class Setup(NamedTuple):
 
     trainer: BlockTrainer
     model: PolicyModel
-    source: ChunkSource
+    objective: FlowObjective
 
 
 MakeTrainer = Callable[..., Setup]
@@ -50,10 +51,9 @@ def make_trainer(
             cond = encode_all(model, data.train, 100)
         source = ChunkSource(data.train, pushed=pushed, cond=cond)
         accelerator = make_accelerator(config.training, torch.device("cpu"))
-        trainer = BlockTrainer(
-            config.training, model, n, source, accelerator, seed=1, n_steps=n_steps
-        )
-        return Setup(trainer, model, source)
+        objective = FlowObjective(config.training, model, n, source)
+        trainer = BlockTrainer(config.training, objective, accelerator, seed=1, n_steps=n_steps)
+        return Setup(trainer, model, objective)
 
     return make
 
@@ -172,16 +172,16 @@ def test_observation_noise_is_for_training_steps_only(
     make_trainer: MakeTrainer, noise: float
 ) -> None:
     changes = {"training.obs_noise": noise, "training.batch_size": 94}
-    trainer, _, source = make_trainer(changes=changes)
+    trainer, _, objective = make_trainer(changes=changes)
     seen: list[Tensor] = []
     trainer.loss_module.register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[1]["position"].clone())
     )
-    trainer.validation_loss(source, len(source))
-    exact = source.dataset.gather_obs(torch.arange(len(source)))["position"]
+    trainer.validation_loss(objective, len(objective))
+    exact = objective.batch(torch.arange(len(objective)), training=False)[1]["position"]
     assert torch.equal(seen.pop(), exact)
     trainer.train_step()
-    idx = BatchOrder(len(source), 94, seed=1, block=1).batch(0)
+    idx = BatchOrder(len(objective), 94, seed=1, block=1).batch(0)
     added = seen.pop() - exact[idx]
     assert added.std() == pytest.approx(noise, rel=0.15)  # of 564 numbers
     assert (added.mean() == 0) == (noise == 0)
@@ -253,35 +253,35 @@ def test_a_trained_block_draws_the_same_velocity_twice(make_trainer: MakeTrainer
 def test_validation_changes_nothing(make_trainer: MakeTrainer, changes: dict[str, Any]) -> None:
     results = []
     for validate in (False, True):
-        trainer, _, source = make_trainer(changes={"network.dropout": 0.3, **changes})
+        trainer, _, objective = make_trainer(changes={"network.dropout": 0.3, **changes})
         for _ in range(3):
             trainer.train_step()
             if validate:
-                trainer.validation_loss(source, 8)
+                trainer.validation_loss(objective, 8)
         results.append(_clone(trainer.tensors()))
     _assert_equal(results[0], results[1])
 
 
 def test_the_validation_loss_is_that_of_the_averaged_weights(make_trainer: MakeTrainer) -> None:
     changes = {"training.ema_decay": 0.9, "network.dropout": 0.5, "training.learning_rate": 0.1}
-    trainer, model, source = make_trainer(changes=changes)
+    trainer, model, objective = make_trainer(changes=changes)
     for _ in range(5):
         trainer.train_step()
-    before = trainer.validation_loss(source, 16)
-    assert trainer.validation_loss(source, 16) == before  # the same noise always, no dropout
+    before = trainer.validation_loss(objective, 16)
+    assert trainer.validation_loss(objective, 16) == before  # the same noise always, no dropout
     with torch.no_grad():
         for parameter in model.blocks[0].parameters():
             parameter.add_(1.0)
-    assert trainer.validation_loss(source, 16) == before
+    assert trainer.validation_loss(objective, 16) == before
     with torch.no_grad():
         for average in trainer.averaged().values():
             average.add_(1.0)
-    assert trainer.validation_loss(source, 16) != before
+    assert trainer.validation_loss(objective, 16) != before
 
 
 def test_the_validation_loss_is_a_mean_over_windows(make_trainer: MakeTrainer) -> None:
     """A last, smaller batch must not weigh as much as a full one."""
-    trainer, _, source = make_trainer()
+    trainer, _, objective = make_trainer()
     losses, sizes = [], []
 
     def record(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -289,9 +289,9 @@ def test_the_validation_loss_is_a_mean_over_windows(make_trainer: MakeTrainer) -
         sizes.append(len(inputs[0]))
 
     trainer.loss_module.register_forward_hook(record)
-    found = trainer.validation_loss(source, 10)
-    assert sizes == [10] * (len(source) // 10) + [len(source) % 10]
-    expected = sum(a * b for a, b in zip(losses, sizes, strict=True)) / len(source)
+    found = trainer.validation_loss(objective, 10)
+    assert sizes == [10] * (len(objective) // 10) + [len(objective) % 10]
+    expected = sum(a * b for a, b in zip(losses, sizes, strict=True)) / len(objective)
     assert found == pytest.approx(expected)
 
 

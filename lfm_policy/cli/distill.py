@@ -1,0 +1,78 @@
+"""``lfm-policy distill``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.cli.common import add_common_options, positive, print_json
+
+_EPILOG = """\
+The student has --nfe blocks of one step each; each replaces as many consecutive blocks of the
+teacher. Options are set as section.key=value, those of the distillation itself as distill.key; the
+others are the teacher's. Teacher samples are kept in the teacher's run folder for other students.
+
+examples:
+  lfm-policy distill runs/pusht-lfm4 --nfe 4 training.total_steps=24000
+  lfm-policy distill runs/pusht-lfm4 --nfe 1 distill.samples=8 distill.teacher_steps=32
+  lfm-policy distill runs/pusht-lfm4 --nfe 2 network.width=128 --output runs/small --resume
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "distill",
+        help="distil a trained policy to few network evaluations",
+        description="Distil a teacher into a student that takes one step per block.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="checkpoint or run folder of the teacher")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
+    parser.add_argument(
+        "--nfe",
+        type=positive,
+        required=True,
+        help="network evaluations per chunk; a divisor of the teacher's number of blocks",
+    )
+    parser.add_argument("--method", default="regression", help="default: regression")
+    parser.add_argument(
+        "--output", type=Path, help="run folder (default: student-nfe<K>-<method> in the teacher's)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint in the run folder"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_common_options(parser, seed_help="the same as the option seed=...")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    from lfm_policy.distill import distill
+    from lfm_policy.policy import read_header
+
+    overrides = list(arguments.overrides)
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    checkpoint = distill(
+        arguments.checkpoint,
+        arguments.output,
+        nfe=arguments.nfe,
+        method=arguments.method,
+        overrides=overrides,
+        device=arguments.device,
+        resume=arguments.resume,
+        quiet=arguments.quiet or arguments.json,
+    )
+    training = read_header(checkpoint).training
+    if arguments.json:
+        print_json({"checkpoint": str(checkpoint), "training": training})
+    else:
+        print(
+            f"distilled with {training['steps']:,} steps in {training['train_seconds']:.0f} s "
+            f"+ {training['push_seconds']:.0f} s of teacher samples: {checkpoint}"
+        )
+    return 0

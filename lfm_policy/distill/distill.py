@@ -1,0 +1,112 @@
+"""From a teacher's checkpoint to a student's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.config import ExperimentConfig, config_to_dict
+from lfm_policy.config.load import Source, config_from_sources, parse_override
+from lfm_policy.distill.group import check_groups
+from lfm_policy.distill.methods import METHODS
+from lfm_policy.distill.run import DistillRun, check_teacher
+from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
+from lfm_policy.policy.model import ou_schedule
+
+PAIRS = "pairs"
+
+
+def student_config(
+    teacher: CheckpointHeader, *, nfe: int, method: str, overrides: Sequence[str] = ()
+) -> ExperimentConfig:
+    """Return the options of a student: the teacher's, with N' = ``nfe`` blocks of one step.
+
+    Args:
+        teacher: checkpoint of the teacher.
+        nfe: network evaluations of the student, a divisor of the teacher's number of blocks.
+        method: name of the distillation method.
+        overrides: strings ``section.key=value``.
+
+    Raises:
+        InputError: the teacher is a student or not complete, ``nfe`` does not divide its blocks,
+            or an override is wrong.
+    """
+    check_teacher(teacher)
+    METHODS.get(method)
+    n_blocks = teacher.config.flow.n_blocks
+    size = check_groups(n_blocks, nfe)
+    sizes = ou_schedule(teacher.config.flow).step_sizes
+    options: dict[str, Any] = config_to_dict(teacher.config)
+    networks = options["block_networks"]
+    options |= {
+        "name": f"{options['name']}-nfe{nfe}",
+        # The student of a group has the size of the teacher block nearest the noise.
+        "block_networks": [networks[(j + 1) * size - 1] for j in range(nfe)] if networks else [],
+    }
+    options["flow"] |= {
+        "n_blocks": nfe,
+        "step_sizes": [sum(sizes[j * size : (j + 1) * size]) for j in range(nfe - 1)],
+        "block_interpolants": [],
+        "interpolant": "linear",
+    }
+    options["sampler"] |= {"solver": "euler", "nfe": nfe}
+    options["training"] |= {"block_shares": [], "block_training": "sequential", "obs_noise": 0.0}
+    options["distill"] |= {
+        "method": method,
+        "teacher": teacher.sha256,
+        "teacher_blocks": n_blocks,
+    }
+    # A student fits a function and not a cloud of data: dropout only blurs it.
+    if "dropout" in options["network"]:
+        options["network"]["dropout"] = 0.0
+    sources = [Source(str(teacher.folder), options)]
+    return config_from_sources([*sources, *(parse_override(text) for text in overrides)])
+
+
+def distill(
+    teacher_path: str | Path,
+    folder: Path | None = None,
+    *,
+    nfe: int,
+    method: str = "regression",
+    overrides: Sequence[str] = (),
+    pairs_folder: Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Distil a teacher; returns the student's final checkpoint folder.
+
+    Args:
+        teacher_path: checkpoint or run folder of the teacher.
+        folder: run folder of the student; by default ``student-nfe<nfe>-<method>`` beside the
+            teacher's checkpoints.
+        nfe: network evaluations per chunk of the student.
+        method: name of the distillation method.
+        overrides: strings ``section.key=value``.
+        pairs_folder: where teacher samples are kept; by default ``pairs`` in the teacher's run.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        resume: go on from the newest checkpoint in ``folder``, if there is one.
+        quiet: no progress bars.
+
+    Raises:
+        InputError: bad input; see `student_config` and `DistillRun`.
+        Interrupted: SIGINT or SIGTERM came; what was done is kept.
+        TrainingError: the loss became NaN.
+    """
+    teacher = read_header(teacher_path)
+    config = student_config(teacher, nfe=nfe, method=method, overrides=overrides)
+    root = Path(teacher_path)
+    run = DistillRun(
+        config,
+        teacher,
+        folder or root / f"student-nfe{nfe}-{method}",
+        pairs_folder=pairs_folder or root / PAIRS,
+        device=device,
+        resume=resume,
+        quiet=quiet,
+    )
+    if not run.already_complete and run.accelerator.is_main_process and not quiet:
+        print(run.describe(), flush=True)
+    return run.run()

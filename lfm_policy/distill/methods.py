@@ -1,0 +1,11 @@
+"""Distillation methods by name; a new one is one file and one line here."""
+
+from __future__ import annotations
+
+from lfm_policy.distill.method import DistillLoss
+from lfm_policy.distill.regression import RegressionLoss
+from lfm_policy.registry import Registry
+
+METHODS: Registry[type[DistillLoss]] = Registry(
+    "distillation method", {"regression": RegressionLoss}
+)

@@ -1,0 +1,275 @@
+"""One distillation run: student blocks from the noise to the data, each on its group's pairs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lfm_policy.config import ExperimentConfig
+from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.distill.group import TeacherGroup, teacher_groups
+from lfm_policy.distill.methods import METHODS
+from lfm_policy.distill.objective import PairObjective, Pairs
+from lfm_policy.distill.pairs import in_parts, teacher_noise
+from lfm_policy.errors import InputError
+from lfm_policy.flow import SolverSpec
+from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.block import BlockTrainer
+from lfm_policy.training.blockwise import BlockwiseRun
+from lfm_policy.training.interrupt import Interrupted
+from lfm_policy.training.meters import Clock
+from lfm_policy.training.resume import check_same_data
+from lfm_policy.training.source import encode_all
+from lfm_policy.training.weights import draw_initial_weights
+
+ENCODING_BATCH = 1024
+
+
+class DistillRun(BlockwiseRun):
+    """Distils a teacher into students of one step each, in a run folder like any other."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        teacher: CheckpointHeader,
+        folder: Path,
+        *,
+        pairs_folder: Path,
+        device: str = "auto",
+        resume: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        """Prepare the run; nothing is written yet.
+
+        Args:
+            config: of the student, see `lfm_policy.distill.student_config`.
+            teacher: checkpoint of the teacher.
+            folder: the run folder.
+            pairs_folder: where the teacher's samples are kept, for other students too.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            resume: go on from the newest checkpoint in ``folder``, if there is one.
+            quiet: no progress bars.
+
+        Raises:
+            InputError: bad options, other demonstrations than the teacher's, or a folder that
+                holds another run.
+        """
+        super().__init__(config, folder, device=device, resume=resume, quiet=quiet)
+        check_same_data(teacher, self.spec)
+        if self._accelerator.num_processes > 1:
+            raise InputError(
+                f"distillation runs in one process, there are {self._accelerator.num_processes}; "
+                "start it without 'accelerate launch'"
+            )
+        options = config.distill
+        self._pairs_folder = pairs_folder
+        self._loss_class = METHODS.get(options.method)
+        self._teacher = PolicyModel(teacher.config, teacher.spec)
+        self._teacher.load_state_dict(read_model_state(teacher))
+        self._teacher.to(self._device).eval().requires_grad_(False)
+        solver = SolverSpec(options.teacher_solver, options.teacher_steps)
+        self._groups = teacher_groups(self._teacher, config.flow.n_blocks, solver)
+        draw_initial_weights(self._model, config, self.spec)
+        # The encoder is the teacher's, frozen: students see what their teacher saw.
+        self._model.encoder.load_state_dict(self._teacher.encoder.state_dict())
+        if options.warm_start:
+            self._take_teacher_weights()
+        self._model.to(self._device).eval()
+        self._progress.block = config.flow.n_blocks
+        self._restored: dict[str, Tensor] = {}
+        if self._header is not None:
+            self._model.load_state_dict(read_model_state(self._header))
+            if not self._header.complete:
+                self._restored, _ = self._restore_progress(self._header)
+        self._train_set = self._data.train.to(self._device)
+        validation = self._data.validation
+        self._validation_set = None if validation is None else validation.to(self._device)
+        self._validation_pairs: Pairs | None = None
+
+    def _take_teacher_weights(self) -> None:
+        """Start each student from the teacher block nearest the noise of its group, if it fits."""
+        for student, group in zip(self._model.blocks, self._groups, strict=True):
+            weights = self._teacher.blocks[group.last - 1].state_dict()
+            own = student.state_dict()
+            if {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in own.items()}:
+                student.load_state_dict(weights)
+
+    # -- the run ------------------------------------------------------------------------------
+
+    def _run_blocks(self) -> Path:
+        train = self._pair_source(self._train_set, self.config.distill.samples, self._in_parts)
+        validation = None
+        if self._validation_set is not None:
+            validation = self._pair_source(self._validation_set, 1, _at_once)
+        trainer: BlockTrainer | None = None
+        for n in range(self._progress.block, 0, -1):
+            self._progress.block = n
+            record = self._progress.records[n - 1]
+            clock = Clock(record.push_seconds)
+            pairs = train(n)
+            self._validation_pairs = None if validation is None else validation(n)
+            record.push_seconds = clock.seconds()
+            loss = self._loss_class(self._model.blocks[n - 1], self._groups[n - 1])
+            trainer = BlockTrainer(
+                self._options,
+                PairObjective(n, loss, pairs),
+                self._accelerator,
+                seed=self.config.seed,
+                n_steps=self._steps[n - 1],
+            )
+            if self._restored:
+                trainer.load(self._restored, self._progress.trainer, str(self.folder))
+                self._restored = {}
+            self._train_block(trainer)
+            trainer.apply_average()
+            self._accelerator.free_memory()
+        assert trainer is not None
+        return self._checkpoint(trainer, complete=True)
+
+    def _validation_loss(self, trainer: BlockTrainer) -> float | None:
+        if self._validation_pairs is None:
+            return None
+        objective = PairObjective(trainer.n, trainer.loss_module, self._validation_pairs)
+        return trainer.validation_loss(objective, self._options.batch_size)
+
+    def _kept_tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    # -- pairs --------------------------------------------------------------------------------
+
+    def _pair_source(
+        self, dataset: WindowDataset, samples: int, fill: Callable[..., Tensor]
+    ) -> Callable[[int], Pairs]:
+        """Return a function that gives the pairs of student block n.
+
+        Row r belongs to window r mod M: every window is there ``samples`` times, with other noise.
+        """
+        n_windows = len(dataset)
+        n_rows = n_windows * samples
+        cond = encode_all(self._model, dataset, ENCODING_BATCH)
+
+        def condition(rows: Tensor) -> Tensor | None:
+            idx = rows.to(self._device) % n_windows
+            if cond is not None:
+                return cond.index_select(0, idx)
+            with torch.no_grad():
+                encoded: Tensor | None = self._model.encoder(dataset.gather_obs(idx))
+            return encoded
+
+        def states(n: int, *, student: bool) -> Tensor:
+            """Return the states at the data side of block n + 1: noise for the last block."""
+            if n == len(self._groups):
+                return teacher_noise(self.config.seed, n_rows, self._model.chunk_shape)
+            before = states(n + 1, student=student)
+            if student:
+                return self._student_step(n + 1, before, condition)
+            return targets(n + 1, before)
+
+        def targets(n: int, y: Tensor) -> Tensor:
+            return fill(
+                self._key(n, samples),
+                n_rows,
+                partial(self._teacher_rows, self._groups[n - 1], y, condition),
+                f"teacher {n}/{len(self._groups)}",
+            )
+
+        def pairs(n: int) -> Pairs:
+            y = states(n, student=self.config.distill.inputs == "student")
+            return Pairs(
+                y=y.to(self._device), x=targets(n, y).to(self._device), condition=condition
+            )
+
+        return pairs
+
+    @torch.no_grad()
+    def _teacher_rows(
+        self,
+        group: TeacherGroup,
+        y: Tensor,
+        condition: Callable[[Tensor], Tensor | None],
+        begin: int,
+        end: int,
+    ) -> Tensor:
+        return group.sample(y[begin:end].to(self._device), condition(torch.arange(begin, end)))
+
+    @torch.no_grad()
+    def _student_step(
+        self, n: int, y: Tensor, condition: Callable[[Tensor], Tensor | None]
+    ) -> Tensor:
+        """Return where the distilled student n takes states ``y``."""
+        parts = []
+        for begin in range(0, len(y), self.config.distill.batch_size):
+            part = y[begin : begin + self.config.distill.batch_size].to(self._device)
+            rows = torch.arange(begin, begin + len(part))
+            velocity = self._model.blocks[n - 1](part, part.new_ones(len(part)), condition(rows))
+            parts.append((part - velocity).cpu())
+        return torch.cat(parts)
+
+    def _key(self, n: int, samples: int) -> str:
+        """Return a folder name that says everything the teacher samples of student n depend on.
+
+        With inputs of the teacher they are its states at one boundary between two blocks, whatever
+        the groups, so students of different lengths share them.
+        """
+        options, group = self.config.distill, self._groups[n - 1]
+        facts: dict[str, object] = {
+            "teacher": options.teacher,
+            "solver": [options.teacher_solver, options.teacher_steps, options.batch_size],
+            "samples": samples,
+            "seed": self.config.seed,
+        }
+        if options.inputs == "student":
+            facts["student"] = [str(self.folder.resolve()), len(self._groups), n]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return f"boundary{group.first - 1}-{digest[:16]}"
+
+    def _in_parts(
+        self, key: str, n_rows: int, make: Callable[[int, int], Tensor], label: str
+    ) -> Tensor:
+        return in_parts(
+            self._pairs_folder / key,
+            n_rows,
+            self.config.distill.batch_size,
+            self._model.chunk_shape,
+            make,
+            label=label,
+            stop=self._stop_between_parts,
+            quiet=self._quiet,
+        )
+
+    def _stop_between_parts(self) -> None:
+        if self._interrupt:
+            raise Interrupted(
+                f"stopped by {self._interrupt.name} among the teacher's samples, which are kept in "
+                f"{self._pairs_folder}; continue with --resume"
+            )
+
+
+def _at_once(key: str, n_rows: int, make: Callable[[int, int], Tensor], label: str) -> Tensor:
+    """Make all rows, keep none: validation pairs are few."""
+    return make(0, n_rows).cpu()
+
+
+def check_teacher(teacher: CheckpointHeader) -> None:
+    """Check that a checkpoint can be a teacher.
+
+    Raises:
+        InputError: it is a student, or its training is not complete.
+    """
+    if teacher.config.distill.method:
+        raise InputError(
+            f"{teacher.folder}: is a student itself (distilled by '{teacher.config.distill.method}'"
+            "); give the teacher's checkpoint"
+        )
+    if not teacher.complete:
+        raise InputError(
+            f"{teacher.folder}: its training is not complete; finish it with 'lfm-policy train ... "
+            "--resume'"
+        )

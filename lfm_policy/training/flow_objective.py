@@ -1,0 +1,86 @@
+"""The regression of a block's velocity (Algorithm 1) as an objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.objective import BlockObjective
+from lfm_policy.training.source import ChunkSource, Condition
+
+
+class FlowLoss(nn.Module):
+    """The loss of block n; an encoder that still learns is part of it."""
+
+    def __init__(self, model: PolicyModel, n: int, *, compile: bool) -> None:
+        super().__init__()
+        self.network = model.blocks[n - 1]
+        self.encoder = model.encoder
+        velocity = torch.compile(self.network) if compile else self.network
+        self._flow_block = model.flow_block(n, velocity)
+
+    def forward(self, x_l: Tensor, condition: Condition, x_other: Tensor | None) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        cond = self.encoder(condition) if isinstance(condition, dict) else condition
+        return self._flow_block.loss(x_l, cond, x_other=x_other)
+
+
+class FlowObjective(BlockObjective):
+    """Regression of block n's velocity on the chunks of a source."""
+
+    def __init__(
+        self,
+        options: TrainingConfig,
+        model: PolicyModel,
+        n: int,
+        source: ChunkSource,
+        *,
+        loss_module: FlowLoss | None = None,
+    ) -> None:
+        """Build the objective; ``loss_module`` of another one is shared for other rows."""
+        self.n = n
+        self.loss_module: FlowLoss = loss_module or FlowLoss(model, n, compile=options.compile)
+        self.device = source.dataset.device
+        # The encoder learns with block 1 and is frozen afterwards.
+        self._trains_encoder = n == 1 and model.encoder.has_parameters
+        self._needs_other = model.flow_block(n).needs_other
+        self._obs_noise = options.obs_noise
+        self._source = source
+
+    def __len__(self) -> int:
+        """Return the number of chunks."""
+        return len(self._source)
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the weights of the network, and of the encoder with block 1."""
+        module = self.loss_module
+        named = {f"network.{name}": p for name, p in module.network.named_parameters()}
+        if self._trains_encoder:
+            named |= {f"encoder.{name}": p for name, p in module.encoder.named_parameters()}
+        return named
+
+    def batch(self, idx: Tensor, *, training: bool) -> tuple[Any, ...]:
+        """Return x_l, the observations (or their encoding), and a second batch if it is needed."""
+        x_l = self._source.chunks(idx)
+        condition = self._source.condition(idx)
+        if training:
+            condition = self._perturbed(condition)
+        x_other = None
+        if self._needs_other and training:
+            rows = torch.randint(len(self._source), idx.shape, device=self.device)
+            x_other = self._source.chunks(rows)
+        elif self._needs_other:
+            x_other = x_l.flip(0)
+        return x_l, condition, x_other
+
+    def _perturbed(self, condition: Condition) -> Condition:
+        """Add the configured noise to observations; encodings of a frozen encoder stay exact."""
+        if not self._obs_noise or not isinstance(condition, dict):
+            return condition
+        return {
+            key: obs + self._obs_noise * torch.randn_like(obs) for key, obs in condition.items()
+        }

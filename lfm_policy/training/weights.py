@@ -1,0 +1,29 @@
+"""Initial weights that depend on the seed and on nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lfm_policy.config import ExperimentConfig
+from lfm_policy.config.block_networks import network_configs
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.spec import DataSpec
+from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
+
+
+def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: DataSpec) -> None:
+    """Draw the weights of each part from its own seed, whatever the other parts are.
+
+    So a block starts from the same weights in a chain of any length, and in a process of its own.
+    """
+    encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
+    networks = network_configs(config)
+    for position, part in enumerate([model.encoder, *model.blocks]):
+        torch.manual_seed(derived_seed(config.seed, INITIAL_WEIGHTS, position))
+        fresh: nn.Module
+        if position == 0:
+            fresh = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
+        else:
+            fresh = networks[position - 1].create(model.chunk_shape, encoder.cond_dim)
+        part.load_state_dict(fresh.state_dict())

@@ -1,0 +1,264 @@
+"""Students: what they learn, what they remember, what is kept and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lfm_policy import InputError, load_policy
+from lfm_policy.cli.main import main
+from lfm_policy.distill import distill, student_config
+from lfm_policy.distill.group import check_groups, teacher_groups
+from lfm_policy.distill.pairs import teacher_noise
+from lfm_policy.distill.regression import RegressionLoss
+from lfm_policy.flow import SolverSpec
+from lfm_policy.policy import read_header
+
+QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=3"]
+
+
+@pytest.fixture()
+def teacher(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of a small teacher of two blocks, with weights that make its chunks matter."""
+    return Path(shutil.copytree(small_run, tmp_path / "teacher"))
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("nfe", [1, 2])
+def test_a_student_takes_one_step_per_block(teacher: Path, nfe: int) -> None:
+    checkpoint = distill(teacher, nfe=nfe, overrides=QUICK, device="cpu", quiet=True)
+    policy = load_policy(checkpoint)
+    assert policy.nfe == policy.model.n_blocks == nfe
+    batch = {key: value[None].repeat(2, 0)[None] for key, value in policy.fake_obs().items()}
+    assert policy.predict_action_chunk(batch).shape == (1, 3, 2)
+    header, parent = read_header(checkpoint), read_header(teacher)
+    assert header.complete
+    assert header.config.distill.teacher == parent.sha256
+    assert header.config.distill.teacher_blocks == 2
+    assert header.spec == parent.spec
+
+
+def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
+    parent = read_header(teacher)
+    model = load_policy(teacher).model
+    groups = teacher_groups(model, 1, SolverSpec("euler", 3))
+    assert [(g.first, g.last) for g in groups] == [(1, 2)]
+    groups = teacher_groups(model, 2, SolverSpec("euler", 3))
+    assert [(g.first, g.last) for g in groups] == [(1, 1), (2, 2)]
+    # Group after group is the whole chain.
+    y = torch.randn(5, *model.chunk_shape)
+    cond = torch.randn(5, model.encoder.cond_dim)
+    by_groups = groups[0].sample(groups[1].sample(y, cond), cond)
+    whole = model.chain().sample(y, cond, solver=SolverSpec("euler", 3)).x
+    torch.testing.assert_close(by_groups, whole)
+    assert student_config(parent, nfe=2, method="regression").flow.step_sizes == [0.2]
+    assert student_config(parent, nfe=1, method="regression").flow.step_sizes == []
+
+
+@pytest.mark.parametrize(("blocks", "students", "size"), [(4, 4, 1), (4, 2, 2), (8, 2, 4)])
+def test_group_size(blocks: int, students: int, size: int) -> None:
+    assert check_groups(blocks, students) == size
+
+
+@pytest.mark.parametrize("inputs", ["teacher", "student"])
+def test_pairs_are_the_teachers_samples(
+    teacher: Path, inputs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X is where the teacher's group takes y; y is the teacher's state or the student's."""
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    from lfm_policy.distill import run as module
+
+    original = module.PairObjective
+
+    def spy(n: int, loss: torch.nn.Module, pairs: object) -> object:
+        if loss.training and n not in seen:
+            seen[n] = (pairs.y, pairs.x)  # type: ignore[attr-defined]
+        return original(n, loss, pairs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "PairObjective", spy)
+    overrides = [*QUICK, f"distill.inputs={inputs}"]
+    checkpoint = distill(teacher, nfe=2, overrides=overrides, device="cpu", quiet=True)
+    parent, student = load_policy(teacher).model, load_policy(checkpoint).model
+    noise, middle = seen[2]
+    n_rows = len(noise)
+    torch.testing.assert_close(noise, teacher_noise(0, n_rows, parent.chunk_shape))
+    y, x = seen[1]
+    cond = torch.cat(_encodings(checkpoint) * 2)
+    solver = SolverSpec("midpoint", 3)
+    second, first = (teacher_groups(parent, 2, solver)[n] for n in (1, 0))
+    torch.testing.assert_close(middle, second.sample(noise, cond))
+    if inputs == "teacher":
+        torch.testing.assert_close(y, middle)
+    else:
+        with torch.no_grad():
+            step = noise - student.blocks[1](noise, torch.ones(n_rows), cond)
+        torch.testing.assert_close(y, step)
+    torch.testing.assert_close(x, first.sample(y, cond))
+
+
+def _encodings(checkpoint: Path) -> list[torch.Tensor]:
+    from lfm_policy.training.data import load_datasets
+
+    header = read_header(checkpoint)
+    data = load_datasets(header.config).train
+    encoder = load_policy(checkpoint).model.encoder
+    return [encoder(data.gather_obs(torch.arange(len(data))))]
+
+
+def test_regression_loss_is_the_formula() -> None:
+    class Double(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
+            assert torch.equal(t, torch.ones(len(x)))
+            return 2 * x + cond[:, :, None]
+
+    y, x, cond = torch.randn(4, 3, 2), torch.randn(4, 3, 2), torch.randn(4, 3)
+    loss = RegressionLoss(Double(), group=None)(y, x, cond)  # type: ignore[arg-type]
+    assert loss == pytest.approx(float((y - (2 * y + cond[:, :, None]) - x).square().mean()))
+
+
+def test_distillation_approaches_the_teacher(teacher: Path) -> None:
+    overrides = [
+        "training.total_steps=600",
+        "training.batch_size=64",
+        "training.learning_rate=0.005",
+        "network.width=48",
+        "training.validation_every=600",
+        "training.log_every=20",
+        "training.ema_decay=0.9",
+    ]
+    checkpoint = distill(teacher, nfe=2, overrides=overrides, device="cpu", quiet=True)
+    records = [json.loads(line) for line in (checkpoint.parent.parent / "metrics.jsonl").open()]
+    for block in (1, 2):
+        losses = [r["loss"] for r in records if r["kind"] == "train" and r["block"] == block]
+        assert losses[-1] < 0.2 * losses[0]
+
+
+def test_interrupted_and_resumed_is_the_same_to_the_bit(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*QUICK, "training.checkpoint_every=1", "distill.batch_size=16"]
+    arguments = {"nfe": 2, "overrides": overrides, "device": "cpu", "quiet": True}
+    whole = distill(teacher, tmp_path / "whole", **arguments)
+
+    from lfm_policy.distill import pairs
+    from lfm_policy.training.block import BlockTrainer
+
+    # Once among the teacher's samples, then in the second block that is trained.
+    calls = {"parts": 0, "steps": 0}
+    write, step = pairs.write_tensors, BlockTrainer.train_step
+
+    def failing_write(*args: object) -> str:
+        calls["parts"] += 1
+        if calls["parts"] == 3:
+            raise KeyboardInterrupt
+        return write(*args)  # type: ignore[arg-type]
+
+    def failing_step(self: BlockTrainer) -> tuple:
+        calls["steps"] += 1
+        if calls["steps"] == 5:
+            raise KeyboardInterrupt
+        return step(self)
+
+    other = {**arguments, "pairs_folder": tmp_path / "pairs"}
+    monkeypatch.setattr(pairs, "write_tensors", failing_write)
+    monkeypatch.setattr(BlockTrainer, "train_step", failing_step)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            distill(teacher, tmp_path / "pieces", resume=True, **other)
+    pieces = distill(teacher, tmp_path / "pieces", resume=True, **other)
+    assert calls["steps"] > 5
+    assert same(weights(whole), weights(pieces))
+
+
+def test_teacher_samples_are_made_once_for_all_students(
+    teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distill(teacher, nfe=2, overrides=QUICK, device="cpu", quiet=True)
+    assert len(list((teacher / "pairs").iterdir())) == 2
+
+    from lfm_policy.distill.group import TeacherGroup
+
+    sampled: list[int] = []
+    original = TeacherGroup.sample
+
+    def spy(self: TeacherGroup, y: torch.Tensor, cond: torch.Tensor | None) -> torch.Tensor:
+        sampled.append(len(y))
+        return original(self, y, cond)
+
+    monkeypatch.setattr(TeacherGroup, "sample", spy)
+    distill(teacher, nfe=1, overrides=QUICK, device="cpu", quiet=True)
+    # Only those of the validation windows, which are not kept.
+    assert len(sampled) == 1
+    assert len(list((teacher / "pairs").iterdir())) == 2
+
+
+def test_smaller_students_and_warm_start(teacher: Path) -> None:
+    small = distill(teacher, nfe=2, overrides=[*QUICK, "network.width=8"], device="cpu", quiet=True)
+    assert weights(small)["blocks.0.proj_in.weight"].shape[0] == 8
+    frozen = [*QUICK, "training.learning_rate=0.0", "training.weight_decay=0.0"]
+    warm = distill(teacher, teacher / "warm", nfe=2, overrides=frozen, device="cpu", quiet=True)
+    assert same(weights(warm), weights(read_header(teacher).folder))
+    cold = [*frozen, "distill.warm_start=false"]
+    other = distill(teacher, teacher / "cold", nfe=2, overrides=cold, device="cpu", quiet=True)
+    assert not same(weights(other), weights(warm))
+
+
+def test_bad_input_is_refused(teacher: Path, tmp_path: Path, small_config: Path) -> None:
+    with pytest.raises(InputError, match=r"nfe is 3, expected a divisor .* 2 block\(s\): 1, 2"):
+        distill(teacher, nfe=3, device="cpu")
+    with pytest.raises(InputError, match="unknown distillation method 'regresion'.*regression"):
+        distill(teacher, nfe=1, method="regresion", device="cpu")
+    with pytest.raises(InputError, match=r"unknown key 'distill.sample'.*samples"):
+        distill(teacher, nfe=1, overrides=["distill.sample=3"], device="cpu")
+    student = distill(teacher, nfe=2, overrides=QUICK, device="cpu", quiet=True)
+    with pytest.raises(InputError, match="is a student itself"):
+        distill(student, nfe=1, device="cpu")
+    with pytest.raises(InputError, match="there is a run already"):
+        distill(teacher, nfe=2, overrides=QUICK, device="cpu")
+    with pytest.raises(InputError, match="trained on other demonstrations"):
+        overrides = [*QUICK, "dataset.max_episodes=4"]
+        distill(teacher, tmp_path / "other", nfe=1, overrides=overrides, device="cpu")
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_unfinished_teacher_is_refused(small_config: Path, tmp_path: Path) -> None:
+    from lfm_policy.config import load_config
+    from lfm_policy.training import TrainingRun
+
+    run = TrainingRun(load_config(str(small_config)), tmp_path / "run", device="cpu", quiet=True)
+    original = run._train_block
+
+    def stop_after_checkpoint(trainer: object) -> None:
+        original(trainer)  # type: ignore[arg-type]
+        run._checkpoint(trainer)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    run._train_block = stop_after_checkpoint  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    with pytest.raises(InputError, match="training is not complete"):
+        distill(tmp_path / "run", nfe=1, device="cpu")
+
+
+def test_command_line(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["distill", str(teacher), "--nfe", "1", "--device", "cpu", "--json"]
+    assert main([*arguments, *QUICK]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["training"]["complete"] is True
+    assert load_policy(answer["checkpoint"]).nfe == 1
+    assert main([*arguments, *QUICK]) == 2
+    assert "there is a run already" in capsys.readouterr().err
+    assert main(["distill", str(teacher), "--nfe", "5"]) == 2
+    assert "expected a divisor" in capsys.readouterr().err
