@@ -27,10 +27,14 @@ export SDL_VIDEODRIVER=dummy
 policy=.venv/bin/lfm-policy
 
 rm -rf "$output"
-"$policy" inspect "$dataset" --plot "$output/demonstrations.png" --json > "$output.json.tmp"
-mv "$output.json.tmp" "$output/demonstrations.json"
+mkdir -p "$output"
+"$policy" inspect "$dataset" --plot "$output/demonstrations.png" > "$output/demonstrations.txt"
 "$policy" train pusht/demo "dataset.path=$dataset" --output "$output/run"
 "$policy" inspect "$output/run" --plot "$output/training.png" > "$output/training.txt"
+"$policy" distill "$output/run" --nfe 2 --output "$output/student" \
+  training.total_steps=4000 distill.samples=1 distill.teacher_steps=8
 "$policy" eval "$output/run" --episodes 50 --nfe 4 8 16 --video 8 --output "$output/eval"
+"$policy" eval "$output/student" --episodes 50 --video 8 --output "$output/eval-student"
 echo
-echo "look at: $output/eval/eval.png, $output/eval/videos, $output/training.png"
+echo "look at: $output/eval/eval.png, $output/eval/videos, $output/training.png,"
+echo "         $output/eval-student/eval.png (the student: 2 network evaluations per chunk)"

@@ -96,7 +96,7 @@ def evaluation_to_dict(
 
 def results_table(title: str, cells: Sequence[Cell]) -> Table:
     """Return the table that the command line prints; it fits 80 columns."""
-    table = Table(title=title, box=box.SIMPLE_HEAD)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     headers = ("NFE", "solver", "success", "rate", "95% interval", "score", "coverage", "ms (p95)")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)

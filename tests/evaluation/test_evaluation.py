@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from rich.console import Console
 
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import Cell, EpisodeResult, RolloutConfig, evaluate, evaluation_to_dict
@@ -116,3 +118,13 @@ def test_video_is_readable_and_written_whole(tmp_path: Path) -> None:
     assert film.shape == (5, 64, 64, 3)
     assert np.abs(film.astype(float) - np.stack(frames)).mean() < 4
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_the_table_fits_80_columns_uncut() -> None:
+    episodes = [result(i, i % 2 == 0, 0.5, 0.25) for i in range(200)]
+    latency = {"median_ms": 123.456, "p95_ms": 234.567}
+    console = Console(width=80, file=StringIO())
+    console.print(results_table("title", [Cell("midpoint", 128, [64, 64], latency, episodes)]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in ("128", "midpoint", "100/200", "0.431..0.569", "0.500", "0.250", "123.46 (234.57)"):
+        assert part in text
