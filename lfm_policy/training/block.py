@@ -11,6 +11,8 @@ from accelerate import Accelerator
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.errors import InputError
@@ -90,14 +92,30 @@ class BlockTrainer:
         idx = self._order.batch(self.step).to(self._device, non_blocking=True)
         loss = self._wrapped(*self._objective.batch(idx, training=True))
         self._accelerator.backward(loss)
-        largest = self._config.gradient_clip or math.inf
-        norm = self._accelerator.clip_grad_norm_(self._parameters, largest)
+        norm = self._clip_gradients()
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._ema.step(self._parameters)
+        self._update_average()
         self.step += 1
-        return loss.detach(), torch.as_tensor(norm)
+        return loss.detach(), norm
+
+    def _clip_gradients(self) -> Tensor:
+        """Scale the gradients down to the configured norm; returns their norm before."""
+        self._accelerator.unscale_gradients(self._optimizer)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = get_total_norm(gradients)
+        largest = self._config.gradient_clip or math.inf
+        # On a CPU a look at the norm is free, and scaling by 1 costs as much as the norm itself.
+        if self._device.type != "cpu" or not norm <= largest:
+            clip_grads_with_norm_(self._parameters, largest, norm)
+        return norm
+
+    def _update_average(self) -> None:
+        # The decay is diffusers'; torch's update reads and writes the weights once, not three times.
+        self._ema.optimization_step += 1
+        decay = self._ema.get_decay(self._ema.optimization_step)
+        get_ema_multi_avg_fn(decay)(self._ema.shadow_params, self._parameters, None)
 
     @property
     def learning_rate(self) -> float:
