@@ -112,7 +112,7 @@ class BlockTrainer:
         return norm
 
     def _update_average(self) -> None:
-        # The decay is diffusers'; torch's update reads and writes the weights once, not three times.
+        # The decay is diffusers'; torch's update goes through the weights once, not three times.
         self._ema.optimization_step += 1
         decay = self._ema.get_decay(self._ema.optimization_step)
         get_ema_multi_avg_fn(decay)(self._ema.shadow_params, self._parameters, None)
