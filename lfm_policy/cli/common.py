@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -33,6 +34,25 @@ def add_common_options(parser: argparse.ArgumentParser, *, seed_help: str) -> No
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object instead of text and tables"
     )
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, output_help: str) -> None:
+    """Add what every command that trains has: overrides, output, resuming, quiet."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
+    parser.add_argument("--output", type=Path, help=output_help)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint in the run folder"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_common_options(parser, seed_help="the same as the option seed=...")
+
+
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """Return the overrides, ``--seed`` among them."""
+    overrides = list(arguments.overrides)
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    return overrides
 
 
 def print_json(value: Any) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from lfm_policy.cli.common import add_common_options, positive, print_json
+from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_json
 
 _EPILOG = """\
 The student has --nfe blocks of one step each; each replaces as many consecutive blocks of the
@@ -30,7 +29,6 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", help="checkpoint or run folder of the teacher")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
     parser.add_argument(
         "--nfe",
         type=positive,
@@ -38,14 +36,9 @@ def add_parser(commands: Any) -> None:
         help="network evaluations per chunk; a divisor of the teacher's number of blocks",
     )
     parser.add_argument("--method", default="regression", help="default: regression")
-    parser.add_argument(
-        "--output", type=Path, help="run folder (default: student-nfe<K>-<method> in the teacher's)"
+    add_run_options(
+        parser, output_help="run folder (default: student-nfe<K>-<method> in the teacher's)"
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the newest checkpoint in the run folder"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    add_common_options(parser, seed_help="the same as the option seed=...")
     parser.set_defaults(run=run)
 
 
@@ -54,15 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.distill import distill
     from lfm_policy.policy import read_header
 
-    overrides = list(arguments.overrides)
-    if arguments.seed is not None:
-        overrides.append(f"seed={arguments.seed}")
     checkpoint = distill(
         arguments.checkpoint,
         arguments.output,
         nfe=arguments.nfe,
         method=arguments.method,
-        overrides=overrides,
+        overrides=overrides_of(arguments),
         device=arguments.device,
         resume=arguments.resume,
         quiet=arguments.quiet or arguments.json,

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.cli.common import add_common_options, print_json
+from lfm_policy.cli.common import add_run_options, overrides_of, print_json
 
 _EPILOG = """\
 Options are set as section.key=value; lists as 'flow.step_sizes=[0.03,0.1]'. `--options` lists them
@@ -34,17 +34,11 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", help="YAML file, or the name of a bundled one such as pusht/fm")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
-    parser.add_argument("--output", type=Path, help="run folder (default: runs/<name>)")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the newest checkpoint in the run folder"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_run_options(parser, output_help="run folder (default: runs/<name>)")
     parser.add_argument("--options", action="store_true", help="list all options and stop")
     parser.add_argument(
         "--show-config", action="store_true", help="print the resolved configuration and stop"
     )
-    add_common_options(parser, seed_help="the same as the option seed=...")
     parser.set_defaults(run=run)
 
 
@@ -55,10 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.errors import InputError
     from lfm_policy.files import is_file
 
-    overrides = list(arguments.overrides)
-    if arguments.seed is not None:
-        overrides.append(f"seed={arguments.seed}")
-    config = load_config(arguments.config, overrides)
+    config = load_config(arguments.config, overrides_of(arguments))
     if arguments.options:
         print(describe_options(config))
         return 0
