@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -29,21 +30,23 @@ def plot_evaluation(
         last_frames: last frame by episode number, of the last cell; may be empty.
     """
     shown = list(last_frames.items())[:FRAMES_SHOWN]
-    figure = Figure(figsize=(11, 7.5 if shown else 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 6.4 if shown else 4.5), layout="constrained")
     figure.suptitle(title)
-    grid = figure.add_gridspec(
-        2 if shown else 1, max(len(shown), 1) * 3, height_ratios=[3, 1.6] if shown else [1]
-    )
-    third = max(len(shown), 1)
-    _plot_success(figure.add_subplot(grid[0, :third]), cells)
-    _plot_rewards(figure.add_subplot(grid[0, third : 2 * third]), cells)
-    _plot_time(figure.add_subplot(grid[0, 2 * third :]), cells)
-    successes = {result.episode: result.success for result in cells[-1].episodes}
-    for k, (episode, frame) in enumerate(shown):
-        axes = figure.add_subplot(grid[1, 3 * k : 3 * k + 3])
-        axes.imshow(frame)
-        axes.set_title(f"{episode}: {'success' if successes[episode] else 'failure'}", fontsize=8)
-        axes.set_axis_off()
+    parts: Any = figure.subfigures(2, 1, height_ratios=[3, 1.2]) if shown else [figure, None]
+    top, bottom = parts
+    for axes, draw in zip(
+        top.subplots(1, 3), (_plot_success, _plot_rewards, _plot_time), strict=True
+    ):
+        draw(axes, cells)
+    if bottom is not None:
+        successes = {result.episode: result.success for result in cells[-1].episodes}
+        row = bottom.subplots(1, FRAMES_SHOWN)
+        for axes in row:
+            axes.set_axis_off()
+        for axes, (episode, frame) in zip(row, shown, strict=False):
+            axes.imshow(frame)
+            outcome = "success" if successes[episode] else "failure"
+            axes.set_title(f"{episode}: {outcome}", fontsize=8)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
@@ -67,8 +70,8 @@ def _plot_success(axes: matplotlib.axes.Axes, cells: Sequence[Cell]) -> None:
         axes.annotate(f"{value:.2f}", (x, 0.02), ha="center", fontsize=7, color="white")
     axes.set_xticks(positions, [f"{cell.nfe:g}" for cell in cells])
     axes.set_xlabel("network evaluations per chunk")
-    axes.set_ylim(0, 1.02)
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.15), frameon=False)
+    axes.set_ylim(0, 1.2)
+    axes.legend(fontsize=7, loc="upper left")
 
 
 def _plot_rewards(axes: matplotlib.axes.Axes, cells: Sequence[Cell]) -> None:
