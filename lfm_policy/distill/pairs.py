@@ -10,15 +10,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.policy.tensors import fill_tensors, write_tensors
-from lfm_policy.training.seeds import derived_seed
-
-NOISE = 6
-"""What the random numbers are for; see `lfm_policy.training.seeds`."""
+from lfm_policy.training.seeds import TEACHER_NOISE, derived_seed
 
 
 def teacher_noise(seed: int, n_rows: int, chunk_shape: tuple[int, ...]) -> Tensor:
     """Return the noise of every row, (n_rows, *chunk_shape) float32; depends on the seed alone."""
-    generator = torch.Generator().manual_seed(derived_seed(seed, NOISE))
+    generator = torch.Generator().manual_seed(derived_seed(seed, TEACHER_NOISE))
     return torch.randn(n_rows, *chunk_shape, generator=generator)
 
 

@@ -88,9 +88,6 @@ class DistillRun(BlockwiseRun):
             self._model.load_state_dict(read_model_state(self._header))
             if not self._header.complete:
                 self._restored, _ = self._restore_progress(self._header)
-        self._train_set = self._data.train.to(self._device)
-        validation = self._data.validation
-        self._validation_set = None if validation is None else validation.to(self._device)
         self._validation_pairs: Pairs | None = None
 
     def _take_teacher_weights(self) -> None:

@@ -89,6 +89,9 @@ class BlockwiseRun(ABC):
             check_same_data(self._header, self.spec)
         self._accelerator = make_accelerator(self._options, self._device)
         self._device = self._accelerator.device
+        self._train_set = self._data.train.to(self._device)
+        validation = self._data.validation
+        self._validation_set = None if validation is None else validation.to(self._device)
         self._model = PolicyModel(config, self.spec)
         self._bar_position = progress_position
         self._quiet = quiet or not self._accelerator.is_main_process

@@ -67,9 +67,6 @@ class TrainingRun(BlockwiseRun):
         if initial_encoder is not None:
             self._model.encoder.load_state_dict(initial_encoder)
         self._model.to(self._device).eval()
-        self._train_set = self._data.train.to(self._device)
-        validation = self._data.validation
-        self._validation_set = None if validation is None else validation.to(self._device)
         # The data of the block in work, from block 2 on, and what was pushed through it so far.
         self._chunks: Tensor | None = None
         self._validation_chunks: Tensor | None = None

@@ -17,7 +17,6 @@ def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: Dat
 
     So a block starts from the same weights in a chain of any length, and in a process of its own.
     """
-    encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
     networks = network_configs(config)
     for position, part in enumerate([model.encoder, *model.blocks]):
         torch.manual_seed(derived_seed(config.seed, INITIAL_WEIGHTS, position))
@@ -25,5 +24,5 @@ def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: Dat
         if position == 0:
             fresh = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
         else:
-            fresh = networks[position - 1].create(model.chunk_shape, encoder.cond_dim)
+            fresh = networks[position - 1].create(model.chunk_shape, model.encoder.cond_dim)
         part.load_state_dict(fresh.state_dict())
