@@ -37,6 +37,11 @@ def add_parser(commands: Any) -> None:
         help="network evaluations per chunk; several give several rows (default: as configured)",
     )
     parser.add_argument("--solver", help="euler, midpoint, heun or dopri5 (default: as configured)")
+    parser.add_argument(
+        "--noise-scale",
+        type=float,
+        help="standard deviation of the noise that sampling starts from (default: as configured)",
+    )
     parser.add_argument("--env", help="gymnasium id (default: the configured one)")
     parser.add_argument(
         "--num-envs", type=positive, default=32, help="at the same time; default 32"
@@ -96,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         n_episodes=arguments.episodes,
         nfes=arguments.nfe or (None,),
         solver=arguments.solver,
+        noise_scale=arguments.noise_scale,
         quiet=quiet,
     )
     # The sampler is still that of the last cell, whose episodes are filmed.

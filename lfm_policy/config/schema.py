@@ -13,7 +13,14 @@ from lfm_policy.config.option import option, validate_options
 from lfm_policy.data.formats import DATASET_FORMATS, DatasetConfig
 from lfm_policy.encoders import ENCODERS, EncoderConfig
 from lfm_policy.errors import InputError
-from lfm_policy.flow import COUPLINGS, INTERPOLANTS, PREDICTIONS, SOLVERS, TIME_SAMPLERS
+from lfm_policy.flow import (
+    COUPLINGS,
+    INTERPOLANTS,
+    PREDICTIONS,
+    SOLVERS,
+    TIME_SAMPLERS,
+    check_step_times,
+)
 from lfm_policy.networks import NETWORKS, NetworkConfig
 from lfm_policy.registry import Registry
 
@@ -61,6 +68,14 @@ class TimeConfig:
     name: str = option("uniform", "distribution of t", choices=TIME_SAMPLERS.names())
     alpha: float = option(1.0, "first parameter of the Beta distribution", minimum=1e-3)
     beta: float = option(1.0, "second parameter of the Beta distribution", minimum=1e-3)
+    points: list[float] = option([], "the times of `points`", minimum=0.0, maximum=1.0)
+
+    def __post_init__(self) -> None:
+        if (self.name == "points") != bool(self.points):
+            raise InputError(
+                f"flow.time.name is '{self.name}' and flow.time.points is {self.points}: expected "
+                "both name=points and a list of times, or neither"
+            )
 
 
 @dataclass
@@ -109,6 +124,23 @@ class SamplerConfig:
     )
     rtol: float = option(1e-4, "relative tolerance of dopri5", minimum=1e-12, maximum=1.0)
     atol: float = option(1e-4, "absolute tolerance of dopri5", minimum=1e-12, maximum=1.0)
+    times: list[float] = option(
+        [],
+        "times inside every block, from the noise to the data, at which a step ends; used when "
+        "nfe gives as many steps, which otherwise are equal",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    noise_scale: float = option(
+        1.0,
+        "standard deviation of the noise that sampling starts from; below 1 chunks are nearer to "
+        "the most likely one, and 0 makes the policy deterministic",
+        minimum=0.0,
+        maximum=10.0,
+    )
+
+    def __post_init__(self) -> None:
+        check_step_times(self.times, "sampler.times")
 
 
 def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str) -> None:
@@ -202,6 +234,18 @@ class DistillConfig:
         16, "steps per teacher block (fixed-step solvers)", minimum=1, maximum=10_000
     )
     samples: int = option(4, "teacher samples per observation", minimum=1, maximum=1000)
+    trajectory_points: int = option(
+        8,
+        "states of a teacher trajectory that the methods 'progressive' and 'consistency' train on",
+        minimum=2,
+        maximum=1024,
+    )
+    regression_weight: float = option(
+        0.0,
+        "weight of the regression loss in the method 'distribution'",
+        minimum=0.0,
+        maximum=1e6,
+    )
     inputs: str = option(
         "teacher",
         "what a student block learns to take: states of the teacher, or what the students nearer "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.config.load import Source, config_from_sources, parse_override
-from lfm_policy.distill.group import check_groups
+from lfm_policy.distill.group import check_groups, group_step_sizes
 from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.run import DistillRun, check_teacher
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
@@ -24,12 +25,13 @@ def student_config(
 
     Args:
         teacher: checkpoint of the teacher.
-        nfe: network evaluations of the student, a divisor of the teacher's number of blocks.
+        nfe: network evaluations of the student; a divisor of the teacher's number of blocks, or
+            a multiple, where every block is cut into equal parts.
         method: name of the distillation method.
         overrides: strings ``section.key=value``.
 
     Raises:
-        InputError: the teacher is a student or not complete, ``nfe`` does not divide its blocks,
+        InputError: the teacher is a student or not complete, ``nfe`` does not fit its blocks,
             or an override is wrong.
     """
     check_teacher(teacher)
@@ -42,16 +44,20 @@ def student_config(
     options |= {
         "name": f"{options['name']}-nfe{nfe}",
         # The student of a group has the size of the teacher block nearest the noise.
-        "block_networks": [networks[(j + 1) * size - 1] for j in range(nfe)] if networks else [],
+        "block_networks": [networks[math.ceil((j + 1) * size) - 1] for j in range(nfe)]
+        if networks
+        else [],
     }
     options["flow"] |= {
         "n_blocks": nfe,
-        "step_sizes": [sum(sizes[j * size : (j + 1) * size]) for j in range(nfe - 1)],
+        "step_sizes": group_step_sizes(sizes, nfe),
         "block_interpolants": [],
         "interpolant": "linear",
+        "prediction": "velocity",
+        "time": {"name": "uniform", "points": []},
     }
-    options["sampler"] |= {"solver": "euler", "nfe": nfe}
-    options["training"] |= {"block_shares": [], "block_training": "sequential", "obs_noise": 0.0}
+    options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
+    options["training"] |= {"block_shares": [], "block_training": "sequential"}
     options["distill"] |= {
         "method": method,
         "teacher": teacher.sha256,

@@ -1,53 +1,137 @@
-"""Groups of consecutive teacher blocks, one for each student block."""
+"""Groups of consecutive teacher blocks, or parts of one block, one for each student block."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.flow import FlowChain, SolverSpec
+from lfm_policy.flow import FlowChain, SolverSpec, integrate
 from lfm_policy.policy.model import PolicyModel
 
 
 @dataclass(frozen=True)
 class TeacherGroup:
-    """The teacher's blocks ``first``..``last`` (1 at the data) and how they are integrated."""
+    """The part of the teacher that one student block replaces.
+
+    Attributes:
+        chain: all blocks of the teacher.
+        start: where the group begins, at the data side, counted in blocks: n - 1 is t = 0 of
+            block n, and n is its t = 1.
+        end: where it ends, at the noise side.
+        solver: how a whole block is integrated; a part of a block takes its share of the steps.
+    """
 
     chain: FlowChain
-    first: int
-    last: int
+    start: Fraction
+    end: Fraction
     solver: SolverSpec
+
+    @property
+    def first(self) -> int:
+        """Number of the block at the data side."""
+        return math.floor(self.start) + 1
+
+    @property
+    def last(self) -> int:
+        """Number of the block at the noise side."""
+        return math.ceil(self.end)
+
+    @property
+    def whole_blocks(self) -> bool:
+        """Whether the group is made of whole blocks."""
+        return self.start.denominator == self.end.denominator == 1
 
     @torch.no_grad()
     def sample(self, y: Tensor, cond: Tensor | None) -> Tensor:
         """Return the data-side states (B, *chunk_shape) of noise-side states ``y``."""
-        result = self.chain.sample(y, cond, solver=self.solver, first=self.first, last=self.last)
-        return result.x
+        return self.trajectory(y, cond, 1)[:, 0]
+
+    @torch.no_grad()
+    def trajectory(self, y: Tensor, cond: Tensor | None, points: int) -> Tensor:
+        """Return states on the way from ``y`` to the data side, (B, points, *chunk_shape).
+
+        Entry i is the state at the time i / points of the group, whose data side is 0 and whose
+        noise side, ``y`` itself, is 1: entry 0 is the sample.
+
+        Raises:
+            InputError: the steps of the teacher cannot be divided by ``points``.
+        """
+        states = [y]
+        for n in range(self.last, self.first - 1, -1):
+            high = min(self.end - (n - 1), Fraction(1))
+            low = max(self.start - (n - 1), Fraction(0))
+            steps = self.solver.n_steps * (high - low)
+            result = integrate(
+                self.chain.blocks[n - 1].velocity,
+                states[-1],
+                cond,
+                t_start=float(high),
+                t_end=float(low),
+                solver=SolverSpec(
+                    self.solver.name, math.ceil(steps), self.solver.rtol, self.solver.atol
+                ),
+                return_path=points > 1,
+            )
+            states += [result.x] if result.path is None else list(result.path[1:])
+        steps_in_all = len(states) - 1
+        if points > 1 and steps_in_all % points:
+            raise InputError(
+                f"distill.teacher_steps is {self.solver.n_steps}, which makes {steps_in_all} steps "
+                f"in a student's group; expected a multiple of distill.trajectory_points = {points}"
+            )
+        stride = steps_in_all // points if points > 1 else steps_in_all
+        return torch.stack(states[::-1][: points * stride : stride], dim=1)
 
 
-def check_groups(n_teacher_blocks: int, n_students: int) -> int:
-    """Return how many teacher blocks each student replaces.
+def check_groups(n_teacher_blocks: int, n_students: int) -> Fraction:
+    """Return how many teacher blocks each student replaces; below 1, a part of a block.
 
     Raises:
-        InputError: the number of students does not divide the number of blocks.
+        InputError: neither number divides the other.
     """
-    if n_students < 1 or n_teacher_blocks % n_students:
+    if n_students < 1 or (n_teacher_blocks % n_students and n_students % n_teacher_blocks):
         divisors = [k for k in range(1, n_teacher_blocks + 1) if n_teacher_blocks % k == 0]
         raise InputError(
             f"nfe is {n_students}, expected a divisor of the teacher's {n_teacher_blocks} "
-            f"block(s): {', '.join(map(str, divisors))}"
+            f"block(s): {', '.join(map(str, divisors))}; or a multiple of {n_teacher_blocks}, "
+            "where every block is cut into equal parts"
         )
-    return n_teacher_blocks // n_students
+    return Fraction(n_teacher_blocks, n_students)
 
 
 def teacher_groups(model: PolicyModel, n_students: int, solver: SolverSpec) -> list[TeacherGroup]:
     """Return the group of each student block, index 0 = student 1 (data side)."""
     size = check_groups(model.n_blocks, n_students)
     chain = model.chain()
-    return [
-        TeacherGroup(chain, first=j * size + 1, last=(j + 1) * size, solver=solver)
-        for j in range(n_students)
-    ]
+    return [TeacherGroup(chain, j * size, (j + 1) * size, solver) for j in range(n_students)]
+
+
+def group_step_sizes(step_sizes: tuple[float, ...], n_students: int) -> list[float]:
+    """Return the OU times of all groups but the last, the student's step sizes.
+
+    A part of a block gets its share of the block's OU time. In the free block, whose OU time is
+    infinite, a boundary at the time t gets the time at which the OU process has the same ratio of
+    data to noise as (1 - t) x + t z.
+
+    Args:
+        step_sizes: of the teacher's blocks but the free one.
+        n_students: number of groups.
+    """
+    n_blocks = len(step_sizes) + 1
+    size = check_groups(n_blocks, n_students)
+
+    def ou_time(position: Fraction) -> float:
+        whole, part = math.floor(position), float(position - math.floor(position))
+        time = math.fsum(step_sizes[:whole])
+        if whole < n_blocks - 1:
+            return time + part * step_sizes[whole]
+        return time + 0.5 * math.log1p((part / (1 - part)) ** 2)
+
+    times = [ou_time(j * size) for j in range(n_students)]
+    return [later - earlier for earlier, later in pairwise(times)]

@@ -1,11 +1,13 @@
-"""What every distillation method is: a loss on pairs of teacher states."""
+"""What every distillation method is: a loss on teacher trajectories."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor, nn
 
+from lfm_policy.config.schema import DistillConfig
 from lfm_policy.distill.group import TeacherGroup
 
 
@@ -14,26 +16,62 @@ class DistillLoss(nn.Module):
 
     The student's one step maps a state y at the noise side of its group to
     x = y - u(y, t = 1, O), which is one Euler step from t = 1 to 0: u is the mean velocity of the
-    group.
+    group. Methods that train the network at other times too count them from 0 at the data side of
+    the group to 1 at its noise side.
+
+    Everything that is trained is a parameter of this module, and its network comes first; what
+    is neither trained nor the teacher's is in `kept_tensors`.
     """
 
-    def __init__(self, network: nn.Module, group: TeacherGroup) -> None:
+    n_rounds: int = 1
+    """Rounds of training; the learning rate starts again in each, from the averaged weights."""
+
+    def __init__(self, network: nn.Module, group: TeacherGroup, options: DistillConfig) -> None:
+        """Build the loss; subclasses refuse what they cannot distil with an InputError."""
         super().__init__()
         self.network = network
+        self.options = options
         # Not a submodule: the teacher is neither trained nor saved with the student.
         self._group = (group,)
 
+    @staticmethod
+    def points(options: DistillConfig) -> int:
+        """Return how many states of the teacher's trajectories the method needs."""
+        return 1
+
     @property
     def group(self) -> TeacherGroup:
-        """The teacher's blocks that the student replaces."""
+        """The part of the teacher that the student replaces."""
         return self._group[0]
 
+    def start_round(self, number: int) -> None:
+        """Prepare round 0, 1, ...; the network has the averaged weights of the round before."""
+
+    def kept_tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint has to keep besides the trained weights; filled in place."""
+        return {}
+
+    def step(self, x: Tensor, t: Tensor | float, size: float, cond: Tensor | None) -> Tensor:
+        """Return x - size * u(x, t, O), one step of the student towards the data."""
+        times = t if isinstance(t, Tensor) else x.new_full((x.shape[0],), t)
+        velocity: Tensor = self.network(x, times, cond)
+        return torch.sub(x, velocity, alpha=size)
+
     @abstractmethod
-    def forward(self, y: Tensor, x: Tensor, cond: Tensor | None) -> Tensor:
+    def forward(self, y: Tensor, path: Tensor, cond: Tensor | None) -> Tensor:
         """Return the loss, a scalar.
 
         Args:
             y: (B, horizon, action_dim), states at the noise side of the group.
-            x: the same shape, where the teacher takes them at the data side.
+            path: (B, points, horizon, action_dim), where the teacher takes them; see
+                `TeacherGroup.trajectory`. Entry 0 is at the data side.
             cond: (B, cond_dim) encoded observations, or None.
         """
+
+
+def state_at(y: Tensor, path: Tensor, index: Tensor) -> Tensor:
+    """Return row b's state at the time ``index[b]`` / points; y where the index is ``points``."""
+    points = path.shape[1]
+    rows = torch.arange(len(y), device=y.device)
+    inner = path[rows, index.clamp(max=points - 1)]
+    return torch.where((index == points)[:, None, None], y, inner)

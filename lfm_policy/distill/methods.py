@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from lfm_policy.distill.consistency import ConsistencyLoss
+from lfm_policy.distill.distribution import DistributionLoss
 from lfm_policy.distill.method import DistillLoss
+from lfm_policy.distill.progressive import ProgressiveLoss
 from lfm_policy.distill.regression import RegressionLoss
 from lfm_policy.registry import Registry
 
 METHODS: Registry[type[DistillLoss]] = Registry(
-    "distillation method", {"regression": RegressionLoss}
+    "distillation method",
+    {
+        "regression": RegressionLoss,
+        "progressive": ProgressiveLoss,
+        "consistency": ConsistencyLoss,
+        "distribution": DistributionLoss,
+    },
 )

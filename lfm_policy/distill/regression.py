@@ -11,7 +11,6 @@ from lfm_policy.distill.method import DistillLoss
 class RegressionLoss(DistillLoss):
     """E || y - u(y, 1, O) - x ||^2 over the teacher's pairs (y, x)."""
 
-    def forward(self, y: Tensor, x: Tensor, cond: Tensor | None) -> Tensor:
+    def forward(self, y: Tensor, path: Tensor, cond: Tensor | None) -> Tensor:
         """Return the mean square error of the student's step, a scalar."""
-        velocity = self.network(y, y.new_ones(y.shape[0]), cond)
-        return functional.mse_loss(y - velocity, x)
+        return functional.mse_loss(self.step(y, 1.0, 1.0, cond), path[:, 0])

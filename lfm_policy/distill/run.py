@@ -14,6 +14,7 @@ from torch import Tensor
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.distill.group import TeacherGroup, teacher_groups
+from lfm_policy.distill.method import DistillLoss
 from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.objective import PairObjective, Pairs
 from lfm_policy.distill.pairs import in_parts, teacher_noise
@@ -26,6 +27,7 @@ from lfm_policy.training.blockwise import BlockwiseRun
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
 from lfm_policy.training.resume import check_same_data
+from lfm_policy.training.seeds import TEACHER_OBS, derived_seed
 from lfm_policy.training.source import encode_all
 from lfm_policy.training.weights import draw_initial_weights
 
@@ -79,7 +81,7 @@ class DistillRun(BlockwiseRun):
         draw_initial_weights(self._model, config, self.spec)
         # The encoder is the teacher's, frozen: students see what their teacher saw.
         self._model.encoder.load_state_dict(self._teacher.encoder.state_dict())
-        if options.warm_start:
+        if options.warm_start and teacher.config.flow.prediction == "velocity":
             self._take_teacher_weights()
         self._model.to(self._device).eval()
         self._progress.block = config.flow.n_blocks
@@ -101,7 +103,12 @@ class DistillRun(BlockwiseRun):
     # -- the run ------------------------------------------------------------------------------
 
     def _run_blocks(self) -> Path:
-        train = self._pair_source(self._train_set, self.config.distill.samples, self._in_parts)
+        train = self._pair_source(
+            self._train_set,
+            self.config.distill.samples,
+            self._in_parts,
+            obs_noise=self._options.obs_noise,
+        )
         validation = None
         if self._validation_set is not None:
             validation = self._pair_source(self._validation_set, 1, _at_once)
@@ -113,7 +120,9 @@ class DistillRun(BlockwiseRun):
             pairs = train(n)
             self._validation_pairs = None if validation is None else validation(n)
             record.push_seconds = clock.seconds()
-            loss = self._loss_class(self._model.blocks[n - 1], self._groups[n - 1])
+            loss = self._loss_class(
+                self._model.blocks[n - 1], self._groups[n - 1], self.config.distill
+            )
             trainer = BlockTrainer(
                 self._options,
                 PairObjective(n, loss, pairs),
@@ -133,7 +142,9 @@ class DistillRun(BlockwiseRun):
     def _validation_loss(self, trainer: BlockTrainer) -> float | None:
         if self._validation_pairs is None:
             return None
-        objective = PairObjective(trainer.n, trainer.loss_module, self._validation_pairs)
+        loss = trainer.loss_module
+        assert isinstance(loss, DistillLoss)
+        objective = PairObjective(trainer.n, loss, self._validation_pairs)
         return trainer.validation_loss(objective, self._options.batch_size)
 
     def _kept_tensors(self) -> dict[str, Tensor]:
@@ -142,14 +153,72 @@ class DistillRun(BlockwiseRun):
     # -- pairs --------------------------------------------------------------------------------
 
     def _pair_source(
-        self, dataset: WindowDataset, samples: int, fill: Callable[..., Tensor]
+        self,
+        dataset: WindowDataset,
+        samples: int,
+        fill: Callable[..., Tensor],
+        *,
+        obs_noise: float = 0.0,
     ) -> Callable[[int], Pairs]:
         """Return a function that gives the pairs of student block n.
 
         Row r belongs to window r mod M: every window is there ``samples`` times, with other noise.
         """
+        n_rows = len(dataset) * samples
+        condition = self._conditions(dataset, n_rows, obs_noise)
+        points = self._loss_class.points(self.config.distill)
+
+        def states(n: int, *, student: bool) -> Tensor:
+            """Return the states at the data side of block n + 1: noise for the last block."""
+            if n == len(self._groups):
+                noise = teacher_noise(self.config.seed, n_rows, self._model.chunk_shape)
+                return noise * self.config.sampler.noise_scale
+            before = states(n + 1, student=student)
+            if student:
+                return self._student_step(n + 1, before, condition)
+            return trajectories(n + 1, before)[:, 0]
+
+        def trajectories(n: int, y: Tensor) -> Tensor:
+            return fill(
+                self._key(n, samples, points, obs_noise),
+                n_rows,
+                (points, *self._model.chunk_shape),
+                partial(self._teacher_rows, self._groups[n - 1], y, condition, points),
+                f"teacher {n}/{len(self._groups)}",
+            )
+
+        def pairs(n: int) -> Pairs:
+            y = states(n, student=self.config.distill.inputs == "student")
+            return Pairs(
+                y=y.to(self._device),
+                path=trajectories(n, y).to(self._device),
+                condition=condition,
+            )
+
+        return pairs
+
+    @torch.no_grad()
+    def _conditions(
+        self, dataset: WindowDataset, n_rows: int, obs_noise: float
+    ) -> Callable[[Tensor], Tensor | None]:
+        """Return what gives the encoded observations of any rows.
+
+        With noise, every row sees its window a little displaced, always the same way: teacher and
+        students must see the same.
+        """
         n_windows = len(dataset)
-        n_rows = n_windows * samples
+        if obs_noise:
+            generator = torch.Generator().manual_seed(derived_seed(self.config.seed, TEACHER_OBS))
+            parts = []
+            for begin in range(0, n_rows, ENCODING_BATCH):
+                rows = torch.arange(begin, min(begin + ENCODING_BATCH, n_rows))
+                obs = dataset.gather_obs(rows.to(self._device) % n_windows)
+                for key, value in obs.items():
+                    noise = torch.randn(value.shape, generator=generator).to(value.device)
+                    obs[key] = value + obs_noise * noise
+                parts.append(self._model.encoder(obs))
+            displaced = torch.cat(parts)
+            return lambda rows: displaced.index_select(0, rows.to(self._device))
         cond = encode_all(self._model, dataset, ENCODING_BATCH)
 
         def condition(rows: Tensor) -> Tensor | None:
@@ -160,30 +229,7 @@ class DistillRun(BlockwiseRun):
                 encoded: Tensor | None = self._model.encoder(dataset.gather_obs(idx))
             return encoded
 
-        def states(n: int, *, student: bool) -> Tensor:
-            """Return the states at the data side of block n + 1: noise for the last block."""
-            if n == len(self._groups):
-                return teacher_noise(self.config.seed, n_rows, self._model.chunk_shape)
-            before = states(n + 1, student=student)
-            if student:
-                return self._student_step(n + 1, before, condition)
-            return targets(n + 1, before)
-
-        def targets(n: int, y: Tensor) -> Tensor:
-            return fill(
-                self._key(n, samples),
-                n_rows,
-                partial(self._teacher_rows, self._groups[n - 1], y, condition),
-                f"teacher {n}/{len(self._groups)}",
-            )
-
-        def pairs(n: int) -> Pairs:
-            y = states(n, student=self.config.distill.inputs == "student")
-            return Pairs(
-                y=y.to(self._device), x=targets(n, y).to(self._device), condition=condition
-            )
-
-        return pairs
+        return condition
 
     @torch.no_grad()
     def _teacher_rows(
@@ -191,10 +237,12 @@ class DistillRun(BlockwiseRun):
         group: TeacherGroup,
         y: Tensor,
         condition: Callable[[Tensor], Tensor | None],
+        points: int,
         begin: int,
         end: int,
     ) -> Tensor:
-        return group.sample(y[begin:end].to(self._device), condition(torch.arange(begin, end)))
+        cond = condition(torch.arange(begin, end))
+        return group.trajectory(y[begin:end].to(self._device), cond, points)
 
     @torch.no_grad()
     def _student_step(
@@ -209,11 +257,11 @@ class DistillRun(BlockwiseRun):
             parts.append((part - velocity).cpu())
         return torch.cat(parts)
 
-    def _key(self, n: int, samples: int) -> str:
+    def _key(self, n: int, samples: int, points: int, obs_noise: float) -> str:
         """Return a folder name that says everything the teacher samples of student n depend on.
 
         With inputs of the teacher they are its states at one boundary between two blocks, whatever
-        the groups, so students of different lengths share them.
+        the groups, so students of different lengths share them. Trajectories are of one group.
         """
         options, group = self.config.distill, self._groups[n - 1]
         facts: dict[str, object] = {
@@ -221,20 +269,28 @@ class DistillRun(BlockwiseRun):
             "solver": [options.teacher_solver, options.teacher_steps, options.batch_size],
             "samples": samples,
             "seed": self.config.seed,
+            "noise": [self.config.sampler.noise_scale, obs_noise],
         }
+        if points > 1:
+            facts["trajectory"] = [points, str(group.end)]
         if options.inputs == "student":
             facts["student"] = [str(self.folder.resolve()), len(self._groups), n]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return f"boundary{group.first - 1}-{digest[:16]}"
+        return f"boundary{float(group.start):g}-{digest[:16]}"
 
     def _in_parts(
-        self, key: str, n_rows: int, make: Callable[[int, int], Tensor], label: str
+        self,
+        key: str,
+        n_rows: int,
+        shape: tuple[int, ...],
+        make: Callable[[int, int], Tensor],
+        label: str,
     ) -> Tensor:
         return in_parts(
             self._pairs_folder / key,
             n_rows,
             self.config.distill.batch_size,
-            self._model.chunk_shape,
+            shape,
             make,
             label=label,
             stop=self._stop_between_parts,
@@ -249,7 +305,13 @@ class DistillRun(BlockwiseRun):
             )
 
 
-def _at_once(key: str, n_rows: int, make: Callable[[int, int], Tensor], label: str) -> Tensor:
+def _at_once(
+    key: str,
+    n_rows: int,
+    shape: tuple[int, ...],
+    make: Callable[[int, int], Tensor],
+    label: str,
+) -> Tensor:
     """Make all rows, keep none: validation pairs are few."""
     return make(0, n_rows).cpu()
 

@@ -22,6 +22,7 @@ def evaluate(
     n_episodes: int,
     nfes: Sequence[int | None] = (None,),
     solver: str | None = None,
+    noise_scale: float | None = None,
     quiet: bool = False,
 ) -> tuple[list[Cell], float]:
     """Roll out and time a policy for each number of network evaluations.
@@ -32,6 +33,7 @@ def evaluate(
         n_episodes: episodes 0..n-1 per cell.
         nfes: network evaluations per chunk; None: as configured.
         solver: another solver than the configured one.
+        noise_scale: another standard deviation of the initial noise than the configured one.
         quiet: no progress bar.
 
     Returns:
@@ -43,10 +45,10 @@ def evaluate(
     start = time.perf_counter()
     # All are tried first: a number that does not fit should not cost the time of the others.
     for nfe in nfes:
-        policy.set_sampler(solver=solver, nfe=nfe)
+        policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
     cells = []
     for nfe in nfes:
-        policy.set_sampler(solver=solver, nfe=nfe)
+        policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
         label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
         with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
             results = rollout(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
@@ -55,6 +57,7 @@ def evaluate(
             Cell(
                 solver=policy.solvers[0].name,
                 nfe=float(np.mean([result.nfe for result in results])),
+                noise_scale=policy.noise_scale,
                 nfe_per_block=None if policy.nfe is None else [n or 0 for n in per_block],
                 latency=measure_latency(policy),
                 episodes=results,

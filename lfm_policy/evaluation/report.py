@@ -29,6 +29,7 @@ class Cell:
         nfe_per_block: the same for each block, index 0 = block 1 (data side); None for adaptive.
         latency: see `lfm_policy.evaluation.latency.measure_latency`.
         episodes: results, in the order of their numbers.
+        noise_scale: standard deviation of the noise that sampling started from.
     """
 
     solver: str
@@ -36,6 +37,7 @@ class Cell:
     nfe_per_block: list[int] | None
     latency: Mapping[str, Any]
     episodes: Sequence[EpisodeResult]
+    noise_scale: float = 1.0
 
     def summary(self) -> dict[str, Any]:
         """Return successes with their Wilson 95% interval, score and mean final coverage.
@@ -85,6 +87,7 @@ def evaluation_to_dict(
                 "solver": cell.solver,
                 "nfe": cell.nfe,
                 "nfe_per_block": cell.nfe_per_block,
+                "noise_scale": cell.noise_scale,
                 "summary": cell.summary(),
                 "latency": dict(cell.latency),
                 "episodes": [asdict(result) for result in cell.episodes],
@@ -124,7 +127,7 @@ def footnote(policy: Policy, config: RolloutConfig, cells: Sequence[Cell]) -> st
     lines = [
         f"{config.env_id}, seeds {config.seed_start} to "
         f"{config.seed_start + len(cells[0].episodes) - 1}, noise seed {config.noise_seed}, "
-        f"n = {len(cells[0].episodes)}, EMA weights",
+        f"n = {len(cells[0].episodes)}, EMA weights, noise scale {cells[0].noise_scale:g}",
         f"parameters: {counts}",
     ]
     if info.get("steps") is not None:

@@ -23,10 +23,29 @@ from lfm_policy.flow.interpolant import (
     TrigonometricInterpolant,
 )
 from lfm_policy.flow.likelihood import LogProbResult, log_prob, velocity_and_divergence
-from lfm_policy.flow.prediction import PREDICTIONS, Prediction, VelocityPrediction
+from lfm_policy.flow.prediction import (
+    PREDICTIONS,
+    DataPrediction,
+    Prediction,
+    RegressionPrediction,
+    VelocityPrediction,
+)
 from lfm_policy.flow.schedule import OUSchedule, OUStep, geometric_step_sizes
-from lfm_policy.flow.solver import SOLVERS, OdeResult, SolverMethod, SolverSpec, integrate
-from lfm_policy.flow.time_sampling import TIME_SAMPLERS, BetaTime, TimeSampler, UniformTime
+from lfm_policy.flow.solver import (
+    SOLVERS,
+    OdeResult,
+    SolverMethod,
+    SolverSpec,
+    check_step_times,
+    integrate,
+)
+from lfm_policy.flow.time_sampling import (
+    TIME_SAMPLERS,
+    BetaTime,
+    PointTimes,
+    TimeSampler,
+    UniformTime,
+)
 from lfm_policy.flow.velocity import Velocity
 
 __all__ = [
@@ -38,6 +57,7 @@ __all__ = [
     "BetaTime",
     "Coefficients",
     "Coupling",
+    "DataPrediction",
     "FlowBlock",
     "FlowChain",
     "GaussianBlockVelocity",
@@ -48,8 +68,10 @@ __all__ = [
     "OUStep",
     "OdeResult",
     "PathSample",
+    "PointTimes",
     "Prediction",
     "PushResult",
+    "RegressionPrediction",
     "SampleResult",
     "SolverMethod",
     "SolverSpec",
@@ -58,6 +80,7 @@ __all__ = [
     "UniformTime",
     "Velocity",
     "VelocityPrediction",
+    "check_step_times",
     "geometric_step_sizes",
     "integrate",
     "log_prob",

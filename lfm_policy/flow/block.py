@@ -105,7 +105,7 @@ class FlowBlock:
         """
         path = self.path_sample(x_l, x_other=x_other, generator=generator)
         target = self._prediction.target(x_l, path)
-        output = self.network(path.x_t, path.t, cond)
+        output = self._prediction.output(self.network, path.x_t, path.t, cond)
         if output.shape != target.shape:  # mse_loss would broadcast
             raise ValueError(
                 f"the velocity returned shape {tuple(output.shape)} for x of shape "

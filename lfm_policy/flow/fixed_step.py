@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods with a given number of equal steps.
+"""Explicit Runge-Kutta methods with a given number of steps, equal ones or not.
 
 No control flow depends on tensor values and time enters as a full (B,) tensor, so a whole sampler
 can be traced and exported.
@@ -6,7 +6,7 @@ can be traced and exported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -53,11 +53,17 @@ def integrate_fixed(
     t_start: float,
     t_end: float,
     n_steps: int,
+    inner: Sequence[float] = (),
     return_path: bool = False,
 ) -> list[Tensor]:
-    """Return the last state; with ``return_path`` all ``n_steps`` + 1 states, ``x`` first."""
+    """Return the last state; with ``return_path`` all ``n_steps`` + 1 states, ``x`` first.
+
+    ``inner`` are the times where steps end before ``t_end``, if they are not equal.
+    """
+    if not inner:
+        inner = [t_start + (t_end - t_start) * k / n_steps for k in range(1, n_steps)]
     # Both ends exact: a network must not see t = -1e-17 or 1 + 1e-16.
-    times = [t_start + (t_end - t_start) * k / n_steps for k in range(n_steps)] + [t_end]
+    times = [t_start, *inner, t_end]
     path = [x]
     for t, t_next in pairwise(times):
         x = step(velocity, x, cond, t, t_next)

@@ -42,6 +42,16 @@ class Interpolant(ABC):
         data, noise, d_data, d_noise = (per_sample(c, x_l) for c in self.coefficients(t))
         return PathSample(data * x_l + noise * x_r, d_data * x_l + d_noise * x_r, t)
 
+    def velocity_towards(self, x_l: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return dI_t/dt of the path that starts in ``x_l`` and passes through ``x_t`` at t > 0."""
+        data, noise, d_data, d_noise = (per_sample(c, x_l) for c in self.coefficients(t))
+        return d_data * x_l + d_noise * (x_t - data * x_l) / noise
+
+    def data_end(self, x_t: Tensor, dx_t: Tensor, t: Tensor) -> Tensor:
+        """Return the x_l of the path that passes through ``x_t`` with derivative ``dx_t``."""
+        data, noise, d_data, d_noise = (per_sample(c, x_t) for c in self.coefficients(t))
+        return (d_noise * x_t - noise * dx_t) / (d_noise * data - noise * d_data)
+
 
 class LinearInterpolant(Interpolant):
     """I_t = (1 - t) x_l + t x_r, the straight ("optimal transport") path."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -51,16 +53,19 @@ class SolverSpec:
             equal segments in which a path is reported.
         rtol: relative tolerance, dopri5 only.
         atol: absolute tolerance, dopri5 only.
+        times: where the steps of a fixed-step solver end between t = 1 and t = 0, decreasing,
+            ``n_steps`` - 1 of them; empty: equal steps.
 
     Raises:
-        InputError: the name is unknown, ``n_steps`` is below 1, or a tolerance is not a finite
-            positive number.
+        InputError: the name is unknown, ``n_steps`` is below 1, a tolerance is not a finite
+            positive number, or the times do not fit.
     """
 
     name: str = "euler"
     n_steps: int = 1
     rtol: float = 1e-4
     atol: float = 1e-4
+    times: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -74,6 +79,13 @@ class SolverSpec:
             value = getattr(self, key)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"solver {self.name}: {key} is {value}; expected a number above 0")
+        object.__setattr__(self, "times", tuple(float(time) for time in self.times))
+        if self.times and (self.evaluations is None or len(self.times) != self.n_steps - 1):
+            raise InputError(
+                f"solver {self.name}: {len(self.times)} times between the ends were given for "
+                f"{self.n_steps} steps; expected {self.n_steps - 1}, and a solver of fixed steps"
+            )
+        check_step_times(self.times, f"solver {self.name}: times")
 
     @property
     def evaluations(self) -> int | None:
@@ -86,10 +98,23 @@ class SolverSpec:
         return None if self.evaluations is None else self.n_steps * self.evaluations
 
 
+def check_step_times(times: Sequence[float], label: str) -> None:
+    """Check that times between the ends of a block lie inside (0, 1) and decrease.
+
+    Raises:
+        InputError: they do not; ``label`` says what they are.
+    """
+    ends = (1.0, *times, 0.0)
+    if not all(later < earlier for earlier, later in pairwise(ends)):
+        raise InputError(
+            f"{label} are {list(times)}; expected numbers between 1 and 0, each below the last"
+        )
+
+
 class OdeResult(NamedTuple):
     """End state (B, *chunk_shape), evaluations used, and the path if it was asked for.
 
-    ``path`` is (n_steps + 1, B, *chunk_shape), equally spaced in time, both ends included.
+    ``path`` is (n_steps + 1, B, *chunk_shape), one state per step and the first one.
     """
 
     x: Tensor
@@ -134,6 +159,7 @@ def integrate(
             t_start=t_start,
             t_end=t_end,
             n_steps=solver.n_steps,
+            inner=_inner_times(solver.times, t_start, t_end),
             return_path=return_path,
         )
     else:
@@ -148,3 +174,10 @@ def integrate(
             n_segments=solver.n_steps if return_path else 1,
         )
     return OdeResult(states[-1], counted.nfe, torch.stack(states) if return_path else None)
+
+
+def _inner_times(times: tuple[float, ...], t_start: float, t_end: float) -> tuple[float, ...]:
+    """Return the given times in the order in which an integration between two times meets them."""
+    if times and {t_start, t_end} != {0.0, 1.0}:
+        raise ValueError(f"given times are for a whole block, not for t = {t_start} to {t_end}")
+    return times if t_start > t_end else times[::-1]

@@ -81,6 +81,38 @@ class BetaTime:
         return x / (x + y)
 
 
+@dataclass(frozen=True)
+class PointTimes:
+    """t is one of a few given times, each as often as the others.
+
+    Raises:
+        InputError: there is no time, or one is outside [0, 1].
+    """
+
+    points: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the times."""
+        object.__setattr__(self, "points", tuple(float(point) for point in self.points))
+        if not self.points or not all(0 <= point <= 1 for point in self.points):
+            raise InputError(
+                f"times of training: points are {list(self.points)}; expected at least one number "
+                "from 0 to 1"
+            )
+
+    def sample(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Return ``n`` times, shape (n,)."""
+        points = torch.tensor(self.points, device=device, dtype=dtype)
+        return points[torch.randint(len(points), (n,), generator=generator, device=device)]
+
+
 TIME_SAMPLERS: Registry[Callable[..., TimeSampler]] = Registry(
-    "time sampler", {"uniform": UniformTime, "beta": BetaTime}
+    "time sampler", {"uniform": UniformTime, "beta": BetaTime, "points": PointTimes}
 )

@@ -81,6 +81,8 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def _time_sampler(time: TimeConfig) -> TimeSampler:
     if time.name == "beta":
         return TIME_SAMPLERS.get("beta")(alpha=time.alpha, beta=time.beta)
+    if time.name == "points":
+        return TIME_SAMPLERS.get("points")(points=tuple(time.points))
     return TIME_SAMPLERS.get(time.name)()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Policy:
         self.info = dict(info or {})
         self._chain = self.model.chain()
         self._solvers = plan_sampler(config.sampler, self.model.n_blocks)
+        self._noise_scale = config.sampler.noise_scale
         self._seed: tuple[int, int] | None = None
         self._chunks_drawn = 0
         self._history: deque[dict[str, np.ndarray]] = deque(maxlen=config.policy.n_obs_steps)
@@ -87,15 +89,34 @@ class Policy:
         """Solver of each block, index 0 = block 1 (data side)."""
         return tuple(self._solvers)
 
-    def set_sampler(self, *, solver: str | None = None, nfe: int | None = None) -> None:
-        """Choose another solver or number of evaluations for all later chunks.
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation of the noise that sampling starts from."""
+        return self._noise_scale
+
+    def set_sampler(
+        self,
+        *,
+        solver: str | None = None,
+        nfe: int | None = None,
+        noise_scale: float | None = None,
+    ) -> None:
+        """Choose another sampler for all later chunks; what is left out is as configured.
+
+        Args:
+            solver: name of the ODE solver.
+            nfe: network evaluations per chunk, over all blocks.
+            noise_scale: standard deviation of the noise that sampling starts from.
 
         Raises:
-            InputError: the number of evaluations does not fit the blocks and the solver.
+            InputError: the number of evaluations does not fit the blocks and the solver, or the
+                scale of the noise is negative or not finite.
         """
-        self._solvers = plan_sampler(
-            self.config.sampler, self.model.n_blocks, solver=solver, nfe=nfe
-        )
+        solvers = plan_sampler(self.config.sampler, self.model.n_blocks, solver=solver, nfe=nfe)
+        scale = self.config.sampler.noise_scale if noise_scale is None else float(noise_scale)
+        if not (math.isfinite(scale) and scale >= 0):
+            raise InputError(f"noise_scale is {scale}, expected a finite number, at least 0")
+        self._solvers, self._noise_scale = solvers, scale
 
     def sample_seed(self, seed: int | None, episode: int = 0) -> None:
         """Make the noise reproducible: chunk k since then depends only on (seed, episode, k).
@@ -118,7 +139,8 @@ class Policy:
         Args:
             batch: observations by name, each (B, n_obs_steps, *shape), numpy or torch, in the
                 units of the demonstrations.
-            noise: (B, horizon, action_dim) standard normal; drawn when left out.
+            noise: (B, horizon, action_dim) standard normal, before `noise_scale`; drawn when left
+                out.
 
         Raises:
             InputError: an observation is missing, has another shape, or is not finite.
@@ -129,6 +151,8 @@ class Policy:
             n_rows = next(iter(obs.values())).shape[0] if obs else 1
             noise = self._draw_noise(n_rows) if noise is None else self._check_noise(noise, n_rows)
             obs_cond = self.model.encoder(obs)
+            if self._noise_scale != 1:
+                noise = noise * self._noise_scale
             result = self._chain.sample(noise, obs_cond, solver=self._solvers)
             chunk = self.normalizer.unnormalize("action", result.x)
             if self.config.policy.clip_actions:

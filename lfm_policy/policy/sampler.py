@@ -37,7 +37,8 @@ def plan_sampler(
     total = sampler.nfe if nfe is None else nfe
     check_evaluations(total, name, n_blocks, key="nfe")
     steps, left_over = divmod(total // per_step, n_blocks)
+    counts = [steps + (1 if n > n_blocks - left_over else 0) for n in range(1, n_blocks + 1)]
+    times = tuple(sampler.times)
     return [
-        SolverSpec(name=name, n_steps=steps + (1 if n > n_blocks - left_over else 0))
-        for n in range(1, n_blocks + 1)
+        SolverSpec(name, count, times=times if len(times) == count - 1 else ()) for count in counts
     ]

@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.optimization import (
+    get_cosine_schedule_with_warmup,
+    get_cosine_with_hard_restarts_schedule_with_warmup,
+)
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -60,11 +63,14 @@ class BlockTrainer:
             fused=True,
         )
         self._wrapped, self._optimizer = accelerator.prepare(self.loss_module, optimizer)
-        self._schedule = get_cosine_schedule_with_warmup(
-            optimizer,
-            num_warmup_steps=min(config.warmup_steps, n_steps),
-            num_training_steps=n_steps,
-        )
+        warmup = min(config.warmup_steps, n_steps)
+        if objective.n_rounds == 1:
+            self._schedule = get_cosine_schedule_with_warmup(optimizer, warmup, n_steps)
+        else:
+            self._schedule = get_cosine_with_hard_restarts_schedule_with_warmup(
+                optimizer, warmup, n_steps, num_cycles=objective.n_rounds
+            )
+        self._round_starts = round_starts(n_steps, warmup, objective.n_rounds)
         self._ema = EMAModel(
             self._parameters,
             decay=config.ema_decay,
@@ -87,6 +93,8 @@ class BlockTrainer:
 
     def train_step(self) -> tuple[Tensor, Tensor]:
         """Do one gradient step; returns loss and gradient norm, scalars on the device."""
+        if self.step in self._round_starts:
+            self._start_round(self._round_starts.index(self.step))
         rank = self._accelerator.process_index
         seed_generators(derived_seed(self._seed, STEP, self.n, self.step, rank), self._device)
         idx = self._order.batch(self.step).to(self._device, non_blocking=True)
@@ -99,6 +107,13 @@ class BlockTrainer:
         self._update_average()
         self.step += 1
         return loss.detach(), norm
+
+    @torch.no_grad()
+    def _start_round(self, number: int) -> None:
+        if number:
+            for parameter, average in zip(self._parameters, self._ema.shadow_params, strict=True):
+                parameter.copy_(average)
+        self._objective.start_round(number)
 
     def _clip_gradients(self) -> Tensor:
         """Scale the gradients down to the configured norm; returns their norm before."""
@@ -169,6 +184,8 @@ class BlockTrainer:
             tensors[f"average/{name}"] = self._ema.shadow_params[position]
             for key, value in state.get(position, {}).items():
                 tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
+        for name, tensor in self._objective.kept_tensors().items():
+            tensors[f"kept/{name}"] = tensor
         return tensors
 
     def numbers(self) -> dict[str, Any]:
@@ -201,10 +218,15 @@ class BlockTrainer:
                         for key in ("exp_avg", "exp_avg_sq")
                     },
                 }
+        self.step = int(numbers["step"])
+        for number, start in enumerate(self._round_starts):
+            if start < self.step:
+                self._objective.start_round(number)
+        for name, kept in self._objective.kept_tensors().items():
+            kept.copy_(_take(tensors, f"kept/{name}", kept.shape, label))
         if state:
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step = int(numbers["step"])
         self._ema.optimization_step = int(numbers["average_steps"])
         # The schedule is a function of the step alone.
         self._schedule.last_epoch = self.step - 1
@@ -224,6 +246,12 @@ class BlockTrainer:
                 parameter.copy_(tensors[f"online/{name}"])
                 self._ema.shadow_params[position].copy_(tensors[f"average/{name}"])
         self._ema.optimization_step = average_steps
+
+
+def round_starts(n_steps: int, warmup: int, n_rounds: int) -> list[int]:
+    """Return the step at which each round starts: where the cosine of the learning rate does."""
+    length = n_steps - warmup
+    return [0] + [warmup + math.ceil(k * length / n_rounds) for k in range(1, n_rounds)]
 
 
 def _take(tensors: Mapping[str, Tensor], name: str, shape: torch.Size, label: str) -> Tensor:

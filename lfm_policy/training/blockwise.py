@@ -261,8 +261,10 @@ class BlockwiseRun(ABC):
         state = dict(self._model.state_dict())
         for key, value in trainer.averaged().items():
             part, _, rest = key.partition(".")
-            prefix = "encoder" if part == "encoder" else f"blocks.{trainer.n - 1}"
-            state[f"{prefix}.{rest}"] = value
+            # A method of distillation may train other networks too, which no policy needs.
+            if part in ("encoder", "network"):
+                prefix = "encoder" if part == "encoder" else f"blocks.{trainer.n - 1}"
+                state[f"{prefix}.{rest}"] = value
         if not complete:
             (folder / TRAIN_STATE).mkdir()
             write_train_state(

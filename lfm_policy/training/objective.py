@@ -17,11 +17,13 @@ class BlockObjective(ABC):
         loss_module: its ``forward(*batch)`` is the loss, a scalar; one module, so that
             data-parallel wrappers see a forward pass.
         device: where the rows are.
+        n_rounds: rounds of training. The learning rate starts again in each.
     """
 
     n: int
     loss_module: nn.Module
     device: torch.device
+    n_rounds: int = 1
 
     @abstractmethod
     def __len__(self) -> int:
@@ -37,3 +39,10 @@ class BlockObjective(ABC):
 
         Random numbers come from torch's global generators. Augmentation is for training only.
         """
+
+    def start_round(self, number: int) -> None:  # noqa: B027 (most objectives have one round)
+        """Prepare round 0, 1, ...; the network has the averaged weights of the round before."""
+
+    def kept_tensors(self) -> dict[str, Tensor]:
+        """Return what checkpoints keep besides the trained weights; resuming fills it in place."""
+        return {}

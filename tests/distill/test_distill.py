@@ -12,14 +12,15 @@ from safetensors.torch import load_file
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
+from lfm_policy.config.schema import DistillConfig
 from lfm_policy.distill import distill, student_config
-from lfm_policy.distill.group import check_groups, teacher_groups
+from lfm_policy.distill.group import teacher_groups
 from lfm_policy.distill.pairs import teacher_noise
 from lfm_policy.distill.regression import RegressionLoss
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import read_header
 
-QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=3"]
+QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
 
 
 @pytest.fixture()
@@ -36,7 +37,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("nfe", [1, 2])
+@pytest.mark.parametrize("nfe", [1, 2, 4])
 def test_a_student_takes_one_step_per_block(teacher: Path, nfe: int) -> None:
     checkpoint = distill(teacher, nfe=nfe, overrides=QUICK, device="cpu", quiet=True)
     policy = load_policy(checkpoint)
@@ -67,11 +68,6 @@ def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
     assert student_config(parent, nfe=1, method="regression").flow.step_sizes == []
 
 
-@pytest.mark.parametrize(("blocks", "students", "size"), [(4, 4, 1), (4, 2, 2), (8, 2, 4)])
-def test_group_size(blocks: int, students: int, size: int) -> None:
-    assert check_groups(blocks, students) == size
-
-
 @pytest.mark.parametrize("inputs", ["teacher", "student"])
 def test_pairs_are_the_teachers_samples(
     teacher: Path, inputs: str, monkeypatch: pytest.MonkeyPatch
@@ -84,7 +80,7 @@ def test_pairs_are_the_teachers_samples(
 
     def spy(n: int, loss: torch.nn.Module, pairs: object) -> object:
         if loss.training and n not in seen:
-            seen[n] = (pairs.y, pairs.x)  # type: ignore[attr-defined]
+            seen[n] = (pairs.y, pairs.path[:, 0])  # type: ignore[attr-defined]
         return original(n, loss, pairs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "PairObjective", spy)
@@ -96,7 +92,7 @@ def test_pairs_are_the_teachers_samples(
     torch.testing.assert_close(noise, teacher_noise(0, n_rows, parent.chunk_shape))
     y, x = seen[1]
     cond = torch.cat(_encodings(checkpoint) * 2)
-    solver = SolverSpec("midpoint", 3)
+    solver = SolverSpec("midpoint", 4)
     second, first = (teacher_groups(parent, 2, solver)[n] for n in (1, 0))
     torch.testing.assert_close(middle, second.sample(noise, cond))
     if inputs == "teacher":
@@ -124,7 +120,7 @@ def test_regression_loss_is_the_formula() -> None:
             return 2 * x + cond[:, :, None]
 
     y, x, cond = torch.randn(4, 3, 2), torch.randn(4, 3, 2), torch.randn(4, 3)
-    loss = RegressionLoss(Double(), group=None)(y, x, cond)  # type: ignore[arg-type]
+    loss = RegressionLoss(Double(), None, DistillConfig())(y, x[:, None], cond)  # type: ignore[arg-type]
     assert loss == pytest.approx(float((y - (2 * y + cond[:, :, None]) - x).square().mean()))
 
 
@@ -191,13 +187,15 @@ def test_teacher_samples_are_made_once_for_all_students(
     from lfm_policy.distill.group import TeacherGroup
 
     sampled: list[int] = []
-    original = TeacherGroup.sample
+    original = TeacherGroup.trajectory
 
-    def spy(self: TeacherGroup, y: torch.Tensor, cond: torch.Tensor | None) -> torch.Tensor:
+    def spy(
+        self: TeacherGroup, y: torch.Tensor, cond: torch.Tensor | None, points: int
+    ) -> torch.Tensor:
         sampled.append(len(y))
-        return original(self, y, cond)
+        return original(self, y, cond, points)
 
-    monkeypatch.setattr(TeacherGroup, "sample", spy)
+    monkeypatch.setattr(TeacherGroup, "trajectory", spy)
     distill(teacher, nfe=1, overrides=QUICK, device="cpu", quiet=True)
     # Only those of the validation windows, which are not kept.
     assert len(sampled) == 1
@@ -216,7 +214,7 @@ def test_smaller_students_and_warm_start(teacher: Path) -> None:
 
 
 def test_bad_input_is_refused(teacher: Path, tmp_path: Path, small_config: Path) -> None:
-    with pytest.raises(InputError, match=r"nfe is 3, expected a divisor .* 2 block\(s\): 1, 2"):
+    with pytest.raises(InputError, match=r"nfe is 3, expected a divisor .* 2 block\(s\): 1, 2;"):
         distill(teacher, nfe=3, device="cpu")
     with pytest.raises(InputError, match="unknown distillation method 'regresion'.*regression"):
         distill(teacher, nfe=1, method="regresion", device="cpu")

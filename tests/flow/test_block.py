@@ -12,6 +12,7 @@ from lfm_policy.flow import (
     Interpolant,
     OUStep,
     PathSample,
+    Prediction,
     SolverSpec,
     Velocity,
     integrate,
@@ -103,7 +104,7 @@ def test_unknown_names(option: str) -> None:
 def test_the_meaning_of_the_output_is_replaceable() -> None:
     """A network that predicts -v: its loss target and its velocity both come from one object."""
 
-    class Negated:
+    class Negated(Prediction):
         def target(self, x_l: Tensor, path: PathSample) -> Tensor:
             return -path.dx_t
 

@@ -187,3 +187,31 @@ def test_an_assertion_of_the_velocity_is_not_renamed() -> None:
 def test_bad_specifications(options: dict[str, object], named: str) -> None:
     with pytest.raises(InputError, match=named):
         SolverSpec(**options)  # type: ignore[arg-type]
+
+
+def test_given_times_by_hand() -> None:
+    """dx/dt = x t by Euler from t = 1 over 0.4 to 0, and the same way back."""
+    solver = SolverSpec("euler", 2, times=(0.4,))
+    x = torch.ones(3, 2, dtype=torch.float64)
+    down = integrate(lambda x, t, cond: x * t[:, None], x, t_start=1, t_end=0, solver=solver)
+    torch.testing.assert_close(down.x, x * (1 - 0.6 * 1) * (1 - 0.4 * 0.4))
+    up = integrate(lambda x, t, cond: x * t[:, None], x, t_start=0, t_end=1, solver=solver)
+    torch.testing.assert_close(up.x, x * (1 + 0.4 * 0) * (1 + 0.6 * 0.4))
+    assert down.nfe == up.nfe == 2
+
+
+def test_given_times_that_do_not_fit() -> None:
+    with pytest.raises(InputError, match="1 times .* for 3 steps; expected 2"):
+        SolverSpec("euler", 3, times=(0.5,))
+    with pytest.raises(InputError, match="and a solver of fixed steps"):
+        SolverSpec("dopri5", 2, times=(0.5,))
+    with pytest.raises(InputError, match="expected numbers between 1 and 0"):
+        SolverSpec("euler", 3, times=(0.5, 0.7))
+    with pytest.raises(ValueError, match="for a whole block"):
+        integrate(
+            lambda x, t, cond: x,
+            torch.ones(1, 1),
+            t_start=0.5,
+            t_end=0,
+            solver=SolverSpec("euler", 2, times=(0.4,)),
+        )

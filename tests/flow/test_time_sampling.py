@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lfm_policy.errors import InputError
-from lfm_policy.flow import TIME_SAMPLERS, BetaTime, TimeSampler, UniformTime
+from lfm_policy.flow import TIME_SAMPLERS, BetaTime, PointTimes, TimeSampler, UniformTime
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,17 @@ def test_bad_parameters(bad: float) -> None:
 def test_names() -> None:
     assert TIME_SAMPLERS.get("uniform")() == UniformTime()
     assert TIME_SAMPLERS.get("beta")(alpha=2.0, beta=1.0) == BetaTime(2.0, 1.0)
+    assert TIME_SAMPLERS.get("points")(points=[1, 0.1]) == PointTimes((1.0, 0.1))
+
+
+def test_points_are_drawn_equally_often() -> None:
+    t = PointTimes((1.0, 0.1, 0.5)).sample(30_000, generator=torch.Generator().manual_seed(0))
+    values, counts = t.unique(return_counts=True)
+    torch.testing.assert_close(values, torch.tensor([0.1, 0.5, 1.0]))
+    assert counts.min() > 9_500
+
+
+@pytest.mark.parametrize("bad", [(), (1.1,), (0.5, -0.1), (float("nan"),)])
+def test_bad_points(bad: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="expected at least one number from 0 to 1"):
+        PointTimes(bad)

@@ -450,6 +450,23 @@ def test_set_sampler(policy: Policy) -> None:
     assert policy.nfe == 4
 
 
+def test_noise_scale_multiplies_the_noise(policy: Policy) -> None:
+    batch, noise = batch_of(policy, 2), torch.randn(2, 6, 3)
+    half = policy.sample(batch, noise=0.5 * noise).chunk
+    policy.set_sampler(noise_scale=0.5)
+    assert policy.noise_scale == 0.5
+    assert torch.equal(policy.sample(batch, noise=noise).chunk, half)
+    policy.set_sampler(noise_scale=0)
+    still = policy.sample(batch, noise=noise).chunk
+    assert torch.equal(policy.sample(batch, noise=-noise).chunk, still)
+    for bad in (-1.0, float("nan")):
+        with pytest.raises(InputError, match="expected a finite number, at least 0"):
+            policy.set_sampler(noise_scale=bad)
+    assert policy.noise_scale == 0
+    policy.set_sampler()
+    assert policy.noise_scale == 1
+
+
 def test_more_steps_change_the_result_a_little(policy: Policy) -> None:
     batch, noise = batch_of(policy, 2), torch.randn(2, 6, 3)
     chunks = []

@@ -71,3 +71,17 @@ def test_unknown_solver() -> None:
 
 def test_this_file_knows_all_solvers() -> None:
     assert {name for name, method in SOLVERS.items() if method.evaluations} == set(PER_STEP)
+
+
+def test_given_times_are_used_where_they_fit() -> None:
+    sampler = SamplerConfig(solver="euler", nfe=2, times=[0.1])
+    two = SolverSpec("euler", 2, times=(0.1,))
+    assert plan_sampler(sampler, 1) == [two]
+    assert plan_sampler(sampler, 1, nfe=4) == [SolverSpec("euler", 4)]
+    assert plan_sampler(sampler, 2, nfe=3) == [SolverSpec("euler"), two]
+
+
+@pytest.mark.parametrize("times", [[0.1, 0.5], [1.0], [0.0], [0.5, 0.5]])
+def test_times_that_do_not_decrease_are_refused(times: list[float]) -> None:
+    with pytest.raises(InputError, match=r"sampler.times are .* expected numbers between 1 and 0"):
+        SamplerConfig(times=times)
