@@ -1,8 +1,10 @@
 """Pieces of a study: trainings, distillations and evaluations that are done once and kept.
 
-Every piece is one `lfm-policy` command with a folder of its own. A finished piece is skipped, an
-interrupted one goes on where it was, so a study can be stopped and started again at any time.
-Chains of pieces run side by side in as many processes as asked for, each with one thread.
+A *model* is a training or the distillation of another model; a *cell* is a model evaluated with
+one sampler. Every piece is one `lfm-policy` command with a folder of its own: a finished one is
+skipped, an interrupted one goes on where it was, so a study can be stopped and started again at
+any time. What cells found is also kept in one small file, the archive, which can be committed:
+with it, tables are made and unfinished studies continued without any of the run folders.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lfm_policy.files import write_text
 from lfm_policy.policy import read_header
 
 TEST_SEEDS = 100_000
@@ -24,61 +28,112 @@ SELECTION_SEEDS = 200_000
 
 
 @dataclass(frozen=True)
+class Model:
+    """How a model is made.
+
+    Attributes:
+        overrides: options as ``section.key=value``.
+        config: configuration of a training; a distillation starts from its teacher's.
+        teacher: name of the model to distil; empty for a training.
+        nfe: of a student.
+        method: of the distillation.
+    """
+
+    overrides: tuple[str, ...] = ()
+    config: str = "pusht/fm"
+    teacher: str = ""
+    nfe: int = 0
+    method: str = "regression"
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a model is evaluated; the noise scale is the configured one when None."""
+
+    nfe: int
+    solver: str = "euler"
+    noise_scale: float | None = None
+
+    def __str__(self) -> str:
+        noise = "" if self.noise_scale is None else f"-noise{self.noise_scale:g}"
+        return f"{self.solver}{self.nfe}{noise}"
+
+
 class Study:
-    """Where a study reads and writes, and on which episodes it evaluates."""
+    """Models by name, made and evaluated when they are asked for.
 
-    dataset: Path
-    output: Path
-    episodes: int = 200
-    seed_start: int = TEST_SEEDS
+    Models are made for a training seed; seed s of a model is its own run.
+    """
 
-    def train(self, name: str, config: str, *overrides: str) -> Path:
-        """Train ``name`` unless it is done; returns its folder."""
-        folder = self.output / name
-        if not _complete(folder):
-            options = [f"dataset.path={self.dataset}", "training.num_threads=1", *overrides]
-            _run("train", config, *options, *self._run_options(folder))
-        return folder
-
-    def distill(
-        self, teacher: Path, name: str, nfe: int, *overrides: str, method: str = "regression"
-    ) -> Path:
-        """Distil a student ``name`` of ``teacher`` unless it is done; returns its folder."""
-        folder = self.output / name
-        if not _complete(folder):
-            options = ["--nfe", str(nfe), "--method", method, *self._run_options(folder)]
-            _run("distill", str(teacher), *overrides, *options)
-        return folder
-
-    def evaluate(
+    def __init__(
         self,
-        folder: Path,
-        nfes: Sequence[int],
+        models: Mapping[str, Model],
         *,
-        solver: str = "euler",
-        noise_scale: float | None = None,
-    ) -> list[dict[str, Any]]:
-        """Evaluate unless it is done; returns one cell of `eval.json` per number of evaluations."""
-        cells = []
-        for nfe in nfes:
-            scale = "" if noise_scale is None else f"-noise{noise_scale:g}"
-            name = f"eval-{self.seed_start}-{self.episodes}-{solver}{nfe}{scale}"
-            output = folder / name
-            if not (output / "eval.json").exists():
-                options = ["--episodes", str(self.episodes), "--seed-start", str(self.seed_start)]
-                options += ["--nfe", str(nfe), "--solver", solver, "--output", str(output)]
-                options += [] if noise_scale is None else ["--noise-scale", str(noise_scale)]
-                _run("eval", str(folder), *options, "--quiet", "--device", "cpu")
-            cells.append(json.loads((output / "eval.json").read_text())["cells"][0])
-        return cells
+        dataset: Path,
+        output: Path,
+        archive: Path,
+        episodes: int = 200,
+        seed_start: int = TEST_SEEDS,
+    ) -> None:
+        self._models = models
+        self._dataset = dataset
+        self._output = output
+        self._archive = archive
+        self._episodes = episodes
+        self._seed_start = seed_start
+        self._cells: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._model_locks: dict[str, threading.Lock] = {}
+        if archive.exists():
+            self._cells = json.loads(archive.read_text())
 
-    def _run_options(self, folder: Path) -> list[str]:
-        return ["--output", str(folder), "--resume", "--device", "cpu", "--quiet"]
+    def known(self, name: str, sampler: Sampler, seed: int = 0) -> dict[str, Any] | None:
+        """Return a cell that is there already."""
+        cell: dict[str, Any] | None = self._cells.get(self._key(name, sampler, seed))
+        return cell
 
+    def cell(self, name: str, sampler: Sampler, seed: int = 0) -> dict[str, Any]:
+        """Return a cell, after making the model and evaluating it if need be."""
+        known = self.known(name, sampler, seed)
+        if known is not None:
+            return known
+        folder = self.make(name, seed)
+        output = folder / f"eval-{self._seed_start}-{self._episodes}-{sampler}"
+        if not (output / "eval.json").exists():
+            options = ["--episodes", str(self._episodes), "--seed-start", str(self._seed_start)]
+            options += ["--nfe", str(sampler.nfe), "--solver", sampler.solver]
+            if sampler.noise_scale is not None:
+                options += ["--noise-scale", str(sampler.noise_scale)]
+            _run("eval", str(folder), *options, "--output", str(output), *_QUIET)
+        cell = _compact(json.loads((output / "eval.json").read_text()), folder)
+        with self._lock:
+            self._cells[self._key(name, sampler, seed)] = cell
+            lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self._cells.items())]
+            self._archive.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._archive, "{\n" + ",\n".join(lines) + "\n}\n")
+        return cell
 
-def training_of(folder: Path) -> dict[str, Any]:
-    """Return the summary of a training or distillation: steps, seconds, parameters."""
-    return read_header(folder).training
+    def make(self, name: str, seed: int = 0) -> Path:
+        """Train or distil a model unless that is done; returns its folder."""
+        model = self._models[name]
+        folder = self._output / f"seed{seed}" / name
+        with self._lock:
+            own = self._model_locks.setdefault(str(folder), threading.Lock())
+        with own:  # two chains may need one teacher
+            if (folder / "latest").exists() and read_header(folder).complete:
+                return folder
+            options = [*model.overrides, "training.num_threads=1", f"seed={seed}"]
+            options += ["--output", str(folder), "--resume", *_QUIET]
+            if model.teacher:
+                teacher = self.make(model.teacher, seed)
+                student = ["--nfe", str(model.nfe), "--method", model.method]
+                _run("distill", str(teacher), *options, *student)
+            else:
+                _run("train", model.config, f"dataset.path={self._dataset}", *options)
+        return folder
+
+    def _key(self, name: str, sampler: Sampler, seed: int) -> str:
+        return f"{name} seed{seed} {sampler} n{self._episodes} from{self._seed_start}"
 
 
 def run_chains(chains: Sequence[Callable[[], object]], jobs: int) -> list[str]:
@@ -90,17 +145,34 @@ def run_chains(chains: Sequence[Callable[[], object]], jobs: int) -> list[str]:
             try:
                 future.result()
             except subprocess.CalledProcessError as error:
-                failures.append(
-                    f"{' '.join(map(str, error.cmd[3:]))}: exit code {error.returncode}"
-                )
+                command = " ".join(map(str, error.cmd[3:]))
+                failures.append(f"{command}: exit code {error.returncode}")
     return failures
 
 
-def _complete(folder: Path) -> bool:
-    return (folder / "latest").exists() and read_header(folder).complete
+def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what tables need of an evaluation and of the training before it."""
+    (cell,) = report["cells"]
+    training = read_header(folder).training
+    kept = ("block_steps", "steps", "train_seconds", "push_seconds", "parameters", "threads")
+    return {
+        "solver": cell["solver"],
+        "nfe": cell["nfe"],
+        "noise_scale": cell["noise_scale"],
+        "summary": cell["summary"],
+        "ms": [round(cell["latency"][key], 3) for key in ("median_ms", "p95_ms")],
+        "training": {key: training[key] for key in kept},
+        "max_reward": [round(e["max_reward"], 4) for e in cell["episodes"]],
+        "success": "".join(str(int(e["success"])) for e in cell["episodes"]),
+    }
+
+
+_QUIET = ("--quiet", "--device", "cpu")
 
 
 def _run(*arguments: str) -> None:
     print("lfm-policy " + " ".join(arguments), flush=True)
     command = [sys.executable, "-m", "lfm_policy", *arguments]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    subprocess.run(
+        command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+    )

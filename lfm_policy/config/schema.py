@@ -248,9 +248,17 @@ class DistillConfig:
     )
     inputs: str = option(
         "teacher",
-        "what a student block learns to take: states of the teacher, or what the students nearer "
-        "the noise really produce",
-        choices=["teacher", "student"],
+        "what a student block learns to take: states of the teacher; what the students nearer the "
+        "noise really produce, to where the teacher takes that (student) or to where the teacher's "
+        "own way leads from the same noise, which corrects their errors (corrected)",
+        choices=["teacher", "student", "corrected"],
+    )
+    tail_weight: float = option(
+        1.0,
+        "weight in the loss of the actions of a chunk that are never executed; those that are "
+        "executed have weight 1",
+        minimum=0.0,
+        maximum=1.0,
     )
     warm_start: bool = option(
         True, "a student starts from the weights of its group's teacher block, if they fit"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lfm_policy.config.schema import DistillConfig
 from lfm_policy.distill.method import DistillLoss, state_at
@@ -30,7 +29,7 @@ class ConsistencyLoss(DistillLoss):
         t, t_before = index.to(y.dtype) / points, (index - 1).to(y.dtype) / points
         with torch.no_grad():
             target = self._flow_map(state_at(y, path, index - 1), t_before, cond)
-        return functional.mse_loss(self._flow_map(state_at(y, path, index), t, cond), target)
+        return self.mean_square(self._flow_map(state_at(y, path, index), t, cond) - target)
 
     def _flow_map(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
         velocity: Tensor = self.network(x, t, cond)

@@ -30,13 +30,19 @@ class DistributionLoss(DistillLoss):
     integrated over the times. ``distill.regression_weight`` adds the regression on pairs.
     """
 
-    def __init__(self, network: nn.Module, group: TeacherGroup, options: DistillConfig) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        group: TeacherGroup,
+        options: DistillConfig,
+        weights: Tensor | None = None,
+    ) -> None:
         """Build the loss of a group of whole blocks.
 
         Raises:
             InputError: the group is a part of a block.
         """
-        super().__init__(network, group, options)
+        super().__init__(network, group, options, weights)
         if not group.whole_blocks:
             raise InputError(
                 "distillation method 'distribution' needs students of whole blocks: nfe is larger "
@@ -69,7 +75,9 @@ class DistributionLoss(DistillLoss):
             found = block.interpolant.data_end(sample.x_t, critic, t)
             distance = (x_l - wanted).abs().mean(dim=(1, 2)).clamp(min=1e-3)
             target = x_l - (found - wanted) / per_sample(distance, x_l)
-        student_loss = 0.5 * functional.mse_loss(x_l, target)
+        student_loss = 0.5 * self.mean_square(x_l - target)
         critic_loss = functional.mse_loss(critic, sample.dx_t)
-        regression = functional.mse_loss(x, path[:, 0])
-        return student_loss + critic_loss + self.options.regression_weight * regression
+        loss = student_loss + critic_loss
+        if self.options.regression_weight:
+            loss = loss + self.options.regression_weight * self.mean_square(x - path[:, 0])
+        return loss

@@ -26,9 +26,24 @@ class DistillLoss(nn.Module):
     n_rounds: int = 1
     """Rounds of training; the learning rate starts again in each, from the averaged weights."""
 
-    def __init__(self, network: nn.Module, group: TeacherGroup, options: DistillConfig) -> None:
-        """Build the loss; subclasses refuse what they cannot distil with an InputError."""
+    def __init__(
+        self,
+        network: nn.Module,
+        group: TeacherGroup,
+        options: DistillConfig,
+        weights: Tensor | None = None,
+    ) -> None:
+        """Build the loss; subclasses refuse what they cannot distil with an InputError.
+
+        Args:
+            network: of the student block.
+            group: what it replaces.
+            options: of the distillation.
+            weights: (horizon,), how much each action of a chunk counts, 1 on average; None: the
+                same for all.
+        """
         super().__init__()
+        self._weights = None if weights is None else weights[:, None]
         self.network = network
         self.options = options
         # Not a submodule: the teacher is neither trained nor saved with the student.
@@ -56,6 +71,11 @@ class DistillLoss(nn.Module):
         times = t if isinstance(t, Tensor) else x.new_full((x.shape[0],), t)
         velocity: Tensor = self.network(x, times, cond)
         return torch.sub(x, velocity, alpha=size)
+
+    def mean_square(self, difference: Tensor) -> Tensor:
+        """Return the weighted mean square of (B, horizon, action_dim), a scalar."""
+        square = difference.square()
+        return (square if self._weights is None else square * self._weights).mean()
 
     @abstractmethod
     def forward(self, y: Tensor, path: Tensor, cond: Tensor | None) -> Tensor:

@@ -6,7 +6,6 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lfm_policy.config.schema import DistillConfig
 from lfm_policy.distill.group import TeacherGroup
@@ -22,9 +21,15 @@ class ProgressiveLoss(DistillLoss):
     round before goes in two steps (in p steps, where M has the odd prime factor p).
     """
 
-    def __init__(self, network: nn.Module, group: TeacherGroup, options: DistillConfig) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        group: TeacherGroup,
+        options: DistillConfig,
+        weights: Tensor | None = None,
+    ) -> None:
         """Build the loss of a group; see `DistillLoss`."""
-        super().__init__(network, group, options)
+        super().__init__(network, group, options, weights)
         self._factors = prime_factors(options.trajectory_points)
         self.n_rounds = len(self._factors)
         self._round = 0
@@ -59,7 +64,7 @@ class ProgressiveLoss(DistillLoss):
         else:
             target = self._steps_before(x, t, factor, size / factor, cond)
         # The velocity of a step and not its end: all steps of a round weigh the same.
-        return functional.mse_loss(self.network(x, t, cond), (x - target) / size)
+        return self.mean_square(self.network(x, t, cond) - (x - target) / size)
 
     @torch.no_grad()
     def _steps_before(

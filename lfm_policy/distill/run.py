@@ -73,6 +73,12 @@ class DistillRun(BlockwiseRun):
         options = config.distill
         self._pairs_folder = pairs_folder
         self._loss_class = METHODS.get(options.method)
+        if options.inputs == "corrected" and self._loss_class.points(options) > 1:
+            raise InputError(
+                f"distill.inputs is 'corrected' with the method '{options.method}', which trains "
+                "on the way between input and target: these lie on different ways; use inputs "
+                "'student', or the method 'regression'"
+            )
         self._teacher = PolicyModel(teacher.config, teacher.spec)
         self._teacher.load_state_dict(read_model_state(teacher))
         self._teacher.to(self._device).eval().requires_grad_(False)
@@ -121,7 +127,10 @@ class DistillRun(BlockwiseRun):
             self._validation_pairs = None if validation is None else validation(n)
             record.push_seconds = clock.seconds()
             loss = self._loss_class(
-                self._model.blocks[n - 1], self._groups[n - 1], self.config.distill
+                self._model.blocks[n - 1],
+                self._groups[n - 1],
+                self.config.distill,
+                action_weights(self.config).to(self._device),
             )
             trainer = BlockTrainer(
                 self._options,
@@ -168,6 +177,8 @@ class DistillRun(BlockwiseRun):
         condition = self._conditions(dataset, n_rows, obs_noise)
         points = self._loss_class.points(self.config.distill)
 
+        inputs = self.config.distill.inputs
+
         def states(n: int, *, student: bool) -> Tensor:
             """Return the states at the data side of block n + 1: noise for the last block."""
             if n == len(self._groups):
@@ -188,10 +199,11 @@ class DistillRun(BlockwiseRun):
             )
 
         def pairs(n: int) -> Pairs:
-            y = states(n, student=self.config.distill.inputs == "student")
+            y = states(n, student=inputs != "teacher")
+            start = states(n, student=False) if inputs == "corrected" else y
             return Pairs(
                 y=y.to(self._device),
-                path=trajectories(n, y).to(self._device),
+                path=trajectories(n, start).to(self._device),
                 condition=condition,
             )
 
@@ -332,3 +344,12 @@ def check_teacher(teacher: CheckpointHeader) -> None:
             f"{teacher.folder}: its training is not complete; finish it with 'lfm-policy train ... "
             "--resume'"
         )
+
+
+def action_weights(config: ExperimentConfig) -> Tensor:
+    """Return how much each action of a chunk counts in the loss, (horizon,), 1 on average."""
+    policy = config.policy
+    weights = torch.full((policy.horizon,), config.distill.tail_weight)
+    first = policy.n_obs_steps - 1
+    weights[first : first + policy.n_action_steps] = 1.0
+    return weights / weights.mean()

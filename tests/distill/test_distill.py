@@ -15,8 +15,10 @@ from lfm_policy.cli.main import main
 from lfm_policy.config.schema import DistillConfig
 from lfm_policy.distill import distill, student_config
 from lfm_policy.distill.group import teacher_groups
+from lfm_policy.distill.objective import Pairs
 from lfm_policy.distill.pairs import teacher_noise
 from lfm_policy.distill.regression import RegressionLoss
+from lfm_policy.distill.run import action_weights
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import read_header
 
@@ -68,7 +70,7 @@ def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
     assert student_config(parent, nfe=1, method="regression").flow.step_sizes == []
 
 
-@pytest.mark.parametrize("inputs", ["teacher", "student"])
+@pytest.mark.parametrize("inputs", ["teacher", "student", "corrected"])
 def test_pairs_are_the_teachers_samples(
     teacher: Path, inputs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +103,8 @@ def test_pairs_are_the_teachers_samples(
         with torch.no_grad():
             step = noise - student.blocks[1](noise, torch.ones(n_rows), cond)
         torch.testing.assert_close(y, step)
-    torch.testing.assert_close(x, first.sample(y, cond))
+    # Corrected: where the teacher's own way ends, and not where it would go from y.
+    torch.testing.assert_close(x, first.sample(middle if inputs == "corrected" else y, cond))
 
 
 def _encodings(checkpoint: Path) -> list[torch.Tensor]:
@@ -122,6 +125,56 @@ def test_regression_loss_is_the_formula() -> None:
     y, x, cond = torch.randn(4, 3, 2), torch.randn(4, 3, 2), torch.randn(4, 3)
     loss = RegressionLoss(Double(), None, DistillConfig())(y, x[:, None], cond)  # type: ignore[arg-type]
     assert loss == pytest.approx(float((y - (2 * y + cond[:, :, None]) - x).square().mean()))
+
+
+def test_actions_that_are_never_executed_weigh_less(teacher: Path) -> None:
+    config = read_header(teacher).config  # n_obs_steps 2, horizon and n_action_steps as below
+    horizon, executed = config.policy.horizon, config.policy.n_action_steps
+    assert torch.equal(action_weights(config), torch.ones(horizon))
+    config.distill.tail_weight = 0.0
+    weights = action_weights(config)
+    assert weights.mean() == pytest.approx(1)
+    first = config.policy.n_obs_steps - 1
+    assert weights.nonzero().flatten().tolist() == list(range(first, first + executed))
+    # The weighted loss is the mean over the actions that count.
+    y, x = torch.zeros(4, horizon, 2), torch.randn(4, horizon, 2)
+    zero = torch.nn.Identity()
+    zero.forward = lambda x, t, cond: torch.zeros_like(x)  # type: ignore[method-assign]
+    loss = RegressionLoss(zero, None, config.distill, weights)(y, x[:, None], None)  # type: ignore[arg-type]
+    counted = x[:, first : first + executed]
+    assert float(loss) == pytest.approx(float(counted.square().mean()), rel=1e-5)
+
+
+def test_correction_is_for_methods_without_a_path(teacher: Path) -> None:
+    overrides = [*QUICK, "distill.inputs=corrected"]
+    with pytest.raises(InputError, match=r"distill.inputs is 'corrected' with .* 'progressive'"):
+        distill(teacher, nfe=2, method="progressive", overrides=overrides, device="cpu")
+
+
+def test_observation_noise_displaces_what_teacher_and_student_see(
+    teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lfm_policy.distill import run as module
+
+    seen: dict[str, torch.Tensor] = {}
+    original = module.PairObjective
+
+    def spy(n: int, loss: torch.nn.Module, pairs: Pairs) -> object:
+        key = "training" if loss.training else "validation"
+        seen.setdefault(key, pairs.condition(torch.arange(len(pairs.y))))  # type: ignore[arg-type]
+        return original(n, loss, pairs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "PairObjective", spy)
+    overrides = [*QUICK, "training.obs_noise=0.1"]
+    checkpoint = distill(teacher, nfe=1, overrides=overrides, device="cpu", quiet=True)
+    plain = torch.cat(_encodings(checkpoint) * 2)
+    displacement = seen["training"] - plain
+    assert displacement.std() == pytest.approx(0.1, rel=0.15)
+    # Every row has its own: the two samples of a window see different observations.
+    first, second = displacement.chunk(2)
+    assert (first - second).abs().min() > 0
+    if "validation" in seen:
+        assert len(seen["validation"]) < len(plain)
 
 
 def test_distillation_approaches_the_teacher(teacher: Path) -> None:
