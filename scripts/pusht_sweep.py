@@ -1,9 +1,11 @@
-"""What makes a good teacher on PushT state: one cell per setting, on selection seeds only.
+"""What makes a good teacher on PushT state: one training per setting, on selection seeds only.
 
-Each line of SETTINGS is a training; each is evaluated with few and many steps and with several
-scales of the initial noise. Can be stopped and started again; finished cells are kept.
+Each setting is trained once (seed 0) and evaluated with few and many steps and with several scales
+of the initial noise. Can be stopped and started again; what is finished is kept in
+docs/results/pusht_sweep.json, and the table in docs/results.md has what is there.
 
-    python scripts/pusht_sweep.py --dataset pusht_cchi_v7_replay.zarr --only n2 n3
+    python scripts/pusht_sweep.py --dataset pusht_cchi_v7_replay.zarr --only n2-g01 n3
+    python scripts/pusht_sweep.py --tables-only
 """
 
 from __future__ import annotations
@@ -11,102 +13,93 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from pieces import SELECTION_SEEDS, Study, run_chains, training_of
+from pieces import SELECTION_SEEDS, Model, Sampler, Study, run_chains
+from study_tables import Part, Row, plot_against_nfe, write_part
 
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "fm": ("flow.n_blocks=1",),
-    "n2-g03": ("flow.n_blocks=2", "flow.step_sizes=[0.03]"),
-    "n2-g10": ("flow.n_blocks=2", "flow.step_sizes=[0.1]"),
-    "n2-g01": ("flow.n_blocks=2", "flow.step_sizes=[0.01]"),
-    "n2-g003": ("flow.n_blocks=2", "flow.step_sizes=[0.003]"),
-    "n2-g03-data": ("flow.n_blocks=2", "flow.step_sizes=[0.03]", "flow.prediction=data"),
-    "n2-g03-shares": (
-        "flow.n_blocks=2",
-        "flow.step_sizes=[0.03]",
-        "training.block_shares=[0.33,0.67]",
-    ),
-    "n3-g01-10": ("flow.n_blocks=3", "flow.step_sizes=[0.01,0.1]"),
-    "n4-g01": ("flow.n_blocks=4", "flow.step_sizes=[0.01,0.03,0.1]"),
-    "n2-g03-trig2": (
-        "flow.n_blocks=2",
-        "flow.step_sizes=[0.03]",
-        "flow.block_interpolants=[linear,trigonometric]",
-    ),
-    "n2-g03-wide": (
-        "flow.n_blocks=2",
-        "flow.step_sizes=[0.03]",
-        "network.width=256",
-        "network.n_layers=3",
-    ),
-    "n2-g03-noise04": (
-        "flow.n_blocks=2",
-        "flow.step_sizes=[0.03]",
-        "training.obs_noise=0.04",
-    ),
-    "n2-g03-steps48": (
-        "flow.n_blocks=2",
-        "flow.step_sizes=[0.03]",
-        "training.total_steps=48000",
-    ),
-    "regression": (
-        "flow.prediction=regression",
-        "flow.time.name=points",
-        "flow.time.points=[1.0]",
-        "sampler.noise_scale=0",
-        "sampler.nfe=1",
-    ),
-    "mip": (
-        "flow.prediction=regression",
-        "flow.time.name=points",
-        "flow.time.points=[1.0,0.1]",
-        "sampler.noise_scale=0",
-        "sampler.times=[0.1]",
-        "sampler.nfe=2",
-    ),
+
+def _lfm(step_sizes: str, *overrides: str) -> Model:
+    n_blocks = step_sizes.count(",") + 2
+    return Model((f"flow.n_blocks={n_blocks}", f"flow.step_sizes={step_sizes}", *overrides))
+
+
+SETTINGS: dict[str, Model] = {
+    "fm": Model(),
+    "n2-g10": _lfm("[0.1]"),
+    "n2-g03": _lfm("[0.03]"),
+    "n2-g01": _lfm("[0.01]"),
+    "n2-g003": _lfm("[0.003]"),
+    "n3": _lfm("[0.01,0.1]"),
+    "n4": _lfm("[0.01,0.03,0.1]"),
+    "n2-g03-data": _lfm("[0.03]", "flow.prediction=data"),
+    "n2-g03-shares": _lfm("[0.03]", "training.block_shares=[0.33,0.67]"),
+    "n2-g03-trigonometric": _lfm("[0.03]", "flow.block_interpolants=[linear,trigonometric]"),
+    "n2-g03-wide": _lfm("[0.03]", "network.width=256", "network.n_layers=3"),
+    "n2-g03-noise04": _lfm("[0.03]", "training.obs_noise=0.04"),
+    "n2-g03-steps48": _lfm("[0.03]", "training.total_steps=48000"),
+    "regression": Model(config="pusht/regression"),
+    "mip": Model(config="pusht/mip"),
 }
 NOISE_SCALES = (1.0, 0.7, 0.5)
 
 
-def cell(study: Study, name: str) -> list[dict[str, Any]]:
-    """Train and evaluate one setting."""
-    folder = study.train(name, "pusht/fm", *SETTINGS[name])
-    if name in ("regression", "mip"):
-        return study.evaluate(folder, [1 if name == "regression" else 2])
-    n_blocks = len(training_of(folder)["block_steps"])
-    cells = []
-    for scale in NOISE_SCALES:
-        cells += study.evaluate(folder, [max(4, n_blocks), 16], noise_scale=scale)
-        many = 32 * n_blocks
-        cells += study.evaluate(folder, [many], solver="midpoint", noise_scale=scale)
-    return cells
+def samplers_of(name: str, model: Model) -> tuple[Sampler, ...]:
+    """Return how a setting is evaluated: few steps and many, with every scale of noise."""
+    if name == "regression":
+        return (Sampler(1),)
+    if name == "mip":
+        return (Sampler(2),)
+    many = 32 if not model.overrides else 64
+    return tuple(
+        sampler
+        for scale in NOISE_SCALES
+        for sampler in (
+            Sampler(4, noise_scale=scale),
+            Sampler(16, noise_scale=scale),
+            Sampler(many, "midpoint", scale),
+        )
+    )
+
+
+SWEEP = Part(
+    "sweep",
+    tuple(Row(name, name, samplers_of(name, model)) for name, model in SETTINGS.items()),
+    plot_against_nfe,
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", required=True, type=Path)
-    parser.add_argument("--output", type=Path, default=Path("runs/sweep"))
-    parser.add_argument("--only", nargs="+", default=list(SETTINGS), help="settings to run")
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
-    study = Study(arguments.dataset, arguments.output, arguments.episodes, SELECTION_SEEDS)
-    chains = [partial(cell, study, name) for name in arguments.only]
-    failures = run_chains(chains, arguments.jobs)
-    print(
-        "| setting | parameters | sampler | noise | score | success |\n| --- " * 1 + "| --- |" * 5
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name in arguments.only:
-        if not (study.output / name / "latest").exists():
-            continue
-        parameters = training_of(study.output / name)["parameters"]["total"]
-        for c in cell(study, name):
-            s = c["summary"]
-            print(
-                f"| {name} | {parameters:,} | {c['solver']} {c['nfe']:g} | {c['noise_scale']:g} | "
-                f"{s['score']:.3f} | {s['successes']}/{s['n']} |"
-            )
+    parser.add_argument("--dataset", type=Path, help="Diffusion Policy's PushT zarr")
+    parser.add_argument("--output", type=Path, default=Path("runs/sweep"), help="run folders")
+    parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
+    parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
+    parser.add_argument("--tables-only", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    if not arguments.tables_only and arguments.dataset is None:
+        parser.error("--dataset is needed to run what is missing")
+    study = Study(
+        SETTINGS,
+        dataset=arguments.dataset,
+        output=arguments.output,
+        archive=arguments.results / "results" / "pusht_sweep.json",
+        episodes=arguments.episodes,
+        seed_start=SELECTION_SEEDS,
+    )
+    failures = []
+    if not arguments.tables_only:
+        chains = [
+            partial(study.cell, row.model, sampler)
+            for row in SWEEP.rows
+            if row.model in arguments.only
+            for sampler in row.samplers
+        ]
+        failures = run_chains(chains, arguments.jobs)
+    write_part(SWEEP, study, arguments.results, seeds=(0,))
     for line in failures:
         print(f"failed: {line}")
     if failures:

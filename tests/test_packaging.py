@@ -48,6 +48,12 @@ def test_wheel_holds_every_module_and_configuration(wheel: list[str]) -> None:
         for path in (REPOSITORY / top).rglob("*.py"):
             assert f"{name}/{path.relative_to(REPOSITORY / top)}" in wheel
         assert f"{name}/py.typed" in wheel
+    # What is no module: the template of the demo's page, and the bundled demonstrations with all
+    # their chunks and hidden files.
+    for folder in (REPOSITORY / "lfm_policy/demo", REPOSITORY / "lfm_policy/assets"):
+        for path in folder.rglob("*"):
+            if path.is_file() and path.suffix not in (".py", ".pyc"):
+                assert str(path.relative_to(REPOSITORY)) in wheel
     for path in (REPOSITORY / "configs").rglob("*.yaml"):
         assert f"lfm_policy/configs/{path.relative_to(REPOSITORY / 'configs')}" in wheel
 

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.cli.common import add_common_options, non_negative, positive, print_json
+from lfm_policy.cli.common import (
+    add_common_options,
+    non_negative,
+    positive,
+    print_json,
+    results_folder,
+)
 
 _EPILOG = """\
 Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
@@ -27,7 +33,9 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", help="checkpoint or run folder")
+    parser.add_argument(
+        "checkpoint", help="checkpoint, run folder, or a policy of the package: pusht-state"
+    )
     parser.add_argument("--episodes", type=positive, default=200, help="default 200")
     parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")
     parser.add_argument(
@@ -85,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     folder = find_checkpoint(arguments.checkpoint)
     policy = load_policy(folder, device=choose_device(arguments.device))
-    output = arguments.output or Path(arguments.checkpoint) / "eval"
+    output = arguments.output or results_folder(arguments.checkpoint) / "eval"
     config = RolloutConfig(
         env_id=arguments.env or policy.config.env.id,
         seed_start=arguments.seed_start,

@@ -16,6 +16,7 @@ _EPILOG = """\
 exit codes: 0 done, 1 failed or interrupted, 2 bad input (one message on standard error)
 
 a first session:
+  lfm-policy demo
   lfm-policy train pusht/fm dataset.path=pusht_cchi_v7_replay.zarr
   lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 --video 4
   lfm-policy inspect runs/pusht-fm
@@ -24,7 +25,7 @@ a first session:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
-    from lfm_policy.cli import distill, evaluate, inspect, train
+    from lfm_policy.cli import demo, distill, evaluate, inspect, train
 
     parser = argparse.ArgumentParser(
         prog="lfm-policy",
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lfm-policy {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, distill, evaluate, inspect):
+    for module in (demo, train, distill, evaluate, inspect):
         module.add_parser(commands)
     return parser
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if extra:
         # argparse takes `train CONFIG a=1 --resume` but not `train CONFIG --resume a=1`.
         late = [text for text in extra if "=" in text and not text.startswith("-")]
-        if parsed.command not in ("train", "distill") or late != extra:
+        if parsed.command not in ("demo", "train", "distill") or late != extra:
             parser.error(f"unrecognized arguments: {' '.join(extra)}")
         parsed.overrides = [*parsed.overrides, *late]
     # These import torch, which `lfm-policy --help` does not need.

@@ -87,7 +87,7 @@ def distill(
     Args:
         teacher_path: checkpoint or run folder of the teacher.
         folder: run folder of the student; by default ``student-nfe<nfe>-<method>`` beside the
-            teacher's checkpoints.
+            teacher's checkpoints (in ``runs/<name>`` for a teacher that comes with the package).
         nfe: network evaluations per chunk of the student.
         method: name of the distillation method.
         overrides: strings ``section.key=value``.
@@ -104,6 +104,8 @@ def distill(
     teacher = read_header(teacher_path)
     config = student_config(teacher, nfe=nfe, method=method, overrides=overrides)
     root = Path(teacher_path)
+    if not root.exists():  # a teacher that comes with the package, which is no place to write to
+        root = Path("runs") / root.name
     run = DistillRun(
         config,
         teacher,

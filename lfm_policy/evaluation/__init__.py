@@ -6,12 +6,18 @@ from lfm_policy.evaluation.evaluation import evaluate
 from lfm_policy.evaluation.latency import measure_latency
 from lfm_policy.evaluation.report import Cell, evaluation_to_dict
 from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
-from lfm_policy.evaluation.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
+from lfm_policy.evaluation.statistics import (
+    bootstrap_mean,
+    mcnemar_exact,
+    paired_bootstrap,
+    wilson_interval,
+)
 
 __all__ = [
     "Cell",
     "EpisodeResult",
     "RolloutConfig",
+    "bootstrap_mean",
     "evaluate",
     "evaluation_to_dict",
     "mcnemar_exact",

@@ -101,6 +101,7 @@ def rollout(
     *,
     on_episode: Callable[[EpisodeResult], None] | None = None,
     on_step: Callable[[Sequence[int | None], Any], None] | None = None,
+    on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None = None,
     render_size: int | None = None,
 ) -> list[EpisodeResult]:
     """Run episodes and return their results in the order of ``episodes``.
@@ -115,6 +116,9 @@ def rollout(
         on_episode: called with each result as it comes.
         on_step: called after every reset and step with the episode in each environment (None when
             it is over) and the vector environment, to render it.
+        on_action: called before every step with the same two and the actions (num_envs,
+            action_dim) about to be done; the episode is None also where it has ended within the
+            chunk.
         render_size: pixels of rendered frames; None: no rendering.
 
     Raises:
@@ -129,7 +133,7 @@ def rollout(
     envs = _make_envs(config, number, render_size)
     try:
         _check_spaces(policy, envs, config.env_id)
-        loop = _Loop(policy, config, envs, list(episodes), on_episode, on_step)
+        loop = _Loop(policy, config, envs, list(episodes), on_episode, on_step, on_action)
         return loop.run()
     finally:
         envs.close()
@@ -144,6 +148,7 @@ class _Loop:
         episodes: list[int],
         on_episode: Callable[[EpisodeResult], None] | None,
         on_step: Callable[[Sequence[int | None], Any], None] | None,
+        on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None,
     ) -> None:
         self._policy = policy
         self._config = config
@@ -152,6 +157,7 @@ class _Loop:
         self._waiting = list(episodes)
         self._on_episode = on_episode
         self._on_step = on_step
+        self._on_action = on_action
         self._running: list[_Running | None] = [None] * envs.num_envs
         self._history: dict[str, np.ndarray] = {}
         self._results: dict[int, EpisodeResult] = {}
@@ -216,6 +222,9 @@ class _Loop:
         return plan
 
     def _step(self, actions: np.ndarray) -> None:
+        if self._on_action is not None:
+            acting = [None if r is None or r.ended else r.episode for r in self._running]
+            self._on_action(acting, self._envs, actions)
         obs, rewards, terminated, truncated, infos = self._envs.step(actions)
         for key, frames in self._history.items():
             frames[:, :-1] = frames[:, 1:]

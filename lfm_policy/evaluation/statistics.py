@@ -51,11 +51,24 @@ def paired_bootstrap(
         ValueError: the sequences differ in length or are empty.
     """
     a, b = _paired(first, second, float)
-    difference = a - b
-    if np.ptp(difference) == 0:
-        return Interval(float(difference[0]), float(difference[0]))
+    return bootstrap_mean(a - b, n_resamples=n_resamples, seed=seed)
+
+
+def bootstrap_mean(
+    values: Sequence[float] | np.ndarray, *, n_resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Return the bootstrap 95% interval of a mean.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or len(numbers) == 0:
+        raise ValueError(f"expected one or more numbers, found shape {numbers.shape}")
+    if np.ptp(numbers) == 0:
+        return Interval(float(numbers[0]), float(numbers[0]))
     result = stats.bootstrap(
-        (difference,),
+        (numbers,),
         np.mean,
         n_resamples=n_resamples,
         method="percentile",

@@ -9,6 +9,7 @@ from lfm_policy.policy.checkpoint import (
     read_header,
     write_checkpoint,
 )
+from lfm_policy.policy.half import half_precision_copy
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.noise import chunk_noise
 from lfm_policy.policy.policy import ChunkResult, Policy
@@ -23,6 +24,7 @@ __all__ = [
     "PolicyModel",
     "chunk_noise",
     "find_checkpoint",
+    "half_precision_copy",
     "load_policy",
     "plan_sampler",
     "read_header",

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lfm_policy.assets import POLICIES, bundled_policy
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
@@ -118,6 +119,8 @@ def content_digest(content: Mapping[str, Any]) -> str:
 def find_checkpoint(path: str | Path) -> Path:
     """Return the checkpoint folder meant by a path: itself, or the newest one of a run folder.
 
+    A name of `lfm_policy.assets.POLICIES` means that policy, unless there is such a path.
+
     Raises:
         InputError: there is no checkpoint; the message says what was looked for.
     """
@@ -129,7 +132,12 @@ def find_checkpoint(path: str | Path) -> Path:
         if exists(target / CONFIG_FILE):
             return target
     if not exists(folder):
-        raise InputError(f"{str(folder)[:1000]}: no such checkpoint or run folder")
+        if str(path) in POLICIES:
+            return bundled_policy(str(path))
+        raise InputError(
+            f"{str(folder)[:1000]}: no such checkpoint or run folder, nor a policy that comes with "
+            f"the package ({', '.join(POLICIES)})"
+        )
     raise InputError(
         f"{folder}: not a checkpoint: expected '{CONFIG_FILE}' in it (or '{LATEST_FILE}', as in a "
         "run folder that has written a checkpoint)"
@@ -262,7 +270,8 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
     """Load a trained policy.
 
     Args:
-        path: a checkpoint folder, or a run folder (its newest checkpoint is taken).
+        path: a checkpoint folder, a run folder (its newest checkpoint is taken), or the name of
+            a policy that comes with the package, such as "pusht-state".
         device: where the networks run.
 
     Raises:

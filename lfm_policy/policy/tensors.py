@@ -81,7 +81,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that a safetensors file holds exactly these float32 tensors; reads its header only.
+    """Check that a safetensors file holds exactly these tensors; reads its header only.
+
+    They may be float32 or float16.
 
     Raises:
         InputError: not a safetensors file, truncated, or other tensors; the message names the
@@ -98,8 +100,8 @@ def check_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
 def fill_tensors(path: Path, targets: Mapping[str, Tensor]) -> None:
     """Read a safetensors file into float32 tensors that are there already.
 
-    They are checked as by `check_tensors` before anything is read, and no second copy of the
-    numbers is made.
+    They are checked as by `check_tensors` before anything is read, float16 is widened, and no
+    second copy of the numbers is made.
 
     Raises:
         InputError: as `check_tensors`, or numbers that are not finite.
@@ -125,9 +127,10 @@ def _check_header(path: Path, file: Any, shapes: Mapping[str, tuple[int, ...]]) 
                 f"{path}: tensor '{name}' has shape {found_shape}, the configuration expects "
                 f"{tuple(shape)}"
             )
-        if found_dtype != "F32":
+        if found_dtype not in ("F32", "F16"):
             raise InputError(
-                f"{path}: tensor '{name}' has dtype {found_dtype}, expected F32 (float32)"
+                f"{path}: tensor '{name}' has dtype {found_dtype}, expected F32 (float32) or F16 "
+                "(float16)"
             )
 
 

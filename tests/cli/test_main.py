@@ -22,13 +22,14 @@ Command = Callable[..., Any]
 def test_help(command: Command, arguments: list[str]) -> None:
     result = command(*arguments)
     assert result.code == 0 and not result.err
-    for text in ("train", "eval", "inspect", "exit codes: 0 done, 1 failed", "2 bad input"):
+    for text in ("demo", "train", "eval", "inspect", "exit codes: 0 done, 1 failed", "2 bad input"):
         assert text in result.out
 
 
 @pytest.mark.parametrize(
     ("name", "texts"),
     [
+        ("demo", ["key=value", "--resume", "--output", "--dataset", "--episodes", "--quiet"]),
         ("train", ["config", "key=value", "--resume", "--output", "--options", "--show-config"]),
         ("eval", ["checkpoint", "--episodes", "--seed-start", "--nfe", "--video", "--num-envs"]),
         ("inspect", ["path", "--plot"]),
@@ -58,6 +59,8 @@ def test_version(command: Command) -> None:
         (["inspect", "x", "--seed", "a"], "invalid non_negative value: 'a'"),
         (["eval", "x", "--episodes", "0"], "0 is not positive"),
         (["eval", "x", "--nfe", "0"], "0 is not positive"),
+        (["demo", "--episodes", "0"], "0 is not positive"),
+        (["demo", "--nope"], "unrecognized arguments: --nope"),
         (["eval", "x", "--nope"], "unrecognized arguments: --nope"),
         (["eval", "x", "a=b"], "unrecognized arguments: a=b"),
         (["inspect", "x", "y"], "unrecognized arguments: y"),

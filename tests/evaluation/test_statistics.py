@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap, wilson_interval
+from lfm_policy.evaluation import (
+    bootstrap_mean,
+    mcnemar_exact,
+    paired_bootstrap,
+    wilson_interval,
+)
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
@@ -49,3 +54,14 @@ def test_pairs_must_have_equal_lengths() -> None:
         mcnemar_exact([True], [True, False])
     with pytest.raises(ValueError, match="equal lengths"):
         paired_bootstrap([], [])
+
+
+def test_bootstrap_of_a_mean_is_about_two_standard_errors_wide() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    low, high = bootstrap_mean(values)
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert low == pytest.approx(values.mean() - half, abs=0.05 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.05 * half)
+    assert bootstrap_mean([0.25]) == (0.25, 0.25)
+    with pytest.raises(ValueError, match=r"shape \(0,\)"):
+        bootstrap_mean([])

@@ -312,8 +312,8 @@ def test_edited_configuration(checkpoint: Path) -> None:
             "'blocks.0.proj_in.weight' has shape (16, 19), the configuration expects (16, 18)",
         ),
         (
-            lambda t: t.update({"blocks.0.proj_in.bias": torch.zeros(16, dtype=torch.float16)}),
-            "'blocks.0.proj_in.bias' has dtype F16, expected F32",
+            lambda t: t.update({"blocks.0.proj_in.bias": torch.zeros(16, dtype=torch.float64)}),
+            "'blocks.0.proj_in.bias' has dtype F64, expected F32",
         ),
         (
             lambda t: t["blocks.0.proj_in.bias"].fill_(float("nan")),

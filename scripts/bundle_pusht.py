@@ -1,0 +1,93 @@
+"""Make what the package carries for PushT: demonstrations, the NFE-2 student and its teacher.
+
+The demonstrations are successful rollouts of the teacher from seeds of their own (300000 on), the
+checkpoints are copies in half precision. A README in the folder says how they were made.
+
+    python scripts/bundle_pusht.py --teacher runs/study/seed0/lfm --student runs/study/seed0/lfm-2
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from lfm_policy import load_policy
+from lfm_policy.assets import DEMONSTRATIONS
+from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.evaluation import RolloutConfig
+from lfm_policy.evaluation.recording import record_successes
+from lfm_policy.policy import half_precision_copy, read_header
+
+DEMONSTRATION_SEEDS = 300_000
+ASSETS = Path("lfm_policy/assets")
+
+README = """\
+# What the package carries for PushT
+
+Everything here was made by this project, with `scripts/bundle_pusht.py`.
+
+- `{demonstrations}`: {n} successful rollouts, {steps:,} steps, of the policy below called
+  `pusht-state-teacher`, sampled with {sampler} from environment seeds {first} to {last} (only the
+  successes: {tried} were tried). `data/state` is agent x, agent y, block x, block y in pixels and
+  the block's angle in radians before each step, `data/action` the target position of the agent in
+  pixels. An episode ends with the success. Test seeds (from 100000) and selection seeds (from
+  200000) are not among them.
+- `pusht-state-teacher`: {teacher_blocks} blocks, {teacher_parameters:,} parameters, trained with
+  {teacher_steps:,} gradient steps on the 206 human PushT demonstrations of Diffusion Policy
+  (`lfm-policy train {config} seed={seed}`), weights in half precision.
+- `pusht-state`: its student of {student_nfe} network evaluations
+  ({student_parameters:,} parameters, {student_steps:,} gradient steps), weights in half precision.
+  Load it with `load_policy("pusht-state")`.
+
+What they reach is in docs/results.md.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teacher", type=Path, required=True, help="run folder of the teacher")
+    parser.add_argument("--student", type=Path, required=True, help="run folder of the student")
+    parser.add_argument("--config", default="pusht/lfm", help="what the teacher was trained with")
+    parser.add_argument("--episodes", type=int, default=200, help="successes to keep")
+    parser.add_argument("--max-episodes", type=int, default=2000)
+    arguments = parser.parse_args()
+    teacher = load_policy(arguments.teacher)
+    config = RolloutConfig(teacher.config.env.id, seed_start=DEMONSTRATION_SEEDS, noise_seed=1)
+    buffer, seeds = record_successes(
+        teacher, config, n_successes=arguments.episodes, max_episodes=arguments.max_episodes
+    )
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(ASSETS / DEMONSTRATIONS, ignore_errors=True)
+    write_zarr(ASSETS / DEMONSTRATIONS, buffer)
+    for name, source in (
+        ("pusht-state-teacher", arguments.teacher),
+        ("pusht-state", arguments.student),
+    ):
+        shutil.rmtree(ASSETS / name, ignore_errors=True)
+        half_precision_copy(source, ASSETS / name)
+    sampler, student = teacher.config.sampler, read_header(arguments.student)
+    (ASSETS / "README.md").write_text(
+        README.format(
+            demonstrations=DEMONSTRATIONS,
+            n=len(seeds),
+            steps=buffer.n_steps,
+            sampler=f"{sampler.solver}, {sampler.nfe} evaluations and noise scale "
+            f"{sampler.noise_scale:g}",
+            first=seeds[0],
+            last=seeds[-1],
+            tried=seeds[-1] - DEMONSTRATION_SEEDS + 1,
+            teacher_blocks=teacher.model.n_blocks,
+            teacher_parameters=teacher.model.parameter_counts()["total"],
+            teacher_steps=teacher.info["steps"],
+            config=arguments.config,
+            seed=teacher.config.seed,
+            student_nfe=student.config.sampler.nfe,
+            student_parameters=student.training["parameters"]["total"],
+            student_steps=student.training["steps"],
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

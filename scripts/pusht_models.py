@@ -1,0 +1,151 @@
+"""Which models the PushT state study makes, and which rows its tables have."""
+
+from __future__ import annotations
+
+from pieces import Model, Sampler
+from study_tables import Part, Row, plot_against_blocks, plot_against_nfe, plot_against_parameters
+
+NOISE = 0.6
+"""Scale of the initial noise of students, chosen on selection seeds (scripts/pusht_sweep.py)."""
+
+# Width of each block for (about) 663,008 parameters in all, FM's number, and for parts of it.
+WIDTHS = {1: 192, 2: 136, 3: 108, 4: 92, 8: 60}
+SMALL_WIDTHS = {50: 92, 25: 64, 12: 44}
+STEP_SIZES = {
+    2: "[0.01]",
+    3: "[0.01,0.1]",
+    4: "[0.01,0.03,0.1]",
+    8: "[0.01,0.015,0.0225,0.034,0.05,0.076,0.114]",
+}
+STUDENT = (
+    f"sampler.noise_scale={NOISE}",
+    "training.total_steps=24000",
+    "distill.samples=16",
+    "distill.inputs=corrected",
+    "distill.tail_weight=0.1",
+)
+
+
+# The student at the noise has the most to learn.
+SHARES = {2: ("training.block_shares=[0.35,0.65]",)}
+
+
+def _lfm(n_blocks: int, width: int) -> Model:
+    return Model(
+        (
+            f"flow.n_blocks={n_blocks}",
+            f"flow.step_sizes={STEP_SIZES[n_blocks]}",
+            f"network.width={width}",
+        )
+    )
+
+
+MODELS: dict[str, Model] = {
+    "fm": Model(),
+    "fm-wide": Model(("network.width=272",)),
+    "regression": Model(config="pusht/regression"),
+    "mip": Model(config="pusht/mip"),
+    "lfm": Model(config="pusht/lfm"),
+    **{
+        f"{teacher}-{k}": Model((*STUDENT, steps, *SHARES.get(k, ())), teacher=teacher, nfe=k)
+        # Both teachers with 32 evaluations for a sample.
+        for teacher, steps in (
+            ("lfm", "distill.teacher_steps=8"),
+            ("fm", "distill.teacher_steps=16"),
+        )
+        for k in (4, 2, 1)
+    },
+    **{f"n{n}": _lfm(n, WIDTHS[n]) for n in (2, 3, 4, 8)},
+    **{f"lfm-{p}%": _lfm(2, width) for p, width in SMALL_WIDTHS.items()},
+}
+
+
+def _euler(*nfes: int, noise_scale: float | None = None) -> tuple[Sampler, ...]:
+    return tuple(Sampler(nfe, noise_scale=noise_scale) for nfe in nfes)
+
+
+def _student(nfe: int) -> Sampler:
+    return Sampler(nfe, noise_scale=NOISE)
+
+
+LFM_FINE = Sampler(64, "midpoint", NOISE)
+FM_FINE = Sampler(32, "midpoint", NOISE)
+
+PARTS: dict[str, Part] = {
+    part.name: part
+    for part in (
+        Part(
+            "few-steps",
+            (
+                Row("LFM teacher", "lfm", (LFM_FINE, *_euler(2, 16, noise_scale=NOISE))),
+                Row("LFM student", "lfm-2", (_student(2),)),
+                Row("LFM student", "lfm-1", (_student(1),)),
+                Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
+                Row("FM, less noise", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
+                Row("FM student", "fm-2", (_student(2),)),
+                Row("FM student", "fm-1", (_student(1),)),
+                Row(
+                    "FM, equal parameters", "fm-wide", (*_euler(1, 2, 16, noise_scale=1.0), FM_FINE)
+                ),
+                Row("two-step regression (MIP)", "mip", (Sampler(2),)),
+                Row("regression", "regression", (Sampler(1),)),
+            ),
+            plot_against_nfe,
+            (
+                (("lfm-2", _student(2)), ("lfm", LFM_FINE)),
+                (("lfm-1", _student(1)), ("lfm", LFM_FINE)),
+                (("fm-2", _student(2)), ("fm", FM_FINE)),
+                (("fm-1", _student(1)), ("fm", FM_FINE)),
+                (("lfm", LFM_FINE), ("fm", FM_FINE)),
+                (("lfm-2", _student(2)), ("fm-2", _student(2))),
+                (("lfm-1", _student(1)), ("fm-1", _student(1))),
+                (("lfm-2", _student(2)), ("fm", Sampler(2, noise_scale=1.0))),
+                (("lfm-1", _student(1)), ("fm", Sampler(1, noise_scale=1.0))),
+                (("lfm-2", _student(2)), ("mip", Sampler(2))),
+                (("lfm-1", _student(1)), ("regression", Sampler(1))),
+            ),
+        ),
+        Part(
+            "blocks",
+            (
+                Row("N = 1 (FM)", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
+                *(
+                    Row(f"N = {n}", f"n{n}", (*_euler(16, noise_scale=NOISE), LFM_FINE))
+                    for n in (2, 3, 4, 8)
+                ),
+            ),
+            plot_against_blocks,
+            tuple(((f"n{n}", LFM_FINE), ("fm", FM_FINE)) for n in (2, 3, 4, 8)),
+        ),
+        Part(
+            "parameters",
+            (
+                Row("FM, 100%", "fm", (*_euler(16, noise_scale=NOISE),)),
+                Row("LFM N = 2, 100%", "n2", _euler(16, noise_scale=NOISE)),
+                *(
+                    Row(f"LFM N = 2, {p}%", f"lfm-{p}%", _euler(16, noise_scale=NOISE))
+                    for p in SMALL_WIDTHS
+                ),
+            ),
+            plot_against_parameters,
+            tuple(((f"lfm-{p}%", _student(16)), ("fm", _student(16))) for p in SMALL_WIDTHS),
+        ),
+        Part(
+            "distilled",
+            tuple(
+                Row(f"{family.upper()} to {k}", f"{family}-{k}", (_student(k),))
+                for family in ("lfm", "fm")
+                for k in (4, 2, 1)
+            ),
+            plot_against_nfe,
+            tuple(((f"lfm-{k}", _student(k)), (f"fm-{k}", _student(k))) for k in (4, 2, 1)),
+        ),
+    )
+}
+
+# What is made first: a study that is stopped has the most important cells of all seeds.
+ORDER: tuple[tuple[str, ...], ...] = (
+    ("lfm", "fm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
+    ("mip", "regression", "fm-wide"),
+    ("n4", "n3", "n8", "n2", "lfm-25%", "lfm-50%", "lfm-12%", "lfm-4", "fm-4"),
+)

@@ -1,0 +1,250 @@
+"""Tables and plots of a study, from the cells that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from pieces import Sampler, Study
+
+from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap, wilson_interval
+from lfm_policy.files import atomic_file, write_text
+
+matplotlib.use("Agg", force=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model in a table, with the samplers it is evaluated with."""
+
+    label: str
+    model: str
+    samplers: tuple[Sampler, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table of results.md.
+
+    Attributes:
+        name: of its markers in results.md and of its plot.
+        rows: models and samplers.
+        compare: pairs of (model, sampler) to test against each other, first minus second.
+        plot: writes the picture.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    plot: Callable[[Part, Study, Path, Sequence[int]], None]
+    compare: tuple[tuple[tuple[str, Sampler], tuple[str, Sampler]], ...] = ()
+
+
+HEADER = (
+    "| policy | NFE | score | success | 95% interval | per seed: score / success | parameters | "
+    "gradient steps | training + push-forward or teacher samples (s) | ms per chunk (p95) |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int]) -> None:
+    """Put one table between its markers in results.md, and its plot beside it."""
+    lines = [HEADER]
+    for row in part.rows:
+        for sampler in row.samplers:
+            cells = cells_of(study, row.model, sampler, seeds)
+            if cells:
+                lines.append(table_row(row.label, sampler, cells))
+    missing = sum(
+        study.known(row.model, sampler, seed) is None
+        for row in part.rows
+        for sampler in row.samplers
+        for seed in seeds
+    )
+    if missing:
+        lines.append(f"\n{missing} of this table's cells are not measured yet.")
+    tests = [line for pair in part.compare if (line := compare(study, *pair, seeds))]
+    if tests:
+        lines.append("\n" + "\n".join(tests))
+    page = results / "results.md"
+    text = page.read_text()
+    begin, end = f"<!-- table {part.name} -->\n", f"<!-- end {part.name} -->"
+    if begin not in text or end not in text:
+        raise SystemExit(f"{page}: the markers {begin.strip()} and {end} are missing")
+    head, tail = text.split(begin)[0], text.split(end)[1]
+    write_text(page, head + begin + "\n".join(lines) + "\n" + end + tail)
+    part.plot(part, study, results / "results" / f"{part.name}.png", seeds)
+
+
+def cells_of(
+    study: Study, model: str, sampler: Sampler, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return the known cells of the given training seeds."""
+    cells = [study.known(model, sampler, seed) for seed in seeds]
+    return [cell for cell in cells if cell is not None]
+
+
+def pooled(cells: Sequence[dict[str, Any]]) -> tuple[float, int, int]:
+    """Return mean score, successes and episodes of all seeds together."""
+    scores = [c["summary"]["score"] for c in cells]
+    successes = sum(c["summary"]["successes"] for c in cells)
+    return float(np.mean(scores)), successes, sum(c["summary"]["n"] for c in cells)
+
+
+def sampler_label(cell: dict[str, Any]) -> str:
+    """Return the number of evaluations, and the solver and noise where they are not the usual."""
+    solver = "" if cell["solver"] == "euler" else f" {cell['solver']}"
+    noise = "" if cell["noise_scale"] in (0.0, 1.0) else f", noise {cell['noise_scale']:g}"
+    return f"{cell['nfe']:g}{solver}{noise}"
+
+
+def table_row(label: str, sampler: Sampler, cells: Sequence[dict[str, Any]]) -> str:
+    """Return one row: all seeds pooled, and each for itself."""
+    score, successes, n = pooled(cells)
+    low, high = wilson_interval(successes, n)
+    each = ", ".join(
+        f"{c['summary']['score']:.3f} / {c['summary']['success_rate']:.3f}" for c in cells
+    )
+    training = [c["training"] for c in cells]
+    train, push = (np.mean([t[key] for t in training]) for key in ("train_seconds", "push_seconds"))
+    ms, p95 = np.median([c["ms"] for c in cells], axis=0)
+    return (
+        f"| {label} | {sampler_label(cells[0])} | {score:.3f} | {successes}/{n} = "
+        f"{successes / n:.3f} | {low:.3f} to {high:.3f} | {each} | "
+        f"{training[0]['parameters']['total']:,} | {training[0]['steps']:,} | "
+        f"{train:.0f} + {push:.0f} | {ms:.2f} ({p95:.2f}) |"
+    )
+
+
+def compare(
+    study: Study,
+    first: tuple[str, Sampler],
+    second: tuple[str, Sampler],
+    seeds: Sequence[int],
+) -> str:
+    """Return a line that compares two cells on the same episodes of the same training seeds."""
+    pairs = [(study.known(*first, seed), study.known(*second, seed)) for seed in seeds]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not both:
+        return ""
+    scores = [
+        [x for cell in cells for x in cell["max_reward"]] for cells in zip(*both, strict=True)
+    ]
+    wins = [
+        [bit == "1" for cell in cells for bit in cell["success"]]
+        for cells in zip(*both, strict=True)
+    ]
+    low, high = paired_bootstrap(scores[0], scores[1])
+    p = mcnemar_exact(wins[0], wins[1])
+    difference = np.mean(scores[0]) - np.mean(scores[1])
+    success = np.mean(wins[0]) - np.mean(wins[1])
+    names = " against ".join(
+        f"{m} ({sampler_label(c)})" for (m, _), c in zip((first, second), both[0], strict=True)
+    )
+    return (
+        f"- {names}, {len(both)} seed(s): score {difference:+.3f} [{low:+.3f}, {high:+.3f}], "
+        f"success {success:+.3f}, McNemar p = {p:.2g}"
+    )
+
+
+def plot_against_nfe(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success against the number of evaluations, one line per label."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for row in part.rows:
+        points = []
+        for sampler in row.samplers:
+            cells = cells_of(study, row.model, sampler, seeds)
+            if cells:
+                points.append((cells[0]["nfe"], *pooled(cells)))
+        _line(axes, row.label, points)
+    for ax, name in zip(axes, ("score", "success"), strict=True):
+        ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)", ylabel=name)
+        ax.set_xticks(ticks := [1, 2, 4, 8, 16, 32, 64], [str(t) for t in ticks])
+        ax.minorticks_off()
+        ax.grid(alpha=0.3)
+    if axes[0].lines:
+        axes[0].legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_against_parameters(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success of every cell against the parameters of its model."""
+    _scatter(part, study, path, seeds, "parameters", lambda t: t["parameters"]["total"])
+
+
+def plot_against_blocks(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success of every cell against the number of blocks of its model."""
+    _scatter(part, study, path, seeds, "number of blocks N", lambda t: len(t["block_steps"]))
+
+
+def plot_wall_clock(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Seconds of training and of pushing or teacher samples, a bar per model."""
+    figure = Figure(figsize=(9, 0.4 * len(part.rows) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    for position, row in enumerate(part.rows):
+        cells = [c for s in row.samplers for c in cells_of(study, row.model, s, seeds)]
+        if not cells:
+            continue
+        train, push = (
+            np.mean([c["training"][key] for c in cells])
+            for key in ("train_seconds", "push_seconds")
+        )
+        axes.barh(position, train, color="C0")
+        axes.barh(position, push, left=train, color="C1")
+    axes.set_yticks(range(len(part.rows)), [row.label for row in part.rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds: training (blue), push-forward or teacher samples (orange)")
+    _save(figure, path)
+
+
+def _scatter(
+    part: Part,
+    study: Study,
+    path: Path,
+    seeds: Sequence[int],
+    label: str,
+    value: Callable[[dict[str, Any]], float],
+) -> None:
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    lines: dict[str, list[tuple[float, float, int, int]]] = {}
+    for row in part.rows:
+        for sampler in row.samplers:
+            cells = cells_of(study, row.model, sampler, seeds)
+            if cells:
+                key = f"NFE {sampler_label(cells[0])}"
+                lines.setdefault(key, []).append((value(cells[0]["training"]), *pooled(cells)))
+    for key, points in lines.items():
+        _line(axes, key, points)
+    for ax, name in zip(axes, ("score", "success"), strict=True):
+        ax.set(xlabel=label, ylabel=name)
+        ax.grid(alpha=0.3)
+    if axes[0].lines:
+        axes[0].legend(fontsize=8)
+    _save(figure, path)
+
+
+def _line(axes: Any, label: str, points: list[tuple[float, float, int, int]]) -> None:
+    if not points:
+        return
+    points.sort()
+    nfes = [p[0] for p in points]
+    line = axes[0].plot(nfes, [p[1] for p in points], marker="o", label=label)[0]
+    rates = [p[2] / p[3] for p in points]
+    intervals = [wilson_interval(p[2], p[3]) for p in points]
+    spread = [
+        [r - i.low for r, i in zip(rates, intervals, strict=True)],
+        [i.high - r for r, i in zip(rates, intervals, strict=True)],
+    ]
+    axes[1].errorbar(nfes, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

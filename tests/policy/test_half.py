@@ -1,0 +1,70 @@
+"""Copies of checkpoints in half precision, and the policies that come with the package."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lfm_policy import InputError, load_policy
+from lfm_policy.assets import POLICIES
+from lfm_policy.policy import find_checkpoint, half_precision_copy, read_header
+from lfm_policy.policy.checkpoint import MODEL_FILE
+
+
+def test_a_copy_acts_almost_as_the_original(small_run: Path, tmp_path: Path) -> None:
+    copy = half_precision_copy(small_run, tmp_path / "copy")
+    original = find_checkpoint(small_run)
+    assert all(t.dtype == torch.float16 for t in load_file(copy / MODEL_FILE).values())
+    sizes = [(folder / MODEL_FILE).stat().st_size for folder in (copy, original)]
+    assert sizes[0] < 0.75 * sizes[1]
+    header, parent = read_header(copy), read_header(original)
+    assert (header.config, header.spec, header.training) == (
+        parent.config,
+        parent.spec,
+        parent.training,
+    )
+    a, b = load_policy(copy), load_policy(original)
+    assert all(p.dtype == torch.float32 for p in a.model.parameters())
+    batch = {key: value[None, None].repeat(2, 1) for key, value in a.fake_obs(seed=1).items()}
+    noise = torch.randn(1, *a.model.chunk_shape)
+    chunks = [policy.sample(batch, noise=noise).chunk for policy in (a, b)]
+    scale = b.normalizer["action"].max - b.normalizer["action"].min
+    assert ((chunks[0] - chunks[1]).abs() / scale).max() < 0.01
+
+
+def test_weights_beyond_half_precision_are_refused(small_run: Path, tmp_path: Path) -> None:
+    from lfm_policy.policy.checkpoint import read_model_state, read_normalizer, write_checkpoint
+
+    header = read_header(small_run)
+    state = read_model_state(header)
+    next(iter(state.values())).fill_(1e6)
+    large = tmp_path / "large"
+    large.mkdir()
+    write_checkpoint(
+        large,
+        config=header.config,
+        spec=header.spec,
+        model_state=state,
+        normalizer=read_normalizer(header),
+        training=header.training,
+    )
+    with pytest.raises(InputError, match="numbers beyond 65504"):
+        half_precision_copy(large, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_path_comes_before_a_name(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(find_checkpoint(small_run), tmp_path / POLICIES[0])
+    assert find_checkpoint(POLICIES[0]) == Path(POLICIES[0])
+
+
+def test_an_unknown_name_says_which_there_are() -> None:
+    with pytest.raises(InputError, match="nor a policy that comes with the package .pusht-state,"):
+        load_policy("pusht-stat")
