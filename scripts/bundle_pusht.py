@@ -20,6 +20,7 @@ from lfm_policy.evaluation.recording import record_successes
 from lfm_policy.policy import half_precision_copy, read_header
 
 DEMONSTRATION_SEEDS = 300_000
+HUMAN_DATA = "data/pusht_cchi_v7_replay.zarr"  # as in the configurations, not where it lay here
 ASSETS = Path("lfm_policy/assets")
 
 README = """\
@@ -28,11 +29,11 @@ README = """\
 Everything here was made by this project, with `scripts/bundle_pusht.py`.
 
 - `{demonstrations}`: {n} successful rollouts, {steps:,} steps, of the policy below called
-  `pusht-state-teacher`, sampled with {sampler} from environment seeds {first} to {last} (only the
-  successes: {tried} were tried). `data/state` is agent x, agent y, block x, block y in pixels and
-  the block's angle in radians before each step, `data/action` the target position of the agent in
-  pixels. An episode ends with the success. Test seeds (from 100000) and selection seeds (from
-  200000) are not among them.
+  `pusht-state-teacher`, sampled with {sampler}, from environment seeds {first} to
+  {last} (only the successes: {tried} were tried). `data/state` is agent x, agent y, block
+  x, block y in pixels and the block's angle in radians before each step, `data/action` the target
+  position of the agent in pixels. An episode ends with the success. Test seeds (from 100000) and
+  selection seeds (from 200000) are not among them.
 - `pusht-state-teacher`: {teacher_blocks} blocks, {teacher_parameters:,} parameters, trained with
   {teacher_steps:,} gradient steps on the 206 human PushT demonstrations of Diffusion Policy
   (`lfm-policy train {config} seed={seed}`), weights in half precision.
@@ -65,7 +66,7 @@ def main() -> None:
         ("pusht-state", arguments.student),
     ):
         shutil.rmtree(ASSETS / name, ignore_errors=True)
-        half_precision_copy(source, ASSETS / name)
+        half_precision_copy(source, ASSETS / name, dataset_path=HUMAN_DATA)
     sampler, student = teacher.config.sampler, read_header(arguments.student)
     (ASSETS / "README.md").write_text(
         README.format(

@@ -23,9 +23,21 @@ STUDENT = (
     "distill.samples=16",
     "distill.inputs=corrected",
     "distill.tail_weight=0.1",
+    "training.obs_noise=0.05",
 )
 
 
+# Both teachers take 32 evaluations for a sample.
+TEACHER_STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
+# Gradient steps for the cost of 24,000 of regression, counted in passes through networks: 3 for a
+# step forward and back; progressive and consistency look through the network 2 and 1 times more,
+# and distribution trains two networks and looks through a third.
+METHODS = {
+    "regression": (),
+    "progressive": ("training.total_steps=15600",),
+    "consistency": ("training.total_steps=18000",),
+    "distribution": ("training.total_steps=10300", "sampler.noise_scale=1.0"),
+}
 # The student at the noise has the most to learn.
 SHARES = {2: ("training.block_shares=[0.35,0.65]",)}
 
@@ -48,12 +60,20 @@ MODELS: dict[str, Model] = {
     "lfm": Model(config="pusht/lfm"),
     **{
         f"{teacher}-{k}": Model((*STUDENT, steps, *SHARES.get(k, ())), teacher=teacher, nfe=k)
-        # Both teachers with 32 evaluations for a sample.
         for teacher, steps in (
             ("lfm", "distill.teacher_steps=8"),
             ("fm", "distill.teacher_steps=16"),
         )
         for k in (4, 2, 1)
+    },
+    **{
+        f"lfm-2-{method}": Model(
+            (*STUDENT, TEACHER_STEPS["lfm"], *SHARES[2], "distill.inputs=teacher", *overrides),
+            teacher="lfm",
+            nfe=2,
+            method=method,
+        )
+        for method, overrides in METHODS.items()
     },
     **{f"n{n}": _lfm(n, WIDTHS[n]) for n in (2, 3, 4, 8)},
     **{f"lfm-{p}%": _lfm(2, width) for p, width in SMALL_WIDTHS.items()},
@@ -140,12 +160,36 @@ PARTS: dict[str, Part] = {
             plot_against_nfe,
             tuple(((f"lfm-{k}", _student(k)), (f"fm-{k}", _student(k))) for k in (4, 2, 1)),
         ),
+        Part(
+            "methods",
+            tuple(
+                Row(
+                    f"LFM to 2, {method}",
+                    f"lfm-2-{method}",
+                    (Sampler(2, noise_scale=1.0 if method == "distribution" else NOISE),),
+                )
+                for method in METHODS
+            ),
+            plot_against_nfe,
+        ),
+        Part(
+            "students",
+            tuple(
+                Row(f"{family.upper()} to {k}, observation noise {noise}", model, (_student(k),))
+                for family in ("lfm", "fm")
+                for k in (2, 1)
+                for noise, model in (("0.05", f"{family}-{k}"), ("0.02", f"{family}-{k}-obs02"))
+            ),
+            plot_against_nfe,
+        ),
     )
 }
 
 # What is made first: a study that is stopped has the most important cells of all seeds.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("lfm", "fm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
+    tuple(f"lfm-2-{method}" for method in METHODS),
     ("mip", "regression", "fm-wide"),
     ("n4", "n3", "n8", "n2", "lfm-25%", "lfm-50%", "lfm-12%", "lfm-4", "fm-4"),
+    ("lfm-2-obs02", "lfm-1-obs02", "fm-2-obs02", "fm-1-obs02"),
 )

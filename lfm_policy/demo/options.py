@@ -53,7 +53,8 @@ def demo_config(dataset: Path | None, overrides: Sequence[str]) -> ExperimentCon
 def student_overrides(config: ExperimentConfig, nfe: int) -> list[str]:
     """Return what a student of ``nfe`` blocks changes in its teacher's options."""
     steps = max(config.training.total_steps // TEACHER_STEPS_PER_STUDENT_STEP, nfe)
-    return [f"training.total_steps={steps}"]
+    # More noise than the teacher had: it can be asked about any observation near its own.
+    return [f"training.total_steps={steps}", "training.obs_noise=0.05"]
 
 
 def rollout_config(config: ExperimentConfig) -> RolloutConfig:

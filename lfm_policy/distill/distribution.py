@@ -30,6 +30,8 @@ class DistributionLoss(DistillLoss):
     integrated over the times. ``distill.regression_weight`` adds the regression on pairs.
     """
 
+    full_noise = True  # the velocity knows the distribution of whole samples, not of likely ones
+
     def __init__(
         self,
         network: nn.Module,

@@ -26,6 +26,9 @@ class DistillLoss(nn.Module):
     n_rounds: int = 1
     """Rounds of training; the learning rate starts again in each, from the averaged weights."""
 
+    full_noise: bool = False
+    """Whether the method only makes sense for teachers sampled with a noise scale of 1."""
+
     def __init__(
         self,
         network: nn.Module,

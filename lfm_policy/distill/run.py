@@ -79,6 +79,12 @@ class DistillRun(BlockwiseRun):
                 "on the way between input and target: these lie on different ways; use inputs "
                 "'student', or the method 'regression'"
             )
+        if self._loss_class.full_noise and config.sampler.noise_scale != 1:
+            raise InputError(
+                f"sampler.noise_scale is {config.sampler.noise_scale:g}, expected 1 for the method "
+                f"'{options.method}', which matches all that the teacher samples; add "
+                "sampler.noise_scale=1"
+            )
         self._teacher = PolicyModel(teacher.config, teacher.spec)
         self._teacher.load_state_dict(read_model_state(teacher))
         self._teacher.to(self._device).eval().requires_grad_(False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from lfm_policy.config import config_from_dict, config_to_dict
 from lfm_policy.errors import InputError
 from lfm_policy.files import atomic_folder
 from lfm_policy.policy.checkpoint import (
@@ -18,7 +19,9 @@ from lfm_policy.policy.checkpoint import (
 )
 
 
-def half_precision_copy(source: str | Path, folder: Path) -> Path:
+def half_precision_copy(
+    source: str | Path, folder: Path, *, dataset_path: str | None = None
+) -> Path:
     """Write a copy of a checkpoint whose weights are float16.
 
     Loading widens them to float32 again, so the copy computes as the original does, with weights
@@ -27,6 +30,7 @@ def half_precision_copy(source: str | Path, folder: Path) -> Path:
     Args:
         source: checkpoint or run folder.
         folder: the copy; it must not exist.
+        dataset_path: what the copy says of where the demonstrations lie; None: as the original.
 
     Raises:
         InputError: no checkpoint, a damaged one, or a weight beyond float16's range.
@@ -41,10 +45,15 @@ def half_precision_copy(source: str | Path, folder: Path) -> Path:
                 f"{header.folder / MODEL_FILE}: tensor '{name}' has numbers beyond 65504, which "
                 "half precision cannot hold"
             )
+    config = header.config
+    if dataset_path is not None:
+        options = config_to_dict(config)
+        options["dataset"]["path"] = dataset_path
+        config = config_from_dict(options, str(folder))
     with atomic_folder(folder) as temporary:
         write_checkpoint(
             temporary,
-            config=header.config,
+            config=config,
             spec=header.spec,
             model_state=state,
             normalizer=read_normalizer(header),

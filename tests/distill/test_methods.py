@@ -202,6 +202,13 @@ def test_every_method_makes_a_student_and_resumes_to_the_bit(
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_distribution_matching_is_for_all_of_the_noise(teacher: Path, tmp_path: Path) -> None:
+    overrides = [*QUICK, "sampler.noise_scale=0.5"]
+    with pytest.raises(InputError, match=r"noise_scale is 0.5, expected 1 for .* 'distribution'"):
+        distill(teacher, tmp_path / "x", nfe=1, method="distribution", overrides=overrides)
+    assert not (tmp_path / "x").exists()
+
+
 def test_more_students_than_blocks(teacher: Path, tmp_path: Path) -> None:
     arguments = {"nfe": 4, "overrides": QUICK, "device": "cpu", "quiet": True}
     student = load_policy(distill(teacher, tmp_path / "four", **arguments))

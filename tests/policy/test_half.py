@@ -11,22 +11,23 @@ from safetensors.torch import load_file
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.assets import POLICIES
+from lfm_policy.config import config_to_dict
 from lfm_policy.policy import find_checkpoint, half_precision_copy, read_header
 from lfm_policy.policy.checkpoint import MODEL_FILE
 
 
 def test_a_copy_acts_almost_as_the_original(small_run: Path, tmp_path: Path) -> None:
-    copy = half_precision_copy(small_run, tmp_path / "copy")
+    copy = half_precision_copy(small_run, tmp_path / "copy", dataset_path="elsewhere.zarr")
     original = find_checkpoint(small_run)
     assert all(t.dtype == torch.float16 for t in load_file(copy / MODEL_FILE).values())
     sizes = [(folder / MODEL_FILE).stat().st_size for folder in (copy, original)]
     assert sizes[0] < 0.75 * sizes[1]
     header, parent = read_header(copy), read_header(original)
-    assert (header.config, header.spec, header.training) == (
-        parent.config,
-        parent.spec,
-        parent.training,
-    )
+    options, originals = config_to_dict(header.config), config_to_dict(parent.config)
+    assert options["dataset"].pop("path") == "elsewhere.zarr"
+    assert originals["dataset"].pop("path")
+    assert options == originals
+    assert (header.spec, header.training) == (parent.spec, parent.training)
     a, b = load_policy(copy), load_policy(original)
     assert all(p.dtype == torch.float32 for p in a.model.parameters())
     batch = {key: value[None, None].repeat(2, 1) for key, value in a.fake_obs(seed=1).items()}
