@@ -98,12 +98,12 @@ PARTS: dict[str, Part] = {
             "few-steps",
             (
                 Row("LFM teacher", "lfm", (LFM_FINE, *_euler(2, 16, noise_scale=NOISE))),
-                Row("LFM student", "lfm-2", (_student(2),)),
-                Row("LFM student", "lfm-1", (_student(1),)),
+                Row("LFM students", "lfm-2", (_student(2),)),
+                Row("LFM students", "lfm-1", (_student(1),)),
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
                 Row("FM, less noise", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
-                Row("FM student", "fm-2", (_student(2),)),
-                Row("FM student", "fm-1", (_student(1),)),
+                Row("FM students", "fm-2", (_student(2),)),
+                Row("FM students", "fm-1", (_student(1),)),
                 Row(
                     "FM, equal parameters", "fm-wide", (*_euler(1, 2, 16, noise_scale=1.0), FM_FINE)
                 ),

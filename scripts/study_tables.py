@@ -155,13 +155,14 @@ def plot_against_nfe(part: Part, study: Study, path: Path, seeds: Sequence[int])
     """Score and success against the number of evaluations, one line per label."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
+    lines: dict[str, list[tuple[float, float, int, int]]] = {}
     for row in part.rows:
-        points = []
         for sampler in row.samplers:
             cells = cells_of(study, row.model, sampler, seeds)
             if cells:
-                points.append((cells[0]["nfe"], *pooled(cells)))
-        _line(axes, row.label, points)
+                lines.setdefault(row.label, []).append((cells[0]["nfe"], *pooled(cells)))
+    for label, points in lines.items():
+        _line(axes, label, points)
     for ax, name in zip(axes, ("score", "success"), strict=True):
         ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)", ylabel=name)
         ax.set_xticks(ticks := [1, 2, 4, 8, 16, 32, 64], [str(t) for t in ticks])

@@ -73,7 +73,7 @@ def test_straight_paths_are_the_optimum_of_every_round(points: int) -> None:
         assert float(loss(y, path, None).detach()) == pytest.approx(0, abs=1e-10)
         wrong = ProgressiveLoss(Straight(1.0), None, options(trajectory_points=points))  # type: ignore[arg-type]
         wrong.start_round(0)
-        assert float(wrong(y, path, None)) == pytest.approx(0.25)
+        assert float(wrong(y, path, None).detach()) == pytest.approx(0.25)
     consistency = ConsistencyLoss(Straight(1.5), None, options(trajectory_points=points))  # type: ignore[arg-type]
     assert float(consistency(y, path, None)) == pytest.approx(0, abs=1e-10)
 
