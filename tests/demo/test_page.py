@@ -132,4 +132,6 @@ def test_it_says_how_it_was_made(page: str, demo_folder: Path) -> None:
 
 
 def test_it_is_small_enough_to_be_sent(demo_folder: Path) -> None:
-    assert (demo_folder / "demo.html").stat().st_size < 8_000_000
+    # Mail takes 25 MB. What does not compress is the film of the noise, here with a policy that
+    # has learnt nothing.
+    assert (demo_folder / "demo.html").stat().st_size < 15_000_000
