@@ -60,11 +60,16 @@ MODELS: dict[str, Model] = {
     "lfm": Model(config="pusht/lfm"),
     **{
         f"{teacher}-{k}": Model((*STUDENT, steps, *SHARES.get(k, ())), teacher=teacher, nfe=k)
-        for teacher, steps in (
-            ("lfm", "distill.teacher_steps=8"),
-            ("fm", "distill.teacher_steps=16"),
-        )
+        for teacher, steps in TEACHER_STEPS.items()
         for k in (4, 2, 1)
+    },
+    # As the students above, with the observation noise of their teachers.
+    **{
+        f"{teacher}-{k}-obs02": Model(
+            (*STUDENT, steps, *SHARES.get(k, ()), "training.obs_noise=0.02"), teacher=teacher, nfe=k
+        )
+        for teacher, steps in TEACHER_STEPS.items()
+        for k in (2, 1)
     },
     **{
         f"lfm-2-{method}": Model(

@@ -67,7 +67,7 @@ def _lead(results: DemoResults) -> str:
     students = _list([_times(policy) for policy in results.policies[1:]])
     networks = f"{n_blocks} small networks, one after the other," if n_blocks > 1 else "a network"
     return (
-        f"From {results.data.n_episodes} human demonstrations a policy learned to push a T-shaped "
+        f"From {results.data.n_episodes} demonstrations a policy learned to push a T-shaped "
         "block into its goal zone. It begins with noise and lets it flow, through "
         f"{networks} into the next {config.policy.horizon} actions: Local Flow Matching. The "
         f"teacher evaluates its networks {_times(results.policies[0])} for that; the students "
