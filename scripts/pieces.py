@@ -9,14 +9,17 @@ with it, tables are made and unfinished studies continued without any of the run
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +78,7 @@ class Study:
         episodes: int = 200,
         seed_start: int = TEST_SEEDS,
     ) -> None:
-        self._models = models
+        self.models = models
         self._dataset = dataset
         self._output = output
         self._archive = archive
@@ -115,7 +118,7 @@ class Study:
 
     def make(self, name: str, seed: int = 0) -> Path:
         """Train or distil a model unless that is done; returns its folder."""
-        model = self._models[name]
+        model = self.models[name]
         folder = self._output / f"seed{seed}" / name
         with self._lock:
             own = self._model_locks.setdefault(str(folder), threading.Lock())
@@ -134,6 +137,56 @@ class Study:
 
     def _key(self, name: str, sampler: Sampler, seed: int) -> str:
         return f"{name} seed{seed} {sampler} n{self._episodes} from{self._seed_start}"
+
+
+def study_options(description: str | None, *, output: str) -> argparse.ArgumentParser:
+    """Return the parser of the options that every study has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", type=Path, help="Diffusion Policy's PushT zarr")
+    parser.add_argument("--output", type=Path, default=Path(output), help="run folders")
+    parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
+    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
+    parser.add_argument("--minutes", type=float, help="start no new model after so many minutes")
+    parser.add_argument("--tables-only", action="store_true", help="run nothing")
+    return parser
+
+
+def parse_study(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line; a dataset is needed unless nothing is run."""
+    arguments = parser.parse_args()
+    if not arguments.tables_only and arguments.dataset is None:
+        parser.error("--dataset is needed to run what is missing")
+    return arguments
+
+
+def missing_cells(
+    study: Study,
+    wanted: Iterable[tuple[str, int, Sequence[Sampler]]],
+    *,
+    minutes: float | None,
+) -> list[Callable[[], None]]:
+    """Return one chain per model and seed that measures the cells not known yet.
+
+    A model whose cells are all known is not made again. After ``minutes`` chains do nothing.
+    """
+    deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+
+    def run(model: str, seed: int, samplers: Sequence[Sampler]) -> None:
+        for sampler in samplers:
+            if study.known(model, sampler, seed) is None and time.monotonic() < deadline:
+                study.cell(model, sampler, seed)
+
+    return [partial(run, *one) for one in wanted]
+
+
+def finish(failures: Sequence[str]) -> None:
+    """Say what failed, and leave with exit code 1 if anything did."""
+    for line in failures:
+        print(f"failed: {line}")
+    if failures:
+        raise SystemExit(1)
 
 
 def run_chains(chains: Sequence[Callable[[], object]], jobs: int) -> list[str]:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pieces import Model, Sampler
-from study_tables import Part, Row, plot_against_blocks, plot_against_nfe, plot_against_parameters
+from study_tables import (
+    Part,
+    Row,
+    plot_against_blocks,
+    plot_against_nfe,
+    plot_against_parameters,
+    plot_seconds,
+)
 
 NOISE = 0.6
 """Scale of the initial noise of students, chosen on selection seeds (scripts/pusht_sweep.py)."""
@@ -80,7 +87,7 @@ MODELS: dict[str, Model] = {
         )
         for method, overrides in METHODS.items()
     },
-    **{f"n{n}": _lfm(n, WIDTHS[n]) for n in (2, 3, 4, 8)},
+    **{f"n{n}": _lfm(n, WIDTHS[n]) for n in STEP_SIZES},
     **{f"lfm-{p}%": _lfm(2, width) for p, width in SMALL_WIDTHS.items()},
 }
 
@@ -91,6 +98,10 @@ def _euler(*nfes: int, noise_scale: float | None = None) -> tuple[Sampler, ...]:
 
 def _student(nfe: int) -> Sampler:
     return Sampler(nfe, noise_scale=NOISE)
+
+
+def _method_sampler(method: str) -> Sampler:
+    return Sampler(2, noise_scale=1.0 if method == "distribution" else NOISE)
 
 
 LFM_FINE = Sampler(64, "midpoint", NOISE)
@@ -136,11 +147,31 @@ PARTS: dict[str, Part] = {
                 Row("N = 1 (FM)", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
                 *(
                     Row(f"N = {n}", f"n{n}", (*_euler(16, noise_scale=NOISE), LFM_FINE))
-                    for n in (2, 3, 4, 8)
+                    for n in STEP_SIZES
                 ),
             ),
             plot_against_blocks,
-            tuple(((f"n{n}", LFM_FINE), ("fm", FM_FINE)) for n in (2, 3, 4, 8)),
+            tuple(((f"n{n}", LFM_FINE), ("fm", FM_FINE)) for n in STEP_SIZES),
+        ),
+        Part(
+            "wall-clock",
+            (
+                Row("FM", "fm", (FM_FINE,)),
+                Row("FM, equal parameters", "fm-wide", (FM_FINE,)),
+                Row("LFM N = 2", "lfm", (LFM_FINE,)),
+                *(Row(f"LFM N = {n}, FM's parameters", f"n{n}", (LFM_FINE,)) for n in STEP_SIZES),
+                *(
+                    Row(f"{family.upper()} to {k}", f"{family}-{k}", (_student(k),))
+                    for family in ("lfm", "fm")
+                    for k in (4, 2, 1)
+                ),
+                *(
+                    Row(f"LFM to 2, {method}", f"lfm-2-{method}", (_method_sampler(method),))
+                    for method in METHODS
+                ),
+            ),
+            plot_seconds,
+            seconds=True,
         ),
         Part(
             "parameters",
@@ -171,7 +202,7 @@ PARTS: dict[str, Part] = {
                 Row(
                     f"LFM to 2, {method}",
                     f"lfm-2-{method}",
-                    (Sampler(2, noise_scale=1.0 if method == "distribution" else NOISE),),
+                    (_method_sampler(method),),
                 )
                 for method in METHODS
             ),

@@ -10,11 +10,17 @@ docs/results/pusht_sweep.json, and the table in docs/results.md has what is ther
 
 from __future__ import annotations
 
-import argparse
-from functools import partial
-from pathlib import Path
-
-from pieces import SELECTION_SEEDS, Model, Sampler, Study, run_chains
+from pieces import (
+    SELECTION_SEEDS,
+    Model,
+    Sampler,
+    Study,
+    finish,
+    missing_cells,
+    parse_study,
+    run_chains,
+    study_options,
+)
 from study_tables import Part, Row, plot_against_nfe, write_part
 
 
@@ -69,19 +75,10 @@ SWEEP = Part(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset", type=Path, help="Diffusion Policy's PushT zarr")
-    parser.add_argument("--output", type=Path, default=Path("runs/sweep"), help="run folders")
-    parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
+    parser = study_options(__doc__, output="runs/sweep")
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
-    parser.add_argument("--tables-only", action="store_true", help="run nothing")
-    arguments = parser.parse_args()
-    if not arguments.tables_only and arguments.dataset is None:
-        parser.error("--dataset is needed to run what is missing")
+    arguments = parse_study(parser)
     study = Study(
         SETTINGS,
         dataset=arguments.dataset,
@@ -92,18 +89,12 @@ def main() -> None:
     )
     failures = []
     if not arguments.tables_only:
-        chains = [
-            partial(study.cell, row.model, sampler)
-            for row in SWEEP.rows
-            if row.model in arguments.only
-            for sampler in row.samplers
-        ]
-        failures = run_chains(chains, arguments.jobs)
+        wanted = [(row.model, 0, row.samplers) for row in SWEEP.rows if row.model in arguments.only]
+        failures = run_chains(
+            missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs
+        )
     write_part(SWEEP, study, arguments.results, seeds=(0,))
-    for line in failures:
-        print(f"failed: {line}")
-    if failures:
-        raise SystemExit(1)
+    finish(failures)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,14 @@ class Part:
         rows: models and samplers.
         compare: pairs of (model, sampler) to test against each other, first minus second.
         plot: writes the picture.
+        seconds: True for a table of seconds per model, False for one of what policies achieve.
     """
 
     name: str
     rows: tuple[Row, ...]
     plot: Callable[[Part, Study, Path, Sequence[int]], None]
     compare: tuple[tuple[tuple[str, Sampler], tuple[str, Sampler]], ...] = ()
+    seconds: bool = False
 
 
 HEADER = (
@@ -51,14 +53,16 @@ HEADER = (
 )
 
 
+SECONDS_HEADER = (
+    "| model | runs | gradient steps | training (s) | push-forward (s) | teacher samples (s) | "
+    "in all (s) | gradient steps per second |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
 def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int]) -> None:
     """Put one table between its markers in results.md, and its plot beside it."""
-    lines = [HEADER]
-    for row in part.rows:
-        for sampler in row.samplers:
-            cells = cells_of(study, row.model, sampler, seeds)
-            if cells:
-                lines.append(table_row(row.label, sampler, cells))
+    lines = seconds_lines(part, study, seeds) if part.seconds else policy_lines(part, study, seeds)
     missing = sum(
         study.known(row.model, sampler, seed) is None
         for row in part.rows
@@ -78,6 +82,43 @@ def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int])
     head, tail = text.split(begin)[0], text.split(end)[1]
     write_text(page, head + begin + "\n".join(lines) + "\n" + end + tail)
     part.plot(part, study, results / "results" / f"{part.name}.png", seeds)
+
+
+def policy_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
+    """Return the table of what policies achieve, a row per model and sampler."""
+    lines = [HEADER]
+    for row in part.rows:
+        for sampler in row.samplers:
+            cells = cells_of(study, row.model, sampler, seeds)
+            if cells:
+                lines.append(table_row(row.label, cells))
+    return lines
+
+
+def seconds_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
+    """Return the table of where the seconds go, a row per model."""
+    lines = [SECONDS_HEADER]
+    for row in part.rows:
+        cells = cells_of(study, row.model, row.samplers[0], seeds)
+        if not cells:
+            continue
+        train, push, steps = seconds_of(cells)
+        student = bool(study.models[row.model].teacher)
+        shown = ("", f"{push:.0f}") if student else (f"{push:.0f}", "")
+        lines.append(
+            f"| {row.label} | {len(cells)} | {steps:,} | {train:.0f} | {shown[0]} | {shown[1]} | "
+            f"{train + push:.0f} | {steps / train:.0f} |"
+        )
+    return lines
+
+
+def seconds_of(cells: Sequence[dict[str, Any]]) -> tuple[float, float, int]:
+    """Return seconds of training, seconds of push-forward or samples, and gradient steps."""
+    training = [cell["training"] for cell in cells]
+    train, push = (
+        float(np.mean([t[key] for t in training])) for key in ("train_seconds", "push_seconds")
+    )
+    return train, push, training[0]["steps"]
 
 
 def cells_of(
@@ -102,20 +143,19 @@ def sampler_label(cell: dict[str, Any]) -> str:
     return f"{cell['nfe']:g}{solver}{noise}"
 
 
-def table_row(label: str, sampler: Sampler, cells: Sequence[dict[str, Any]]) -> str:
+def table_row(label: str, cells: Sequence[dict[str, Any]]) -> str:
     """Return one row: all seeds pooled, and each for itself."""
     score, successes, n = pooled(cells)
     low, high = wilson_interval(successes, n)
     each = ", ".join(
         f"{c['summary']['score']:.3f} / {c['summary']['success_rate']:.3f}" for c in cells
     )
-    training = [c["training"] for c in cells]
-    train, push = (np.mean([t[key] for t in training]) for key in ("train_seconds", "push_seconds"))
+    train, push, steps = seconds_of(cells)
     ms, p95 = np.median([c["ms"] for c in cells], axis=0)
     return (
         f"| {label} | {sampler_label(cells[0])} | {score:.3f} | {successes}/{n} = "
         f"{successes / n:.3f} | {low:.3f} to {high:.3f} | {each} | "
-        f"{training[0]['parameters']['total']:,} | {training[0]['steps']:,} | "
+        f"{cells[0]['training']['parameters']['total']:,} | {steps:,} | "
         f"{train:.0f} + {push:.0f} | {ms:.2f} ({p95:.2f}) |"
     )
 
@@ -153,64 +193,65 @@ def compare(
 
 def plot_against_nfe(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
     """Score and success against the number of evaluations, one line per label."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots(1, 2)
-    lines: dict[str, list[tuple[float, float, int, int]]] = {}
-    for row in part.rows:
-        for sampler in row.samplers:
-            cells = cells_of(study, row.model, sampler, seeds)
-            if cells:
-                lines.setdefault(row.label, []).append((cells[0]["nfe"], *pooled(cells)))
-    for label, points in lines.items():
-        _line(axes, label, points)
-    for ax, name in zip(axes, ("score", "success"), strict=True):
-        ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)", ylabel=name)
+    figure, axes = _plot(
+        part, study, seeds, lambda label, _: label, lambda cell: float(cell["nfe"])
+    )
+    for ax in axes:
+        ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)")
         ax.set_xticks(ticks := [1, 2, 4, 8, 16, 32, 64], [str(t) for t in ticks])
         ax.minorticks_off()
-        ax.grid(alpha=0.3)
-    if axes[0].lines:
-        axes[0].legend(fontsize=8)
     _save(figure, path)
 
 
 def plot_against_parameters(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Score and success of every cell against the parameters of its model."""
-    _scatter(part, study, path, seeds, "parameters", lambda t: t["parameters"]["total"])
-
-
-def plot_against_blocks(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Score and success of every cell against the number of blocks of its model."""
-    _scatter(part, study, path, seeds, "number of blocks N", lambda t: len(t["block_steps"]))
-
-
-def plot_wall_clock(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Seconds of training and of pushing or teacher samples, a bar per model."""
-    figure = Figure(figsize=(9, 0.4 * len(part.rows) + 1.5), layout="constrained")
-    axes = figure.subplots()
-    for position, row in enumerate(part.rows):
-        cells = [c for s in row.samplers for c in cells_of(study, row.model, s, seeds)]
-        if not cells:
-            continue
-        train, push = (
-            np.mean([c["training"][key] for c in cells])
-            for key in ("train_seconds", "push_seconds")
-        )
-        axes.barh(position, train, color="C0")
-        axes.barh(position, push, left=train, color="C1")
-    axes.set_yticks(range(len(part.rows)), [row.label for row in part.rows])
-    axes.invert_yaxis()
-    axes.set_xlabel("seconds: training (blue), push-forward or teacher samples (orange)")
+    """Score and success against the parameters of the model, one line per sampler."""
+    figure, axes = _plot(
+        part, study, seeds, _nfe_label, lambda cell: float(cell["training"]["parameters"]["total"])
+    )
+    for ax in axes:
+        ax.set(xlabel="parameters")
     _save(figure, path)
 
 
-def _scatter(
+def plot_against_blocks(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success against the number of blocks of the model, one line per sampler."""
+    figure, axes = _plot(
+        part, study, seeds, _nfe_label, lambda cell: float(len(cell["training"]["block_steps"]))
+    )
+    for ax in axes:
+        ax.set(xlabel="number of blocks N")
+    _save(figure, path)
+
+
+def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Seconds of training and of push-forward or teacher samples, a bar per model."""
+    figure = Figure(figsize=(9, 0.35 * len(part.rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    rows = [(row, cells_of(study, row.model, row.samplers[0], seeds)) for row in part.rows]
+    bars = [(row.label, *seconds_of(cells)) for row, cells in rows if cells]
+    for position, (_, train, push, _) in enumerate(bars):
+        axes.barh(position, train, color="C0", label="" if position else "training")
+        what = "" if position else "push-forward or teacher samples"
+        axes.barh(position, push, left=train, color="C1", label=what)
+    axes.set_yticks(range(len(bars)), [label for label, *_ in bars])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds on one CPU thread")
+    if bars:
+        axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _nfe_label(_: str, cell: dict[str, Any]) -> str:
+    return f"NFE {sampler_label(cell)}"
+
+
+def _plot(
     part: Part,
     study: Study,
-    path: Path,
     seeds: Sequence[int],
-    label: str,
+    label: Callable[[str, dict[str, Any]], str],
     value: Callable[[dict[str, Any]], float],
-) -> None:
+) -> tuple[Figure, Any]:
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
     lines: dict[str, list[tuple[float, float, int, int]]] = {}
@@ -218,31 +259,29 @@ def _scatter(
         for sampler in row.samplers:
             cells = cells_of(study, row.model, sampler, seeds)
             if cells:
-                key = f"NFE {sampler_label(cells[0])}"
-                lines.setdefault(key, []).append((value(cells[0]["training"]), *pooled(cells)))
+                key = label(row.label, cells[0])
+                lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
     for key, points in lines.items():
         _line(axes, key, points)
     for ax, name in zip(axes, ("score", "success"), strict=True):
-        ax.set(xlabel=label, ylabel=name)
+        ax.set(ylabel=name)
         ax.grid(alpha=0.3)
-    if axes[0].lines:
+    if lines:
         axes[0].legend(fontsize=8)
-    _save(figure, path)
+    return figure, axes
 
 
 def _line(axes: Any, label: str, points: list[tuple[float, float, int, int]]) -> None:
-    if not points:
-        return
     points.sort()
-    nfes = [p[0] for p in points]
-    line = axes[0].plot(nfes, [p[1] for p in points], marker="o", label=label)[0]
+    x = [p[0] for p in points]
+    line = axes[0].plot(x, [p[1] for p in points], marker="o", label=label)[0]
     rates = [p[2] / p[3] for p in points]
     intervals = [wilson_interval(p[2], p[3]) for p in points]
     spread = [
         [r - i.low for r, i in zip(rates, intervals, strict=True)],
         [i.high - r for r, i in zip(rates, intervals, strict=True)],
     ]
-    axes[1].errorbar(nfes, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
+    axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -11,6 +11,10 @@ from lfm_policy.files import exists
 DEMONSTRATIONS = "pusht_demonstrations.zarr"
 
 
+POLICIES = ("pusht-state", "pusht-state-teacher")
+"""Trained policies that can be loaded by name."""
+
+
 def bundled_demonstrations() -> Path:
     """Return the PushT demonstrations of the package, a zarr replay buffer.
 
@@ -20,18 +24,12 @@ def bundled_demonstrations() -> Path:
     Raises:
         InputError: this installation lacks them.
     """
-    path = Path(str(resources.files("lfm_policy.assets"))) / DEMONSTRATIONS
-    if not exists(path):
-        raise InputError(
-            f"the bundled demonstrations are missing from this installation ({path}): install "
-            "lfm-policy again, or give PushT demonstrations of your own with --dataset "
-            "PATH/TO/pusht_cchi_v7_replay.zarr"
-        )
-    return path
-
-
-POLICIES = ("pusht-state", "pusht-state-teacher")
-"""Trained policies that can be loaded by name."""
+    return _bundled(
+        DEMONSTRATIONS,
+        "the bundled demonstrations are",
+        ", or give PushT demonstrations of your own with --dataset "
+        "PATH/TO/pusht_cchi_v7_replay.zarr",
+    )
 
 
 def bundled_policy(name: str) -> Path:
@@ -40,10 +38,22 @@ def bundled_policy(name: str) -> Path:
     Raises:
         InputError: this installation lacks it.
     """
+    return _bundled(name, f"the bundled policy '{name}' is")
+
+
+def results_folder(checkpoint: str | Path) -> Path:
+    """Return where what is made of a checkpoint belongs by default: beside it, or in runs/<name>.
+
+    The latter is for policies that come with the package, which is no place to write to.
+    """
+    path = Path(checkpoint)
+    return path if path.exists() else Path("runs") / path.name
+
+
+def _bundled(name: str, what: str, advice: str = "") -> Path:
     path = Path(str(resources.files("lfm_policy.assets"))) / name
     if not exists(path):
         raise InputError(
-            f"the bundled policy '{name}' is missing from this installation ({path}): install "
-            "lfm-policy again"
+            f"{what} missing from this installation ({path}): install lfm-policy again{advice}"
         )
     return path

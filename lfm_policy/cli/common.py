@@ -47,15 +47,6 @@ def add_run_options(parser: argparse.ArgumentParser, *, output_help: str) -> Non
     add_common_options(parser, seed_help="the same as the option seed=...")
 
 
-def results_folder(checkpoint: str) -> Path:
-    """Return where results belong by default: beside a checkpoint, or in runs/<name>.
-
-    The latter is for policies that come with the package, which is no place to write to.
-    """
-    path = Path(checkpoint)
-    return path if path.exists() else Path("runs") / path.name
-
-
 def overrides_of(arguments: argparse.Namespace) -> list[str]:
     """Return the overrides, ``--seed`` among them."""
     overrides = list(arguments.overrides)

@@ -6,13 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.cli.common import (
-    add_common_options,
-    non_negative,
-    positive,
-    print_json,
-    results_folder,
-)
+from lfm_policy.cli.common import add_common_options, non_negative, positive, print_json
 
 _EPILOG = """\
 Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
@@ -75,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
+    from lfm_policy.assets import results_folder
     from lfm_policy.errors import InputError
     from lfm_policy.evaluation import RolloutConfig, evaluate, evaluation_to_dict
     from lfm_policy.evaluation.plot import plot_evaluation

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from lfm_envs.pusht import BOARD_SIZE
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Circle, Polygon, Rectangle
 
-from lfm_policy.demo.scene import AGENT_RADIUS, BOARD, Scene
+from lfm_policy.demo.scene import AGENT_RADIUS, Scene
 from lfm_policy.demo.theme import Theme
 
 MARGIN = 32
@@ -20,14 +21,16 @@ _CHUNKS, _OUTLINES, _FOLLOWED = 2, 3, 4
 
 def draw_board(axes: Axes, scene: Scene, theme: Theme) -> None:
     """Draw the board of a scene; the axes are expected to be square."""
-    axes.set_xlim(-MARGIN, BOARD + MARGIN)
-    axes.set_ylim(BOARD + MARGIN, -MARGIN)  # y points down
+    axes.set_xlim(-MARGIN, BOARD_SIZE + MARGIN)
+    axes.set_ylim(BOARD_SIZE + MARGIN, -MARGIN)  # y points down
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.add_patch(
-        Rectangle((0, 0), BOARD, BOARD, facecolor=theme.board, edgecolor=theme.grid, linewidth=1)
+        Rectangle(
+            (0, 0), BOARD_SIZE, BOARD_SIZE, facecolor=theme.board, edgecolor=theme.grid, linewidth=1
+        )
     )
     axes.add_patch(Polygon(scene.goal, facecolor=theme.goal))
     axes.add_patch(Polygon(scene.block, facecolor=theme.block, alpha=0.85))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from lfm_envs.pusht import BOARD_SIZE
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -13,7 +14,7 @@ from lfm_policy.demo.board import MARGIN, ChunkLines, draw_board
 from lfm_policy.demo.films import Film, write_last_frame
 from lfm_policy.demo.flow_states import FlowState
 from lfm_policy.demo.results import PolicyResult
-from lfm_policy.demo.scene import BOARD, Scene
+from lfm_policy.demo.scene import Scene
 from lfm_policy.demo.theme import LIGHT, Theme
 from lfm_policy.evaluation.video import write_video
 
@@ -50,7 +51,7 @@ def write_flow_film(
             draw_board(axes, scene, theme)
             lines.append(ChunkLines(axes, policy.flow[0].chunks, theme))
             # Where the board begins, inside its margin.
-            text_left = left + SIDE * MARGIN / (BOARD + 2 * MARGIN) / width
+            text_left = left + SIDE * MARGIN / (BOARD_SIZE + 2 * MARGIN) / width
             colour = theme.policies[k]
             figure.text(
                 text_left, 0.975, policy.title, va="top", weight="bold", fontsize=12, color=colour

@@ -12,8 +12,6 @@ import torch
 from lfm_policy.demo.flow_states import flow_states
 from lfm_policy.policy import Policy
 
-BOARD = 512
-"""Width and height of the board, in pixels."""
 AGENT_RADIUS = 15
 GOAL_POSE = (256.0, 256.0, math.pi / 4)
 """x, y and angle of the goal zone."""

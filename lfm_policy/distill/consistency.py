@@ -28,9 +28,5 @@ class ConsistencyLoss(DistillLoss):
         index = torch.randint(1, points + 1, (len(y),), device=y.device)
         t, t_before = index.to(y.dtype) / points, (index - 1).to(y.dtype) / points
         with torch.no_grad():
-            target = self._flow_map(state_at(y, path, index - 1), t_before, cond)
-        return self.mean_square(self._flow_map(state_at(y, path, index), t, cond) - target)
-
-    def _flow_map(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-        velocity: Tensor = self.network(x, t, cond)
-        return x - t[:, None, None] * velocity
+            target = self.flow_map(state_at(y, path, index - 1), t_before, cond)
+        return self.mean_square(self.flow_map(state_at(y, path, index), t, cond) - target)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lfm_policy.assets import results_folder
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.config.load import Source, config_from_sources, parse_override
 from lfm_policy.distill.group import check_groups, group_step_sizes
@@ -103,9 +104,7 @@ def distill(
     """
     teacher = read_header(teacher_path)
     config = student_config(teacher, nfe=nfe, method=method, overrides=overrides)
-    root = Path(teacher_path)
-    if not root.exists():  # a teacher that comes with the package, which is no place to write to
-        root = Path("runs") / root.name
+    root = results_folder(teacher_path)
     run = DistillRun(
         config,
         teacher,

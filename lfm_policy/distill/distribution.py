@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from lfm_policy.config.schema import DistillConfig
-from lfm_policy.distill.group import TeacherGroup
 from lfm_policy.distill.method import DistillLoss
 from lfm_policy.errors import InputError
 from lfm_policy.flow import OUStep
@@ -32,25 +30,13 @@ class DistributionLoss(DistillLoss):
 
     full_noise = True  # the velocity knows the distribution of whole samples, not of likely ones
 
-    def __init__(
-        self,
-        network: nn.Module,
-        group: TeacherGroup,
-        options: DistillConfig,
-        weights: Tensor | None = None,
-    ) -> None:
-        """Build the loss of a group of whole blocks.
-
-        Raises:
-            InputError: the group is a part of a block.
-        """
-        super().__init__(network, group, options, weights)
-        if not group.whole_blocks:
+    def _prepare(self) -> None:
+        if not self.group.whole_blocks:
             raise InputError(
                 "distillation method 'distribution' needs students of whole blocks: nfe is larger "
                 "than the teacher's number of blocks"
             )
-        self.critic = copy.deepcopy(network)
+        self.critic = copy.deepcopy(self.network)
 
     def forward(self, y: Tensor, path: Tensor, cond: Tensor | None) -> Tensor:
         """Return the losses of the student and of the critic together, a scalar.
@@ -58,7 +44,7 @@ class DistributionLoss(DistillLoss):
         No gradient of one reaches the other.
         """
         group = self.group
-        x = self.step(y, 1.0, 1.0, cond)
+        x = self.one_step(y, cond)
         n = int(torch.randint(group.first, group.last + 1, ()))
         block = group.chain.blocks[n - 1]
         times = [group.chain.blocks[m - 1].step.gamma or 0.0 for m in range(group.first, n)]

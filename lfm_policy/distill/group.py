@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -73,9 +73,7 @@ class TeacherGroup:
                 cond,
                 t_start=float(high),
                 t_end=float(low),
-                solver=SolverSpec(
-                    self.solver.name, math.ceil(steps), self.solver.rtol, self.solver.atol
-                ),
+                solver=replace(self.solver, n_steps=math.ceil(steps)),
                 return_path=points > 1,
             )
             states += [result.x] if result.path is None else list(result.path[1:])

@@ -36,7 +36,7 @@ class DistillLoss(nn.Module):
         options: DistillConfig,
         weights: Tensor | None = None,
     ) -> None:
-        """Build the loss; subclasses refuse what they cannot distil with an InputError.
+        """Build the loss.
 
         Args:
             network: of the student block.
@@ -44,6 +44,9 @@ class DistillLoss(nn.Module):
             options: of the distillation.
             weights: (horizon,), how much each action of a chunk counts, 1 on average; None: the
                 same for all.
+
+        Raises:
+            InputError: the method cannot distil this group.
         """
         super().__init__()
         self._weights = None if weights is None else weights[:, None]
@@ -51,6 +54,10 @@ class DistillLoss(nn.Module):
         self.options = options
         # Not a submodule: the teacher is neither trained nor saved with the student.
         self._group = (group,)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what a method needs besides the network; refuse a group with an InputError."""
 
     @staticmethod
     def points(options: DistillConfig) -> int:
@@ -69,11 +76,14 @@ class DistillLoss(nn.Module):
         """Return what a checkpoint has to keep besides the trained weights; filled in place."""
         return {}
 
-    def step(self, x: Tensor, t: Tensor | float, size: float, cond: Tensor | None) -> Tensor:
-        """Return x - size * u(x, t, O), one step of the student towards the data."""
-        times = t if isinstance(t, Tensor) else x.new_full((x.shape[0],), t)
-        velocity: Tensor = self.network(x, times, cond)
-        return torch.sub(x, velocity, alpha=size)
+    def flow_map(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        """Return x - t u(x, t, O), where one step leads from times ``t`` (B,) to the data side."""
+        velocity: Tensor = self.network(x, t, cond)
+        return x - t[:, None, None] * velocity
+
+    def one_step(self, y: Tensor, cond: Tensor | None) -> Tensor:
+        """Return y - u(y, 1, O), the student's sample for noise-side states ``y``."""
+        return self.flow_map(y, y.new_ones(y.shape[0]), cond)
 
     def mean_square(self, difference: Tensor) -> Tensor:
         """Return the weighted mean square of (B, horizon, action_dim), a scalar."""

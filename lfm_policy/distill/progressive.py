@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lfm_policy.config.schema import DistillConfig
-from lfm_policy.distill.group import TeacherGroup
 from lfm_policy.distill.method import DistillLoss, state_at
 
 
@@ -21,20 +20,12 @@ class ProgressiveLoss(DistillLoss):
     round before goes in two steps (in p steps, where M has the odd prime factor p).
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        group: TeacherGroup,
-        options: DistillConfig,
-        weights: Tensor | None = None,
-    ) -> None:
-        """Build the loss of a group; see `DistillLoss`."""
-        super().__init__(network, group, options, weights)
-        self._factors = prime_factors(options.trajectory_points)
+    def _prepare(self) -> None:
+        self._factors = prime_factors(self.options.trajectory_points)
         self.n_rounds = len(self._factors)
         self._round = 0
         # In a tuple: the student of the round before is not trained.
-        self._before = (copy.deepcopy(network).requires_grad_(False).eval(),)
+        self._before = (copy.deepcopy(self.network).requires_grad_(False).eval(),)
 
     @staticmethod
     def points(options: DistillConfig) -> int:

@@ -111,8 +111,7 @@ class BlockTrainer:
     @torch.no_grad()
     def _start_round(self, number: int) -> None:
         if number:
-            for parameter, average in zip(self._parameters, self._ema.shadow_params, strict=True):
-                parameter.copy_(average)
+            self._ema.copy_to(self._parameters)
         self._objective.start_round(number)
 
     def _clip_gradients(self) -> Tensor:
@@ -170,9 +169,7 @@ class BlockTrainer:
     def apply_average(self) -> None:
         """Give the network (and the encoder, if it was trained) the averaged weights, for use."""
         self._online = {name: p.detach().clone() for name, p in self._named.items()}
-        with torch.no_grad():
-            for parameter, average in zip(self._parameters, self._ema.shadow_params, strict=True):
-                parameter.copy_(average)
+        self._ema.copy_to(self._parameters)
         self._wrapped.eval()  # the push-forward is without dropout
 
     def tensors(self) -> dict[str, Tensor]:
