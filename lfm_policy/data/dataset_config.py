@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.split import check_split
@@ -36,12 +37,16 @@ class DatasetConfig(ABC):
             raise InputError(f"max_episodes is {self.max_episodes}; expected at least 1 or null")
 
     @abstractmethod
-    def load(self) -> ReplayBuffer:
+    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
         """Read the dataset.
+
+        Args:
+            image_cache: folder for decoded images, see `lfm_policy.data.image_cache`.
+            quiet: no progress bars.
 
         Returns:
             A validated buffer: ``"action"`` of shape (T, action_dim), then one array of shape
-            (T, ...) per observation key in their configured order.
+            (T, ...) per observation key in their configured order; images are memory-mapped.
 
         Raises:
             InputError: the data are absent or not what they have to be.

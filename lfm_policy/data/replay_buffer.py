@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from lfm_policy.data.image_cache import cached_digest
 from lfm_policy.errors import InputError
 
 ACTION_KEY = "action"
@@ -19,7 +20,8 @@ class ReplayBuffer:
     """Episodes laid end to end, time first.
 
     Attributes:
-        arrays: name -> array of shape (T, ...), C-contiguous, the same T for all.
+        arrays: name -> array of shape (T, ...), C-contiguous, the same T for all. Camera images
+            are uint8 (T, height, width, channels), usually memory-mapped; see `is_image`.
         episode_ends: (E,) int64, cumulative and exclusive: episode e holds the steps
             ``episode_ends[e - 1] <= t < episode_ends[e]`` (from 0 for the first).
         source: where the data came from, for messages.
@@ -61,6 +63,8 @@ class ReplayBuffer:
         check_episode_ends(self.episode_ends, source=self.source)
         for key, array in self.arrays.items():
             check_array_type(key, array.shape, array.dtype, source=self.source)
+            if is_image(array.shape[1:]) and array.dtype != np.uint8:
+                raise InputError(f"{self.source}: images {key} are {array.dtype}, expected uint8")
         check_lengths(
             {key: len(array) for key, array in self.arrays.items()},
             n_steps=self.n_steps,
@@ -70,7 +74,7 @@ class ReplayBuffer:
             self._check_finite(key, array)
 
     def select_episodes(self, episodes: Iterable[int] | np.ndarray) -> ReplayBuffer:
-        """Return a copy that holds only ``episodes``, in the order given.
+        """Return a buffer that holds only ``episodes``, in the order given.
 
         Raises:
             InputError: an episode does not exist.
@@ -80,6 +84,14 @@ class ReplayBuffer:
             raise InputError(
                 f"{self.source}: episodes {chosen.min()} to {chosen.max()} were asked for, but "
                 f"there are only episodes 0 to {self.n_episodes - 1}"
+            )
+        if np.array_equal(chosen, np.arange(len(chosen))):
+            # The first episodes: no copy, so that mapped images stay mapped.
+            n_steps = int(self.episode_ends[len(chosen) - 1]) if len(chosen) else 0
+            return ReplayBuffer(
+                arrays={key: array[:n_steps] for key, array in self.arrays.items()},
+                episode_ends=self.episode_ends[: len(chosen)],
+                source=self.source,
             )
         steps = self.steps_of(chosen)
         return ReplayBuffer(
@@ -99,16 +111,19 @@ class ReplayBuffer:
         return np.concatenate(spans) if spans else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of names, shapes, values (as float32) and episode ends.
+        """Return the SHA-256 of names, shapes, values and episode ends.
 
         Two buffers have the same fingerprint exactly when training sees the same data, whichever
         file format, dtype or order of keys it was read from.
         """
         digest = hashlib.sha256()
         for key in sorted(self.arrays):
-            array = np.ascontiguousarray(self.arrays[key], dtype="<f4")
+            array = self.arrays[key]
             digest.update(f"{key} {array.shape}\n".encode())
-            digest.update(array.data)
+            if is_image(array.shape[1:]):
+                digest.update((cached_digest(array) or _digest_in_parts(array)).encode())
+            else:
+                digest.update(np.ascontiguousarray(array, dtype="<f4").data)
         digest.update(np.ascontiguousarray(self.episode_ends, dtype="<i8").data)
         return digest.hexdigest()
 
@@ -130,6 +145,18 @@ class ReplayBuffer:
             f"{step - int(self.episode_starts[episode])} (row {step} of the array; {n_bad} such "
             "rows in all); every value must be a finite float32: repair or drop these episodes"
         )
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether one step of this shape is a camera image: height, width and 1, 3 or 4 channels."""
+    return len(shape) == 3 and shape[2] in (1, 3, 4)
+
+
+def _digest_in_parts(array: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for begin in range(0, len(array), 1024):
+        digest.update(np.ascontiguousarray(array[begin : begin + 1024]).data)
+    return digest.hexdigest()
 
 
 def check_array_type(

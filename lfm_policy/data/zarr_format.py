@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
-from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_array_type
+from lfm_policy.data.replay_buffer import (
+    ACTION_KEY,
+    ReplayBuffer,
+    check_array_type,
+    check_lengths,
+    is_image,
+)
 from lfm_policy.errors import InputError
 from lfm_policy.registry import nearest_names
 
@@ -25,6 +33,13 @@ class ZarrConfig(DatasetConfig):
         metadata={
             "help": "arrays under data/ (or outputs of `derive`) that the policy observes; with "
             "`derive`, none means all its outputs"
+        },
+    )
+    rename: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "what the policy calls an array, such as {img: image}; by default what the "
+            "store calls it"
         },
     )
     derive: str | None = field(
@@ -48,11 +63,12 @@ class ZarrConfig(DatasetConfig):
             )
         if len(set(self.obs_keys)) != len(self.obs_keys):
             raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
+        check_rename(self.rename, self.obs_keys)
 
-    def load(self) -> ReplayBuffer:
+    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
         """Read action and observations; see :meth:`DatasetConfig.load`."""
         # here and not above: a policy that only acts has no use for zarr
-        from lfm_policy.data.zarr_store import inspect_zarr, load_zarr
+        from lfm_policy.data.zarr_store import inspect_zarr, load_zarr, zarr_images
 
         if not self.path:
             raise InputError("the dataset has no path: set dataset.path to a zarr replay buffer")
@@ -74,23 +90,52 @@ class ZarrConfig(DatasetConfig):
                     f"{nearest_names(key, (*stored, *derivable))} (stored: {', '.join(stored)}"
                     + (f"; derived: {', '.join(derivable)})" if derivable else ")")
                 )
-        for key in raw_obs:
-            # before reading: camera images here would be gigabytes of float32
+        images = [key for key in raw_obs if is_image(stored[key].shape[1:])]
+        small = [key for key in raw_obs if key not in images]
+        for key in small:
             info = stored[key]
             check_array_type(f"data/{key}", info.shape, info.dtype, source=self.path, ranks=(2, 3))
         inputs = derivation.inputs if derivation and set(obs_keys) & set(derivable) else ()
-        raw = load_zarr(self.path, tuple(dict.fromkeys((self.action_key, *raw_obs, *inputs))))
+        raw = load_zarr(self.path, tuple(dict.fromkeys((self.action_key, *small, *inputs))))
+        check_lengths(
+            {f"data/{key}": stored[key].shape[0] for key in images},
+            n_steps=raw.n_steps,
+            source=self.path,
+        )
         if self.max_episodes is not None and self.max_episodes < raw.n_episodes:
             raw = raw.select_episodes(range(self.max_episodes))
 
         available = raw.arrays | (derivation(raw.arrays) if derivation and inputs else {})
+        for key in images:
+            frames = zarr_images(self.path, key, raw.n_steps)
+            available[key] = frames.open(image_cache, quiet=quiet)
         buffer = ReplayBuffer(
             arrays={
                 ACTION_KEY: raw.arrays[self.action_key],
-                **{key: available[key] for key in obs_keys},
+                **{self.rename.get(key, key): available[key] for key in obs_keys},
             },
             episode_ends=raw.episode_ends,
             source=self.path,
         )
         buffer.validate()
         return buffer
+
+
+def check_rename(rename: Mapping[str, str], obs_keys: Sequence[str]) -> None:
+    """Check new names of observations.
+
+    Raises:
+        InputError: one is for a key that is not observed, or is taken.
+    """
+    for key in rename:
+        if key not in obs_keys:
+            raise InputError(
+                f"rename names '{key}', which is not among obs_keys {list(obs_keys)}: "
+                + nearest_names(key, tuple(obs_keys))
+            )
+    names = [rename.get(key, key) for key in obs_keys]
+    if len(set(names)) != len(names) or ACTION_KEY in names or "" in names:
+        raise InputError(
+            f"with rename {dict(rename)} the observations are called {names}: expected different "
+            f"names, none of them empty or '{ACTION_KEY}'"
+        )

@@ -6,7 +6,8 @@ directory store or a zip of one, zarr format v2 (what is found in the wild) or v
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +17,13 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore, ZipStore
 
+from lfm_policy.data.image_cache import CachedImages, as_uint8
 from lfm_policy.data.replay_buffer import (
     ReplayBuffer,
     check_array_type,
     check_episode_ends,
     check_lengths,
+    is_image,
 )
 from lfm_policy.data.zarr_files import (
     COPY_AGAIN,
@@ -101,6 +104,36 @@ def load_zarr(path: str | Path, keys: Iterable[str]) -> ReplayBuffer:
     buffer = ReplayBuffer(arrays=arrays, episode_ends=ends, source=str(path))
     buffer.validate()
     return buffer
+
+
+def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
+    """Return the first ``n_frames`` images of ``data/<key>``, to be read when they are needed.
+
+    Raises:
+        InputError: the array is absent, damaged or holds no images of 0 to 255.
+    """
+    path = Path(path)
+    name = f"data/{key}"
+    with _Store(path) as store:
+        array = store.open(name)
+        source = f"{path}: {name}"
+        if not is_image(array.shape[1:]) or array.shape[0] < n_frames:
+            raise InputError(
+                f"{source} has shape {tuple(array.shape)}; expected images ({n_frames}, height, "
+                "width, 1, 3 or 4)"
+            )
+        height, width, channels = (int(size) for size in array.shape[1:])
+        facts = {"format": "zarr", "array": name, "files": store.identity(name)}
+    return CachedImages(
+        source, facts, n_frames, (height, width, channels), _image_parts(path, name, n_frames)
+    )
+
+
+def _image_parts(path: Path, name: str, n_frames: int) -> Iterator[np.ndarray]:
+    """Yield the images chunk by chunk, uint8; nothing is opened before the first is asked for."""
+    with _Store(path) as store:
+        array = store.open(name)
+        yield from as_uint8(f"{path}: {name}", store.parts(name, array, n_frames))
 
 
 def write_zarr(path: str | Path, buffer: ReplayBuffer) -> None:
@@ -210,6 +243,34 @@ class _Store:
                 f"{source}: {self._first_damaged(array)} cannot be decoded ({_brief(error)}): "
                 + COPY_AGAIN
             ) from error
+
+    def parts(self, name: str, array: zarr.Array, n_rows: int) -> Iterator[np.ndarray]:
+        """Yield the first rows, a chunk's length at a time."""
+        source = f"{self._path}: {name}"
+        check_codecs(array, source)
+        check_chunks(array, self._files, name, source)
+        step = chunk_grid(array)[1][0]
+        for begin in range(0, n_rows, step):
+            try:
+                rows = np.ascontiguousarray(array[begin : min(begin + step, n_rows)])
+            except Exception as error:
+                raise InputError(
+                    f"{source}: rows from {begin} on cannot be decoded ({_brief(error)}): "
+                    + COPY_AGAIN
+                ) from error
+            yield rows
+
+    def identity(self, name: str) -> str:
+        """Return a digest of where the array's files are, how large they are and how old."""
+        digest = hashlib.sha256(str(self._path.resolve()).encode())
+        if self._files.is_zip:
+            status = self._path.stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+        else:
+            for entry in sorted(self._files.under(name)):
+                status = (self._path / name / entry).stat()
+                digest.update(f"{entry} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
 
     @staticmethod
     def _first_damaged(array: zarr.Array) -> str:

@@ -23,7 +23,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
         "action": rng.uniform(0, 512, (12, 2)).astype(np.float32),
         "state": rng.uniform(0, 6, (12, 5)).astype(np.float32),
         "extra": rng.normal(size=(12, 3, 2)),
-        "img": np.zeros((12, 4, 4, 3), np.float32),
+        "volume": np.zeros((12, 4, 4, 5), np.float32),
         "torque": rng.normal(size=(12, 7)),
     }
     path = tmp_path_factory.mktemp("data") / "demo.zarr"
@@ -86,14 +86,14 @@ def test_max_episodes_takes_the_first(path: str) -> None:
     ("options", "message"),
     [
         ({"path": ""}, "has no path: set dataset.path"),
-        ({}, "obs_keys is empty.*holds: action, extra, img, state, torque"),
+        ({}, "obs_keys is empty.*holds: action, extra, state, torque, volume"),
         ({"obs_keys": ["stat"]}, "no array data/stat: did you mean 'state'.*stored: action"),
         (
             {"obs_keys": ["agentpos"], "derive": "pusht"},
             "no array data/agentpos: did you mean 'agent_pos'.*derived: agent_pos",
         ),
         ({"obs_keys": ["state"], "action_key": "actions"}, "no array data/actions: .*'action'"),
-        ({"obs_keys": ["img"]}, r"data/img has rank 4, shape \(12, 4, 4, 3\)"),
+        ({"obs_keys": ["volume"]}, r"data/volume has rank 4, shape \(12, 4, 4, 5\)"),
         ({"obs_keys": ["state"], "action_key": "extra"}, "action has rank 3"),
     ],
 )

@@ -1,0 +1,159 @@
+"""The image cache: decoded once, mapped, never half-written, never stale."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from lfm_policy.data.image_cache import CachedImages, as_uint8, cached_digest, release
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr_format import ZarrConfig
+from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.errors import InputError
+
+
+@pytest.fixture()
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
+
+
+def of(images: np.ndarray, *, n_frames: int = 12, facts: str = "a") -> CachedImages:
+    return CachedImages("a store", {"file": facts}, n_frames, (6, 5, 3), iter([images]))
+
+
+def test_reads_once_and_maps(images: np.ndarray, tmp_path: Path) -> None:
+    frames = of(images).open(tmp_path)
+    assert isinstance(frames, np.memmap) and not frames.flags.writeable
+    np.testing.assert_array_equal(frames, images)
+
+    def never() -> Iterator[np.ndarray]:
+        raise AssertionError("read again")
+        yield images
+
+    again = CachedImages("a store", {"file": "a"}, 12, (6, 5, 3), never()).open(tmp_path)
+    np.testing.assert_array_equal(again, images)
+    release(again)
+    np.testing.assert_array_equal(again, images)
+
+
+def test_other_facts_are_another_cache(images: np.ndarray, tmp_path: Path) -> None:
+    of(images).open(tmp_path)
+    other = of(255 - images, facts="b").open(tmp_path)
+    np.testing.assert_array_equal(other, 255 - images)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([np.zeros((11, 6, 5, 3), np.uint8)], "holds 11 frames, expected 12"),
+        ([np.zeros((13, 6, 5, 3), np.uint8)], "holds more frames, expected 12"),
+        ([np.zeros((12, 5, 6, 3), np.uint8)], r"\(5, 6, 3\), expected uint8 \(6, 5, 3\)"),
+        ([np.zeros((12, 6, 5, 3), np.float32)], "frame 0 is float32"),
+    ],
+)
+def test_other_frames_than_announced_leave_nothing(
+    parts: list[np.ndarray], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        CachedImages("a store", {}, 12, (6, 5, 3), iter(parts)).open(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_cache_is_named(images: np.ndarray, tmp_path: Path) -> None:
+    cache = of(images)
+    cache.open(tmp_path)
+    (tmp_path / cache.key / "frames.npy").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="remove this folder"):
+        cache.open(tmp_path)
+
+
+def test_floats_are_rounded_and_ranges_checked(images: np.ndarray) -> None:
+    (rounded,) = as_uint8("s", [images + 0.4 * (images < 255)])
+    np.testing.assert_array_equal(rounded, images)
+    for bad, message in (
+        (np.full((2, 4, 4, 3), np.nan), "nan to nan; expected images of 0 to 255"),
+        (np.full((2, 4, 4, 3), 256.0), "256 to 256"),
+        (np.full((2, 4, 4, 3), -1.0), "-1 to -1"),
+        (np.random.default_rng(0).random((2, 4, 4, 3)), "multiply them by 255"),
+    ):
+        with pytest.raises(InputError, match=message):
+            list(as_uint8("s", [bad]))
+
+
+def test_the_digest_is_of_whole_caches(images: np.ndarray, tmp_path: Path) -> None:
+    frames = of(images).open(tmp_path)
+    assert cached_digest(frames) is not None
+    assert cached_digest(frames[:5]) is None
+    assert cached_digest(np.asarray(images)) is None
+    action = np.zeros((12, 2), np.float32)
+    ends = np.array([12])
+    mapped = ReplayBuffer({"action": action, "image": frames}, ends)
+    memory = ReplayBuffer({"action": action, "image": images}, ends)
+    assert mapped.fingerprint() == memory.fingerprint()
+    changed = images.copy()
+    changed[3, 2, 1, 0] ^= 1
+    assert ReplayBuffer({"action": action, "image": changed}, ends).fingerprint() != (
+        mapped.fingerprint()
+    )
+
+
+# -- in zarr stores -----------------------------------------------------------------------------
+
+
+@pytest.fixture()
+def store(images: np.ndarray, tmp_path: Path) -> Path:
+    path = tmp_path / "demo.zarr"
+    arrays = {"action": np.zeros((12, 2), np.float32), "img": images, "pos": np.eye(12)}
+    write_zarr(path, ReplayBuffer(arrays, np.array([5, 12])))
+    return path
+
+
+def config(store: Path, **options: object) -> ZarrConfig:
+    return ZarrConfig(path=str(store), obs_keys=["img", "pos"], **options)  # type: ignore[arg-type]
+
+
+def test_a_store_s_images_are_mapped_and_renamed(
+    store: Path, images: np.ndarray, tmp_path: Path
+) -> None:
+    buffer = config(store, rename={"img": "image"}).load(tmp_path / "cache")
+    assert list(buffer.arrays) == ["action", "image", "pos"]
+    assert isinstance(buffer.arrays["image"], np.memmap)
+    np.testing.assert_array_equal(buffer.arrays["image"], images)
+    some = config(store, max_episodes=1).load(tmp_path / "cache")
+    np.testing.assert_array_equal(some.arrays["img"], images[:5])
+
+
+def test_a_changed_store_is_read_again(store: Path, images: np.ndarray, tmp_path: Path) -> None:
+    config(store).load(tmp_path / "cache")
+    array = zarr.open_array(str(store), path="data/img", mode="r+")
+    array[...] = 255 - images
+    for file in (store / "data" / "img").iterdir():
+        os.utime(file, ns=(1, 1))
+    np.testing.assert_array_equal(
+        config(store).load(tmp_path / "cache").arrays["img"], 255 - images
+    )
+
+
+@pytest.mark.parametrize(
+    ("rename", "message"),
+    [
+        ({"image": "img"}, "rename names 'image', which is not among obs_keys"),
+        ({"img": "pos"}, "expected different names"),
+        ({"img": "action"}, "none of them empty or 'action'"),
+    ],
+)
+def test_names_that_do_not_work(rename: dict[str, str], message: str, store: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        config(store, rename=rename)
+
+
+def test_images_that_are_too_few_or_shares_of_255(store: Path, tmp_path: Path) -> None:
+    array = zarr.open_array(str(store), path="data/img", mode="r+")
+    array.resize((11, 6, 5, 3))
+    with pytest.raises(InputError, match="data/img has 11 steps"):
+        config(store).load(tmp_path / "cache")
