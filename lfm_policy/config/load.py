@@ -275,7 +275,13 @@ def _check_keys(options: dict[str, Any], schema: DictConfig, label: str, parent:
             hint = nearest_names(name[:100], known)
             raise InputError(f"{label}: unknown key '{key[:200]}'{where}: {hint}")
         section = schema[name]
-        if isinstance(section, DictConfig):
+        free = isinstance(section, DictConfig) and OmegaConf.get_type(section) is dict
+        if free and not isinstance(value, dict):
+            raise InputError(
+                f"{label}: {key}: found {repr(value)[:200]}, expected keys and values in braces, "
+                "such as {a: b}"
+            )
+        if isinstance(section, DictConfig) and not free:
             if not isinstance(value, dict):
                 raise InputError(
                     f"{label}: {key}: found {repr(value)[:200]}, expected keys and values: "

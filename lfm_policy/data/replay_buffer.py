@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from lfm_policy.data.image_cache import cached_digest
 from lfm_policy.errors import InputError
+from lfm_policy.observations import is_image
 
 ACTION_KEY = "action"
 """Name of the action array in every :class:`ReplayBuffer`, whatever the file calls it."""
@@ -145,11 +146,6 @@ class ReplayBuffer:
             f"{step - int(self.episode_starts[episode])} (row {step} of the array; {n_bad} such "
             "rows in all); every value must be a finite float32: repair or drop these episodes"
         )
-
-
-def is_image(shape: Sequence[int]) -> bool:
-    """Whether one step of this shape is a camera image: height, width and 1, 3 or 4 channels."""
-    return len(shape) == 3 and shape[2] in (1, 3, 4)
 
 
 def _digest_in_parts(array: np.ndarray) -> str:

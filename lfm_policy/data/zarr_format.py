@@ -13,9 +13,9 @@ from lfm_policy.data.replay_buffer import (
     ReplayBuffer,
     check_array_type,
     check_lengths,
-    is_image,
 )
 from lfm_policy.errors import InputError
+from lfm_policy.observations import is_image
 from lfm_policy.registry import nearest_names
 
 

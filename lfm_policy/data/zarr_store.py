@@ -23,7 +23,6 @@ from lfm_policy.data.replay_buffer import (
     check_array_type,
     check_episode_ends,
     check_lengths,
-    is_image,
 )
 from lfm_policy.data.zarr_files import (
     COPY_AGAIN,
@@ -35,6 +34,7 @@ from lfm_policy.data.zarr_files import (
 )
 from lfm_policy.errors import InputError
 from lfm_policy.files import atomic_file, atomic_folder
+from lfm_policy.observations import is_image
 from lfm_policy.registry import nearest_names
 
 _ENDS = "meta/episode_ends"

@@ -21,13 +21,16 @@ class ObsEncoder(nn.Module):
     """Turns a short history of named observations into one condition vector.
 
     It runs once per action chunk, whatever the number of blocks and solver steps that then use
-    its result. Subclasses implement ``forward(obs)``:
+    its result. It works in two steps, so that a frame is looked at once, however often it is part
+    of a history:
 
-    - ``obs``: for every name in ``obs_keys`` a tensor of shape (batch, n_obs_steps, *shape),
-      oldest first, normalised; other entries are ignored. Low-dimensional observations are
-      floating point; an encoder of images says which dtype and layout it takes;
-    - returns the condition, shape (batch, cond_dim), or None when ``cond_dim`` is 0: exactly what
-      a velocity network takes as ``cond``.
+    - ``encode_images(obs)`` turns every camera image into a feature vector by itself;
+    - ``fuse(obs)`` turns the history of features and low-dimensional observations into the
+      condition. Subclasses implement it, and the former if they see images.
+
+    ``obs`` has for every name in ``obs_keys`` a tensor of shape (batch, n_obs_steps, *shape),
+    oldest first; other entries are ignored. Low-dimensional observations are floating point and
+    normalised, images uint8 (height, width, channels).
 
     Attributes:
         obs_shapes: shape of one frame of each observation, without batch and history.
@@ -53,12 +56,42 @@ class ObsEncoder(nn.Module):
         """Whether there is anything to train, or to store in a checkpoint."""
         return any(True for _ in self.parameters())
 
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """Names of the observations that are camera images."""
+        return ()
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the weights that training changes, by name; those of frozen backbones are not."""
+        return dict(self.named_parameters())
+
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the condition vector; see the class for shapes."""
+        """Return the condition, (batch, cond_dim), or None when ``cond_dim`` is 0.
+
+        Images whose features are known already are taken as those.
+
+        Raises:
+            InputError: an observation is missing or has the wrong shape; the message names it.
+        """
+        return self.fuse(self.encode_images(obs))
+
+    def encode_images(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the observations with (batch, steps, features) in place of images.
+
+        The number of steps may be any. What is no image, or is features already, is passed on.
+        """
+        return dict(obs)
+
+    def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the condition from low-dimensional observations and the features of images."""
         raise NotImplementedError
 
-    def _observation(self, obs: Mapping[str, Tensor], key: str) -> Tensor:
+    def _observation(
+        self, obs: Mapping[str, Tensor], key: str, frame: tuple[int, ...] | None = None
+    ) -> Tensor:
         """Return one observation after checking that it is there and has the right shape.
+
+        ``frame`` is the shape of one step, by default that of the observation.
 
         Raises:
             InputError: it is missing or has another shape; the message names it.
@@ -69,7 +102,7 @@ class ObsEncoder(nn.Module):
                 f"{', '.join(obs) or 'none'}"
             )
         value = obs[key]
-        shape = (self.n_obs_steps, *self.obs_shapes[key])
+        shape = (self.n_obs_steps, *(self.obs_shapes[key] if frame is None else frame))
         if value.shape[1:] != shape:
             raise InputError(
                 f"observation '{key}' has shape {tuple(value.shape)}, expected (batch, "

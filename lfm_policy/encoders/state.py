@@ -53,6 +53,23 @@ class StateEncoderConfig(EncoderConfig):
             )
         ACTIVATIONS.get(self.activation)
 
+    def cond_dim(self, history_size: int) -> int:
+        """Return the length of the condition for a history of so many numbers."""
+        # Without observations there is nothing to encode, whatever the layers.
+        if not self.hidden or not history_size:
+            return history_size
+        return self.output_dim or self.hidden[-1]
+
+    def layers(self, history_size: int) -> nn.Sequential:
+        """Return the MLP from the history to the condition; empty: pass on."""
+        hidden = list(self.hidden) if history_size else []
+        layers: list[nn.Module] = []
+        for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
+            layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(self.activation)()]
+        if hidden and self.output_dim:
+            layers.append(nn.Linear(hidden[-1], self.output_dim))
+        return nn.Sequential(*layers)
+
     def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
         return StateEncoder(self, obs_shapes, n_obs_steps)
 
@@ -75,7 +92,7 @@ class StateEncoder(ObsEncoder):
             if len(shape) > 2:
                 raise InputError(
                     f"observation '{key}' has shape {shape}: the 'state' encoder takes at most 2 "
-                    f"dimensions per frame; leave out images or choose an encoder that sees them"
+                    f"dimensions per frame; leave out images or choose encoder.name=cameras"
                 )
         sizes = {key: math.prod(shape) for key, shape in obs_shapes.items()}
         history_size = n_obs_steps * sum(sizes.values())
@@ -84,20 +101,11 @@ class StateEncoder(ObsEncoder):
                 f"the observations have {history_size} numbers in {n_obs_steps} frames, the "
                 f"'state' encoder takes at most {MAX_COND_DIM}; lower n_obs_steps or leave some out"
             )
-        # Without observations there is nothing to encode, whatever the layers.
-        hidden = list(config.hidden) if history_size else []
-        cond_dim = (config.output_dim or hidden[-1]) if hidden else history_size
-        super().__init__(obs_shapes, n_obs_steps, cond_dim)
+        super().__init__(obs_shapes, n_obs_steps, config.cond_dim(history_size))
         self._sizes = sizes
+        self.layers = config.layers(history_size)
 
-        layers: list[nn.Module] = []
-        for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
-            layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(config.activation)()]
-        if hidden and config.output_dim:
-            layers.append(nn.Linear(hidden[-1], config.output_dim))
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, obs: Mapping[str, Tensor]) -> Tensor | None:
+    def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:
         """Return the condition, shape (batch, cond_dim), or None without observations.
 
         Raises:

@@ -76,6 +76,18 @@ def check_probability(config: object, field: str) -> None:
         raise InputError(_message(config, field, "a number from 0 up to but not including 1", ""))
 
 
+def check_float(config: object, field: str, *, low: float, high: float) -> None:
+    """Check that a field is a number in [low, high].
+
+    Raises:
+        InputError: it is not.
+    """
+    value = getattr(config, field)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and low <= value <= high):
+        raise InputError(_message(config, field, f"a number from {low:g} to {high:g}", ""))
+
+
 def check_own_name(config: object) -> None:
     """Check that ``config.name`` is the name that its class is known by.
 

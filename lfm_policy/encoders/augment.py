@@ -1,0 +1,115 @@
+"""Augmentation of image batches: crop, shift and colour, the same for all frames of one sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """How images are cropped and changed in training.
+
+    Attributes:
+        crop: (height, width) of what the network sees; None: whole images.
+        shift: pixels by which an image may be moved in each direction; edges are repeated.
+        brightness: largest change, as a share of the full range.
+        contrast: largest change of the factor 1 on deviations from the mean grey level.
+        saturation: largest change of the factor 1 on deviations from a pixel's own grey level.
+    """
+
+    crop: tuple[int, int] | None = None
+    shift: int = 0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+    def crop_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of what the network sees of an image of this size."""
+        return self.crop or (height, width)
+
+
+@dataclass(frozen=True)
+class View:
+    """What is done to each sample of a batch; all tensors have shape (B,).
+
+    Attributes:
+        top: first row of the crop, int64; may be negative (the edge is repeated).
+        left: first column of the crop, int64.
+        colour: (B, 3) float32, brightness, contrast and saturation; None: unchanged.
+    """
+
+    top: Tensor
+    left: Tensor
+    colour: Tensor | None = None
+
+    def repeat(self, n: int) -> View:
+        """Return the view of one sample for ``n`` samples."""
+        colour = None if self.colour is None else self.colour.expand(n, -1)
+        return View(self.top.expand(n), self.left.expand(n), colour)
+
+
+def centre_view(options: AugmentOptions, n: int, size: tuple[int, int]) -> View:
+    """Return the centre crop for ``n`` samples of images of ``size`` (height, width)."""
+    height, width = options.crop_of(*size)
+    top = torch.full((n,), (size[0] - height) // 2)
+    left = torch.full((n,), (size[1] - width) // 2)
+    return View(top, left)
+
+
+def random_view(
+    options: AugmentOptions,
+    n: int,
+    size: tuple[int, int],
+    generator: torch.Generator | None = None,
+) -> View:
+    """Return random crops and colours for ``n`` samples; torch's global generator by default."""
+    height, width = options.crop_of(*size)
+    shift = options.shift
+    top = torch.randint(-shift, size[0] - height + shift + 1, (n,), generator=generator)
+    left = torch.randint(-shift, size[1] - width + shift + 1, (n,), generator=generator)
+    strength = torch.tensor([options.brightness, options.contrast, options.saturation])
+    colour = None
+    if bool(strength.any()):
+        colour = (2 * torch.rand(n, 3, generator=generator) - 1) * strength
+    return View(top, left, colour)
+
+
+def crop_images(images: Tensor, view: View, size: tuple[int, int]) -> Tensor:
+    """Return crops of ``size`` (h, w).
+
+    Args:
+        images: (B, T, H, W, C), any dtype.
+        view: of each of the B samples.
+        size: height and width of the crops.
+
+    Returns:
+        (B, T, h, w, C); rows and columns outside an image repeat its edge.
+    """
+    device = images.device
+    n, steps, height, width = images.shape[:4]
+    if size == (height, width) and not bool(view.top.any() or view.left.any()):
+        return images
+    rows = (view.top[:, None] + torch.arange(size[0])).clamp(0, height - 1).to(device)
+    columns = (view.left[:, None] + torch.arange(size[1])).clamp(0, width - 1).to(device)
+    sample = torch.arange(n, device=device)[:, None, None, None]
+    step = torch.arange(steps, device=device)[None, :, None, None]
+    return images[sample, step, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def change_colours(images: Tensor, colour: Tensor) -> Tensor:
+    """Return images with other brightness, contrast and saturation.
+
+    Args:
+        images: (B, T, h, w, C) floating point, 0 to 1.
+        colour: (B, 3) changes of brightness, contrast and saturation.
+    """
+    brightness, contrast, saturation = (
+        colour.to(images.device, images.dtype)[:, i, None, None, None, None] for i in range(3)
+    )
+    mean = images.mean(dim=(2, 3, 4), keepdim=True)
+    images = mean + (images - mean) * (1 + contrast) + brightness
+    grey = images.mean(dim=4, keepdim=True)
+    return (grey + (images - grey) * (1 + saturation)).clamp(0, 1)

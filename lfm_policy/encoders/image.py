@@ -1,0 +1,181 @@
+"""What every image encoder and its configuration share: resizing, augmentation, one backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lfm_policy.encoders.augment import (
+    AugmentOptions,
+    View,
+    centre_view,
+    change_colours,
+    crop_images,
+    random_view,
+)
+from lfm_policy.errors import InputError
+from lfm_policy.networks.checks import check_float, check_int, check_ints, check_own_name
+
+MAX_IMAGE_SIDE = 4096
+VIEW_SEED = 20_240
+
+
+class ImageEncoder(nn.Module):
+    """Turns frames of one camera into feature vectors, each frame by itself.
+
+    Subclasses implement `features`. In training mode every sample is cropped and changed at
+    random, all frames of its history alike; otherwise the centre crop is seen.
+
+    Attributes:
+        frame_shape: (height, width, channels) of the camera.
+        feature_dim: length of a frame's feature vector.
+    """
+
+    def __init__(
+        self, config: ImageEncoderConfig, frame_shape: tuple[int, int, int], feature_dim: int
+    ) -> None:
+        super().__init__()
+        self.frame_shape = frame_shape
+        self.feature_dim = feature_dim
+        self._resize = config.resized(frame_shape)
+        self._augment = config.augmentation()
+
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Return the weights that training leaves alone."""
+        return []
+
+    def features(self, images: Tensor) -> Tensor:
+        """Map (B, C, h, w) float32 from -1 to 1, channels last in memory, to (B, feature_dim)."""
+        raise NotImplementedError
+
+    def forward(self, frames: Tensor, view: View | None = None) -> Tensor:
+        """Return the features of frames.
+
+        Args:
+            frames: (B, T, height, width, C) uint8.
+            view: how each sample is seen; random in training and the centre otherwise if None.
+
+        Returns:
+            (B, T, feature_dim) float32.
+        """
+        n, steps = frames.shape[:2]
+        if view is None:
+            draw = random_view if self.training else centre_view
+            view = draw(self._augment, n, self._resize)
+        if tuple(frames.shape[2:4]) != self._resize:
+            frames = _resized(frames, self._resize)
+        images = crop_images(frames, view, self._augment.crop_of(*self._resize))
+        images = images.to(torch.float32) / 255
+        if view.colour is not None:
+            images = change_colours(images, view.colour)
+        # A permuted view of (height, width, channels) is what convolutions call channels-last.
+        flat = (images * 2 - 1).flatten(0, 1).permute(0, 3, 1, 2)
+        return self.features(flat).unflatten(0, (n, steps))
+
+    def fixed_view(self, number: int) -> View:
+        """Return view 0, 1, ... for one sample: 0 is the centre, the others are always the same."""
+        if number == 0:
+            return centre_view(self._augment, 1, self._resize)
+        generator = torch.Generator().manual_seed(VIEW_SEED + number)
+        return random_view(self._augment, 1, self._resize, generator)
+
+
+def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    n, steps = frames.shape[:2]
+    images = frames.flatten(0, 1).permute(0, 3, 1, 2).to(torch.float32)
+    images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+    # Rounded, as images of this size would have been recorded.
+    whole = images.round().clamp(0, 255).to(torch.uint8)
+    return whole.permute(0, 2, 3, 1).unflatten(0, (n, steps))
+
+
+@dataclass
+class ImageEncoderConfig:
+    """Options of an image encoder; subclasses add theirs and build the encoder.
+
+    Adding one is one file with such a subclass, and its line in ``IMAGE_ENCODERS``.
+    """
+
+    name: str = field(default="", metadata={"help": "which image encoder"})
+    resize: list[int] = field(
+        default_factory=list,
+        metadata={"help": "height and width that images are resized to first; empty: as they are"},
+    )
+    crop: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "height and width of what is seen: a random part in training, the centre "
+            "otherwise; empty: the whole image"
+        },
+    )
+    shift: int = field(
+        default=0, metadata={"help": "random shift in training, in pixels, edges repeated"}
+    )
+    brightness: float = field(
+        default=0.0, metadata={"help": "largest random change in training, as a share of white"}
+    )
+    contrast: float = field(
+        default=0.0, metadata={"help": "largest random change in training, as a share"}
+    )
+    saturation: float = field(
+        default=0.0, metadata={"help": "largest random change in training, as a share"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: an option is out of range; the message prints it.
+        """
+        check_own_name(self)
+        for key in ("resize", "crop"):
+            check_ints(self, key, low=1, high=MAX_IMAGE_SIDE, min_length=0, max_length=2)
+            if len(getattr(self, key)) == 1:
+                raise InputError(
+                    f"{type(self).__name__}.{key} is {getattr(self, key)}, expected height and "
+                    "width, or nothing"
+                )
+        check_int(self, "shift", low=0, high=256)
+        for key in ("brightness", "contrast", "saturation"):
+            check_float(self, key, low=0.0, high=1.0)
+
+    def resized(self, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
+        """Return height and width after resizing."""
+        height, width = self.resize or frame_shape[:2]
+        return int(height), int(width)
+
+    def augmentation(self) -> AugmentOptions:
+        """Return the options of cropping and augmentation."""
+        return AugmentOptions(
+            crop=(int(self.crop[0]), int(self.crop[1])) if self.crop else None,
+            shift=self.shift,
+            brightness=self.brightness,
+            contrast=self.contrast,
+            saturation=self.saturation,
+        )
+
+    def create(self, key: str, frame_shape: tuple[int, int, int]) -> ImageEncoder:
+        """Build the encoder, with fresh weights from torch's global random numbers.
+
+        Args:
+            key: name of the camera, for messages.
+            frame_shape: height, width, channels.
+
+        Raises:
+            InputError: this encoder cannot be made for such images.
+        """
+        height, width = self.resized(frame_shape)
+        crop = self.augmentation().crop_of(height, width)
+        if crop[0] > height or crop[1] > width:
+            raise InputError(
+                f"images '{key}' are {height} x {width} pixels, smaller than the crop "
+                f"{crop[0]} x {crop[1]} that the encoder is asked to see: choose a smaller crop, "
+                "or resize"
+            )
+        return self._build(frame_shape, crop)
+
+    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
+        raise NotImplementedError(f"{type(self).__name__} does not build an encoder")

@@ -1,0 +1,109 @@
+"""ResNet-18 with GroupNorm and spatial softmax, the field's reference for camera images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
+from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
+from lfm_policy.errors import InputError
+from lfm_policy.networks.checks import check_int
+
+GROUP_SIZE = 16
+STAGES = 4
+REDUCTION = 32
+"""Pixels of the image per position of the last feature maps."""
+
+
+@dataclass
+class ResNet18Config(ImageEncoderConfig):
+    """Options of ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
+
+    name: str = field(default="resnet18", metadata={"help": "which image encoder"})
+    width: int = field(
+        default=64, metadata={"help": "channels of the first stage, doubled in each later one"}
+    )
+    keypoints: int = field(
+        default=32, metadata={"help": "positions found in the image (spatial softmax)"}
+    )
+    output_dim: int = field(default=64, metadata={"help": "length of a frame's feature vector"})
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: an option is out of range; the message prints it.
+        """
+        super().__post_init__()
+        check_int(self, "width", low=GROUP_SIZE, high=1024)
+        check_int(self, "keypoints", low=1, high=4096)
+        check_int(self, "output_dim", low=1, high=16384)
+        if self.width % GROUP_SIZE:
+            raise InputError(
+                f"ResNet18Config.width is {self.width}, expected a multiple of {GROUP_SIZE}"
+            )
+
+    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
+        if min(crop) < REDUCTION:
+            raise InputError(
+                f"the 'resnet18' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
+                f"{REDUCTION} x {REDUCTION}"
+            )
+        return ResNet18Encoder(self, frame_shape, crop)
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    # Instead of BatchNorm, which a running average of the weights and small batches disturb.
+    return nn.GroupNorm(width // GROUP_SIZE, width)
+
+
+class _BasicBlock(nn.Module):
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.norm1 = _norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = _norm(width)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or width_in != width:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(width_in, width, 1, stride, bias=False), _norm(width)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+        return torch.relu(inside + self.shortcut(x))
+
+
+class ResNet18Encoder(ImageEncoder):
+    """ResNet-18, then the positions of feature maps, then a linear layer."""
+
+    def __init__(
+        self, config: ResNet18Config, frame_shape: tuple[int, int, int], crop: tuple[int, int]
+    ) -> None:
+        super().__init__(config, frame_shape, config.output_dim)
+        width = config.width
+        layers: list[nn.Module] = [
+            nn.Conv2d(frame_shape[2], width, 7, stride=2, padding=3, bias=False),
+            _norm(width),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        ]
+        width_in = width
+        for stage in range(STAGES):
+            layers.append(_BasicBlock(width_in, width << stage, 1 if stage == 0 else 2))
+            layers.append(_BasicBlock(width << stage, width << stage, 1))
+            width_in = width << stage
+        layers.append(nn.Conv2d(width_in, config.keypoints, 1))
+        self.layers = nn.Sequential(*layers)
+        height, width_out = (-(-side // REDUCTION) for side in crop)
+        self.positions = SpatialSoftmax(height, width_out)
+        self.output = nn.Linear(2 * config.keypoints, config.output_dim)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features, (B, output_dim)."""
+        result: Tensor = self.output(self.positions(self.layers(images)))
+        return result
