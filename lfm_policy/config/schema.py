@@ -178,7 +178,11 @@ class TrainingConfig:
     """One training run, all blocks."""
 
     total_steps: int = option(
-        24_000, "gradient steps of all blocks together", minimum=1, maximum=1_000_000_000
+        24_000,
+        "gradient steps of all blocks together; 0 leaves blocks as the joint stage of the encoder "
+        "trained them",
+        minimum=0,
+        maximum=1_000_000_000,
     )
     block_shares: list[float] = option(
         [], "share of the steps for each block (empty: equal)", minimum=1e-6
@@ -200,6 +204,38 @@ class TrainingConfig:
         maximum=10.0,
     )
     warm_start: bool = option(True, "block n+1 starts from the weights of block n (EMA too)")
+    encoder: str = option(
+        "block1",
+        "when an observation encoder with weights learns: block1: with block 1; flow: first, with "
+        "one flow from data to noise that is dropped afterwards; joint: first, with all blocks at "
+        "once on exact OU marginals; after these it is frozen. own: every block has its own",
+        choices=["block1", "flow", "joint", "own"],
+    )
+    encoder_steps: int = option(
+        0,
+        "gradient steps of that first stage (encoder: flow or joint), besides total_steps",
+        minimum=0,
+        maximum=1_000_000_000,
+    )
+    encoder_batch_size: int = option(
+        0,
+        "chunks per step and process while the encoder learns (0: batch_size)",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    encoder_learning_rate: float = option(
+        0.0,
+        "peak learning rate while the encoder learns (0: learning_rate)",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    encoder_views: int = option(
+        8,
+        "views of every camera frame (the centre crop, and random crops and colours) whose "
+        "features are computed once when the encoder is frozen, for the rest of the training",
+        minimum=1,
+        maximum=1024,
+    )
     block_training: str = option(
         "sequential",
         "sequential: a block trains on what earlier blocks push forward; parallel: on the exact "
@@ -216,6 +252,11 @@ class TrainingConfig:
     checkpoint_every: int = option(2000, "steps between checkpoints", minimum=1)
     keep_checkpoints: int = option(1, "intermediate checkpoints kept", minimum=1, maximum=1000)
     num_threads: int = option(0, "torch CPU threads (0: leave as is)", minimum=0, maximum=1024)
+
+    @property
+    def joint_only(self) -> bool:
+        """Whether the joint stage is all the training that blocks get."""
+        return self.encoder == "joint" and self.total_steps == 0
 
 
 @dataclass
@@ -316,7 +357,8 @@ class ExperimentConfig:
                 f"training.block_shares has {len(shares)} elements, expected flow.n_blocks = "
                 f"{n_blocks}"
             )
-        if self.training.total_steps < n_blocks:
+        self._validate_encoder_training()
+        if self.training.total_steps < n_blocks and not self.training.joint_only:
             raise InputError(
                 f"training.total_steps is {self.training.total_steps}, expected at least one step "
                 f"for each of the {n_blocks} blocks"
@@ -326,6 +368,28 @@ class ExperimentConfig:
                 f"flow.coupling is '{self.flow.coupling}' with training.block_training 'parallel': "
                 "the exact OU marginal given an observation holds for the dependent coupling only; "
                 "use flow.coupling=dependent or training.block_training=sequential"
+            )
+
+    def _validate_encoder_training(self) -> None:
+        training = self.training
+        first = training.encoder in ("flow", "joint")
+        if first != bool(training.encoder_steps):
+            raise InputError(
+                f"training.encoder_steps is {training.encoder_steps} with training.encoder "
+                f"'{training.encoder}': expected "
+                + ("at least 1" if first else "0, or training.encoder flow or joint")
+            )
+        if first and self.flow.coupling != "dependent":
+            raise InputError(
+                f"flow.coupling is '{self.flow.coupling}' with training.encoder "
+                f"'{training.encoder}', whose first stage works with the dependent coupling only; "
+                "use flow.coupling=dependent or training.encoder=block1"
+            )
+        if training.encoder in ("joint", "own") and training.parallel_processes > 1:
+            raise InputError(
+                f"training.parallel_processes is {training.parallel_processes} with "
+                f"training.encoder '{training.encoder}', expected 1: its blocks cannot share one "
+                "frozen encoder between processes"
             )
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.frames import Frames
 from lfm_policy.data.normalizer import DEFAULT_MODE, Normalizer
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.split import split_episodes
 from lfm_policy.data.windows import WindowIndex
+from lfm_policy.observations import is_image
 
 
 class WindowDataset:
     """Normalised windows of a buffer.
 
     Holds one contiguous float32 tensor (T, ...) per key and gathers rows of it, so a window costs
-    its index and not a copy of its data.
+    its index and not a copy of its data. Camera images stay uint8 where they are, see `Frames`;
+    once an encoder is frozen, their features may stand in for them (`with_features`).
     """
 
     def __init__(
@@ -35,7 +39,7 @@ class WindowDataset:
 
         Args:
             buffer: holds ``"action"`` and every observation key.
-            normalizer: knows all of them.
+            normalizer: knows all of them but the images.
             index: windows into ``buffer``; it may cover only some of the episodes.
             obs_keys: what :meth:`gather_obs` returns, in this order.
 
@@ -44,9 +48,17 @@ class WindowDataset:
         """
         self.index = index
         self.obs_keys = tuple(obs_keys)
+        self.n_frames = buffer.n_steps
+        self._frames = {
+            key: Frames(buffer.arrays[key])
+            for key in self.obs_keys
+            if is_image(buffer.arrays[key].shape[1:])
+        }
+        self._features: dict[str, Tensor] = {}
         self._tensors = {
             key: normalizer.normalize(key, _float_tensor(buffer.arrays[key]))
             for key in (ACTION_KEY, *self.obs_keys)
+            if key not in self._frames
         }
 
     def __len__(self) -> int:
@@ -63,28 +75,77 @@ class WindowDataset:
         """Shape of one chunk: (horizon, action_dim)."""
         return self.index.horizon, self._tensors[ACTION_KEY].shape[1]
 
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """Names of the cameras."""
+        return tuple(self._frames)
+
+    @property
+    def n_views(self) -> int:
+        """Number of views of every frame whose features are known, 0 without features."""
+        return next((len(features) for features in self._features.values()), 0)
+
     def gather_action(self, idx: Tensor) -> Tensor:
         """Return normalised chunks.
 
         Args:
-            idx: (B,) int64 window numbers on the dataset's device.
+            idx: (B,) int64 window numbers.
 
         Returns:
             (B, horizon, action_dim) float32.
         """
-        return self._gather(ACTION_KEY, self.index.indices.index_select(0, idx))
+        steps = self.index.indices.index_select(0, idx.to(self.device))
+        return self._gather(ACTION_KEY, steps)
 
-    def gather_obs(self, idx: Tensor) -> dict[str, Tensor]:
-        """Return normalised observation histories.
+    def gather_obs(self, idx: Tensor, views: Tensor | None = None) -> dict[str, Tensor]:
+        """Return observation histories.
 
         Args:
-            idx: (B,) int64 window numbers on the dataset's device.
+            idx: (B,) int64 window numbers.
+            views: (B,) int64, which view of its frames each window takes, where features are
+                known; view 0 (the centre) by default.
 
         Returns:
-            key -> (B, n_obs_steps, ...) float32.
+            key -> (B, n_obs_steps, ...): normalised float32; uint8 for images, or float32
+            (B, n_obs_steps, feature_dim) where their features are known.
         """
-        steps = self.index.obs_indices.index_select(0, idx)
-        return {key: self._gather(key, steps) for key in self.obs_keys}
+        steps = self.index.obs_indices.index_select(0, idx.to(self.device))
+        obs = {}
+        for key in self.obs_keys:
+            if key in self._features:
+                features = self._features[key]
+                if views is None:
+                    obs[key] = features[0][steps]
+                else:
+                    obs[key] = features[views.to(self.device)[:, None], steps]
+            elif key in self._frames:
+                obs[key] = self._frames[key].gather(steps)
+            else:
+                obs[key] = self._gather(key, steps)
+        return obs
+
+    def prefetch(self, idx: Tensor) -> None:
+        """Begin to gather the images of windows ``idx`` (B,), which will be asked for soon."""
+        if self._features or not self._frames:
+            return
+        steps = self.index.obs_indices.cpu().index_select(0, idx.cpu())
+        for frames in self._frames.values():
+            frames.prefetch(steps)
+
+    def frames(self, key: str, begin: int, end: int) -> Tensor:
+        """Return frames of a camera, all episodes one after the other, uint8 (n, H, W, C)."""
+        return self._frames[key].gather(torch.arange(begin, end))
+
+    def with_features(self, features: Mapping[str, Tensor]) -> WindowDataset:
+        """Return the same windows with features in place of images.
+
+        Args:
+            features: camera -> (views, n_frames, feature_dim) float32, of every frame of the
+                buffer; view 0 is the centre crop.
+        """
+        other = copy.copy(self)
+        other._features = {key: value.to(self.device) for key, value in features.items()}
+        return other
 
     def with_index(self, index: WindowIndex) -> WindowDataset:
         """Return a dataset of other windows that shares this one's tensors."""
@@ -92,11 +153,18 @@ class WindowDataset:
         other.index = index.to(self.device)
         return other
 
+    def with_index_of(self, other: WindowDataset | None) -> WindowDataset | None:
+        """Return this dataset's data for the windows of another one; None for none."""
+        return None if other is None else self.with_index(other.index)
+
     def to(self, device: str | torch.device) -> WindowDataset:
         """Return the same dataset on ``device``."""
         moved = copy.copy(self)
         moved.index = self.index.to(device)
         moved._tensors = {key: tensor.to(device) for key, tensor in self._tensors.items()}
+        moved._frames = {
+            key: frames.to(torch.device(device)) for key, frames in self._frames.items()
+        }
         return moved
 
     def _gather(self, key: str, steps: Tensor) -> Tensor:
@@ -145,6 +213,9 @@ def build_datasets(
     horizon: int,
     n_action_steps: int,
     normalization: Mapping[str, str] | str = DEFAULT_MODE,
+    *,
+    image_cache: Path | None = None,
+    quiet: bool = True,
 ) -> DatasetBundle:
     """Load, split by episode, fit the normaliser on the training split and index the windows.
 
@@ -154,11 +225,13 @@ def build_datasets(
         horizon: length of a chunk.
         n_action_steps: how much of a chunk is executed.
         normalization: modes as in :meth:`Normalizer.fit`.
+        image_cache: folder for decoded images, see `lfm_policy.data.image_cache`.
+        quiet: no progress bars.
 
     Raises:
         InputError: the data or an option are not what they have to be.
     """
-    buffer = config.load()
+    buffer = config.load(image_cache, quiet=quiet)
     obs_keys = tuple(key for key in buffer.arrays if key != ACTION_KEY)
     train_episodes, validation_episodes = split_episodes(
         buffer.n_episodes, config.validation_ratio, config.split_seed
@@ -177,7 +250,12 @@ def build_datasets(
     train_index = windows(train_episodes, "training")
     train_steps = buffer.steps_of(train_episodes)
     normalizer = Normalizer.fit(
-        {key: array[train_steps] for key, array in buffer.arrays.items()}, normalization
+        {
+            key: array[train_steps]
+            for key, array in buffer.arrays.items()
+            if not is_image(array.shape[1:])
+        },
+        normalization,
     )
     train = WindowDataset(buffer, normalizer, train_index, obs_keys)
     validation = None

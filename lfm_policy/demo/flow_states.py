@@ -45,16 +45,12 @@ def flow_states(
         noise: (S, horizon, action_dim) standard normal; as in `Policy.sample` it is multiplied by
             the policy's noise scale.
     """
-    batch = {}
-    for key in policy.spec.obs_shapes:
-        frames = torch.as_tensor(obs[key], dtype=torch.float32, device=policy.device)
-        normalized = policy.normalizer.normalize(key, frames)
-        batch[key] = normalized.expand(len(noise), *normalized.shape)
+    cond = policy.encode({key: obs[key][None] for key in policy.spec.obs_shapes})
+    if cond is not None:
+        cond = cond.expand(len(noise), -1)
     start = noise.to(policy.device, torch.float32) * policy.noise_scale
     chain = policy.model.chain()
-    result = chain.sample(
-        start, policy.model.encoder(batch), solver=policy.solvers, return_path=True
-    )
+    result = chain.sample(start, cond, solver=policy.solvers, return_path=True)
     assert result.path is not None
 
     def units(x: torch.Tensor) -> np.ndarray:

@@ -15,6 +15,7 @@ from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.run import DistillRun, check_teacher
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
 from lfm_policy.policy.model import ou_schedule
+from lfm_policy.training.data import IMAGE_CACHE
 
 PAIRS = "pairs"
 
@@ -58,7 +59,12 @@ def student_config(
         "time": {"name": "uniform", "points": []},
     }
     options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
-    options["training"] |= {"block_shares": [], "block_training": "sequential"}
+    options["training"] |= {
+        "block_shares": [],
+        "block_training": "sequential",
+        "encoder": "block1",
+        "encoder_steps": 0,
+    }
     options["distill"] |= {
         "method": method,
         "teacher": teacher.sha256,
@@ -110,6 +116,7 @@ def distill(
         teacher,
         folder or root / f"student-nfe{nfe}-{method}",
         pairs_folder=pairs_folder or root / PAIRS,
+        image_cache=root.parent / IMAGE_CACHE,
         device=device,
         resume=resume,
         quiet=quiet,

@@ -58,6 +58,7 @@ class PairObjective(BlockObjective):
     def batch(self, idx: Tensor, *, training: bool) -> tuple[Any, ...]:
         """Return y, the trajectory and the encoded observations of rows ``idx``."""
         pairs = self._pairs
+        idx = idx.to(self.device)
         return (
             pairs.y.index_select(0, idx),
             pairs.path.index_select(0, idx),

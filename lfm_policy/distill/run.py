@@ -24,6 +24,7 @@ from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.blockwise import BlockwiseRun
+from lfm_policy.training.features import FEATURES, with_frozen_features
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
 from lfm_policy.training.resume import check_same_data
@@ -47,6 +48,7 @@ class DistillRun(BlockwiseRun):
         device: str = "auto",
         resume: bool = False,
         quiet: bool = False,
+        image_cache: Path | None = None,
     ) -> None:
         """Prepare the run; nothing is written yet.
 
@@ -58,12 +60,15 @@ class DistillRun(BlockwiseRun):
             device: ``auto``, ``cpu`` or ``cuda``.
             resume: go on from the newest checkpoint in ``folder``, if there is one.
             quiet: no progress bars.
+            image_cache: folder for decoded images; by default one beside the run folder.
 
         Raises:
             InputError: bad options, other demonstrations than the teacher's, or a folder that
                 holds another run.
         """
-        super().__init__(config, folder, device=device, resume=resume, quiet=quiet)
+        super().__init__(
+            config, folder, device=device, resume=resume, quiet=quiet, image_cache=image_cache
+        )
         check_same_data(teacher, self.spec)
         if self._accelerator.num_processes > 1:
             raise InputError(
@@ -96,6 +101,8 @@ class DistillRun(BlockwiseRun):
         if options.warm_start and teacher.config.flow.prediction == "velocity":
             self._take_teacher_weights()
         self._model.to(self._device).eval()
+        # Beside the teacher's samples, where the teacher itself keeps its own.
+        self._features_folder = pairs_folder.parent / FEATURES
         self._progress.block = config.flow.n_blocks
         self._restored: dict[str, Tensor] = {}
         if self._header is not None:
@@ -115,6 +122,17 @@ class DistillRun(BlockwiseRun):
     # -- the run ------------------------------------------------------------------------------
 
     def _run_blocks(self) -> Path:
+        if self._train_set.image_keys:
+            self._train_set = with_frozen_features(
+                self._train_set,
+                self._model.encoder,
+                self.config,
+                self.spec.fingerprint,
+                self._features_folder,
+                stop=self._stop_between_parts,
+                quiet=self._quiet,
+            )
+            self._validation_set = self._train_set.with_index_of(self._validation_set)
         train = self._pair_source(
             self._train_set,
             self.config.distill.samples,
@@ -222,16 +240,25 @@ class DistillRun(BlockwiseRun):
         """Return what gives the encoded observations of any rows.
 
         With noise, every row sees its window a little displaced, always the same way: teacher and
-        students must see the same.
+        students must see the same. Samples of one window see different views of its images.
         """
         n_windows = len(dataset)
+
+        def observations(rows: Tensor) -> dict[str, Tensor]:
+            views = (
+                None if n_rows == n_windows else rows.cpu() // n_windows % max(dataset.n_views, 1)
+            )
+            return dataset.gather_obs(rows % n_windows, views)
+
         if obs_noise:
             generator = torch.Generator().manual_seed(derived_seed(self.config.seed, TEACHER_OBS))
             parts = []
             for begin in range(0, n_rows, ENCODING_BATCH):
                 rows = torch.arange(begin, min(begin + ENCODING_BATCH, n_rows))
-                obs = dataset.gather_obs(rows.to(self._device) % n_windows)
+                obs = observations(rows)
                 for key, value in obs.items():
+                    if key in dataset.image_keys:
+                        continue
                     noise = torch.randn(value.shape, generator=generator).to(value.device)
                     obs[key] = value + obs_noise * noise
                 parts.append(self._model.encoder(obs))
@@ -240,11 +267,10 @@ class DistillRun(BlockwiseRun):
         cond = encode_all(self._model, dataset, ENCODING_BATCH)
 
         def condition(rows: Tensor) -> Tensor | None:
-            idx = rows.to(self._device) % n_windows
             if cond is not None:
-                return cond.index_select(0, idx)
+                return cond.index_select(0, rows.to(self._device) % n_windows)
             with torch.no_grad():
-                encoded: Tensor | None = self._model.encoder(dataset.gather_obs(idx))
+                encoded: Tensor | None = self._model.encoder(observations(rows))
             return encoded
 
         return condition
@@ -289,6 +315,8 @@ class DistillRun(BlockwiseRun):
             "seed": self.config.seed,
             "noise": [self.config.sampler.noise_scale, obs_noise],
         }
+        if self._train_set.n_views:
+            facts["views"] = self._train_set.n_views
         if points > 1:
             facts["trajectory"] = [points, str(group.end)]
         if options.inputs == "student":
@@ -340,6 +368,12 @@ def check_teacher(teacher: CheckpointHeader) -> None:
     Raises:
         InputError: it is a student, or its training is not complete.
     """
+    if teacher.config.training.encoder == "own" and teacher.config.flow.n_blocks > 1:
+        raise InputError(
+            f"{teacher.folder}: every block has its own observation encoder (training.encoder is "
+            "'own'), which a student of several blocks cannot share; train the teacher with "
+            "training.encoder flow, joint or block1"
+        )
     if teacher.config.distill.method:
         raise InputError(
             f"{teacher.folder}: is a student itself (distilled by '{teacher.config.distill.method}'"

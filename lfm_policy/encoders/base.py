@@ -65,6 +65,9 @@ class ObsEncoder(nn.Module):
         """Return the weights that training changes, by name; those of frozen backbones are not."""
         return dict(self.named_parameters())
 
+    def load_pretrained(self) -> None:
+        """Load the weights of pretrained backbones; called once, when a training starts."""
+
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor | None:
         """Return the condition, (batch, cond_dim), or None when ``cond_dim`` is 0.
 
@@ -81,6 +84,23 @@ class ObsEncoder(nn.Module):
         The number of steps may be any. What is no image, or is features already, is passed on.
         """
         return dict(obs)
+
+    def feature_dim(self, key: str) -> int:
+        """Return the length of the feature vector of a frame of camera ``key``."""
+        raise NotImplementedError(f"{type(self).__name__} sees no images")
+
+    def frame_features(self, key: str, frames: Tensor, view: int) -> Tensor:
+        """Return the features of single frames in one of a series of fixed views.
+
+        Args:
+            key: name of the camera.
+            frames: (n, height, width, channels) uint8.
+            view: 0 is the centre crop; the others are random crops and colours, always the same.
+
+        Returns:
+            (n, feature_dim) float32.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sees no images")
 
     def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:
         """Return the condition from low-dimensional observations and the features of images."""
@@ -127,6 +147,14 @@ class EncoderConfig:
             InputError: an option is out of range; the message prints it.
         """
         check_own_name(self)
+
+    def resolved(self) -> EncoderConfig:
+        """Return the options with all that a checkpoint needs to build the encoder by itself.
+
+        Raises:
+            InputError: a pretrained backbone cannot be found.
+        """
+        return self
 
     def create(self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
         """Build the encoder, with fresh weights from torch's global random numbers.

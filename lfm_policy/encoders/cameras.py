@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from lfm_policy.encoders.augment import View
 from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
 from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
@@ -167,15 +166,23 @@ class CamerasEncoder(ObsEncoder):
         """Return the encoder of a camera."""
         return self._by_key[key]
 
-    def encode_images(
-        self, obs: Mapping[str, Tensor], view: Mapping[str, View] | None = None
-    ) -> dict[str, Tensor]:
+    def feature_dim(self, key: str) -> int:
+        """Return the length of the feature vector of a frame of camera ``key``."""
+        return self._by_key[key].feature_dim
+
+    def frame_features(self, key: str, frames: Tensor, view: int) -> Tensor:
+        """Return the features of single frames in a fixed view; see `ObsEncoder`."""
+        module = self._by_key[key]
+        seen = module.fixed_view(view).repeat(len(frames))
+        features: Tensor = module(frames[:, None], seen)[:, 0]
+        return features
+
+    def encode_images(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the observations with (batch, steps, features) in place of images.
 
         Args:
             obs: images are uint8 (batch, steps, height, width, channels) with any number of steps;
                 floating point (batch, steps, features) are features already.
-            view: how each camera is seen; see `ImageEncoder.forward`.
 
         Raises:
             InputError: an image is missing or has another shape.
@@ -193,7 +200,7 @@ class CamerasEncoder(ObsEncoder):
                     f"{tuple(frames.shape)}, expected uint8 (batch, steps, "
                     f"{', '.join(map(str, module.frame_shape))})"
                 )
-            encoded[key] = module(frames, None if view is None else view[key])
+            encoded[key] = module(frames)
         return encoded
 
     def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:

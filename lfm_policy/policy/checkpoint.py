@@ -24,6 +24,7 @@ from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.files import exists, is_file, write_json
+from lfm_policy.observations import is_image
 from lfm_policy.policy.header_file import check_training, read_json_object
 from lfm_policy.policy.model import PolicyModel, tensor_shapes
 from lfm_policy.policy.policy import Policy
@@ -255,6 +256,8 @@ def read_normalizer(header: CheckpointHeader) -> Normalizer:
     normalizer = Normalizer.from_tensors(read_tensors(path), source=str(path))
     shapes = {**header.spec.obs_shapes, "action": (header.spec.action_dim,)}
     for key, shape in shapes.items():
+        if is_image(shape):
+            continue  # images are scaled by the encoder
         try:
             found = tuple(normalizer[key].scale.shape)
         except InputError as error:

@@ -10,6 +10,7 @@ from torch import nn
 
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.config.schema import ExperimentConfig, FlowConfig, TimeConfig
+from lfm_policy.encoders import ObsEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.flow import (
     TIME_SAMPLERS,
@@ -20,6 +21,7 @@ from lfm_policy.flow import (
     geometric_step_sizes,
 )
 from lfm_policy.networks import NetworkConfig
+from lfm_policy.policy.per_block import PerBlockEncoder, block_cond_dim
 from lfm_policy.policy.spec import DataSpec
 
 
@@ -28,6 +30,17 @@ def ou_schedule(flow: FlowConfig) -> OUSchedule:
     if flow.step_sizes:
         return OUSchedule(tuple(flow.step_sizes))
     return OUSchedule(geometric_step_sizes(flow.n_blocks, flow.c, flow.rho))
+
+
+def create_encoder(config: ExperimentConfig, spec: DataSpec) -> ObsEncoder:
+    """Return the observation encoder, or those of all blocks, with fresh weights."""
+
+    def create() -> ObsEncoder:
+        return config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
+
+    if config.training.encoder == "own":
+        return PerBlockEncoder([create() for _ in range(config.flow.n_blocks)])
+    return create()
 
 
 def tensor_shapes(
@@ -57,13 +70,13 @@ def tensor_shapes(
 
     try:
         with torch.device("meta"):
-            encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
+            encoder = create_encoder(config, spec)
             add("encoder", _shapes(encoder))
             for position, network in enumerate(network_configs(config)):
                 part = next((part for other, part in known if other == network), None)
                 if part is None:
                     chunk_shape = (config.policy.horizon, spec.action_dim)
-                    part = _shapes(network.create(chunk_shape, encoder.cond_dim))
+                    part = _shapes(network.create(chunk_shape, block_cond_dim(encoder)))
                     known.append((network, part))
                 add(f"blocks.{position}", part)
     except InputError:
@@ -98,16 +111,25 @@ class PolicyModel(nn.Module):
         super().__init__()
         chunk_shape = (config.policy.horizon, spec.action_dim)
         self.chunk_shape = chunk_shape
-        self.encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
+        self.encoder = create_encoder(config, spec)
         self.blocks = nn.ModuleList(
-            network.create(chunk_shape, self.encoder.cond_dim)
+            network.create(chunk_shape, block_cond_dim(self.encoder))
             for network in network_configs(config)
         )
         self._schedule = ou_schedule(config.flow)
         self._flow = config.flow
 
+    def encoder_of(self, n: int) -> ObsEncoder:
+        """Return the encoder of block n = 1..N: the same for all, or its own."""
+        if isinstance(self.encoder, PerBlockEncoder):
+            return self.encoder.of_block(n)
+        return self.encoder
+
     def flow_block(self, n: int, velocity: Any = None) -> FlowBlock:
-        """Return block n = 1..N; ``velocity`` stands in for the network (a compiled one, say)."""
+        """Return block n = 1..N; ``velocity`` stands in for the network (a compiled one, say).
+
+        Its condition is that of `encoder_of` (n).
+        """
         flow = self._flow
         interpolant = (
             flow.block_interpolants[n - 1] if flow.block_interpolants else flow.interpolant
@@ -131,9 +153,26 @@ class PolicyModel(nn.Module):
         """Number N of blocks."""
         return len(self.blocks)
 
+    def whole_flow(self, velocity: Any) -> FlowBlock:
+        """Return one flow all the way from data to noise (N = 1), with another network."""
+        flow = self._flow
+        return FlowBlock(
+            velocity=velocity,
+            step=OUSchedule(()).step(1),
+            interpolant=flow.interpolant,
+            coupling=flow.coupling,
+            time_sampler=_time_sampler(flow.time),
+            prediction=flow.prediction,
+        )
+
     def chain(self) -> FlowChain:
-        """Return all blocks as one chain from noise to data."""
-        return FlowChain([self.flow_block(n) for n in range(1, self.n_blocks + 1)])
+        """Return all blocks as one chain from noise to data; its condition is the encoder's."""
+        numbers = range(1, self.n_blocks + 1)
+        if not isinstance(self.encoder, PerBlockEncoder):
+            return FlowChain([self.flow_block(n) for n in numbers])
+        return FlowChain(
+            [self.flow_block(n, self.encoder.velocity(n, self.blocks[n - 1])) for n in numbers]
+        )
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters of the encoder, of each block and in total."""

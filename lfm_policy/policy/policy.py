@@ -16,6 +16,7 @@ from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
+from lfm_policy.observations import is_image
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.noise import chunk_noise
 from lfm_policy.policy.sampler import plan_sampler
@@ -63,7 +64,7 @@ class Policy:
         self._noise_scale = config.sampler.noise_scale
         self._seed: tuple[int, int] | None = None
         self._chunks_drawn = 0
-        self._history: deque[dict[str, np.ndarray]] = deque(maxlen=config.policy.n_obs_steps)
+        self._history: deque[_Frame] = deque(maxlen=config.policy.n_obs_steps)
         self._queue: deque[np.ndarray] = deque()
 
     # -- settings -----------------------------------------------------------------------------
@@ -147,7 +148,20 @@ class Policy:
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
         with torch.inference_mode():
-            obs = self._prepare(batch)
+            return self._sample_prepared(self._prepare(batch), noise)
+
+    def encode(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """Return the condition of the velocity networks, (B, cond_dim); None without observations.
+
+        Arguments and errors as `sample`.
+        """
+        with torch.inference_mode():
+            cond: Tensor | None = self.model.encoder(self._prepare(batch))
+        return cond
+
+    def _sample_prepared(self, obs: dict[str, Tensor], noise: Tensor | None) -> ChunkResult:
+        """Sample from checked and normalised observations; images may be features already."""
+        with torch.inference_mode():
             n_rows = next(iter(obs.values())).shape[0] if obs else 1
             noise = self._draw_noise(n_rows) if noise is None else self._check_noise(noise, n_rows)
             obs_cond = self.model.encoder(obs)
@@ -171,8 +185,11 @@ class Policy:
 
         Arguments and errors as `sample`.
         """
+        return self._executed(self.sample(batch, noise=noise).chunk)
+
+    def _executed(self, chunk: Tensor) -> Tensor:
         first = self.n_obs_steps - 1
-        return self.sample(batch, noise=noise).chunk[:, first : first + self.n_action_steps]
+        return chunk[:, first : first + self.n_action_steps]
 
     # -- one robot ----------------------------------------------------------------------------
 
@@ -190,7 +207,7 @@ class Policy:
         """Return the next action, (action_dim,) float32, given the newest observation.
 
         The first observation after `reset` fills the whole history. A new chunk is sampled when
-        the last one has been executed.
+        the last one has been executed; a camera frame is encoded once, however many chunks see it.
 
         Args:
             obs: observations by name, each of shape ``spec.obs_shapes[name]``; other names are
@@ -199,25 +216,54 @@ class Policy:
         Raises:
             InputError: as `sample`.
         """
-        frame = {
-            key: self._check_frame(key, obs, shape) for key, shape in self.spec.obs_shapes.items()
-        }
+        frame = _Frame(
+            {key: self._check_frame(key, obs, shape) for key, shape in self.spec.obs_shapes.items()}
+        )
         self._history.append(frame)
         while len(self._history) < self.n_obs_steps:
             self._history.append(frame)
         if not self._queue:
-            batch = {
-                key: np.stack([past[key] for past in self._history])[None]
-                for key in self.spec.obs_shapes
-            }
-            self._queue.extend(self.predict_action_chunk(batch)[0].cpu().numpy())
+            result = self._sample_prepared(self._encoded_history(), None)
+            self._queue.extend(self._executed(result.chunk)[0].cpu().numpy())
         return self._queue.popleft()
 
+    def _encoded_history(self) -> dict[str, Tensor]:
+        """Return the history (1, n_obs_steps, ...), images as features."""
+        frames = list(dict.fromkeys(self._history))
+        new = [frame for frame in frames if frame.encoded is None]
+        with torch.inference_mode():
+            if new:
+                stacked = {
+                    key: np.stack([frame.obs[key] for frame in new])[None]
+                    for key in self.spec.obs_shapes
+                }
+                encoded = self.model.encoder.encode_images(
+                    {key: self._normalized(key, torch.from_numpy(v)) for key, v in stacked.items()}
+                )
+                for position, frame in enumerate(new):
+                    frame.encoded = {key: value[0, position] for key, value in encoded.items()}
+            return {
+                key: torch.stack([_encoded(frame)[key] for frame in self._history])[None]
+                for key in self.spec.obs_shapes
+            }
+
+    def _normalized(self, key: str, value: Tensor) -> Tensor:
+        value = value.to(self.device)
+        if is_image(self.spec.obs_shapes[key]):
+            return value
+        return self.normalizer.normalize(key, value.to(torch.float32))
+
     def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """Return a random valid observation (one frame, float32, within the training range)."""
+        """Return a random valid observation: one frame, within the training range.
+
+        float32, or uint8 for camera images.
+        """
         generator = np.random.default_rng(seed)
         obs = {}
         for key, shape in self.spec.obs_shapes.items():
+            if is_image(shape):
+                obs[key] = generator.integers(0, 256, shape, dtype=np.uint8)
+                continue
             low, high = (self.normalizer[key].min.cpu(), self.normalizer[key].max.cpu())
             obs[key] = generator.uniform(low.numpy(), high.numpy(), shape).astype(np.float32)
         return obs
@@ -227,13 +273,13 @@ class Policy:
     def _check_frame(self, key: str, obs: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
         if key not in obs:
             raise InputError(self._missing(key, obs))
-        frame = _as_float_array(key, obs[key])
+        frame = _as_image(key, obs[key]) if is_image(shape) else _as_float_array(key, obs[key])
         if frame.shape != tuple(shape):
             raise InputError(
                 f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}"
             )
         # Now and not when the next chunk is sampled: a bad frame must not enter the history.
-        if not np.isfinite(frame).all():
+        if frame.dtype != np.uint8 and not np.isfinite(frame).all():
             raise InputError(f"observation '{key}' contains NaN or infinity")
         return frame
 
@@ -249,11 +295,7 @@ class Policy:
         for key, shape in self.spec.obs_shapes.items():
             if key not in batch:
                 raise InputError(self._missing(key, batch))
-            given = batch[key]
-            value = (
-                given if isinstance(given, Tensor) else torch.tensor(_as_float_array(key, given))
-            )
-            value = value.to(self.device, torch.float32)
+            value = _as_tensor(key, batch[key], image=is_image(shape)).to(self.device)
             expected = (self.n_obs_steps, *shape)
             if value.ndim != len(expected) + 1 or tuple(value.shape[1:]) != expected:
                 raise InputError(
@@ -268,7 +310,7 @@ class Policy:
             n_rows = value.shape[0]
             if not bool(torch.isfinite(value).all()):
                 raise InputError(f"observation '{key}' contains NaN or infinity")
-            obs[key] = self.normalizer.normalize(key, value)
+            obs[key] = self._normalized(key, value)
         return obs
 
     def _check_noise(self, noise: Tensor, n_rows: int) -> Tensor:
@@ -288,6 +330,49 @@ class Policy:
             noise[r] = chunk_noise(seed, episode + r, self._chunks_drawn, shape)
         self._chunks_drawn += 1
         return noise.to(self.device)
+
+
+@dataclass(eq=False)
+class _Frame:
+    """One observation of the history, and what has been made of it already."""
+
+    obs: dict[str, np.ndarray]
+    encoded: dict[str, Tensor] | None = None
+
+
+def _encoded(frame: _Frame) -> dict[str, Tensor]:
+    assert frame.encoded is not None
+    return frame.encoded
+
+
+def _as_tensor(key: str, value: Any, *, image: bool) -> Tensor:
+    if image:
+        return value if _is_bytes(value) else torch.from_numpy(_as_image(key, value))
+    if isinstance(value, Tensor):
+        return value.to(torch.float32)
+    return torch.from_numpy(_as_float_array(key, value))
+
+
+def _is_bytes(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.uint8
+
+
+def _as_image(key: str, value: Any) -> np.ndarray:
+    """Return a copy of camera images as a uint8 array.
+
+    Raises:
+        InputError: it is not an array of uint8.
+    """
+    try:
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"observation '{key}' is not an array: {error}") from None
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"observation '{key}' has dtype {array.dtype}, expected uint8: camera images of 0 to "
+            "255, (height, width, channels)"
+        )
+    return np.array(array, order="C")
 
 
 def _as_float_array(key: str, value: Any) -> np.ndarray:

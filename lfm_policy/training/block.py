@@ -97,7 +97,10 @@ class BlockTrainer:
             self._start_round(self._round_starts.index(self.step))
         rank = self._accelerator.process_index
         seed_generators(derived_seed(self._seed, STEP, self.n, self.step, rank), self._device)
-        idx = self._order.batch(self.step).to(self._device, non_blocking=True)
+        idx = self._order.batch(self.step)
+        if self._device.type != "cpu" and self.step + 1 < self.n_steps:
+            # While the GPU computes this step, a thread gathers the next one's images.
+            self._objective.prefetch(self._order.batch(self.step + 1))
         loss = self._wrapped(*self._objective.batch(idx, training=True))
         self._accelerator.backward(loss)
         norm = self._clip_gradients()

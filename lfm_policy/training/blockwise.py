@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.spec import DataSpec
 from lfm_policy.training.accelerator import available_options, choose_device, make_accelerator
 from lfm_policy.training.block import BlockTrainer
-from lfm_policy.training.data import data_spec, load_datasets
+from lfm_policy.training.data import IMAGE_CACHE, data_spec, load_datasets
 from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted, InterruptFlag
 from lfm_policy.training.meters import Clock, RunningMean
@@ -62,6 +62,7 @@ class BlockwiseRun(ABC):
         resume: bool = False,
         progress_position: int = 0,
         quiet: bool = False,
+        image_cache: Path | None = None,
     ) -> None:
         """Load the data and build the networks; nothing is written yet.
 
@@ -72,10 +73,12 @@ class BlockwiseRun(ABC):
             resume: go on from the newest checkpoint in ``folder``, if there is one.
             progress_position: line of the progress bar, for several runs on one terminal.
             quiet: no progress bars.
+            image_cache: folder for decoded images; by default one beside the run folder.
 
         Raises:
             InputError: bad data or options, a folder that holds another run, or nothing that fits.
         """
+        config = replace(config, encoder=config.encoder.resolved())
         self.folder = folder
         self.config = config
         self._device = choose_device(device)
@@ -83,7 +86,8 @@ class BlockwiseRun(ABC):
         self._steps = steps_of_blocks(config)
         self._header: CheckpointHeader | None = find_resumable(folder, config, resume=resume)
         self._run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
-        self._data: DatasetBundle = load_datasets(config)
+        self._image_cache = image_cache or folder.parent / IMAGE_CACHE
+        self._data: DatasetBundle = load_datasets(config, self._image_cache, quiet=quiet)
         self.spec: DataSpec = data_spec(self._data)
         if self._header is not None:
             check_same_data(self._header, self.spec)
@@ -139,7 +143,7 @@ class BlockwiseRun(ABC):
             f"parameters: {counts}\n"
             f"data: {len(self._data.train):,} windows of {episodes} training episodes"
             f" ({validation} for validation) from {self._data.source}\n"
-            f"gradient steps: {' + '.join(f'{s:,}' for s in self._steps)} = {sum(self._steps):,}, "
+            f"gradient steps: {self._describe_steps()}, "
             f"batch {self._options.batch_size} x {self._accelerator.num_processes} on "
             f"{self._device}"
         )
@@ -174,13 +178,14 @@ class BlockwiseRun(ABC):
     # -- training -----------------------------------------------------------------------------
 
     def _train_block(self, trainer: BlockTrainer) -> None:
-        record = self._progress.records[trainer.n - 1]
-        total = self._steps[trainer.n - 1]
+        record = self._progress.record(trainer.n)
+        total = trainer.n_steps
         if trainer.step > total:
             raise InputError(f"block {trainer.n} has {trainer.step} steps already, not {total}")
         clock = Clock(record.train_seconds)
         losses = RunningMean(self._device)
-        with self._bar(f"block {trainer.n}/{len(self._steps)}", total, trainer.step) as bar:
+        label = f"block {trainer.n}/{len(self._steps)}" if trainer.n else "encoder"
+        with self._bar(label, total, trainer.step) as bar:
             while trainer.step < total:
                 loss, norm = trainer.train_step()
                 losses.add(loss)
@@ -262,9 +267,12 @@ class BlockwiseRun(ABC):
         for key, value in trainer.averaged().items():
             part, _, rest = key.partition(".")
             # A method of distillation may train other networks too, which no policy needs.
-            if part in ("encoder", "network"):
-                prefix = "encoder" if part == "encoder" else f"blocks.{trainer.n - 1}"
-                state[f"{prefix}.{rest}"] = value
+            if part == "network":
+                state[f"blocks.{trainer.n - 1}.{rest}"] = value
+            elif part == "encoder" and self.config.training.encoder == "own":
+                state[f"encoder.encoders.{trainer.n - 1}.{rest}"] = value
+            elif part in ("encoder", "blocks"):
+                state[key] = value
         if not complete:
             (folder / TRAIN_STATE).mkdir()
             write_train_state(
@@ -302,12 +310,14 @@ class BlockwiseRun(ABC):
         return progress.pushed if progress.phase == PUSH else self._steps_done()
 
     def _training_summary(self, complete: bool) -> dict[str, object]:
-        records = self._progress.records
+        records, encoder = self._progress.records, self._progress.encoder
         return {
             "complete": complete,
             "block_steps": [record.steps for record in records],
             "steps": self._steps_done(),
-            "train_seconds": sum(record.train_seconds for record in records),
+            "encoder_steps": encoder.steps,
+            "encoder_seconds": encoder.train_seconds,
+            "train_seconds": encoder.train_seconds + sum(r.train_seconds for r in records),
             "push_seconds": sum(record.push_seconds for record in records),
             "blocks": [asdict(record) for record in records],
             "world": self._progress.world,
@@ -321,7 +331,13 @@ class BlockwiseRun(ABC):
     # -- small things -------------------------------------------------------------------------
 
     def _steps_done(self) -> int:
-        return sum(record.steps for record in self._progress.records)
+        return self._progress.encoder.steps + sum(r.steps for r in self._progress.records)
+
+    def _describe_steps(self) -> str:
+        steps = list(self._steps)
+        text = " + ".join(f"{s:,}" for s in steps) + f" = {sum(steps):,}"
+        first = self.config.training.encoder_steps
+        return f"encoder {first:,}, blocks {text}" if first else text
 
     def _write(self, kind: str, **values: object) -> None:
         if self._log is not None:
@@ -334,7 +350,7 @@ class BlockwiseRun(ABC):
             total=total,
             initial=done,
             desc=label,
-            unit="step" if label.startswith("block") else "chunk",
+            unit="chunk" if label.startswith("push") else "step",
             position=self._bar_position,
             disable=self._quiet,
             dynamic_ncols=True,

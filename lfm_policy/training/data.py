@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data import DatasetBundle, build_datasets
 from lfm_policy.policy.spec import DataSpec
 
+IMAGE_CACHE = "image-cache"
+"""Name of the folder, beside a run's, that holds decoded camera images."""
 
-def load_datasets(config: ExperimentConfig) -> DatasetBundle:
-    """Load the demonstrations of a configuration."""
+
+def load_datasets(
+    config: ExperimentConfig, image_cache: Path | None = None, *, quiet: bool = True
+) -> DatasetBundle:
+    """Load the demonstrations of a configuration; decoded images go into ``image_cache``."""
     policy = config.policy
     return build_datasets(
         config.dataset,
@@ -16,6 +23,8 @@ def load_datasets(config: ExperimentConfig) -> DatasetBundle:
         policy.horizon,
         policy.n_action_steps,
         {"default": config.normalization.obs, "action": config.normalization.action},
+        image_cache=image_cache,
+        quiet=quiet,
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.encoder_objective import perturbed
 from lfm_policy.training.objective import BlockObjective
 from lfm_policy.training.source import ChunkSource, Condition
 
@@ -19,7 +20,7 @@ class FlowLoss(nn.Module):
     def __init__(self, model: PolicyModel, n: int, *, compile: bool) -> None:
         super().__init__()
         self.network = model.blocks[n - 1]
-        self.encoder = model.encoder
+        self.encoder = model.encoder_of(n)
         velocity = torch.compile(self.network) if compile else self.network
         self._flow_block = model.flow_block(n, velocity)
 
@@ -39,14 +40,14 @@ class FlowObjective(BlockObjective):
         n: int,
         source: ChunkSource,
         *,
+        trains_encoder: bool,
         loss_module: FlowLoss | None = None,
     ) -> None:
         """Build the objective; ``loss_module`` of another one is shared for other rows."""
         self.n = n
         self.loss_module: FlowLoss = loss_module or FlowLoss(model, n, compile=options.compile)
         self.device = source.dataset.device
-        # The encoder learns with block 1 and is frozen afterwards.
-        self._trains_encoder = n == 1 and model.encoder.has_parameters
+        self._trains_encoder = trains_encoder
         self._needs_other = model.flow_block(n).needs_other
         self._obs_noise = options.obs_noise
         self._source = source
@@ -56,19 +57,19 @@ class FlowObjective(BlockObjective):
         return len(self._source)
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the weights of the network, and of the encoder with block 1."""
+        """Return the weights of the network, and of the encoder where it learns too."""
         module = self.loss_module
         named = {f"network.{name}": p for name, p in module.network.named_parameters()}
         if self._trains_encoder:
-            named |= {f"encoder.{name}": p for name, p in module.encoder.named_parameters()}
+            named |= {f"encoder.{k}": p for k, p in module.encoder.trained_parameters().items()}
         return named
 
     def batch(self, idx: Tensor, *, training: bool) -> tuple[Any, ...]:
         """Return x_l, the observations (or their encoding), and a second batch if it is needed."""
         x_l = self._source.chunks(idx)
-        condition = self._source.condition(idx)
+        condition = self._source.condition(idx, random_views=training)
         if training:
-            condition = self._perturbed(condition)
+            condition = perturbed(condition, self._obs_noise, self.loss_module.encoder.image_keys)
         x_other = None
         if self._needs_other and training:
             rows = torch.randint(len(self._source), idx.shape, device=self.device)
@@ -77,10 +78,7 @@ class FlowObjective(BlockObjective):
             x_other = x_l.flip(0)
         return x_l, condition, x_other
 
-    def _perturbed(self, condition: Condition) -> Condition:
-        """Add the configured noise to observations; encodings of a frozen encoder stay exact."""
-        if not self._obs_noise or not isinstance(condition, dict):
-            return condition
-        return {
-            key: obs + self._obs_noise * torch.randn_like(obs) for key, obs in condition.items()
-        }
+    def prefetch(self, idx: Tensor) -> None:
+        """Begin to gather the images of rows ``idx``."""
+        if self._source.cond is None:
+            self._source.dataset.prefetch(idx)

@@ -40,6 +40,9 @@ class BlockObjective(ABC):
         Random numbers come from torch's global generators. Augmentation is for training only.
         """
 
+    def prefetch(self, idx: Tensor) -> None:  # noqa: B027 (most rows are in memory already)
+        """Begin to gather rows ``idx`` (B,), which a later batch will ask for."""
+
     def start_round(self, number: int) -> None:  # noqa: B027 (most objectives have one round)
         """Prepare round 0, 1, ...; the network has the averaged weights of the round before."""
 

@@ -31,7 +31,7 @@ from lfm_policy.policy.checkpoint import (
     read_normalizer,
     write_checkpoint,
 )
-from lfm_policy.training.data import data_spec, load_datasets
+from lfm_policy.training.data import IMAGE_CACHE, data_spec, load_datasets
 from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted, InterruptFlag
 from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
@@ -80,7 +80,7 @@ def train_blocks_in_processes(
     complete = find_resumable(folder, config, resume=resume)
     begun = _begun_blocks(config, folder, resume=resume)
     # Read here too, so that bad data is one message and not one from each process.
-    spec = data_spec(load_datasets(config))
+    spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, quiet=quiet))
     for header in [*begun, *([complete] if complete else [])]:
         check_same_data(header, spec)
     if complete:
@@ -211,6 +211,7 @@ def _train_one(
             initial_encoder=encoder,
             progress_position=n - 1,
             quiet=quiet,
+            image_cache=root.parent / IMAGE_CACHE,
         )
         if n == 1 and not quiet:
             print(run.describe(), flush=True)

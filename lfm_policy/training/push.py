@@ -30,6 +30,7 @@ class BlockPusher:
         self._batch_size = options.batch_size
         self._solver = SolverSpec(options.solver, options.n_steps, options.rtol, options.atol)
         self._chain = FlowChain([model.flow_block(n)])
+        self._encoder = model.encoder_of(n)
         self._accelerator = accelerator
 
     def push(self, source: ChunkSource, begin: int = 0) -> Iterator[tuple[Tensor, int]]:
@@ -56,7 +57,7 @@ class BlockPusher:
             return torch.zeros(0, *self._model.chunk_shape, device=device), 0
         idx = torch.arange(begin, end, device=device)
         condition = source.condition(idx)
-        cond = self._model.encoder(condition) if isinstance(condition, dict) else condition
+        cond = self._encoder(condition) if isinstance(condition, dict) else condition
         try:
             result = self._chain.push_forward(source.chunks(idx), cond, solver=self._solver)
         except FloatingPointError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,15 +12,20 @@ from torch import Tensor
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.blockwise import SYNC_EVERY, BlockwiseRun
+from lfm_policy.training.encoder_objective import STAGE, EncoderObjective, SharedEncoderLoss
+from lfm_policy.training.features import FEATURES, with_frozen_features
 from lfm_policy.training.flow_objective import FlowLoss, FlowObjective
+from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
+from lfm_policy.training.objective import BlockObjective
 from lfm_policy.training.push import BlockPusher
 from lfm_policy.training.source import ChunkSource, encode_all
 from lfm_policy.training.state import PUSH, TRAIN
-from lfm_policy.training.weights import draw_initial_weights
+from lfm_policy.training.weights import draw_flow_network, draw_initial_weights
 
 
 class TrainingRun(BlockwiseRun):
@@ -36,6 +42,7 @@ class TrainingRun(BlockwiseRun):
         initial_encoder: dict[str, Tensor] | None = None,
         progress_position: int = 0,
         quiet: bool = False,
+        image_cache: Path | None = None,
     ) -> None:
         """Prepare the run; nothing is written yet.
 
@@ -48,6 +55,7 @@ class TrainingRun(BlockwiseRun):
             initial_encoder: weights of a frozen encoder (with ``only_block``).
             progress_position: line of the progress bar, for several runs on one terminal.
             quiet: no progress bars.
+            image_cache: folder for decoded images; by default one beside the run folder.
 
         Raises:
             InputError: bad data or options, a folder that holds another run, or nothing that fits.
@@ -59,10 +67,21 @@ class TrainingRun(BlockwiseRun):
             resume=resume,
             progress_position=progress_position,
             quiet=quiet,
+            image_cache=image_cache,
         )
+        config = self.config
         self._only_block = only_block
         self._parallel = config.training.block_training == "parallel"
-        self._progress.block = only_block or 1
+        self._encoder_training = config.training.encoder
+        self._has_stage = self._encoder_training in ("flow", "joint")
+        if self._has_stage and not self._model.encoder.trained_parameters():
+            raise InputError(
+                f"training.encoder is '{self._encoder_training}', but the encoder "
+                f"'{config.encoder.name}' has nothing to train; use training.encoder=block1"
+            )
+        self._progress.block = STAGE if self._has_stage and only_block in (None, 1) else 1
+        if only_block not in (None, 1):
+            self._progress.block = only_block
         draw_initial_weights(self._model, config, self.spec)
         if initial_encoder is not None:
             self._model.encoder.load_state_dict(initial_encoder)
@@ -77,35 +96,88 @@ class TrainingRun(BlockwiseRun):
 
     def _run_blocks(self) -> Path:
         last = self._only_block or len(self._steps)
+        if self.config.training.joint_only:
+            last = STAGE
         trainer: BlockTrainer | None = None
         for n in range(self._progress.block, last + 1):
+            self._freeze_encoder(n)
             previous, trainer = trainer, self._make_trainer(n)
             self._start_weights(trainer, previous)
             self._progress.block = n
             if self._progress.phase == TRAIN:
                 self._train_block(trainer)
             trainer.apply_average()
-            if n < last and not self._parallel:
+            if STAGE < n < last and not self._parallel:
+                self._freeze_encoder(n + 1)
                 self._push_block(trainer)
             self._accelerator.free_memory()
         assert trainer is not None
         return self._checkpoint(trainer, complete=True)
 
     def _make_trainer(self, n: int) -> BlockTrainer:
+        options, steps = self._options, self.config.training.encoder_steps
+        if n != STAGE:
+            steps = self._steps[n - 1]
+        if self._trains_encoder(n):
+            options = replace(
+                options,
+                batch_size=options.encoder_batch_size or options.batch_size,
+                learning_rate=options.encoder_learning_rate or options.learning_rate,
+            )
         return BlockTrainer(
-            self._options,
+            options,
             self._objective(n),
             self._accelerator,
             seed=self.config.seed,
-            n_steps=self._steps[n - 1],
+            n_steps=steps,
         )
 
-    def _objective(self, n: int) -> FlowObjective:
+    def _trains_encoder(self, n: int) -> bool:
+        """Whether the encoder learns with block n (or stage 0); otherwise it is frozen."""
+        if not self._model.encoder.trained_parameters():
+            return False
+        first = STAGE if self._has_stage else 1
+        return n == first or self._encoder_training == "own"
+
+    def _freeze_encoder(self, n: int) -> None:
+        """Let features stand in for images from block n on, if the encoder is frozen by then."""
+        frozen = not self._trains_encoder(n) and self._train_set.image_keys
+        if not frozen or self._train_set.n_views:
+            return
+        self._train_set = with_frozen_features(
+            self._train_set,
+            self._model.encoder,
+            self.config,
+            self.spec.fingerprint,
+            self.folder / FEATURES,
+            stop=self._stop_between_features,
+            write=self._accelerator.is_main_process,
+            quiet=self._quiet,
+        )
+        self._validation_set = self._train_set.with_index_of(self._validation_set)
+
+    def _stop_between_features(self) -> None:
+        if self._interrupt and self._accelerator.num_processes == 1:
+            raise Interrupted(
+                f"stopped by {self._interrupt.name} while features were computed; what was trained "
+                f"is saved in {self.folder}; continue with --resume"
+            )
+
+    def _objective(self, n: int) -> BlockObjective:
         source = self._source(n, self._train_set, self._chunks)
-        return FlowObjective(self._options, self._model, n, source)
+        if n == STAGE:
+            network = None
+            if self._encoder_training == "flow":
+                network = draw_flow_network(self._model, self.config).to(self._device)
+            loss = SharedEncoderLoss(self._model, network, compile=self._options.compile)
+            return EncoderObjective(self._options, loss, source)
+        return FlowObjective(
+            self._options, self._model, n, source, trains_encoder=self._trains_encoder(n)
+        )
 
     def _source(self, n: int, dataset: WindowDataset, chunks: Tensor | None) -> ChunkSource:
-        cond = encode_all(self._model, dataset, self._options.batch_size) if n > 1 else None
+        frozen = not self._trains_encoder(n)
+        cond = encode_all(self._model, dataset, self._options.batch_size) if frozen else None
         if n > 1 and self._parallel:
             return ChunkSource(dataset, marginal=self._model.schedule.marginal(n - 1), cond=cond)
         return ChunkSource(dataset, pushed=chunks if n > 1 else None, cond=cond)
@@ -116,7 +188,11 @@ class TrainingRun(BlockwiseRun):
             latest = self._run_folder.latest()
             trainer.load(self._restored_block, self._progress.trainer, str(latest))
             self._restored_block = {}
-        elif previous is not None and self._options.warm_start and not self._parallel:
+            return
+        warm = self._options.warm_start and not self._parallel
+        if self._encoder_training == "joint":
+            warm = False  # every block has learnt already
+        if warm and previous is not None and previous.n != STAGE:
             networks = network_configs(self.config)
             if networks[trainer.n - 1] == networks[previous.n - 1]:
                 trainer.warm_start(previous.tensors(), previous.numbers()["average_steps"])
@@ -126,10 +202,19 @@ class TrainingRun(BlockwiseRun):
             return None
         source = self._source(trainer.n, self._validation_set, self._validation_chunks)
         loss_module = trainer.loss_module
-        assert isinstance(loss_module, FlowLoss)
-        objective = FlowObjective(
-            self._options, self._model, trainer.n, source, loss_module=loss_module
-        )
+        objective: BlockObjective
+        if isinstance(loss_module, SharedEncoderLoss):
+            objective = EncoderObjective(self._options, loss_module, source)
+        else:
+            assert isinstance(loss_module, FlowLoss)
+            objective = FlowObjective(
+                self._options,
+                self._model,
+                trainer.n,
+                source,
+                trains_encoder=False,
+                loss_module=loss_module,
+            )
         return trainer.validation_loss(objective, self._options.batch_size)
 
     # -- push-forward -------------------------------------------------------------------------

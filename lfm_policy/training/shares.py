@@ -9,6 +9,8 @@ from lfm_policy.errors import InputError
 def steps_of_blocks(config: ExperimentConfig) -> list[int]:
     """Return the gradient steps of each block; they add up to ``training.total_steps``."""
     n_blocks = config.flow.n_blocks
+    if config.training.joint_only:
+        return [0] * n_blocks
     shares = list(config.training.block_shares) or [1.0] * n_blocks
     total = config.training.total_steps
     ends = [round(total * sum(shares[: n + 1]) / sum(shares)) for n in range(n_blocks)]

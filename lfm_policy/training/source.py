@@ -42,25 +42,32 @@ class ChunkSource:
     def chunks(self, idx: Tensor) -> Tensor:
         """Return x_l, (B, horizon, action_dim) float32; marginals draw from torch's global RNG."""
         if self.pushed is not None:
-            return self.pushed.index_select(0, idx)
+            return self.pushed.index_select(0, idx.to(self.pushed.device))
         x_0 = self.dataset.gather_action(idx)
         return x_0 if self.marginal is None else self.marginal.diffuse(x_0)
 
-    def condition(self, idx: Tensor) -> Condition:
-        """Return the encoded observations where they are known, else the observations."""
+    def condition(self, idx: Tensor, *, random_views: bool = False) -> Condition:
+        """Return the encoded observations where they are known, else the observations.
+
+        Where images have given way to features, these are of the centre crop, or of a view drawn
+        from torch's global generator.
+        """
         if self.cond is not None:
-            return self.cond.index_select(0, idx)
-        return self.dataset.gather_obs(idx)
+            return self.cond.index_select(0, idx.to(self.cond.device))
+        views = None
+        if random_views and self.dataset.n_views > 1:
+            views = torch.randint(self.dataset.n_views, (len(idx),))
+        return self.dataset.gather_obs(idx, views)
 
 
 @torch.no_grad()
 def encode_all(model: PolicyModel, dataset: WindowDataset, batch_size: int) -> Tensor | None:
     """Return the encoding of every window, (M, cond_dim), by a frozen encoder.
 
-    None when the encoder has no parameters: then encoding a batch costs no more than gathering
-    its encoding, and memory is saved.
+    None when the encoder has no parameters, or images whose features are known: then encoding a
+    batch costs little more than gathering its encoding, and memory is saved.
     """
-    if not model.encoder.has_parameters:
+    if not model.encoder.has_parameters or model.encoder.image_keys:
         return None
     model.encoder.eval()
     parts = []

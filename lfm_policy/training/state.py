@@ -42,11 +42,12 @@ class Progress:
     """Where a run stands.
 
     Attributes:
-        block: the block in work, 1..N.
+        block: the block in work, 1..N; 0 is the encoder's own stage.
         phase: ``train`` or ``push_forward`` (of that block).
         pushed: rows of the training set pushed through it so far.
         world: processes that train together; batches depend on it.
         records: one per block.
+        encoder: of the encoder's own stage.
     """
 
     block: int
@@ -55,6 +56,11 @@ class Progress:
     world: int = 1
     records: list[BlockRecord] = field(default_factory=list)
     trainer: dict[str, Any] = field(default_factory=dict)
+    encoder: BlockRecord = field(default_factory=BlockRecord)
+
+    def record(self, n: int) -> BlockRecord:
+        """Return the record of block n, or of the encoder's own stage for 0."""
+        return self.records[n - 1] if n else self.encoder
 
 
 def write_train_state(
@@ -88,6 +94,7 @@ def read_train_state(folder: Path) -> tuple[Progress, dict[str, Tensor], dict[st
         content = json.loads(file.read_text(encoding="utf-8"))
         progress = Progress(**content["progress"])
         progress.records = [BlockRecord(**record) for record in content["progress"]["records"]]
+        progress.encoder = BlockRecord(**content["progress"].get("encoder", {}))
         files = dict(content["files"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{file}: not the state of a run: {str(error)[:200]}") from None

@@ -7,9 +7,11 @@ from torch import nn
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
-from lfm_policy.policy.model import PolicyModel
+from lfm_policy.networks import VelocityNetwork
+from lfm_policy.policy.model import PolicyModel, create_encoder
+from lfm_policy.policy.per_block import block_cond_dim
 from lfm_policy.policy.spec import DataSpec
-from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
+from lfm_policy.training.seeds import FLOW_WEIGHTS, INITIAL_WEIGHTS, derived_seed
 
 
 def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: DataSpec) -> None:
@@ -22,7 +24,14 @@ def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: Dat
         torch.manual_seed(derived_seed(config.seed, INITIAL_WEIGHTS, position))
         fresh: nn.Module
         if position == 0:
-            fresh = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
+            fresh = create_encoder(config, spec)
         else:
-            fresh = networks[position - 1].create(model.chunk_shape, model.encoder.cond_dim)
+            fresh = networks[position - 1].create(model.chunk_shape, block_cond_dim(model.encoder))
         part.load_state_dict(fresh.state_dict())
+    model.encoder.load_pretrained()
+
+
+def draw_flow_network(model: PolicyModel, config: ExperimentConfig) -> VelocityNetwork:
+    """Return a network for the whole way from data to noise, with weights from the seed alone."""
+    torch.manual_seed(derived_seed(config.seed, FLOW_WEIGHTS))
+    return config.network.create(model.chunk_shape, model.encoder.cond_dim)

@@ -26,15 +26,16 @@ def batch_of(policy: Policy, n_rows: int, seed: int = 0) -> dict[str, np.ndarray
 
 
 def record_batches(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Return a list that fills with what `predict_action_chunk` is given."""
+    """Return a list that fills with the history of each chunk that `select_action` samples."""
     given: list[dict[str, Any]] = []
-    original = policy.predict_action_chunk
+    original = policy._sample_prepared
 
-    def predict(batch: dict[str, Any], **options: Any) -> Tensor:
-        given.append(batch)
-        return original(batch, **options)
+    def sample(*arguments: Any) -> Any:
+        history = [frame.obs for frame in policy._history]
+        given.append({key: np.stack([obs[key] for obs in history])[None] for key in history[0]})
+        return original(*arguments)
 
-    monkeypatch.setattr(policy, "predict_action_chunk", predict)
+    monkeypatch.setattr(policy, "_sample_prepared", sample)
     return given
 
 

@@ -51,7 +51,7 @@ def make_trainer(
             cond = encode_all(model, data.train, 100)
         source = ChunkSource(data.train, pushed=pushed, cond=cond)
         accelerator = make_accelerator(config.training, torch.device("cpu"))
-        objective = FlowObjective(config.training, model, n, source)
+        objective = FlowObjective(config.training, model, n, source, trains_encoder=n == 1)
         trainer = BlockTrainer(config.training, objective, accelerator, seed=1, n_steps=n_steps)
         return Setup(trainer, model, objective)
 

@@ -1,0 +1,105 @@
+"""The first stage of training with a shared encoder: it learns from flows over the whole way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.flow import FlowBlock, OUStep
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.objective import BlockObjective
+from lfm_policy.training.source import ChunkSource, Condition
+
+STAGE = 0
+"""Number of the stage before block 1."""
+
+
+class SharedEncoderLoss(nn.Module):
+    """Mean of the losses of several flows that share one encoding of each batch.
+
+    Flow n trains on the exact OU marginal of the demonstrations at its data side, so that all can
+    learn at once.
+    """
+
+    def __init__(self, model: PolicyModel, network: nn.Module | None, *, compile: bool) -> None:
+        """Build the loss.
+
+        Args:
+            model: its encoder learns, and its blocks unless ``network`` is given.
+            network: learns one flow from data to noise in place of the blocks.
+            compile: compile the networks.
+        """
+        super().__init__()
+        self.encoder = model.encoder
+        self.blocks = nn.ModuleList() if network is not None else model.blocks
+        self.flow = network
+        networks = [network] if network is not None else list(model.blocks)
+        velocities = [torch.compile(one) if compile else one for one in networks]
+        self._flows: list[FlowBlock]
+        self._marginals: list[OUStep]
+        if network is not None:
+            self._flows = [model.whole_flow(velocities[0])]
+            self._marginals = [model.schedule.marginal(0)]
+        else:
+            numbers = range(1, model.n_blocks + 1)
+            self._flows = [model.flow_block(n, velocities[n - 1]) for n in numbers]
+            self._marginals = [model.schedule.marginal(n - 1) for n in numbers]
+
+    def forward(self, x_0: Tensor, condition: Condition) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        cond = self.encoder(condition) if isinstance(condition, dict) else condition
+        losses = [
+            flow.loss(marginal.diffuse(x_0), cond)
+            for flow, marginal in zip(self._flows, self._marginals, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
+class EncoderObjective(BlockObjective):
+    """Demonstrated chunks for the encoder's own stage."""
+
+    def __init__(
+        self, options: TrainingConfig, loss_module: SharedEncoderLoss, source: ChunkSource
+    ) -> None:
+        self.n = STAGE
+        self.loss_module: SharedEncoderLoss = loss_module
+        self.device = source.dataset.device
+        self._obs_noise = options.obs_noise
+        self._source = source
+
+    def __len__(self) -> int:
+        """Return the number of chunks."""
+        return len(self._source)
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the weights of the encoder and of the blocks, or of the flow that is dropped."""
+        module = self.loss_module
+        named = {f"encoder.{k}": p for k, p in module.encoder.trained_parameters().items()}
+        named |= {f"blocks.{name}": p for name, p in module.blocks.named_parameters()}
+        if module.flow is not None:
+            named |= {f"flow.{name}": p for name, p in module.flow.named_parameters()}
+        return named
+
+    def batch(self, idx: Tensor, *, training: bool) -> tuple[Any, ...]:
+        """Return demonstrated chunks and their observations."""
+        condition = self._source.condition(idx)
+        if training:
+            condition = perturbed(condition, self._obs_noise, self.loss_module.encoder.image_keys)
+        return self._source.chunks(idx), condition
+
+    def prefetch(self, idx: Tensor) -> None:
+        """Begin to gather the images of rows ``idx``."""
+        self._source.dataset.prefetch(idx)
+
+
+def perturbed(condition: Condition, noise: float, image_keys: tuple[str, ...]) -> Condition:
+    """Add noise to low-dimensional observations; encodings of a frozen encoder stay exact."""
+    if not noise or not isinstance(condition, dict):
+        return condition
+    return {
+        key: obs if key in image_keys else obs + noise * torch.randn_like(obs)
+        for key, obs in condition.items()
+    }
