@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lfm_policy.data.image_cache import release
 
-RELEASE_BYTES = 256 * 2**20
+RELEASE_BYTES = 32 * 2**20
 """Mapped pages count as this process's memory until they are given back."""
 
 AHEAD = 2

@@ -305,6 +305,8 @@ def require_sampleable(header: CheckpointHeader) -> None:
     Raises:
         InputError: the chain does not reach the noise yet.
     """
+    if header.config.training.encoder == "joint" and header.training.get("encoder_steps", 0):
+        return  # with the encoder all blocks have learnt
     done = header.training["block_steps"]
     n_blocks = header.config.flow.n_blocks
     untrained = [n for n, steps in enumerate(done, start=1) if steps == 0]

@@ -12,6 +12,7 @@ import torch
 
 from lfm_policy.config import ExperimentConfig, config_from_dict
 from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.observations import is_image
 from lfm_policy.policy import DataSpec, Policy, PolicyModel, write_checkpoint
 
 OBS_SHAPES = {"agent_pos": (2,), "pose": (4,)}
@@ -45,7 +46,11 @@ def random_normalizer(spec: DataSpec, seed: int = 0) -> Normalizer:
     generator = np.random.default_rng(seed)
     shapes = {**spec.obs_shapes, "action": (spec.action_dim,)}
     return Normalizer.fit(
-        {key: generator.uniform(100, 400, (50, *shape)) for key, shape in shapes.items()}
+        {
+            key: generator.uniform(100, 400, (50, *shape))
+            for key, shape in shapes.items()
+            if not is_image(shape)
+        }
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
@@ -476,3 +475,79 @@ def test_more_steps_change_the_result_a_little(policy: Policy) -> None:
         chunks.append(policy.sample(batch, noise=noise).chunk)
     assert not torch.equal(chunks[0], chunks[1])
     assert (chunks[1] - chunks[2]).abs().mean() < 0.2 * (chunks[0] - chunks[2]).abs().mean()
+
+
+# -- cameras --------------------------------------------------------------------------------------
+
+CAMERAS = {
+    "encoder": {"name": "cameras", "image": {"name": "compact", "width": 4, "keypoints": 2}},
+    "policy": {"n_obs_steps": 3, "horizon": 6, "n_action_steps": 1, "clip_actions": False},
+}
+CAMERA_SHAPES = {"image": (16, 18, 3), "pose": (4,), "wrist": (16, 16, 1)}
+
+
+@pytest.fixture
+def seeing(make_policy: MakePolicy) -> Policy:
+    return make_policy(obs_shapes=CAMERA_SHAPES, **CAMERAS)
+
+
+def test_a_frame_is_encoded_once_however_many_chunks_see_it(
+    seeing: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    for key in seeing.model.encoder.image_keys:
+        module = seeing.model.encoder.image_encoder(key)
+        original = module.features
+        monkeypatch.setattr(
+            module,
+            "features",
+            lambda images, original=original: seen.append(len(images)) or original(images),
+        )
+    for step in range(5):  # a chunk in every step
+        seeing.select_action(seeing.fake_obs(step))
+    assert seen == [1] * (5 * 2)  # two cameras
+    seen.clear()
+    seeing.set_sampler(nfe=8)  # the number of network evaluations changes nothing
+    seeing.reset()
+    seeing.select_action(seeing.fake_obs(0))
+    assert seen == [1, 1]
+
+
+def test_one_robot_and_a_batch_get_the_same_actions(seeing: Policy) -> None:
+    frames = [seeing.fake_obs(step) for step in range(4)]
+    seeing.sample_seed(3)
+    actions = [seeing.select_action(frame) for frame in frames]
+    histories = [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
+    seeing.sample_seed(3)
+    for action, history in zip(actions, histories, strict=True):
+        batch = {key: np.stack([frames[i][key] for i in history])[None] for key in frames[0]}
+        expected = seeing.predict_action_chunk(batch)[0, 0]
+        np.testing.assert_allclose(action, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_fake_observations_of_cameras_are_bytes(seeing: Policy) -> None:
+    obs = seeing.fake_obs()
+    assert {key: (value.shape, value.dtype.name) for key, value in obs.items()} == {
+        "image": ((16, 18, 3), "uint8"),
+        "pose": ((4,), "float32"),
+        "wrist": ((16, 16, 1), "uint8"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((16, 18, 3), np.float32), "'image' has dtype float32, expected uint8"),
+        (np.zeros((3, 16, 18), np.uint8), r"'image' has shape \(3, 16, 18\), expected \(16, 18, 3"),
+        ([[1], [2, 3]], "'image' is not an array"),
+    ],
+)
+def test_images_that_are_none(seeing: Policy, image: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        seeing.select_action({**seeing.fake_obs(), "image": image})
+    obs = seeing.fake_obs()
+    batch = {key: np.stack([value] * 3)[None] for key, value in obs.items()}
+    if isinstance(image, np.ndarray):
+        batch["image"] = np.stack([image] * 3)[None]
+        with pytest.raises(InputError, match="'image' has"):
+            seeing.predict_action_chunk(batch)

@@ -1,0 +1,338 @@
+"""Ways in which the blocks of a policy that sees images share an encoder."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lfm_policy.config import ExperimentConfig
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.distill import distill
+from lfm_policy.encoders.compact import CompactEncoder
+from lfm_policy.errors import InputError
+from lfm_policy.policy import load_policy, read_header
+from lfm_policy.training import Interrupted, train
+from lfm_policy.training.features import FEATURES
+
+MakeConfig = Callable[..., ExperimentConfig]
+Weights = Callable[[Path], dict[str, Tensor]]
+AssertSame = Callable[[Path, Path], None]
+BeforeStep = Callable[[int, int, Callable[[], None]], None]
+
+LENGTHS = (11, 9, 12)
+MODES: dict[str, dict[str, Any]] = {
+    "block1": {},
+    "flow": {"training.encoder_steps": 6},
+    "joint": {"training.encoder_steps": 6},
+    "own": {},
+}
+
+
+@pytest.fixture(scope="module")
+def camera_demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store whose actions follow from a bright spot in the images."""
+    rng = np.random.default_rng(0)
+    steps = sum(LENGTHS)
+    spot = rng.integers(2, 18, (steps, 2))
+    images = np.zeros((steps, 20, 20, 3), np.uint8)
+    for image, (row, column) in zip(images, spot, strict=True):
+        image[row - 1 : row + 2, column - 1 : column + 2] = 255
+    arrays = {
+        "action": (spot - 10).astype(np.float32),
+        "img": images,
+        "position": rng.normal(size=(steps, 3)).astype(np.float32),
+    }
+    path = tmp_path_factory.mktemp("cameras") / "cameras.zarr"
+    write_zarr(path, ReplayBuffer(arrays, np.cumsum(LENGTHS)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def camera_config(make_config: MakeConfig, camera_demonstrations: Path) -> MakeConfig:
+    def make(mode: str = "flow", **changes: Any) -> ExperimentConfig:
+        return make_config(
+            {
+                "dataset.path": str(camera_demonstrations),
+                "dataset.obs_keys": ["img", "position"],
+                "dataset.rename": {"img": "image"},
+                "dataset.validation_ratio": 0.3,
+                "encoder.name": "cameras",
+                "encoder.image": {
+                    "name": "compact", "width": 4, "keypoints": 3, "crop": [16, 16],
+                },
+                "training.encoder": mode,
+                "training.encoder_views": 3,
+                "training.encoder_batch_size": 4,
+                "training.total_steps": 12,
+                "training.checkpoint_every": 3,
+                "training.keep_checkpoints": 1000,
+                **MODES[mode],
+                **{key.replace("__", "."): value for key, value in changes.items()},
+            }
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def runs(
+    camera_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Return a function that trains a mode once, without interruption."""
+    root = tmp_path_factory.mktemp("runs")
+
+    def run(mode: str) -> Path:
+        if not (root / mode).exists():
+            train(camera_config(mode), root / mode, device="cpu", quiet=True)
+        return root / mode
+
+    return run
+
+
+def part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    found = {name: value for name, value in weights.items() if name.startswith(prefix)}
+    assert found
+    return found
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+# -- what learns when ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "stage"), [("block1", "block1"), ("flow", "block0"), ("joint", "block0")]
+)
+def test_the_encoder_is_frozen_after_its_stage(
+    runs: Callable[[str], Path], weights: Weights, mode: str, stage: str
+) -> None:
+    folder = runs(mode)
+    checkpoints = sorted((folder / "checkpoints").iterdir())
+    names = [path.name for path in checkpoints]
+    in_stage = [path for path in checkpoints if path.name.startswith(stage)]
+    after = [path for path in checkpoints if path.name[:6] not in ("block0", stage)]
+    assert len(after) >= 2, names
+    first, final = weights(after[0]), weights(folder)
+    assert same(part(first, "encoder."), part(final, "encoder."))
+    assert not same(part(weights(in_stage[0]), "encoder."), part(final, "encoder."))
+
+
+def test_a_flow_stage_leaves_the_blocks_alone_and_a_joint_one_does_not(
+    runs: Callable[[str], Path], weights: Weights
+) -> None:
+    stages = {
+        mode: weights(runs(mode) / "checkpoints" / "block0-train-000000003")
+        for mode in ("flow", "joint")
+    }
+    for n in (0, 1):
+        assert not same(part(stages["flow"], f"blocks.{n}."), part(stages["joint"], f"blocks.{n}."))
+    # Another flow stage: the blocks of its checkpoints still have their initial weights.
+    assert all(float(v.abs().max()) == 0 for k, v in stages["flow"].items() if "output" in k)
+    assert not any("flow" in name for name in stages["flow"])
+
+
+def test_joint_alone_is_a_whole_training(
+    camera_config: MakeConfig, weights: Weights, tmp_path: Path
+) -> None:
+    config = camera_config("joint", training__total_steps=0)
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    header = read_header(tmp_path / "run")
+    assert header.complete
+    assert header.training["encoder_steps"] == header.training["steps"] == 6
+    assert not (tmp_path / "run" / FEATURES).exists()
+    policy = load_policy(tmp_path / "run")
+    assert policy.select_action(policy.fake_obs()).shape == (2,)
+
+
+def test_own_encoders_learn_with_their_blocks(
+    runs: Callable[[str], Path], weights: Weights
+) -> None:
+    final = weights(runs("own"))
+    early = weights(runs("own") / "checkpoints" / "block1-train-000000003")
+    own = [list(part(final, f"encoder.encoders.{i}.").values()) for i in (0, 1)]
+    assert not all(torch.equal(a, b) for a, b in zip(*own, strict=True))
+    assert not same(part(early, "encoder.encoders.0."), part(final, "encoder.encoders.0."))
+    policy = load_policy(runs("own"))
+    batch = {key: value[None, None].repeat(2, axis=1) for key, value in policy.fake_obs().items()}
+    noise = torch.randn(1, 4, 2, generator=torch.Generator().manual_seed(0))
+    policy.set_sampler(solver="euler", nfe=2)
+    chunk = policy.sample(batch, noise=noise).chunk
+    # By hand: each block with its own encoder alone.
+    model, x = policy.model, noise
+    obs = {"image": torch.from_numpy(batch["image"])}
+    position = policy.normalizer.normalize("position", torch.from_numpy(batch["position"]))
+    for n in (2, 1):
+        with torch.no_grad():
+            cond = model.encoder_of(n)({**obs, "position": position})
+            x = x - model.blocks[n - 1](x, torch.ones(1), cond)
+    action = policy.normalizer["action"]
+    expected = policy.normalizer.unnormalize("action", x).clamp(action.min, action.max)
+    torch.testing.assert_close(chunk, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_images_are_looked_at_only_while_an_encoder_learns(
+    camera_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
+) -> None:
+    frames = {"training": 0, "frozen": 0}
+    features = CompactEncoder.features
+
+    def counted(self: CompactEncoder, images: Tensor) -> Tensor:
+        frames["training" if torch.is_grad_enabled() else "frozen"] += len(images)
+        return features(self, images)
+
+    monkeypatch.setattr(CompactEncoder, "features", counted)
+    config = camera_config(mode, training__validation_every=1000, dataset__validation_ratio=0.0)
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    steps = {"block1": 6, "flow": 6, "joint": 6, "own": 12}[mode]
+    assert frames["training"] == steps * 4 * 2  # batch and history
+    windows = read_header(tmp_path / "run").training["train_windows"]
+    # Three views of every frame once; own encoders see every window again in the push-forward.
+    assert frames["frozen"] == (2 * windows if mode == "own" else 3 * sum(LENGTHS))
+
+
+# -- features -----------------------------------------------------------------------------------
+
+
+def test_features_are_kept_under_the_weights_and_used_again(
+    camera_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train(camera_config(), tmp_path / "run", device="cpu", quiet=True)
+    (file,) = (tmp_path / "run" / FEATURES).iterdir()
+    made = file.stat().st_mtime_ns
+    seen = []
+    features = CompactEncoder.features
+    monkeypatch.setattr(
+        CompactEncoder,
+        "features",
+        lambda self, images: seen.append(len(images)) or features(self, images),
+    )
+    student = ["distill.samples=2", "distill.teacher_steps=1", "training.total_steps=4"]
+    distill(tmp_path / "run", nfe=2, overrides=student, device="cpu", quiet=True)
+    assert seen == []
+    assert [path.name for path in (tmp_path / "run" / FEATURES).iterdir()] == [file.name]
+    assert file.stat().st_mtime_ns == made
+    # Other weights, another file.
+    train(camera_config(seed=4), tmp_path / "other", device="cpu", quiet=True)
+    assert [path.name for path in (tmp_path / "other" / FEATURES).iterdir()] != [file.name]
+
+
+def test_a_student_samples_like_any_policy(camera_config: MakeConfig, tmp_path: Path) -> None:
+    train(camera_config(), tmp_path / "run", device="cpu", quiet=True)
+    overrides = [
+        "distill.samples=2",
+        "distill.teacher_steps=1",
+        "training.total_steps=4",
+        "training.obs_noise=0.1",
+        "distill.inputs=corrected",
+    ]
+    folder = distill(tmp_path / "run", nfe=1, overrides=overrides, device="cpu", quiet=True)
+    policy = load_policy(folder)
+    assert policy.nfe == 1
+    assert policy.select_action(policy.fake_obs()).shape == (2,)
+
+
+def test_own_encoders_are_not_distilled(runs: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError, match="every block has its own observation encoder"):
+        distill(runs("own"), nfe=2, device="cpu", quiet=True)
+
+
+# -- resuming -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "n", "step"),
+    [
+        ("flow", 0, 4),
+        ("flow", 2, 1),
+        ("joint", 0, 4),
+        ("joint", 1, 4),
+        ("block1", 2, 1),
+        ("own", 2, 4),
+    ],
+)
+def test_resumes_to_the_same_weights(
+    camera_config: MakeConfig,
+    runs: Callable[[str], Path],
+    assert_same_weights: AssertSame,
+    before_step: BeforeStep,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    mode: str,
+    n: int,
+    step: int,
+) -> None:
+    before_step(n, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        train(camera_config(mode), tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.undo()
+    train(camera_config(mode), tmp_path / "run", device="cpu", quiet=True, resume=True)
+    assert_same_weights(tmp_path / "run", runs(mode))
+
+
+def test_blocks_in_processes_share_the_encoder_of_the_first(
+    camera_config: MakeConfig, weights: Weights, tmp_path: Path
+) -> None:
+    parallel = {"training__block_training": "parallel", "training__warm_start": False}
+    config = camera_config("flow", **parallel, training__parallel_processes=2)
+    train(config, tmp_path / "two", device="cpu", quiet=True)
+    train(camera_config("flow", **parallel), tmp_path / "one", device="cpu", quiet=True)
+    assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+# -- bad options --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training__encoder_steps": 0}, "encoder_steps is 0 with training.encoder 'flow'"),
+        ({"mode": "own", "training__encoder_steps": 5}, "encoder_steps is 5 .* 'own': expected 0"),
+        ({"flow__coupling": "independent"}, "works with the dependent coupling only"),
+        ({"mode": "own", "training__parallel_processes": 2}, "parallel_processes is 2 .*'own'"),
+        ({"training__total_steps": 0}, "total_steps is 0, expected at least one step"),
+    ],
+)
+def test_options_that_contradict(
+    camera_config: MakeConfig, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        camera_config(**changes)
+
+
+def test_a_stage_for_nothing_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config({"training.encoder": "flow", "training.encoder_steps": 3})
+    with pytest.raises(InputError, match="'state' has nothing to train"):
+        train(config, tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_state_encoder_may_have_a_stage_of_its_own(
+    make_config: MakeConfig, weights: Weights, tmp_path: Path
+) -> None:
+    config = make_config(
+        {
+            "training.encoder": "flow",
+            "training.encoder_steps": 4,
+            "training.checkpoint_every": 2,
+            "training.keep_checkpoints": 100,
+            "encoder.hidden": [8],
+        }
+    )
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    checkpoints = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    in_blocks = [path for path in checkpoints if path.name.startswith("block1-train")]
+    frozen = part(weights(in_blocks[0]), "encoder.")
+    assert same(frozen, part(weights(tmp_path / "run"), "encoder."))
+    assert not same(part(weights(checkpoints[0]), "encoder."), frozen)
