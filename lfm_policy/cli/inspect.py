@@ -11,6 +11,8 @@ from lfm_policy.cli.common import add_common_options, print_json
 _EPILOG = """\
 examples:
   lfm-policy inspect pusht_cchi_v7_replay.zarr --plot demonstrations.png
+  lfm-policy inspect demonstrations.hdf5 --json
+  lfm-policy inspect my_lerobot_dataset
   lfm-policy inspect runs/pusht-fm --plot training.png
   lfm-policy inspect runs/pusht-fm --json
 """
@@ -21,13 +23,19 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "inspect",
         help="describe a dataset, a checkpoint or a run",
-        description="Shapes, ranges and episodes of a dataset; options, normaliser, parameters and "
-        "history of a checkpoint or run.",
+        description="Episodes, shapes, ranges and images of a dataset, with warnings of what "
+        "usually ruins training; options, normaliser, parameters and history of a checkpoint or "
+        "run.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", type=Path, help="dataset, checkpoint folder or run folder")
+    parser.add_argument(
+        "path",
+        type=Path,
+        help="dataset (zarr, robomimic HDF5 or LeRobot folder), checkpoint folder or run folder",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it, too")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     add_common_options(parser, seed_help="chooses the episodes that are drawn; default 0")
     parser.set_defaults(run=run)
 
@@ -47,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     inspection = (
         inspect_checkpoint(path)
         if is_checkpoint(path)
-        else inspect_dataset(path, seed=arguments.seed or 0)
+        else inspect_dataset(path, seed=arguments.seed or 0, quiet=arguments.quiet)
     )
     if plot is not None:
         inspection.plot(plot)

@@ -25,7 +25,7 @@ a first session:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
-    from lfm_policy.cli import demo, distill, evaluate, inspect, train
+    from lfm_policy.cli import convert, demo, distill, evaluate, inspect, train
 
     parser = argparse.ArgumentParser(
         prog="lfm-policy",
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lfm-policy {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, train, distill, evaluate, inspect):
+    for module in (demo, train, distill, evaluate, inspect, convert):
         module.add_parser(commands)
     return parser
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.lerobot_format import LeRobotConfig
+from lfm_policy.data.robomimic_format import RobomimicConfig
 from lfm_policy.data.zarr_format import ZarrConfig
 from lfm_policy.registry import Registry
 
-DATASET_FORMATS: Registry[type[DatasetConfig]] = Registry("dataset format", {"zarr": ZarrConfig})
+DATASET_FORMATS: Registry[type[DatasetConfig]] = Registry(
+    "dataset format",
+    {
+        "zarr": ZarrConfig,
+        "robomimic": RobomimicConfig,
+        "lerobot": LeRobotConfig,
+    },
+)

@@ -67,7 +67,7 @@ class CamerasConfig(StateEncoderConfig):
         Raises:
             InputError: an option is unknown or out of range.
         """
-        label = f"encoder.cameras.{key}" if key in self.cameras else "encoder.image"
+        label = self._label(key)
         changes = self.cameras.get(key, {})
         if not isinstance(changes, Mapping):
             raise InputError(f"{label} is {changes!r}, expected options and values")
@@ -93,6 +93,30 @@ class CamerasConfig(StateEncoderConfig):
             raise InputError(f"{label}: {str(error).splitlines()[0]}") from None
         assert isinstance(config, ImageEncoderConfig)
         return config
+
+    def _label(self, key: str) -> str:
+        return f"encoder.cameras.{key}" if key in self.cameras else "encoder.image"
+
+    def resolved(self) -> CamerasConfig:
+        """Return the options with all that a checkpoint needs to build the encoder by itself.
+
+        Raises:
+            InputError: a pretrained backbone cannot be found.
+        """
+        cameras = {key: {**self.cameras[key], **self._found_out(key)} for key in self.cameras}
+        return dataclasses.replace(
+            self, image={**self.image, **self._found_out("")}, cameras=cameras
+        )
+
+    def _found_out(self, key: str) -> dict[str, Any]:
+        """Return the options of a camera's image encoder that resolving it changes."""
+        config = self.image_config(key)
+        try:
+            resolved = dataclasses.asdict(config.resolved())
+        except InputError as error:
+            raise InputError(f"{self._label(key)}: {error}") from None
+        before = dataclasses.asdict(config)
+        return {name: value for name, value in resolved.items() if value != before[name]}
 
     def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
         return CamerasEncoder(self, obs_shapes, n_obs_steps)
@@ -160,7 +184,22 @@ class CamerasEncoder(ObsEncoder):
             for module in self._by_key.values()
             for parameter in module.frozen_parameters()
         }
-        return {name: p for name, p in self.named_parameters() if id(p) not in frozen}
+        # Named as in state dicts; a backbone's own names depend on the library's version.
+        return {
+            name: tensor
+            for name, tensor in self.state_dict(keep_vars=True).items()
+            if isinstance(tensor, nn.Parameter) and id(tensor) not in frozen
+        }
+
+    def load_pretrained(self) -> None:
+        """Load the weights of pretrained backbones.
+
+        Raises:
+            InputError: they cannot be found, or do not fit.
+        """
+        for module in self.image_encoders.values():
+            assert isinstance(module, ImageEncoder)
+            module.load_pretrained()
 
     def image_encoder(self, key: str) -> ImageEncoder:
         """Return the encoder of a camera."""

@@ -85,7 +85,8 @@ class CompactEncoder(ImageEncoder):
             *(_Residual(wide) for _ in range(config.n_blocks)),
             nn.GroupNorm(GROUPS, wide),
             nn.ReLU(),
-            nn.Conv2d(wide, config.keypoints, 1),
+            # No bias: the softmax over positions takes no notice of one.
+            nn.Conv2d(wide, config.keypoints, 1, bias=False),
         )
         height, width = ((side + 2 - 6) // 4 + 1 for side in crop)
         self.positions = SpatialSoftmax((height - 1) // 2 + 1, (width - 1) // 2 + 1)

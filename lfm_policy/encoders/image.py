@@ -11,6 +11,7 @@ from torch.nn import functional
 from lfm_policy.encoders.augment import (
     AugmentOptions,
     View,
+    centre_crop,
     centre_view,
     change_colours,
     crop_images,
@@ -47,6 +48,13 @@ class ImageEncoder(nn.Module):
         """Return the weights that training leaves alone."""
         return []
 
+    def load_pretrained(self) -> None:
+        """Load the weights of a pretrained backbone; called once, when a training starts.
+
+        Raises:
+            InputError: they cannot be found, or do not fit.
+        """
+
     def features(self, images: Tensor) -> Tensor:
         """Map (B, C, h, w) float32 from -1 to 1, channels last in memory, to (B, feature_dim)."""
         raise NotImplementedError
@@ -62,14 +70,15 @@ class ImageEncoder(nn.Module):
             (B, T, feature_dim) float32.
         """
         n, steps = frames.shape[:2]
-        if view is None:
-            draw = random_view if self.training else centre_view
-            view = draw(self._augment, n, self._resize)
         if tuple(frames.shape[2:4]) != self._resize:
             frames = _resized(frames, self._resize)
-        images = crop_images(frames, view, self._augment.crop_of(*self._resize))
+        if view is None and self.training:
+            view = random_view(self._augment, n, self._resize)
+        size = self._augment.crop_of(*self._resize)
+        # The centre without numbers that depend on data, so that the encoder can be exported.
+        images = centre_crop(frames, size) if view is None else crop_images(frames, view, size)
         images = images.to(torch.float32) / 255
-        if view.colour is not None:
+        if view is not None and view.colour is not None:
             images = change_colours(images, view.colour)
         # A permuted view of (height, width, channels) is what convolutions call channels-last.
         flat = (images * 2 - 1).flatten(0, 1).permute(0, 3, 1, 2)
@@ -156,6 +165,14 @@ class ImageEncoderConfig:
             contrast=self.contrast,
             saturation=self.saturation,
         )
+
+    def resolved(self) -> ImageEncoderConfig:
+        """Return the options with all that a checkpoint needs to build the encoder by itself.
+
+        Raises:
+            InputError: a pretrained backbone cannot be found.
+        """
+        return self
 
     def create(self, key: str, frame_shape: tuple[int, int, int]) -> ImageEncoder:
         """Build the encoder, with fresh weights from torch's global random numbers.

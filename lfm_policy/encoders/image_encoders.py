@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from lfm_policy.encoders.compact import CompactConfig
 from lfm_policy.encoders.image import ImageEncoderConfig
+from lfm_policy.encoders.pretrained import PretrainedConfig
 from lfm_policy.encoders.resnet18 import ResNet18Config
 from lfm_policy.registry import Registry
 
 IMAGE_ENCODERS: Registry[type[ImageEncoderConfig]] = Registry(
-    "image encoder", {"compact": CompactConfig, "resnet18": ResNet18Config}
+    "image encoder",
+    {"compact": CompactConfig, "resnet18": ResNet18Config, "pretrained": PretrainedConfig},
 )

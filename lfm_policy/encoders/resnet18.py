@@ -97,7 +97,8 @@ class ResNet18Encoder(ImageEncoder):
             layers.append(_BasicBlock(width_in, width << stage, 1 if stage == 0 else 2))
             layers.append(_BasicBlock(width << stage, width << stage, 1))
             width_in = width << stage
-        layers.append(nn.Conv2d(width_in, config.keypoints, 1))
+        # No bias: the softmax over positions takes no notice of one.
+        layers.append(nn.Conv2d(width_in, config.keypoints, 1, bias=False))
         self.layers = nn.Sequential(*layers)
         height, width_out = (-(-side // REDUCTION) for side in crop)
         self.positions = SpatialSoftmax(height, width_out)

@@ -1,7 +1,10 @@
-"""A look at demonstrations: arrays, ranges, episodes."""
+"""A look at demonstrations: arrays, ranges, episodes, images, and what is wrong with them."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,44 +12,71 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+from tqdm.auto import tqdm
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.zarr_store import inspect_zarr, load_zarr
-from lfm_policy.files import atomic_file
+from lfm_policy.errors import InputError
+from lfm_policy.inspection import contents as limits
+from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
+from lfm_policy.inspection.contents import Contents, StoredArray, open_dataset
+from lfm_policy.inspection.finding import Finding
+from lfm_policy.inspection.findings import find_all
+from lfm_policy.inspection.ranges import Ranges
+from lfm_policy.inspection.warnings_episodes import COMPARED_EPISODES
 
-LARGEST_READ_BYTES = 256_000_000
-"""Arrays larger than this (images) are described by their metadata and not read."""
+EPISODES_DRAWN = 6
+"""Episodes whose frames and actions are drawn."""
 
-EPISODES_DRAWN = 12
+WARNINGS_PER_KIND = 10
+"""So many warnings of one kind are printed; all are in the JSON."""
 
 
 @dataclass(frozen=True)
 class DatasetInspection:
-    """Findings about one dataset."""
+    """Findings about one dataset.
+
+    Attributes:
+        path: where it is.
+        format: its format.
+        prefix: what stands before a key in tables.
+        fps: steps per second; None where the format does not say it.
+        stored: metadata of every array by its key.
+        buffer: the low-dimensional arrays.
+        ranges: their statistics by key.
+        cameras: what was seen of the images, by key.
+        warnings: what looks wrong.
+        notes: what was not looked at, and why.
+        episodes_drawn: episodes whose actions are drawn.
+    """
 
     path: Path
-    shapes: dict[str, tuple[int, ...]]
-    dtypes: dict[str, str]
+    format: str
+    prefix: str
+    fps: float | None
+    stored: dict[str, StoredArray]
     buffer: ReplayBuffer
-    seed: int
+    ranges: dict[str, Ranges]
+    cameras: dict[str, CameraFacts]
+    warnings: list[Finding]
+    notes: list[str]
+    episodes_drawn: list[int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         lengths = self.buffer.episode_lengths
         arrays: dict[str, Any] = {}
-        for key, shape in self.shapes.items():
-            arrays[key] = {"shape": list(shape), "dtype": self.dtypes[key]}
-            if key in self.buffer.arrays:
-                flat = _flat(self.buffer.arrays[key])
-                arrays[key] |= {
-                    "min": flat.min(axis=0).tolist(),
-                    "max": flat.max(axis=0).tolist(),
-                    "mean": flat.mean(axis=0).tolist(),
-                    "std": flat.std(axis=0).tolist(),
-                }
+        for key, array in self.stored.items():
+            arrays[key] = {"shape": list(array.shape), "dtype": array.dtype}
+            if key in self.ranges:
+                arrays[key] |= self.ranges[key].to_dict()
+            elif key in self.cameras:
+                arrays[key] |= self.cameras[key].to_dict()
         return {
             "kind": "dataset",
             "path": str(self.path),
+            "format": self.format,
+            "fps": self.fps,
             "episodes": self.buffer.n_episodes,
             "steps": self.buffer.n_steps,
             "episode_length": {
@@ -55,10 +85,12 @@ class DatasetInspection:
                 "max": int(lengths.max()),
             },
             "arrays": arrays,
+            "warnings": [finding.to_dict() for finding in self.warnings],
+            "notes": self.notes,
         }
 
     def print(self) -> None:
-        """Print tables to standard output."""
+        """Print tables to standard output, then the warnings."""
         lengths = self.buffer.episode_lengths
         console = Console()
         console.print(
@@ -67,99 +99,163 @@ class DatasetInspection:
             highlight=False,
             soft_wrap=True,
         )
+        rate = "" if self.fps is None else f", {self.fps:g} steps per second"
+        console.print(f"format {self.format}{rate}", highlight=False)
+        console.print(self._arrays_table())
+        console.print(self._ranges_table())
+        for note in self.notes:
+            console.print(Text(f"note: {note}"), soft_wrap=True)
+        self._print_warnings(console)
+
+    def _arrays_table(self) -> Table:
         table = Table()
-        table.add_column("array", no_wrap=True, min_width=14)
-        for header in ("shape", "dtype", "dimension", "min", "max", "mean", "std"):
+        table.add_column("array", no_wrap=True)
+        for header in ("shape", "dtype", ""):
             table.add_column(header)
-        for key, shape in self.shapes.items():
-            head = (f"data/{key}", str(tuple(shape)), self.dtypes[key])
-            if key not in self.buffer.arrays:
-                table.add_row(*head, "large: not read", "", "", "", "")
-                continue
-            flat = _flat(self.buffer.arrays[key])
-            for d in range(flat.shape[1]):
-                column = flat[:, d]
-                numbers = (column.min(), column.max(), column.mean(), column.std())
+        for key, array in self.stored.items():
+            remark = "not usable: see below" if array.unusable else array.not_read
+            if array.is_camera:
+                camera = self.cameras.get(key)
+                remark = (
+                    "images: not read"
+                    if camera is None
+                    else f"{camera.n_frames:,} images read: mean grey level "
+                    f"{camera.grey_mean:.1f}, standard deviation {camera.grey_std:.1f}"
+                )
+            # Text, because rich would read brackets in names as markup
+            table.add_row(Text(f"{self.prefix}{key}"), str(array.shape), array.dtype, remark)
+        return table
+
+    def _ranges_table(self) -> Table:
+        table = Table()
+        table.add_column("dimension", no_wrap=True)
+        for header in ("min", "1%", "99%", "max", "mean", "std"):
+            table.add_column(header, justify="right", no_wrap=True)
+        for key, stats in self.ranges.items():
+            columns = (stats.min, stats.q01, stats.q99, stats.max, stats.mean, stats.std)
+            for d, numbers in enumerate(zip(*columns, strict=True)):
                 texts = [f"{number:.4g}" for number in numbers]
-                table.add_row(*(head if d == 0 else ("", "", "")), str(d), *texts)
-        console.print(table)
+                table.add_row(Text(f"{key}[{d}]"), *texts, end_section=d == len(stats.min) - 1)
+        return table
+
+    def _print_warnings(self, console: Console) -> None:
+        printed: Counter[str] = Counter()
+        for finding in self.warnings:
+            printed[finding.kind] += 1
+            if printed[finding.kind] <= WARNINGS_PER_KIND:
+                # a Text, because rich would read the brackets of `action[0]` as markup
+                console.print(Text(f"warning: {finding.message}", "yellow"), soft_wrap=True)
+        for kind, count in printed.items():
+            if count > WARNINGS_PER_KIND:
+                more = f"{count - WARNINGS_PER_KIND} more warnings of kind {kind}: see --json"
+                console.print(Text(f"warning: {more}", "yellow"), soft_wrap=True)
+        if not self.warnings:
+            console.print("no warnings", highlight=False)
 
     def plot(self, path: Path) -> None:
-        """Write a PNG: episode lengths, ranges of all dimensions, action trajectories."""
-        from matplotlib.figure import Figure
+        """Write a PNG; see `lfm_policy.inspection.dataset_plot.dataset_figure`."""
+        from lfm_policy.files import atomic_file
+        from lfm_policy.inspection.dataset_plot import dataset_figure
 
-        figure = Figure(figsize=(13, 4.2), layout="constrained")
-        figure.suptitle(f"{self.path.name}: {self.buffer.n_episodes} episodes")
-        lengths, ranges, actions = figure.subplots(1, 3)
-        lengths.hist(self.buffer.episode_lengths, bins=30, color="tab:blue")
-        lengths.set_xlabel("episode length in steps")
-        lengths.set_ylabel("episodes")
-        labels, spreads = [], []
-        for key, array in self.buffer.arrays.items():
-            flat = _flat(array)
-            for d in range(flat.shape[1]):
-                labels.append(f"{key}[{d}]")
-                spreads.append(np.percentile(flat[:, d], [0, 1, 50, 99, 100]))
-        low, p1, mid, p99, high = np.array(spreads).T
-        rows = np.arange(len(labels))
-        ranges.hlines(rows, low, high, color="lightgray", linewidth=3, label="min to max")
-        ranges.hlines(rows, p1, p99, color="tab:orange", linewidth=3, label="1% to 99%")
-        ranges.plot(mid, rows, "k|", label="median")
-        ranges.set_yticks(rows, labels, fontsize=5)
-        ranges.set_xlabel("value, in the units of the data")
-        ranges.invert_yaxis()
-        ranges.legend(fontsize=7)
-        self._plot_actions(actions)
+        figure = dataset_figure(
+            self.path.name,
+            self.buffer,
+            self.ranges,
+            self.cameras,
+            episodes_drawn=self.episodes_drawn,
+        )
         with atomic_file(path) as temporary:
             figure.savefig(temporary, dpi=120)
 
-    def _plot_actions(self, axes: Any) -> None:
-        if "action" not in self.buffer.arrays:  # it has another name, or is too large to read
-            axes.set_axis_off()
-            axes.set_title("no array 'action' to draw", fontsize=9)
-            return
-        action = _flat(self.buffer.arrays["action"])
-        generator = np.random.default_rng(self.seed)
-        count = min(EPISODES_DRAWN, self.buffer.n_episodes)
-        chosen = generator.choice(self.buffer.n_episodes, size=count, replace=False)
-        ends = self.buffer.episode_ends
-        planar = action.shape[1] == 2
-        for episode in sorted(chosen):
-            begin = 0 if episode == 0 else ends[episode - 1]
-            part = action[begin : ends[episode]]
-            if planar:
-                axes.plot(part[:, 0], part[:, 1], linewidth=0.8)
-            else:
-                axes.plot(part[:, 0], linewidth=0.8)
-        axes.set_title(f"actions of {count} episodes", fontsize=9)
-        axes.set_xlabel("action[0]" if planar else "step")
-        axes.set_ylabel("action[1]" if planar else "action[0]")
-        if planar:
-            axes.set_aspect("equal")
-            axes.invert_yaxis()
 
+def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> DatasetInspection:
+    """Read a dataset of any format, except what is too large to look at whole.
 
-def inspect_dataset(path: Path, *, seed: int = 0) -> DatasetInspection:
-    """Read a zarr replay buffer, except arrays too large to look at whole.
+    Images are decoded into a temporary folder, one camera at a time, and are gone afterwards; of
+    a camera that would need more than `contents.LARGEST_CAMERA_BYTES` there, or more than half of
+    the free disk, the first episodes are looked at. Images that cannot be read are a warning.
+
+    Args:
+        path: file or folder of a dataset.
+        seed: chooses the episodes that are drawn.
+        quiet: no progress bars.
 
     Raises:
-        InputError: not a replay buffer, or a damaged one.
+        InputError: no dataset of a known format, or a damaged one.
     """
-    stored = inspect_zarr(str(path))
-    small = [
-        key
-        for key, info in stored.items()
-        if int(np.prod(info.shape)) * np.dtype(info.dtype).itemsize <= LARGEST_READ_BYTES
-    ]
-    buffer = load_zarr(str(path), tuple(small))
+    opened = open_dataset(path)
+    buffer = opened.read_values()
+    bar = tqdm(buffer.arrays.items(), desc="ranges", unit="array", disable=quiet, delay=1)
+    ranges = {key: Ranges.of(array) for key, array in bar}
+
+    cameras: dict[str, CameraFacts] = {}
+    findings, notes = [], []
+    for key, array in opened.stored.items():
+        if array.unusable:
+            findings.append(
+                Finding("unusable_array", f"{key} is not usable: {array.not_read}", {"key": key})
+            )
+    for remark in opened.remarks:
+        findings.append(Finding("reader", remark))
+    for key in opened.cameras:
+        n_episodes = _episodes_that_fit(opened, key, buffer)
+        if n_episodes < buffer.n_episodes:
+            notes.append(
+                f"of the images {key}, those of the first {n_episodes} of {buffer.n_episodes} "
+                "episodes were looked at: all would need too much temporary disk"
+            )
+        if not n_episodes:
+            continue
+        shown = _choose_episodes(n_episodes, seed)
+        try:
+            cameras[key] = _look(opened, key, buffer, n_episodes, shown, quiet)
+        except InputError as error:
+            findings.append(
+                Finding("unusable_images", f"{key} is not usable: {error}", {"key": key})
+            )
+    if buffer.n_episodes > COMPARED_EPISODES:
+        notes.append(
+            f"only the first {COMPARED_EPISODES} of {buffer.n_episodes} episodes were compared "
+            "with one another in search of duplicates"
+        )
     return DatasetInspection(
         path=path,
-        shapes={key: tuple(info.shape) for key, info in stored.items()},
-        dtypes={key: str(np.dtype(info.dtype)) for key, info in stored.items()},
+        format=opened.format,
+        prefix=opened.prefix,
+        fps=opened.fps,
+        stored=opened.stored,
         buffer=buffer,
-        seed=seed,
+        ranges=ranges,
+        cameras=cameras,
+        warnings=findings + find_all(buffer, ranges, cameras, fps=opened.fps),
+        notes=notes,
+        episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
     )
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(len(array), -1).astype(np.float64)
+def _choose_episodes(n_episodes: int, seed: int) -> list[int]:
+    """Return episodes to draw, in their order; the same for cameras that have all episodes."""
+    chosen = np.random.default_rng(seed).permutation(n_episodes)[:EPISODES_DRAWN]
+    return sorted(chosen.tolist())
+
+
+def _episodes_that_fit(opened: Contents, key: str, buffer: ReplayBuffer) -> int:
+    """Return how many of the first episodes' images may be decoded into the temporary folder."""
+    room = min(limits.LARGEST_CAMERA_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+    frame_bytes = int(np.prod(opened.stored[key].shape[1:]))
+    return int(np.searchsorted(buffer.episode_ends * frame_bytes, room, side="right"))
+
+
+def _look(
+    opened: Contents, key: str, buffer: ReplayBuffer, n_episodes: int, shown: list[int], quiet: bool
+) -> CameraFacts:
+    with tempfile.TemporaryDirectory(prefix="lfm-policy-", ignore_cleanup_errors=True) as folder:
+        frames = opened.open_camera(key, buffer, n_episodes, Path(folder), quiet=quiet)
+        return look_at_camera(
+            f"{opened.prefix}{key}",
+            frames,
+            buffer,
+            episodes_shown=shown,
+            tolerance=VIDEO_TOLERANCE if opened.stored[key].dtype == "video" else 0,
+            quiet=quiet,
+        )

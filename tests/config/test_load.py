@@ -207,7 +207,7 @@ def test_a_mistake_in_an_included_file_names_that_file(write: Write, tmp_path: P
         ("traning: {}", "unknown key 'traning': did you mean 'training'"),
         (
             "training: {learning_rat: 1}",
-            "unknown key 'training.learning_rat' of 'training': did you mean 'learning_rate'?",
+            "unknown key 'training.learning_rat' of 'training': did you mean 'learning_rate'",
         ),
         ("network: {widht: 3}", "unknown key 'network.widht' of 'network': did you mean 'width'"),
         ("flow: {time: {nam: x}}", "unknown key 'flow.time.nam' of 'flow.time': did you mean 'na"),

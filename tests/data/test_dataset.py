@@ -124,7 +124,7 @@ class MemoryConfig(DatasetConfig):
     lengths: list[int] = field(default_factory=lambda: [20, 25, 30, 18])
     outlier_episode: int | None = None
 
-    def load(self) -> ReplayBuffer:
+    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
         buffer = make_buffer(self.lengths)
         if self.outlier_episode is not None:
             buffer.arrays["pos"][buffer.steps_of(np.array([self.outlier_episode]))] = 1e4

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import json
 import struct
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
+from lfm_policy.data.lerobot_writer import write_lerobot
 from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.robomimic_writer import unknown_env_args, write_robomimic
 from lfm_policy.data.zarr_store import load_zarr, write_zarr
 from lfm_policy.errors import InputError
-from lfm_policy.inspection import dataset as module
-from lfm_policy.inspection import inspect_dataset
+from lfm_policy.inspection import contents, dataset, inspect_dataset
 
 KEYS = ("action", "agent_pos", "pose")
+STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "min": lambda values: values.min(axis=0),
+    "q01": lambda values: np.quantile(values, 0.01, axis=0),
+    "q99": lambda values: np.quantile(values, 0.99, axis=0),
+    "max": lambda values: values.max(axis=0),
+    "mean": lambda values: values.mean(axis=0),
+    "std": lambda values: values.std(axis=0),
+}
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder for temporary files of these tests alone."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -30,64 +51,180 @@ def test_numbers_are_those_of_the_data(small_zarr: Path) -> None:
     found = inspect_dataset(small_zarr).to_dict()
     json.dumps(found, allow_nan=False)
     buffer = load_zarr(small_zarr, KEYS)
-    assert found["kind"] == "dataset"
+    assert found["kind"] == "dataset" and found["format"] == "zarr" and found["fps"] is None
     assert found["episodes"] == 6
     assert found["steps"] == buffer.n_steps == 70
     assert found["episode_length"] == {"min": 9, "median": 11.5, "max": 15}
+    assert [warning["kind"] for warning in found["warnings"]] == ["short_episodes"]
+    assert found["warnings"][0]["lengths"] == [12, 9, 15, 10, 11, 13]
+    assert found["notes"] == []
     assert set(found["arrays"]) == set(KEYS)
     for key in KEYS:
         values = buffer.arrays[key].astype(np.float64)
         described = found["arrays"][key]
         assert described["shape"] == list(values.shape)
         assert described["dtype"] == "float32"
-        np.testing.assert_allclose(described["min"], values.min(axis=0))
-        np.testing.assert_allclose(described["max"], values.max(axis=0))
-        np.testing.assert_allclose(described["mean"], values.mean(axis=0))
-        np.testing.assert_allclose(described["std"], values.std(axis=0))
+        for name, statistic in STATISTICS.items():
+            np.testing.assert_allclose(described[name], statistic(values))
 
 
-def test_print(small_zarr: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_print(
+    small_zarr: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     inspect_dataset(small_zarr).print()
     text = capsys.readouterr().out
     assert f"{small_zarr}: 6 episodes, 70 steps; lengths 9 to 15, median 11.5" in text
+    assert "format zarr" in text
     for key in KEYS:
-        assert f"data/{key}" in text
-    assert "(70, 4)" in text and "float32" in text
+        assert f"data/{key}" in text and f"{key}[0]" in text
+    assert "(70, 4)" in text and "float32" in text and "pose[3]" in text
+    assert "warning: 6 of 6 episodes are shorter than 16 steps" in text
 
 
-@pytest.mark.parametrize("action_dim", [1, 2, 7])
-def test_plot(tmp_path: Path, action_dim: int) -> None:
-    arrays = {"action": np.random.default_rng(0).normal(size=(20, action_dim))}
-    write_zarr(tmp_path / "data.zarr", ReplayBuffer(arrays, np.array([8, 20])))
+def test_no_warnings(
+    good: ReplayBuffer, tmp_path: Path, capsys: pytest.CaptureFixture[str], temporary: Path
+) -> None:
+    write_zarr(tmp_path / "good.zarr", good)
+    inspection = inspect_dataset(tmp_path / "good.zarr")
+    found = inspection.to_dict()
+    assert found["warnings"] == [] and found["notes"] == []
+    image = found["arrays"]["image"]
+    assert image["shape"] == [392, 24, 32, 3] and image["frames_read"] == 392
+    grey = good.arrays["image"] @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(image["grey_mean"], grey.mean(), 1e-5)
+    np.testing.assert_allclose(image["grey_std"], grey.std(), 1e-5)
+    inspection.print()
+    text = " ".join(capsys.readouterr().out.split())
+    assert "no warnings" in text and "392 images read" in text and "warning:" not in text
+    assert list(temporary.iterdir()) == []  # the decoded images are gone
+
+
+@pytest.mark.parametrize("format", ["zarr", "robomimic", "lerobot"])
+def test_a_defect_in_every_format(good: ReplayBuffer, tmp_path: Path, format: str) -> None:
+    good.arrays["image"][110:130] = good.arrays["image"][110]
+    good.arrays["position"][200, 1] = 90
+    path = tmp_path / ("data.hdf5" if format == "robomimic" else "data")
+    if format == "zarr":
+        write_zarr(path, good)
+    elif format == "robomimic":
+        write_robomimic(path, good, env_args=unknown_env_args(10))
+    else:
+        write_lerobot(path, good, fps=10)
+    inspection = inspect_dataset(path)
+    found = inspection.to_dict()
+    json.dumps(found, allow_nan=False)
+    assert found["format"] == format and found["fps"] == (None if format == "zarr" else 10)
+    assert [warning["kind"] for warning in found["warnings"]] == ["outlier", "frozen_camera"]
+    outlier, frozen = found["warnings"]
+    assert (outlier["key"].split(".")[-1], outlier["dimension"]) == ("position", 1)
+    assert (outlier["episode"], outlier["step"], outlier["worst"]) == (4, 3, 90)
+    assert frozen["key"].split(".")[-1] == "image"
+    blurred = 2 if format == "lerobot" else 0  # by the codec, at both ends
+    assert frozen["episode"] == 2
+    assert 18 <= frozen["from"] <= 18 + blurred and 37 - blurred <= frozen["to"] <= 37
+
+
+def test_many_warnings_of_one_kind(
+    good: ReplayBuffer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good.arrays["wide"] = np.random.default_rng(0).uniform(size=(good.n_steps, 13))
+    good.arrays["wide"][7] = 1000
+    write_zarr(tmp_path / "data.zarr", good)
+    inspection = inspect_dataset(tmp_path / "data.zarr")
+    assert len(inspection.to_dict()["warnings"]) == 13
+    inspection.print()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "warning:" in line]
+    assert len(lines) == 11 and "wide[9] has 1 value far outside" in lines[9]
+    assert lines[10] == "warning: 3 more warnings of kind outlier: see --json"
+
+
+def test_plot(good: ReplayBuffer, tmp_path: Path) -> None:
+    write_zarr(tmp_path / "data.zarr", good)
     path = tmp_path / "new" / "plot.png"
     inspect_dataset(tmp_path / "data.zarr").plot(path)
     width, height = png_size(path)
-    assert width > 1000 and height > 300
+    assert width == 1800 and height > 1000
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_seed_chooses_the_episodes_that_are_drawn(small_zarr: Path, tmp_path: Path) -> None:
-    pictures = []
-    for seed in (0, 0, 1):
-        arrays = {"action": np.random.default_rng(0).normal(size=(60, 2))}
-        data = tmp_path / "many.zarr"
-        if not data.exists():
-            write_zarr(data, ReplayBuffer(arrays, np.arange(2, 61, 2)))
-        inspect_dataset(data, seed=seed).plot(tmp_path / "plot.png")
-        pictures.append((tmp_path / "plot.png").read_bytes())
-    assert pictures[0] == pictures[1] != pictures[2]
+def test_the_seed_chooses_the_episodes_that_are_drawn(good: ReplayBuffer, tmp_path: Path) -> None:
+    write_zarr(tmp_path / "many.zarr", good)
+    inspections = [inspect_dataset(tmp_path / "many.zarr", seed=seed) for seed in (0, 0, 1)]
+    drawn = [inspection.episodes_drawn for inspection in inspections]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for inspection in inspections:
+        assert list(inspection.cameras["image"].shown) == inspection.episodes_drawn
+        assert len(set(inspection.episodes_drawn)) == 6
 
 
 def test_large_arrays_are_not_read(
     small_zarr: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(module, "LARGEST_READ_BYTES", 600)  # action and agent_pos have 560
+    monkeypatch.setattr(contents, "LARGEST_READ_BYTES", 600)  # action and agent_pos have 560
     inspection = inspect_dataset(small_zarr)
     assert set(inspection.buffer.arrays) == {"action", "agent_pos"}
     assert inspection.to_dict()["arrays"]["pose"] == {"shape": [70, 4], "dtype": "float32"}
     inspection.print()
     assert "large: not read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("room", "n_episodes"), [(100, 2), (10, 0)])
+def test_of_large_cameras_the_first_episodes_are_read(
+    good: ReplayBuffer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    room: int,
+    n_episodes: int,
+) -> None:
+    write_zarr(tmp_path / "good.zarr", good)
+    monkeypatch.setattr(contents, "LARGEST_CAMERA_BYTES", room * 24 * 32 * 3)
+    inspection = inspect_dataset(tmp_path / "good.zarr")
+    (note,) = inspection.to_dict()["notes"]
+    assert f"those of the first {n_episodes} of 8 episodes were looked at" in note
+    described = inspection.to_dict()["arrays"]["image"]
+    assert described.get("frames_read", 0) == sum((40, 52)[:n_episodes])
+    inspection.print()
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"note: {note}" in text
+    assert ("images: not read" in text) == (n_episodes == 0)
+
+
+def test_a_full_disk(good: ReplayBuffer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_zarr(tmp_path / "good.zarr", good)
+
+    class Usage:
+        free = 2 * 50 * 24 * 32 * 3
+
+    monkeypatch.setattr(dataset.shutil, "disk_usage", lambda path: Usage)
+    assert inspect_dataset(tmp_path / "good.zarr").cameras["image"].n_episodes == 1
+
+
+def test_arrays_and_images_that_training_cannot_use(
+    good: ReplayBuffer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "data.zarr"
+    write_zarr(path, good)
+    data = zarr.open_group(path / "data", mode="r+")
+    data.create_array("reward", data=np.zeros(good.n_steps))
+    data.create_array("share", data=np.full((good.n_steps, 8, 8, 3), 0.5, np.float32))
+    inspection = inspect_dataset(path)
+    found = {warning["kind"]: warning for warning in inspection.to_dict()["warnings"]}
+    assert set(found) == {"unusable_array", "unusable_images"}
+    assert found["unusable_array"]["key"] == "reward"
+    assert "store a scalar per step as (steps, 1)" in found["unusable_array"]["message"]
+    assert found["unusable_images"]["key"] == "share"
+    assert "multiply them by 255" in found["unusable_images"]["message"]
+    inspection.print()
+    assert "not usable" in capsys.readouterr().out
+
+
+def test_more_episodes_than_are_compared(small_zarr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "COMPARED_EPISODES", 5)
+    (note,) = inspect_dataset(small_zarr).to_dict()["notes"]
+    assert note.startswith("only the first 5 of 6 episodes were compared")
 
 
 def test_zip(small_zarr: Path, tmp_path: Path) -> None:
@@ -98,14 +235,19 @@ def test_zip(small_zarr: Path, tmp_path: Path) -> None:
 
 
 def test_not_a_dataset(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a zarr store"):
+    with pytest.raises(InputError, match=r"not a zarr store.*meta/info\.json"):
         inspect_dataset(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="file"):
         inspect_dataset(tmp_path / "file")
 
 
-def test_human_demonstrations(pusht_zarr: Path) -> None:
-    found = inspect_dataset(pusht_zarr).to_dict()
+def test_human_demonstrations(pusht_zarr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "LARGEST_CAMERA_BYTES", 2000 * 96 * 96 * 3)
+    inspection = inspect_dataset(pusht_zarr)
+    found = inspection.to_dict()
     assert (found["episodes"], found["steps"]) == (206, 25_650)
     assert found["arrays"]["state"]["shape"] == [25_650, 5]
+    assert found["arrays"]["img"]["shape"] == [25_650, 96, 96, 3]
+    assert found["warnings"] == [] and len(found["notes"]) == 1
+    assert inspection.cameras["img"].n_episodes == 14

@@ -1,0 +1,60 @@
+"""The images of one camera of a LeRobot dataset, to be decoded into the image cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from lfm_policy.data.image_cache import CachedImages
+from lfm_policy.data.lerobot_episodes import Episode
+from lfm_policy.data.lerobot_files import files_digest, require_file
+from lfm_policy.data.lerobot_images import check_pictures, read_pictures
+from lfm_policy.data.lerobot_info import DatasetInfo, Feature
+from lfm_policy.data.lerobot_video import check_video, clips_of, read_clips
+
+
+def camera_images(
+    info: DatasetInfo,
+    feature: Feature,
+    episodes: Sequence[Episode],
+    times: Sequence[np.ndarray],
+) -> CachedImages:
+    """Return the images of ``episodes``, uint8 (T, height, width, channels) once they are opened.
+
+    Only their files and the size of the first are checked here.
+
+    Args:
+        info: of the dataset.
+        feature: the camera, of dtype video or image.
+        episodes: what is read; at least one.
+        times: for each of them the times of its steps in seconds, (length,) float64.
+
+    Raises:
+        InputError: a file is absent or damaged, or the first image has another size.
+    """
+    shape, frames = feature.frame_shape, hashlib.sha256()
+    if feature.dtype == "video":
+        clips = clips_of(feature.key, episodes, times, info.fps)
+        files = dict.fromkeys(clip.path for clip in clips)
+        for clip in clips:
+            require_file(clip.path, f"the frames of episode {clip.episode} are there")
+            frames.update(np.ascontiguousarray(clip.times, "<f8").data)
+        check_video(clips[0].path, shape)
+        parts = read_clips(clips, shape, info.fps)
+    else:
+        files = dict.fromkeys(episode.data for episode in episodes)
+        check_pictures(episodes[0], feature)
+        parts = read_pictures(episodes, feature)
+    for episode in episodes:
+        frames.update(f"{episode.index} {episode.first_row} {episode.length}\n".encode())
+    facts = {
+        "format": "lerobot",
+        "feature": feature.key,
+        "episodes": len(episodes),
+        "files": files_digest(files),
+        "frames": frames.hexdigest(),
+    }
+    n_frames = sum(episode.length for episode in episodes)
+    return CachedImages(f"{info.root}: {feature.key}", facts, n_frames, shape, parts)

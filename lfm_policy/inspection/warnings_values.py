@@ -1,0 +1,91 @@
+"""Warnings about single dimensions: constant ones, and values far outside the usual range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lfm_policy.data.normalizer import CONSTANT_RANGE
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.inspection.finding import Finding, listed, place
+from lfm_policy.inspection.ranges import Ranges, dimensions
+
+OUTLIER_WIDTHS = 3.0
+"""An outlier lies beyond the 1% or the 99% quantile by more than so many times the distance of the
+two."""
+
+
+def find_constant_dimensions(ranges: Mapping[str, Ranges]) -> list[Finding]:
+    """Warn of dimensions that never change, one finding per key.
+
+    Constant is what the normaliser counts as constant: a span below `CONSTANT_RANGE`.
+
+    Args:
+        ranges: statistics by key, of low-dimensional arrays.
+    """
+    findings = []
+    for key, stats in ranges.items():
+        constant = np.flatnonzero(stats.max - stats.min < CONSTANT_RANGE).tolist()
+        if not constant:
+            continue
+        values = [float(f"{stats.mean[d]:.6g}") for d in constant]
+        everything = len(constant) == len(stats.min)
+        where = f"{key}[{listed(constant)}]"
+        findings.append(
+            Finding(
+                "constant",
+                f"{where} never {'changes' if len(constant) == 1 else 'change'} (always "
+                f"{listed(values)}), so there is nothing to learn from "
+                f"{'it' if len(constant) == 1 else 'them'}: check the recording, or leave "
+                + (f"{key} out" if everything else "out what does not move"),
+                {"key": key, "dimensions": constant, "values": values},
+            )
+        )
+    return findings
+
+
+def find_outliers(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> list[Finding]:
+    """Warn of values far outside the range of nearly all others, one finding per dimension.
+
+    Far is beyond the 1% or 99% quantile by more than `OUTLIER_WIDTHS` times their distance: such a
+    value squeezes all others together when it sets the limits of the normaliser. A dimension that
+    takes one value in 98% of all steps (a switch, a rare contact) has no width to compare with and
+    is passed over.
+
+    Args:
+        buffer: low-dimensional arrays.
+        ranges: their statistics by key.
+    """
+    findings = []
+    for key, d, values in dimensions(buffer):
+        low, high = ranges[key].q01[d], ranges[key].q99[d]
+        width = high - low
+        if width < CONSTANT_RANGE:
+            continue
+        beyond = np.maximum(low - values, values - high)
+        count = int((beyond > OUTLIER_WIDTHS * width).sum())
+        if not count:
+            continue
+        worst = int(np.argmax(beyond))
+        episode, step = place(buffer, worst)
+        findings.append(
+            Finding(
+                "outlier",
+                f"{key}[{d}] has {count} {'value' if count == 1 else 'values'} far outside its "
+                f"usual {low:.4g} to {high:.4g}; the worst is {values[worst]:.4g} in episode "
+                f"{episode}, step {step}: repair or drop such episodes, or normalise {key} with "
+                "'standard'",
+                {
+                    "key": key,
+                    "dimension": d,
+                    "count": count,
+                    "q01": float(low),
+                    "q99": float(high),
+                    "worst": float(values[worst]),
+                    "episode": episode,
+                    "step": step,
+                },
+            )
+        )
+    return findings

@@ -1,0 +1,125 @@
+"""What a dataset of each format holds, before its values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lfm_policy.data.lerobot_writer import write_lerobot
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.robomimic_writer import unknown_env_args, write_robomimic
+from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.errors import InputError
+from lfm_policy.inspection import contents as module
+from lfm_policy.inspection.contents import StoredArray, describe, open_dataset
+
+
+@pytest.fixture
+def zarr_path(good: ReplayBuffer, tmp_path: Path) -> Path:
+    write_zarr(tmp_path / "good.zarr", good)
+    return tmp_path / "good.zarr"
+
+
+@pytest.fixture
+def robomimic_path(good: ReplayBuffer, tmp_path: Path) -> Path:
+    write_robomimic(tmp_path / "good.hdf5", good, env_args=unknown_env_args(20))
+    return tmp_path / "good.hdf5"
+
+
+@pytest.fixture
+def lerobot_path(good: ReplayBuffer, tmp_path: Path) -> Path:
+    write_lerobot(tmp_path / "good", good, fps=10)
+    return tmp_path / "good"
+
+
+@pytest.mark.parametrize(
+    ("fixture", "prefix", "fps"),
+    [("zarr_path", "", None), ("robomimic_path", "", 20), ("lerobot_path", "observation.", 10)],
+)
+def test_formats(
+    request: pytest.FixtureRequest,
+    good: ReplayBuffer,
+    tmp_path: Path,
+    fixture: str,
+    prefix: str,
+    fps: float | None,
+) -> None:
+    opened = open_dataset(request.getfixturevalue(fixture))
+    assert opened.format == fixture.removesuffix("_path") and opened.fps == fps
+    names = {key: key if key == "action" else prefix + key for key in good.arrays}
+    assert set(opened.stored) == set(names.values())
+    assert opened.cameras == (names["image"],)
+    for key, name in names.items():
+        assert opened.stored[name].shape == good.arrays[key].shape
+        assert not opened.stored[name].not_read
+    buffer = opened.read_values()
+    assert set(buffer.arrays) == set(names.values()) - {names["image"]}
+    np.testing.assert_array_equal(buffer.episode_ends, good.episode_ends)
+    for key in ("action", "position", "gripper"):
+        np.testing.assert_array_equal(buffer.arrays[names[key]], good.arrays[key])
+    frames = opened.open_camera(names["image"], buffer, 3, tmp_path / "cache", quiet=True)
+    assert isinstance(frames, np.memmap) and frames.dtype == np.uint8
+    assert frames.shape == (137, 24, 32, 3)
+    difference = np.abs(frames.astype(int) - good.arrays["image"][:137]).mean()
+    assert difference == 0 if fixture != "lerobot_path" else difference < 10
+
+
+def test_images_and_actions_alone(
+    good: ReplayBuffer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {key: good.arrays[key] for key in ("action", "image")}
+    path = tmp_path / "images.hdf5"
+    write_robomimic(path, ReplayBuffer(arrays, good.episode_ends))
+    buffer = open_dataset(path).read_values()
+    assert list(buffer.arrays) == ["action"]
+    np.testing.assert_array_equal(buffer.arrays["action"], good.arrays["action"])
+    monkeypatch.setattr(module, "LARGEST_CAMERA_BYTES", 1000)
+    with pytest.raises(InputError, match="too large to be looked at"):
+        open_dataset(path).read_values()
+
+
+def test_remarks_of_the_reader_are_kept(good: ReplayBuffer, tmp_path: Path) -> None:
+    good.arrays["action"] *= 100
+    write_robomimic(tmp_path / "large.hdf5", good)
+    opened = open_dataset(tmp_path / "large.hdf5")
+    buffer = opened.read_values()
+    assert len(opened.remarks) == 1 and "controllers take -1 to 1" in opened.remarks[0]
+    opened.open_camera("image", buffer, 1, tmp_path / "cache", quiet=True)  # no second time
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "expected"),
+    [
+        ((10, 7), "f4", StoredArray((10, 7), "float32", False)),
+        ((10, 9, 2), "f8", StoredArray((10, 9, 2), "float64", False)),
+        ((10, 24, 32, 3), "f4", StoredArray((10, 24, 32, 3), "float32", True)),
+        (
+            (10, 24, 32),
+            "u2",
+            StoredArray((10, 24, 32), "uint16", False, "more than 512 values per step: not read"),
+        ),
+        ((10**9, 2), "f4", StoredArray((10**9, 2), "float32", False, "large: not read")),
+    ],
+)
+def test_describe(shape: tuple[int, ...], dtype: str, expected: StoredArray) -> None:
+    assert describe("data/x", shape, np.dtype(dtype), source="data.zarr") == expected
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((10,), "f4"), ((10, 2), "U5"), ((10, 0), "f4")])
+def test_arrays_that_cannot_be_used(shape: tuple[int, ...], dtype: str) -> None:
+    described = describe("data/x", shape, np.dtype(dtype), source="data.zarr")
+    assert described.unusable and "data.zarr: data/x has" in described.not_read
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        open_dataset(tmp_path / "missing")
+    (tmp_path / "bad.hdf5").write_text("x")
+    with pytest.raises(InputError, match="cannot be opened as HDF5"):
+        open_dataset(tmp_path / "bad.hdf5")
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text("{")
+    with pytest.raises(InputError, match="is no JSON"):
+        open_dataset(tmp_path)
