@@ -81,14 +81,19 @@ class CamerasConfig(StateEncoderConfig):
             chosen = IMAGE_ENCODERS.get(str(options.get("name", "")))
         except InputError as error:
             raise InputError(f"{label}.name: {error}") from None
-        known = [f.name for f in dataclasses.fields(chosen)]
-        for name in options:
+        known = {f.name: f.type for f in dataclasses.fields(chosen)}
+        schema = OmegaConf.structured(chosen)
+        for name, value in options.items():
             if name not in known:
-                raise InputError(
-                    f"{label} has an unknown key '{name}': {nearest_names(str(name), known)}"
-                )
+                hint = nearest_names(str(name), list(known))
+                raise InputError(f"{label} has an unknown key '{name}': {hint}")
+            try:
+                schema.merge_with({name: value})
+            except (OmegaConfBaseException, ValueError):
+                found = repr(value)[:200]
+                raise InputError(f"{label}.{name}: found {found}, expected {known[name]}") from None
         try:
-            config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(chosen), options))
+            config = OmegaConf.to_object(schema)
         except (OmegaConfBaseException, ValueError) as error:
             raise InputError(f"{label}: {str(error).splitlines()[0]}") from None
         assert isinstance(config, ImageEncoderConfig)

@@ -25,7 +25,7 @@ def test_fields_and_digits() -> None:
     found = path("videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:01d}.mp4")
     assert found == "/demo/videos/observation.image/chunk-003/file-12.mp4"
     assert path("{file_index}") == "/demo/12"
-    assert path("{video_key:03d}/{chunk_index:99d}", "..a").startswith("/demo/..a/")
+    assert path("{video_key:03d}/{chunk_index:099d}", "..a").startswith("/demo/..a/")
 
 
 @pytest.mark.parametrize(

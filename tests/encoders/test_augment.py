@@ -2,172 +2,54 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lfm_policy.encoders.augment import (
     AugmentOptions,
     View,
-    centre_crop,
     centre_view,
     change_colours,
     crop_images,
     random_view,
 )
-from lfm_policy.encoders.compact import CompactConfig
 
-sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
-
-
-def frames(n: int, steps: int, size: tuple[int, int], channels: int = 3) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    shape = (n, steps, *size, channels)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+IMAGES = torch.arange(2 * 3 * 6 * 7 * 2, dtype=torch.int32).reshape(2, 3, 6, 7, 2)
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), size=sizes, steps=st.integers(1, 2), channels=st.sampled_from([1, 3, 4]))
-def test_crops_within_an_image_are_slices_of_it(
-    data: st.DataObject, size: tuple[int, int], steps: int, channels: int
-) -> None:
-    crop = (data.draw(st.integers(1, size[0])), data.draw(st.integers(1, size[1])))
-    offsets = st.tuples(st.integers(0, size[0] - crop[0]), st.integers(0, size[1] - crop[1]))
-    chosen = data.draw(st.lists(offsets, min_size=1, max_size=3))
-    images = frames(len(chosen), steps, size, channels)
-    top, left = (torch.tensor([offset[i] for offset in chosen]) for i in range(2))
-    cropped = crop_images(images, View(top, left), crop)
-    for i, (row, column) in enumerate(chosen):
-        part = images[i, :, row : row + crop[0], column : column + crop[1]]
-        assert torch.equal(cropped[i], part)
+@given(top=st.integers(-3, 5), left=st.integers(-3, 5))
+def test_crops_are_slices_with_repeated_edges(top: int, left: int) -> None:
+    view = View(torch.tensor([top, 0]), torch.tensor([left, 1]))
+    crops = crop_images(IMAGES, view, (4, 5))
+    rows = [min(max(top + i, 0), 5) for i in range(4)]
+    columns = [min(max(left + i, 0), 6) for i in range(5)]
+    assert torch.equal(crops[0], IMAGES[0][:, rows][:, :, columns])
+    assert torch.equal(crops[1], IMAGES[1][:, 0:4, 1:6])
 
 
-@settings(max_examples=60, deadline=None)
-@given(size=sizes, crop=sizes, top=st.integers(-9, 9), left=st.integers(-9, 9))
-def test_beyond_an_image_its_edge_is_repeated(
-    size: tuple[int, int], crop: tuple[int, int], top: int, left: int
-) -> None:
-    images = frames(1, 2, size)
-    cropped = crop_images(images, View(torch.tensor([top]), torch.tensor([left])), crop)
-    assert cropped.shape == (1, 2, *crop, 3)
-    for row in range(crop[0]):
-        for column in range(crop[1]):
-            inside = (min(max(top + row, 0), size[0] - 1), min(max(left + column, 0), size[1] - 1))
-            assert torch.equal(cropped[:, :, row, column], images[:, :, inside[0], inside[1]])
+def test_the_centre_is_the_centre() -> None:
+    view = centre_view(AugmentOptions(crop=(4, 3)), 2, (6, 7))
+    assert torch.equal(crop_images(IMAGES, view, (4, 3)), IMAGES[:, :, 1:5, 2:5])
 
 
-@settings(max_examples=40, deadline=None)
-@given(data=st.data(), size=sizes)
-def test_the_centre_view_has_equal_margins(data: st.DataObject, size: tuple[int, int]) -> None:
-    crop = (data.draw(st.integers(1, size[0])), data.draw(st.integers(1, size[1])))
-    view = centre_view(AugmentOptions(crop=crop), 2, size)
-    assert view.colour is None
-    for start, whole, part in zip((view.top, view.left), size, crop, strict=True):
-        before, after = int(start[0]), whole - part - int(start[0])
-        assert 0 <= after - before <= 1
-    images = frames(2, 1, size)
-    assert torch.equal(crop_images(images, view, crop), centre_crop(images, crop))
-
-
-def test_whole_images_are_not_copied() -> None:
-    images = frames(2, 2, (5, 6))
-    view = centre_view(AugmentOptions(), 2, (5, 6))
-    assert crop_images(images, view, (5, 6)) is images
-    assert centre_crop(images, (4, 4)).data_ptr() == images[:, :, 0, 1].data_ptr()
-
-
-@pytest.mark.parametrize("shift", [0, 2])
-def test_random_crops_reach_every_allowed_place_and_no_other(shift: int) -> None:
-    options = AugmentOptions(crop=(4, 5), shift=shift)
-    view = random_view(options, 2000, (6, 8), torch.Generator().manual_seed(0))
-    assert set(view.top.tolist()) == set(range(-shift, 2 + shift + 1))
-    assert set(view.left.tolist()) == set(range(-shift, 3 + shift + 1))
-    assert view.colour is None
-
-
-def test_random_colours_stay_within_their_strength() -> None:
-    options = AugmentOptions(brightness=0.1, saturation=0.5)
-    view = random_view(options, 2000, (6, 8), torch.Generator().manual_seed(0))
-    assert view.colour is not None and view.colour.shape == (2000, 3)
-    largest = view.colour.abs().amax(dim=0)
-    assert largest[0] <= 0.1 and largest[0] > 0.095
-    assert largest[1] == 0
-    assert largest[2] <= 0.5 and largest[2] > 0.475
-    assert view.colour.mean(dim=0).abs().max() < 0.02
-
-
-def test_random_views_come_from_their_generator_or_the_global_one() -> None:
-    options = AugmentOptions(crop=(4, 4), brightness=0.1)
-    torch.manual_seed(3)
-    first = random_view(options, 5, (9, 9))
-    torch.manual_seed(3)
-    second = random_view(options, 5, (9, 9))
-    third = random_view(options, 5, (9, 9), torch.Generator().manual_seed(3))
-    for other in (second, third):
-        assert torch.equal(first.top, other.top) and torch.equal(first.left, other.left)
-        assert first.colour is not None and other.colour is not None
-        assert torch.equal(first.colour, other.colour)
-
-
-def test_no_change_of_colour_is_the_identity() -> None:
-    images = torch.rand(3, 2, 5, 4, 3)
-    torch.testing.assert_close(change_colours(images, torch.zeros(3, 3)), images)
-
-
-def test_what_each_change_of_colour_does() -> None:
-    images = 0.4 + 0.2 * torch.rand(1, 1, 6, 6, 3)
-    brighter = change_colours(images, torch.tensor([[0.1, 0.0, 0.0]]))
-    torch.testing.assert_close(brighter, images + 0.1)
-    mean = images.mean()
-    flat = change_colours(images, torch.tensor([[0.0, -1.0, 0.0]]))
-    torch.testing.assert_close(flat, torch.full_like(images, float(mean)))
-    stronger = change_colours(images, torch.tensor([[0.0, 0.5, 0.0]]))
-    torch.testing.assert_close(stronger - mean, 1.5 * (images - mean))
-    grey = change_colours(images, torch.tensor([[0.0, 0.0, -1.0]]))
-    torch.testing.assert_close(grey, images.mean(4, keepdim=True).expand_as(images))
-
-
-def test_colours_stay_between_black_and_white() -> None:
-    images = torch.rand(2, 1, 5, 5, 3)
-    changed = change_colours(images, torch.tensor([[0.9, 1.0, 1.0], [-0.9, 1.0, 1.0]]))
-    assert changed.min() == 0 and changed.max() == 1
-
-
-def test_all_frames_of_a_sample_change_alike_and_samples_differently() -> None:
-    one = frames(1, 1, (9, 9))
-    images = one.expand(4, 3, -1, -1, -1)
-    options = AugmentOptions(crop=(5, 5), brightness=0.3, contrast=0.3, saturation=0.3)
-    view = random_view(options, 4, (9, 9), torch.Generator().manual_seed(0))
+@given(seed=st.integers(0, 1000), shift=st.integers(0, 2))
+def test_random_views_stay_in_their_range(seed: int, shift: int) -> None:
+    options = AugmentOptions(crop=(4, 3), shift=shift, contrast=0.2)
+    view = random_view(options, 50, (6, 7), torch.Generator().manual_seed(seed))
+    assert -shift <= int(view.top.min()) and int(view.top.max()) <= 2 + shift
+    assert -shift <= int(view.left.min()) and int(view.left.max()) <= 4 + shift
     assert view.colour is not None
-    seen = change_colours(crop_images(images, view, (5, 5)).float() / 255, view.colour)
-    assert torch.equal(seen[:, 0], seen[:, 1]) and torch.equal(seen[:, 0], seen[:, 2])
-    assert all(not torch.equal(seen[0], seen[i]) for i in range(1, 4))
+    assert float(view.colour[:, [0, 2]].abs().max()) == 0
+    assert float(view.colour[:, 1].abs().max()) <= 0.2
 
 
-def test_a_view_of_one_sample_can_be_repeated() -> None:
-    options = AugmentOptions(crop=(5, 5), contrast=0.3)
-    one = random_view(options, 1, (9, 9), torch.Generator().manual_seed(0))
-    many = one.repeat(3)
-    assert many.colour is not None and one.colour is not None
-    assert many.top.tolist() == one.top.tolist() * 3
-    assert many.left.tolist() == one.left.tolist() * 3
-    assert torch.equal(many.colour, one.colour.expand(3, 3))
-    plain = centre_view(options, 1, (9, 9)).repeat(2)
-    assert plain.colour is None and len(plain.top) == 2
-
-
-def test_fixed_views_are_reproducible_and_view_0_is_the_centre() -> None:
-    config = CompactConfig(crop=[16, 16], brightness=0.2)
-    encoders = [config.create("camera", (32, 32, 3)) for _ in range(2)]
-    torch.manual_seed(0)
-    before = torch.random.get_rng_state()
-    views = [[encoder.fixed_view(number) for number in range(6)] for encoder in encoders]
-    assert torch.equal(torch.random.get_rng_state(), before)
-    centre = views[0][0]
-    assert (centre.top.tolist(), centre.left.tolist(), centre.colour) == ([8], [8], None)
-    for first, second in zip(*views, strict=True):
-        assert torch.equal(first.top, second.top) and torch.equal(first.left, second.left)
-        if first.colour is not None:
-            assert second.colour is not None and torch.equal(first.colour, second.colour)
-    assert len({(int(view.top), int(view.left)) for view in views[0]}) > 3
+def test_colours() -> None:
+    images = torch.rand(2, 3, 4, 4, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(change_colours(images, torch.zeros(2, 3)), images)
+    grey = change_colours(images, torch.tensor([[0.0, 0.0, -1.0]] * 2))
+    torch.testing.assert_close(grey, images.mean(-1, keepdim=True).expand_as(images))
+    flat = change_colours(images, torch.tensor([[0.0, -1.0, 0.0]] * 2))
+    mean = images.mean((2, 3, 4), keepdim=True).expand_as(images)
+    torch.testing.assert_close(flat, mean)
+    assert float(change_colours(images, torch.tensor([[1.0, 0, 0]] * 2)).min()) == 1
