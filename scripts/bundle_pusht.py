@@ -3,7 +3,9 @@
 The demonstrations are successful rollouts of the teacher from seeds of their own (300000 on), the
 checkpoints are copies in half precision. A README in the folder says how they were made.
 
-    python scripts/bundle_pusht.py --teacher runs/study/seed0/lfm --student runs/study/seed0/lfm-2
+    python scripts/bundle_pusht.py --teacher runs/study/seed0/lfm \\
+        --student runs/study/seed0/lfm-2 \\
+        --image-student runs/pusht-image-lfm/student-nfe2-regression
 """
 
 from __future__ import annotations
@@ -40,8 +42,15 @@ Everything here was made by this project, with `scripts/bundle_pusht.py`.
 - `pusht-state`: its student of {student_nfe} network evaluations
   ({student_parameters:,} parameters, {student_steps:,} gradient steps), weights in half precision.
   Load it with `load_policy("pusht-state")`.
-
+{image}
 What they reach is in docs/results.md.
+"""
+
+IMAGE = """\
+- `pusht-image`: what sees 96 x 96 camera images, {parameters:,} parameters, a student of
+  {nfe} network evaluations of a teacher trained with `lfm-policy train pusht/image_lfm` (30,000
+  gradient steps of the encoder, 24,000 of the blocks; {steps:,} of the student), weights in half
+  precision.
 """
 
 
@@ -49,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", type=Path, required=True, help="run folder of the teacher")
     parser.add_argument("--student", type=Path, required=True, help="run folder of the student")
+    parser.add_argument("--image-student", type=Path, required=True, help="of the image teacher")
     parser.add_argument("--config", default="pusht/lfm", help="what the teacher was trained with")
     parser.add_argument("--episodes", type=int, default=200, help="successes to keep")
     parser.add_argument("--max-episodes", type=int, default=2000)
@@ -64,10 +74,12 @@ def main() -> None:
     for name, source in (
         ("pusht-state-teacher", arguments.teacher),
         ("pusht-state", arguments.student),
+        ("pusht-image", arguments.image_student),
     ):
         shutil.rmtree(ASSETS / name, ignore_errors=True)
         half_precision_copy(source, ASSETS / name, dataset_path=HUMAN_DATA)
     sampler, student = teacher.config.sampler, read_header(arguments.student)
+    image = read_header(arguments.image_student)
     (ASSETS / "README.md").write_text(
         README.format(
             demonstrations=DEMONSTRATIONS,
@@ -86,6 +98,11 @@ def main() -> None:
             student_nfe=student.config.sampler.nfe,
             student_parameters=student.training["parameters"]["total"],
             student_steps=student.training["steps"],
+            image=IMAGE.format(
+                parameters=image.training["parameters"]["total"],
+                nfe=image.config.sampler.nfe,
+                steps=image.training["steps"],
+            ),
         )
     )
 

@@ -11,7 +11,7 @@ from lfm_policy.files import exists
 DEMONSTRATIONS = "pusht_demonstrations.zarr"
 
 
-POLICIES = ("pusht-state", "pusht-state-teacher")
+POLICIES = ("pusht-state", "pusht-state-teacher", "pusht-image")
 """Trained policies that can be loaded by name."""
 
 

@@ -36,7 +36,7 @@ def test_policies_load_by_name(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     assert header.complete
     assert not Path(header.config.dataset.path).is_absolute()  # type: ignore[attr-defined]
-    if name == "pusht-state":
+    if name in ("pusht-state", "pusht-image"):
         assert policy.nfe == policy.model.n_blocks == 2
         assert header.config.distill.method
     else:
