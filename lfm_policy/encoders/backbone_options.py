@@ -174,7 +174,7 @@ def options_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if kind in TOWERS:
         tower = config.get("vision_config")
         config, kind = tower if isinstance(tower, Mapping) else {}, TOWERS[str(kind)]
-    known = BACKBONE_OPTIONS.get(str(kind))
+    known = BACKBONE_OPTIONS.get(str(kind or ""))
     options: dict[str, Any] = {MODEL_TYPE: kind}
     for name, option in known.items():
         options[name] = config.get(name, option.default)
@@ -200,11 +200,18 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name not in options:
             raise InputError(f"{name} is missing, expected {option.expected}")
         if not option.accepts(options[name]):
-            raise InputError(f"{name} is {str(options[name])[:100]}, expected {option.expected}")
+            raise InputError(f"{name} is {_shown(options[name])}, expected {option.expected}")
     if "depths" in known:
         _check_stages(options)
     else:
         _check_patches(options)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return str(value)[:100]
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _check_stages(options: Mapping[str, Any]) -> None:
