@@ -95,7 +95,7 @@ def test_weights_that_do_not_fit_change_nothing(
     assert not found["a"].any() and not found["b"].any()
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x04evil pickle", b"\xff" * 100])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x04evil pickle", b"\xff\xff"])
 def test_a_damaged_file_of_weights_is_refused(tmp_path: Path, content: bytes) -> None:
     model = folder_with(tmp_path / "m")
     (tmp_path / "m" / "model.safetensors").write_bytes(content)
