@@ -189,8 +189,11 @@ def test_a_frozen_backbone_stays_as_it_is_in_evaluation_mode(
     encoder = created(saved(name)[0]).train()
     assert encoder.training and not any(m.training for m in encoder.backbone.modules())
     before = {key: value.clone() for key, value in encoder.backbone.state_dict().items()}
+    modes: list[bool] = []
+    encoder.backbone.register_forward_pre_hook(lambda *_: modes.append(torch.is_grad_enabled()))
     result = encoder(frames())
     assert torch.equal(result, encoder(frames()))
+    assert modes == [False, False]
     result.square().sum().backward()
     assert all(p.grad is None and not p.requires_grad for p in encoder.backbone.parameters())
     assert encoder.output.weight.grad is not None and encoder.output.bias.grad is not None
