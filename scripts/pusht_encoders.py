@@ -1,0 +1,101 @@
+"""How blocks share an image encoder: the comparison of docs/results.md, its table and plot.
+
+Every row is trained on PushT's camera images with 12,000 gradient steps in all and evaluated on 200
+*selection* seeds, because the default is chosen by it. The comparison can be stopped and started
+again at any time. What is finished is kept in docs/results/pusht_encoders.json.
+
+    python scripts/pusht_encoders.py --dataset pusht_cchi_v7_replay.zarr
+    python scripts/pusht_encoders.py --tables-only
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pieces import (
+    SELECTION_SEEDS,
+    Model,
+    Sampler,
+    Study,
+    finish,
+    missing_cells,
+    parse_study,
+    run_chains,
+    study_options,
+)
+from study_tables import Part, Row, plot_seconds, write_part
+
+CONFIG = "pusht/image_lfm"
+SAMPLERS = (Sampler(16, noise_scale=0.6), Sampler(64, "midpoint", 0.6))
+FM_SAMPLERS = (Sampler(16, noise_scale=0.6), Sampler(32, "midpoint", 0.6))
+
+
+def _model(*overrides: str) -> Model:
+    return Model(overrides, config=CONFIG)
+
+
+MODELS = {
+    "flow": _model("training.encoder_steps=6000", "training.total_steps=6000"),
+    "block1": _model(
+        "training.encoder=block1",
+        "training.encoder_steps=0",
+        "training.total_steps=12000",
+        "training.block_shares=[0.625,0.375]",
+    ),
+    "joint": _model(
+        "training.encoder=joint", "training.encoder_steps=12000", "training.total_steps=0"
+    ),
+    "own": _model("training.encoder=own", "training.encoder_steps=0", "training.total_steps=12000"),
+    "fm": _model(
+        "flow.n_blocks=1",
+        "flow.step_sizes=[]",
+        "training.encoder=block1",
+        "training.encoder_steps=0",
+        "training.total_steps=12000",
+    ),
+}
+PART = Part(
+    "encoders",
+    (
+        Row("flow: first with a flow that is dropped, then frozen", "flow", SAMPLERS),
+        Row("block1: with block 1, then frozen (a)", "block1", SAMPLERS),
+        Row("joint: with all blocks at once (b)", "joint", SAMPLERS),
+        Row("own: every block its own (c)", "own", SAMPLERS),
+        Row("FM, end to end", "fm", FM_SAMPLERS),
+    ),
+    plot_seconds,
+    tuple(
+        (("flow", SAMPLERS[1]), (other, (FM_SAMPLERS if other == "fm" else SAMPLERS)[1]))
+        for other in ("block1", "joint", "own", "fm")
+    ),
+)
+
+
+def main() -> None:
+    parser = study_options(__doc__, output="runs/encoders")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    arguments = parse_study(parser)
+    archive: Path = arguments.results / "results" / "pusht_encoders.json"
+    study = Study(
+        MODELS,
+        dataset=arguments.dataset,
+        output=arguments.output,
+        archive=archive,
+        seed_start=SELECTION_SEEDS,
+    )
+    failures = []
+    if not arguments.tables_only:
+        rows = {row.model: row.samplers for row in PART.rows}
+        wanted = [
+            (model, seed, rows[model]) for seed in arguments.seeds for model in arguments.models
+        ]
+        failures = run_chains(
+            missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs
+        )
+    write_part(PART, study, arguments.results, seeds=arguments.seeds)
+    finish(failures)
+
+
+if __name__ == "__main__":
+    main()
