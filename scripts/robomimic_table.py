@@ -1,0 +1,172 @@
+"""The paper's robot table for one task: FM and LFM, teachers and students, two budgets of training.
+
+Policies learn from a robomimic HDF5 file, collected (`lfm-policy collect`) or human, and are rolled
+out from test seeds. FM has LFM's parameters in all and the same gradient steps. The first of the
+two checkpoints in time is a run of its own with a third of the steps, learning rate decayed to 0:
+blocks are trained one after the other, so that half a run is not a policy. It can be stopped and
+started again at any time; what is finished is kept in docs/results/robomimic.json.
+
+    lfm-policy collect Lift --episodes 200 --output lift.hdf5
+    python scripts/robomimic_table.py lift --dataset lift.hdf5
+    python scripts/robomimic_table.py square --dataset square.hdf5 --models fm lfm lfm-2
+    python scripts/robomimic_table.py lift --tables-only
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pieces import (
+    Model,
+    Sampler,
+    Study,
+    finish,
+    missing_cells,
+    parse_study,
+    run_chains,
+    study_options,
+)
+from study_tables import cells_of, pooled, seconds_of
+
+from lfm_policy.evaluation import wilson_interval
+from lfm_policy.files import write_text
+
+# Width of FM's network, which has about the parameters of LFM's two blocks; steps of training;
+# episodes per cell.
+TASKS = {
+    "lift": (272, 20_000, 200),
+    "can": (272, 24_000, 200),
+    "square": (544, 30_000, 200),
+    "tool_hang": (544, 30_000, 50),
+    "transport": (544, 30_000, 50),
+}
+STUDENT = (
+    "training.total_steps=12000",
+    "distill.samples=8",
+    "distill.inputs=corrected",
+    "distill.tail_weight=0.1",
+)
+STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
+FINE = {"lfm": Sampler(64, "midpoint"), "fm": Sampler(32, "midpoint")}
+# A policy of the table: its label, its model, its sampler.
+POLICIES = (
+    *((family.upper(), family, FINE[family]) for family in ("fm", "lfm")),
+    *(
+        (f"{family.upper()} to {k}", f"{family}-{k}", Sampler(k))
+        for family in ("fm", "lfm")
+        for k in (4, 2, 1)
+    ),
+)
+HEADER = (
+    "| task | policy | NFE | success, a third of the steps | 95% interval | success, all steps | "
+    "95% interval | parameters | gradient steps | training + push-forward or teacher samples (s) | "
+    "ms per chunk (p95) |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def models_of(task: str) -> dict[str, Model]:
+    """Return the models of a task by name; ``early-`` is the first checkpoint in time."""
+    width, steps, _ = TASKS[task]
+    config = f"robomimic/{task}"
+    families = {
+        "fm": ("flow.n_blocks=1", "flow.step_sizes=[]", f"network.width={width}"),
+        "lfm": (),
+    }
+    models = {}
+    for family, overrides in families.items():
+        models[f"{task}-{family}"] = Model(overrides, config=config)
+        early = (*overrides, f"training.total_steps={steps // 3}")
+        models[f"early-{task}-{family}"] = Model(early, config=config)
+        for k in (4, 2, 1):
+            models[f"{task}-{family}-{k}"] = Model(
+                (*STUDENT, STEPS[family]), teacher=f"{task}-{family}", nfe=k
+            )
+    return models
+
+
+def main() -> None:
+    parser = study_options(__doc__, output="runs/robomimic")
+    parser.add_argument("task", choices=list(TASKS))
+    names = [model for _, model, _ in POLICIES]
+    names += ["early-fm", "early-lfm"]
+    parser.add_argument("--models", nargs="+", choices=names, default=names)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
+    arguments = parse_study(parser)
+    archive = arguments.results / "results" / "robomimic.json"
+    failures = []
+    if not arguments.tables_only:
+        failures = _measure(arguments, archive)
+    lines = [HEADER]
+    for task in TASKS:
+        lines += task_lines(task, _study(arguments, task, archive), arguments.seeds)
+    print("\n".join([HEADER, *(line for line in lines if line.startswith(f"| {arguments.task} "))]))
+    _write(arguments.results / "results.md", lines)
+    finish(failures)
+
+
+def _measure(arguments: argparse.Namespace, archive: Path) -> list[str]:
+    task = arguments.task
+    study = _study(arguments, task, archive)
+    samplers = {model: sampler for _, model, sampler in POLICIES}
+    wanted = []
+    for seed in arguments.seeds:
+        for model in arguments.models:
+            early = model.startswith("early-")
+            family = model.removeprefix("early-")
+            name = f"early-{task}-{family}" if early else f"{task}-{family}"
+            wanted.append((name, seed, [samplers[family]]))
+    return run_chains(missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs)
+
+
+def _study(arguments: argparse.Namespace, task: str, archive: Path) -> Study:
+    return Study(
+        models_of(task),
+        dataset=arguments.dataset,
+        output=arguments.output,
+        archive=archive,
+        episodes=TASKS[task][2],
+    )
+
+
+def task_lines(task: str, study: Study, seeds: Iterable[int]) -> list[str]:
+    """Return a task's rows of the table, from the cells that are known."""
+    lines = []
+    for label, model, sampler in POLICIES:
+        cells = cells_of(study, f"{task}-{model}", sampler, list(seeds))
+        early = []
+        if f"early-{task}-{model}" in study.models:
+            early = cells_of(study, f"early-{task}-{model}", sampler, list(seeds))
+        if not cells:
+            continue
+        train, push, steps = seconds_of(cells)
+        ms, p95 = cells[0]["ms"]
+        lines.append(
+            f"| {task} | {label} | {cells[0]['nfe']:g} | {_success(early)} | {_success(cells)} | "
+            f"{cells[0]['training']['parameters']['total']:,} | {steps:,} | "
+            f"{train:.0f} + {push:.0f} | {ms:.2f} ({p95:.2f}) |"
+        )
+    return lines
+
+
+def _success(cells: list[dict[str, Any]]) -> str:
+    if not cells:
+        return " | "
+    _, successes, n = pooled(cells)
+    low, high = wilson_interval(successes, n)
+    return f"{successes}/{n} = {successes / n:.3f} | {low:.3f} to {high:.3f}"
+
+
+def _write(page: Path, lines: list[str]) -> None:
+    text = page.read_text()
+    begin, end = "<!-- table robomimic -->\n", "<!-- end robomimic -->"
+    if begin not in text or end not in text:
+        raise SystemExit(f"{page}: the markers {begin.strip()} and {end} are missing")
+    head, tail = text.split(begin)[0], text.split(end)[1]
+    write_text(page, head + begin + "\n".join(lines) + "\n" + end + tail)
+
+
+if __name__ == "__main__":
+    main()
