@@ -1,0 +1,170 @@
+"""Rollouts on a Ray cluster, with the same results episode by episode as on this machine.
+
+Ray sends Python objects between its machines, so a cluster must be one that is trusted. The
+checkpoint travels as the bytes of its files; every machine needs this package and the simulator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.errors import InputError
+from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
+from lfm_policy.policy import Policy, load_policy
+
+EPISODES_PER_TASK = 4
+"""Few, so that a lost worker costs little; more than one, because a batch costs little more."""
+MAXIMUM_LOSSES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerSettings:
+    """The sampler a policy is evaluated with; see `Policy.set_sampler`."""
+
+    solver: str
+    nfe: int | None
+    noise_scale: float
+
+    @classmethod
+    def of(cls, policy: Policy) -> SamplerSettings:
+        """Return the current settings of a policy."""
+        return cls(policy.solvers[0].name, policy.nfe, policy.noise_scale)
+
+
+class RayRunner:
+    """Rolls out episodes as tasks of a Ray cluster, a few episodes each.
+
+    Use it as a context manager; it takes the place of `rollout`. A task whose worker or machine
+    is lost is done again from the start, and since an episode depends on its number alone, with
+    the same result.
+
+    Attributes:
+        restarted: numbers of the episodes that were started again.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        *,
+        address: str | None = None,
+        workers: int | None = None,
+        episodes_per_task: int = EPISODES_PER_TASK,
+    ) -> None:
+        """Connect to a cluster, or start a local one.
+
+        Args:
+            checkpoint: folder of the policy.
+            address: of a running cluster (``auto``, ``host:port``); a local one when None.
+            workers: CPUs of the local cluster; all of them when None.
+            episodes_per_task: episodes that one task rolls out together.
+
+        Raises:
+            InputError: Ray is not installed, or there is no cluster at the address.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise InputError(
+                "the runner 'ray' needs Ray, which is not installed: pip install 'lfm-policy[ray]'"
+            ) from None
+        self._ray = ray
+        try:
+            ray.init(
+                address=address,
+                num_cpus=None if address else workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"no Ray cluster at '{address}': {error}") from None
+        self._files = ray.put(_read_folder(Path(checkpoint)))
+        self._per_task = episodes_per_task
+        self.restarted: list[int] = []
+
+    def __enter__(self) -> RayRunner:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the cluster; a local one is stopped."""
+        self._ray.shutdown()
+
+    def __call__(
+        self,
+        policy: Policy,
+        config: RolloutConfig,
+        episodes: Sequence[int],
+        *,
+        on_episode: Callable[[EpisodeResult], None] | None = None,
+    ) -> list[EpisodeResult]:
+        """Run episodes and return their results in the order of ``episodes``; see `rollout`.
+
+        Raises:
+            InputError: as `rollout`; or the worker of a task was lost `MAXIMUM_LOSSES` times.
+        """
+        ray = self._ray
+        task = ray.remote(num_cpus=1, max_retries=0)(_roll_out)
+        settings = SamplerSettings.of(policy)
+        order = list(episodes)
+        shards = [order[i : i + self._per_task] for i in range(0, len(order), self._per_task)]
+        waiting = {task.remote(self._files, settings, config, shard): shard for shard in shards}
+        results: dict[int, EpisodeResult] = {}
+        losses: Counter[int] = Counter()
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            shard = waiting.pop(done)
+            try:
+                for result in ray.get(done):
+                    results[result.episode] = result
+                    if on_episode is not None:
+                        on_episode(result)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, InputError):
+                    raise InputError(str(error.cause)) from None
+                raise
+            except (
+                ray.exceptions.WorkerCrashedError,
+                ray.exceptions.NodeDiedError,
+                ray.exceptions.OutOfMemoryError,
+                ray.exceptions.ObjectLostError,
+            ) as error:
+                losses[shard[0]] += 1
+                if losses[shard[0]] >= MAXIMUM_LOSSES:
+                    raise InputError(
+                        f"episodes {shard[0]} to {shard[-1]}: their worker was lost "
+                        f"{MAXIMUM_LOSSES} times, the last time with: {error}"
+                    ) from None
+                self.restarted += [e for e in shard if e not in self.restarted]
+                waiting[task.remote(self._files, settings, config, shard)] = shard
+        return [results[episode] for episode in order]
+
+
+def _read_folder(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+@lru_cache(maxsize=1)
+def _policy_of(files: tuple[tuple[str, bytes], ...]) -> Policy:
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files:
+            (Path(folder) / name).write_bytes(content)
+        return load_policy(folder)
+
+
+def _roll_out(
+    files: dict[str, bytes], settings: SamplerSettings, config: Any, shard: list[int]
+) -> list[EpisodeResult]:
+    policy = _policy_of(tuple(files.items()))
+    policy.set_sampler(**dataclasses.asdict(settings))
+    here = dataclasses.replace(config, processes=False, num_envs=min(config.num_envs, len(shard)))
+    return rollout(policy, here, shard)
