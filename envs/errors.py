@@ -8,3 +8,11 @@ class MissingSimulatorError(ImportError):
 
     The message says what was looked for, what was found and the command that repairs it.
     """
+
+
+class EnvArgsError(ValueError):
+    """The description of an environment (``env_args``) is not what it has to be.
+
+    The message says what was found and what was expected, with both versions where the
+    description belongs to another version of the simulator.
+    """

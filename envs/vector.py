@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from .freeze import FreezeAfterEnd
+from .robosuite_args import TranslatedEnvArgsWarning
+
+_Result = TypeVar("_Result")
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
+"""Numbers of threads of linear algebra and of drawing in software (``LP``)."""
+
+_SECONDS_TO_DIE = 5.0
+
+
+class WorkerDiedError(RuntimeError):
+    """Processes of environments are gone: killed, out of memory, or crashed in the simulator.
+
+    Attributes:
+        workers: numbers of their environments; empty where it is not known which.
+        how: their exit codes.
+    """
+
+    def __init__(self, workers: tuple[int, ...], how: str) -> None:
+        super().__init__(f"the process of environment {', '.join(map(str, workers))} died ({how})")
+        self.workers, self.how = workers, how
 
 
 @dataclass(frozen=True)
@@ -34,6 +60,12 @@ class EnvFactory:
             MissingSimulatorError: its simulator is not installed.
             gymnasium.error.Error: there is no environment with that id.
         """
+        if multiprocessing.parent_process() is not None:
+            # One thread for each process: more would only wait for one another.
+            for name in _THREADS:
+                os.environ.setdefault(name, "1")
+            # The process that started this one has made the same environment and warned.
+            warnings.simplefilter("ignore", TranslatedEnvArgsWarning)
         env = gym.make(self.env_id, disable_env_checker=True, **self.options)
         return FreezeAfterEnd(env)
 
@@ -66,6 +98,58 @@ class FreezingSyncVectorEnv(SyncVectorEnv):
         """Step all environments; those whose episode is over stay as they are."""
         self._autoreset_envs[:] = False
         return super().step(actions)
+
+
+class WatchedAsyncVectorEnv(AsyncVectorEnv):
+    """An ``AsyncVectorEnv`` that says which processes died, and can be closed after that."""
+
+    def reset(self, **arguments: Any) -> Any:
+        """Start episodes; see the base class.
+
+        Raises:
+            WorkerDiedError: processes are gone; nothing but ``close`` can be done any more.
+        """
+        return self._watch(lambda: super(WatchedAsyncVectorEnv, self).reset(**arguments))
+
+    def step(self, actions: Any) -> Any:
+        """Step all environments; see the base class.
+
+        Raises:
+            WorkerDiedError: processes are gone; nothing but ``close`` can be done any more.
+        """
+        return self._watch(lambda: super(WatchedAsyncVectorEnv, self).step(actions))
+
+    def call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of all environments; see the base class.
+
+        Raises:
+            WorkerDiedError: processes are gone; nothing but ``close`` can be done any more.
+        """
+        return self._watch(
+            lambda: super(WatchedAsyncVectorEnv, self).call(name, *arguments, **options)
+        )
+
+    def _watch(self, call: Callable[[], _Result]) -> _Result:
+        try:
+            return call()
+        except (EOFError, ConnectionError) as error:
+            # The pipe is closed before the process can be seen to be dead.
+            sentinels = {process.sentinel: i for i, process in enumerate(self.processes)}
+            ended = multiprocessing.connection.wait(list(sentinels), _SECONDS_TO_DIE)
+            dead = tuple(sorted(sentinels[end] for end in ended if isinstance(end, int)))
+            self._close_hard(dead)
+            codes = ", ".join(f"exit code {self.processes[i].exitcode}" for i in dead)
+            raise WorkerDiedError(dead, codes or type(error).__name__) from error
+
+    def _close_hard(self, dead: tuple[int, ...]) -> None:
+        """Kill what is left: who waits for an answer of one that is dead waits forever."""
+        for i, process in enumerate(self.processes):
+            if i not in dead:
+                process.kill()
+        for process, pipe in zip(self.processes, self.parent_pipes, strict=True):
+            process.join()
+            pipe.close()
+        self.closed = True
 
 
 def make_vector_env(
@@ -104,5 +188,7 @@ def make_vector_env(
         raise ValueError(f"num_envs must be at least 1, but it is {num_envs}")
     factories = [EnvFactory(env_id, dict(options)) for _ in range(num_envs)]
     if processes:
-        return AsyncVectorEnv(factories, context=context, autoreset_mode=AutoresetMode.DISABLED)
+        return WatchedAsyncVectorEnv(
+            factories, context=context, autoreset_mode=AutoresetMode.DISABLED
+        )
     return FreezingSyncVectorEnv(factories, autoreset_mode=AutoresetMode.DISABLED)

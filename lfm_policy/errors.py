@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
+from lfm_runtime.errors import InputError
 
-class InputError(ValueError):
-    """A file, key, option or value from outside is not what it has to be.
-
-    The message names the file, the key, what was found and what was expected, and says what to
-    do next. The command line prints it without a traceback and exits with code 2.
-    """
+__all__ = ["InputError"]

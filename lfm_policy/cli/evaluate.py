@@ -28,7 +28,8 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "checkpoint", help="checkpoint, run folder, or a policy of the package: pusht-state"
+        "checkpoint",
+        help="checkpoint, run folder, exported folder, or a policy of the package: pusht-state",
     )
     parser.add_argument("--episodes", type=positive, default=200, help="default 200")
     parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")
@@ -46,10 +47,14 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--env", help="gymnasium id (default: the configured one)")
     parser.add_argument(
-        "--num-envs", type=positive, default=32, help="at the same time; default 32"
+        "--num-envs",
+        type=positive,
+        help="at the same time; default 32, or one per CPU as processes",
     )
     parser.add_argument(
-        "--processes", action="store_true", help="one process per environment (slow simulators)"
+        "--processes",
+        action=argparse.BooleanOptionalAction,
+        help="one process per environment or all in one (default: processes for slow simulators)",
     )
     parser.add_argument(
         "--video", type=non_negative, default=0, metavar="K", help="film the first K episodes"
@@ -72,12 +77,16 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.assets import results_folder
     from lfm_policy.errors import InputError
     from lfm_policy.evaluation import RolloutConfig, evaluate, evaluation_to_dict
+    from lfm_policy.evaluation.environments import choose_workers
+    from lfm_policy.evaluation.exported import ExportedPolicy
     from lfm_policy.evaluation.plot import plot_evaluation
     from lfm_policy.evaluation.report import footnote, results_table
+    from lfm_policy.evaluation.subject import EvaluatedPolicy
     from lfm_policy.evaluation.video import record_videos
     from lfm_policy.files import write_json
     from lfm_policy.policy import find_checkpoint, load_policy
     from lfm_policy.training.accelerator import choose_device
+    from lfm_runtime.export_file import is_export
 
     torch.set_num_threads(arguments.threads)
     filmed = sorted({*range(arguments.video), *arguments.video_episodes})
@@ -86,16 +95,25 @@ def run(arguments: argparse.Namespace) -> int:
             f"episode {filmed[-1]} was to be filmed, but there are only {arguments.episodes}, "
             "numbered from 0"
         )
-    folder = find_checkpoint(arguments.checkpoint)
-    policy = load_policy(folder, device=choose_device(arguments.device))
+    policy: EvaluatedPolicy
+    if is_export(arguments.checkpoint):
+        policy = ExportedPolicy(arguments.checkpoint, threads=arguments.threads)
+    else:
+        folder = find_checkpoint(arguments.checkpoint)
+        policy = load_policy(folder, device=choose_device(arguments.device))
     output = arguments.output or results_folder(arguments.checkpoint) / "eval"
+    env = policy.config.env
+    env_id = arguments.env or env.id
+    num_envs, processes = choose_workers(env_id, arguments.num_envs, arguments.processes)
     config = RolloutConfig(
-        env_id=arguments.env or policy.config.env.id,
+        env_id=env_id,
         seed_start=arguments.seed_start,
         noise_seed=arguments.seed or 0,
-        max_episode_steps=policy.config.env.max_episode_steps,
-        num_envs=arguments.num_envs,
-        processes=arguments.processes,
+        max_episode_steps=env.max_episode_steps,
+        num_envs=num_envs,
+        processes=processes,
+        # The options belong to the environment that the policy was trained for.
+        env_options=env.options if env_id == env.id else {},
     )
     quiet = arguments.quiet or arguments.json
     cells, seconds = evaluate(

@@ -25,7 +25,21 @@ a first session:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
-    from lfm_policy.cli import convert, demo, distill, evaluate, inspect, train
+    from lfm_policy.cli import (
+        collect,
+        control,
+        convert,
+        demo,
+        distill,
+        download,
+        evaluate,
+        export,
+        extract,
+        inspect,
+        replay,
+        serve,
+        train,
+    )
 
     parser = argparse.ArgumentParser(
         prog="lfm-policy",
@@ -35,7 +49,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lfm-policy {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, train, distill, evaluate, inspect, convert):
+    for module in (
+        demo,
+        train,
+        distill,
+        evaluate,
+        export,
+        extract,
+        inspect,
+        convert,
+        collect,
+        download,
+        serve,
+        control,
+        replay,
+    ):
         module.add_parser(commands)
     return parser
 
@@ -51,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(extra)}")
         parsed.overrides = [*parsed.overrides, *late]
     # These import torch, which `lfm-policy --help` does not need.
+    from lfm_policy.collect.errors import CollectError
+    from lfm_policy.evaluation.errors import EvaluationError
     from lfm_policy.training.errors import TrainingError
     from lfm_policy.training.interrupt import Interrupted
 
@@ -60,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except (TrainingError, Interrupted) as error:
+    except (TrainingError, CollectError, EvaluationError, Interrupted) as error:
         print(f"{type(error).__name__.lower()}: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

@@ -43,6 +43,13 @@ class PolicyConfig:
     clip_actions: bool = option(
         True, "clip actions to the range seen in the training demonstrations"
     )
+    max_prefix: int = option(
+        0,
+        "most actions at the beginning of the executed part that a chunk can be made to continue, "
+        "because a robot that does not wait is committed to them; 0: none",
+        minimum=0,
+        maximum=4096,
+    )
 
     def __post_init__(self) -> None:
         longest = self.horizon - self.n_obs_steps + 1
@@ -50,6 +57,11 @@ class PolicyConfig:
             raise InputError(
                 f"policy.n_action_steps is {self.n_action_steps}, expected at most horizon - "
                 f"n_obs_steps + 1 = {self.horizon} - {self.n_obs_steps} + 1 = {longest}"
+            )
+        if self.max_prefix >= longest:
+            raise InputError(
+                f"policy.max_prefix is {self.max_prefix}, expected less than horizon - n_obs_steps "
+                f"+ 1 = {longest}: the policy has to choose at least one action itself"
             )
 
 
@@ -313,6 +325,11 @@ class EnvConfig:
 
     id: str = option("", "gymnasium id, such as lfm/PushT-v0; empty: none")
     max_episode_steps: int = option(300, "steps after which an episode is truncated", minimum=1)
+    options: dict[str, Any] = option(
+        {},
+        "arguments of the environment, such as {cameras: [agentview]}; the description env_args of "
+        "a robomimic file is filled in when a policy is trained on it",
+    )
 
 
 @dataclass

@@ -256,6 +256,7 @@ def build_datasets(
             if not is_image(array.shape[1:])
         },
         normalization,
+        buffer.unscaled,
     )
     train = WindowDataset(buffer, normalizer, train_index, obs_keys)
     validation = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -51,7 +51,10 @@ class Normalizer:
 
     @classmethod
     def fit(
-        cls, arrays: Mapping[str, np.ndarray], modes: Mapping[str, str] | str = DEFAULT_MODE
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        modes: Mapping[str, str] | str = DEFAULT_MODE,
+        unscaled: Mapping[str, Sequence[int]] | None = None,
     ) -> Normalizer:
         """Fit on arrays of shape (T, ...), every element of a step by itself.
 
@@ -59,6 +62,7 @@ class Normalizer:
             arrays: the training split only.
             modes: one mode for all keys, or one by key; the entry ``"default"`` (else
                 ``"limits"``) stands for the keys that are not named.
+            unscaled: elements of a step, by key, that stay as they are; see `ReplayBuffer`.
 
         Raises:
             InputError: an unknown mode, a mode for a key that does not exist, or an array without
@@ -74,8 +78,12 @@ class Normalizer:
                     + nearest_names(key, tuple(arrays))
                 )
         default = modes.get("default", DEFAULT_MODE)
+        kept = unscaled or {}
         return cls(
-            {key: _fit_key(key, array, modes.get(key, default)) for key, array in arrays.items()}
+            {
+                key: _fit_key(key, array, modes.get(key, default), kept.get(key, ()))
+                for key, array in arrays.items()
+            }
         )
 
     def keys(self) -> tuple[str, ...]:
@@ -181,7 +189,7 @@ def check_modes(modes: Mapping[str, str]) -> None:
             )
 
 
-def _fit_key(key: str, array: np.ndarray, mode: str) -> KeyStatistics:
+def _fit_key(key: str, array: np.ndarray, mode: str, unscaled: Sequence[int] = ()) -> KeyStatistics:
     if len(array) == 0:
         raise InputError(f"cannot fit a normaliser for '{key}': it has no steps")
     x = array.astype(np.float64)  # float32 sums over many steps lose digits
@@ -194,6 +202,9 @@ def _fit_key(key: str, array: np.ndarray, mode: str) -> KeyStatistics:
         centre, spread = np.zeros_like(mean), np.ones_like(mean)
     if mode != "identity":
         spread = np.where(high - low < CONSTANT_RANGE, 1.0, spread)
+    if unscaled:
+        centre[..., list(unscaled)] = 0.0
+        spread[..., list(unscaled)] = 1.0
     values = (1 / spread, -centre / spread, low, high, mean, std)
     return KeyStatistics(*(torch.from_numpy(np.asarray(v, dtype=np.float32)) for v in values))
 

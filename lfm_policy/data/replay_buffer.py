@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,11 +26,14 @@ class ReplayBuffer:
         episode_ends: (E,) int64, cumulative and exclusive: episode e holds the steps
             ``episode_ends[e - 1] <= t < episode_ends[e]`` (from 0 for the first).
         source: where the data came from, for messages.
+        unscaled: name -> elements of a step that a normaliser leaves as they are, whatever its
+            mode: a rotation's numbers mean nothing one by one.
     """
 
     arrays: dict[str, np.ndarray]
     episode_ends: np.ndarray
     source: str = "replay buffer"
+    unscaled: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def n_steps(self) -> int:
@@ -93,12 +96,14 @@ class ReplayBuffer:
                 arrays={key: array[:n_steps] for key, array in self.arrays.items()},
                 episode_ends=self.episode_ends[: len(chosen)],
                 source=self.source,
+                unscaled=self.unscaled,
             )
         steps = self.steps_of(chosen)
         return ReplayBuffer(
             arrays={key: array[steps] for key, array in self.arrays.items()},
             episode_ends=np.cumsum(self.episode_lengths[chosen], dtype=np.int64),
             source=self.source,
+            unscaled=self.unscaled,
         )
 
     def steps_of(self, episodes: np.ndarray) -> np.ndarray:

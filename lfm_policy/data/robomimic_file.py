@@ -38,7 +38,7 @@ _PART_BYTES = 32 * 2**20
 
 _REPLAY = (
     "it is a recording of simulator states: observations have to be extracted by replaying its "
-    "states (robomimic's dataset_states_to_obs.py writes such a file)"
+    "states (lfm-policy extract writes such a file)"
 )
 
 
@@ -167,6 +167,11 @@ class RobomimicFile:
         except BaseException:
             self._file.close()
             raise
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
 
     def __enter__(self) -> RobomimicFile:
         return self
@@ -350,6 +355,53 @@ class RobomimicFile:
             with reading(f"{self._path}: {demo}: {name}"):
                 part = array[begin : begin + rows]
             yield part
+
+    def model_file(self, demo: str) -> str:
+        """Return the XML of a demo's scene, ``""`` where it has none.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        attributes = self._group(self._data, demo, f"data/{demo}").attrs
+        with reading(f"{self._path}: model_file of {demo}"):
+            return as_text(attributes["model_file"]) if "model_file" in attributes else ""
+
+    def ep_meta(self, demo: str) -> str:
+        """Return the JSON about an episode, ``""`` where it has none.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        attributes = self._group(self._data, demo, f"data/{demo}").attrs
+        with reading(f"{self._path}: ep_meta of {demo}"):
+            return as_text(attributes["ep_meta"]) if "ep_meta" in attributes else ""
+
+    def recorded_env_args(self) -> dict[str, Any]:
+        """Return the description of the environment, also that of robosuite's raw recordings.
+
+        These have the attributes ``env`` and ``env_info`` (JSON) instead of ``env_args``.
+
+        Raises:
+            InputError: there is no description of either kind, or it does not parse.
+        """
+        attributes = self._data.attrs
+        if self.has_env_args or "env" not in attributes or "env_info" not in attributes:
+            return self.env_args()
+        source = f"{self._path}: data.attrs['env_info']"
+        with reading(source):
+            name, text = as_text(attributes["env"]), as_text(attributes["env_info"])
+            version = as_text(attributes.get("repository_version", ""))
+        try:
+            kwargs = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{source} does not parse as JSON ({brief(error)}); expected an object with the "
+                "arguments of the environment"
+            ) from None
+        if isinstance(kwargs, dict):
+            kwargs.pop("env_name", None)
+        described = {"env_name": name, "env_version": version, "type": 1, "env_kwargs": kwargs}
+        return check_env_args(described, source)
 
     def env_args(self) -> dict[str, Any]:
         """Return the description of the environment; see :func:`read_env_args`."""

@@ -17,6 +17,10 @@ from lfm_policy.errors import InputError
 if TYPE_CHECKING:
     from lfm_policy.data.robomimic_file import KeyInfo, RobomimicFile
 
+STORED_ABSOLUTE = "actions_abs"
+"""What robomimic and Diffusion Policy call goals: position 3, axis-angle 3, gripper 1 per arm."""
+
+_ACTION_SPACES = ("stored", "absolute")
 _RANKS = (1, 2, 3)
 """Ranks of low-dimensional arrays, time included; of one step they are 0 to 2."""
 
@@ -33,6 +37,15 @@ class RobomimicConfig(DatasetConfig):
     path: str = field(default="", metadata={"help": "HDF5 file with data/demo_N/actions and obs/"})
     action_key: str = field(
         default="actions", metadata={"help": "array of a demo to imitate, e.g. actions_abs"}
+    )
+    action_space: str = field(
+        default="stored",
+        metadata={
+            "help": "stored: actions as they are in the file; absolute: goals in the world instead "
+            "of deltas, per arm position 3, rotation 6 (never scaled) and gripper 1, converted "
+            "once when the file is loaded (from actions_abs where it is there)",
+            "choices": _ACTION_SPACES,
+        },
     )
     obs_keys: list[str] = field(
         default_factory=list,
@@ -59,6 +72,11 @@ class RobomimicConfig(DatasetConfig):
             InputError: one is outside its range or contradicts another.
         """
         super().__post_init__()
+        if self.action_space not in _ACTION_SPACES:
+            raise InputError(
+                f"action_space is '{self.action_space}', expected one of "
+                f"{', '.join(_ACTION_SPACES)}"
+            )
         if len(set(self.obs_keys)) != len(self.obs_keys):
             raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
         if self.obs_keys:  # otherwise they are known when the file is open
@@ -68,7 +86,7 @@ class RobomimicConfig(DatasetConfig):
         """Read action and observations; see :meth:`DatasetConfig.load`.
 
         Warns:
-            ActionRangeWarning: actions outside -1 to 1, as absolute ones are.
+            ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are.
             UserWarning: arrays under obs/ that nobody named are left out, because they are
                 neither low-dimensional nor uint8 images.
         """
@@ -83,13 +101,21 @@ class RobomimicConfig(DatasetConfig):
             demos = file.select(self.filter_key)[: self.max_episodes]
             obs_keys = self._observed(file, demos[0])
             check_rename(self.rename, obs_keys)
-            lengths = file.lengths(demos, self.action_key)
-            actions = file.info(demos, self.action_key, lengths, ranks=(1, 2))
+            absolute = self.action_space == "absolute"
+            action_key = self._stored_actions(file, demos[0])
+            lengths = file.lengths(demos, action_key)
+            actions = file.info(demos, action_key, lengths, ranks=(1, 2))
             observed = {
                 key: file.info(demos, f"obs/{key}", lengths, ranks=(*_RANKS, 4)) for key in obs_keys
             }
             self._check_kinds(observed)
-            action = file.read(demos, self.action_key, lengths, actions)
+            action = file.read(demos, action_key, lengths, actions)
+            unscaled = {}
+            if absolute:
+                from lfm_policy.data.absolute_actions import read_absolute_actions
+
+                action, rotations = read_absolute_actions(file, demos, lengths, action, action_key)
+                unscaled = {ACTION_KEY: rotations}
             observations = {
                 key: file.read(demos, f"obs/{key}", lengths, info)
                 for key, info in observed.items()
@@ -106,10 +132,19 @@ class RobomimicConfig(DatasetConfig):
             arrays={ACTION_KEY: action, **renamed},
             episode_ends=np.cumsum(lengths, dtype=np.int64),
             source=self.path,
+            unscaled=unscaled,
         )
         buffer.validate()
-        self._warn_of_range(action)
+        if not absolute:
+            self._warn_of_range(action)
         return buffer
+
+    def _stored_actions(self, file: RobomimicFile, demo: str) -> str:
+        """Return the name of the actions to read: goals where they are wanted and there."""
+        wanted = self.action_space == "absolute" and self.action_key == "actions"
+        return (
+            STORED_ABSOLUTE if wanted and STORED_ABSOLUTE in file.stored(demo) else self.action_key
+        )
 
     def _observed(self, file: RobomimicFile, demo: str) -> list[str]:
         there = file.observation_keys(demo)

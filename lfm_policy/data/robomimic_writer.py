@@ -1,4 +1,4 @@
-"""Write robomimic's HDF5 files."""
+"""Write robomimic's HDF5 files at once; `robomimic_demos` records them demo by demo."""
 
 from __future__ import annotations
 

@@ -106,6 +106,16 @@ def load_zarr(path: str | Path, keys: Iterable[str]) -> ReplayBuffer:
     return buffer
 
 
+def load_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read arrays from anywhere in a store by their whole names, such as ``steps/time``.
+
+    Raises:
+        InputError: the store or an array is absent or damaged; the message names it.
+    """
+    with _Store(Path(path)) as store:
+        return {name: store.read(name, store.open(name)) for name in names}
+
+
 def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
     """Return the first ``n_frames`` images of ``data/<key>``, to be read when they are needed.
 

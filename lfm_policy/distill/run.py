@@ -22,11 +22,13 @@ from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.blockwise import BlockwiseRun
 from lfm_policy.training.features import FEATURES, with_frozen_features
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
+from lfm_policy.training.prefixes import TrainingPrefixes
 from lfm_policy.training.resume import check_same_data
 from lfm_policy.training.seeds import TEACHER_OBS, derived_seed
 from lfm_policy.training.source import encode_all
@@ -76,6 +78,11 @@ class DistillRun(BlockwiseRun):
                 "start it without 'accelerate launch'"
             )
         options = config.distill
+        if config.policy.max_prefix != teacher.config.policy.max_prefix:
+            raise InputError(
+                f"policy.max_prefix is {config.policy.max_prefix}, expected the teacher's "
+                f"{teacher.config.policy.max_prefix}: a student sees what its teacher saw"
+            )
         self._pairs_folder = pairs_folder
         self._loss_class = METHODS.get(options.method)
         if options.inputs == "corrected" and self._loss_class.points(options) > 1:
@@ -198,7 +205,9 @@ class DistillRun(BlockwiseRun):
         Row r belongs to window r mod M: every window is there ``samples`` times, with other noise.
         """
         n_rows = len(dataset) * samples
-        condition = self._conditions(dataset, n_rows, obs_noise)
+        condition = self._with_prefixes(
+            dataset, n_rows, self._conditions(dataset, n_rows, obs_noise)
+        )
         points = self._loss_class.points(self.config.distill)
 
         inputs = self.config.distill.inputs
@@ -275,6 +284,23 @@ class DistillRun(BlockwiseRun):
 
         return condition
 
+    def _with_prefixes(
+        self,
+        dataset: WindowDataset,
+        n_rows: int,
+        encoded: Callable[[Tensor], Tensor | None],
+    ) -> Callable[[Tensor], Tensor | None]:
+        """Return what gives the whole condition of any rows; each always has the same prefix."""
+        if self._model.prefix is None:
+            return encoded
+        prefixes = TrainingPrefixes(self._model.prefix, n_rows, self.config.seed)
+
+        def condition(rows: Tensor) -> Tensor | None:
+            chunks = dataset.gather_action(rows % len(dataset))
+            return with_prefix(encoded(rows), prefixes.features(rows, chunks))
+
+        return condition
+
     @torch.no_grad()
     def _teacher_rows(
         self,
@@ -317,6 +343,8 @@ class DistillRun(BlockwiseRun):
         }
         if self._train_set.n_views:
             facts["views"] = self._train_set.n_views
+        if self.config.policy.max_prefix:
+            facts["prefix"] = self.config.policy.max_prefix
         if points > 1:
             facts["trajectory"] = [points, str(group.end)]
         if options.inputs == "student":

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lfm_policy.encoders.augment import (
     AugmentOptions,
@@ -17,6 +16,7 @@ from lfm_policy.encoders.augment import (
     crop_images,
     random_view,
 )
+from lfm_policy.encoders.resize import Resize
 from lfm_policy.errors import InputError
 from lfm_policy.networks.checks import check_float, check_int, check_ints, check_own_name
 
@@ -41,7 +41,10 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.frame_shape = frame_shape
         self.feature_dim = feature_dim
-        self._resize = config.resized(frame_shape)
+        self._size = config.resized(frame_shape)
+        self._resize = (
+            None if self._size == frame_shape[:2] else Resize(frame_shape[:2], self._size)
+        )
         self._augment = config.augmentation()
 
     def frozen_parameters(self) -> list[nn.Parameter]:
@@ -70,11 +73,11 @@ class ImageEncoder(nn.Module):
             (B, T, feature_dim) float32.
         """
         n, steps = frames.shape[:2]
-        if tuple(frames.shape[2:4]) != self._resize:
-            frames = _resized(frames, self._resize)
+        if self._resize is not None:
+            frames = self._resize(frames)
         if view is None and self.training:
-            view = random_view(self._augment, n, self._resize)
-        size = self._augment.crop_of(*self._resize)
+            view = random_view(self._augment, n, self._size)
+        size = self._augment.crop_of(*self._size)
         # The centre without numbers that depend on data, so that the encoder can be exported.
         images = centre_crop(frames, size) if view is None else crop_images(frames, view, size)
         images = images.to(torch.float32) / 255
@@ -87,18 +90,9 @@ class ImageEncoder(nn.Module):
     def fixed_view(self, number: int) -> View:
         """Return view 0, 1, ... for one sample: 0 is the centre, the others are always the same."""
         if number == 0:
-            return centre_view(self._augment, 1, self._resize)
+            return centre_view(self._augment, 1, self._size)
         generator = torch.Generator().manual_seed(VIEW_SEED + number)
-        return random_view(self._augment, 1, self._resize, generator)
-
-
-def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    n, steps = frames.shape[:2]
-    images = frames.flatten(0, 1).permute(0, 3, 1, 2).to(torch.float32)
-    images = functional.interpolate(images, size, mode="bilinear", antialias=True)
-    # Rounded, as images of this size would have been recorded.
-    whole = images.round().clamp(0, 255).to(torch.uint8)
-    return whole.permute(0, 2, 3, 1).unflatten(0, (n, steps))
+        return random_view(self._augment, 1, self._size, generator)
 
 
 @dataclass

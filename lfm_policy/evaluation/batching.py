@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lfm_policy.policy import Policy, chunk_noise
+from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_policy.policy import chunk_noise
 
 ROWS = 32
 """Rows of every call. Matrix products round differently for different numbers of rows, and a
@@ -26,7 +27,7 @@ class ChunkRequest:
 
 
 def predict_chunks(
-    policy: Policy, requests: Sequence[ChunkRequest], *, seed: int
+    policy: EvaluatedPolicy, requests: Sequence[ChunkRequest], *, seed: int
 ) -> tuple[list[np.ndarray], int]:
     """Return the actions of each request, (n_action_steps, action_dim), and the NFE per chunk.
 
@@ -53,7 +54,7 @@ def predict_chunks(
 
 
 def _predict_rows(
-    policy: Policy,
+    policy: EvaluatedPolicy,
     taken: Mapping[int, tuple[int, ChunkRequest]],
     rows: int,
     seed: int,
@@ -67,7 +68,7 @@ def _predict_rows(
         for row, (_, request) in taken.items():
             stacked[row] = request.obs[key]
         batch[key] = stacked
-    shape = policy.model.chunk_shape
+    shape = policy.chunk_shape
     noise = torch.zeros(rows, *shape)
     for row, (_, request) in taken.items():
         noise[row] = chunk_noise(seed, request.episode, request.chunk, shape)

@@ -12,11 +12,11 @@ from tqdm.auto import tqdm
 from lfm_policy.evaluation.latency import measure_latency
 from lfm_policy.evaluation.report import Cell
 from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
-from lfm_policy.policy import Policy
+from lfm_policy.evaluation.subject import EvaluatedPolicy
 
 
 def evaluate(
-    policy: Policy,
+    policy: EvaluatedPolicy,
     config: RolloutConfig,
     *,
     n_episodes: int,

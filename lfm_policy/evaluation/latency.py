@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from lfm_policy.policy import Policy
+from lfm_policy.evaluation.subject import EvaluatedPolicy
 
 
 def measure_latency(
-    policy: Policy, obs: Mapping[str, np.ndarray] | None = None, *, repeats: int = 100
+    policy: EvaluatedPolicy, obs: Mapping[str, np.ndarray] | None = None, *, repeats: int = 100
 ) -> dict[str, Any]:
     """Time whole policy calls: normalise, encode, sample, un-normalise.
 
@@ -32,7 +32,7 @@ def measure_latency(
         for key in policy.spec.obs_shapes
     }
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, *policy.model.chunk_shape, generator=generator).to(policy.device)
+    noise = torch.randn(1, *policy.chunk_shape, generator=generator).to(policy.device)
     for _ in range(max(5, repeats // 10)):
         result = policy.sample(batch, noise=noise)
     seconds = []

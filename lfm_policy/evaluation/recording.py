@@ -50,11 +50,16 @@ def record_successes(
                 states.setdefault(episode, []).append(np.asarray(now[j], dtype=np.float32))
                 actions.setdefault(episode, []).append(planned[j].copy())
 
+    def forget(again: Sequence[int]) -> None:
+        for episode in again:
+            states.pop(episode, None)
+            actions.pop(episode, None)
+
     kept: list[int] = []
     with tqdm(total=n_successes, desc="demonstrations", unit="episode", disable=quiet) as bar:
         for begin in range(0, max_episodes, config.num_envs):
             episodes = range(begin, min(begin + config.num_envs, max_episodes))
-            for result in rollout(policy, config, episodes, on_action=keep):
+            for result in rollout(policy, config, episodes, on_action=keep, on_restart=forget):
                 if result.success and len(kept) < n_successes:
                     kept.append(result.episode)
                     bar.update()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig
 from lfm_policy.evaluation.statistics import wilson_interval
-from lfm_policy.policy import Policy
+from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.version import __version__
 
 
@@ -42,7 +42,8 @@ class Cell:
     def summary(self) -> dict[str, Any]:
         """Return successes with their Wilson 95% interval, score and mean final coverage.
 
-        ``score`` is the mean over episodes of the maximum reward.
+        ``score`` is the mean over episodes of the maximum reward; ``restarted_episodes`` are those
+        that began again because a process of environments had died.
         """
         n = len(self.episodes)
         successes = sum(result.success for result in self.episodes)
@@ -56,11 +57,12 @@ class Cell:
             "score": float(np.mean([result.max_reward for result in self.episodes])),
             "final_coverage": float(np.mean(coverages)) if coverages else None,
             "mean_steps": float(np.mean([result.steps for result in self.episodes])),
+            "restarted_episodes": [r.episode for r in self.episodes if r.restarts],
         }
 
 
 def evaluation_to_dict(
-    policy: Policy, config: RolloutConfig, cells: Sequence[Cell], wall_seconds: float
+    policy: EvaluatedPolicy, config: RolloutConfig, cells: Sequence[Cell], wall_seconds: float
 ) -> dict[str, Any]:
     """Return everything that `eval.json` holds; plain JSON values."""
     training = policy.info
@@ -70,7 +72,7 @@ def evaluation_to_dict(
         "training_complete": training.get("complete"),
         "weights": "exponential moving average",
         "config": asdict(config),
-        "parameters": policy.model.parameter_counts(),
+        "parameters": policy.parameter_counts(),
         "gradient_steps": training.get("steps"),
         "train_seconds": training.get("train_seconds"),
         "push_seconds": training.get("push_seconds"),
@@ -120,10 +122,10 @@ def results_table(title: str, cells: Sequence[Cell]) -> Table:
     return table
 
 
-def footnote(policy: Policy, config: RolloutConfig, cells: Sequence[Cell]) -> str:
+def footnote(policy: EvaluatedPolicy, config: RolloutConfig, cells: Sequence[Cell]) -> str:
     """Return the lines below the table: what was evaluated, and how."""
     info, latency = policy.info, cells[0].latency
-    counts = ", ".join(f"{k} {v:,}" for k, v in policy.model.parameter_counts().items())
+    counts = ", ".join(f"{k} {v:,}" for k, v in policy.parameter_counts().items())
     lines = [
         f"{config.env_id}, seeds {config.seed_start} to "
         f"{config.seed_start + len(cells[0].episodes) - 1}, noise seed {config.noise_seed}, "
@@ -140,4 +142,10 @@ def footnote(policy: Policy, config: RolloutConfig, cells: Sequence[Cell]) -> st
         "score: mean over episodes of the largest reward; coverage: mean in the last step; ms: "
         f"median (p95) per chunk at batch 1, {latency['threads']} thread(s), {latency['device']}"
     )
+    restarted = sorted({e for cell in cells for e in cell.summary()["restarted_episodes"]})
+    if restarted:
+        lines.append(
+            f"{len(restarted)} episodes began again because a process of environments had died: "
+            f"{', '.join(map(str, restarted))}"
+        )
     return "\n".join(lines)

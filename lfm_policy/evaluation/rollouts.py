@@ -2,112 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.batching import ChunkRequest, predict_chunks
-from lfm_policy.policy import Policy
+from lfm_policy.evaluation.environments import check_spaces, make_environments
+from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, Running
+from lfm_policy.evaluation.errors import EvaluationError
+from lfm_policy.evaluation.subject import EvaluatedPolicy
 
 MAXIMUM_ROLLOUT_ENVS = 1024
-
-
-@dataclass(frozen=True)
-class RolloutConfig:
-    """Which episodes, where, and how many at a time.
-
-    Attributes:
-        env_id: gymnasium id of an environment of `lfm_envs`.
-        seed_start: episode i starts from environment seed ``seed_start + i``.
-        noise_seed: seed of the policy's noise; chunk k of episode i depends on (seed, i, k).
-        max_episode_steps: steps after which an episode is truncated.
-        num_envs: environments that run at the same time; results do not depend on it.
-        processes: one process per environment instead of all in this one.
-    """
-
-    env_id: str
-    seed_start: int = 100_000
-    noise_seed: int = 0
-    max_episode_steps: int = 300
-    num_envs: int = 32
-    processes: bool = False
-
-
-@dataclass(frozen=True)
-class EpisodeResult:
-    """What became of one episode.
-
-    Attributes:
-        episode: its number i.
-        seed: environment seed.
-        success: whether the environment reported success in any step.
-        max_reward: largest reward of any step (for PushT: coverage/0.95 clipped to 1).
-        final_coverage: coverage of the goal in the last step; None where there is no such thing.
-        steps: environment steps until success or truncation.
-        chunks: policy calls.
-        nfe: network evaluations per chunk.
-    """
-
-    episode: int
-    seed: int
-    success: bool
-    max_reward: float
-    final_coverage: float | None
-    steps: int
-    chunks: int
-    nfe: int
-
-
-class _Running:
-    """An episode in progress in one environment."""
-
-    def __init__(self, episode: int) -> None:
-        self.episode = episode
-        self.chunks = 0
-        self.steps = 0
-        self.success = False
-        self.max_reward = -np.inf
-        self.coverage: float | None = None
-        self.ended = False
-        self.nfe = 0
-
-    def record(self, reward: float, ended: bool, success: bool, coverage: float | None) -> None:
-        self.steps += 1
-        self.max_reward = max(self.max_reward, reward)
-        self.success = self.success or success
-        self.coverage = coverage
-        self.ended = ended
-
-    def result(self, seed_start: int) -> EpisodeResult:
-        return EpisodeResult(
-            episode=self.episode,
-            seed=seed_start + self.episode,
-            success=self.success,
-            max_reward=float(self.max_reward),
-            final_coverage=self.coverage,
-            steps=self.steps,
-            chunks=self.chunks,
-            nfe=self.nfe,
-        )
+MAXIMUM_CRASHES = 3
+"""Times that the process of one episode may die before the evaluation gives up."""
 
 
 def rollout(
-    policy: Policy,
+    policy: EvaluatedPolicy,
     config: RolloutConfig,
     episodes: Sequence[int],
     *,
     on_episode: Callable[[EpisodeResult], None] | None = None,
     on_step: Callable[[Sequence[int | None], Any], None] | None = None,
     on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None = None,
+    on_restart: Callable[[Sequence[int]], None] | None = None,
     render_size: int | None = None,
 ) -> list[EpisodeResult]:
     """Run episodes and return their results in the order of ``episodes``.
 
     An environment whose episode is over is frozen until the chunk has been played out, then
-    takes the next episode.
+    takes the next episode. When the process of an environment dies, new ones are started and the
+    episodes that were running begin again; since an episode depends on its number alone, with the
+    same result.
 
     Args:
         policy: what is evaluated.
@@ -119,32 +48,50 @@ def rollout(
         on_action: called before every step with the same two and the actions (num_envs,
             action_dim) about to be done; the episode is None also where it has ended within the
             chunk.
+        on_restart: called with the episodes that begin again, before they do; what the other
+            functions were told of them is void.
         render_size: pixels of rendered frames; None: no rendering.
 
     Raises:
         InputError: the environment does not exist, its simulator is missing, it lacks an
             observation of the policy, or its action has another size.
+        EvaluationError: processes of environments died again and again.
     """
     if not episodes:
         return []
-    number = min(config.num_envs, len(episodes))
     if not 1 <= config.num_envs <= MAXIMUM_ROLLOUT_ENVS:
         raise InputError(f"num_envs is {config.num_envs}, expected 1 to {MAXIMUM_ROLLOUT_ENVS}")
-    envs = _make_envs(config, number, render_size)
-    try:
-        _check_spaces(policy, envs, config.env_id)
-        loop = _Loop(policy, config, envs, list(episodes), on_episode, on_step, on_action)
-        return loop.run()
-    finally:
-        envs.close()
+    import lfm_envs
+
+    loop = _Loop(policy, config, list(episodes), on_episode, on_step, on_action)
+    while loop.unfinished:
+        envs = make_environments(
+            config.env_id,
+            min(config.num_envs, loop.unfinished),
+            processes=config.processes,
+            max_episode_steps=config.max_episode_steps,
+            options=config.env_options,
+            render_size=render_size,
+        )
+        try:
+            check_spaces(policy, envs, config.env_id)
+            loop.run(envs)
+        except lfm_envs.WorkerDiedError as error:
+            again = loop.start_again(error.workers, error.how)
+            if on_restart is not None:
+                on_restart(again)
+        except lfm_envs.MissingSimulatorError as error:  # of drawing, which only starts now
+            raise InputError(str(error)) from None
+        finally:
+            envs.close()
+    return loop.results()
 
 
 class _Loop:
     def __init__(
         self,
-        policy: Policy,
+        policy: EvaluatedPolicy,
         config: RolloutConfig,
-        envs: Any,
         episodes: list[int],
         on_episode: Callable[[EpisodeResult], None] | None,
         on_step: Callable[[Sequence[int | None], Any], None] | None,
@@ -152,17 +99,30 @@ class _Loop:
     ) -> None:
         self._policy = policy
         self._config = config
-        self._envs = envs
         self._order = episodes
-        self._waiting = list(episodes)
+        self._waiting = list(dict.fromkeys(episodes))
         self._on_episode = on_episode
         self._on_step = on_step
         self._on_action = on_action
-        self._running: list[_Running | None] = [None] * envs.num_envs
+        self._envs: Any = None
+        self._running: list[Running | None] = []
         self._history: dict[str, np.ndarray] = {}
         self._results: dict[int, EpisodeResult] = {}
+        self._restarts: Counter[int] = Counter()
+        self._crashes: Counter[int] = Counter()
 
-    def run(self) -> list[EpisodeResult]:
+    @property
+    def unfinished(self) -> int:
+        """Number of episodes without a result."""
+        return len(set(self._order)) - len(self._results)
+
+    def results(self) -> list[EpisodeResult]:
+        return [self._results[episode] for episode in self._order]
+
+    def run(self, envs: Any) -> None:
+        """Run all episodes that wait, to their end."""
+        self._envs, self._history = envs, {}
+        self._running = [None] * envs.num_envs
         self._start_episodes()
         while any(self._running):
             plan = self._plan()
@@ -172,7 +132,39 @@ class _Loop:
                     break
             self._collect()
             self._start_episodes()
-        return [self._results[episode] for episode in self._order]
+
+    def start_again(self, workers: Sequence[int], reason: str) -> list[int]:
+        """Let the episodes that were running wait again, after processes have died.
+
+        Args:
+            workers: numbers of the environments whose processes died; all of them if none.
+            reason: exit codes, for messages.
+
+        Returns:
+            The episodes that begin again.
+
+        Raises:
+            EvaluationError: one of them has crashed too often.
+        """
+        self._collect()
+        for j in workers or range(len(self._running)):
+            running = self._running[j]
+            if running is None:
+                # Without an episode to blame, the next one is: there has to be an end to it.
+                waiting = self._waiting or [r.episode for r in self._running if r is not None]
+                self._crashes.update(waiting[:1])
+            else:
+                self._crashes[running.episode] += 1
+        for episode, crashes in self._crashes.items():
+            if crashes >= MAXIMUM_CRASHES:
+                raise EvaluationError(
+                    f"episode {episode} (seed {self._config.seed_start + episode}) was given up: "
+                    f"the process of its environment died {crashes} times, at last with {reason}"
+                )
+        again = [running.episode for running in self._running if running is not None]
+        self._restarts.update(again)
+        self._waiting = again + self._waiting
+        return again
 
     def _start_episodes(self) -> None:
         """Give every idle environment the next episode, if there is one."""
@@ -183,7 +175,7 @@ class _Loop:
         seeds: list[int | None] = [None] * self._envs.num_envs
         mask = np.zeros(self._envs.num_envs, dtype=np.bool_)
         for j in starting:
-            self._running[j] = _Running(self._waiting.pop(0))
+            self._running[j] = Running(self._waiting.pop(0))
             seeds[j] = self._config.seed_start + self._episode(j)
             mask[j] = True
         if mask.all():
@@ -243,7 +235,8 @@ class _Loop:
     def _collect(self) -> None:
         for j, running in enumerate(self._running):
             if running is not None and running.ended:
-                result = running.result(self._config.seed_start)
+                restarts = self._restarts[running.episode]
+                result = running.result(self._config.seed_start, restarts)
                 self._results[result.episode] = result
                 self._running[j] = None
                 if self._on_episode is not None:
@@ -266,47 +259,3 @@ def _info(infos: Mapping[str, Any], key: str, j: int) -> Any:
         return None
     value = infos[key][j]
     return value.item() if hasattr(value, "item") else value
-
-
-def _make_envs(config: RolloutConfig, number: int, render_size: int | None) -> Any:
-    if not config.env_id:
-        raise InputError(
-            "the checkpoint names no environment (env.id is empty); give one with --env, such as "
-            "--env lfm/PushT-v0"
-        )
-    import gymnasium as gym
-    import lfm_envs
-
-    options: dict[str, Any] = {"max_episode_steps": config.max_episode_steps}
-    if render_size is not None:
-        options |= {"render_mode": "rgb_array", "render_size": render_size}
-    try:
-        return lfm_envs.make_vector_env(
-            config.env_id, number, processes=config.processes, **options
-        )
-    except lfm_envs.MissingSimulatorError as error:
-        raise InputError(str(error)) from None
-    except gym.error.Error as error:
-        raise InputError(f"environment '{config.env_id}' cannot be created: {error}") from None
-
-
-def _check_spaces(policy: Policy, envs: Any, env_id: str) -> None:
-    spaces = envs.single_observation_space
-    for key, shape in policy.spec.obs_shapes.items():
-        if key not in spaces.spaces:
-            raise InputError(
-                f"environment '{env_id}' gives no observation '{key}': it gives "
-                f"{', '.join(spaces.spaces)}; the policy was trained on "
-                f"{', '.join(policy.spec.obs_shapes)}"
-            )
-        if tuple(spaces[key].shape) != tuple(shape):
-            raise InputError(
-                f"environment '{env_id}': observation '{key}' has shape {spaces[key].shape}, the "
-                f"policy was trained on {tuple(shape)}"
-            )
-    action_shape = tuple(envs.single_action_space.shape)
-    if action_shape != (policy.spec.action_dim,):
-        raise InputError(
-            f"environment '{env_id}' takes actions of shape {action_shape}, the policy gives "
-            f"({policy.spec.action_dim},)"
-        )

@@ -8,8 +8,6 @@ no file name in it is followed. Folders of a run add ``train_state/``, needed on
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +23,7 @@ from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.files import exists, is_file, write_json
 from lfm_policy.observations import is_image
-from lfm_policy.policy.header_file import check_training, read_json_object
+from lfm_policy.policy.header_file import check_training
 from lfm_policy.policy.model import PolicyModel, tensor_shapes
 from lfm_policy.policy.policy import Policy
 from lfm_policy.policy.spec import DataSpec
@@ -39,6 +37,7 @@ from lfm_policy.policy.tensors import (
     write_tensors,
 )
 from lfm_policy.version import __version__
+from lfm_runtime.input_files import content_digest, read_json_object
 
 FORMAT = "lfm-policy"
 FORMAT_VERSION = 1
@@ -109,12 +108,6 @@ def write_checkpoint(
         "files": files,
     }
     write_json(folder / CONFIG_FILE, {**content, "sha256": content_digest(content)})
-
-
-def content_digest(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of JSON content, independent of spacing and order of keys."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def find_checkpoint(path: str | Path) -> Path:

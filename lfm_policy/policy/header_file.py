@@ -1,40 +1,11 @@
-"""Reading ``config.json``, whoever wrote it."""
+"""Checking ``config.json``, whoever wrote it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from lfm_policy.config.plain import plain_options
 from lfm_policy.errors import InputError
-from lfm_policy.policy.tensors import require_file
-
-MAXIMUM_BYTES = 1_000_000
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object of bounded size, depth and texts.
-
-    Raises:
-        InputError: missing, too large, no JSON object, or outside the bounds of `plain_options`.
-    """
-    require_file(path)
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAXIMUM_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    if len(text) > MAXIMUM_BYTES:
-        raise InputError(f"{path}: has more than {MAXIMUM_BYTES:,} bytes, far more than expected")
-    try:
-        content = json.loads(text.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {str(error)[:200]}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return plain_options(content, str(path))
 
 
 def check_training(training: dict[str, Any], n_blocks: int, label: str) -> None:

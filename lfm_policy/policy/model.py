@@ -22,6 +22,7 @@ from lfm_policy.flow import (
 )
 from lfm_policy.networks import NetworkConfig
 from lfm_policy.policy.per_block import PerBlockEncoder, block_cond_dim
+from lfm_policy.policy.prefix import prefix_condition
 from lfm_policy.policy.spec import DataSpec
 
 
@@ -41,6 +42,12 @@ def create_encoder(config: ExperimentConfig, spec: DataSpec) -> ObsEncoder:
     if config.training.encoder == "own":
         return PerBlockEncoder([create() for _ in range(config.flow.n_blocks)])
     return create()
+
+
+def network_cond_dim(config: ExperimentConfig, spec: DataSpec, encoder: ObsEncoder) -> int:
+    """Return the length of the condition of a block's network: observations and prefix."""
+    prefix = prefix_condition(config, spec.action_dim)
+    return block_cond_dim(encoder) + (0 if prefix is None else prefix.size)
 
 
 def tensor_shapes(
@@ -76,7 +83,8 @@ def tensor_shapes(
                 part = next((part for other, part in known if other == network), None)
                 if part is None:
                     chunk_shape = (config.policy.horizon, spec.action_dim)
-                    part = _shapes(network.create(chunk_shape, block_cond_dim(encoder)))
+                    cond_dim = network_cond_dim(config, spec, encoder)
+                    part = _shapes(network.create(chunk_shape, cond_dim))
                     known.append((network, part))
                 add(f"blocks.{position}", part)
     except InputError:
@@ -104,6 +112,7 @@ class PolicyModel(nn.Module):
 
     Attributes:
         encoder: maps observations to ``obs_cond`` (B, cond_dim); called once per chunk.
+        prefix: what is added to ``obs_cond`` (see `with_prefix`); None for no prefixes.
         blocks: velocity networks, index 0 = block 1 = data side.
     """
 
@@ -112,9 +121,10 @@ class PolicyModel(nn.Module):
         chunk_shape = (config.policy.horizon, spec.action_dim)
         self.chunk_shape = chunk_shape
         self.encoder = create_encoder(config, spec)
+        self.prefix = prefix_condition(config, spec.action_dim)
+        cond_dim = network_cond_dim(config, spec, self.encoder)
         self.blocks = nn.ModuleList(
-            network.create(chunk_shape, block_cond_dim(self.encoder))
-            for network in network_configs(config)
+            network.create(chunk_shape, cond_dim) for network in network_configs(config)
         )
         self._schedule = ou_schedule(config.flow)
         self._flow = config.flow

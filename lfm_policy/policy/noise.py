@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from lfm_runtime.noise import chunk_noise as numpy_noise
 
 
 def chunk_noise(seed: int, episode: int, chunk: int, shape: tuple[int, ...]) -> Tensor:
@@ -19,7 +20,4 @@ def chunk_noise(seed: int, episode: int, chunk: int, shape: tuple[int, ...]) -> 
         chunk: number k of the chunk within the episode, not negative.
         shape: shape of one chunk, (horizon, action_dim).
     """
-    generator = np.random.Generator(
-        np.random.Philox(np.random.SeedSequence((seed, episode, chunk)))
-    )
-    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
+    return torch.from_numpy(numpy_noise(seed, episode, chunk, shape))

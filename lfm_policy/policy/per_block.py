@@ -50,10 +50,19 @@ class PerBlockEncoder(ObsEncoder):
 
     def encode_images(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the observations with (batch, steps, N * features) in place of images."""
-        parts = [self.of_block(i + 1).encode_images(obs) for i in range(len(self.encoders))]
+        n = len(self.encoders)
+        # What has features already, as a frame that was seen before.
+        known = [key for key in self.image_keys if key in obs and obs[key].ndim == 3]
+        features = {key: obs[key].chunk(n, dim=-1) for key in known}
+        parts = [
+            self.of_block(i + 1).encode_images(
+                {**obs, **{key: own[i] for key, own in features.items()}}
+            )
+            for i in range(n)
+        ]
         encoded = dict(obs)
         for key in self.image_keys:
-            if obs[key] is not parts[0][key]:
+            if key not in features:
                 encoded[key] = torch.cat([part[key] for part in parts], dim=-1)
         return encoded
 
@@ -71,10 +80,16 @@ class PerBlockEncoder(ObsEncoder):
 
     def velocity(self, n: int, network: nn.Module) -> Callable[..., Any]:
         """Return the network of block n as a function of the condition of all blocks."""
-        size = self.of_block(n).cond_dim
+        size, whole = self.of_block(n).cond_dim, self.cond_dim
 
         def own(x: Tensor, t: Tensor, cond: Tensor | None) -> Any:
-            return network(x, t, None if cond is None else cond[:, (n - 1) * size : n * size])
+            if cond is None:
+                return network(x, t, None)
+            part = cond[:, (n - 1) * size : n * size]
+            if cond.shape[1] > whole:
+                # What follows the encodings is for all blocks: a prefix of actions.
+                part = torch.cat([part, cond[:, whole:]], dim=1)
+            return network(x, t, part)
 
         return own
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,43 +14,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file, exists, is_file
+from lfm_policy.files import atomic_file
+from lfm_runtime.input_files import require_file, sha256_of
+
+__all__ = [
+    "MAXIMUM_HEADER_BYTES",
+    "check_tensors",
+    "fill_tensors",
+    "read_tensors",
+    "require_file",
+    "sha256_of",
+    "write_tensors",
+]
 
 MAXIMUM_HEADER_BYTES = 16_000_000
 MAXIMUM_NAME = 500
 _BYTES_AT_ONCE = 8_000_000
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal text.
-
-    Raises:
-        InputError: the file is missing, is not a regular file or cannot be read.
-    """
-    require_file(path)
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    return digest.hexdigest()
-
-
-def require_file(path: Path, *, maximum_bytes: int | None = None) -> None:
-    """Check that a path is a regular file (not a folder, a pipe or a device) and its size.
-
-    Raises:
-        InputError: it is not, or larger than ``maximum_bytes``.
-    """
-    if not is_file(path):
-        found = "something that is not a regular file" if exists(path) else "nothing"
-        raise InputError(f"{path}: expected a file, found {found}")
-    if maximum_bytes is not None and path.stat().st_size > maximum_bytes:
-        raise InputError(
-            f"{path}: has {path.stat().st_size:,} bytes, expected at most {maximum_bytes:,}"
-        )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.training.environment import with_environment
 from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
@@ -36,6 +37,7 @@ def train(
         TrainingError: the loss became NaN; the last good checkpoint was kept.
     """
     folder = Path(folder)
+    config = with_environment(config)
     warn_ignored_warm_start(config)
     if wants_processes(config, folder, resume=resume):
         return train_blocks_in_processes(config, folder, device=device, resume=resume, quiet=quiet)

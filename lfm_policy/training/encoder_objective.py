@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.flow import FlowBlock, OUStep
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.objective import BlockObjective
 from lfm_policy.training.source import ChunkSource, Condition
 
@@ -48,9 +49,10 @@ class SharedEncoderLoss(nn.Module):
             self._flows = [model.flow_block(n, velocities[n - 1]) for n in numbers]
             self._marginals = [model.schedule.marginal(n - 1) for n in numbers]
 
-    def forward(self, x_0: Tensor, condition: Condition) -> Tensor:
+    def forward(self, x_0: Tensor, condition: Condition, prefix: Tensor | None = None) -> Tensor:
         """Return the loss of a batch, a scalar."""
         cond = self.encoder(condition) if isinstance(condition, dict) else condition
+        cond = with_prefix(cond, prefix)
         losses = [
             flow.loss(marginal.diffuse(x_0), cond)
             for flow, marginal in zip(self._flows, self._marginals, strict=True)
@@ -88,7 +90,7 @@ class EncoderObjective(BlockObjective):
         condition = self._source.condition(idx)
         if training:
             condition = perturbed(condition, self._obs_noise, self.loss_module.encoder.image_keys)
-        return self._source.chunks(idx), condition
+        return self._source.chunks(idx), condition, self._source.prefix(idx, random=training)
 
     def prefetch(self, idx: Tensor) -> None:
         """Begin to gather the images of rows ``idx``."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.encoder_objective import perturbed
 from lfm_policy.training.objective import BlockObjective
 from lfm_policy.training.source import ChunkSource, Condition
@@ -24,10 +25,16 @@ class FlowLoss(nn.Module):
         velocity = torch.compile(self.network) if compile else self.network
         self._flow_block = model.flow_block(n, velocity)
 
-    def forward(self, x_l: Tensor, condition: Condition, x_other: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x_l: Tensor,
+        condition: Condition,
+        x_other: Tensor | None,
+        prefix: Tensor | None = None,
+    ) -> Tensor:
         """Return the loss of a batch, a scalar."""
         cond = self.encoder(condition) if isinstance(condition, dict) else condition
-        return self._flow_block.loss(x_l, cond, x_other=x_other)
+        return self._flow_block.loss(x_l, with_prefix(cond, prefix), x_other=x_other)
 
 
 class FlowObjective(BlockObjective):
@@ -76,7 +83,7 @@ class FlowObjective(BlockObjective):
             x_other = self._source.chunks(rows)
         elif self._needs_other:
             x_other = x_l.flip(0)
-        return x_l, condition, x_other
+        return x_l, condition, x_other, self._source.prefix(idx, random=training)
 
     def prefetch(self, idx: Tensor) -> None:
         """Begin to gather the images of rows ``idx``."""

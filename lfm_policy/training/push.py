@@ -11,6 +11,7 @@ from torch import Tensor
 from lfm_policy.config.schema import PushForwardConfig
 from lfm_policy.flow import FlowChain, SolverSpec
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.source import ChunkSource
 
@@ -58,6 +59,7 @@ class BlockPusher:
         idx = torch.arange(begin, end, device=device)
         condition = source.condition(idx)
         cond = self._encoder(condition) if isinstance(condition, dict) else condition
+        cond = with_prefix(cond, source.prefix(idx))
         try:
             result = self._chain.push_forward(source.chunks(idx), cond, solver=self._solver)
         except FloatingPointError as error:

@@ -22,6 +22,7 @@ from lfm_policy.training.flow_objective import FlowLoss, FlowObjective
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
 from lfm_policy.training.objective import BlockObjective
+from lfm_policy.training.prefixes import TrainingPrefixes
 from lfm_policy.training.push import BlockPusher
 from lfm_policy.training.source import ChunkSource, encode_all
 from lfm_policy.training.state import PUSH, TRAIN
@@ -178,9 +179,14 @@ class TrainingRun(BlockwiseRun):
     def _source(self, n: int, dataset: WindowDataset, chunks: Tensor | None) -> ChunkSource:
         frozen = not self._trains_encoder(n)
         cond = encode_all(self._model, dataset, self._options.batch_size) if frozen else None
+        prefixes = None
+        if self._model.prefix is not None:
+            prefixes = TrainingPrefixes(self._model.prefix, len(dataset), self.config.seed)
         if n > 1 and self._parallel:
-            return ChunkSource(dataset, marginal=self._model.schedule.marginal(n - 1), cond=cond)
-        return ChunkSource(dataset, pushed=chunks if n > 1 else None, cond=cond)
+            marginal = self._model.schedule.marginal(n - 1)
+            return ChunkSource(dataset, marginal=marginal, cond=cond, prefixes=prefixes)
+        pushed = chunks if n > 1 else None
+        return ChunkSource(dataset, pushed=pushed, cond=cond, prefixes=prefixes)
 
     def _start_weights(self, trainer: BlockTrainer, previous: BlockTrainer | None) -> None:
         """Resume, or start from the previous block's weights, or leave the initial ones."""

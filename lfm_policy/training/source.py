@@ -10,6 +10,7 @@ from torch import Tensor
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.flow import OUStep
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.prefixes import TrainingPrefixes
 
 Condition: TypeAlias = dict[str, Tensor] | Tensor | None
 """Observations by name, for an encoder that is still learning, or their encoding (B, cond_dim)."""
@@ -30,8 +31,10 @@ class ChunkSource:
         pushed: Tensor | None = None,
         marginal: OUStep | None = None,
         cond: Tensor | None = None,
+        prefixes: TrainingPrefixes | None = None,
     ) -> None:
         self.dataset = dataset
+        self.prefixes = prefixes
         self.pushed = pushed
         self.marginal = marginal
         self.cond = cond
@@ -58,6 +61,18 @@ class ChunkSource:
         if random_views and self.dataset.n_views > 1:
             views = torch.randint(self.dataset.n_views, (len(idx),))
         return self.dataset.gather_obs(idx, views)
+
+    def prefix(self, idx: Tensor, *, random: bool = False) -> Tensor | None:
+        """Return what is added to the encoded observations, (B, size); None without prefixes.
+
+        Their lengths are always the same; ``random`` ones come from torch's global generator,
+        except for chunks that were pushed forward, which belong to the prefix they were pushed
+        with.
+        """
+        if self.prefixes is None:
+            return None
+        demonstrated = self.dataset.gather_action(idx)
+        return self.prefixes.features(idx, demonstrated, random=random and self.pushed is None)
 
 
 @torch.no_grad()

@@ -8,8 +8,7 @@ from torch import nn
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.networks import VelocityNetwork
-from lfm_policy.policy.model import PolicyModel, create_encoder
-from lfm_policy.policy.per_block import block_cond_dim
+from lfm_policy.policy.model import PolicyModel, create_encoder, network_cond_dim
 from lfm_policy.policy.spec import DataSpec
 from lfm_policy.training.seeds import FLOW_WEIGHTS, INITIAL_WEIGHTS, derived_seed
 
@@ -26,7 +25,8 @@ def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: Dat
         if position == 0:
             fresh = create_encoder(config, spec)
         else:
-            fresh = networks[position - 1].create(model.chunk_shape, block_cond_dim(model.encoder))
+            cond_dim = network_cond_dim(config, spec, model.encoder)
+            fresh = networks[position - 1].create(model.chunk_shape, cond_dim)
         part.load_state_dict(fresh.state_dict())
     model.encoder.load_pretrained()
 
@@ -34,4 +34,5 @@ def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: Dat
 def draw_flow_network(model: PolicyModel, config: ExperimentConfig) -> VelocityNetwork:
     """Return a network for the whole way from data to noise, with weights from the seed alone."""
     torch.manual_seed(derived_seed(config.seed, FLOW_WEIGHTS))
-    return config.network.create(model.chunk_shape, model.encoder.cond_dim)
+    prefix_size = 0 if model.prefix is None else model.prefix.size
+    return config.network.create(model.chunk_shape, model.encoder.cond_dim + prefix_size)

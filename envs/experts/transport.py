@@ -1,0 +1,218 @@
+"""Transport (TwoArmTransport): two arms bring a hammer from one bin to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from .expert import Expert
+from .grasp import bring, choose_yaw, downward, grip_on, heading, pick
+from .hand import CLOSED, Hand, Pose, Script, Vector, body_pose
+
+_LID, _HAMMER, _TRASH = "transport_start_bin_lid_root", "payload_root", "trash_main"
+_START, _TARGET, _TRASH_BIN = (
+    f"transport_{name}_bin_root" for name in ("start", "target", "trash")
+)
+
+_RIM = 0.075
+"""Height of a bin's rim over its middle, in metres."""
+
+
+class TransportExpert(Expert):
+    """One arm opens the bin and hands the hammer over; the other clears the target bin first.
+
+    Attributes:
+        offered: whether the first arm holds the hammer where the second can take it.
+        taken: whether the second arm holds it.
+        free: whether the first arm has let go of it.
+    """
+
+    offered = taken = free = False
+
+    def script(self, simulator: Any, *hands: Hand) -> Script:
+        """Yield the actions of the episode, those of the first arm before those of the second."""
+        giver, taker = hands
+        # The place of the handover, for both.
+        x, y = self.generator.uniform([-0.05, -0.02], [0.1, 0.02])
+        place = np.array([x, y, self.generator.uniform(1.06, 1.13)])
+        giving = self._give(simulator, giver, place)
+        taking = self._take(simulator, taker, place)
+        while True:
+            yield np.concatenate(
+                [_next(giving, giver), _next(taking, taker)],
+            )
+
+    def _give(self, simulator: Any, hand: Hand, place: Vector) -> Script:
+        yield from self._open_bin(simulator, hand)
+        while not self.free:
+            yield from self._offer(simulator, hand, place)
+            self.offered = False
+        x, y = self.generator.normal(0.0, 0.02, size=2)
+        away = hand.home.moved(x, y, 0.05)
+        return (yield from hand.go(away, within=0.05, turned=0.5))
+
+    def _open_bin(self, simulator: Any, hand: Hand) -> Script:
+        generator = self.generator
+        bin_pose = body_pose(simulator, _START)
+        yaw = choose_yaw(hand, 0.0, np.pi, generator, reach=1.0) + generator.normal(0.0, 0.04)
+        offset = np.array([0.0, generator.uniform(-0.02, 0.02), generator.uniform(0.0, 0.008)])
+
+        def grasp() -> Pose:
+            handle = np.asarray(simulator.transport.lid_handle_pos)
+            return Pose(handle + offset, downward(yaw))
+
+        aside = bin_pose.position + np.array([generator.uniform(-0.43, -0.38), 0.0, 0.0])
+        aside[1] += generator.uniform(-0.03, 0.03)
+        for _ in range(3):
+            above = self.style.haste * generator.uniform(0.06, 0.1)
+            yield from pick(hand, grasp, above=above, generator=generator)
+            lost = _lost(simulator, hand, _LID)
+            here = hand.pose
+            high = here.moved(z=self.style.haste * generator.uniform(0.05, 0.08))
+            yield from hand.go(high, within=0.02, turned=0.3, unless=lost)
+            over = Pose(np.array([*aside[:2], high.position[2]]), here.rotation)
+            yield from hand.go(over, within=0.03, turned=0.3, unless=lost)
+            low = over.moved(z=0.835 - over.position[2])
+            yield from hand.go(low, within=0.02, turned=0.3, limit=50, unless=lost)
+            yield from hand.open(0.05)
+            yield from hand.go(over, within=0.06, turned=0.5)
+            lid = body_pose(simulator, _LID).position
+            if np.abs(lid - bin_pose.position)[0] > 0.25:
+                return True
+        return False
+
+    def _offer(self, simulator: Any, hand: Hand, place: Vector) -> Script:
+        generator = self.generator
+        grasp = self._end_of_hammer(simulator, hand, side=-1)
+        above = self.style.haste * generator.uniform(0.15, 0.2)
+        yield from pick(hand, grasp, above=above, generator=generator)
+        lost = _lost(simulator, hand, _HAMMER)
+        high = body_pose(simulator, _START).position[2] + _RIM + 0.09
+        here = hand.pose
+        raised = here.moved(z=high - here.position[2])
+        yield from hand.go(raised, within=0.03, turned=0.4, unless=lost)
+        goal = Pose(place, _along_y(body_pose(simulator, _HAMMER).rotation))
+        held = bring(hand, lambda: body_pose(simulator, _HAMMER), goal)
+        yield from hand.go(held, within=0.02, turned=0.15, unless=lost)
+        stand = hand.pose
+        self.offered = not lost()
+        while self.offered and not self.taken:
+            if lost():
+                return False
+            yield hand.towards(stand, steady=0.8)
+        if not self.taken:
+            return False
+        yield from hand.open()
+        self.free = True
+        here = hand.pose
+        return (yield from hand.go(here.moved(z=0.1), within=0.03, turned=0.4, limit=40))
+
+    def _take(self, simulator: Any, hand: Hand, place: Vector) -> Script:
+        generator = self.generator
+        while not simulator.transport.trash_in_trash_bin:
+            yield from self._clear(simulator, hand)
+        yaw = choose_yaw(hand, 0.0, np.pi, generator, reach=1.0)
+        ready = Pose(place + np.array([0.0, 0.2, 0.1]), downward(yaw))
+        yield from hand.go(ready, within=0.04, turned=0.3)
+        while True:
+            while not self.offered and not self.free:
+                yield hand.towards(ready, steady=0.5)
+            yield from self._deliver(simulator, hand)
+            while simulator._check_success():
+                yield hand.still()
+
+    def _clear(self, simulator: Any, hand: Hand) -> Script:
+        generator = self.generator
+        trash = body_pose(simulator, _TRASH)
+        yaw = choose_yaw(hand, heading(trash.rotation), np.pi / 2, generator, reach=1.5)
+        yaw += generator.normal(0.0, 0.06)
+        offset = generator.normal(0.0, 0.003, size=3)
+
+        def grasp() -> Pose:
+            return Pose(body_pose(simulator, _TRASH).position + offset, downward(yaw))
+
+        above = self.style.haste * generator.uniform(0.15, 0.2)
+        yield from pick(hand, grasp, above=above, generator=generator)
+        lost = _lost(simulator, hand, _TRASH)
+        bin_pose = body_pose(simulator, _TRASH_BIN)
+        over = bin_pose.position + np.array([*generator.uniform(-0.05, 0.05, size=2), _RIM + 0.1])
+        here = hand.pose
+        raised = here.moved(z=over[2] - here.position[2])
+        yield from hand.go(raised, within=0.03, turned=0.4, unless=lost)
+        turned = downward(yaw + generator.normal(0.0, 0.2))
+        yield from hand.go(Pose(over, turned), within=0.04, turned=0.5, unless=lost)
+        low = over - np.array([0.0, 0.0, generator.uniform(0.04, 0.12)])
+        yield from hand.go(Pose(low, turned), within=0.03, turned=0.5, limit=40, unless=lost)
+        yield from hand.open()
+        return (yield from hand.go(Pose(over, turned), within=0.05, turned=0.5))
+
+    def _deliver(self, simulator: Any, hand: Hand) -> Script:
+        generator = self.generator
+        grasp = self._end_of_hammer(simulator, hand, side=1)
+        above = generator.uniform(0.08, 0.12)
+        yield from pick(hand, grasp, above=above, generator=generator)
+        lost = _lost(simulator, hand, _HAMMER)
+        self.taken = not lost()
+        stand = hand.pose
+        while self.offered and not self.free:
+            yield hand.towards(stand, steady=0.8)
+        goal = body_pose(simulator, _TARGET).position
+        goal = goal + np.array([*generator.uniform(-0.02, 0.02, size=2), 0.0])
+        hammer = _along_y(body_pose(simulator, _HAMMER).rotation)
+
+        def over(height: float) -> Callable[[], Pose]:
+            place = goal + np.array([0.0, 0.0, height])
+            return bring(hand, lambda: body_pose(simulator, _HAMMER), Pose(place, hammer))
+
+        # First away from the other hand.
+        here = hand.pose
+        yield from hand.go(here.moved(y=0.12, z=0.02), within=0.03, turned=0.4, unless=lost)
+        yield from hand.go(over(_RIM + 0.09), within=0.03, turned=0.2, unless=lost)
+        low = generator.uniform(-0.03, 0.04)
+        yield from hand.go(over(low), within=0.03, turned=0.3, limit=50, unless=lost)
+        yield from hand.open()
+        self.taken = False
+        here = hand.pose
+        return (yield from hand.go(here.moved(z=0.15), within=0.04, turned=0.5, limit=40))
+
+    def _end_of_hammer(self, simulator: Any, hand: Hand, *, side: int) -> Callable[[], Pose]:
+        """Return a function for the grasp of the handle near its end on one side, -1 or 1, in y."""
+        generator = self.generator
+        distance = generator.uniform(0.05, 0.075)
+        depth = generator.uniform(-0.003, 0.006)
+        wobble = generator.normal(0.0, 0.04)
+        across = heading(body_pose(simulator, _HAMMER).rotation, axis=2) + np.pi / 2
+        yaw = choose_yaw(hand, across, np.pi, generator, reach=1.2)
+
+        def grasp() -> Pose:
+            pose = body_pose(simulator, _HAMMER)
+            along = pose.rotation.as_matrix()[:, 2]
+            along = along * np.sign(along[1]) * side
+            at = pose.position + distance * along + np.array([0.0, 0.0, depth])
+            now = heading(pose.rotation, axis=2) + np.pi / 2
+            turn = (now - yaw + np.pi / 2) % np.pi - np.pi / 2
+            return Pose(at, downward(yaw + turn + wobble))
+
+        return grasp
+
+
+def _next(script: Script, hand: Hand) -> Vector:
+    action = next(script, None)
+    return hand.still() if action is None else action
+
+
+def _lost(simulator: Any, hand: Hand, body: str) -> Callable[[], bool]:
+    """Return a function that says whether the hand no longer holds a body."""
+    held = grip_on(simulator, hand, body, slack=0.05)
+    return lambda: hand.gripper == CLOSED and not held()
+
+
+def _along_y(rotation: Rotation) -> Rotation:
+    """Return a hammer's orientation with its handle level and parallel to y, else unchanged."""
+    _, upright, along = rotation.as_matrix().T
+    along = np.array([0.0, np.sign(along[1]), 0.0])
+    upright = np.array([0.0, 0.0, np.sign(upright[2])])
+    return Rotation.from_matrix(np.column_stack([np.cross(upright, along), upright, along]))

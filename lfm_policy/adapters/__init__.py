@@ -1,0 +1,1 @@
+"""Policies of this package where other packages expect one of theirs."""

@@ -1,0 +1,94 @@
+"""``lfm-policy collect``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.cli.common import add_common_options, non_negative, positive, print_json
+
+_TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
+
+_EPILOG = """\
+Scripted experts demonstrate robosuite's tasks; on PushT it is the policy that comes with the
+package. Every episode has a demonstrator of its own, with other speed, grasps, mistakes and pauses.
+Only successes are kept. Demos are ordered by their environment seeds, whatever the number of
+workers. Evaluation uses seeds from 100000 (test) and from 200000 (selection).
+
+What is finished is kept in FILE.parts; the same command goes on after an interruption.
+
+examples:
+  lfm-policy collect Lift --episodes 200 --workers 2 --output lift.hdf5
+  lfm-policy collect Can --images --output can_image.hdf5
+  lfm-policy train lift/lfm dataset.path=lift.hdf5
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "collect",
+        help="make demonstrations with scripted experts",
+        description="Make demonstrations of a task in robomimic's format.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("task", metavar="TASK", help=", ".join(_TASKS))
+    parser.add_argument("--output", type=Path, required=True, help="HDF5 file to write")
+    parser.add_argument(
+        "--episodes", type=positive, default=200, help="demonstrations to keep; default 200"
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=1, help="processes, one thread each; default 1"
+    )
+    parser.add_argument(
+        "--seed-start",
+        type=non_negative,
+        default=300_000,
+        help="environment seed of the first episode; default 300000",
+    )
+    parser.add_argument("--images", action="store_true", help="record the task's cameras, too")
+    parser.add_argument(
+        "--image-size", type=positive, help="pixels; default 84, for PushT 96 (as its own images)"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="replay every demo and keep it only if it succeeds again (takes twice as long)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_common_options(parser, seed_help="of the demonstrators' behaviour; default 0")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    from lfm_policy.collect import CollectOptions, collect
+
+    options = CollectOptions(
+        task=arguments.task,
+        episodes=arguments.episodes,
+        seed_start=arguments.seed_start,
+        seed=arguments.seed or 0,
+        images=arguments.images,
+        image_size=arguments.image_size or (96 if arguments.task == "PushT" else 84),
+        verify=arguments.verify,
+    )
+    done = collect(
+        arguments.output,
+        options,
+        workers=arguments.workers,
+        quiet=arguments.quiet or arguments.json,
+    )
+    if arguments.json:
+        print_json(done.to_dict())
+        return 0
+    print(
+        f"{arguments.task}: {done.demos} demonstrations, {done.steps:,} steps, from "
+        f"{done.attempts} episodes ({done.success_rate:.1%} succeeded)"
+    )
+    if done.crashes:
+        print(f"a process died {done.crashes} times; its episodes were run again")
+    print(f"written: {done.path}")
+    return 0

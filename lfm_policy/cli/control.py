@@ -1,0 +1,144 @@
+"""``lfm-policy control``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.cli.common import add_common_options, non_negative, positive, print_json
+
+_EPILOG = """\
+Of every chunk --execute actions are executed, and the next one is asked for --lead actions before
+they end. With d = (seconds per chunk) x hz, rounded up, --lead d and --execute of at least 2 d
+never let the robot wait.
+
+examples:
+  lfm-policy control pusht-state --hz 10 --record run.zarr && lfm-policy replay run.zarr
+  lfm-policy control exported/ --env lfm/PushT-v0 --hz 50 --lead 2 --on-miss continue
+  lfm-policy control ws://gpu-box:8000 --env lfm/PushT-v0 --hz 10 --lead 4
+  lfm-policy control pusht-state --delay 200 --lead 2 --simulated --episodes 20
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "control",
+        help="run a policy in real time",
+        description="Run a policy at a fixed rate while chunks are computed in another thread, on "
+        "an environment that does not wait.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "policy",
+        help="checkpoint, run folder, exported folder, policy of the package, or ws://host:port",
+    )
+    parser.add_argument("--env", help="gymnasium id (default: the configured one)")
+    parser.add_argument("--hz", type=float, default=10.0, help="ticks per second; default 10")
+    parser.add_argument("--episodes", type=positive, default=1, help="default 1")
+    parser.add_argument("--seed-start", type=non_negative, default=200_000, help="default 200000")
+    loop = parser.add_argument_group("control loop")
+    loop.add_argument("--joining", default="replace", help="replace (default), ensemble or prefix")
+    loop.add_argument("--execute", type=positive, help="actions per chunk (default: as trained)")
+    loop.add_argument("--lead", type=non_negative, help="default 0; ensemble: asks at every step")
+    loop.add_argument("--on-miss", default="hold", help="hold (default), continue or stop")
+    loop.add_argument(
+        "--patience", type=float, default=0.5, help="part of a period to wait; default 0.5"
+    )
+    loop.add_argument("--max-staleness", type=float, metavar="SECONDS", help="of an action")
+    loop.add_argument("--max-change", type=float, help="of each number, from tick to tick")
+    loop.add_argument("--position-key", help="observation that says where the robot is")
+    loop.add_argument(
+        "--delay", type=float, default=0.0, metavar="MS", help="let every chunk take so long"
+    )
+    loop.add_argument("--simulated", action="store_true", help="do not really wait")
+    parser.add_argument("--record", type=Path, metavar="FOLDER.zarr", help="write it all down")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")
+    add_common_options(parser, seed_help="seed of the policy's noise; default 0")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    import logging
+    from contextlib import ExitStack
+    from dataclasses import asdict
+
+    from lfm_policy.control.episodes import run_episode
+    from lfm_policy.control.make_env import make_env
+    from lfm_policy.control.policies import open_policy
+    from lfm_policy.control.report import outcomes_table, outcomes_to_dict
+    from lfm_policy.errors import InputError
+    from lfm_runtime.control import ControlOptions, Recorder
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if not 0 <= arguments.delay < 3_600_000:
+        raise InputError(f"--delay is {arguments.delay}, expected milliseconds, at least 0")
+    policy = open_policy(arguments.policy, device=arguments.device, threads=arguments.threads)
+    env_id = arguments.env or _configured_env(policy)
+    with ExitStack() as stack:
+        env = stack.enter_context(make_env(env_id))
+        options = ControlOptions(
+            joining=arguments.joining,
+            execute=arguments.execute,
+            lead=arguments.lead,
+            on_miss=arguments.on_miss,
+            patience=arguments.patience,
+            max_staleness=arguments.max_staleness,
+            max_change=arguments.max_change,
+            position_key=arguments.position_key,
+        )
+        recorder = None
+        if arguments.record is not None:
+            facts = {
+                "hz": arguments.hz,
+                "policy": arguments.policy,
+                "env": env_id,
+                "seed_start": arguments.seed_start,
+                "noise_seed": arguments.seed or 0,
+                "delay_ms": arguments.delay,
+                "simulated": arguments.simulated,
+                "options": asdict(options),
+            }
+            recorder = stack.enter_context(
+                Recorder(arguments.record, facts, wait=arguments.simulated)
+            )
+        outcomes = []
+        for episode in range(arguments.episodes):
+            policy.sample_seed(arguments.seed or 0, episode)
+            outcome = run_episode(
+                policy,
+                env,
+                hz=arguments.hz,
+                seed=arguments.seed_start + episode,
+                options=options,
+                delay=arguments.delay / 1e3,
+                simulated=arguments.simulated,
+                recorder=recorder,
+                position_key=arguments.position_key,
+            )
+            outcomes.append(outcome)
+            if outcome.control.reason.startswith("SIG"):
+                break
+    if arguments.json:
+        print_json(outcomes_to_dict(outcomes))
+    else:
+        outcomes_table(f"{arguments.policy} on {env_id} at {arguments.hz:g} Hz", outcomes)
+        if arguments.record is not None and arguments.record.exists():
+            print(f"written: {arguments.record}")
+    ended_well = all(outcome.control.reason == "done" for outcome in outcomes)
+    return 0 if ended_well else 1
+
+
+def _configured_env(policy: Any) -> str:
+    from lfm_policy.errors import InputError
+
+    config = getattr(policy, "config", None)
+    if config is None or not config.env.id:
+        raise InputError(
+            "the policy names no environment; give one with --env, such as --env lfm/PushT-v0"
+        )
+    env_id: str = config.env.id
+    return env_id

@@ -1,0 +1,166 @@
+"""``lfm-policy export``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lfm_policy.cli.common import positive, print_json
+
+if TYPE_CHECKING:
+    from lfm_policy.policy import Policy
+
+EXIT_DIFFERS = 3
+OBSERVATIONS = 100
+MANY_EVALUATIONS = 16
+
+_EPILOG = """\
+The folder holds policy.onnx, the whole policy from raw observations and noise to actions, and
+policy.json, which describes it. It runs where only lfm-policy-runtime is installed:
+
+  from lfm_runtime import OnnxPolicy
+  policy = OnnxPolicy("exported")
+
+exit code 3: --check found another result than PyTorch's; the folder was removed.
+
+examples:
+  lfm-policy export pusht-state exported --check
+  lfm-policy export runs/pusht-lfm exported-teacher --solver heun --nfe 16
+  lfm-policy export pusht-image exported-int8 --precision int8 --check --episodes 100
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "export",
+        help="write a policy as one ONNX graph that needs no torch",
+        description="Export a policy, its normalisation, encoder and whole sampler, as one graph.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "checkpoint", help="checkpoint, run folder, or a policy of the package: pusht-state"
+    )
+    parser.add_argument("output", type=Path, help="folder to write; it must not exist")
+    parser.add_argument(
+        "--nfe", type=positive, help="network evaluations per chunk (default: as configured)"
+    )
+    parser.add_argument("--solver", help="euler, midpoint or heun (default: as configured)")
+    parser.add_argument(
+        "--noise-scale",
+        type=float,
+        help="standard deviation of the noise that sampling starts from (default: as configured)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=("fp32", "fp16", "int8"),
+        help="fp16: half the size, computed in float32; int8: matrix products in 8 bits",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare with PyTorch on 100 real observations; for fp16 and int8 in rollouts too",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="demonstrations to take the observations of --check from (default: as in training)",
+    )
+    parser.add_argument(
+        "--episodes", type=positive, default=100, help="rollouts of --check; default 100"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    import torch
+
+    from lfm_policy.export import export_policy
+    from lfm_policy.policy import load_policy
+
+    torch.set_num_threads(1)
+    policy = load_policy(arguments.checkpoint)
+    policy.set_sampler(
+        solver=arguments.solver, nfe=arguments.nfe, noise_scale=arguments.noise_scale
+    )
+    if policy.nfe is not None and policy.nfe > MANY_EVALUATIONS:
+        print(
+            f"tracing {policy.nfe} network evaluations, which takes a second or two each",
+            file=sys.stderr,
+        )
+    folder = export_policy(policy, arguments.output, precision=arguments.precision)
+    report: dict[str, Any] = {
+        "folder": str(folder),
+        "precision": arguments.precision,
+        "nfe": policy.nfe,
+        "solver": policy.solvers[0].name,
+        "noise_scale": policy.noise_scale,
+        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+    }
+    lines = [
+        f"written: {folder} ({report['bytes'] / 1e6:.1f} MB, {arguments.precision}, NFE "
+        f"{policy.nfe}, {report['solver']})"
+    ]
+    code = 0
+    if arguments.check:
+        code = _check(arguments, policy, folder, report, lines)
+    if arguments.json:
+        print_json(report)
+    else:
+        print("\n".join(lines))
+    return code
+
+
+def _check(
+    arguments: argparse.Namespace,
+    policy: Policy,
+    folder: Path,
+    report: dict[str, Any],
+    lines: list[str],
+) -> int:
+    from lfm_policy.errors import InputError
+    from lfm_policy.evaluation.exported import ExportedPolicy
+    from lfm_policy.export import TOLERANCE, compare_chunks, compare_success, real_observations
+
+    try:
+        observations = real_observations(policy, OBSERVATIONS, dataset=arguments.dataset)
+        exported = ExportedPolicy(folder)
+        difference = compare_chunks(policy, exported, observations, n=OBSERVATIONS)
+    except BaseException:
+        # What was not checked, though that was asked for, must not be taken for what was.
+        shutil.rmtree(folder)
+        raise
+    report["difference"] = difference.to_dict()
+    lines.append(
+        f"largest difference from PyTorch: {difference.largest:.2e} of the largest action (mean "
+        f"{difference.mean:.2e}), {difference.n} observations: {difference.source}"
+    )
+    if arguments.precision == "fp32":
+        if difference.within_tolerance:
+            return 0
+        shutil.rmtree(folder)
+        print(
+            f"error: {folder}: the exported graph differs from PyTorch by {difference.largest:.2e} "
+            f"of the largest action, expected at most {TOLERANCE:g}; the folder was removed",
+            file=sys.stderr,
+        )
+        return EXIT_DIFFERS
+    try:
+        change = compare_success(policy, exported, n_episodes=arguments.episodes)
+    except InputError as error:
+        report["success"] = None
+        lines.append(f"success was not compared: {error}")
+        return 0
+    report["success"] = change.to_dict()
+    lines.append(
+        f"success in {change.env_id}, seeds from {change.seed_start}: {change.export}/{change.n}, "
+        f"PyTorch {change.policy}/{change.n} (change {change.export - change.policy:+d}, "
+        f"McNemar p = {change.p_value:.2f})"
+    )
+    return 0

@@ -1,0 +1,133 @@
+"""``lfm-policy serve``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.cli.common import non_negative, positive
+
+_EPILOG = """\
+Speaks openpi's websocket protocol: on connection one message of metadata; then every observation
+(msgpack, no batch dimension, images uint8 HWC) is answered with {"actions": (n_action_steps,
+action_dim), "server_timing": {"infer_ms": ...}}. The first action belongs to that observation. The
+server remembers n_obs_steps frames of each connection; {"__reset__": True} forgets them. GET
+/healthz answers 200, GET /metrics is for Prometheus. Log: one JSON object per line on standard
+error. SIGTERM and SIGINT end it after the requests under way.
+
+examples:
+  lfm-policy serve pusht-state
+  lfm-policy serve runs/can/student-nfe2-regression --host 0.0.0.0 --api-key-file keys.txt \\
+      --tls-cert server.pem --tls-key server.key
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve a policy to robots over a network",
+        description="Serve a checkpoint or an exported policy to many robots over websockets.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "policy", help="checkpoint, run folder, exported folder, or a policy of the package"
+    )
+    network = parser.add_argument_group("network")
+    network.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")
+    network.add_argument(
+        "--port", type=non_negative, default=8000, help="default 8000; 0: one that is free"
+    )
+    network.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="keys, one per line; clients send 'Authorization: Api-Key KEY'",
+    )
+    network.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate (chain)")
+    network.add_argument("--tls-key", type=Path, metavar="PEM", help="its unencrypted key")
+    network.add_argument(
+        "--allow-insecure-bind",
+        action="store_true",
+        help="let other machines connect without a key",
+    )
+    bounds = parser.add_argument_group("bounds")
+    bounds.add_argument(
+        "--max-connections", type=positive, default=128, help="robots at once; default 128"
+    )
+    bounds.add_argument(
+        "--max-message-bytes", type=positive, help="default: what the observations need"
+    )
+    bounds.add_argument(
+        "--max-batch", type=positive, default=32, help="robots in one policy call; default 32"
+    )
+    bounds.add_argument(
+        "--idle-timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="close connections without a message for so long; default 300",
+    )
+    sampler = parser.add_argument_group("policy (checkpoints only)")
+    sampler.add_argument("--nfe", type=positive, help="network evaluations per chunk")
+    sampler.add_argument("--solver", help="euler, midpoint, heun or dopri5")
+    sampler.add_argument("--noise-scale", type=float, help="standard deviation of the noise")
+    sampler.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:<n>")
+    parser.add_argument("--seed", type=non_negative, help="of the noise (default: differs)")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="default info",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    import asyncio
+    import logging
+
+    from lfm_policy.serving import (
+        ApiKeys,
+        PolicyServer,
+        ServerOptions,
+        check_bind,
+        configure_logging,
+        is_loopback,
+        load_served_policy,
+        log_event,
+        read_api_keys,
+        tls_context,
+    )
+
+    # What can be wrong is looked at before the policy, which takes seconds to load.
+    keys = read_api_keys(arguments.api_key_file) if arguments.api_key_file else ApiKeys()
+    check_bind(arguments.host, keys=keys, insist=arguments.allow_insecure_bind)
+    tls = tls_context(arguments.tls_cert, arguments.tls_key)
+    options = ServerOptions(
+        host=arguments.host,
+        port=arguments.port,
+        max_connections=arguments.max_connections,
+        max_message_bytes=arguments.max_message_bytes,
+        max_batch=arguments.max_batch,
+        idle_timeout=arguments.idle_timeout,
+        seed=arguments.seed,
+    )
+    configure_logging(arguments.log_level)
+    served = load_served_policy(
+        arguments.policy,
+        device=arguments.device,
+        threads=arguments.threads,
+        solver=arguments.solver,
+        nfe=arguments.nfe,
+        noise_scale=arguments.noise_scale,
+    )
+    served.warm_up(options.max_batch)
+    if tls is None and not is_loopback(arguments.host):
+        log_event("keys and observations travel unencrypted", level=logging.WARNING)
+    asyncio.run(PolicyServer(served, options, keys=keys, tls=tls).run(signals=True))
+    return 0

@@ -1,0 +1,9 @@
+"""Collect demonstrations without a download: scripted experts, and a trained policy for PushT."""
+
+from __future__ import annotations
+
+from lfm_policy.collect.collect import Collected, collect
+from lfm_policy.collect.errors import CollectError
+from lfm_policy.collect.options import COLLECT_TASKS, CollectOptions
+
+__all__ = ["COLLECT_TASKS", "CollectError", "CollectOptions", "Collected", "collect"]

@@ -1,0 +1,208 @@
+"""Collect demonstrations: run episodes until enough of them have succeeded, then write the file."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Set
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+from tqdm.auto import tqdm
+
+from lfm_policy.collect.errors import CollectError
+from lfm_policy.collect.options import CollectOptions
+from lfm_policy.collect.stage import make_stage
+from lfm_policy.collect.workers import Workers
+from lfm_policy.data.robomimic_demos import DemoRecording, train_valid_masks
+from lfm_policy.errors import InputError
+from lfm_policy.files import exists
+from lfm_policy.training.interrupt import Interrupted, InterruptFlag
+
+ATTRIBUTE = "lfm_collect"
+"""Of ``data``: JSON of the options with which the file was collected."""
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a file holds.
+
+    Attributes:
+        path: of the file.
+        demos: number of demonstrations.
+        attempts: number of episodes up to the last one that is kept.
+        steps: of all demonstrations.
+        crashes: how often a process died meanwhile.
+    """
+
+    path: str
+    demos: int
+    attempts: int
+    steps: int
+    crashes: int
+
+    @property
+    def success_rate(self) -> float:
+        """Part of the episodes that succeeded."""
+        return self.demos / self.attempts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"success_rate": self.success_rate}
+
+
+def collect(
+    path: str | Path, options: CollectOptions, *, workers: int = 1, quiet: bool = True
+) -> Collected:
+    """Collect demonstrations into a robomimic file, or go on where an interrupted call stopped.
+
+    The file holds the first ``options.episodes`` successful episodes in the order of their seeds;
+    it is the same for every number of workers.
+
+    Args:
+        path: of the file; until it is complete, finished demos are in ``<path>.parts``.
+        options: what is collected.
+        workers: processes, one thread each.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: the file exists and was collected with other options, or the recording that is
+            to be continued was; or the simulator is missing.
+        CollectError: almost no episode succeeds, or an episode crashes again and again.
+        Interrupted: SIGINT or SIGTERM came; what is finished is kept.
+    """
+    path = Path(path).expanduser()
+    if workers < 1:
+        raise InputError(f"workers is {workers}, expected at least 1")
+    if exists(path):
+        return _collected_before(path, options)
+    # Fails early and with a clear message where the simulator is missing.
+    stage = make_stage(options)
+    env_args = stage.env_args
+    stage.close()
+    recording = DemoRecording(path, options.facts())
+    crashes = _record(recording, options, workers, quiet)
+    kept = _kept(set(recording.demos()), set(recording.skipped()), options)
+    assert kept is not None
+    attempts = kept[-1] - options.seed_start + 1
+    collected = {**options.facts(), "episodes": options.episodes, "attempts": attempts}
+    recording.finish(
+        env_args,
+        numbers=kept,
+        masks=train_valid_masks(kept, seed=options.seed),
+        attributes={ATTRIBUTE: json.dumps(collected)},
+        quiet=True,
+    )
+    return Collected(str(path), len(kept), attempts, _total(path), crashes)
+
+
+def _record(recording: DemoRecording, options: CollectOptions, number: int, quiet: bool) -> int:
+    """Run episodes until enough have succeeded; returns how often a process died."""
+    workers = Workers(number, recording.path, options)
+    succeeded, failed = set(recording.demos()), set(recording.skipped())
+    done = False
+    with (
+        InterruptFlag() as interrupted,
+        tqdm(
+            total=options.episodes,
+            initial=min(len(succeeded), options.episodes),
+            desc=options.task,
+            unit="demo",
+            disable=quiet,
+        ) as bar,
+    ):
+        try:
+            while not (done := _kept(succeeded, failed, options) is not None):
+                if interrupted:
+                    raise Interrupted(
+                        f"{interrupted.name}: {len(succeeded)} demos are in "
+                        f"{recording.path}.parts; the same command goes on from there"
+                    )
+                while not workers.busy:
+                    seed = _next_seed(succeeded | workers.running, failed, options)
+                    if seed is None:
+                        break
+                    workers.submit(seed)
+                for seed, success in workers.collect(_POLL_SECONDS):
+                    (succeeded if success else failed).add(seed)
+                    bar.update(int(success))
+                    bar.set_postfix(success=f"{len(succeeded) / len(succeeded | failed):.0%}")
+        finally:
+            workers.close(now=not done)
+    return workers.crashes
+
+
+def _kept(succeeded: Set[int], failed: Set[int], options: CollectOptions) -> list[int] | None:
+    """Return the seeds whose demos the file will hold; None as long as that is open."""
+    kept = []
+    for seed in itertools.count(options.seed_start):
+        if seed in succeeded:
+            kept.append(seed)
+            if len(kept) == options.episodes:
+                return kept
+        elif seed not in failed:
+            return None
+    raise AssertionError("there are infinitely many seeds")
+
+
+def _next_seed(hopeful: Set[int], failed: Set[int], options: CollectOptions) -> int | None:
+    """Return the seed to try next; None if enough would succeed without it.
+
+    Args:
+        hopeful: seeds that have succeeded or are being tried.
+        failed: seeds that have not.
+        options: how many are needed.
+
+    Raises:
+        CollectError: too many have failed.
+    """
+    needed = options.episodes
+    for seed in itertools.count(options.seed_start):
+        if needed == 0:
+            return None
+        if seed in failed:
+            continue
+        if seed not in hopeful:
+            if seed - options.seed_start >= options.max_attempts:
+                raise CollectError(
+                    f"{options.task}: {len(failed)} of {seed - options.seed_start} episodes "
+                    f"failed, which is too many to go on for {options.episodes} demonstrations"
+                )
+            return seed
+        needed -= 1
+    raise AssertionError("there are infinitely many seeds")
+
+
+def _collected_before(path: Path, options: CollectOptions) -> Collected:
+    """Return what a complete file holds, if it was collected with the same options."""
+    found = _facts_of(path)
+    if found is None:
+        raise InputError(
+            f"{path} exists already and was not collected: remove it or choose another name"
+        )
+    wanted = {**options.facts(), "episodes": options.episodes}
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise InputError(
+                f"{path} was collected with {key} {found.get(key)!r}, now it is {value!r}: remove "
+                "it or choose another name"
+            )
+    return Collected(str(path), options.episodes, int(found["attempts"]), _total(path), 0)
+
+
+def _facts_of(path: Path) -> Mapping[str, Any] | None:
+    try:
+        with h5py.File(path, "r") as file:
+            found = json.loads(file["data"].attrs[ATTRIBUTE])
+    except (OSError, KeyError, ValueError):
+        return None
+    return found if isinstance(found, Mapping) else None
+
+
+def _total(path: Path) -> int:
+    with h5py.File(path, "r") as file:
+        return int(file["data"].attrs["total"])

@@ -1,0 +1,83 @@
+"""Record one episode, and replay one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lfm_policy.collect.options import CollectOptions
+from lfm_policy.collect.stage import Observation, Stage
+from lfm_policy.data.robomimic_demos import Demo
+
+
+def record_episode(stage: Stage, options: CollectOptions, seed: int) -> Demo | None:
+    """Demonstrate the task once.
+
+    Args:
+        stage: where.
+        options: ``seed`` and ``verify`` count here.
+        seed: of the environment; with ``options.seed`` it determines the episode.
+
+    Returns:
+        The demo, with the attribute ``seed``; None if the demonstrator failed, or if the demo,
+        replayed, did.
+    """
+    generator = np.random.default_rng([options.seed, seed])
+    shortest, longest = stage.tail
+    tail = int(generator.integers(shortest, longest + 1))
+    obs = stage.start(seed, generator)
+    first = stage.scene()
+    steps: list[tuple[Observation, np.ndarray, np.ndarray, float, bool]] = []
+    solved_for = 0
+    while solved_for <= tail:
+        if len(steps) == stage.max_steps:
+            return None
+        states = first["states"] if not steps else stage.scene()["states"]
+        action = stage.act(obs)
+        following, reward, solved = stage.step(action)
+        steps.append((obs, action, states, reward, solved))
+        solved_for = solved_for + 1 if solved else 0
+        obs = following
+    demo = _demo(steps, first, seed)
+    return None if options.verify and not replays(stage, demo) else demo
+
+
+def replays(stage: Stage, demo: Demo) -> bool:
+    """Whether repeating the actions of a demo from its first state solves the task again.
+
+    Raises:
+        ValueError: the demo has no states.
+    """
+    if demo.states is None:
+        raise ValueError("a demo without states cannot be replayed")
+    scene: dict[str, Any] = {"states": demo.states[0]}
+    if demo.model_file is not None:
+        scene |= {"model": demo.model_file}
+    if demo.ep_meta is not None:
+        scene |= {"ep_meta": demo.ep_meta}
+    stage.restart(scene)
+    solved = False
+    for action in demo.actions:
+        _, _, solved = stage.step(action)
+    return solved
+
+
+def _demo(
+    steps: list[tuple[Observation, np.ndarray, np.ndarray, float, bool]],
+    first: dict[str, Any],
+    seed: int,
+) -> Demo:
+    observations, actions, states, rewards, solved = zip(*steps, strict=True)
+    dones = np.array(solved, dtype=np.int64)
+    dones[-1] = 1
+    return Demo(
+        actions=np.stack(actions),
+        obs={key: np.stack([obs[key] for obs in observations]) for key in observations[0]},
+        rewards=np.array(rewards, dtype=np.float64),
+        dones=dones,
+        states=np.stack(states),
+        model_file=first.get("model"),
+        ep_meta=first.get("ep_meta"),
+        attributes={"seed": seed},
+    )

@@ -1,0 +1,68 @@
+"""What is collected."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lfm_policy.errors import InputError
+from lfm_policy.registry import nearest_names
+
+COLLECT_TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
+
+VERSION = 1
+"""To be raised when demonstrators act otherwise than before: recordings must not mix both."""
+
+
+@dataclass(frozen=True)
+class CollectOptions:
+    """Which demonstrations; two recordings with equal options hold the same demos.
+
+    Attributes:
+        task: one of `COLLECT_TASKS`.
+        episodes: demos to keep.
+        seed_start: the first episode starts from this environment seed, the next from the next.
+        seed: of the demonstrators' habits, mistakes and pauses.
+        images: record what the cameras of the task see, too.
+        image_size: their width and height in pixels.
+        verify: replay every demo and keep it only if it succeeds again.
+    """
+
+    task: str
+    episodes: int = 200
+    seed_start: int = 300_000
+    seed: int = 0
+    images: bool = False
+    image_size: int = 84
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: an unknown task or a number out of its range.
+        """
+        if self.task not in COLLECT_TASKS:
+            raise InputError(
+                f"there is no task '{self.task}' to collect: "
+                + nearest_names(self.task, COLLECT_TASKS)
+            )
+        if self.episodes < 1:
+            raise InputError(f"episodes is {self.episodes}, expected at least 1")
+        if min(self.seed_start, self.seed) < 0:
+            raise InputError("seeds must not be negative")
+        if self.seed_start + self.max_attempts >= 2**32:
+            raise InputError(
+                f"seed_start is {self.seed_start}, expected less than 2**32 at the end"
+            )
+        if not 16 <= self.image_size <= 1024:
+            raise InputError(f"image_size is {self.image_size}, expected 16 to 1024 pixels")
+
+    @property
+    def max_attempts(self) -> int:
+        """Episodes after which too few successes mean that something is broken."""
+        return 20 + 10 * self.episodes
+
+    def facts(self) -> dict[str, Any]:
+        """Return what single demos depend on, as plain JSON values: all but how many there are."""
+        return {"version": VERSION} | {k: v for k, v in asdict(self).items() if k != "episodes"}

@@ -1,0 +1,164 @@
+"""Whole episodes of an environment under the control loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from lfm_policy.control.gym_robot import GymRobot
+from lfm_policy.control.smoothness import rms_jerk
+from lfm_policy.errors import InputError
+from lfm_runtime.control import (
+    Clock,
+    ControlLoop,
+    ControlOptions,
+    ControlResult,
+    Inference,
+    RealClock,
+    Recorder,
+    SimulatedClock,
+    SimulatedInference,
+    ThreadedInference,
+)
+from lfm_runtime.control.chunk import Request
+from lfm_runtime.control.inference import Predict
+
+
+@dataclass(frozen=True)
+class EpisodeOutcome:
+    """What became of an episode.
+
+    Attributes:
+        seed: of the environment.
+        success: whether the environment reported success in any step.
+        max_reward: largest reward of any step; 0 when there was none.
+        steps: environment steps.
+        action_jerk: root mean square jerk of the actions, in their units per second cubed.
+        position_jerk: the same of an observed position; None when none was named.
+        control: counts of the loop.
+    """
+
+    seed: int
+    success: bool
+    max_reward: float
+    steps: int
+    action_jerk: float
+    position_jerk: float | None
+    control: ControlResult
+
+
+def run_episode(
+    policy: Any,
+    env: gym.Env[Any, Any],
+    *,
+    hz: float,
+    seed: int,
+    options: ControlOptions | None = None,
+    delay: float = 0.0,
+    simulated: bool = False,
+    recorder: Recorder | None = None,
+    position_key: str | None = None,
+    on_step: Callable[[gym.Env[Any, Any]], None] | None = None,
+) -> EpisodeOutcome:
+    """Control one episode of an environment.
+
+    Args:
+        policy: see `lfm_runtime.control.ControlLoop`.
+        env: with observations by name.
+        hz: ticks, and environment steps, per second.
+        seed: of the environment.
+        options: of the loop.
+        delay: seconds that every chunk takes; with a real clock, longer than it does anyway.
+        simulated: let time pass only where somebody waits. Chunks then take exactly ``delay``.
+        recorder: writes the episode down.
+        position_key: observation whose jerk is wanted.
+        on_step: called after the start and every environment step, to film it.
+
+    Raises:
+        InputError: environment, policy and options do not fit one another.
+    """
+    check_env(policy, env)
+    clock: Clock
+    if simulated:
+        clock = simulated_clock = SimulatedClock()
+
+        def inference(predict: Predict) -> Inference:
+            return SimulatedInference(predict, simulated_clock, delay)
+    else:
+        clock = real_clock = RealClock()
+
+        def inference(predict: Predict) -> Inference:
+            return ThreadedInference(_slower(predict, delay), real_clock)
+
+    robot = GymRobot(
+        env,
+        hz=hz,
+        clock=clock,
+        seed=seed,
+        keep_observations=position_key is not None,
+        on_step=on_step,
+    )
+    loop = ControlLoop(
+        robot,
+        policy,
+        hz=hz,
+        options=options,
+        clock=clock,
+        inference=inference,
+        recorder=recorder,
+    )
+    result = loop.run()
+    position_jerk = None
+    if position_key is not None:
+        position_jerk = rms_jerk([obs[position_key] for obs in robot.observations], hz)
+    return EpisodeOutcome(
+        seed=seed,
+        success=robot.success,
+        max_reward=robot.max_reward or 0.0,
+        steps=robot.steps,
+        action_jerk=rms_jerk(robot.actions, hz),
+        position_jerk=position_jerk,
+        control=result,
+    )
+
+
+def check_env(policy: Any, env: gym.Env[Any, Any]) -> None:
+    """Check that an environment gives what a policy sees and takes what it gives.
+
+    Raises:
+        InputError: it does not; the message names the observation.
+    """
+    spaces: Any = env.observation_space
+    given = getattr(spaces, "spaces", {})
+    for key, shape in policy.spec.obs_shapes.items():
+        found = tuple(given[key].shape) if key in given else None
+        if found != tuple(shape):
+            what = "no such observation" if found is None else f"one of shape {found}"
+            raise InputError(
+                f"the policy sees '{key}' {tuple(shape)}, the environment gives {what}; it gives "
+                f"{', '.join(given) or 'none by name'}"
+            )
+    action_shape = env.action_space.shape
+    if action_shape != (policy.spec.action_dim,):
+        raise InputError(
+            f"the environment takes actions of shape {action_shape}, the policy gives "
+            f"({policy.spec.action_dim},)"
+        )
+
+
+def _slower(predict: Predict, delay: float) -> Predict:
+    if not delay:
+        return predict
+
+    def delayed(request: Request) -> np.ndarray:
+        end = time.monotonic() + delay
+        actions = predict(request)
+        time.sleep(max(end - time.monotonic(), 0))
+        return actions
+
+    return delayed

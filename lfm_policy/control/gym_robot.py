@@ -1,0 +1,106 @@
+"""A gymnasium environment as a robot whose world does not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from lfm_runtime.control import Clock, RealClock
+
+
+class GymRobot:
+    """Steps an environment ``hz`` times per second of the clock, whatever the loop does.
+
+    The world begins to move with the first action. An action counts from the tick in which it is
+    given, and stays in force until the next one: a loop that is late finds a world that has moved
+    on without it. After the end of the episode nothing moves.
+
+    Attributes:
+        success: whether the environment has reported success in any step.
+        max_reward: largest reward of any step; None before the first.
+        steps: environment steps so far.
+        actions: the action of every environment step.
+        observations: the observation before every environment step, if they are kept.
+        info: the newest information of the environment.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        *,
+        hz: float,
+        clock: Clock | None = None,
+        seed: int | None = None,
+        keep_observations: bool = False,
+        on_step: Callable[[gym.Env[Any, Any]], None] | None = None,
+    ) -> None:
+        """Start an episode.
+
+        Args:
+            env: with observations by name; it stays open when the robot stops.
+            hz: steps per second.
+            clock: that of the loop; the machine's by default.
+            seed: of the episode.
+            keep_observations: whether `observations` are kept.
+            on_step: called after the start and after every step, to film it.
+        """
+        self._env = env
+        self._hz = hz
+        self._clock = RealClock() if clock is None else clock
+        self._on_step = on_step
+        self._obs, self.info = env.reset(seed=seed)
+        self._action: np.ndarray | None = None
+        self._began = 0.0
+        self._observed = 0.0
+        self._ended = False
+        self.success = False
+        self.max_reward: float | None = None
+        self.steps = 0
+        self.actions: list[np.ndarray] = []
+        self.observations: list[dict[str, Any]] = []
+        self._keep = keep_observations
+        self._report()
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+        return self._ended
+
+    def observe(self) -> dict[str, Any]:
+        """Bring the world to the present and return its observation."""
+        self._observed = self._clock.now()
+        if self._action is not None:
+            due = round((self._observed - self._began) * self._hz)
+            while self.steps < due and not self._ended:
+                self._step(self._action)
+        return dict(self._obs)
+
+    def act(self, action: np.ndarray) -> None:
+        """Make ``action`` the one in force."""
+        if self._action is None:
+            self._began = self._observed
+        self._action = np.array(action)
+
+    def stop(self) -> None:
+        """Let the world stand still for good."""
+        self._ended = True
+
+    def _step(self, action: np.ndarray) -> None:
+        self.actions.append(action)
+        if self._keep:
+            self.observations.append(self._obs)
+        self._obs, reward, terminated, truncated, self.info = self._env.step(action)
+        self.steps += 1
+        self.max_reward = (
+            float(reward) if self.max_reward is None else max(float(reward), self.max_reward)
+        )
+        self.success = self.success or bool(self.info.get("success", False))
+        self._ended = bool(terminated or truncated)
+        self._report()
+
+    def _report(self) -> None:
+        if self._on_step is not None:
+            self._on_step(self._env)

@@ -1,0 +1,194 @@
+"""Reading what `lfm_runtime.control.Recorder` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lfm_policy.data.zarr_store import inspect_zarr, load_arrays, load_zarr
+from lfm_policy.errors import InputError
+from lfm_runtime.control.recording import CHUNK_FIELDS, FORMAT_VERSION, STEP_FIELDS
+from lfm_runtime.control.result import CONTINUED, HELD
+
+_MAXIMUM_ATTRIBUTES = 2**20
+
+
+@dataclass(frozen=True)
+class RecordedEpisode:
+    """One run of the control loop.
+
+    Attributes:
+        number: 0 for the first run.
+        hz: ticks per second.
+        action: (T, action_dim) float32, as executed.
+        steps: fields of `StepRecord` by name, (T,).
+        chunks: fields of `ChunkRecord` by name, (C,), and ``action`` (C, n, action_dim).
+    """
+
+    number: int
+    hz: float
+    action: np.ndarray
+    steps: dict[str, np.ndarray]
+    chunks: dict[str, np.ndarray]
+
+    def step_times(self, last: int) -> np.ndarray:
+        """Return when steps 0 to ``last`` were executed, (last + 1,) seconds.
+
+        Steps that never were are taken to follow at the rate of the loop.
+        """
+        planned = self.steps["kind"] != HELD
+        times = np.full(last + 1, np.nan)
+        known = self.steps["step"][planned]
+        inside = known <= last
+        times[known[inside]] = self.steps["time"][planned][inside]
+        for step in range(last + 1):
+            if np.isnan(times[step]):
+                times[step] = times[step - 1] + 1 / self.hz if step else 0.0
+        return times
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts and times as plain JSON values."""
+        kind, consumed = self.steps["kind"], self.chunks["consumed"]
+        latency = 1e3 * (self.chunks["answered_at"] - self.chunks["asked_at"])
+        return {
+            "episode": self.number,
+            "actions": len(self.action),
+            "seconds": float(self.steps["time"][-1] - self.steps["time"][0]),
+            "chunks": len(consumed),
+            "deadline_misses": int(np.sum(np.diff((kind != 0).astype(int), prepend=0) == 1)),
+            "held": int(np.sum(kind == HELD)),
+            "continued": int(np.sum(kind == CONTINUED)),
+            "limited": int(np.sum(self.steps["limited"])),
+            "bad_observations": int(np.sum(self.steps["obs_valid"] == 0)),
+            "latency_ms_median": float(np.median(latency)) if len(latency) else None,
+            "latency_ms_max": float(np.max(latency)) if len(latency) else None,
+            "consumed_max": int(consumed.max()) if len(consumed) else None,
+        }
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording of one or more runs.
+
+    Attributes:
+        path: where it is.
+        attributes: what was written with it, such as the options.
+        episodes: its runs.
+    """
+
+    path: Path
+    attributes: dict[str, Any]
+    episodes: tuple[RecordedEpisode, ...]
+
+    def __iter__(self) -> Iterator[RecordedEpisode]:
+        return iter(self.episodes)
+
+    def episode(self, number: int) -> RecordedEpisode:
+        """Return a run.
+
+        Raises:
+            InputError: there is none of that number.
+        """
+        if not 0 <= number < len(self.episodes):
+            raise InputError(
+                f"{self.path}: has no episode {number}, only 0 to {len(self.episodes) - 1}"
+            )
+        return self.episodes[number]
+
+
+def load_recording(path: str | Path) -> Recording:
+    """Read a recording, without its observations.
+
+    Raises:
+        InputError: there is none, or it is damaged or of another kind; the message says what.
+    """
+    path = Path(path)
+    inspect_zarr(path)  # says what is wrong with something that is no zarr store
+    attributes = _read_attributes(path)
+    buffer = load_zarr(path, ["action"])
+    steps = load_arrays(path, [f"steps/{name}" for name in STEP_FIELDS])
+    chunk_names = ["action", "episode", *CHUNK_FIELDS]
+    chunks = load_arrays(path, [f"chunks/{name}" for name in chunk_names])
+    _check(path, buffer.n_steps, buffer.arrays["action"].shape[1], steps, chunks)
+    episodes = []
+    for number, (begin, end) in enumerate(
+        zip(buffer.episode_starts, buffer.episode_ends, strict=True)
+    ):
+        own = chunks["chunks/episode"] == number
+        episodes.append(
+            RecordedEpisode(
+                number=number,
+                hz=attributes["hz"],
+                action=buffer.arrays["action"][begin:end],
+                steps={name: steps[f"steps/{name}"][begin:end] for name in STEP_FIELDS},
+                chunks={name: chunks[f"chunks/{name}"][own] for name in ("action", *CHUNK_FIELDS)},
+            )
+        )
+    return Recording(path, attributes, tuple(episodes))
+
+
+def _read_attributes(path: Path) -> dict[str, Any]:
+    file = path / ".zattrs"
+    try:
+        if file.stat().st_size > _MAXIMUM_ATTRIBUTES:
+            raise InputError(f"{file}: is larger than any recording's")
+        attributes = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: is no recording of the control loop: {file.name} cannot be read ({error})"
+        ) from None
+    version = attributes.get("format_version") if isinstance(attributes, dict) else None
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: is no recording of the control loop that is known here: format_version is "
+            f"{str(version)[:60]}, expected {FORMAT_VERSION}"
+        )
+    hz = attributes.get("hz")
+    if not isinstance(hz, (int, float)) or isinstance(hz, bool) or not 0 < hz <= 1e4:
+        raise InputError(f"{file}: hz is {str(hz)[:60]}, expected ticks per second")
+    return attributes
+
+
+def _check(
+    path: Path,
+    n_rows: int,
+    action_dim: int,
+    steps: dict[str, np.ndarray],
+    chunks: dict[str, np.ndarray],
+) -> None:
+    for name, values in steps.items():
+        _check_array(path, name, values, (n_rows,))
+    n_chunks = len(chunks["chunks/episode"])
+    for name, values in chunks.items():
+        if name == "chunks/action":
+            if values.ndim != 3 or (len(values), values.shape[2]) != (n_chunks, action_dim):
+                raise InputError(
+                    f"{path}: {name} has shape {values.shape}, expected ({n_chunks}, n, "
+                    f"{action_dim})"
+                )
+        else:
+            _check_array(path, name, values, (n_chunks,))
+    # Steps become indices, so they must not be absurd.
+    for name, values, largest in (
+        ("steps/step", steps["steps/step"], n_rows),
+        ("chunks/start", chunks["chunks/start"], n_rows),
+    ):
+        if len(values) and not (values.min() >= 0 and values.max() <= largest):
+            raise InputError(
+                f"{path}: {name} holds {values.min()} to {values.max()}, expected 0 to {largest}"
+            )
+
+
+def _check_array(path: Path, name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
+    if values.shape != shape or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise InputError(
+            f"{path}: {name} has shape {values.shape} and dtype {values.dtype}, expected finite "
+            f"numbers of shape {shape}: the recording is damaged"
+        )

@@ -1,0 +1,94 @@
+"""Outcomes of controlled episodes as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from lfm_policy.control.episodes import EpisodeOutcome
+from lfm_policy.control.recording import RecordedEpisode
+
+
+def outcomes_to_dict(outcomes: Sequence[EpisodeOutcome]) -> list[dict[str, Any]]:
+    """Return plain JSON values."""
+    return [
+        {
+            "seed": outcome.seed,
+            "success": outcome.success,
+            "max_reward": outcome.max_reward,
+            "steps": outcome.steps,
+            "action_jerk": outcome.action_jerk,
+            "position_jerk": outcome.position_jerk,
+            **outcome.control.to_dict(),
+        }
+        for outcome in outcomes
+    ]
+
+
+def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
+    """Print one row per episode; ``delay`` is in executed actions, the largest of any chunk."""
+    headers = ("seed", "ended", "success", "reward", "steps", "chunks", "delay", "ms")
+    table = _table(title, (*headers, "missed", "held", "late"))
+    for outcome in outcomes:
+        control = outcome.control
+        delays, seconds = control.delays, control.seconds
+        table.add_row(
+            str(outcome.seed),
+            control.reason,
+            "yes" if outcome.success else "no",
+            f"{outcome.max_reward:.2f}",
+            str(outcome.steps),
+            str(len(delays)),
+            str(max(delays)) if delays else "-",
+            f"{1e3 * float(np.median(seconds)):.3g}" if seconds else "-",
+            str(control.deadline_misses),
+            str(control.held),
+            str(control.late_ticks),
+        )
+    Console().print(table)
+    limited = sum(outcome.control.limited for outcome in outcomes)
+    bad = sum(outcome.control.bad_observations for outcome in outcomes)
+    failed = sum(outcome.control.failed_calls for outcome in outcomes)
+    print(f"limited actions: {limited}, bad observations: {bad}, failed calls: {failed}")
+
+
+_RECORDING_HEADERS = {
+    "episode": "run",
+    "actions": "actions",
+    "seconds": "s",
+    "chunks": "chunks",
+    "deadline_misses": "missed",
+    "held": "held",
+    "continued": "late",
+    "limited": "limited",
+    "bad_observations": "bad obs",
+    "latency_ms_median": "ms",
+    "latency_ms_max": "max ms",
+    "consumed_max": "delay",
+}
+
+
+def recording_table(title: str, episodes: Sequence[RecordedEpisode]) -> None:
+    """Print one row per recorded run; ``delay`` is in executed actions, the largest."""
+    table = _table(title, tuple(_RECORDING_HEADERS.values()))
+    for episode in episodes:
+        row = episode.summary()
+        table.add_row(*(_text(row[name]) for name in _RECORDING_HEADERS))
+    Console().print(table)
+
+
+def _table(title: str, headers: Sequence[str]) -> Table:
+    table = Table(title=title, padding=(0, 0))
+    for header in headers:
+        table.add_column(header, justify="right")
+    return table
+
+
+def _text(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,111 @@
+"""Exported policies in rollouts, so that they are measured as their checkpoints are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfm_policy.config import config_from_dict
+from lfm_policy.errors import InputError
+from lfm_policy.flow import SolverSpec
+from lfm_policy.policy import ChunkResult
+from lfm_runtime.onnx_policy import OnnxPolicy
+
+TRAINING_KEYS = {"steps", "train_seconds", "push_seconds"}
+"""What reports say of a training, all or nothing."""
+
+
+class ExportedPolicy:
+    """An exported policy as an `EvaluatedPolicy`; its sampler cannot be changed any more."""
+
+    def __init__(self, folder: str | Path, *, threads: int = 1) -> None:
+        """Open an exported folder.
+
+        Raises:
+            InputError: as `OnnxPolicy`; or it names a solver or an environment that cannot be.
+        """
+        self.policy = OnnxPolicy(folder, threads=threads)
+        described = self.policy.description
+        label = str(folder)
+        self.spec = described.spec
+        self.n_obs_steps = described.n_obs_steps
+        self.n_action_steps = described.n_action_steps
+        self.config = config_from_dict(
+            {
+                "name": described.name,
+                "policy": {
+                    "n_obs_steps": described.n_obs_steps,
+                    "horizon": described.horizon,
+                    "n_action_steps": described.n_action_steps,
+                    "max_prefix": described.max_prefix,
+                },
+                "env": dict(described.env),
+            },
+            label,
+        )
+        self.device = torch.device("cpu")
+        training = described.training
+        self.info: dict[str, Any] = {
+            **(training if training.keys() >= TRAINING_KEYS else {}),
+            "checkpoint": label,
+            "sha256": described.checkpoint_sha256,
+            "precision": described.precision,
+        }
+        name = described.sampler["solver"]
+        per_step = SolverSpec(name).evaluations or 1
+        self.solvers = tuple(
+            SolverSpec(name, nfe // per_step) for nfe in described.sampler["nfe_per_block"]
+        )
+        self.noise_scale = float(described.sampler["noise_scale"])
+
+    @property
+    def chunk_shape(self) -> tuple[int, int]:
+        """Shape of one chunk, (horizon, action_dim)."""
+        return self.policy.chunk_shape
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations per chunk."""
+        return self.policy.nfe
+
+    def set_sampler(
+        self,
+        *,
+        solver: str | None = None,
+        nfe: int | None = None,
+        noise_scale: float | None = None,
+    ) -> None:
+        """Check that the sampler is the one of the export.
+
+        Raises:
+            InputError: it is another one.
+        """
+        for key, asked, has in (
+            ("solver", solver, self.solvers[0].name),
+            ("nfe", nfe, self.nfe),
+            ("noise_scale", noise_scale, self.noise_scale),
+        ):
+            if asked is not None and asked != has:
+                raise InputError(
+                    f"{self.info['checkpoint']}: {key} is {asked}, but it was exported with {has}, "
+                    "which is part of the graph: export the checkpoint again"
+                )
+
+    def sample(self, batch: Mapping[str, Any], *, noise: Tensor | None = None) -> ChunkResult:
+        """Sample whole chunks; see `lfm_policy.policy.Policy.sample`."""
+        arrays = {key: np.asarray(value) for key, value in batch.items()}
+        result = self.policy.sample(arrays, noise=None if noise is None else noise.numpy())
+        return ChunkResult(torch.from_numpy(result.chunk), result.nfe)
+
+    def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return a random valid observation."""
+        return self.policy.fake_obs(seed)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the number of parameters by part, and in total."""
+        return dict(self.policy.description.parameters)

@@ -1,0 +1,59 @@
+"""What can be evaluated: policies of checkpoints, and exported ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfm_policy.config.schema import ExperimentConfig
+from lfm_policy.flow import SolverSpec
+from lfm_policy.policy import ChunkResult, DataSpec
+
+
+class EvaluatedPolicy(Protocol):
+    """What rollouts, latencies and reports need of a policy; see `lfm_policy.policy.Policy`."""
+
+    spec: DataSpec
+    n_obs_steps: int
+    n_action_steps: int
+    config: ExperimentConfig
+    device: torch.device
+    info: dict[str, Any]
+
+    @property
+    def chunk_shape(self) -> tuple[int, int]:
+        """Shape of one chunk, (horizon, action_dim)."""
+
+    @property
+    def nfe(self) -> int | None:
+        """Network evaluations per chunk; None for an adaptive solver."""
+
+    @property
+    def solvers(self) -> Sequence[SolverSpec]:
+        """Solver of each block, index 0 = block 1 (data side)."""
+
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation of the noise that sampling starts from."""
+
+    def set_sampler(
+        self,
+        *,
+        solver: str | None = None,
+        nfe: int | None = None,
+        noise_scale: float | None = None,
+    ) -> None:
+        """Choose another sampler for all later chunks; what is left out is as configured."""
+
+    def sample(self, batch: Mapping[str, Any], *, noise: Tensor | None = None) -> ChunkResult:
+        """Sample whole chunks."""
+
+    def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return a random valid observation."""
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the number of parameters by part, and in total."""

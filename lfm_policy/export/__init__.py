@@ -1,0 +1,36 @@
+"""Exports: one graph with the whole sampler, and the check that it does what the policy does."""
+
+from __future__ import annotations
+
+from lfm_policy.errors import InputError
+
+try:
+    import onnx  # noqa: F401
+    import onnxscript  # noqa: F401
+except ImportError as error:
+    raise InputError(
+        f"exporting needs the package '{error.name}': pip install \"lfm-policy[deploy]\""
+    ) from None
+
+from lfm_policy.export.check import (
+    TOLERANCE,
+    Difference,
+    SuccessChange,
+    compare_chunks,
+    compare_success,
+)
+from lfm_policy.export.export import export_policy
+from lfm_policy.export.graph import policy_graph
+from lfm_policy.export.observations import Observations, real_observations
+
+__all__ = [
+    "TOLERANCE",
+    "Difference",
+    "Observations",
+    "SuccessChange",
+    "compare_chunks",
+    "compare_success",
+    "export_policy",
+    "policy_graph",
+    "real_observations",
+]

@@ -1,0 +1,132 @@
+"""What a server needs of a policy, whether PyTorch or ONNX Runtime computes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lfm_policy.errors import InputError
+from lfm_policy.observations import is_image
+from lfm_policy.policy import Policy
+from lfm_policy.serving.batcher import Predict
+from lfm_policy.serving.observations import IGNORED_KEYS
+from lfm_policy.version import __version__
+from lfm_runtime.chunk_policy import ChunkPolicy
+from lfm_runtime.protocol import INSTRUCTIONS, SERVER
+
+_FLOAT_BYTES = 8
+"""Clients may send float64."""
+_MESSAGE_OVERHEAD = 65_536
+"""Names, shapes, dtypes, and a prompt."""
+
+
+@dataclass(frozen=True)
+class ServedPolicy:
+    """A policy as the server calls it.
+
+    Attributes:
+        policy: shapes and horizons.
+        predict: see `lfm_policy.serving.batcher.Predict`; called from one thread only.
+        batches: whether a call may have several rows.
+    """
+
+    policy: ChunkPolicy
+    predict: Predict
+    batches: bool
+
+    @property
+    def message_bytes(self) -> int:
+        """The largest message that a client has a reason to send."""
+        frame = sum(
+            math.prod(shape) * (1 if is_image(shape) else _FLOAT_BYTES)
+            for shape in self.policy.spec.obs_shapes.values()
+        )
+        return self.policy.n_obs_steps * frame + _MESSAGE_OVERHEAD
+
+    def metadata(self) -> dict[str, Any]:
+        """What every client is told on connection; plain values.
+
+        ``action_horizon``, openpi's name, is what an answer holds: the ``n_action_steps`` actions
+        to execute, the first of them for the newest observation (index ``n_obs_steps`` - 1 of a
+        chunk of ``horizon``).
+        """
+        described = self.policy.metadata
+        observations = {
+            key: entry | self._range(key) for key, entry in described["observations"].items()
+        }
+        return {
+            **described,
+            "observations": observations,
+            "server": SERVER,
+            "server_version": __version__,
+            "action_horizon": self.policy.n_action_steps,
+            "instructions": sorted(INSTRUCTIONS),
+        }
+
+    def _range(self, key: str) -> dict[str, list[float]]:
+        """Return the range of an observation in training; nothing for camera images."""
+        if is_image(self.policy.spec.obs_shapes[key]):
+            return {}
+        low, high = self.policy.training_range(key)
+        return {"low": np.asarray(low).tolist(), "high": np.asarray(high).tolist()}
+
+    def warm_up(self, max_batch: int) -> None:
+        """Compute once for one robot and once for many, so that no robot waits for first calls.
+
+        Raises:
+            InputError: the policy refuses its own random observation.
+        """
+        obs = self.policy.fake_obs()
+        for rows in {1, max_batch if self.batches else 1}:
+            batch = {
+                key: np.broadcast_to(value, (rows, self.policy.n_obs_steps, *value.shape)).copy()
+                for key, value in obs.items()
+            }
+            noise = np.zeros((rows, *self.policy.chunk_shape), dtype=np.float32)
+            self.predict(batch, noise, None)
+
+
+def served_policy(policy: ChunkPolicy) -> ServedPolicy:
+    """Return what a server needs of a policy.
+
+    Raises:
+        InputError: one of its observations is called like an instruction of the protocol.
+    """
+    reserved = policy.spec.obs_shapes.keys() & (INSTRUCTIONS | IGNORED_KEYS)
+    if reserved:
+        raise InputError(
+            f"the policy's observations {sorted(reserved)} are called like what the protocol "
+            "reserves; rename them in the demonstrations"
+        )
+    # An adaptive solver chooses its steps for a whole batch: robots would change one another's.
+    batches = policy.metadata.get("nfe") is not None and bool(policy.spec.obs_shapes)
+    predict = _torch(policy) if isinstance(policy, Policy) else _numpy(policy)
+    return ServedPolicy(policy, predict, batches)
+
+
+def _torch(policy: Policy) -> Predict:
+    import torch
+
+    def predict(
+        batch: Mapping[str, np.ndarray], noise: np.ndarray, prefix: np.ndarray | None
+    ) -> np.ndarray:
+        options = {} if prefix is None else {"prefix": prefix}
+        actions = policy.predict_action_chunk(batch, noise=torch.from_numpy(noise), **options)
+        numbers: np.ndarray = actions.cpu().numpy()
+        return numbers
+
+    return predict
+
+
+def _numpy(policy: Any) -> Predict:
+    def predict(
+        batch: Mapping[str, np.ndarray], noise: np.ndarray, prefix: np.ndarray | None
+    ) -> np.ndarray:
+        options = {} if prefix is None else {"prefix": prefix}
+        return np.asarray(policy.predict_action_chunk(batch, noise=noise, **options))
+
+    return predict

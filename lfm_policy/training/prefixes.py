@@ -1,0 +1,36 @@
+"""How much of its executable actions each training chunk shows to the networks beforehand."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lfm_policy.policy.prefix import PrefixCondition
+from lfm_policy.training.seeds import PREFIX_LENGTHS, derived_seed
+
+
+class TrainingPrefixes:
+    """A length for every row, always the same, and random ones where rows may change.
+
+    A row that is pushed through a block belongs to the prefix that the block saw, so from then on
+    it has to keep it.
+    """
+
+    def __init__(self, condition: PrefixCondition, n_rows: int, seed: int) -> None:
+        self._condition = condition
+        generator = torch.Generator().manual_seed(derived_seed(seed, PREFIX_LENGTHS))
+        self._lengths = torch.randint(condition.max_prefix + 1, (n_rows,), generator=generator)
+
+    def features(self, idx: Tensor, chunks: Tensor, *, random: bool = False) -> Tensor:
+        """Return what is added to the condition of rows ``idx``, (B, size).
+
+        Args:
+            idx: (B,) row numbers.
+            chunks: (B, horizon, action_dim), the demonstrated, normalised chunks of these rows.
+            random: draw the lengths from torch's global generator.
+        """
+        if random:
+            lengths = torch.randint(self._condition.max_prefix + 1, idx.shape, device=chunks.device)
+        else:
+            lengths = self._lengths.index_select(0, idx.cpu())
+        return self._condition.of_chunks(chunks, lengths)

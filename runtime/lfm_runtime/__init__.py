@@ -1,0 +1,27 @@
+"""Run exported action-chunk policies: one folder with a graph, no torch, no training code."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lfm_runtime.errors import InputError
+from lfm_runtime.version import __version__
+
+if TYPE_CHECKING:
+    from lfm_runtime.client import WebsocketClientPolicy
+    from lfm_runtime.onnx_policy import OnnxPolicy
+
+__all__ = ["InputError", "OnnxPolicy", "WebsocketClientPolicy", "__version__"]
+
+# Imported when asked for: who needs the client should not wait for ONNX Runtime.
+_WHERE = {
+    "OnnxPolicy": "lfm_runtime.onnx_policy",
+    "WebsocketClientPolicy": "lfm_runtime.client",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'lfm_runtime' has no attribute '{name}'")

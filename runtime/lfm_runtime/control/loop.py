@@ -1,0 +1,182 @@
+"""A robot at a fixed rate, a policy in another thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from lfm_runtime.control.clock import Clock, RealClock
+from lfm_runtime.control.inference import Inference, Predict, ThreadedInference
+from lfm_runtime.control.joining import create_joining
+from lfm_runtime.control.options import ControlOptions
+from lfm_runtime.control.planner import ControlPolicy, Planner
+from lfm_runtime.control.recording import Recorder
+from lfm_runtime.control.result import ControlResult
+from lfm_runtime.control.robot import Robot
+from lfm_runtime.control.run import Run
+from lfm_runtime.control.safety import ActionLimits, ObservationHistory
+from lfm_runtime.errors import InputError
+from lfm_runtime.interrupt import InterruptFlag
+
+_LOG = logging.getLogger("lfm_runtime.control")
+MAXIMUM_HZ = 10_000
+
+
+class ControlLoop:
+    """Runs a robot with a policy::
+
+        loop = ControlLoop(robot, policy, hz=10)
+        result = loop.run()
+
+    Every tick observes, and executes the next action of the newest chunk; chunks are computed in
+    another thread meanwhile. See `ControlOptions` for what can be chosen.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        policy: ControlPolicy,
+        *,
+        hz: float,
+        options: ControlOptions | None = None,
+        clock: Clock | None = None,
+        inference: Callable[[Predict], Inference] | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Check that robot, policy and options fit one another; nothing moves yet.
+
+        Args:
+            robot: what is run.
+            policy: `OnnxPolicy`, `Policy`, or a client of a server.
+            hz: ticks per second.
+            options: see `ControlOptions`.
+            clock: the machine's by default.
+            inference: makes what computes the chunks; a thread by default.
+            recorder: writes down what happens.
+
+        Raises:
+            InputError: an option does not fit the policy, or the rate is no rate.
+        """
+        if not 0 < hz <= MAXIMUM_HZ:
+            raise InputError(f"hz is {hz}, expected a number above 0, at most {MAXIMUM_HZ}")
+        self._robot = robot
+        self._policy = policy
+        self._period = 1 / hz
+        self._options = options = ControlOptions() if options is None else options
+        self._clock: Clock = RealClock() if clock is None else clock
+        self._make_inference = inference or (
+            lambda predict: ThreadedInference(predict, self._clock)
+        )
+        self._recorder = recorder
+        spec = policy.spec
+        self._limits = ActionLimits(options, spec.action_dim)
+        self._whole = _actions_per_chunk(policy)
+        self._execute = options.execute or policy.n_action_steps
+        if self._execute > self._whole:
+            raise InputError(
+                f"execute is {self._execute}, expected at most {self._whole}: a chunk of the "
+                "policy has no more actions from the newest observation on"
+            )
+        joining = create_joining(options.joining, ensemble_decay=options.ensemble_decay)
+        self._lead = joining.default_lead(self._execute) if options.lead is None else options.lead
+        if self._lead >= self._execute:
+            raise InputError(
+                f"lead is {self._lead}, expected less than execute = {self._execute}: a chunk "
+                "cannot be asked for before the one that it follows has begun"
+            )
+        self._max_prefix = int(getattr(policy, "max_prefix", 0))
+        if joining.uses_prefix and self._max_prefix < max(self._lead, 1):
+            raise InputError(
+                f"joining is '{options.joining}' with a lead of {self._lead}, but the policy was "
+                f"trained with prefixes of at most {self._max_prefix} actions: train it with "
+                f"policy.max_prefix={max(self._lead, 1)}, or choose another joining"
+            )
+        self._check_position(options)
+        if options.hold_action is not None and len(options.hold_action) != spec.action_dim:
+            raise InputError(
+                f"hold_action has {len(options.hold_action)} numbers, expected {spec.action_dim}"
+            )
+
+    def run(self, max_ticks: int | None = None) -> ControlResult:
+        """Control the robot until its task is done; `stop` is called on every way out.
+
+        Args:
+            max_ticks: ticks after which the run ends; None: no limit.
+
+        Returns:
+            What happened; ``reason`` says why the run ended: ``done``, ``max_ticks``,
+            ``deadline`` (with on_miss ``stop``), ``SIGTERM`` or ``SIGINT``.
+
+        Raises:
+            InputError: the policy refused its input.
+            FloatingPointError: the policy's actions were not finite; they were not executed.
+            Exception: whatever else the robot or the policy raised.
+        """
+        inference: Inference | None = None
+        with InterruptFlag() as flag:
+            try:
+                inference = self._make_inference(Planner(self._policy))
+                run = self._start(inference)
+                self._tick_until_done(run, flag, max_ticks)
+            finally:
+                # Before anything that could take long: the robot comes first.
+                self._robot.stop()
+                if inference is not None:
+                    inference.close()
+                if self._recorder is not None:
+                    self._recorder.end_episode()
+        _LOG.info("run ended: %s", run.result.to_dict())
+        return run.result
+
+    def _tick_until_done(self, run: Run, flag: InterruptFlag, max_ticks: int | None) -> None:
+        clock, result = self._clock, run.result
+        anchor, n = clock.now(), 0
+        while not result.reason:
+            if flag.name is not None:
+                result.reason = flag.name
+            elif max_ticks is not None and result.ticks >= max_ticks:
+                result.reason = "max_ticks"
+            else:
+                result.reason = run.tick() or ""
+                n += 1
+                # A product and not a sum: rounding must not add up over hours.
+                if clock.now() > anchor + n * self._period:
+                    result.late_ticks += 1
+                    anchor, n = clock.now(), 0
+                clock.sleep_until(anchor + n * self._period)
+
+    def _start(self, inference: Inference) -> Run:
+        policy, options = self._policy, self._options
+        staleness = options.max_staleness
+        return Run(
+            self._robot,
+            inference,
+            create_joining(options.joining, ensemble_decay=options.ensemble_decay),
+            self._limits,
+            ObservationHistory(policy.spec.obs_shapes, policy.n_obs_steps),
+            self._clock,
+            self._recorder,
+            options,
+            period=self._period,
+            execute=self._execute,
+            lead=self._lead,
+            max_prefix=self._max_prefix,
+            max_staleness=2 * self._whole * self._period if staleness is None else staleness,
+        )
+
+    def _check_position(self, options: ControlOptions) -> None:
+        key, spec = options.position_key, self._policy.spec
+        if key is not None and tuple(spec.obs_shapes.get(key, ())) != (spec.action_dim,):
+            seen = ", ".join(f"{name} {tuple(shape)}" for name, shape in spec.obs_shapes.items())
+            raise InputError(
+                f"position_key is '{key}', expected an observation of shape ({spec.action_dim},): "
+                f"the policy sees {seen}"
+            )
+
+
+def _actions_per_chunk(policy: ControlPolicy) -> int:
+    """Return how many actions a chunk has from the newest observation on."""
+    horizon = getattr(policy, "horizon", None)
+    if horizon is None or not hasattr(policy, "sample"):
+        return policy.n_action_steps
+    return int(horizon) - policy.n_obs_steps + 1

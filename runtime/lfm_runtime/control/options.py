@@ -1,0 +1,92 @@
+"""Options of the control loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lfm_runtime.control.joining import JOININGS
+from lfm_runtime.errors import InputError
+
+ON_MISS = ("hold", "continue", "stop")
+"""What may be done when the next chunk is not there in time."""
+
+
+@dataclass(frozen=True)
+class ControlOptions:
+    """How chunks are asked for, joined and made safe.
+
+    Of each chunk, ``execute`` actions are executed, and the next one is asked for ``lead`` actions
+    before they end::
+
+        step        s                            s + execute
+        executed    |----------------------------|           rest of the chunk
+        asked for   x              s + execute - lead: the next one
+
+    The next chunk must be there when they have been executed: that is the deadline. With a lead
+    of 0 the robot stands still while the policy computes. For a policy that takes d periods per
+    chunk (rounded up) and a robot that never waits, choose lead >= d and execute >= 2 d: one chunk
+    is computed at a time, and of each the first d actions are over when it comes.
+
+    Attributes:
+        joining: ``replace``, ``ensemble`` or ``prefix``, see `lfm_runtime.control.joining`.
+        execute: actions executed of each chunk; None: the policy's n_action_steps.
+        lead: see above; None: 0, or for ``ensemble`` execute - 1, which asks at every step.
+        on_miss: when a deadline is missed: ``hold`` stands still until the chunk comes,
+            ``continue`` goes on with the rest of the old chunk and then holds, ``stop`` ends the
+            run.
+        patience: part of a period that a tick waits for a chunk without which it would miss the
+            deadline.
+        max_staleness: seconds; no action is executed whose observation is older. None: twice the
+            time that a whole chunk lasts.
+        low: smallest action, (action_dim,), or one number for all; None: no limit.
+        high: largest action, in the same way.
+        max_change: largest change of each number of the action from one tick to the next, in the
+            same way.
+        position_key: observation that says where the robot is, in the units and the shape of an
+            action, from which the change of the first action is measured; None: the first action
+            may be anywhere.
+        hold_action: what a robot that has to stand still is told, (action_dim,); None: the last
+            action again, which is right for targets and wrong for velocities and differences.
+        ensemble_decay: of ``ensemble``.
+    """
+
+    joining: str = "replace"
+    execute: int | None = None
+    lead: int | None = None
+    on_miss: str = "hold"
+    patience: float = 0.5
+    max_staleness: float | None = None
+    low: float | Sequence[float] | None = None
+    high: float | Sequence[float] | None = None
+    max_change: float | Sequence[float] | None = None
+    position_key: str | None = None
+    hold_action: Sequence[float] | None = None
+    ensemble_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a policy.
+
+        Raises:
+            InputError: an option is not what it has to be.
+        """
+        _check_choice("joining", self.joining, JOININGS)
+        _check_choice("on_miss", self.on_miss, ON_MISS)
+        if self.execute is not None and self.execute < 1:
+            raise InputError(f"execute is {self.execute}, expected at least 1")
+        if self.lead is not None and self.lead < 0:
+            raise InputError(f"lead is {self.lead}, expected at least 0")
+        if not 0 <= self.patience < 1:
+            raise InputError(f"patience is {self.patience}, expected a part of a period below 1")
+        if self.max_staleness is not None and not (
+            math.isfinite(self.max_staleness) and self.max_staleness > 0
+        ):
+            raise InputError(
+                f"max_staleness is {self.max_staleness}, expected a positive number of seconds"
+            )
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(f"{name} is '{value}', expected one of {', '.join(known)}")

@@ -1,0 +1,11 @@
+"""The one exception for mistakes in what the user gave us."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """A file, key, option or value from outside is not what it has to be.
+
+    The message names the file, the key, what was found and what was expected, and says what to
+    do next. The command line prints it without a traceback and exits with code 2.
+    """

@@ -1,0 +1,139 @@
+"""What kind of observation a shape is, and checks of observations before a policy sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lfm_runtime.errors import InputError
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether one step of this shape is a camera image: height, width and 1, 3 or 4 channels.
+
+    Camera images are uint8 wherever they are; everything else is floating point.
+    """
+    return len(shape) == 3 and shape[2] in (1, 3, 4)
+
+
+def require_observation(key: str, obs: Mapping[str, Any], known: Iterable[str]) -> Any:
+    """Return ``obs[key]``.
+
+    Raises:
+        InputError: it is missing; the message lists what is there and what the policy ``known``.
+    """
+    if key not in obs:
+        raise InputError(
+            f"observation '{key}' is missing: found {sorted(obs) or 'nothing'}, expected "
+            f"{sorted(known)}"
+        )
+    return obs[key]
+
+
+def checked_frame(key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a copy of one observation, ``shape``; uint8 for camera images, float32 otherwise.
+
+    Raises:
+        InputError: it is no array of numbers, has another shape, or is not finite.
+    """
+    frame = image_array(key, value) if is_image(shape) else float_array(key, value)
+    if frame.shape != tuple(shape):
+        raise InputError(f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}")
+    # Now and not when the next chunk is sampled: a bad frame must not enter the history.
+    if frame.dtype != np.uint8 and not np.isfinite(frame).all():
+        raise not_finite(key)
+    return frame
+
+
+def check_history_shape(
+    key: str,
+    found: Sequence[int],
+    *,
+    n_obs_steps: int,
+    frame_shape: Sequence[int],
+    n_rows: int | None,
+) -> None:
+    """Check the shape of a batch of histories, (B, n_obs_steps, *frame_shape).
+
+    Raises:
+        InputError: it has another shape, or not as many rows as the observations before it
+            (``n_rows``; None for the first).
+    """
+    expected = (n_obs_steps, *frame_shape)
+    if len(found) != len(expected) + 1 or tuple(found[1:]) != expected:
+        raise InputError(
+            f"observation '{key}' has shape {tuple(found)}, expected (B, "
+            f"{', '.join(str(size) for size in expected)}): batch, n_obs_steps, then one frame"
+        )
+    if n_rows is not None and found[0] != n_rows:
+        raise InputError(f"observation '{key}' has {found[0]} rows, the others have {n_rows}")
+
+
+def checked_batch(
+    batch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, n_obs_steps: int
+) -> dict[str, np.ndarray]:
+    """Return a copy of a batch of histories, each (B, n_obs_steps, *shape); other names are left.
+
+    uint8 for camera images, float32 otherwise.
+
+    Raises:
+        InputError: an observation is missing, is no array of numbers, has another shape, or is
+            not finite.
+    """
+    obs: dict[str, np.ndarray] = {}
+    n_rows: int | None = None
+    for key, shape in shapes.items():
+        given = require_observation(key, batch, shapes)
+        value = image_array(key, given) if is_image(shape) else float_array(key, given)
+        check_history_shape(
+            key, value.shape, n_obs_steps=n_obs_steps, frame_shape=shape, n_rows=n_rows
+        )
+        n_rows = len(value)
+        if value.dtype != np.uint8 and not np.isfinite(value).all():
+            raise not_finite(key)
+        obs[key] = value
+    return obs
+
+
+def not_finite(key: str) -> InputError:
+    """Return the error for an observation with NaN or infinity in it."""
+    return InputError(f"observation '{key}' contains NaN or infinity")
+
+
+def image_array(key: str, value: Any) -> np.ndarray:
+    """Return a copy of camera images as a uint8 array.
+
+    Raises:
+        InputError: it is not an array of uint8.
+    """
+    array = _as_array(key, value)
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"observation '{key}' has dtype {array.dtype}, expected uint8: camera images of 0 to "
+            "255, (height, width, channels)"
+        )
+    return np.array(array, order="C")
+
+
+def float_array(key: str, value: Any) -> np.ndarray:
+    """Return a copy of an observation as a float32 array, of whatever numbers it was.
+
+    A copy, because many environments return the same array again and again.
+
+    Raises:
+        InputError: it is not an array of real numbers.
+    """
+    array = _as_array(key, value)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        return np.array(array, dtype=np.float32, order="C")
+
+
+def _as_array(key: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"observation '{key}' is not an array: {error}") from None

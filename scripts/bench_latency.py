@@ -1,0 +1,150 @@
+"""Milliseconds per chunk at batch 1: the table of docs/results.md, from one run.
+
+Ours from observations to actions, with all of normalisation, encoder, sampler and checks: teacher
+and students of PushT state and images in PyTorch, compiled, and exported for ONNX Runtime; our
+network in the loops of Diffusion Policy (DDIM with 10 steps, DDPM with 100); and LeRobot's
+DiffusionPolicy, if a folder is given that holds it:
+
+    pip install --no-deps --target lerobot-only lerobot==0.4.4 torchvision draccus ...
+    python scripts/bench_latency.py --lerobot lerobot-only --results docs
+
+Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from latency_rows import Row, measure
+from tqdm.auto import tqdm
+
+from lfm_policy.files import write_json, write_text
+
+ENGINES = ("eager", "compile", "onnx-fp32", "onnx-int8")
+BEGIN, END = "<!-- table latency -->\n", "<!-- end latency -->"
+
+
+def rows(lerobot: str) -> list[Row]:
+    """Return the rows of the table."""
+    found = []
+    for name, teacher, student in (
+        ("state", "pusht-state-teacher", "pusht-state"),
+        ("image", "pusht-image", "pusht-image"),
+    ):
+        for engine in ENGINES:
+            found += [
+                Row(
+                    f"PushT {name}, {'teacher' if name == 'state' else 'as many steps'}",
+                    "ours",
+                    teacher,
+                    64,
+                    "midpoint",
+                    engine,
+                    repeats=100,
+                ),
+                Row(f"PushT {name}", "ours", student, 4, engine=engine),
+                Row(f"PushT {name}, student", "ours", student, 2, engine=engine),
+                Row(f"PushT {name}, one block", "ours", student, 1, engine=engine, one_block=True),
+            ]
+        for scheduler, nfe in (("DDIMScheduler", 10), ("DDPMScheduler", 100)):
+            label = f"PushT {name}, {scheduler.removesuffix('Scheduler')}"
+            found.append(
+                Row(label, "diffusers", student, nfe, scheduler, one_block=True, repeats=50)
+            )
+    if lerobot:
+        label = "LeRobot DiffusionPolicy, PushT image, "
+        found += [
+            Row(f"{label}DDIM", "lerobot", nfe=10, solver="DDIM", repeats=5),
+            Row(f"{label}DDPM", "lerobot", nfe=100, solver="DDPM", repeats=2),
+        ]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--lerobot", default="", help="folder with LeRobot and what it imports")
+    parser.add_argument("--only", help="rows whose label contains this")
+    parser.add_argument("--results", type=Path, help="folder of results.md to write into")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        row = Row(**json.loads(arguments.row))
+        print(json.dumps(measure(row, arguments.threads[0], arguments.lerobot)))
+        return
+    chosen = [r for r in rows(arguments.lerobot) if not arguments.only or arguments.only in r.label]
+    measured = []
+    pairs = [(row, threads) for row in chosen for threads in arguments.threads]
+    for row, threads in tqdm(pairs, unit="row"):
+        one = _measure_alone(row, threads, arguments.lerobot)
+        measured.append(one)
+        tqdm.write(_line(one))
+    lines = [HEADER, *(_line(one) for one in measured), "", *_ratios(measured)]
+    print("\n".join(lines))
+    if arguments.results:
+        processor = platform.processor() or platform.machine()
+        report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
+        write_json(arguments.results / "results" / "latency.json", report)
+        page = arguments.results / "results.md"
+        text = page.read_text()
+        if BEGIN not in text or END not in text:
+            raise SystemExit(f"{page}: the markers {BEGIN.strip()} and {END} are missing")
+        head, tail = text.split(BEGIN)[0], text.split(END)[1]
+        write_text(page, head + BEGIN + "\n".join(lines) + "\n" + END + tail)
+
+
+HEADER = (
+    "| what | engine | NFE | threads | ms per chunk, median | p95 | peak memory (MiB) | parameters "
+    "|\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def _measure_alone(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--row", json.dumps(asdict(row))]
+    command += ["--threads", str(threads), "--lerobot", lerobot]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{row.label}, {row.engine}:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _line(one: dict[str, Any]) -> str:
+    engine = one["engine"] if one["kind"] == "ours" else "PyTorch"
+    return (
+        f"| {one['label']} | {engine} | {one['nfe']} | {one['threads']} | "
+        f"{one['median_ms']:.3f} | {one['p95_ms']:.3f} | {one['peak_mib']:.0f} | "
+        f"{one['parameters']:,} |"
+    )
+
+
+def _ratios(measured: list[dict[str, Any]]) -> list[str]:
+    """Return how many times slower others are than our NFE-2 image student on the same threads."""
+    lines = []
+    for threads in sorted({one["threads"] for one in measured}):
+        same = [one for one in measured if one["threads"] == threads]
+        ours = [o for o in same if o["label"].endswith("student")]
+        for other in (o for o in same if o["kind"] != "ours"):
+            for one in ours:
+                if ("image" in one["label"]) == ("image" in other["label"]):
+                    lines.append(
+                        f"- {threads} thread(s): {other['label']} with {other['nfe']} steps takes "
+                        f"{other['median_ms'] / one['median_ms']:,.0f} times as long as "
+                        f"{one['label']} ({one['engine']}, NFE {one['nfe']})"
+                    )
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Load and faults of the policy server: a process that serves, and this one that is its clients.
+
+Both run on this machine, so the clients take time from the server. Latency is from the moment an
+observation is sent to its answer being read; an answer that takes longer than a period is late.
+
+    python scripts/bench_server.py pusht-state
+    python scripts/bench_server.py pusht-state --quick          # seconds instead of minutes
+    python scripts/bench_server.py pusht-state --output docs/results/server.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from server_faults import (
+    killed_clients,
+    measure_beside,
+    measure_malformed,
+    measure_restart,
+    slow_client,
+)
+from server_load import measure_load
+from server_process import ServerProcess
+
+from lfm_policy.files import write_json
+from lfm_runtime import WebsocketClientPolicy
+from lfm_runtime.packing import packb
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("policy", help="checkpoint, export, or a policy of the package")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--hz", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--messages", type=int, default=10_000, help="malformed ones")
+    parser.add_argument("--quick", action="store_true", help="everything much smaller")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seconds, arguments.messages = 5.0, 700
+    results: dict[str, Any] = {
+        "policy": arguments.policy,
+        "cpus": os.cpu_count(),
+        "load_before": [round(x, 2) for x in os.getloadavg()],
+        "python": platform.python_version(),
+    }
+    with ServerProcess(arguments.policy) as server:
+        with WebsocketClientPolicy(port=server.port) as policy:
+            frames = [policy.fake_obs(seed) for seed in range(16)]
+            results["nfe"] = policy.metadata["nfe"]
+        obs, good = frames[0], [packb(frame) for frame in frames]
+        half = arguments.seconds / 4
+        steps: dict[str, Any] = {
+            "one_robot": lambda: measure_load(
+                server, good, clients=1, hz=arguments.hz, seconds=half
+            ),
+            "load": lambda: measure_load(
+                server, good, clients=arguments.clients, hz=arguments.hz, seconds=arguments.seconds
+            ),
+            "malformed": lambda: measure_malformed(server, obs, good, arguments.messages),
+            "killed_mid_frame": lambda: measure_beside(
+                server, good, killed_clients(server, good[0], 500), half
+            ),
+            "slow_client": lambda: measure_beside(server, good, slow_client(server, good[0]), half),
+        }
+        for name, step in steps.items():
+            results[name] = asyncio.run(step())
+            print(f"{name}: {results[name]}", flush=True)
+        results["restart"] = measure_restart(server, obs)
+        print(f"restart: {results['restart']}")
+        results["exit_code"] = server.terminate()
+    print(f"exit code after SIGTERM: {results['exit_code']}")
+    if arguments.output is not None:
+        write_json(arguments.output, results)
+        print(f"written: {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

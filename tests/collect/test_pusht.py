@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gym_pusht")
+from lfm_policy.collect import CollectOptions
+from lfm_policy.collect.episode import record_episode, replays
+from lfm_policy.collect.stage import make_stage
+
+
+def test_images_come_with_the_features_of_the_state() -> None:
+    stage = make_stage(CollectOptions("PushT", images=True, image_size=96))
+    try:
+        obs = stage.start(300_000, np.random.default_rng(0))
+        assert obs["image"].shape == (96, 96, 3)
+        assert obs["keypoints"].shape == (16,)
+        assert stage.env_args["env_name"] == "lfm/PushTImage-v0"
+    finally:
+        stage.close()
+
+
+def test_a_demo_of_the_policy_replays() -> None:
+    options = CollectOptions("PushT")
+    stage = make_stage(options)
+    try:
+        demos = (record_episode(stage, options, seed) for seed in range(300_000, 300_010))
+        demo = next(demo for demo in demos if demo is not None)
+        assert demo.actions.shape[1] == 2
+        assert demo.states is not None and demo.states.shape[1] == 5
+        assert demo.rewards[-1] == 1.0
+        assert replays(stage, demo)
+    finally:
+        stage.close()

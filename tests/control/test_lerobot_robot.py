@@ -1,0 +1,119 @@
+"""The adapter to LeRobot's robots, on a robot with the same methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lfm_policy.control import LeRobotRobot
+from lfm_policy.errors import InputError
+from lfm_runtime.control import ControlLoop, ControlOptions, SimulatedClock, SimulatedInference
+from lfm_runtime.spec import DataSpec
+
+from .conftest import Sampled
+
+JOINTS = ("shoulder_pan.pos", "elbow_flex.pos", "gripper.pos")
+
+
+class Arm:
+    """What `lerobot.robots.Robot` promises; joints go where they are told."""
+
+    observation_features: dict[str, Any] = {**dict.fromkeys(JOINTS, float), "top": (4, 6, 3)}  # noqa: RUF012
+    action_features: dict[str, Any] = dict.fromkeys(JOINTS, float)
+
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.joints = dict.fromkeys(JOINTS, 0.0)
+        self.sent: list[dict[str, float]] = []
+        self.fault: BaseException | None = None
+
+    def get_observation(self) -> dict[str, Any]:
+        if self.fault is not None:
+            raise self.fault
+        return {"top": np.zeros((4, 6, 3), np.uint8), **self.joints}
+
+    def send_action(self, action: dict[str, float]) -> dict[str, float]:
+        self.sent.append(dict(action))
+        self.joints.update(action)
+        return action
+
+    def disconnect(self) -> None:
+        self.is_connected = False
+
+
+def test_observations_and_actions_are_translated() -> None:
+    arm = Arm()
+    robot = LeRobotRobot(arm, rename={"top": "image"})
+    arm.joints["elbow_flex.pos"] = 2.0
+    obs = robot.observe()
+    assert obs is not None
+    assert robot.obs_keys == ("state", "image")
+    np.testing.assert_array_equal(obs["state"], [0, 2, 0])
+    assert obs["image"].shape == (4, 6, 3)
+    assert robot.action_dim == 3
+    robot.act(np.array([1, 2, 3], dtype=np.float32))
+    assert arm.sent == [{"shoulder_pan.pos": 1.0, "elbow_flex.pos": 2.0, "gripper.pos": 3.0}]
+
+
+def test_stopping_holds_the_present_position_and_disconnects() -> None:
+    arm = Arm()
+    arm.joints["gripper.pos"] = 9.0
+    LeRobotRobot(arm).stop()
+    assert arm.sent == [{"shoulder_pan.pos": 0.0, "elbow_flex.pos": 0.0, "gripper.pos": 9.0}]
+    assert not arm.is_connected
+
+
+def test_stopping_disconnects_whatever_fails_before() -> None:
+    arm = Arm()
+    robot = LeRobotRobot(arm)
+    arm.fault = OSError("bus")
+    with pytest.raises(OSError, match="bus"):
+        robot.stop()
+    assert not arm.is_connected
+
+
+def test_a_camera_that_is_late_is_no_observation() -> None:
+    arm = Arm()
+    robot = LeRobotRobot(arm)
+    arm.fault = TimeoutError("camera")
+    assert robot.observe() is None
+
+
+def test_robots_that_cannot_be_used_are_refused() -> None:
+    arm = Arm()
+    arm.is_connected = False
+    with pytest.raises(InputError, match="not connected"):
+        LeRobotRobot(arm)
+    arm = Arm()
+    arm.action_features = {"action": (3,)}
+    with pytest.raises(InputError, match="'action' has shape"):
+        LeRobotRobot(arm)
+
+
+def test_it_runs_in_the_loop() -> None:
+    class Reach:
+        n_obs_steps, n_action_steps, horizon = 1, 4, 4
+        spec = DataSpec({"state": (3,), "top": (4, 6, 3)}, 3)
+
+        def reset(self) -> None:
+            pass
+
+        def sample(self, batch: Any) -> Sampled:
+            steps = np.arange(1, 5, dtype=np.float32)[None, :, None]
+            return Sampled(batch["state"][:, -1:] + steps * np.ones(3, np.float32))
+
+    arm, clock = Arm(), SimulatedClock()
+    loop = ControlLoop(
+        LeRobotRobot(arm),
+        Reach(),  # type: ignore[arg-type]
+        hz=30,
+        options=ControlOptions(max_change=1.0, position_key="state"),
+        clock=clock,
+        inference=lambda predict: SimulatedInference(predict, clock),
+    )
+    result = loop.run(12)
+    assert result.steps == 12
+    assert arm.joints == dict.fromkeys(JOINTS, 12.0)
+    assert not arm.is_connected

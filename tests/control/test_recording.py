@@ -1,0 +1,259 @@
+"""Recordings: read back, trained on, drawn, and what is wrong with damaged ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from lfm_policy.config import load_config
+from lfm_policy.control.figure import recording_figure
+from lfm_policy.control.recording import load_recording
+from lfm_policy.data.zarr_store import load_zarr
+from lfm_policy.errors import InputError
+from lfm_policy.training import train
+from lfm_runtime.control import Recorder
+from lfm_runtime.control import recording as runtime_recording
+from lfm_runtime.control.result import HELD
+from lfm_runtime.control.zarr_writer import ArrayWriter
+
+from .conftest import Bench
+
+
+def record(path: Path, episodes: int = 2, ticks: int = 30, **options: Any) -> Path:
+    with Recorder(path, {"hz": 10, "robot": "counter"}) as recorder:
+        for _ in range(episodes):
+            Bench().run(ticks, recorder=recorder, **options)
+    return path
+
+
+def test_a_recording_holds_what_happened(tmp_path: Path) -> None:
+    path = record(
+        tmp_path / "run.zarr", delay=lambda k: 0.2 if k in (0, 3) else 0.1, lead=1, patience=0.0
+    )
+    recording = load_recording(path)
+    assert recording.attributes["robot"] == "counter"
+    assert len(recording.episodes) == 2
+    for episode in recording:
+        assert episode.hz == 10
+        held = episode.steps["kind"] == HELD
+        assert held.sum() == episode.summary()["held"] == 1
+        np.testing.assert_array_equal(episode.action[~held, 0], np.arange((~held).sum()))
+        np.testing.assert_array_equal(episode.steps["step"][~held], np.arange((~held).sum()))
+        np.testing.assert_allclose(np.diff(episode.steps["time"]), 0.1)
+        assert episode.chunks["action"].shape[1:] == (8, 1)
+        np.testing.assert_allclose(
+            (episode.chunks["answered_at"] - episode.chunks["asked_at"])[:4], [0.2, 0.1, 0.1, 0.2]
+        )
+        np.testing.assert_array_equal(episode.chunks["consumed"][:4], [0, 1, 1, 1])
+        np.testing.assert_array_equal(
+            episode.chunks["action"][:, 0, 0], episode.chunks["start"].astype(float)
+        )
+    assert recording.episode(1).summary()["deadline_misses"] == 1
+
+
+def test_bad_observations_and_limits_are_marked(tmp_path: Path) -> None:
+    bench = Bench()
+    bench.robot.before_observe = lambda seen: "missing" if seen in (5, 6) else None
+    with Recorder(tmp_path / "run.zarr", {"hz": 10}) as recorder:
+        bench.run(20, recorder=recorder, lead=1, high=9.0)
+    (episode,) = load_recording(tmp_path / "run.zarr").episodes
+    np.testing.assert_array_equal(np.flatnonzero(episode.steps["obs_valid"] == 0), [5, 6])
+    assert episode.summary()["bad_observations"] == 2
+    assert episode.summary()["limited"] == (episode.action[:, 0] == 9).sum() - 1 > 0
+    observed = load_zarr(tmp_path / "run.zarr", ["next"]).arrays["next"]
+    np.testing.assert_array_equal(observed[4:7, 0], [4, 4, 4])
+
+
+def test_a_recording_can_be_trained_on(tmp_path: Path) -> None:
+    path = record(tmp_path / "run.zarr", episodes=3)
+    options = {
+        "dataset": {"name": "zarr", "path": str(path), "obs_keys": ["next"]},
+        "policy": {"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3},
+        "network": {"name": "mlp", "width": 8, "n_layers": 1, "time_embed_dim": 8},
+        "training": {"total_steps": 2, "batch_size": 4, "warmup_steps": 1},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(options))
+    config = load_config(str(file))
+    assert train(config, tmp_path / "trained", device="cpu", quiet=True).exists()
+
+
+def test_images_are_recorded_as_they_are(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 32, 40, 3), dtype=np.uint8)
+    bench = Bench()
+    bench.policy.spec = type(bench.policy.spec)({"next": (1,), "camera": (32, 40, 3)}, 1)
+    observe = bench.robot.observe
+    bench.robot.observe = lambda: {**observe(), "camera": images[bench.robot.seen - 1]}
+    with Recorder(tmp_path / "run.zarr", {"hz": 10}) as recorder:
+        bench.run(30, recorder=recorder)
+    stored = load_zarr(tmp_path / "run.zarr", ["camera"]).arrays["camera"]
+    np.testing.assert_array_equal(stored, images)
+
+
+def test_what_led_to_an_error_is_kept(tmp_path: Path) -> None:
+    bench = Bench()
+
+    def fail(seen: int) -> None:
+        if seen == 12:
+            raise OSError("the cable")
+
+    bench.robot.before_observe = fail
+    with (
+        pytest.raises(OSError, match="the cable"),
+        Recorder(tmp_path / "run.zarr", {"hz": 10}) as recorder,
+    ):
+        bench.run(30, recorder=recorder)
+    (episode,) = load_recording(tmp_path / "run.zarr").episodes
+    assert len(episode.action) == 12
+
+
+def test_nothing_is_left_where_nothing_was_executed(tmp_path: Path) -> None:
+    bench = Bench()
+    bench.robot.before_observe = lambda seen: "missing"
+    with Recorder(tmp_path / "run.zarr", {"hz": 10}) as recorder:
+        bench.run(5, recorder=recorder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_recording_is_never_overwritten(tmp_path: Path) -> None:
+    record(tmp_path / "run.zarr")
+    with pytest.raises(InputError, match="exists already"):
+        Recorder(tmp_path / "run.zarr")
+
+
+def test_a_full_disk_is_an_error_at_the_end_and_not_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: ArrayWriter, row: Any) -> None:
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(ArrayWriter, "append", full)
+    bench = Bench()
+    recorder = Recorder(tmp_path / "run.zarr", {"hz": 10})
+    assert bench.run(20, recorder=recorder).reason == "max_ticks"
+    with pytest.raises(OSError, match="no space left"):
+        recorder.close()
+    assert list(tmp_path.iterdir()) == []
+    assert "the recording failed" in caplog.text
+
+
+def test_a_slow_disk_ends_the_recording_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime_recording, "_QUEUE_SIZE", 4)
+    put = runtime_recording.queue.Queue.put
+    bench = Bench()
+    recorder = Recorder(tmp_path / "run.zarr", {"hz": 10})
+
+    def slow(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if len(bench.robot.acted) == 10 and not block:
+            raise runtime_recording.queue.Full
+        put(self, item, True, timeout)
+
+    monkeypatch.setattr(runtime_recording.queue.Queue, "put", slow)
+    assert bench.run(20, recorder=recorder).steps == 20
+    recorder.close()
+    (episode,) = load_recording(tmp_path / "run.zarr").episodes
+    assert len(episode.action) == 9
+    assert "too slow" in caplog.text
+
+
+def test_times_of_steps_that_never_were_follow_at_the_rate(tmp_path: Path) -> None:
+    (episode,) = load_recording(record(tmp_path / "run.zarr", episodes=1, ticks=10)).episodes
+    np.testing.assert_allclose(episode.step_times(12), np.arange(13) / 10)
+
+
+@pytest.mark.parametrize("joining", ["replace", "ensemble"])
+def test_a_run_is_drawn(tmp_path: Path, joining: str) -> None:
+    path = record(
+        tmp_path / "run.zarr", 1, delay=lambda k: 0.4 if k == 2 else 0.0, lead=1, joining=joining
+    )
+    (episode,) = load_recording(path).episodes
+    figure = recording_figure("run", episode)
+    actions, chunks, *_ = figure.axes
+    executed = actions.lines[-1]
+    np.testing.assert_allclose(executed.get_ydata(), episode.action[:, 0])
+    assert len(actions.lines) == len(episode.chunks["start"]) + 1
+    assert any(collection.get_label() == "held" for collection in actions.collections)
+    assert chunks.get_ylabel() == "ms per chunk"
+    figure.savefig(tmp_path / "run.png")
+
+
+# -- damaged ------------------------------------------------------------------------------------
+
+
+def replace_attributes(path: Path, **values: Any) -> None:
+    file = path / ".zattrs"
+    attributes = json.loads(file.read_text())
+    file.write_text(json.dumps(attributes | values))
+
+
+def test_a_replay_buffer_is_no_recording(small_zarr: Path) -> None:
+    with pytest.raises(InputError, match="no recording of the control loop"):
+        load_recording(small_zarr)
+    with pytest.raises(InputError, match="nowhere"):
+        load_recording(small_zarr.with_name("nowhere.zarr"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"format_version": 99}, "format_version is 99"), ({"hz": 0}, "hz is 0"), ({"hz": "a"}, "hz")],
+)
+def test_attributes_are_checked(tmp_path: Path, values: Any, message: str) -> None:
+    path = record(tmp_path / "run.zarr")
+    replace_attributes(path, **values)
+    with pytest.raises(InputError, match=message):
+        load_recording(path)
+
+
+def rewrite(path: Path, name: str, values: np.ndarray) -> None:
+    folder = path / name
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    writer = ArrayWriter(folder, values.shape[1:], values.dtype)
+    for row in values:
+        writer.append(row)
+    writer.finish()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("steps/kind", np.zeros(3, np.uint8), "steps/kind has shape"),
+        ("steps/time", np.full(60, np.nan), "steps/time has shape"),
+        ("steps/step", np.full(60, 10**15), "steps/step holds"),
+        ("chunks/start", np.full(16, -5), "chunks/start holds"),
+        ("chunks/action", np.zeros((16, 8, 3), np.float32), "chunks/action has shape"),
+    ],
+)
+def test_arrays_are_checked(tmp_path: Path, name: str, values: np.ndarray, message: str) -> None:
+    path = record(tmp_path / "run.zarr")
+    assert len(load_recording(path).episode(0).chunks["start"]) == 8
+    rewrite(path, name, values)
+    with pytest.raises(InputError, match=message):
+        load_recording(path)
+
+
+def test_a_missing_array_is_named(tmp_path: Path) -> None:
+    path = record(tmp_path / "run.zarr")
+    for file in (path / "steps" / "chunk").iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match="steps/chunk"):
+        load_recording(path)
+
+
+def test_episodes_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no episode 2, only 0 to 1"):
+        load_recording(record(tmp_path / "run.zarr")).episode(2)
+
+
+def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
+    writer = ArrayWriter(tmp_path / "array", (2,), np.dtype(np.float32))
+    with pytest.raises(ValueError, match="shape"):
+        writer.append(np.zeros(3))

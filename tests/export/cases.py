@@ -1,0 +1,57 @@
+"""One small policy for every kind of network, encoder, solver and prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STEPS = {"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3}
+CAMERAS = {"image": (24, 20, 3), "wrist": (16, 16, 1), "pose": (4,)}
+COMPACT = {"name": "compact", "width": 4, "keypoints": 3, "crop": [16, 16]}
+
+CASES: dict[str, dict[str, Any]] = {
+    "mlp, euler, encoder, prefix, limits": {
+        "encoder": {"name": "state", "hidden": [8]},
+        "policy": {**STEPS, "max_prefix": 2, "clip_actions": True},
+        "sampler": {"solver": "euler", "nfe": 3, "noise_scale": 0.7},
+    },
+    "unet1d, heun, shapes, names": {
+        "n_blocks": 1,
+        "obs_shapes": {"noise": (), "observation.key points": (2, 3)},
+        "network": {
+            "name": "unet1d",
+            "channels": [8, 16],
+            "n_groups": 4,
+            "embed_dim": 8,
+            "time_embed_dim": 8,
+        },
+        "sampler": {"solver": "heun", "nfe": 2},
+    },
+    "transformer, encoder per block, resize": {
+        "obs_shapes": CAMERAS,
+        "network": {
+            "name": "transformer",
+            "width": 8,
+            "n_layers": 1,
+            "n_heads": 2,
+            "time_embed_dim": 8,
+        },
+        "encoder": {"name": "cameras", "image": {**COMPACT, "resize": [18, 17]}},
+        "training": {"encoder": "own"},
+        "policy": {**STEPS, "max_prefix": 1},
+    },
+    "two-step regression, resnet18": {
+        "n_blocks": 1,
+        "obs_shapes": {"image": (40, 36, 3)},
+        "encoder": {
+            "name": "cameras",
+            "image": {"name": "resnet18", "width": 16, "keypoints": 4, "output_dim": 4},
+        },
+        "flow": {"n_blocks": 1, "prediction": "regression"},
+        "sampler": {"solver": "euler", "nfe": 2, "times": [0.1]},
+    },
+    "no observations, midpoint": {
+        "n_blocks": 1,
+        "obs_shapes": {},
+        "sampler": {"solver": "midpoint", "nfe": 2},
+    },
+}

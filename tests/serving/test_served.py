@@ -1,0 +1,82 @@
+"""Real policies behind the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lfm_policy import load_policy
+from lfm_policy.errors import InputError
+from lfm_policy.serving import load_served_policy, served_policy
+from lfm_runtime import WebsocketClientPolicy
+from lfm_runtime.spec import DataSpec
+
+WAIT = 20.0
+
+
+def test_a_checkpoint_over_the_network_is_the_checkpoint(
+    start: Callable[..., Any], small_run: Path
+) -> None:
+    local = load_policy(small_run)
+    served = load_served_policy(str(small_run), device="cpu")
+    with WebsocketClientPolicy(port=start(served.policy).port, timeout=WAIT) as remote:
+        assert remote.metadata["checkpoint_sha256"] == local.info["sha256"]
+        assert remote.metadata["nfe"] == local.nfe
+        for policy in (local, remote):
+            policy.sample_seed(2, 1)
+        for step in range(2 * local.n_action_steps + 1):
+            obs = local.fake_obs(step)
+            np.testing.assert_array_equal(local.select_action(obs), remote.select_action(obs))
+
+
+def test_sampler_of_a_checkpoint_can_be_chosen(small_run: Path) -> None:
+    served = load_served_policy(str(small_run), device="cpu", nfe=4, noise_scale=0.5)
+    assert served.metadata()["nfe"] == 4
+    assert served.metadata()["noise_scale"] == 0.5
+    served.warm_up(max_batch=3)
+    with pytest.raises(InputError, match="nfe"):
+        load_served_policy(str(small_run), device="cpu", nfe=1)
+
+
+def test_an_adaptive_solver_computes_one_robot_at_a_time(small_run: Path) -> None:
+    assert not load_served_policy(str(small_run), device="cpu", solver="dopri5").batches
+    assert load_served_policy(str(small_run), device="cpu").batches
+
+
+def test_an_export_over_the_network_is_the_export(
+    start: Callable[..., Any], small_run: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    from lfm_policy.cli.main import main
+    from lfm_runtime.onnx_policy import OnnxPolicy
+
+    folder = tmp_path / "export"
+    assert main(["export", str(small_run), str(folder)]) == 0
+    local = OnnxPolicy(folder)
+    served = load_served_policy(str(folder))
+    with WebsocketClientPolicy(port=start(served.policy).port, timeout=WAIT) as remote:
+        for policy in (local, remote):
+            policy.sample_seed(2, 1)
+        for step in range(2 * local.n_action_steps + 1):
+            obs = local.fake_obs(step)
+            np.testing.assert_array_equal(local.select_action(obs), remote.select_action(obs))
+    with pytest.raises(InputError, match="export it again"):
+        load_served_policy(str(folder), nfe=2)
+
+
+def test_refuses_observations_called_like_instructions(make_toy: Callable[..., Any]) -> None:
+    for name in ("__reset__", "__noise__", "__prefix__", "prompt"):
+        policy = make_toy()
+        policy.spec = DataSpec({name: (2,)}, 3)
+        with pytest.raises(InputError, match=name):
+            served_policy(policy)
+
+
+def test_largest_message_fits_the_observations(make_toy: Callable[..., Any]) -> None:
+    served = served_policy(make_toy({"state": (3,), "camera": (240, 320, 3)}))
+    # A history of two images, and the state as float64.
+    assert 2 * (240 * 320 * 3 + 24) < served.message_bytes < 2 * 240 * 320 * 3 + 100_000
