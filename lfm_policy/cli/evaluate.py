@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,18 @@ def add_parser(commands: Any) -> None:
         help="one process per environment or all in one (default: processes for slow simulators)",
     )
     parser.add_argument(
+        "--runner",
+        choices=("local", "ray"),
+        default="local",
+        help="where episodes run: on this machine, or as tasks of a Ray cluster (extra 'ray')",
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="running cluster, such as auto (default: a cluster on this machine, one worker per "
+        "CPU)",
+    )
+    parser.add_argument(
         "--video", type=non_negative, default=0, metavar="K", help="film the first K episodes"
     )
     parser.add_argument(
@@ -97,7 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     policy: EvaluatedPolicy
     if is_export(arguments.checkpoint):
-        policy = ExportedPolicy(arguments.checkpoint, threads=arguments.threads)
+        folder = Path(arguments.checkpoint)
+        policy = ExportedPolicy(folder, threads=arguments.threads)
     else:
         folder = find_checkpoint(arguments.checkpoint)
         policy = load_policy(folder, device=choose_device(arguments.device))
@@ -116,15 +130,17 @@ def run(arguments: argparse.Namespace) -> int:
         env_options=env.options if env_id == env.id else {},
     )
     quiet = arguments.quiet or arguments.json
-    cells, seconds = evaluate(
-        policy,
-        config,
-        n_episodes=arguments.episodes,
-        nfes=arguments.nfe or (None,),
-        solver=arguments.solver,
-        noise_scale=arguments.noise_scale,
-        quiet=quiet,
-    )
+    with _runner(arguments, folder) as runner:
+        cells, seconds = evaluate(
+            policy,
+            config,
+            n_episodes=arguments.episodes,
+            nfes=arguments.nfe or (None,),
+            solver=arguments.solver,
+            noise_scale=arguments.noise_scale,
+            quiet=quiet,
+            runner=runner,
+        )
     # The sampler is still that of the last cell, whose episodes are filmed.
     results = cells[-1].episodes
     videos = output / "videos"
@@ -142,3 +158,17 @@ def run(arguments: argparse.Namespace) -> int:
     if filmed:
         print(f"videos of {len(filmed)} episodes (NFE {cells[-1].nfe:g}): {videos}")
     return 0
+
+
+def _runner(arguments: argparse.Namespace, folder: Path) -> AbstractContextManager[Any]:
+    from lfm_policy.errors import InputError
+
+    if arguments.runner == "ray":
+        from lfm_policy.evaluation.ray_runner import RayRunner
+
+        return RayRunner(folder, address=arguments.ray_address)
+    if arguments.ray_address:
+        raise InputError(f"--ray-address is {arguments.ray_address}, which needs --runner ray")
+    from lfm_policy.evaluation import rollout
+
+    return nullcontext(rollout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,7 @@ def evaluate(
     solver: str | None = None,
     noise_scale: float | None = None,
     quiet: bool = False,
+    runner: Callable[..., list[EpisodeResult]] = rollout,
 ) -> tuple[list[Cell], float]:
     """Roll out and time a policy for each number of network evaluations.
 
@@ -35,6 +36,7 @@ def evaluate(
         solver: another solver than the configured one.
         noise_scale: another standard deviation of the initial noise than the configured one.
         quiet: no progress bar.
+        runner: runs the episodes; `rollout` or something with its interface, such as a `RayRunner`.
 
     Returns:
         One cell per entry of ``nfes``, and the wall-clock seconds of it all.
@@ -51,7 +53,7 @@ def evaluate(
         policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
         label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
         with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
-            results = rollout(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
+            results = runner(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
         per_block = [spec.nfe for spec in policy.solvers]
         cells.append(
             Cell(

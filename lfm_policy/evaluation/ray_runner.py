@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.errors import InputError
-from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
-from lfm_policy.policy import Policy, load_policy
+from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig
+from lfm_policy.evaluation.errors import EvaluationError
+from lfm_policy.evaluation.exported import ExportedPolicy
+from lfm_policy.evaluation.rollouts import rollout
+from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_policy.policy import load_policy
+from lfm_runtime.export_file import is_export
 
 EPISODES_PER_TASK = 4
 """Few, so that a lost worker costs little; more than one, because a batch costs little more."""
@@ -32,7 +37,7 @@ class SamplerSettings:
     noise_scale: float
 
     @classmethod
-    def of(cls, policy: Policy) -> SamplerSettings:
+    def of(cls, policy: EvaluatedPolicy) -> SamplerSettings:
         """Return the current settings of a policy."""
         return cls(policy.solvers[0].name, policy.nfe, policy.noise_scale)
 
@@ -42,10 +47,7 @@ class RayRunner:
 
     Use it as a context manager; it takes the place of `rollout`. A task whose worker or machine
     is lost is done again from the start, and since an episode depends on its number alone, with
-    the same result.
-
-    Attributes:
-        restarted: numbers of the episodes that were started again.
+    the same result; `EpisodeResult.restarts` counts that.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class RayRunner:
         """Connect to a cluster, or start a local one.
 
         Args:
-            checkpoint: folder of the policy.
+            checkpoint: folder of the policy, a checkpoint or an export.
             address: of a running cluster (``auto``, ``host:port``); a local one when None.
             workers: CPUs of the local cluster; all of them when None.
             episodes_per_task: episodes that one task rolls out together.
@@ -86,7 +88,6 @@ class RayRunner:
             raise InputError(f"no Ray cluster at '{address}': {error}") from None
         self._files = ray.put(_read_folder(Path(checkpoint)))
         self._per_task = episodes_per_task
-        self.restarted: list[int] = []
 
     def __enter__(self) -> RayRunner:
         """Return itself."""
@@ -98,7 +99,7 @@ class RayRunner:
 
     def __call__(
         self,
-        policy: Policy,
+        policy: EvaluatedPolicy,
         config: RolloutConfig,
         episodes: Sequence[int],
         *,
@@ -107,7 +108,8 @@ class RayRunner:
         """Run episodes and return their results in the order of ``episodes``; see `rollout`.
 
         Raises:
-            InputError: as `rollout`; or the worker of a task was lost `MAXIMUM_LOSSES` times.
+            InputError: as `rollout`.
+            EvaluationError: the worker of a task was lost `MAXIMUM_LOSSES` times.
         """
         ray = self._ray
         task = ray.remote(num_cpus=1, max_retries=0)(_roll_out)
@@ -122,6 +124,9 @@ class RayRunner:
             shard = waiting.pop(done)
             try:
                 for result in ray.get(done):
+                    result = dataclasses.replace(
+                        result, restarts=result.restarts + losses[shard[0]]
+                    )
                     results[result.episode] = result
                     if on_episode is not None:
                         on_episode(result)
@@ -137,11 +142,10 @@ class RayRunner:
             ) as error:
                 losses[shard[0]] += 1
                 if losses[shard[0]] >= MAXIMUM_LOSSES:
-                    raise InputError(
+                    raise EvaluationError(
                         f"episodes {shard[0]} to {shard[-1]}: their worker was lost "
                         f"{MAXIMUM_LOSSES} times, the last time with: {error}"
                     ) from None
-                self.restarted += [e for e in shard if e not in self.restarted]
                 waiting[task.remote(self._files, settings, config, shard)] = shard
         return [results[episode] for episode in order]
 
@@ -151,14 +155,14 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 
 
 @lru_cache(maxsize=1)
-def _policy_of(files: tuple[tuple[str, bytes], ...]) -> Policy:
+def _policy_of(files: tuple[tuple[str, bytes], ...]) -> EvaluatedPolicy:
     import torch
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files:
             (Path(folder) / name).write_bytes(content)
-        return load_policy(folder)
+        return ExportedPolicy(folder) if is_export(folder) else load_policy(folder)
 
 
 def _roll_out(
