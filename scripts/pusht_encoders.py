@@ -1,6 +1,6 @@
 """How blocks share an image encoder: the comparison of docs/results.md, its table and plot.
 
-Every row is trained on PushT's camera images with 8,000 gradient steps in all and evaluated on 200
+Every row is trained on PushT's camera images with 16,000 gradient steps in all and evaluated on 200
 *selection* seeds, because the default is chosen by it. The comparison can be stopped and started
 again at any time. What is finished is kept in docs/results/pusht_encoders.json.
 
@@ -31,27 +31,27 @@ FM_SAMPLERS = (Sampler(16, noise_scale=0.6), Sampler(32, "midpoint", 0.6))
 
 
 def _model(*overrides: str) -> Model:
-    return Model((*overrides, "training.encoder_batch_size=32"), config=CONFIG)
+    return Model((*overrides, "training.encoder_batch_size=64"), config=CONFIG)
 
 
 MODELS = {
-    "flow": _model("training.encoder_steps=4000", "training.total_steps=4000"),
+    "flow": _model("training.encoder_steps=8000", "training.total_steps=8000"),
     "block1": _model(
         "training.encoder=block1",
         "training.encoder_steps=0",
-        "training.total_steps=8000",
+        "training.total_steps=16000",
         "training.block_shares=[0.625,0.375]",
     ),
     "joint": _model(
-        "training.encoder=joint", "training.encoder_steps=8000", "training.total_steps=0"
+        "training.encoder=joint", "training.encoder_steps=16000", "training.total_steps=0"
     ),
-    "own": _model("training.encoder=own", "training.encoder_steps=0", "training.total_steps=8000"),
+    "own": _model("training.encoder=own", "training.encoder_steps=0", "training.total_steps=16000"),
     "fm": _model(
         "flow.n_blocks=1",
         "flow.step_sizes=[]",
         "training.encoder=block1",
         "training.encoder_steps=0",
-        "training.total_steps=8000",
+        "training.total_steps=16000",
     ),
 }
 PART = Part(
