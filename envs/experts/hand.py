@@ -125,8 +125,10 @@ class Hand:
         command = np.concatenate([frame.apply(shift) / _METRES, frame.apply(turn) / _RADIANS])
         command *= self._style.gain
         # What the arm carries pulls it down: a slow correction of the error that stays.
-        if float(np.linalg.norm(shift)) < 0.02:
-            self._lag = np.clip(self._lag + 0.03 * command, -0.3, 0.3)
+        if float(np.linalg.norm(shift)) < 0.02 and float(np.linalg.norm(turn)) < 0.1:
+            self._lag = np.clip(self._lag + 0.04 * command, -0.2, 0.2)
+        else:
+            self._lag = np.zeros(6)
         command += self._lag
         command[3:] *= turning
         limit = self._style.speed * speed

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from .expert import Expert
 from .grasp import attitude, bring, grip_on, pick
-from .hand import Hand, Pose, Script, Vector, body_pose, site_pose
+from .hand import CLOSED, OPEN, Hand, Pose, Script, Vector, body_pose, site_pose
 
 _UP = np.array([0.0, 0.0, 1.0])
 
@@ -19,6 +19,9 @@ _FRAME_GRIP = np.array([0.0438, 0.0, 0.0525])
 
 _HOLE = np.array([0.0, 0.045, 0.08])
 """Middle of the upper end of the stand's hole in the stand's frame, in metres."""
+
+_DOWN = -0.135
+"""Height of the tip over that end when the hook is all the way down, in metres."""
 
 
 class ToolHangExpert(Expert):
@@ -92,9 +95,29 @@ class ToolHangExpert(Expert):
                 break
         yield from hand.open()
         yield from self._back_off(hand, 0.1)
+        if tip().position[2] - hole[2] > _DOWN:
+            yield from self._press(simulator, hand, hole)
         # Around the hook, which stands between the hand and the wrench.
         aside = Pose(np.array([-0.18, -0.15, 1.08]), hand.home.rotation)
         return (yield from hand.go(aside, within=0.05, turned=0.5))
+
+    def _press(self, simulator: Any, hand: Hand, hole: Vector) -> Script:
+        """Push down a hook that stands in the hole but is stuck in it."""
+
+        def top() -> Pose:
+            return site_pose(simulator, "frame_intersection_site")
+
+        def down() -> bool:
+            return bool(site_pose(simulator, "frame_tip_site").position[2] - hole[2] < _DOWN)
+
+        if top().rotation.as_matrix()[2, 2] < 0.9:
+            return False
+        hand.gripper = CLOSED
+        above = Pose(top().position + 0.06 * _UP, hand.home.rotation)
+        yield from hand.go(above, within=0.012, turned=0.2, unless=down)
+        yield from hand.go(above.moved(z=-0.2), within=0.01, limit=30, unless=down)
+        hand.gripper = OPEN
+        return (yield from hand.go(above, within=0.03, turned=0.4))
 
     def _align(
         self,

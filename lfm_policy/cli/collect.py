@@ -43,6 +43,17 @@ def add_parser(commands: Any) -> None:
         "--workers", type=positive, default=1, help="processes, one thread each; default 1"
     )
     parser.add_argument(
+        "--runner",
+        choices=("local", "ray"),
+        default="local",
+        help="where episodes run: on this machine, or as tasks of a Ray cluster (extra 'ray')",
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="running cluster, such as auto (default: a cluster on this machine)",
+    )
+    parser.add_argument(
         "--seed-start",
         type=non_negative,
         default=300_000,
@@ -79,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         options,
         workers=arguments.workers,
+        runner=arguments.runner,
+        ray_address=arguments.ray_address,
         quiet=arguments.quiet or arguments.json,
     )
     if arguments.json:

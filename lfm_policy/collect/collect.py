@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 from tqdm.auto import tqdm
@@ -20,6 +20,9 @@ from lfm_policy.data.robomimic_demos import DemoRecording, train_valid_masks
 from lfm_policy.errors import InputError
 from lfm_policy.files import exists
 from lfm_policy.training.interrupt import Interrupted, InterruptFlag
+
+if TYPE_CHECKING:
+    from lfm_policy.collect.ray_workers import RayWorkers
 
 ATTRIBUTE = "lfm_collect"
 """Of ``data``: JSON of the options with which the file was collected."""
@@ -56,7 +59,13 @@ class Collected:
 
 
 def collect(
-    path: str | Path, options: CollectOptions, *, workers: int = 1, quiet: bool = True
+    path: str | Path,
+    options: CollectOptions,
+    *,
+    workers: int = 1,
+    runner: str = "local",
+    ray_address: str | None = None,
+    quiet: bool = True,
 ) -> Collected:
     """Collect demonstrations into a robomimic file, or go on where an interrupted call stopped.
 
@@ -66,7 +75,9 @@ def collect(
     Args:
         path: of the file; until it is complete, finished demos are in ``<path>.parts``.
         options: what is collected.
-        workers: processes, one thread each.
+        workers: episodes at the same time, one thread each.
+        runner: ``local`` for processes of this machine, ``ray`` for tasks of a Ray cluster.
+        ray_address: of a running cluster; one on this machine is started when None.
         quiet: no progress bar.
 
     Raises:
@@ -78,6 +89,10 @@ def collect(
     path = Path(path).expanduser()
     if workers < 1:
         raise InputError(f"workers is {workers}, expected at least 1")
+    if runner not in ("local", "ray"):
+        raise InputError(f"runner is '{runner}', expected local or ray")
+    if ray_address and runner != "ray":
+        raise InputError(f"the address of a Ray cluster is {ray_address}, which needs runner ray")
     if exists(path):
         return _collected_before(path, options)
     # Fails early and with a clear message where the simulator is missing.
@@ -85,7 +100,14 @@ def collect(
     env_args = stage.env_args
     stage.close()
     recording = DemoRecording(path, options.facts())
-    crashes = _record(recording, options, workers, quiet)
+    team: Workers | RayWorkers
+    if runner == "ray":
+        from lfm_policy.collect.ray_workers import RayWorkers
+
+        team = RayWorkers(workers, recording.path, options, address=ray_address)
+    else:
+        team = Workers(workers, recording.path, options)
+    crashes = _record(recording, options, team, quiet)
     kept = _kept(set(recording.demos()), set(recording.skipped()), options)
     assert kept is not None
     attempts = kept[-1] - options.seed_start + 1
@@ -100,9 +122,13 @@ def collect(
     return Collected(str(path), len(kept), attempts, _total(path), crashes)
 
 
-def _record(recording: DemoRecording, options: CollectOptions, number: int, quiet: bool) -> int:
+def _record(
+    recording: DemoRecording,
+    options: CollectOptions,
+    workers: Workers | RayWorkers,
+    quiet: bool,
+) -> int:
     """Run episodes until enough have succeeded; returns how often a process died."""
-    workers = Workers(number, recording.path, options)
     succeeded, failed = set(recording.demos()), set(recording.skipped())
     done = False
     with (

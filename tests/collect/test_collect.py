@@ -53,7 +53,7 @@ def test_a_file_that_was_not_collected_is_left_alone(tmp_path: Path) -> None:
 def test_a_recording_is_not_continued_with_other_options(tmp_path: Path) -> None:
     pytest.importorskip("robosuite")
     path = tmp_path / "lift.hdf5"
-    DemoRecording(path, _FEW.facts())
+    DemoRecording(path, _FEW.facts()).skip(10)
     with pytest.raises(InputError, match="recorded with seed 0, now it is 1"):
         collect(path, CollectOptions("Lift", episodes=3, seed_start=10, seed=1))
 
@@ -63,11 +63,8 @@ def two_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two demos of Lift by two workers."""
     pytest.importorskip("robosuite")
     path = tmp_path_factory.mktemp("collect") / "lift.hdf5"
-    code = main(
-        ["collect", "Lift", "--episodes", "2", "--workers", "2", "--quiet", "--verify"]
-        + ["--output", str(path)]
-    )
-    assert code == 0
+    command = f"collect Lift --episodes 2 --workers 2 --quiet --verify --output {path}"
+    assert main(command.split()) == 0
     return path
 
 
