@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .expert import Expert
-from .grasp import bring, choose_yaw, downward, grip_on, heading, pick
+from .grasp import choose_yaw, downward, grip_on, heading, pick
 from .hand import CLOSED, Hand, Pose, Script, Vector, body_pose
 
 _LID, _HAMMER, _TRASH = "transport_start_bin_lid_root", "payload_root", "trash_main"
@@ -36,7 +36,7 @@ class TransportExpert(Expert):
         """Yield the actions of the episode, those of the first arm before those of the second."""
         giver, taker = hands
         # The place of the handover, for both.
-        x, y = self.generator.uniform([-0.05, -0.02], [0.1, 0.02])
+        x, y = self.generator.uniform([-0.05, -0.03], [0.1, 0.01])
         place = np.array([x, y, self.generator.uniform(1.06, 1.13)])
         giving = self._give(simulator, giver, place)
         taking = self._take(simulator, taker, place)
@@ -87,15 +87,14 @@ class TransportExpert(Expert):
     def _offer(self, simulator: Any, hand: Hand, place: Vector) -> Script:
         generator = self.generator
         grasp = self._end_of_hammer(simulator, hand, side=-1)
-        above = self.style.haste * generator.uniform(0.15, 0.2)
+        above = 0.16 + self.style.haste * generator.uniform(0.0, 0.06)  # over the rim
         yield from pick(hand, grasp, above=above, generator=generator)
         lost = _lost(simulator, hand, _HAMMER)
         high = body_pose(simulator, _START).position[2] + _RIM + 0.09
         here = hand.pose
         raised = here.moved(z=high - here.position[2])
         yield from hand.go(raised, within=0.03, turned=0.4, unless=lost)
-        goal = Pose(place, _along_y(body_pose(simulator, _HAMMER).rotation))
-        held = bring(hand, lambda: body_pose(simulator, _HAMMER), goal)
+        held = _carrying(simulator, hand, place)
         yield from hand.go(held, within=0.02, turned=0.15, unless=lost)
         stand = hand.pose
         self.offered = not lost()
@@ -134,7 +133,7 @@ class TransportExpert(Expert):
         def grasp() -> Pose:
             return Pose(body_pose(simulator, _TRASH).position + offset, downward(yaw))
 
-        above = self.style.haste * generator.uniform(0.15, 0.2)
+        above = 0.16 + self.style.haste * generator.uniform(0.0, 0.06)  # over the rim
         yield from pick(hand, grasp, above=above, generator=generator)
         lost = _lost(simulator, hand, _TRASH)
         bin_pose = body_pose(simulator, _TRASH_BIN)
@@ -161,11 +160,9 @@ class TransportExpert(Expert):
             yield hand.towards(stand, steady=0.8)
         goal = body_pose(simulator, _TARGET).position
         goal = goal + np.array([*generator.uniform(-0.02, 0.02, size=2), 0.0])
-        hammer = _along_y(body_pose(simulator, _HAMMER).rotation)
 
         def over(height: float) -> Callable[[], Pose]:
-            place = goal + np.array([0.0, 0.0, height])
-            return bring(hand, lambda: body_pose(simulator, _HAMMER), Pose(place, hammer))
+            return _carrying(simulator, hand, goal + np.array([0.0, 0.0, height]))
 
         # First away from the other hand.
         here = hand.pose
@@ -181,7 +178,8 @@ class TransportExpert(Expert):
     def _end_of_hammer(self, simulator: Any, hand: Hand, *, side: int) -> Callable[[], Pose]:
         """Return a function for the grasp of the handle near its end on one side, -1 or 1, in y."""
         generator = self.generator
-        distance = generator.uniform(0.05, 0.075)
+        # The giver holds the middle, so that little hangs down, and leaves the end to the taker.
+        distance = generator.uniform(0.035, 0.055) if side < 0 else generator.uniform(0.055, 0.075)
         depth = generator.uniform(-0.003, 0.006)
         wobble = generator.normal(0.0, 0.04)
         across = heading(body_pose(simulator, _HAMMER).rotation, axis=2) + np.pi / 2
@@ -210,9 +208,17 @@ def _lost(simulator: Any, hand: Hand, body: str) -> Callable[[], bool]:
     return lambda: hand.gripper == CLOSED and not held()
 
 
-def _along_y(rotation: Rotation) -> Rotation:
-    """Return a hammer's orientation with its handle level and parallel to y, else unchanged."""
-    _, upright, along = rotation.as_matrix().T
-    along = np.array([0.0, np.sign(along[1]), 0.0])
-    upright = np.array([0.0, 0.0, np.sign(upright[2])])
-    return Rotation.from_matrix(np.column_stack([np.cross(upright, along), upright, along]))
+def _carrying(simulator: Any, hand: Hand, place: Vector) -> Callable[[], Pose]:
+    """Return a function for the pose of the hand, upright, that brings the hammer to a place.
+
+    There its handle is parallel to y. It may hang askew: to level it would tilt the hand.
+    """
+
+    def pose() -> Pose:
+        hammer, here = body_pose(simulator, _HAMMER), hand.pose
+        now = heading(hammer.rotation, axis=2)
+        turn = np.sign(now) * np.pi / 2 - now
+        offset = Rotation.from_euler("z", turn).apply(hammer.position - here.position)
+        return Pose(place - offset, downward(heading(here.rotation) + turn))
+
+    return pose

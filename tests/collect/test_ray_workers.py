@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,8 @@ from lfm_policy.collect import CollectOptions, collect
 from lfm_policy.collect.ray_workers import RayWorkers
 from lfm_policy.errors import InputError
 
+# Ray makes its workers wait for everything else on the machine: for other tests, too.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - what Ray calls it
 pytest.importorskip("ray", reason="the runner 'ray' needs the extra 'ray'")
 
 FEW = CollectOptions("PushT", episodes=2, seed_start=300_000)

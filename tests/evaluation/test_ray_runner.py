@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from lfm_policy.evaluation import EpisodeResult, RolloutConfig, rollout
 from lfm_policy.evaluation.ray_runner import RayRunner
 from lfm_policy.policy import Policy, find_checkpoint, load_policy
 
+# Ray makes its workers wait for everything else on the machine: for other tests, too.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - what Ray calls it
 pytest.importorskip("ray", reason="the runner 'ray' needs the extra 'ray'")
 pytest.importorskip("gym_pusht", reason="PushT needs the extra 'sim'")
 
