@@ -205,9 +205,9 @@ class Hand:
         return True
 
     def close(self, steps: int = 8) -> Script:
-        """Close the gripper without moving."""
+        """Close the gripper and stay, for ``steps`` steps or a few more."""
         self.gripper = CLOSED
-        return (yield from self.wait(steps + int(self._generator.integers(0, 4))))
+        return (yield from self.hold(self.pose, steps + int(self._generator.integers(0, 4))))
 
     def open(self, wide: float = 0.065, *, limit: int = 15) -> Script:
         """Open the gripper without moving, until the fingers are ``wide`` apart, in metres.

@@ -17,6 +17,9 @@ _START, _TARGET, _TRASH_BIN = (
     f"transport_{name}_bin_root" for name in ("start", "target", "trash")
 )
 
+_HALF = np.array([0.0, 0.052, 0.0])
+"""From the hand that gives to the middle between both; the arms do not reach much farther."""
+
 _RIM = 0.075
 """Height of a bin's rim over its middle, in metres."""
 
@@ -36,7 +39,7 @@ class TransportExpert(Expert):
         """Yield the actions of the episode, those of the first arm before those of the second."""
         giver, taker = hands
         # The place of the handover, for both.
-        x, y = self.generator.uniform([-0.05, -0.03], [0.1, 0.01])
+        x, y = self.generator.uniform([-0.03, -0.01], [0.08, 0.02])
         place = np.array([x, y, self.generator.uniform(1.06, 1.13)])
         giving = self._give(simulator, giver, place)
         taking = self._take(simulator, taker, place)
@@ -90,12 +93,17 @@ class TransportExpert(Expert):
         above = 0.16 + self.style.haste * generator.uniform(0.0, 0.06)  # over the rim
         yield from pick(hand, grasp, above=above, generator=generator)
         lost = _lost(simulator, hand, _HAMMER)
-        high = body_pose(simulator, _START).position[2] + _RIM + 0.09
-        here = hand.pose
-        raised = here.moved(z=high - here.position[2])
-        yield from hand.go(raised, within=0.03, turned=0.4, unless=lost)
-        held = _carrying(simulator, hand, place)
-        yield from hand.go(held, within=0.02, turned=0.15, unless=lost)
+        middle = body_pose(simulator, _START).position
+        # Out of the middle of the bin, because walls would turn the hammer in the hand.
+        for height, within in ((0.05, 0.03), (_RIM + 0.13, 0.04)):
+            raised = _carrying(simulator, hand, middle + np.array([0.0, 0.02, height]))
+            yield from hand.go(raised, within=within, turned=0.3, limit=40, unless=lost)
+
+        def held() -> Pose:
+            turn = _askew(simulator)
+            return Pose(place - _HALF, downward(heading(hand.pose.rotation) + turn))
+
+        yield from hand.go(held, within=0.012, turned=0.15, unless=lost)
         stand = hand.pose
         self.offered = not lost()
         while self.offered and not self.taken:
@@ -178,8 +186,10 @@ class TransportExpert(Expert):
     def _end_of_hammer(self, simulator: Any, hand: Hand, *, side: int) -> Callable[[], Pose]:
         """Return a function for the grasp of the handle near its end on one side, -1 or 1, in y."""
         generator = self.generator
-        # The giver holds the middle, so that little hangs down, and leaves the end to the taker.
-        distance = generator.uniform(0.035, 0.055) if side < 0 else generator.uniform(0.055, 0.075)
+        head_side = np.sign(body_pose(simulator, _HAMMER).rotation.as_matrix()[1, 2])
+        # The head is half of the weight: who is farther from it holds the handle near its middle.
+        near_head = side == head_side
+        distance = generator.uniform(*((0.065, 0.08) if near_head else (0.02, 0.04)))
         depth = generator.uniform(-0.003, 0.006)
         wobble = generator.normal(0.0, 0.04)
         across = heading(body_pose(simulator, _HAMMER).rotation, axis=2) + np.pi / 2
@@ -216,9 +226,14 @@ def _carrying(simulator: Any, hand: Hand, place: Vector) -> Callable[[], Pose]:
 
     def pose() -> Pose:
         hammer, here = body_pose(simulator, _HAMMER), hand.pose
-        now = heading(hammer.rotation, axis=2)
-        turn = np.sign(now) * np.pi / 2 - now
+        turn = _askew(simulator)
         offset = Rotation.from_euler("z", turn).apply(hammer.position - here.position)
         return Pose(place - offset, downward(heading(here.rotation) + turn))
 
     return pose
+
+
+def _askew(simulator: Any) -> float:
+    """Return the angle by which the hammer has to turn for its handle to be parallel to y."""
+    now = heading(body_pose(simulator, _HAMMER).rotation, axis=2)
+    return float(np.sign(now) * np.pi / 2 - now)

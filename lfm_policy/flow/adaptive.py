@@ -33,7 +33,9 @@ def integrate_dopri5(
         FloatingPointError: the velocity is not finite, or too stiff to be integrated.
     """
     # Imported here: it brings in scipy (half a second), which sampling in fixed steps never needs.
-    from torchdiffeq import odeint
+    # Its coefficients are tensors made at the import, of which gradients may be asked for later.
+    with torch.inference_mode(False):
+        from torchdiffeq import odeint
 
     length = t_end - t_start
     low, high = min(t_start, t_end), max(t_start, t_end)

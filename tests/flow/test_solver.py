@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -215,3 +217,22 @@ def test_given_times_that_do_not_fit() -> None:
             t_end=0,
             solver=SolverSpec("euler", 2, times=(0.4,)),
         )
+
+
+def test_gradients_after_a_first_use_in_inference_mode() -> None:
+    # In a process of its own: what matters is when torchdiffeq is imported, which happens once.
+    code = """
+import torch
+from lfm_policy.flow import SolverSpec, integrate
+def run(x):
+    field = lambda x, t, cond: -x
+    return integrate(field, x, t_start=0.0, t_end=1.0, solver=SolverSpec("dopri5")).x
+with torch.inference_mode():
+    run(torch.ones(2, 1, dtype=torch.float64))
+x = torch.ones(2, 1, dtype=torch.float64, requires_grad=True)
+run(x).sum().backward()
+print(float(x.grad[0]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) == pytest.approx(math.exp(-1), rel=1e-3)

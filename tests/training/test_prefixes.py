@@ -153,7 +153,9 @@ def test_rows_keep_their_lengths_and_all_lengths_occur() -> None:
     assert torch.equal(features, TrainingPrefixes(condition, 400, seed=1).features(rows, chunks))
     assert torch.equal(features[[7, 3]], prefixes.features(torch.tensor([7, 3]), chunks[:2]))
     lengths = features[:, -3:].sum(dim=1).long()
-    assert torch.bincount(lengths, minlength=4).min() > 60
+    counts = torch.bincount(lengths, minlength=4)
+    assert 160 < counts[0] < 240
+    assert counts[1:].min() > 40
     torch.manual_seed(0)
     drawn = prefixes.features(rows, chunks, random=True)
     assert not torch.equal(drawn, features)
