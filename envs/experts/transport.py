@@ -158,7 +158,9 @@ class TransportExpert(Expert):
 
     def _deliver(self, simulator: Any, hand: Hand) -> Script:
         generator = self.generator
-        grasp = self._end_of_hammer(simulator, hand, side=1)
+        # A hand that leans back to its arm reaches farther.
+        lean = -generator.uniform(0.25, 0.45)
+        grasp = self._end_of_hammer(simulator, hand, side=1, lean=lean)
         above = generator.uniform(0.08, 0.12)
         yield from pick(hand, grasp, above=above, generator=generator)
         lost = _lost(simulator, hand, _HAMMER)
@@ -170,7 +172,8 @@ class TransportExpert(Expert):
         goal = goal + np.array([*generator.uniform(-0.02, 0.02, size=2), 0.0])
 
         def over(height: float) -> Callable[[], Pose]:
-            return _carrying(simulator, hand, goal + np.array([0.0, 0.0, height]))
+            place = goal + np.array([0.0, 0.0, height])
+            return _carrying(simulator, hand, place, lean=lean)
 
         # First away from the other hand.
         here = hand.pose
@@ -183,13 +186,18 @@ class TransportExpert(Expert):
         here = hand.pose
         return (yield from hand.go(here.moved(z=0.15), within=0.04, turned=0.5, limit=40))
 
-    def _end_of_hammer(self, simulator: Any, hand: Hand, *, side: int) -> Callable[[], Pose]:
+    def _end_of_hammer(
+        self, simulator: Any, hand: Hand, *, side: int, lean: float = 0.0
+    ) -> Callable[[], Pose]:
         """Return a function for the grasp of the handle near its end on one side, -1 or 1, in y."""
         generator = self.generator
         head_side = np.sign(body_pose(simulator, _HAMMER).rotation.as_matrix()[1, 2])
         # The head is half of the weight: who is farther from it holds the handle near its middle.
         near_head = side == head_side
-        distance = generator.uniform(*((0.065, 0.08) if near_head else (0.02, 0.04)))
+        if side < 0:
+            distance = generator.uniform(*((0.05, 0.065) if near_head else (0.025, 0.04)))
+        else:
+            distance = generator.uniform(*((0.065, 0.08) if near_head else (0.05, 0.07)))
         depth = generator.uniform(-0.003, 0.006)
         wobble = generator.normal(0.0, 0.04)
         across = heading(body_pose(simulator, _HAMMER).rotation, axis=2) + np.pi / 2
@@ -202,7 +210,7 @@ class TransportExpert(Expert):
             at = pose.position + distance * along + np.array([0.0, 0.0, depth])
             now = heading(pose.rotation, axis=2) + np.pi / 2
             turn = (now - yaw + np.pi / 2) % np.pi - np.pi / 2
-            return Pose(at, downward(yaw + turn + wobble))
+            return Pose(at, _leaning(yaw + turn + wobble, lean))
 
         return grasp
 
@@ -214,12 +222,15 @@ def _next(script: Script, hand: Hand) -> Vector:
 
 def _lost(simulator: Any, hand: Hand, body: str) -> Callable[[], bool]:
     """Return a function that says whether the hand no longer holds a body."""
-    held = grip_on(simulator, hand, body, slack=0.05)
+    # The hammer may turn in the hand when the other one lets go.
+    held = grip_on(simulator, hand, body, slack=0.1 if body == _HAMMER else 0.05)
     return lambda: hand.gripper == CLOSED and not held()
 
 
-def _carrying(simulator: Any, hand: Hand, place: Vector) -> Callable[[], Pose]:
-    """Return a function for the pose of the hand, upright, that brings the hammer to a place.
+def _carrying(
+    simulator: Any, hand: Hand, place: Vector, *, lean: float = 0.0
+) -> Callable[[], Pose]:
+    """Return a function for the pose of the hand that brings the hammer to a place.
 
     There its handle is parallel to y. It may hang askew: to level it would tilt the hand.
     """
@@ -228,9 +239,14 @@ def _carrying(simulator: Any, hand: Hand, place: Vector) -> Callable[[], Pose]:
         hammer, here = body_pose(simulator, _HAMMER), hand.pose
         turn = _askew(simulator)
         offset = Rotation.from_euler("z", turn).apply(hammer.position - here.position)
-        return Pose(place - offset, downward(heading(here.rotation) + turn))
+        return Pose(place - offset, _leaning(heading(here.rotation) + turn, lean))
 
     return pose
+
+
+def _leaning(yaw: float, lean: float) -> Rotation:
+    """Return a gripper's orientation: down, then turned around the world's x by an angle."""
+    return Rotation.from_euler("x", lean) * downward(yaw)
 
 
 def _askew(simulator: Any) -> float:

@@ -77,6 +77,11 @@ def _with_byte_products(model: onnx.ModelProto) -> onnx.ModelProto:
                 weight_type=QuantType.QInt8,
             )
             smaller = onnx.load_model(str(path))
+    except RuntimeError as error:
+        raise InputError(
+            "ONNX Runtime's quantization cannot turn this graph into int8, as happens with solvers "
+            f"of several evaluations per step: use euler, fp32 or fp16 ({error})"
+        ) from error
     finally:
         root.setLevel(level)
     return smaller

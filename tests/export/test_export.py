@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lfm_policy.errors import InputError
-from lfm_policy.policy import Policy
+from lfm_policy.policy import Policy, load_policy
 from lfm_runtime import OnnxPolicy
 from lfm_runtime.export_file import read_description, write_description
 from lfm_runtime.input_files import sha256_of
@@ -147,3 +147,13 @@ def test_a_weight_that_half_precision_cannot_hold() -> None:
     model = helper.make_model(helper.make_graph([], "g", [], [], [tensor]))
     with pytest.raises(InputError, match="'w' have numbers beyond 65504"):
         with_precision(model, "fp16")
+
+
+def test_what_cannot_become_8_bits_is_refused(tmp_path: Path) -> None:
+    from lfm_policy.export import export_policy
+
+    policy = load_policy("pusht-state-teacher")
+    policy.set_sampler(solver="midpoint", nfe=4)
+    with pytest.raises(InputError, match="int8, as happens with solvers of several evaluations"):
+        export_policy(policy, tmp_path / "out", precision="int8")
+    assert not (tmp_path / "out").exists()
