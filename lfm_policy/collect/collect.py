@@ -95,11 +95,11 @@ def collect(
         raise InputError(f"the address of a Ray cluster is {ray_address}, which needs runner ray")
     if exists(path):
         return _collected_before(path, options)
+    recording = DemoRecording(path, options.facts())
     # Fails early and with a clear message where the simulator is missing.
     stage = make_stage(options)
     env_args = stage.env_args
     stage.close()
-    recording = DemoRecording(path, options.facts())
     team: Workers | RayWorkers
     if runner == "ray":
         from lfm_policy.collect.ray_workers import RayWorkers

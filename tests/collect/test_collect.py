@@ -51,7 +51,6 @@ def test_a_file_that_was_not_collected_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_recording_is_not_continued_with_other_options(tmp_path: Path) -> None:
-    pytest.importorskip("robosuite")
     path = tmp_path / "lift.hdf5"
     DemoRecording(path, _FEW.facts()).skip(10)
     with pytest.raises(InputError, match="recorded with seed 0, now it is 1"):
