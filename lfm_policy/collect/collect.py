@@ -19,7 +19,7 @@ from lfm_policy.collect.workers import Workers
 from lfm_policy.data.robomimic_demos import DemoRecording, train_valid_masks
 from lfm_policy.errors import InputError
 from lfm_policy.files import exists
-from lfm_policy.training.interrupt import Interrupted, InterruptFlag
+from lfm_runtime.interrupt import InterruptFlag
 
 if TYPE_CHECKING:
     from lfm_policy.collect.ray_workers import RayWorkers
@@ -129,6 +129,9 @@ def _record(
     quiet: bool,
 ) -> int:
     """Run episodes until enough have succeeded; returns how often a process died."""
+    # Here, because it brings all that trains, which worker processes would import for nothing.
+    from lfm_policy.training.interrupt import Interrupted
+
     succeeded, failed = set(recording.demos()), set(recording.skipped())
     done = False
     with (
