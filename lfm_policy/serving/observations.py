@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from lfm_policy.errors import InputError
 from lfm_policy.observations import is_image
+from lfm_runtime.history import History, stacked
 from lfm_runtime.observations import float_array, image_array, not_finite
 
 IGNORED_KEYS = frozenset({"prompt"})
@@ -18,7 +18,7 @@ IGNORED_KEYS = frozenset({"prompt"})
 _MAXIMUM_NAMES = 20
 
 
-class ObservationHistory:
+class ConnectionHistory:
     """The last ``n_obs_steps`` frames of one connection.
 
     The first frame after `clear` fills the whole history, as in `Policy.select_action`.
@@ -27,11 +27,11 @@ class ObservationHistory:
     def __init__(self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int) -> None:
         self._shapes = {key: tuple(shape) for key, shape in obs_shapes.items()}
         self._n_obs_steps = n_obs_steps
-        self._frames: deque[dict[str, np.ndarray]] = deque(maxlen=n_obs_steps)
+        self._history: History[dict[str, np.ndarray]] = History(n_obs_steps)
 
     def clear(self) -> None:
         """Forget all frames; call at the start of an episode."""
-        self._frames.clear()
+        self._history.clear()
 
     def add(self, obs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the history with this observation as its newest, each (n_obs_steps, *shape).
@@ -51,18 +51,15 @@ class ObservationHistory:
         checked = {key: self._check(key, obs[key]) for key in self._shapes}
         histories = sorted(key for key in checked if checked[key].ndim > len(self._shapes[key]))
         if not histories:
-            self._frames.append(checked)
-            while len(self._frames) < self._n_obs_steps:
-                self._frames.append(checked)
-            return {key: np.stack([frame[key] for frame in self._frames]) for key in checked}
+            self._history.add(checked)
+            return stacked(self._history.frames)
         if len(histories) < len(checked):
             raise InputError(
                 f"observations {histories} come with a history and "
                 f"{sorted(checked.keys() - set(histories))} without: expected all or none"
             )
-        self._frames.clear()
-        self._frames.extend(
-            {key: value[k] for key, value in checked.items()} for k in range(self._n_obs_steps)
+        self._history.replace(
+            [{key: value[k] for key, value in checked.items()} for k in range(self._n_obs_steps)]
         )
         return checked
 

@@ -18,7 +18,7 @@ from lfm_policy.serving.batcher import Batcher, Prediction, Query
 from lfm_policy.serving.front_door import FrontDoor
 from lfm_policy.serving.logs import log_event
 from lfm_policy.serving.metrics import ServerMetrics
-from lfm_policy.serving.observations import ObservationHistory
+from lfm_policy.serving.observations import ConnectionHistory
 from lfm_policy.serving.options import ServerOptions
 from lfm_policy.serving.requests import Request, checked_prefix
 from lfm_policy.serving.served import ServedPolicy
@@ -139,7 +139,7 @@ class PolicyServer:
         policy = self._served.policy
         session = Session(
             connection,
-            history=ObservationHistory(policy.spec.obs_shapes, policy.n_obs_steps),
+            history=ConnectionHistory(policy.spec.obs_shapes, policy.n_obs_steps),
             infer=self._infer,
             metrics=self._metrics,
             idle_timeout=self._options.idle_timeout,

@@ -18,7 +18,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.serving.batcher import Prediction
 from lfm_policy.serving.logs import log_event
 from lfm_policy.serving.metrics import ServerMetrics
-from lfm_policy.serving.observations import ObservationHistory
+from lfm_policy.serving.observations import ConnectionHistory
 from lfm_policy.serving.requests import Request, read_request
 from lfm_runtime.packing import packb
 from lfm_runtime.protocol import RESET
@@ -52,7 +52,7 @@ class Session:
         self,
         connection: ServerConnection,
         *,
-        history: ObservationHistory,
+        history: ConnectionHistory,
         infer: Infer,
         metrics: ServerMetrics,
         idle_timeout: float,

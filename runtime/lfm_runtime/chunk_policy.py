@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lfm_runtime.errors import InputError
+from lfm_runtime.history import History
 from lfm_runtime.noise import chunk_noise
 from lfm_runtime.observations import checked_frame, is_image, require_observation
 from lfm_runtime.spec import DataSpec
@@ -46,7 +47,7 @@ class ChunkPolicy(ABC):
         self.n_action_steps = n_action_steps
         self._seed: tuple[int, int] | None = None
         self._chunks_drawn = 0
-        self._history: deque[Frame] = deque(maxlen=n_obs_steps)
+        self._history: History[Frame] = History(n_obs_steps)
         self._queue: deque[np.ndarray] = deque()
 
     @property
@@ -127,12 +128,9 @@ class ChunkPolicy(ABC):
             InputError: an observation is missing, has another shape, or is not finite.
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
-        frame = self._frame(obs)
-        self._history.append(frame)
-        while len(self._history) < self.n_obs_steps:
-            self._history.append(frame)
+        self._history.add(self._frame(obs))
         if not self._queue:
-            self._queue.extend(self._actions_of_history(tuple(self._history)))
+            self._queue.extend(self._actions_of_history(self._history.frames))
         return self._queue.popleft()
 
     def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ def record_batches(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> list[dict
     original = policy._sample_prepared
 
     def sample(*arguments: Any) -> Any:
-        history = [frame.obs for frame in policy._history]
+        history = [frame.obs for frame in policy._history.frames]
         given.append({key: np.stack([obs[key] for obs in history])[None] for key in history[0]})
         return original(*arguments)
 

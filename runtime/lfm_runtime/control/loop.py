@@ -14,7 +14,7 @@ from lfm_runtime.control.recording import Recorder
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.control.robot import Robot
 from lfm_runtime.control.run import Run
-from lfm_runtime.control.safety import ActionLimits, ObservationHistory
+from lfm_runtime.control.safety import ActionLimits, TickHistory
 from lfm_runtime.errors import InputError
 from lfm_runtime.interrupt import InterruptFlag
 
@@ -153,7 +153,7 @@ class ControlLoop:
             inference,
             create_joining(options.joining, ensemble_decay=options.ensemble_decay),
             self._limits,
-            ObservationHistory(policy.spec.obs_shapes, policy.n_obs_steps),
+            TickHistory(policy.spec.obs_shapes, policy.n_obs_steps),
             self._clock,
             self._recorder,
             options,

@@ -21,7 +21,7 @@ from lfm_runtime.control.result import (
     StepRecord,
 )
 from lfm_runtime.control.robot import Episodic, Robot
-from lfm_runtime.control.safety import ActionLimits, ObservationHistory
+from lfm_runtime.control.safety import ActionLimits, TickHistory
 from lfm_runtime.errors import InputError
 
 _LOG = logging.getLogger("lfm_runtime.control")
@@ -40,7 +40,7 @@ class Run:
         inference: Inference,
         joining: Joining,
         limits: ActionLimits,
-        history: ObservationHistory,
+        history: TickHistory,
         clock: Clock,
         recorder: Recorder | None,
         options: ControlOptions,

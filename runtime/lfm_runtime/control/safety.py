@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.errors import InputError
+from lfm_runtime.history import History, stacked
 from lfm_runtime.observations import checked_frame, require_observation
 
 
@@ -63,13 +63,12 @@ class ActionLimits:
         return allowed, not np.array_equal(allowed, np.asarray(action, dtype=np.float32))
 
 
-class ObservationHistory:
+class TickHistory:
     """The last frames that were complete and finite, one per tick."""
 
     def __init__(self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int) -> None:
         self._shapes = {key: tuple(shape) for key, shape in obs_shapes.items()}
-        self._frames: deque[dict[str, np.ndarray]] = deque(maxlen=n_obs_steps)
-        self._n = n_obs_steps
+        self._history: History[dict[str, np.ndarray]] = History(n_obs_steps)
 
     def add(self, obs: Mapping[str, Any] | None) -> None:
         """Take the frame of a tick; the first one fills the whole history.
@@ -86,21 +85,19 @@ class ObservationHistory:
                 for key, shape in self._shapes.items()
             }
         except InputError:
-            if self._frames:
-                self._frames.append(self._frames[-1])
+            if self.newest is not None:
+                self._history.add(self.newest)
             raise
-        self._frames.append(frame)
-        while len(self._frames) < self._n:
-            self._frames.append(frame)
+        self._history.add(frame)
 
     @property
     def newest(self) -> dict[str, np.ndarray] | None:
         """The last good frame."""
-        return self._frames[-1] if self._frames else None
+        return self._history.newest
 
     def stacked(self) -> dict[str, np.ndarray]:
         """Return the history by name, (n_obs_steps, *shape), oldest first."""
-        return {key: np.stack([frame[key] for frame in self._frames]) for key in self._shapes}
+        return stacked(self._history.frames)
 
 
 def _per_number(
