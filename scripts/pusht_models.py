@@ -88,6 +88,7 @@ MODELS: dict[str, Model] = {
         for method, overrides in METHODS.items()
     },
     **{f"n{n}": _lfm(n, WIDTHS[n]) for n in STEP_SIZES},
+    **{f"n{n}-large": _lfm(n, WIDTHS[1]) for n in STEP_SIZES if n > 2},
     **{f"lfm-{p}%": _lfm(2, width) for p, width in SMALL_WIDTHS.items()},
 }
 
@@ -152,6 +153,24 @@ PARTS: dict[str, Part] = {
             ),
             plot_against_blocks,
             tuple(((f"n{n}", LFM_FINE), ("fm", FM_FINE)) for n in STEP_SIZES),
+        ),
+        Part(
+            # A gradient step of a block that is as large as FM takes as long as one of FM.
+            "blocks-seconds",
+            (
+                Row("N = 1 (FM)", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
+                Row("N = 2", "lfm", (*_euler(16, noise_scale=NOISE), LFM_FINE)),
+                *(
+                    Row(f"N = {n}", f"n{n}-large", (*_euler(16, noise_scale=NOISE), LFM_FINE))
+                    for n in STEP_SIZES
+                    if n > 2
+                ),
+            ),
+            plot_against_blocks,
+            (
+                (("lfm", LFM_FINE), ("fm", FM_FINE)),
+                *(((f"n{n}-large", LFM_FINE), ("fm", FM_FINE)) for n in STEP_SIZES if n > 2),
+            ),
         ),
         Part(
             "wall-clock",
@@ -227,5 +246,6 @@ ORDER: tuple[tuple[str, ...], ...] = (
     tuple(f"lfm-2-{method}" for method in METHODS),
     ("mip", "regression", "fm-wide"),
     ("n4", "n3", "n8", "n2", "lfm-25%", "lfm-50%", "lfm-12%", "lfm-4", "fm-4"),
+    ("n4-large", "n3-large", "n8-large"),
     ("lfm-2-obs02", "lfm-1-obs02", "fm-2-obs02", "fm-1-obs02"),
 )

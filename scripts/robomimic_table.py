@@ -62,8 +62,8 @@ POLICIES = (
 )
 HEADER = (
     "| task | policy | NFE | success, a third of the steps | 95% interval | success, all steps | "
-    "95% interval | parameters | gradient steps | training + push-forward or teacher samples (s) | "
-    "ms per chunk (p95) |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "95% interval | parameters | gradient steps | training + push-forward or teacher samples (s) |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -142,11 +142,10 @@ def task_lines(task: str, study: Study, seeds: Iterable[int]) -> list[str]:
         if not cells:
             continue
         train, push, steps = seconds_of(cells)
-        ms, p95 = cells[0]["ms"]
         lines.append(
             f"| {task} | {label} | {cells[0]['nfe']:g} | {_success(early)} | {_success(cells)} | "
             f"{cells[0]['training']['parameters']['total']:,} | {steps:,} | "
-            f"{train:.0f} + {push:.0f} | {ms:.2f} ({p95:.2f}) |"
+            f"{train:.0f} + {push:.0f} |"
         )
     return lines
 

@@ -48,8 +48,8 @@ class Part:
 
 HEADER = (
     "| policy | NFE | score | success | 95% interval | per seed: score / success | parameters | "
-    "gradient steps | training + push-forward or teacher samples (s) | ms per chunk (p95) |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "gradient steps | training + push-forward or teacher samples (s) |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -151,12 +151,11 @@ def table_row(label: str, cells: Sequence[dict[str, Any]]) -> str:
         f"{c['summary']['score']:.3f} / {c['summary']['success_rate']:.3f}" for c in cells
     )
     train, push, steps = seconds_of(cells)
-    ms, p95 = np.median([c["ms"] for c in cells], axis=0)
     return (
         f"| {label} | {sampler_label(cells[0])} | {score:.3f} | {successes}/{n} = "
         f"{successes / n:.3f} | {low:.3f} to {high:.3f} | {each} | "
         f"{cells[0]['training']['parameters']['total']:,} | {steps:,} | "
-        f"{train:.0f} + {push:.0f} | {ms:.2f} ({p95:.2f}) |"
+        f"{train:.0f} + {push:.0f} |"
     )
 
 
