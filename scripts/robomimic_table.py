@@ -62,8 +62,8 @@ POLICIES = (
 )
 HEADER = (
     "| task | policy | NFE | success, a third of the steps | 95% interval | success, all steps | "
-    "95% interval | parameters | gradient steps | training + push-forward or teacher samples (s) |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "95% interval | parameters | gradient steps | training + push-forward or teacher samples (s) "
+    "|\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
