@@ -26,8 +26,8 @@ from pieces import (
 from study_tables import Part, Row, plot_seconds, write_part
 
 CONFIG = "pusht/image_lfm"
-SAMPLERS = (Sampler(16, noise_scale=0.6), Sampler(64, "midpoint", 0.6))
-FM_SAMPLERS = (Sampler(16, noise_scale=0.6), Sampler(32, "midpoint", 0.6))
+SAMPLERS = (Sampler(64, "midpoint", 0.6),)
+FM_SAMPLERS = (Sampler(32, "midpoint", 0.6),)
 
 
 def _model(*overrides: str) -> Model:
@@ -65,7 +65,7 @@ PART = Part(
     ),
     plot_seconds,
     tuple(
-        (("flow", SAMPLERS[1]), (other, (FM_SAMPLERS if other == "fm" else SAMPLERS)[1]))
+        (("flow", SAMPLERS[0]), (other, (FM_SAMPLERS if other == "fm" else SAMPLERS)[0]))
         for other in ("block1", "joint", "own", "fm")
     ),
 )
