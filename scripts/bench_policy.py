@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,8 @@ def median_ms(function: Callable[[], object], repeats: int) -> tuple[float, floa
         start = time.perf_counter()
         function()
         seconds.append(time.perf_counter() - start)
-    return tuple(np.percentile(np.array(seconds) * 1e3, [50, 95]))
+    median, p95 = np.percentile(np.array(seconds) * 1e3, [50, 95])
+    return float(median), float(p95)
 
 
 def main() -> None:
@@ -44,7 +47,7 @@ def main() -> None:
     print(f"{arguments.checkpoint}: {arguments.threads} thread(s), batch 1, median / p95 ms")
     with torch.inference_mode():
         for n, network in enumerate(policy.model.blocks, start=1):
-            median, p95 = median_ms(lambda net=network: net(x, t, cond), arguments.repeats)
+            median, p95 = median_ms(partial(network, x, t, cond), arguments.repeats)
             count = sum(p.numel() for p in network.parameters())
             print(f"  one evaluation of block {n} ({count:,} parameters): {median:.3f} / {p95:.3f}")
     for nfe in (1, 2, 4, 8, 16):
@@ -54,7 +57,8 @@ def main() -> None:
         timing = measure_latency(policy, repeats=arguments.repeats)
         print(f"  chunk, NFE {nfe:2d}: {timing['median_ms']:.3f} / {timing['p95_ms']:.3f}")
     if arguments.dataset:
-        policy.config.dataset.path = arguments.dataset
+        dataset: Any = policy.config.dataset
+        dataset.path = arguments.dataset
         start = time.perf_counter()
         data = load_datasets(policy.config)
         print(f"  loading {arguments.dataset}: {time.perf_counter() - start:.2f} s")

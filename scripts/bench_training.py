@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -32,7 +33,7 @@ from lfm_policy.training.source import ChunkSource
 class BareLoop:
     """Forward, backward and optimiser step on one batch in memory, nothing else."""
 
-    def __init__(self, network: torch.nn.Module, batch_size: int, cond_dim: int) -> None:
+    def __init__(self, network: Any, batch_size: int, cond_dim: int) -> None:
         self._network = network.train().requires_grad_(True)
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
         shape = network.chunk_shape
@@ -56,7 +57,7 @@ class TrainingLoop:
     def __init__(self, config: ExperimentConfig, folder: Path) -> None:
         run = TrainingRun(config, folder, device="cpu", quiet=True)
         source = ChunkSource(load_datasets(config).train)
-        objective = FlowObjective(config.training, run.model, 1, source)
+        objective = FlowObjective(config.training, run.model, 1, source, trains_encoder=False)
         total = config.training.total_steps
         self._trainer = BlockTrainer(
             config.training, objective, run.accelerator, seed=config.seed, n_steps=total

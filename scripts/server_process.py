@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 START_SECONDS = 120.0
 
@@ -56,7 +57,7 @@ class ServerProcess:
         self.port = listening[0]["port"]
         return time.perf_counter() - started
 
-    def log(self) -> list[dict[str, object]]:
+    def log(self) -> list[dict[str, Any]]:
         """Return the lines of the log so far."""
         lines = self._log.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
