@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from pieces import SELECTION_SEEDS
+from results_page import put_table
 from tqdm.auto import tqdm
 
 from lfm_policy.control import run_episode
@@ -156,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("policy", help="checkpoint, run folder or exported folder")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--results", type=Path, help="folder of results.md to write into")
     parser.add_argument("--joinings", nargs="+", choices=LABELS, default=list(LABELS))
     parser.add_argument("--delays", type=float, nargs="+", default=[0, 50, 100, 200, 400])
     parser.add_argument("--episodes", type=int, default=50)
@@ -190,6 +193,10 @@ def main() -> None:
     with atomic_file(settings.output / "delays.png") as temporary:
         figure(cells, f"PushT, n = {settings.episodes}").savefig(temporary, dpi=110)
     print(text)
+    if settings.results is not None:
+        put_table(settings.results, "delays", text.splitlines())
+        for name in ("delays.json", "delays.png"):
+            shutil.copyfile(settings.output / name, settings.results / "results" / name)
 
 
 if __name__ == "__main__":

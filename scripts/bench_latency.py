@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from latency_rows import Row, measure
+from results_page import put_table
 from tqdm.auto import tqdm
 
-from lfm_policy.files import write_json, write_text
+from lfm_policy.files import write_json
 
 ENGINES = ("eager", "compile", "onnx-fp32", "onnx-int8")
-BEGIN, END = "<!-- table latency -->\n", "<!-- end latency -->"
 
 
 def rows(lerobot: str) -> list[Row]:
@@ -88,10 +88,15 @@ def main() -> None:
         print(json.dumps(measure(row, arguments.threads[0], arguments.lerobot)))
         return
     chosen = [r for r in rows(arguments.lerobot) if not arguments.only or arguments.only in r.label]
-    measured = []
+    measured, failed = [], []
     pairs = [(row, threads) for row in chosen for threads in arguments.threads]
     for row, threads in tqdm(pairs, unit="row"):
-        one = _measure_alone(row, threads, arguments.lerobot)
+        try:
+            one = _measure_alone(row, threads, arguments.lerobot)
+        except RowError as error:
+            tqdm.write(str(error))
+            failed.append(f"{row.label}, {row.engine}, {threads} thread(s)")
+            continue
         measured.append(one)
         tqdm.write(_line(one))
     lines = [HEADER, *(_line(one) for one in measured), "", *_ratios(measured)]
@@ -100,12 +105,9 @@ def main() -> None:
         processor = platform.processor() or platform.machine()
         report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
         write_json(arguments.results / "results" / "latency.json", report)
-        page = arguments.results / "results.md"
-        text = page.read_text()
-        if BEGIN not in text or END not in text:
-            raise SystemExit(f"{page}: the markers {BEGIN.strip()} and {END} are missing")
-        head, tail = text.split(BEGIN)[0], text.split(END)[1]
-        write_text(page, head + BEGIN + "\n".join(lines) + "\n" + END + tail)
+        put_table(arguments.results, "latency", lines)
+    if failed:
+        raise SystemExit("not measured: " + "; ".join(failed))
 
 
 HEADER = (
@@ -114,13 +116,17 @@ HEADER = (
 )
 
 
+class RowError(Exception):
+    """A row's process failed; the others go on."""
+
+
 def _measure_alone(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--row", json.dumps(asdict(row))]
     command += ["--threads", str(threads), "--lerobot", lerobot]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise SystemExit(f"{row.label}, {row.engine}:\n{done.stderr[-3000:]}")
+        raise RowError(f"{row.label}, {row.engine}:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -5,7 +5,7 @@ observation is sent to its answer being read; an answer that takes longer than a
 
     python scripts/bench_server.py pusht-state
     python scripts/bench_server.py pusht-state --quick          # seconds instead of minutes
-    python scripts/bench_server.py pusht-state --output docs/results/server.json
+    python scripts/bench_server.py pusht-state --results docs
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import argparse
 import asyncio
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from results_page import put_table
 from server_faults import (
     killed_clients,
     measure_beside,
@@ -40,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--messages", type=int, default=10_000, help="malformed ones")
     parser.add_argument("--quick", action="store_true", help="everything much smaller")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--results", type=Path, help="folder of results.md to write into")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seconds, arguments.messages = 5.0, 700
@@ -76,9 +78,49 @@ def main() -> None:
         print(f"restart: {results['restart']}")
         results["exit_code"] = server.terminate()
     print(f"exit code after SIGTERM: {results['exit_code']}")
-    if arguments.output is not None:
-        write_json(arguments.output, results)
-        print(f"written: {arguments.output}")
+    lines = list(table(results))
+    print("\n".join(lines))
+    if arguments.results is not None:
+        write_json(arguments.results / "results" / "server.json", results)
+        put_table(arguments.results, "server", lines)
+
+
+def table(results: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the markdown table and what else is to be said."""
+    load, malformed, restart = results["load"], results["malformed"], results["restart"]
+    yield "| robots at the server | p50 (ms) | p95 | p99 | longest | late | lost |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    count = malformed["messages"]
+    for label, seen in (
+        ("1", results["one_robot"]),
+        (f"{load['clients']}", load),
+        (f"1, beside {count:,} malformed messages", malformed["bystander"]),
+        ("4, beside 500 clients killed in the middle of a frame", results["killed_mid_frame"]),
+        ("4, beside a client that sends and reads slowly", results["slow_client"]),
+    ):
+        yield (
+            f"| {label} | {seen['p50_ms']:.1f} | {seen['p95_ms']:.1f} | {seen['p99_ms']:.1f} | "
+            f"{seen['max_ms']:.1f} | {seen.get('late', '')} | {seen['lost']} |"
+        )
+    yield ""
+    yield (
+        f"- {load['clients']} robots at {load['hz']:g} Hz for {load['seconds']:g} s: "
+        f"{load['answers']:,} answers, {load['robots_per_call']} robots per call of the policy, "
+        f"{load['server_cpu_share']:.0%} of one core, {load['resident_mb']:.0f} MB resident"
+    )
+    yield (
+        f"- malformed messages: {malformed['refused_with_text']:,} of {count:,} answered with the "
+        f"protocol's error, {malformed['closed_with_1011']:,} closed with 1011, "
+        f"{malformed['internal_errors']} internal errors; resident memory "
+        f"{malformed['resident_mb_first_tenth']:.0f} MB after a tenth of them, "
+        f"{malformed['resident_mb_last']:.0f} MB at the end"
+    )
+    resumed = restart["resumed_seconds_after_listening"]
+    yield (
+        f"- server killed under a control loop and down for {restart['down_seconds']:.1f} s: the "
+        f"robot went on with its chunk for {restart['moved_after_kill_seconds']:.1f} s, held, and "
+        + ("never resumed" if resumed is None else f"resumed {resumed:.1f} s after it was back")
+    )
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+from results_page import put_table
 from tqdm.auto import tqdm
 
 from lfm_policy.evaluation import wilson_interval
-from lfm_policy.files import write_json, write_text
+from lfm_policy.files import write_json
 
 ENOUGH = 0.99
-BEGIN, END = "<!-- table collected -->\n", "<!-- end collected -->"
 _worker: dict[str, Any] = {}
 
 
@@ -113,12 +113,7 @@ def main() -> None:
     lines = list(table(results))
     print("\n".join(lines))
     if arguments.results:
-        page = arguments.results / "results.md"
-        head, _, rest = page.read_text().partition(BEGIN)
-        _, end, tail = rest.partition(END)
-        if not end:
-            raise SystemExit(f"{page}: the markers {BEGIN.strip()} and {END} are missing")
-        write_text(page, head + BEGIN + "\n".join(lines) + "\n" + end + tail)
+        put_table(arguments.results, "collected", lines)
     if short:
         raise SystemExit("\n".join(short))
 

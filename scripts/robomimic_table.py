@@ -29,10 +29,10 @@ from pieces import (
     run_chains,
     study_options,
 )
+from results_page import put_table
 from study_tables import cells_of, pooled, seconds_of
 
 from lfm_policy.evaluation import wilson_interval
-from lfm_policy.files import write_text
 
 # Width of FM's network, which has about the parameters of LFM's two blocks; steps of training;
 # episodes per cell.
@@ -103,7 +103,7 @@ def main() -> None:
     for task in TASKS:
         lines += task_lines(task, _study(arguments, task, archive), arguments.seeds)
     print("\n".join([HEADER, *(line for line in lines if line.startswith(f"| {arguments.task} "))]))
-    _write(arguments.results / "results.md", lines)
+    put_table(arguments.results, "robomimic", lines)
     finish(failures)
 
 
@@ -156,15 +156,6 @@ def _success(cells: list[dict[str, Any]]) -> str:
     _, successes, n = pooled(cells)
     low, high = wilson_interval(successes, n)
     return f"{successes}/{n} = {successes / n:.3f} | {low:.3f} to {high:.3f}"
-
-
-def _write(page: Path, lines: list[str]) -> None:
-    text = page.read_text()
-    begin, end = "<!-- table robomimic -->\n", "<!-- end robomimic -->"
-    if begin not in text or end not in text:
-        raise SystemExit(f"{page}: the markers {begin.strip()} and {end} are missing")
-    head, tail = text.split(begin)[0], text.split(end)[1]
-    write_text(page, head + begin + "\n".join(lines) + "\n" + end + tail)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from pieces import Sampler, Study
+from results_page import put_table
 
 from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap, wilson_interval
-from lfm_policy.files import atomic_file, write_text
+from lfm_policy.files import atomic_file
 
 matplotlib.use("Agg", force=False)
 
@@ -74,13 +75,7 @@ def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int])
     tests = [line for pair in part.compare if (line := compare(study, *pair, seeds))]
     if tests:
         lines.append("\n" + "\n".join(tests))
-    page = results / "results.md"
-    text = page.read_text()
-    begin, end = f"<!-- table {part.name} -->\n", f"<!-- end {part.name} -->"
-    if begin not in text or end not in text:
-        raise SystemExit(f"{page}: the markers {begin.strip()} and {end} are missing")
-    head, tail = text.split(begin)[0], text.split(end)[1]
-    write_text(page, head + begin + "\n".join(lines) + "\n" + end + tail)
+    put_table(results, part.name, lines)
     part.plot(part, study, results / "results" / f"{part.name}.png", seeds)
 
 
