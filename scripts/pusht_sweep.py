@@ -43,19 +43,47 @@ SETTINGS: dict[str, Model] = {
     "n2-g03-wide": _lfm("[0.03]", "network.width=256", "network.n_layers=3"),
     "n2-g03-noise04": _lfm("[0.03]", "training.obs_noise=0.04"),
     "n2-g03-steps48": _lfm("[0.03]", "training.total_steps=48000"),
+    # One change each against n2-g01.
+    "trigonometric": _lfm("[0.01]", "flow.block_interpolants=[linear,trigonometric]"),
+    "shares": _lfm("[0.01]", "training.block_shares=[0.33,0.67]"),
+    "cold-start": _lfm("[0.01]", "training.warm_start=false"),
+    "small-noise-block": _lfm("[0.01]", "block_networks=[{width: 224},{width: 152}]"),
+    "small-data-block": _lfm("[0.01]", "block_networks=[{width: 152},{width: 224}]"),
+    "times-at-data": _lfm(
+        "[0.01]", "flow.time.name=beta", "flow.time.alpha=1.0", "flow.time.beta=1.5"
+    ),
+    "times-at-ends": _lfm(
+        "[0.01]", "flow.time.name=beta", "flow.time.alpha=0.7", "flow.time.beta=0.7"
+    ),
+    "independent": _lfm("[0.01]", "flow.coupling=independent"),
+    "long-average": _lfm("[0.01]", "training.ema_decay=0.9999"),
+    "dropout-0": _lfm("[0.01]", "network.dropout=0.0"),
+    "dropout-02": _lfm("[0.01]", "network.dropout=0.2"),
+    "no-weight-decay": _lfm("[0.01]", "training.weight_decay=0.0"),
+    "one-frame": _lfm("[0.01]", "policy.n_obs_steps=1", "policy.horizon=15"),
+    "three-frames": _lfm("[0.01]", "policy.n_obs_steps=3", "policy.horizon=17"),
+    "short-chunk": _lfm("[0.01]", "policy.horizon=9"),
+    "transformer": _lfm(
+        "[0.01]", "network.name=transformer", "network.width=92", "network.dropout=0.1"
+    ),
+    "unet1d": _lfm("[0.01]", "network.name=unet1d", "network.channels=[48,96]"),
     "regression": Model(config="pusht/regression"),
     "mip": Model(config="pusht/mip"),
 }
 NOISE_SCALES = (1.0, 0.7, 0.5)
+WHOLE = ("fm", "n2-g03", "n2-g01", "n2-g03-data")
+"""Settings that are evaluated with every sampler; the others with two."""
 
 
 def samplers_of(name: str, model: Model) -> tuple[Sampler, ...]:
-    """Return how a setting is evaluated: few steps and many, with every scale of noise."""
+    """Return how a setting is evaluated: few steps and many, scales of noise."""
     if name == "regression":
         return (Sampler(1),)
     if name == "mip":
         return (Sampler(2),)
     many = 32 if not model.overrides else 64
+    if name not in WHOLE:
+        return (Sampler(16, noise_scale=0.5), Sampler(many, "midpoint", 0.5))
     return tuple(
         sampler
         for scale in NOISE_SCALES
