@@ -169,9 +169,8 @@ def main() -> None:
     settings = parser.parse_args()
     torch.set_num_threads(1)
     path = settings.output / "delays.json"
-    facts = {
-        key: getattr(settings, key)
-        for key in ("policy", "episodes", "seed_start", "env", "hz", "execute")
+    facts = {"policy": Path(settings.policy).name} | {
+        key: getattr(settings, key) for key in ("episodes", "seed_start", "env", "hz", "execute")
     }
     results: dict[str, Any] = {**facts, "cells": []}
     if path.exists():
