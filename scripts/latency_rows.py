@@ -130,7 +130,8 @@ def _policy(row: Row) -> Any:
         config.flow.n_blocks, config.flow.step_sizes = 1, []
         config.sampler.nfe, config.block_networks = 1, []
         policy = Policy(config, policy.spec, PolicyModel(config, policy.spec), policy.normalizer)
-    policy.set_sampler(solver=row.solver, nfe=row.nfe)
+    if row.kind == "ours":
+        policy.set_sampler(solver=row.solver, nfe=row.nfe)
     return policy
 
 

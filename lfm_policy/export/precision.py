@@ -71,17 +71,50 @@ def _with_byte_products(model: onnx.ModelProto) -> onnx.ModelProto:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "int8.onnx"
             quantize_dynamic(
-                model,
+                _without_gemm(model),
                 path,
-                op_types_to_quantize=["MatMul", "Gemm"],
+                op_types_to_quantize=["MatMul"],
                 weight_type=QuantType.QInt8,
             )
-            smaller = onnx.load_model(str(path))
-    except RuntimeError as error:
-        raise InputError(
-            "ONNX Runtime's quantization cannot turn this graph into int8, as happens with solvers "
-            f"of several evaluations per step: use euler, fp32 or fp16 ({error})"
-        ) from error
+            return onnx.load_model(str(path))
     finally:
         root.setLevel(level)
-    return smaller
+
+
+def _without_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with every product ``x W^T + b`` as MatMul and Add.
+
+    ONNX Runtime's quantization does that too, but transposes a weight once more for every node
+    that uses it, and a sampler of several steps uses each as often.
+
+    Raises:
+        ValueError: a Gemm is not of this form; torch's exporter writes no other.
+    """
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    weights = {tensor.name: tensor for tensor in plain.graph.initializer}
+    nodes, transposed = [], {}
+    for node in plain.graph.node:
+        if node.op_type != "Gemm":
+            nodes.append(node)
+            continue
+        x, weight, bias = node.input
+        options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        known = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+        if weight not in weights or known | options != known:
+            raise ValueError(f"the node '{node.name}' is a Gemm with {options}")
+        if weight not in transposed:
+            array = np.ascontiguousarray(numpy_helper.to_array(weights[weight]).T)
+            transposed[weight] = numpy_helper.from_array(array, f"{weight}_transposed")
+        product = f"{node.output[0]}_product"
+        nodes += [
+            helper.make_node("MatMul", [x, transposed[weight].name], [product], node.name),
+            helper.make_node("Add", [product, bias], list(node.output), f"{node.name}_bias"),
+        ]
+    del plain.graph.node[:]
+    plain.graph.node.extend(nodes)
+    plain.graph.initializer.extend(transposed.values())
+    used = {name for node in nodes for name in node.input}
+    for tensor in [t for t in plain.graph.initializer if t.name not in used]:
+        plain.graph.initializer.remove(tensor)
+    return plain

@@ -149,11 +149,33 @@ def test_a_weight_that_half_precision_cannot_hold() -> None:
         with_precision(model, "fp16")
 
 
-def test_what_cannot_become_8_bits_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("solver", "nfe"), [("euler", 4), ("midpoint", 8), ("heun", 8)])
+def test_8_bits_with_several_evaluations_per_block(tmp_path: Path, solver: str, nfe: int) -> None:
     from lfm_policy.export import export_policy
 
     policy = load_policy("pusht-state-teacher")
-    policy.set_sampler(solver="midpoint", nfe=4)
-    with pytest.raises(InputError, match="int8, as happens with solvers of several evaluations"):
-        export_policy(policy, tmp_path / "out", precision="int8")
-    assert not (tmp_path / "out").exists()
+    policy.set_sampler(solver=solver, nfe=nfe)
+    small = OnnxPolicy(export_policy(policy, tmp_path / "out", precision="int8"))
+    batch = random_batch(policy, 4)
+    noise = np.random.default_rng(0).standard_normal((4, *policy.chunk_shape), dtype=np.float32)
+    found = small.sample(batch, noise=noise).chunk
+    expected = policy.sample(batch, noise=torch.from_numpy(noise)).chunk.numpy()
+    error = np.abs(found - expected).mean() / np.abs(expected - expected.mean()).mean()
+    assert 0 < error < 0.05
+    # Weights are there once, however often they are used.
+    parameters = policy.parameter_counts()["total"]
+    assert (tmp_path / "out" / "policy.onnx").stat().st_size < 1.2 * parameters
+
+
+def test_a_product_of_another_form_does_not_become_8_bits_silently() -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    from lfm_policy.export.precision import with_precision
+
+    weight = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    bias = numpy_helper.from_array(np.ones(4, np.float32), "b")
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "product", alpha=2.0, transB=1)
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in "xy"]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [weight, bias])
+    with pytest.raises(ValueError, match="'product' is a Gemm with {'alpha': 2.0"):
+        with_precision(helper.make_model(graph), "int8")
