@@ -118,8 +118,8 @@ def table(results: dict[str, Any]) -> Iterator[str]:
     resumed = restart["resumed_seconds_after_listening"]
     yield (
         f"- server killed under a control loop and down for {restart['down_seconds']:.1f} s: the "
-        f"robot went on with its chunk for {restart['moved_after_kill_seconds']:.1f} s, held, and "
-        + ("never resumed" if resumed is None else f"resumed {resumed:.1f} s after it was back")
+        f"robot went on with its chunk for {restart['moved_after_kill_seconds']:.2f} s, held, and "
+        + ("never resumed" if resumed is None else f"resumed {resumed:.2f} s after it was back")
     )
 
 
