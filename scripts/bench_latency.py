@@ -1,4 +1,4 @@
-"""Milliseconds per chunk at batch 1: the table of docs/results.md, from one run.
+"""Milliseconds per chunk at batch 1: the table of docs/results.md.
 
 Ours from observations to actions, with all of normalisation, encoder, sampler and checks: teacher
 and students of PushT state and images in PyTorch, compiled, and exported for ONNX Runtime; our
@@ -8,7 +8,8 @@ DiffusionPolicy, if a folder is given that holds it:
     pip install --no-deps --target lerobot-only lerobot==0.4.4 torchvision draccus ...
     python scripts/bench_latency.py --lerobot lerobot-only --results docs
 
-Run it on a machine that does nothing else.
+Run it on a machine that does nothing else. All rows are measured in one run, unless it is told to
+add those that are ``--missing``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument("--lerobot", default="", help="folder with LeRobot and what it imports")
     parser.add_argument("--only", help="rows whose label contains this")
     parser.add_argument("--results", type=Path, help="folder of results.md to write into")
+    parser.add_argument("--missing", action="store_true", help="only rows not in the results yet")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
@@ -83,23 +86,32 @@ def main() -> None:
         print(json.dumps(measure(row, arguments.threads[0], arguments.lerobot)))
         return
     chosen = [r for r in rows(arguments.lerobot) if not arguments.only or arguments.only in r.label]
+    archive = arguments.results and arguments.results / "results" / "latency.json"
+    earlier = []
+    if arguments.missing and archive and archive.exists():
+        earlier = json.loads(archive.read_text())["rows"]
+    known = {_identity(one): one for one in earlier}
+    run = time.strftime("%Y-%m-%d %H:%M")
     measured, failed = [], []
     pairs = [(row, threads) for row in chosen for threads in arguments.threads]
     for row, threads in tqdm(pairs, unit="row"):
+        if (one := known.get(_identity({**asdict(row), "threads": threads}))) is not None:
+            measured.append(one)
+            continue
         try:
-            one = _measure_alone(row, threads, arguments.lerobot)
+            one = _measure_alone(row, threads, arguments.lerobot) | {"run": run}
         except RowError as error:
             tqdm.write(str(error))
             failed.append(f"{row.label}, {row.engine}, {threads} thread(s)")
             continue
         measured.append(one)
         tqdm.write(_line(one))
-    lines = [HEADER, *(_line(one) for one in measured), "", *_ratios(measured)]
+    lines = [HEADER, *(_line(one) for one in measured), "", *_runs(measured), *_ratios(measured)]
     print("\n".join(lines))
-    if arguments.results:
+    if archive:
         processor = platform.processor() or platform.machine()
         report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
-        write_json(arguments.results / "results" / "latency.json", report)
+        write_json(archive, report)
         put_table(arguments.results, "latency", lines)
     if failed:
         raise SystemExit("not measured: " + "; ".join(failed))
@@ -124,6 +136,22 @@ def _measure_alone(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
         raise RowError(f"{row.label}, {row.engine}:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+def _identity(one: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(one[key] for key in ("label", "engine", "nfe", "solver", "threads"))
+
+
+def _runs(measured: list[dict[str, Any]]) -> list[str]:
+    """Say so if the rows are not all of one run."""
+    runs = sorted({one["run"] for one in measured})
+    return [
+        f"- measured on {run}: "
+        + ", ".join(
+            dict.fromkeys(f"{o['label']} ({o['engine']})" for o in measured if o["run"] == run)
+        )
+        for run in runs[1:]
+    ]
 
 
 def _line(one: dict[str, Any]) -> str:
