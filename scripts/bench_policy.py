@@ -43,10 +43,12 @@ def main() -> None:
     policy = load_policy(arguments.checkpoint)
     x = torch.randn(1, *policy.model.chunk_shape)
     t = torch.rand(1)
-    cond = torch.randn(1, policy.model.encoder.cond_dim)
     print(f"{arguments.checkpoint}: {arguments.threads} thread(s), batch 1, median / p95 ms")
     with torch.inference_mode():
-        for n, network in enumerate(policy.model.blocks, start=1):
+        networks: list[Any] = list(policy.model.blocks)
+        for n, network in enumerate(networks, start=1):
+            # An encoder for each block gives every block a part of its own.
+            cond = torch.randn(1, network.cond_dim)
             median, p95 = median_ms(partial(network, x, t, cond), arguments.repeats)
             count = sum(p.numel() for p in network.parameters())
             print(f"  one evaluation of block {n} ({count:,} parameters): {median:.3f} / {p95:.3f}")
