@@ -218,9 +218,10 @@ class TrainingConfig:
     warm_start: bool = option(True, "block n+1 starts from the weights of block n (EMA too)")
     encoder: str = option(
         "block1",
-        "when an observation encoder with weights learns: block1: with block 1; flow: first, with "
-        "one flow from data to noise that is dropped afterwards; joint: first, with all blocks at "
-        "once on exact OU marginals; after these it is frozen. own: every block has its own",
+        "when an observation encoder with weights learns: block1: with block 1 (right for one "
+        "block); flow: first, with one flow from data to noise that is dropped afterwards; joint: "
+        "first, with all blocks at once on exact OU marginals (the best of these in the same "
+        "number of steps); after these it is frozen. own: every block has its own",
         choices=["block1", "flow", "joint", "own"],
     )
     encoder_steps: int = option(

@@ -13,6 +13,7 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.errors import InputError
+from lfm_policy.policy import PolicyModel
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.blockwise import SYNC_EVERY, BlockwiseRun
@@ -80,6 +81,8 @@ class TrainingRun(BlockwiseRun):
                 f"training.encoder is '{self._encoder_training}', but the encoder "
                 f"'{config.encoder.name}' has nothing to train; use training.encoder=block1"
             )
+        if only_block is None and self._header is None:
+            warn_first_block_teaches_little(config, self._model)
         self._progress.block = STAGE if self._has_stage and only_block in (None, 1) else 1
         if only_block not in (None, 1):
             self._progress.block = only_block
@@ -294,5 +297,21 @@ def warn_ignored_warm_start(config: ExperimentConfig) -> None:
         warnings.warn(
             "training.warm_start has no effect with training.block_training=parallel: the blocks "
             "do not wait for one another",
+            stacklevel=2,
+        )
+
+
+def warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyModel) -> None:
+    """Say that an encoder learns little with the first of several blocks.
+
+    That block takes the last noise off a chunk, for which it hardly needs to see; docs/results.md
+    has the comparison.
+    """
+    several = config.flow.n_blocks > 1 and config.training.encoder == "block1"
+    if several and model.encoder.trained_parameters():
+        warnings.warn(
+            f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
+            "takes the last noise off a chunk, and teaches the encoder little. Use "
+            "training.encoder=joint (or flow) and training.encoder_steps",
             stacklevel=2,
         )

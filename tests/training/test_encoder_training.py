@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,20 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 # -- what learns when ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "n_blocks", "warns"), [("block1", 2, True), ("block1", 1, False), ("joint", 2, False)]
+)
+def test_a_first_block_that_teaches_little_is_warned_of(
+    camera_config: MakeConfig, tmp_path: Path, mode: str, n_blocks: int, warns: bool
+) -> None:
+    config = camera_config(mode, **{"flow.n_blocks": n_blocks, "training.total_steps": 2})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(config, tmp_path / "run", device="cpu", quiet=True)
+    found = [str(w.message) for w in caught if "teaches the encoder little" in str(w.message)]
+    assert bool(found) == warns
 
 
 @pytest.mark.parametrize(
