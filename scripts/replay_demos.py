@@ -21,6 +21,7 @@ import h5py
 from results_page import put_table
 from tqdm.auto import tqdm
 
+from lfm_policy.data.robomimic_checks import numeric_order
 from lfm_policy.evaluation import wilson_interval
 from lfm_policy.files import write_json
 
@@ -54,7 +55,7 @@ def replay_file(path: Path, *, demos: int | None, workers: int) -> dict[str, Any
     """Return what a file holds and which of its demos failed when they were repeated."""
     with h5py.File(path, "r") as file:
         data = file["data"]
-        names = sorted(data, key=lambda name: int(name.rpartition("_")[2]))
+        names = sorted(data, key=numeric_order)
         facts = {
             "task": json.loads(data.attrs["env_args"])["env_name"],
             "demos": len(names),

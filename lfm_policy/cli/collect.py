@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.cli.common import add_common_options, non_negative, positive, print_json
+from lfm_policy.cli.common import (
+    add_common_options,
+    add_runner_options,
+    non_negative,
+    positive,
+    print_json,
+)
 
 _TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
 
@@ -42,17 +48,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--workers", type=positive, default=1, help="processes, one thread each; default 1"
     )
-    parser.add_argument(
-        "--runner",
-        choices=("local", "ray"),
-        default="local",
-        help="where episodes run: on this machine, or as tasks of a Ray cluster (extra 'ray')",
-    )
-    parser.add_argument(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="running cluster, such as auto (default: a cluster on this machine)",
-    )
+    add_runner_options(parser, local_cluster="a cluster on this machine")
     parser.add_argument(
         "--seed-start",
         type=non_negative,

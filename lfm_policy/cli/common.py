@@ -36,6 +36,21 @@ def add_common_options(parser: argparse.ArgumentParser, *, seed_help: str) -> No
     )
 
 
+def add_runner_options(parser: argparse.ArgumentParser, *, local_cluster: str) -> None:
+    """Add ``--runner`` and ``--ray-address``, whose default is described by ``local_cluster``."""
+    parser.add_argument(
+        "--runner",
+        choices=("local", "ray"),
+        default="local",
+        help="where episodes run: on this machine, or as tasks of a Ray cluster (extra 'ray')",
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help=f"running cluster, such as auto (default: {local_cluster})",
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser, *, output_help: str) -> None:
     """Add what every command that trains has: overrides, output, resuming, quiet."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")

@@ -7,7 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.cli.common import add_common_options, non_negative, positive, print_json
+from lfm_policy.cli.common import (
+    add_common_options,
+    add_runner_options,
+    non_negative,
+    positive,
+    print_json,
+)
 
 _EPILOG = """\
 Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
@@ -57,18 +63,7 @@ def add_parser(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="one process per environment or all in one (default: processes for slow simulators)",
     )
-    parser.add_argument(
-        "--runner",
-        choices=("local", "ray"),
-        default="local",
-        help="where episodes run: on this machine, or as tasks of a Ray cluster (extra 'ray')",
-    )
-    parser.add_argument(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="running cluster, such as auto (default: a cluster on this machine, one worker per "
-        "CPU)",
-    )
+    add_runner_options(parser, local_cluster="a cluster on this machine, one worker per CPU")
     parser.add_argument(
         "--video", type=non_negative, default=0, metavar="K", help="film the first K episodes"
     )

@@ -7,11 +7,12 @@ import json
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 from tqdm.auto import tqdm
 
+from lfm_policy.collect.attempts import Attempts
 from lfm_policy.collect.errors import CollectError
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import make_stage
@@ -20,9 +21,6 @@ from lfm_policy.data.robomimic_demos import DemoRecording, train_valid_masks
 from lfm_policy.errors import InputError
 from lfm_policy.files import exists
 from lfm_runtime.interrupt import InterruptFlag
-
-if TYPE_CHECKING:
-    from lfm_policy.collect.ray_workers import RayWorkers
 
 ATTRIBUTE = "lfm_collect"
 """Of ``data``: JSON of the options with which the file was collected."""
@@ -100,7 +98,7 @@ def collect(
     stage = make_stage(options)
     env_args = stage.env_args
     stage.close()
-    team: Workers | RayWorkers
+    team: Attempts
     if runner == "ray":
         from lfm_policy.collect.ray_workers import RayWorkers
 
@@ -125,7 +123,7 @@ def collect(
 def _record(
     recording: DemoRecording,
     options: CollectOptions,
-    workers: Workers | RayWorkers,
+    workers: Attempts,
     quiet: bool,
 ) -> int:
     """Run episodes until enough have succeeded; returns how often a process died."""

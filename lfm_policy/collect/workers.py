@@ -7,21 +7,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from lfm_policy.collect.attempts import MAXIMUM_CRASHES, Attempts, keep
 from lfm_policy.collect.episode import record_episode
 from lfm_policy.collect.errors import CollectError
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import Stage, make_stage
 from lfm_policy.data.robomimic_demos import DemoRecording
-
-MAXIMUM_CRASHES = 3
-"""Crashes during one episode after which it is given up."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -38,20 +35,11 @@ def attempt(path: Path, options: CollectOptions, seed: int) -> bool:
     if _stage is None:
         _stage = make_stage(options)
     demo = record_episode(_stage, options, seed)
-    recording = DemoRecording(path, options.facts())
-    if demo is None:
-        recording.skip(seed, "no success")
-    else:
-        recording.add(seed, demo)
-    return demo is not None
+    return keep(DemoRecording(path, options.facts()), seed, demo)
 
 
-class Workers:
-    """Runs attempts in processes; when one dies, its episode is run again in a new one.
-
-    Attributes:
-        crashes: how often a process died.
-    """
+class Workers(Attempts):
+    """Runs attempts in processes; when one dies, its episode is run again in a new one."""
 
     def __init__(
         self,
@@ -68,22 +56,9 @@ class Workers:
             options: of the recording.
             run: makes an attempt; a function of a module.
         """
-        self._number = number
+        super().__init__(number)
         self._run, self._path, self._options = run, path, options
         self._pool: ProcessPoolExecutor | None = None
-        self._running: dict[Future[bool], int] = {}
-        self._crashed: Counter[int] = Counter()
-        self.crashes = 0
-
-    @property
-    def running(self) -> set[int]:
-        """Seeds of the attempts that are under way."""
-        return set(self._running.values())
-
-    @property
-    def busy(self) -> bool:
-        """Whether every process has something to do."""
-        return len(self._running) >= self._number
 
     def submit(self, seed: int) -> None:
         """Start an attempt."""
@@ -98,14 +73,7 @@ class Workers:
         self._running[future] = seed
 
     def collect(self, timeout: float) -> list[tuple[int, bool]]:
-        """Return the attempts that have ended by now: seed and whether it succeeded.
-
-        Args:
-            timeout: how long to wait for the first, in seconds.
-
-        Raises:
-            CollectError: an episode has crashed `MAXIMUM_CRASHES` times.
-        """
+        """Return the attempts that have ended by now; see `Attempts.collect`."""
         ended, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
         results = []
         broken = False

@@ -14,13 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.errors import InputError
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig
 from lfm_policy.evaluation.errors import EvaluationError
 from lfm_policy.evaluation.exported import ExportedPolicy
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.policy import load_policy
+from lfm_policy.ray_cluster import WorkerLostError, connect, result_of
 from lfm_runtime.export_file import is_export
 
 EPISODES_PER_TASK = 4
@@ -69,24 +69,8 @@ class RayRunner:
         Raises:
             InputError: Ray is not installed, or there is no cluster at the address.
         """
-        try:
-            import ray
-        except ImportError:
-            raise InputError(
-                "the runner 'ray' needs Ray, which is not installed: pip install 'lfm-policy[ray]'"
-            ) from None
-        self._ray = ray
-        try:
-            ray.init(
-                address=address,
-                num_cpus=None if address else workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="error",
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"no Ray cluster at '{address}': {error}") from None
-        self._files = ray.put(_read_folder(Path(checkpoint)))
+        self._ray = connect(address, cpus=workers)
+        self._files = self._ray.put(_read_folder(Path(checkpoint)))
         self._per_task = episodes_per_task
 
     def __enter__(self) -> RayRunner:
@@ -123,23 +107,14 @@ class RayRunner:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             shard = waiting.pop(done)
             try:
-                for result in ray.get(done):
+                for result in result_of(ray, done):
                     result = dataclasses.replace(
                         result, restarts=result.restarts + losses[shard[0]]
                     )
                     results[result.episode] = result
                     if on_episode is not None:
                         on_episode(result)
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, InputError):
-                    raise InputError(str(error.cause)) from None
-                raise
-            except (
-                ray.exceptions.WorkerCrashedError,
-                ray.exceptions.NodeDiedError,
-                ray.exceptions.OutOfMemoryError,
-                ray.exceptions.ObjectLostError,
-            ) as error:
+            except WorkerLostError as error:
                 losses[shard[0]] += 1
                 if losses[shard[0]] >= MAXIMUM_LOSSES:
                     raise EvaluationError(
