@@ -10,7 +10,7 @@ from lfm_policy.registry import nearest_names
 
 COLLECT_TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
 
-VERSION = 1
+VERSION = 2
 """To be raised when demonstrators act otherwise than before: recordings must not mix both."""
 
 
