@@ -164,20 +164,34 @@ def _line(one: dict[str, Any]) -> str:
 
 
 def _ratios(measured: list[dict[str, Any]]) -> list[str]:
-    """Return how many times slower others are than our NFE-2 image student on the same threads."""
+    """Return the table of how many times longer others take than our two-step student."""
+    engines = [e for e in ENGINES if any(o["engine"] == e for o in measured)]
+    students = {
+        (_sees(one), one["engine"], one["threads"]): one["median_ms"]
+        for one in measured
+        if one["label"].endswith("student")
+    }
     lines = []
-    for threads in sorted({one["threads"] for one in measured}):
-        same = [one for one in measured if one["threads"] == threads]
-        ours = [o for o in same if o["label"].endswith("student")]
-        for other in (o for o in same if o["kind"] != "ours"):
-            for one in ours:
-                if ("image" in one["label"]) == ("image" in other["label"]):
-                    lines.append(
-                        f"- {threads} thread(s): {other['label']} with {other['nfe']} steps takes "
-                        f"{other['median_ms'] / one['median_ms']:,.0f} times as long as "
-                        f"{one['label']} ({one['engine']}, NFE {one['nfe']})"
-                    )
-    return lines
+    for other in (one for one in measured if one["kind"] != "ours"):
+        ours = [students.get((_sees(other), engine, other["threads"])) for engine in engines]
+        cells = [f"{other['median_ms'] / ms:,.0f}" if ms else "" for ms in ours]
+        line = [other["label"], str(other["nfe"]), str(other["threads"]), *cells]
+        lines.append(f"| {' | '.join(line)} |")
+    if not lines:
+        return []
+    titles = [f"student, {engine}" for engine in engines]
+    return [
+        "",
+        "How many times as long as our two-step student with the same observations:",
+        "",
+        f"| what | NFE | threads | {' | '.join(titles)} |",
+        "| --- " * (3 + len(engines)) + "|",
+        *lines,
+    ]
+
+
+def _sees(one: dict[str, Any]) -> str:
+    return "image" if "image" in one["label"] else "state"
 
 
 if __name__ == "__main__":
