@@ -57,6 +57,40 @@ def test_observations_and_actions_are_translated() -> None:
     assert arm.sent == [{"shoulder_pan.pos": 1.0, "elbow_flex.pos": 2.0, "gripper.pos": 3.0}]
 
 
+def test_a_robot_of_the_real_package() -> None:
+    robots = pytest.importorskip("lerobot.robots", reason="lerobot is not installed")
+    double = Arm()
+
+    class RealArm(robots.Robot):  # type: ignore[misc,name-defined]
+        config_class, name = robots.RobotConfig, "arm"
+        observation_features, action_features = Arm.observation_features, Arm.action_features
+        is_connected = property(lambda self: double.is_connected)
+        is_calibrated = True
+
+        def connect(self, calibrate: bool = True) -> None: ...
+        def calibrate(self) -> None: ...
+        def configure(self) -> None: ...
+
+        def get_observation(self) -> dict[str, Any]:
+            return double.get_observation()
+
+        def send_action(self, action: dict[str, float]) -> dict[str, float]:
+            return double.send_action(action)
+
+        def disconnect(self) -> None:
+            double.disconnect()
+
+    robots.RobotConfig.register_subclass("arm", RealArm.config_class)
+    robot = LeRobotRobot(RealArm(RealArm.config_class()))
+    robot.act(np.array([1, 2, 3], dtype=np.float32))
+    obs = robot.observe()
+    assert obs is not None
+    np.testing.assert_array_equal(obs["state"], [1, 2, 3])
+    robot.stop()
+    assert double.sent[-1] == {"shoulder_pan.pos": 1.0, "elbow_flex.pos": 2.0, "gripper.pos": 3.0}
+    assert not double.is_connected
+
+
 def test_stopping_holds_the_present_position_and_disconnects() -> None:
     arm = Arm()
     arm.joints["gripper.pos"] = 9.0
