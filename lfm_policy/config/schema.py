@@ -314,6 +314,14 @@ class DistillConfig:
         minimum=0.0,
         maximum=1.0,
     )
+    error_scale: float = option(
+        0.0,
+        "root mean square error of a chunk, in normalised units, far above which its loss grows "
+        "with the error instead of its square (pseudo-Huber), so that chunks between two modes of "
+        "the teacher do not outweigh the accuracy of all others; 0: squares",
+        minimum=0.0,
+        maximum=1e6,
+    )
     warm_start: bool = option(
         True, "a student starts from the weights of its group's teacher block, if they fit"
     )

@@ -29,4 +29,4 @@ class ConsistencyLoss(DistillLoss):
         t, t_before = index.to(y.dtype) / points, (index - 1).to(y.dtype) / points
         with torch.no_grad():
             target = self.flow_map(state_at(y, path, index - 1), t_before, cond)
-        return self.mean_square(self.flow_map(state_at(y, path, index), t, cond) - target)
+        return self.distance(self.flow_map(state_at(y, path, index), t, cond) - target)

@@ -67,5 +67,5 @@ class DistributionLoss(DistillLoss):
         critic_loss = functional.mse_loss(critic, sample.dx_t)
         loss = student_loss + critic_loss
         if self.options.regression_weight:
-            loss = loss + self.options.regression_weight * self.mean_square(x - path[:, 0])
+            loss = loss + self.options.regression_weight * self.distance(x - path[:, 0])
         return loss

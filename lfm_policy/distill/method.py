@@ -87,8 +87,25 @@ class DistillLoss(nn.Module):
 
     def mean_square(self, difference: Tensor) -> Tensor:
         """Return the weighted mean square of (B, horizon, action_dim), a scalar."""
+        return self._squares(difference).mean()
+
+    def distance(self, difference: Tensor) -> Tensor:
+        """Return how far (B, horizon, action_dim) is from 0: the mean over chunks, a scalar.
+
+        A chunk of weighted mean square s counts as s, or, with ``error_scale`` c, as the
+        pseudo-Huber 2 c (sqrt(s + c^2) - c): s where it is small, 2 c sqrt(s) where it is large.
+        Song & Dhariwal 2023 (arXiv:2310.14189) train consistency models so.
+        """
+        squares = self._squares(difference).flatten(1).mean(1)
+        scale = self.options.error_scale
+        if scale:
+            # Not sqrt(s + c^2) - c, which loses the small s to rounding.
+            squares = 2 * squares / (torch.sqrt(squares / scale**2 + 1) + 1)
+        return squares.mean()
+
+    def _squares(self, difference: Tensor) -> Tensor:
         square = difference.square()
-        return (square if self._weights is None else square * self._weights).mean()
+        return square if self._weights is None else square * self._weights
 
     @abstractmethod
     def forward(self, y: Tensor, path: Tensor, cond: Tensor | None) -> Tensor:

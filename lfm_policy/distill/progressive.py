@@ -55,7 +55,7 @@ class ProgressiveLoss(DistillLoss):
         else:
             target = self._steps_before(x, t, factor, size / factor, cond)
         # The velocity of a step and not its end: all steps of a round weigh the same.
-        return self.mean_square(self.network(x, t, cond) - (x - target) / size)
+        return self.distance(self.network(x, t, cond) - (x - target) / size)
 
     @torch.no_grad()
     def _steps_before(

@@ -11,5 +11,5 @@ class RegressionLoss(DistillLoss):
     """E || y - u(y, 1, O) - x ||^2 over the teacher's pairs (y, x)."""
 
     def forward(self, y: Tensor, path: Tensor, cond: Tensor | None) -> Tensor:
-        """Return the mean square error of the student's step, a scalar."""
-        return self.mean_square(self.one_step(y, cond) - path[:, 0])
+        """Return the error of the student's step, see `distance`, a scalar."""
+        return self.distance(self.one_step(y, cond) - path[:, 0])

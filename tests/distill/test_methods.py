@@ -20,6 +20,7 @@ from lfm_policy.distill.group import TeacherGroup
 from lfm_policy.distill.method import state_at
 from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.progressive import ProgressiveLoss, prime_factors
+from lfm_policy.distill.regression import RegressionLoss
 from lfm_policy.flow import FlowBlock, FlowChain, GaussianBlockVelocity, OUStep, SolverSpec
 
 QUICK = [
@@ -150,6 +151,29 @@ def test_the_regression_weight_counts_the_pairs() -> None:
         values.append(float(loss(y, torch.full((16, 1, 1, 1), 4.0), None)))
     # The one step of this flow ends in the mean, 1: (1 - 4)^2, twice.
     assert values[1] - values[0] == pytest.approx(18.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.5, 0.5])])
+def test_a_scale_of_errors_counts_large_ones_with_their_size(weights: torch.Tensor | None) -> None:
+    loss = RegressionLoss(Straight(0.0), gaussian_teacher(0.0), options(), weights)
+    robust = RegressionLoss(
+        Straight(0.0), gaussian_teacher(0.0), options(error_scale=0.01), weights
+    )
+    unit = torch.randn(1, 2, 3)
+    unit /= loss.mean_square(unit).sqrt()
+    for size in (1e-6, 1e-4):
+        torch.testing.assert_close(
+            robust.distance(size * unit), torch.tensor(size**2), rtol=1e-3, atol=0
+        )
+    torch.testing.assert_close(
+        robust.distance(10 * unit), torch.tensor(2 * 0.01 * (10 - 0.01)), rtol=1e-4, atol=0
+    )
+    # Each chunk counts for itself, and nothing changes without a scale.
+    both = torch.cat([1e-4 * unit, 10 * unit])
+    torch.testing.assert_close(
+        robust.distance(both), (robust.distance(both[:1]) + robust.distance(both[1:])) / 2
+    )
+    torch.testing.assert_close(loss.distance(both), loss.mean_square(both))
 
 
 def test_distribution_matching_needs_whole_blocks() -> None:
