@@ -35,7 +35,9 @@ def _model(*overrides: str) -> Model:
 
 
 MODELS = {
-    "flow": _model("training.encoder_steps=8000", "training.total_steps=8000"),
+    "flow": _model(
+        "training.encoder=flow", "training.encoder_steps=8000", "training.total_steps=8000"
+    ),
     "block1": _model(
         "training.encoder=block1",
         "training.encoder_steps=0",
