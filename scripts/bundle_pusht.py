@@ -49,8 +49,8 @@ What they reach is in docs/results.md.
 IMAGE = """\
 - `pusht-image`: what sees 96 x 96 camera images, {parameters:,} parameters, a student of
   {nfe} network evaluations of a teacher trained with `lfm-policy train pusht/image_lfm` (30,000
-  gradient steps of the encoder, 24,000 of the blocks; {steps:,} of the student), weights in half
-  precision.
+  gradient steps of the encoder with both blocks, 24,000 of the blocks; {steps:,} of the student),
+  weights in half precision.
 """
 
 
