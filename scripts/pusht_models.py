@@ -70,15 +70,6 @@ MODELS: dict[str, Model] = {
         for teacher, steps in TEACHER_STEPS.items()
         for k in (4, 2, 1)
     },
-    # One network of as many parameters as the two students of NFE 2 have in all, trained longer.
-    **{
-        f"{teacher}-1-large": Model(
-            (*STUDENT, steps, "network.width=272", "training.total_steps=40000"),
-            teacher=teacher,
-            nfe=1,
-        )
-        for teacher, steps in TEACHER_STEPS.items()
-    },
     # As the students above, with the observation noise of their teachers.
     **{
         f"{teacher}-{k}-obs02": Model(
