@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +94,14 @@ def small_run(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("runs") / "small"
     train(load_config(str(small_config)), folder, device="cpu", quiet=True)
     return folder
+
+
+@pytest.fixture
+def unchanged_logging() -> Iterator[None]:
+    """Take back what a test does to the logging of this process."""
+    root, library = logging.getLogger(), logging.getLogger("websockets.server")
+    before = root.handlers[:], root.level, library.level, library.filters
+    yield
+    root.handlers, level, library_level, library.filters = before
+    root.setLevel(level)
+    library.setLevel(library_level)

@@ -21,7 +21,7 @@ class Result:
 
 @pytest.fixture
 def command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unchanged_logging: None
 ) -> Callable[..., Result]:
     """Return a function that runs ``lfm-policy`` with arguments, in a wide terminal."""
     monkeypatch.setenv("COLUMNS", "200")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,15 +14,10 @@ from lfm_policy.serving.logs import configure_logging, log_event
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root, library = logging.getLogger(), logging.getLogger("websockets.server")
-    before = root.handlers[:], root.level, library.level, library.filters
+def stream(unchanged_logging: None) -> io.StringIO:
     stream = io.StringIO()
     configure_logging("info", stream)
-    yield stream
-    root.handlers, level, library_level, library.filters = before
-    root.setLevel(level)
-    library.setLevel(library_level)
+    return stream
 
 
 def test_a_line_is_an_object_with_named_values(stream: io.StringIO) -> None:
