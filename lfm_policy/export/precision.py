@@ -82,7 +82,7 @@ def _with_byte_products(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _without_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph with every product ``x W^T + b`` as MatMul and Add.
+    """Return the graph with every product ``x W^T + b``, or without b, as MatMul and Add.
 
     ONNX Runtime's quantization does that too, but transposes a weight once more for every node
     that uses it, and a sampler of several steps uses each as often.
@@ -98,7 +98,7 @@ def _without_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type != "Gemm":
             nodes.append(node)
             continue
-        x, weight, bias = node.input
+        x, weight, *bias = node.input  # the exporter leaves out a bias of zeros
         options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         known = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
         if weight not in weights or known | options != known:
@@ -106,11 +106,11 @@ def _without_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
         if weight not in transposed:
             array = np.ascontiguousarray(numpy_helper.to_array(weights[weight]).T)
             transposed[weight] = numpy_helper.from_array(array, f"{weight}_transposed")
-        product = f"{node.output[0]}_product"
-        nodes += [
-            helper.make_node("MatMul", [x, transposed[weight].name], [product], node.name),
-            helper.make_node("Add", [product, bias], list(node.output), f"{node.name}_bias"),
-        ]
+        (y,) = node.output
+        product = f"{y}_product" if bias else y
+        nodes.append(helper.make_node("MatMul", [x, transposed[weight].name], [product], node.name))
+        if bias:
+            nodes.append(helper.make_node("Add", [product, *bias], [y], f"{node.name}_bias"))
     del plain.graph.node[:]
     plain.graph.node.extend(nodes)
     plain.graph.initializer.extend(transposed.values())

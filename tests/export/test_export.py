@@ -167,15 +167,36 @@ def test_8_bits_with_several_evaluations_per_block(tmp_path: Path, solver: str, 
     assert (tmp_path / "out" / "policy.onnx").stat().st_size < 1.2 * parameters
 
 
-def test_a_product_of_another_form_does_not_become_8_bits_silently() -> None:
+def product_graph(*inputs: str, **options: object) -> onnx.ModelProto:
+    """Return the graph of one Gemm of x with a weight w and a bias b."""
     from onnx import TensorProto, helper, numpy_helper
+
+    numbers = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    weights = [numpy_helper.from_array(numbers, "w"), numpy_helper.from_array(numbers[0], "b")]
+    node = helper.make_node("Gemm", list(inputs), ["y"], "product", **options)
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in "xy"]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], weights[: len(inputs) - 1])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_a_product_of_another_form_does_not_become_8_bits_silently() -> None:
+    from lfm_policy.export.precision import with_precision
+
+    with pytest.raises(ValueError, match="'product' is a Gemm with {'alpha': 2.0"):
+        with_precision(product_graph("x", "w", "b", alpha=2.0, transB=1), "int8")
+
+
+@pytest.mark.parametrize("inputs", [("x", "w", "b"), ("x", "w")])
+def test_products_become_8_bits_with_and_without_a_bias(inputs: tuple[str, ...]) -> None:
+    import onnxruntime
 
     from lfm_policy.export.precision import with_precision
 
-    weight = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
-    bias = numpy_helper.from_array(np.ones(4, np.float32), "b")
-    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "product", alpha=2.0, transB=1)
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in "xy"]
-    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [weight, bias])
-    with pytest.raises(ValueError, match="'product' is a Gemm with {'alpha': 2.0"):
-        with_precision(helper.make_model(graph), "int8")
+    plain = product_graph(*inputs, transB=1)
+    x = {"x": np.linspace(-1, 1, 4, dtype=np.float32)[None]}
+    exact, rounded = (
+        onnxruntime.InferenceSession(model.SerializeToString()).run(None, x)[0]
+        for model in (plain, with_precision(plain, "int8"))
+    )
+    assert not np.array_equal(exact, rounded)
+    np.testing.assert_allclose(exact, rounded, atol=0.05)
