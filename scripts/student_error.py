@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import lfm_envs  # noqa: F401  (registers the environments)
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from lfm_policy import Policy, load_policy
 from lfm_policy.control.make_env import make_env
+from lfm_runtime.history import History, stacked
 
 SELECTION_SEEDS = 200_300
 """Beside the seeds of the sweeps, which start at 200000."""
@@ -27,25 +27,24 @@ SELECTION_SEEDS = 200_300
 
 def visited(teacher: Policy, *, episodes: int, seed_start: int) -> dict[str, np.ndarray]:
     """Return the observation windows (B, n_obs_steps, ...) that the teacher's chunks answer."""
-    env_config = teacher.config.env
-    windows: dict[str, list[np.ndarray]] = {key: [] for key in teacher.spec.obs_shapes}
-    options = {**env_config.options, "max_episode_steps": env_config.max_episode_steps}
-    with make_env(env_config.id, **options) as env:
+    config = teacher.config.env
+    history: History[dict[str, np.ndarray]] = History(teacher.n_obs_steps)
+    windows = []
+    options = {**config.options, "max_episode_steps": config.max_episode_steps}
+    with make_env(config.id, **options) as env:
         for episode in tqdm(range(episodes), desc="teacher", unit="episode"):
             obs, _ = env.reset(seed=seed_start + episode)
+            history.clear()
             teacher.reset()
             teacher.sample_seed(0, episode=episode)
-            history, ended = [obs] * teacher.n_obs_steps, False
-            for step in range(env_config.max_episode_steps):
+            step, ended = 0, False
+            while not ended:
+                history.add(obs)
                 if step % teacher.n_action_steps == 0:
-                    for key, frames in windows.items():
-                        frames.append(np.stack([frame[key] for frame in history]))
+                    windows.append(stacked(history.frames))
                 obs, _, terminated, truncated, _ = env.step(teacher.select_action(obs))
-                history = [*history[1:], obs]
-                ended = terminated or truncated
-                if ended:
-                    break
-    return {key: np.stack(frames) for key, frames in windows.items()}
+                step, ended = step + 1, terminated or truncated
+    return stacked(windows)
 
 
 def main() -> None:
