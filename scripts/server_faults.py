@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -156,14 +157,14 @@ def measure_restart(server: ServerProcess, obs: Mapping[str, np.ndarray]) -> dic
         for (_, before), (at, action) in zip(robot.told, robot.told[1:], strict=False)
         if not np.array_equal(before, action)
     ]
-    stood = [at for at in moves if at < times["back"]]
-    resumed = [at for at in moves if at > times["back"]]
+    # The longest standstill, and not what lies before and after "back": the robot may have resumed
+    # before it was noted that the server answers.
+    after = [times["killed"], *(at for at in moves if at > times["killed"])]
+    stood, resumed = max(pairwise(after), key=lambda gap: gap[1] - gap[0])
     return {
         "down_seconds": round(times["back"] - times["killed"], 2),
-        "moved_after_kill_seconds": round(max(stood) - times["killed"], 2),
-        "resumed_seconds_after_listening": round(min(resumed) - times["back"], 2)
-        if resumed
-        else None,
+        "moved_after_kill_seconds": round(stood - times["killed"], 2),
+        "resumed_seconds_after_listening": round(resumed - times["back"], 2),
         "failed_calls": result.failed_calls,
         "ended_because": result.reason,
         "robot_stopped": robot.stopped,
