@@ -56,10 +56,12 @@ def replay_file(path: Path, *, demos: int | None, workers: int) -> dict[str, Any
     with h5py.File(path, "r") as file:
         data = file["data"]
         names = sorted(data, key=numeric_order)
+        collected = json.loads(data.attrs.get("lfm_collect", "{}"))
         facts = {
             "task": json.loads(data.attrs["env_args"])["env_name"],
+            "version": collected.get("version"),
             "demos": len(names),
-            "attempts": json.loads(data.attrs.get("lfm_collect", "{}")).get("attempts"),
+            "attempts": collected.get("attempts"),
             "steps": sum(int(data[name].attrs["num_samples"]) for name in names),
         }
     names = names[:demos]
@@ -77,11 +79,11 @@ def replay_file(path: Path, *, demos: int | None, workers: int) -> dict[str, Any
 def table(results: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the markdown table."""
     yield (
-        "| task | demonstrations | steps | expert's successes | 95% interval | "
-        "solved again when replayed |"
+        "| task | version of the expert | demonstrations | steps | expert's successes | "
+        "95% interval | solved again when replayed |"
     )
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for task, facts in results.items():
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for _, facts in sorted(results.items()):
         expert = " | "
         if facts["attempts"]:
             low, high = wilson_interval(facts["demos"], facts["attempts"])
@@ -89,7 +91,8 @@ def table(results: dict[str, Any]) -> Iterator[str]:
             expert = f"{facts['demos']}/{facts['attempts']} = {rate:.3f} | {low:.3f} to {high:.3f}"
         again = facts["replayed"] - len(facts["failed"])
         yield (
-            f"| {task} | {facts['demos']} | {facts['steps']:,} | {expert} | "
+            f"| {facts['task']} | {facts['version'] or ''} | {facts['demos']} | "
+            f"{facts['steps']:,} | {expert} | "
             f"{again}/{facts['replayed']} |"
         )
 
@@ -106,7 +109,7 @@ def main() -> None:
     short = []
     for path in arguments.files:
         facts = replay_file(path, demos=arguments.demos, workers=arguments.workers)
-        results[facts["task"]] = facts
+        results[f"{facts['task']} {facts['version'] or ''}".strip()] = facts
         if len(facts["failed"]) > (1 - ENOUGH) * facts["replayed"]:
             short.append(f"{path}: {', '.join(facts['failed'])} failed")
         if archive:

@@ -1,10 +1,11 @@
 """The paper's robot table for one task: FM and LFM, teachers and students, two budgets of training.
 
 Policies learn from a robomimic HDF5 file, collected (`lfm-policy collect`) or human, and are rolled
-out from test seeds. FM has LFM's parameters in all and the same gradient steps. The first of the
-two checkpoints in time is a run of its own with a third of the steps, learning rate decayed to 0:
-blocks are trained one after the other, so that half a run is not a policy. It can be stopped and
-started again at any time; what is finished is kept in docs/results/robomimic.json.
+out from test seeds. FM has LFM's parameters in all and the same gradient steps. An earlier
+checkpoint in time (early: a third of the steps; ninth: for Square's learning curve) is a run of its
+own, learning rate decayed to 0: blocks are trained one after the other, so that half a run is not
+a policy. It can be stopped and started again at any time; what is finished is kept in
+docs/results/robomimic.json.
 
     lfm-policy collect Lift --episodes 200 --output lift.hdf5
     python scripts/robomimic_table.py lift --dataset lift.hdf5
@@ -30,7 +31,15 @@ from pieces import (
     study_options,
 )
 from results_page import put_table
-from study_tables import cells_of, pooled, seconds_of
+from study_tables import (
+    Part,
+    Row,
+    cells_of,
+    plot_against_steps,
+    pooled,
+    seconds_of,
+    write_part,
+)
 
 from lfm_policy.evaluation import wilson_interval
 
@@ -60,6 +69,18 @@ POLICIES = (
         for k in (4, 2, 1)
     ),
 )
+# Earlier checkpoints in time: runs of this part of the steps.
+EARLIER = {"early": 3, "ninth": 9}
+# Square's success against steps of training.
+LEARNING = Part(
+    "learning",
+    rows=tuple(
+        Row(family.upper(), f"{earlier}square-{family}", (FINE[family],))
+        for family in ("lfm", "fm")
+        for earlier in ("ninth-", "early-", "")
+    ),
+    plot=plot_against_steps,
+)
 HEADER = (
     "| task | policy | NFE | success, a third of the steps | 95% interval | success, all steps | "
     "95% interval | parameters | gradient steps | training + push-forward or teacher samples (s) "
@@ -68,7 +89,7 @@ HEADER = (
 
 
 def models_of(task: str) -> dict[str, Model]:
-    """Return the models of a task by name; ``early-`` is the first checkpoint in time."""
+    """Return the models of a task by name; with a prefix of `EARLIER`, earlier in time."""
     width, steps, _ = TASKS[task]
     config = f"robomimic/{task}"
     families = {
@@ -78,8 +99,9 @@ def models_of(task: str) -> dict[str, Model]:
     models = {}
     for family, overrides in families.items():
         models[f"{task}-{family}"] = Model(overrides, config=config)
-        early = (*overrides, f"training.total_steps={steps // 3}")
-        models[f"early-{task}-{family}"] = Model(early, config=config)
+        for prefix, part in EARLIER.items():
+            early = (*overrides, f"training.total_steps={steps // part}")
+            models[f"{prefix}-{task}-{family}"] = Model(early, config=config)
         for k in (4, 2, 1):
             models[f"{task}-{family}-{k}"] = Model(
                 (*STUDENT, STEPS[family]), teacher=f"{task}-{family}", nfe=k
@@ -91,7 +113,7 @@ def main() -> None:
     parser = study_options(__doc__, output="runs/robomimic")
     parser.add_argument("task", choices=list(TASKS))
     names = [model for _, model, _ in POLICIES]
-    names += ["early-fm", "early-lfm"]
+    names += [f"{prefix}-{family}" for prefix in EARLIER for family in FINE]
     parser.add_argument("--models", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
     arguments = parse_study(parser)
@@ -104,6 +126,8 @@ def main() -> None:
         lines += task_lines(task, _study(arguments, task, archive), arguments.seeds)
     print("\n".join([HEADER, *(line for line in lines if line.startswith(f"| {arguments.task} "))]))
     put_table(arguments.results, "robomimic", lines)
+    square = _study(arguments, "square", archive)
+    write_part(LEARNING, square, arguments.results, seeds=arguments.seeds)
     finish(failures)
 
 
@@ -114,10 +138,9 @@ def _measure(arguments: argparse.Namespace, archive: Path) -> list[str]:
     wanted = []
     for seed in arguments.seeds:
         for model in arguments.models:
-            early = model.startswith("early-")
-            family = model.removeprefix("early-")
-            name = f"early-{task}-{family}" if early else f"{task}-{family}"
-            wanted.append((name, seed, [samplers[family]]))
+            prefix, _, rest = model.partition("-")
+            family, when = (rest, f"{prefix}-") if prefix in EARLIER else (model, "")
+            wanted.append((f"{when}{task}-{family}", seed, [samplers[family]]))
     return run_chains(missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs)
 
 

@@ -217,6 +217,16 @@ def plot_against_blocks(part: Part, study: Study, path: Path, seeds: Sequence[in
     _save(figure, path)
 
 
+def plot_against_steps(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success against the gradient steps of the model, one line per label."""
+    figure, axes = _plot(
+        part, study, seeds, lambda label, _: label, lambda cell: float(cell["training"]["steps"])
+    )
+    for ax in axes:
+        ax.set(xlabel="gradient steps")
+    _save(figure, path)
+
+
 def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
     """Seconds of training and of push-forward or teacher samples, a bar per model."""
     figure = Figure(figsize=(9, 0.35 * len(part.rows) + 1.2), layout="constrained")

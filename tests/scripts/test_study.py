@@ -18,9 +18,10 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
     import pusht_models
     import pusht_sweep
+    import robomimic_table
 
-    modules = {"models": pusht_models, "sweep": pusht_sweep}
-    for name in ("pieces", "study_tables", "pusht_models", "pusht_sweep"):
+    modules = {"models": pusht_models, "sweep": pusht_sweep, "robomimic": robomimic_table}
+    for name in ("pieces", "study_tables", "pusht_models", "pusht_sweep", "robomimic_table"):
         monkeypatch.delitem(sys.modules, name)
     return modules
 
@@ -43,7 +44,23 @@ def test_every_row_names_a_model_that_is_made_once(modules: dict[str, Any]) -> N
 
 def test_every_table_has_its_place_in_the_results(modules: dict[str, Any]) -> None:
     page = (REPOSITORY / "docs" / "results.md").read_text()
-    for part in [*modules["models"].PARTS.values(), modules["sweep"].SWEEP]:
+    parts = [*modules["models"].PARTS.values(), modules["sweep"].SWEEP]
+    for part in [*parts, modules["robomimic"].LEARNING]:
         assert page.count(f"<!-- table {part.name} -->\n") == 1
         assert page.count(f"<!-- end {part.name} -->") == 1
         assert f"](results/{part.name}.png)" in page
+
+
+def test_models_of_every_robomimic_task_can_be_made(modules: dict[str, Any]) -> None:
+    script = modules["robomimic"]
+    for task, (_, steps, _) in script.TASKS.items():
+        models = script.models_of(task)
+        for family in ("fm", "lfm"):
+            whole = models[f"{task}-{family}"]
+            assert load_config(whole.config, list(whole.overrides)).training.total_steps == steps
+            third = models[f"early-{task}-{family}"]
+            config = load_config(third.config, list(third.overrides))
+            assert config.training.total_steps == steps // 3
+        assert all(model.teacher in models for model in models.values() if model.teacher)
+    named = {row.model for row in script.LEARNING.rows}
+    assert named <= set(script.models_of("square"))
