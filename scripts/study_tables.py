@@ -227,6 +227,16 @@ def plot_against_steps(part: Part, study: Study, path: Path, seeds: Sequence[int
     _save(figure, path)
 
 
+def plot_against_noise(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success against the scale of the initial noise, one line per label."""
+    figure, axes = _plot(
+        part, study, seeds, lambda label, _: label, lambda cell: float(cell["noise_scale"])
+    )
+    for ax in axes:
+        ax.set(xlabel="scale of the initial noise")
+    _save(figure, path)
+
+
 def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
     """Seconds of training and of push-forward or teacher samples, a bar per model."""
     figure = Figure(figsize=(9, 0.35 * len(part.rows) + 1.2), layout="constrained")

@@ -1,0 +1,96 @@
+"""How much noise teachers and students on PushT state start from, on selection seeds only.
+
+The models are those of pusht_study.py, which must be there. Can be stopped and started again; what
+is finished is kept in docs/results/pusht_noise.json. What the study uses is `CHOSEN` in
+pusht_models.py: for each model the noise with the largest sum of score and success.
+
+    python scripts/pusht_noise.py --dataset pusht_cchi_v7_replay.zarr
+    python scripts/pusht_noise.py --tables-only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pieces import (
+    SELECTION_SEEDS,
+    Sampler,
+    Study,
+    finish,
+    missing_cells,
+    parse_study,
+    run_chains,
+    study_options,
+)
+from pusht_models import FM_FINE, LFM_FINE, MODELS
+from study_tables import Part, Row, cells_of, plot_against_noise, pooled, write_part
+
+SCALES = (0.6, 0.5, 0.4)
+SAMPLERS = {
+    "lfm": LFM_FINE,
+    "lfm-2": Sampler(2),
+    "lfm-1": Sampler(1),
+    "fm": FM_FINE,
+    "fm-2": Sampler(2),
+    "fm-1": Sampler(1),
+}
+LABELS = {"lfm": "LFM teacher", "fm": "FM teacher"}
+NOISE = Part(
+    "noise",
+    tuple(
+        Row(
+            LABELS.get(model, model.upper().replace("-", " to ")),
+            model,
+            tuple(Sampler(sampler.nfe, sampler.solver, scale) for scale in SCALES),
+        )
+        for model, sampler in SAMPLERS.items()
+    ),
+    plot_against_noise,
+)
+
+
+def best_scales(study: Study, seeds: Sequence[int]) -> dict[str, float]:
+    """Return the noise with the largest score + success of every model measured completely."""
+    best = {}
+    for row in NOISE.rows:
+        cells = {s.noise_scale: cells_of(study, row.model, s, seeds) for s in row.samplers}
+        if any(len(of_scale) < len(seeds) for of_scale in cells.values()):
+            continue
+        totals = {}
+        for scale, of_scale in cells.items():
+            score, successes, n = pooled(of_scale)
+            totals[scale] = score + successes / n
+        best[row.model] = max(totals, key=lambda scale: totals[scale])
+    return best
+
+
+def main() -> None:
+    parser = study_options(__doc__, output="runs/study")
+    parser.add_argument("--models", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="training seeds")
+    arguments = parse_study(parser)
+    study = Study(
+        MODELS,
+        dataset=arguments.dataset,
+        output=arguments.output,
+        archive=arguments.results / "results" / "pusht_noise.json",
+        seed_start=SELECTION_SEEDS,
+    )
+    failures = []
+    if not arguments.tables_only:
+        wanted = [
+            (row.model, seed, row.samplers)
+            for row in NOISE.rows
+            for seed in arguments.seeds
+            if row.model in arguments.models
+        ]
+        chains = missing_cells(study, wanted, minutes=arguments.minutes)
+        failures = run_chains(chains, arguments.jobs)
+    write_part(NOISE, study, arguments.results, seeds=(0, 1, 2))
+    for model, scale in best_scales(study, (0, 1, 2)).items():
+        print(f"{model}: {scale:g}")
+    finish(failures)
+
+
+if __name__ == "__main__":
+    main()
