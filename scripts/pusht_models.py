@@ -13,7 +13,10 @@ from study_tables import (
 )
 
 NOISE = 0.6
-"""Scale of the initial noise of students, chosen on selection seeds (scripts/pusht_sweep.py)."""
+"""Scale of the initial noise that students learn, of selection seeds (scripts/pusht_sweep.py)."""
+
+CHOSEN = {"lfm-2": 0.4, "lfm-1": 0.5}
+"""Scale that students are sampled with where another one did better (scripts/pusht_noise.py)."""
 
 # Width of each block for (about) 663,008 parameters in all, FM's number, and for parts of it.
 WIDTHS = {1: 192, 2: 136, 3: 108, 4: 92, 8: 60}
@@ -101,6 +104,10 @@ def _student(nfe: int) -> Sampler:
     return Sampler(nfe, noise_scale=NOISE)
 
 
+def _chosen(model: str) -> Sampler:
+    return Sampler(MODELS[model].nfe, noise_scale=CHOSEN[model])
+
+
 def _method_sampler(method: str) -> Sampler:
     return Sampler(2, noise_scale=1.0 if method == "distribution" else NOISE)
 
@@ -115,8 +122,8 @@ PARTS: dict[str, Part] = {
             "few-steps",
             (
                 Row("LFM teacher", "lfm", (LFM_FINE, *_euler(2, 16, noise_scale=NOISE))),
-                Row("LFM students", "lfm-2", (_student(2),)),
-                Row("LFM students", "lfm-1", (_student(1),)),
+                Row("LFM students", "lfm-2", (_student(2), _chosen("lfm-2"))),
+                Row("LFM students", "lfm-1", (_student(1), _chosen("lfm-1"))),
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
                 Row("FM, less noise", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
                 Row("FM students", "fm-2", (_student(2),)),
@@ -131,6 +138,7 @@ PARTS: dict[str, Part] = {
             (
                 (("lfm-2", _student(2)), ("lfm", LFM_FINE)),
                 (("lfm-1", _student(1)), ("lfm", LFM_FINE)),
+                *(((model, _chosen(model)), ("lfm", LFM_FINE)) for model in CHOSEN),
                 (("fm-2", _student(2)), ("fm", FM_FINE)),
                 (("fm-1", _student(1)), ("fm", FM_FINE)),
                 (("lfm", LFM_FINE), ("fm", FM_FINE)),

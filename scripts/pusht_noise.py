@@ -1,8 +1,8 @@
 """How much noise teachers and students on PushT state start from, on selection seeds only.
 
 The models are those of pusht_study.py, which must be there. Can be stopped and started again; what
-is finished is kept in docs/results/pusht_noise.json. What the study uses is `CHOSEN` in
-pusht_models.py: for each model the noise with the largest sum of score and success.
+is finished is kept in docs/results/pusht_noise.json. For each model the noise with the largest sum
+of score and success over all training seeds is printed: `CHOSEN` in pusht_models.py.
 
     python scripts/pusht_noise.py --dataset pusht_cchi_v7_replay.zarr
     python scripts/pusht_noise.py --tables-only
@@ -46,6 +46,14 @@ NOISE = Part(
         for model, sampler in SAMPLERS.items()
     ),
     plot_against_noise,
+    tuple(
+        (
+            (model, Sampler(SAMPLERS[model].nfe, noise_scale=scale)),
+            (model, Sampler(SAMPLERS[model].nfe, noise_scale=SCALES[0])),
+        )
+        for model in ("lfm-2", "lfm-1", "fm-2", "fm-1")
+        for scale in SCALES[1:]
+    ),
 )
 
 
