@@ -16,7 +16,7 @@ NOISE = 0.6
 """Scale of the initial noise that students learn, of selection seeds (scripts/pusht_sweep.py)."""
 
 CHOSEN = {"lfm-2": 0.4, "lfm-1": 0.5}
-"""Scale that students are sampled with where another one did better (scripts/pusht_noise.py)."""
+"""Scale at which students did better than at `NOISE` on selection seeds (scripts/pusht_noise.py)."""
 
 # Width of each block for (about) 663,008 parameters in all, FM's number, and for parts of it.
 WIDTHS = {1: 192, 2: 136, 3: 108, 4: 92, 8: 60}
@@ -122,8 +122,9 @@ PARTS: dict[str, Part] = {
             "few-steps",
             (
                 Row("LFM teacher", "lfm", (LFM_FINE, *_euler(2, 16, noise_scale=NOISE))),
-                Row("LFM students", "lfm-2", (_student(2), _chosen("lfm-2"))),
-                Row("LFM students", "lfm-1", (_student(1), _chosen("lfm-1"))),
+                Row("LFM students", "lfm-2", (_student(2),)),
+                Row("LFM students", "lfm-1", (_student(1),)),
+                *(Row("LFM students, other noise", model, (_chosen(model),)) for model in CHOSEN),
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
                 Row("FM, less noise", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
                 Row("FM students", "fm-2", (_student(2),)),

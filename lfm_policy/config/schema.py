@@ -322,14 +322,6 @@ class DistillConfig:
         minimum=0.0,
         maximum=1e6,
     )
-    noise_scale: float = option(
-        0.0,
-        "standard deviation of the noise that a student learns to start from; larger than "
-        "sampler.noise_scale, the scale it will be sampled with, it also learns what surrounds "
-        "that; 0: sampler.noise_scale",
-        minimum=0.0,
-        maximum=10.0,
-    )
     warm_start: bool = option(
         True, "a student starts from the weights of its group's teacher block, if they fit"
     )

@@ -91,18 +91,11 @@ class DistillRun(BlockwiseRun):
                 "on the way between input and target: these lie on different ways; use inputs "
                 "'student', or the method 'regression'"
             )
-        self._noise_scale = options.noise_scale or config.sampler.noise_scale
-        if self._noise_scale < config.sampler.noise_scale:
+        if self._loss_class.full_noise and config.sampler.noise_scale != 1:
             raise InputError(
-                f"distill.noise_scale is {self._noise_scale:g}, expected at least "
-                f"sampler.noise_scale, {config.sampler.noise_scale:g}: a student does not know "
-                "what to do with more noise than it has learned"
-            )
-        if self._loss_class.full_noise and self._noise_scale != 1:
-            raise InputError(
-                f"the noise_scale of teacher and student is {self._noise_scale:g}, expected 1 for "
-                f"the method '{options.method}', which matches all that the teacher samples; add "
-                "distill.noise_scale=1"
+                f"sampler.noise_scale is {config.sampler.noise_scale:g}, expected 1 for the method "
+                f"'{options.method}', which matches all that the teacher samples; add "
+                "sampler.noise_scale=1"
             )
         self._teacher = PolicyModel(teacher.config, teacher.spec)
         self._teacher.load_state_dict(read_model_state(teacher))
@@ -223,7 +216,7 @@ class DistillRun(BlockwiseRun):
             """Return the states at the data side of block n + 1: noise for the last block."""
             if n == len(self._groups):
                 noise = teacher_noise(self.config.seed, n_rows, self._model.chunk_shape)
-                return noise * self._noise_scale
+                return noise * self.config.sampler.noise_scale
             before = states(n + 1, student=student)
             if student:
                 return self._student_step(n + 1, before, condition)
@@ -346,7 +339,7 @@ class DistillRun(BlockwiseRun):
             "solver": [options.teacher_solver, options.teacher_steps, options.batch_size],
             "samples": samples,
             "seed": self.config.seed,
-            "noise": [self._noise_scale, obs_noise],
+            "noise": [self.config.sampler.noise_scale, obs_noise],
         }
         if self._train_set.n_views:
             facts["views"] = self._train_set.n_views

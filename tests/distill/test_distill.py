@@ -70,34 +70,6 @@ def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
     assert student_config(parent, nfe=1, method="regression").flow.step_sizes == []
 
 
-def test_a_student_can_learn_more_noise_than_it_is_sampled_with(
-    teacher: Path, tmp_path: Path
-) -> None:
-    made = {}
-    for name, scales in {
-        "learned": ["sampler.noise_scale=0.4", "distill.noise_scale=0.6"],
-        "both": ["sampler.noise_scale=0.6"],
-        "less": ["sampler.noise_scale=0.4"],
-    }.items():
-        overrides = [*QUICK, *scales]
-        made[name] = distill(
-            teacher, tmp_path / name, nfe=1, overrides=overrides, device="cpu", quiet=True
-        )
-    assert load_policy(made["learned"]).noise_scale == 0.4
-    assert same(weights(made["learned"]), weights(made["both"]))
-    assert not same(weights(made["learned"]), weights(made["less"]))
-    with pytest.raises(InputError, match=r"distill.noise_scale is 0.4, expected at least .* 0.6"):
-        distill(
-            teacher,
-            tmp_path / "more",
-            nfe=1,
-            overrides=[*QUICK, "sampler.noise_scale=0.6", "distill.noise_scale=0.4"],
-            device="cpu",
-            quiet=True,
-        )
-    assert not (tmp_path / "more").exists()
-
-
 @pytest.mark.parametrize("inputs", ["teacher", "student", "corrected"])
 def test_pairs_are_the_teachers_samples(
     teacher: Path, inputs: str, monkeypatch: pytest.MonkeyPatch

@@ -228,13 +228,9 @@ def test_every_method_makes_a_student_and_resumes_to_the_bit(
 
 def test_distribution_matching_is_for_all_of_the_noise(teacher: Path, tmp_path: Path) -> None:
     overrides = [*QUICK, "sampler.noise_scale=0.5"]
-    with pytest.raises(InputError, match=r"student is 0.5, expected 1 for .* 'distribution'"):
+    with pytest.raises(InputError, match=r"noise_scale is 0.5, expected 1 for .* 'distribution'"):
         distill(teacher, tmp_path / "x", nfe=1, method="distribution", overrides=overrides)
     assert not (tmp_path / "x").exists()
-    # What it is sampled with afterwards is another matter.
-    overrides.append("distill.noise_scale=1")
-    checkpoint = distill(teacher, tmp_path / "x", nfe=1, method="distribution", overrides=overrides)
-    assert load_policy(checkpoint).noise_scale == 0.5
 
 
 def test_more_students_than_blocks(teacher: Path, tmp_path: Path) -> None:
