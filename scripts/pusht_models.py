@@ -16,7 +16,7 @@ NOISE = 0.6
 """Scale of the initial noise that students learn, of selection seeds (scripts/pusht_sweep.py)."""
 
 CHOSEN = {"lfm-2": 0.4, "lfm-1": 0.5}
-"""Scale at which students did better than at `NOISE` on selection seeds (scripts/pusht_noise.py)."""
+"""Scale at which students did better than at `NOISE` on selection seeds (pusht_noise.py)."""
 
 # Width of each block for (about) 663,008 parameters in all, FM's number, and for parts of it.
 WIDTHS = {1: 192, 2: 136, 3: 108, 4: 92, 8: 60}
