@@ -61,7 +61,8 @@ def best_scales(study: Study, seeds: Sequence[int]) -> dict[str, float]:
     """Return the noise with the largest score + success of every model measured completely."""
     best = {}
     for row in NOISE.rows:
-        cells = {s.noise_scale: cells_of(study, row.model, s, seeds) for s in row.samplers}
+        measured = (cells_of(study, row.model, sampler, seeds) for sampler in row.samplers)
+        cells = dict(zip(SCALES, measured, strict=True))
         if any(len(of_scale) < len(seeds) for of_scale in cells.values()):
             continue
         totals = {}
