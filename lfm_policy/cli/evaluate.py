@@ -56,7 +56,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--num-envs",
         type=positive,
-        help="at the same time; default 32; as processes one per CPU, at least 8",
+        help="at the same time; default 32; as processes one per CPU, at least 4",
     )
     parser.add_argument(
         "--processes",

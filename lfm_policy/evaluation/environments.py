@@ -9,9 +9,9 @@ from lfm_policy.errors import InputError
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 
 ENVS_IN_ONE_PROCESS = 32
-# More processes than CPUs make the batches of the policy larger: on two CPUs eight of them solve
-# Can in two thirds of the time that two take. Each has half a gigabyte.
-ENVS_AS_PROCESSES = 8
+# More processes than CPUs make the batches of the policy larger, which is worth more than what they
+# take from one another; each needs up to a gigabyte, which is why there are no more by default.
+ENVS_AS_PROCESSES = 4
 
 
 def choose_workers(
@@ -21,7 +21,7 @@ def choose_workers(
 
     Args:
         env_id: gymnasium id.
-        num_envs: as wished; by default as many processes as CPUs, at least 8, and else 32.
+        num_envs: as wished; by default as many processes as CPUs, at least 4, and else 32.
         processes: as wished; by default for slow simulators.
     """
     if processes is None:

@@ -154,6 +154,6 @@ def test_slow_simulators_get_a_process_each() -> None:
     assert choose_workers("lfm/PushT-v0") == (32, False)
     assert choose_workers("lfm/PushT-v0", 4, True) == (4, True)
     number, processes = choose_workers("lfm/Lift-v0")
-    assert processes and 8 <= number <= max(8, os.cpu_count() or 1)
+    assert processes and 4 <= number <= max(4, os.cpu_count() or 1)
     assert choose_workers("lfm/SquareImage-v0", processes=False) == (32, False)
     assert choose_workers("somebody/Else-v0") == (32, False)
