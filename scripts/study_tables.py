@@ -187,53 +187,11 @@ def compare(
 
 def plot_against_nfe(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
     """Score and success against the number of evaluations, one line per label."""
-    figure, axes = _plot(
-        part, study, seeds, lambda label, _: label, lambda cell: float(cell["nfe"])
-    )
+    figure, axes = _plot(part, study, seeds, _own_label, lambda cell: float(cell["nfe"]))
     for ax in axes:
         ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)")
         ax.set_xticks(ticks := [1, 2, 4, 8, 16, 32, 64], [str(t) for t in ticks])
         ax.minorticks_off()
-    _save(figure, path)
-
-
-def plot_against_parameters(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Score and success against the parameters of the model, one line per sampler."""
-    figure, axes = _plot(
-        part, study, seeds, _nfe_label, lambda cell: float(cell["training"]["parameters"]["total"])
-    )
-    for ax in axes:
-        ax.set(xlabel="parameters")
-    _save(figure, path)
-
-
-def plot_against_blocks(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Score and success against the number of blocks of the model, one line per sampler."""
-    figure, axes = _plot(
-        part, study, seeds, _nfe_label, lambda cell: float(len(cell["training"]["block_steps"]))
-    )
-    for ax in axes:
-        ax.set(xlabel="number of blocks N")
-    _save(figure, path)
-
-
-def plot_against_steps(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Score and success against the gradient steps of the model, one line per label."""
-    figure, axes = _plot(
-        part, study, seeds, lambda label, _: label, lambda cell: float(cell["training"]["steps"])
-    )
-    for ax in axes:
-        ax.set(xlabel="gradient steps")
-    _save(figure, path)
-
-
-def plot_against_noise(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Score and success against the scale of the initial noise, one line per label."""
-    figure, axes = _plot(
-        part, study, seeds, lambda label, _: label, lambda cell: float(cell["noise_scale"])
-    )
-    for ax in axes:
-        ax.set(xlabel="scale of the initial noise")
     _save(figure, path)
 
 
@@ -257,6 +215,10 @@ def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> 
 
 def _nfe_label(_: str, cell: dict[str, Any]) -> str:
     return f"NFE {sampler_label(cell)}"
+
+
+def _own_label(label: str, _: dict[str, Any]) -> str:
+    return label
 
 
 def _plot(
@@ -302,3 +264,28 @@ def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
+
+
+def _against(
+    xlabel: str,
+    value: Callable[[dict[str, Any]], float],
+    label: Callable[[str, dict[str, Any]], str] = _own_label,
+) -> Callable[[Part, Study, Path, Sequence[int]], None]:
+    def plot(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+        figure, axes = _plot(part, study, seeds, label, value)
+        for ax in axes:
+            ax.set(xlabel=xlabel)
+        _save(figure, path)
+
+    return plot
+
+
+# Score and success against a number: one line per label, or per sampler.
+plot_against_parameters = _against(
+    "parameters", lambda cell: float(cell["training"]["parameters"]["total"]), _nfe_label
+)
+plot_against_blocks = _against(
+    "number of blocks N", lambda cell: float(len(cell["training"]["block_steps"])), _nfe_label
+)
+plot_against_steps = _against("gradient steps", lambda cell: float(cell["training"]["steps"]))
+plot_against_noise = _against("scale of the initial noise", lambda cell: float(cell["noise_scale"]))
