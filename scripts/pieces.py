@@ -161,7 +161,49 @@ def parse_study(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return arguments
 
 
-def missing_cells(
+def open_study(
+    models: Mapping[str, Model], arguments: argparse.Namespace, archive: str, **options: Any
+) -> Study:
+    """Return a study that keeps its cells in ``archive``, a file beside the results page.
+
+    Args:
+        models: by name.
+        arguments: of `parse_study`.
+        archive: name of the file.
+        options: of `Study`.
+    """
+    return Study(
+        models,
+        dataset=arguments.dataset,
+        output=arguments.output,
+        archive=arguments.results / "results" / archive,
+        **options,
+    )
+
+
+def measure(
+    study: Study,
+    wanted: Iterable[tuple[str, int, Sequence[Sampler]]],
+    arguments: argparse.Namespace,
+) -> list[str]:
+    """Measure the cells of (model, training seed, samplers) that are not known yet.
+
+    With ``--tables-only`` nothing is run. Returns what went wrong, a line each.
+    """
+    if arguments.tables_only:
+        return []
+    return _run_chains(_missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs)
+
+
+def finish(failures: Sequence[str]) -> None:
+    """Say what failed, and leave with exit code 1 if anything did."""
+    for line in failures:
+        print(f"failed: {line}")
+    if failures:
+        raise SystemExit(1)
+
+
+def _missing_cells(
     study: Study,
     wanted: Iterable[tuple[str, int, Sequence[Sampler]]],
     *,
@@ -181,15 +223,7 @@ def missing_cells(
     return [partial(run, *one) for one in wanted]
 
 
-def finish(failures: Sequence[str]) -> None:
-    """Say what failed, and leave with exit code 1 if anything did."""
-    for line in failures:
-        print(f"failed: {line}")
-    if failures:
-        raise SystemExit(1)
-
-
-def run_chains(chains: Sequence[Callable[[], object]], jobs: int) -> list[str]:
+def _run_chains(chains: Sequence[Callable[[], object]], jobs: int) -> list[str]:
     """Run chains of pieces, ``jobs`` at a time; returns what went wrong, a line each."""
     failures = []
     with ThreadPoolExecutor(jobs) as pool:

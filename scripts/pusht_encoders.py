@@ -10,17 +10,14 @@ again at any time. What is finished is kept in docs/results/pusht_encoders.json.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pieces import (
     SELECTION_SEEDS,
     Model,
     Sampler,
-    Study,
     finish,
-    missing_cells,
+    measure,
+    open_study,
     parse_study,
-    run_chains,
     study_options,
 )
 from study_tables import Part, Row, plot_seconds, write_part
@@ -78,23 +75,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     arguments = parse_study(parser)
-    archive: Path = arguments.results / "results" / "pusht_encoders.json"
-    study = Study(
-        MODELS,
-        dataset=arguments.dataset,
-        output=arguments.output,
-        archive=archive,
-        seed_start=SELECTION_SEEDS,
-    )
-    failures = []
-    if not arguments.tables_only:
-        rows = {row.model: row.samplers for row in PART.rows}
-        wanted = [
-            (model, seed, rows[model]) for seed in arguments.seeds for model in arguments.models
-        ]
-        failures = run_chains(
-            missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs
-        )
+    study = open_study(MODELS, arguments, "pusht_encoders.json", seed_start=SELECTION_SEEDS)
+    rows = {row.model: row.samplers for row in PART.rows}
+    wanted = [(model, seed, rows[model]) for seed in arguments.seeds for model in arguments.models]
+    failures = measure(study, wanted, arguments)
     write_part(PART, study, arguments.results, seeds=arguments.seeds)
     finish(failures)
 

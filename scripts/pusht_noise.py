@@ -17,9 +17,9 @@ from pieces import (
     Sampler,
     Study,
     finish,
-    missing_cells,
+    measure,
+    open_study,
     parse_study,
-    run_chains,
     study_options,
 )
 from pusht_models import FM_FINE, LFM_FINE, MODELS
@@ -34,12 +34,12 @@ SAMPLERS = {
     "fm-2": Sampler(2),
     "fm-1": Sampler(1),
 }
-LABELS = {"lfm": "LFM teacher", "fm": "FM teacher"}
+TEACHERS = {"lfm": "LFM teacher", "fm": "FM teacher"}
 NOISE = Part(
     "noise",
     tuple(
         Row(
-            LABELS.get(model, model.upper().replace("-", " to ")),
+            TEACHERS.get(model, model.upper().replace("-", " to ")),
             model,
             tuple(Sampler(sampler.nfe, sampler.solver, scale) for scale in SCALES),
         )
@@ -51,7 +51,8 @@ NOISE = Part(
             (model, Sampler(SAMPLERS[model].nfe, noise_scale=scale)),
             (model, Sampler(SAMPLERS[model].nfe, noise_scale=SCALES[0])),
         )
-        for model in ("lfm-2", "lfm-1", "fm-2", "fm-1")
+        for model in SAMPLERS
+        if model not in TEACHERS
         for scale in SCALES[1:]
     ),
 )
@@ -78,23 +79,14 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="training seeds")
     arguments = parse_study(parser)
-    study = Study(
-        MODELS,
-        dataset=arguments.dataset,
-        output=arguments.output,
-        archive=arguments.results / "results" / "pusht_noise.json",
-        seed_start=SELECTION_SEEDS,
-    )
-    failures = []
-    if not arguments.tables_only:
-        wanted = [
-            (row.model, seed, row.samplers)
-            for row in NOISE.rows
-            for seed in arguments.seeds
-            if row.model in arguments.models
-        ]
-        chains = missing_cells(study, wanted, minutes=arguments.minutes)
-        failures = run_chains(chains, arguments.jobs)
+    study = open_study(MODELS, arguments, "pusht_noise.json", seed_start=SELECTION_SEEDS)
+    wanted = [
+        (row.model, seed, row.samplers)
+        for row in NOISE.rows
+        for seed in arguments.seeds
+        if row.model in arguments.models
+    ]
+    failures = measure(study, wanted, arguments)
     write_part(NOISE, study, arguments.results, seeds=(0, 1, 2))
     for model, scale in best_scales(study, (0, 1, 2)).items():
         print(f"{model}: {scale:g}")

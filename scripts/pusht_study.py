@@ -12,7 +12,7 @@ docs/results.md with the cells that are there.
 
 from __future__ import annotations
 
-from pieces import Sampler, Study, finish, missing_cells, parse_study, run_chains, study_options
+from pieces import Sampler, finish, measure, open_study, parse_study, study_options
 from pusht_models import MODELS, ORDER, PARTS
 from study_tables import write_part
 
@@ -22,25 +22,20 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="training seeds")
     arguments = parse_study(parser)
-    archive = arguments.results / "results" / "pusht_state.json"
-    study = Study(MODELS, dataset=arguments.dataset, output=arguments.output, archive=archive)
-    failures = []
-    if not arguments.tables_only:
-        samplers: dict[str, list[Sampler]] = {}
-        for part in arguments.parts:
-            for row in PARTS[part].rows:
-                known = samplers.setdefault(row.model, [])
-                known += [s for s in row.samplers if s not in known]
-        wanted = [
-            (model, seed, samplers[model])
-            for models in ORDER
-            for seed in arguments.seeds
-            for model in models
-            if model in samplers
-        ]
-        failures = run_chains(
-            missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs
-        )
+    study = open_study(MODELS, arguments, "pusht_state.json")
+    samplers: dict[str, list[Sampler]] = {}
+    for part in arguments.parts:
+        for row in PARTS[part].rows:
+            known = samplers.setdefault(row.model, [])
+            known += [s for s in row.samplers if s not in known]
+    wanted = [
+        (model, seed, samplers[model])
+        for models in ORDER
+        for seed in arguments.seeds
+        for model in models
+        if model in samplers
+    ]
+    failures = measure(study, wanted, arguments)
     for part in PARTS.values():
         write_part(part, study, arguments.results, seeds=(0, 1, 2))
     finish(failures)

@@ -14,11 +14,10 @@ from pieces import (
     SELECTION_SEEDS,
     Model,
     Sampler,
-    Study,
     finish,
-    missing_cells,
+    measure,
+    open_study,
     parse_study,
-    run_chains,
     study_options,
 )
 from study_tables import Part, Row, plot_against_nfe, write_part
@@ -107,20 +106,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--episodes", type=int, default=200)
     arguments = parse_study(parser)
-    study = Study(
+    study = open_study(
         SETTINGS,
-        dataset=arguments.dataset,
-        output=arguments.output,
-        archive=arguments.results / "results" / "pusht_sweep.json",
+        arguments,
+        "pusht_sweep.json",
         episodes=arguments.episodes,
         seed_start=SELECTION_SEEDS,
     )
-    failures = []
-    if not arguments.tables_only:
-        wanted = [(row.model, 0, row.samplers) for row in SWEEP.rows if row.model in arguments.only]
-        failures = run_chains(
-            missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs
-        )
+    wanted = [(row.model, 0, row.samplers) for row in SWEEP.rows if row.model in arguments.only]
+    failures = measure(study, wanted, arguments)
     write_part(SWEEP, study, arguments.results, seeds=(0,))
     finish(failures)
 

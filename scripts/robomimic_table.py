@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from pieces import (
@@ -25,9 +24,9 @@ from pieces import (
     Sampler,
     Study,
     finish,
-    missing_cells,
+    measure,
+    open_study,
     parse_study,
-    run_chains,
     study_options,
 )
 from results_page import put_table
@@ -117,41 +116,29 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
     arguments = parse_study(parser)
-    archive = arguments.results / "results" / "robomimic.json"
-    failures = []
-    if not arguments.tables_only:
-        failures = _measure(arguments, archive)
+    studies = {
+        task: open_study(models_of(task), arguments, "robomimic.json", episodes=episodes)
+        for task, (_, _, episodes) in TASKS.items()
+    }
+    failures = measure(studies[arguments.task], _wanted(arguments), arguments)
     lines = [HEADER]
-    for task in TASKS:
-        lines += task_lines(task, _study(arguments, task, archive), arguments.seeds)
+    for task, study in studies.items():
+        lines += task_lines(task, study, arguments.seeds)
     print("\n".join([HEADER, *(line for line in lines if line.startswith(f"| {arguments.task} "))]))
     put_table(arguments.results, "robomimic", lines)
-    square = _study(arguments, "square", archive)
-    write_part(LEARNING, square, arguments.results, seeds=arguments.seeds)
+    write_part(LEARNING, studies["square"], arguments.results, seeds=arguments.seeds)
     finish(failures)
 
 
-def _measure(arguments: argparse.Namespace, archive: Path) -> list[str]:
-    task = arguments.task
-    study = _study(arguments, task, archive)
+def _wanted(arguments: argparse.Namespace) -> list[tuple[str, int, list[Sampler]]]:
     samplers = {model: sampler for _, model, sampler in POLICIES}
     wanted = []
     for seed in arguments.seeds:
         for model in arguments.models:
             prefix, _, rest = model.partition("-")
             family, when = (rest, f"{prefix}-") if prefix in EARLIER else (model, "")
-            wanted.append((f"{when}{task}-{family}", seed, [samplers[family]]))
-    return run_chains(missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs)
-
-
-def _study(arguments: argparse.Namespace, task: str, archive: Path) -> Study:
-    return Study(
-        models_of(task),
-        dataset=arguments.dataset,
-        output=arguments.output,
-        archive=archive,
-        episodes=TASKS[task][2],
-    )
+            wanted.append((f"{when}{arguments.task}-{family}", seed, [samplers[family]]))
+    return wanted
 
 
 def task_lines(task: str, study: Study, seeds: Iterable[int]) -> list[str]:
