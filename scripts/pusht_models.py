@@ -35,7 +35,8 @@ STUDENT = (
     "distill.tail_weight=0.1",
     "training.obs_noise=0.05",
 )
-
+LONG = 72_000
+"""Gradient steps of the students that get most of ninety minutes."""
 
 # Both teachers take 32 evaluations for a sample.
 TEACHER_STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
@@ -72,6 +73,16 @@ MODELS: dict[str, Model] = {
         f"{teacher}-{k}": Model((*STUDENT, steps, *SHARES.get(k, ())), teacher=teacher, nfe=k)
         for teacher, steps in TEACHER_STEPS.items()
         for k in (4, 2, 1)
+    },
+    # As the students above, three times as long.
+    **{
+        f"{teacher}-{k}-long": Model(
+            (*STUDENT, steps, *SHARES.get(k, ()), f"training.total_steps={LONG}"),
+            teacher=teacher,
+            nfe=k,
+        )
+        for teacher, steps in TEACHER_STEPS.items()
+        for k in (2, 1)
     },
     # As the students above, with the observation noise of their teachers.
     **{
@@ -124,11 +135,13 @@ PARTS: dict[str, Part] = {
                 Row("LFM teacher", "lfm", (LFM_FINE, *_euler(2, 16, noise_scale=NOISE))),
                 Row("LFM students", "lfm-2", (_student(2),)),
                 Row("LFM students", "lfm-1", (_student(1),)),
+                *(Row("LFM students, long", f"lfm-{k}-long", (_student(k),)) for k in (2, 1)),
                 *(Row("LFM students, other noise", model, (_chosen(model),)) for model in CHOSEN),
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
                 Row("FM, less noise", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
                 Row("FM students", "fm-2", (_student(2),)),
                 Row("FM students", "fm-1", (_student(1),)),
+                *(Row("FM students, long", f"fm-{k}-long", (_student(k),)) for k in (2, 1)),
                 Row(
                     "FM, equal parameters", "fm-wide", (*_euler(1, 2, 16, noise_scale=1.0), FM_FINE)
                 ),
@@ -140,6 +153,9 @@ PARTS: dict[str, Part] = {
                 (("lfm-2", _student(2)), ("lfm", LFM_FINE)),
                 (("lfm-1", _student(1)), ("lfm", LFM_FINE)),
                 *(((model, _chosen(model)), ("lfm", LFM_FINE)) for model in CHOSEN),
+                *(((f"lfm-{k}-long", _student(k)), ("lfm", LFM_FINE)) for k in (2, 1)),
+                *(((f"fm-{k}-long", _student(k)), ("fm", FM_FINE)) for k in (2, 1)),
+                *(((f"lfm-{k}-long", _student(k)), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
                 (("fm-2", _student(2)), ("fm", FM_FINE)),
                 (("fm-1", _student(1)), ("fm", FM_FINE)),
                 (("lfm", LFM_FINE), ("fm", FM_FINE)),
@@ -192,6 +208,11 @@ PARTS: dict[str, Part] = {
                     Row(f"{family.upper()} to {k}", f"{family}-{k}", (_student(k),))
                     for family in ("lfm", "fm")
                     for k in (4, 2, 1)
+                ),
+                *(
+                    Row(f"{family.upper()} to {k}, long", f"{family}-{k}-long", (_student(k),))
+                    for family in ("lfm", "fm")
+                    for k in (2, 1)
                 ),
                 *(
                     Row(f"LFM to 2, {method}", f"lfm-2-{method}", (_method_sampler(method),))
@@ -252,6 +273,10 @@ PARTS: dict[str, Part] = {
 # What is made first: a study that is stopped has the most important cells of all seeds.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("lfm", "fm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
+    ("lfm-1-long",),
+    ("lfm-2-long",),
+    ("fm-1-long",),
+    ("fm-2-long",),
     tuple(f"lfm-2-{method}" for method in METHODS),
     ("mip", "regression", "fm-wide"),
     ("n4", "n3", "n8", "n2", "lfm-25%", "lfm-50%", "lfm-12%", "lfm-4", "fm-4"),
