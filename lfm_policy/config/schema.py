@@ -288,6 +288,14 @@ class DistillConfig:
         16, "steps per teacher block (fixed-step solvers)", minimum=1, maximum=10_000
     )
     samples: int = option(4, "teacher samples per observation", minimum=1, maximum=1000)
+    recording: str = option(
+        "",
+        "recording of what a robot saw (`lfm-policy control --record`), about which the teacher is "
+        "asked as about the demonstrations; what it did then does not matter",
+    )
+    recording_fingerprint: str = option(
+        "", "identity of the recording's data, filled in by `distill`"
+    )
     trajectory_points: int = option(
         8,
         "states of a teacher trajectory that the methods 'progressive' and 'consistency' train on",

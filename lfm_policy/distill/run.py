@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.data.joined import JoinedWindows, Windows
 from lfm_policy.distill.group import TeacherGroup, teacher_groups
 from lfm_policy.distill.method import DistillLoss
 from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.objective import PairObjective, Pairs
 from lfm_policy.distill.pairs import in_parts, teacher_noise
+from lfm_policy.distill.recordings import load_recording, windows_of_recording
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
@@ -25,6 +28,7 @@ from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.blockwise import BlockwiseRun
+from lfm_policy.training.data import IMAGE_CACHE
 from lfm_policy.training.features import FEATURES, with_frozen_features
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
@@ -65,19 +69,28 @@ class DistillRun(BlockwiseRun):
             image_cache: folder for decoded images; by default one beside the run folder.
 
         Raises:
-            InputError: bad options, other demonstrations than the teacher's, or a folder that
-                holds another run.
+            InputError: bad options, other demonstrations than the teacher's, a recording of other
+                observations than the teacher's, or a folder that holds another run.
         """
+        image_cache = image_cache or folder.parent / IMAGE_CACHE
+        options, recording = config.distill, None
+        if options.recording:
+            recording = load_recording(options.recording, teacher, image_cache, quiet=quiet)
+            options = replace(options, recording_fingerprint=recording.fingerprint())
+            config = replace(config, distill=options)
         super().__init__(
             config, folder, device=device, resume=resume, quiet=quiet, image_cache=image_cache
         )
         check_same_data(teacher, self.spec)
+        self._recording: WindowDataset | None = None
+        if recording is not None:
+            windows = windows_of_recording(recording, self._data, teacher)
+            self._recording = windows.to(self._device)
         if self._accelerator.num_processes > 1:
             raise InputError(
                 f"distillation runs in one process, there are {self._accelerator.num_processes}; "
                 "start it without 'accelerate launch'"
             )
-        options = config.distill
         if config.policy.max_prefix != teacher.config.policy.max_prefix:
             raise InputError(
                 f"policy.max_prefix is {config.policy.max_prefix}, expected the teacher's "
@@ -129,19 +142,15 @@ class DistillRun(BlockwiseRun):
     # -- the run ------------------------------------------------------------------------------
 
     def _run_blocks(self) -> Path:
-        if self._train_set.image_keys:
-            self._train_set = with_frozen_features(
-                self._train_set,
-                self._model.encoder,
-                self.config,
-                self.spec.fingerprint,
-                self._features_folder,
-                stop=self._stop_between_parts,
-                quiet=self._quiet,
-            )
-            self._validation_set = self._train_set.with_index_of(self._validation_set)
+        self._train_set = self._with_features(self._train_set, self.spec.fingerprint)
+        self._validation_set = self._train_set.with_index_of(self._validation_set)
+        observed: Windows = self._train_set
+        if self._recording is not None:
+            fingerprint = self.config.distill.recording_fingerprint
+            recorded = self._with_features(self._recording, fingerprint)
+            observed = JoinedWindows([self._train_set, recorded])
         train = self._pair_source(
-            self._train_set,
+            observed,
             self.config.distill.samples,
             self._in_parts,
             obs_noise=self._options.obs_noise,
@@ -179,6 +188,20 @@ class DistillRun(BlockwiseRun):
         assert trainer is not None
         return self._checkpoint(trainer, complete=True)
 
+    def _with_features(self, dataset: WindowDataset, fingerprint: str) -> WindowDataset:
+        """Return the windows with features of the frozen encoder in place of any images."""
+        if not dataset.image_keys:
+            return dataset
+        return with_frozen_features(
+            dataset,
+            self._model.encoder,
+            self.config,
+            fingerprint,
+            self._features_folder,
+            stop=self._stop_between_parts,
+            quiet=self._quiet,
+        )
+
     def _validation_loss(self, trainer: BlockTrainer) -> float | None:
         if self._validation_pairs is None:
             return None
@@ -194,7 +217,7 @@ class DistillRun(BlockwiseRun):
 
     def _pair_source(
         self,
-        dataset: WindowDataset,
+        dataset: Windows,
         samples: int,
         fill: Callable[..., Tensor],
         *,
@@ -244,7 +267,7 @@ class DistillRun(BlockwiseRun):
 
     @torch.no_grad()
     def _conditions(
-        self, dataset: WindowDataset, n_rows: int, obs_noise: float
+        self, dataset: Windows, n_rows: int, obs_noise: float
     ) -> Callable[[Tensor], Tensor | None]:
         """Return what gives the encoded observations of any rows.
 
@@ -286,7 +309,7 @@ class DistillRun(BlockwiseRun):
 
     def _with_prefixes(
         self,
-        dataset: WindowDataset,
+        dataset: Windows,
         n_rows: int,
         encoded: Callable[[Tensor], Tensor | None],
     ) -> Callable[[Tensor], Tensor | None]:
@@ -341,6 +364,8 @@ class DistillRun(BlockwiseRun):
             "seed": self.config.seed,
             "noise": [self.config.sampler.noise_scale, obs_noise],
         }
+        if options.recording:
+            facts["recording"] = options.recording_fingerprint
         if self._train_set.n_views:
             facts["views"] = self._train_set.n_views
         if self.config.policy.max_prefix:

@@ -14,6 +14,7 @@ CONFIG_COPY = "config.yaml"
 
 FREE_TO_CHANGE = (
     "dataset.path",
+    "distill.recording",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",

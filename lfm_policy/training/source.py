@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.data.joined import Windows
 from lfm_policy.flow import OUStep
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.prefixes import TrainingPrefixes
@@ -76,7 +77,7 @@ class ChunkSource:
 
 
 @torch.no_grad()
-def encode_all(model: PolicyModel, dataset: WindowDataset, batch_size: int) -> Tensor | None:
+def encode_all(model: PolicyModel, dataset: Windows, batch_size: int) -> Tensor | None:
     """Return the encoding of every window, (M, cond_dim), by a frozen encoder.
 
     None when the encoder has no parameters, or images whose features are known: then encoding a

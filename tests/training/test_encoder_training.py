@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig
@@ -256,6 +257,32 @@ def test_a_student_samples_like_any_policy(camera_config: MakeConfig, tmp_path: 
     policy = load_policy(folder)
     assert policy.nfe == 1
     assert policy.select_action(policy.fake_obs()).shape == (2,)
+
+
+def test_a_student_learns_from_recorded_images_too(
+    camera_config: MakeConfig, tmp_path: Path
+) -> None:
+    train(camera_config(), tmp_path / "run", device="cpu", quiet=True)
+    rng = np.random.default_rng(3)
+    arrays = {
+        "action": np.zeros((20, 2), np.float32),
+        "image": rng.integers(0, 255, (20, 20, 20, 3), np.uint8),
+        "position": rng.normal(size=(20, 3)).astype(np.float32),
+    }
+    write_zarr(tmp_path / "seen.zarr", ReplayBuffer(arrays, np.array([9, 20])))
+    overrides = ["distill.samples=2", "distill.teacher_steps=1", "training.total_steps=4"]
+    plain = distill(
+        tmp_path / "run", tmp_path / "a", nfe=1, overrides=overrides, device="cpu", quiet=True
+    )
+    overrides.append(f"distill.recording={tmp_path / 'seen.zarr'}")
+    more = distill(
+        tmp_path / "run", tmp_path / "b", nfe=1, overrides=overrides, device="cpu", quiet=True
+    )
+    # The features of either are kept beside the teacher's.
+    assert len(list((tmp_path / "run" / FEATURES).iterdir())) == 2
+    weights = [load_file(folder / "model.safetensors") for folder in (plain, more)]
+    assert same(part(weights[0], "encoder."), part(weights[1], "encoder."))
+    assert not same(part(weights[0], "blocks."), part(weights[1], "blocks."))
 
 
 def test_own_encoders_are_not_distilled(runs: Callable[[str], Path]) -> None:

@@ -1,0 +1,58 @@
+"""Observations without demonstrations: the teacher can be asked about them all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lfm_policy.data import DatasetBundle
+from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.windows import WindowIndex
+from lfm_policy.data.zarr_format import ZarrConfig
+from lfm_policy.errors import InputError
+from lfm_policy.policy.checkpoint import CheckpointHeader
+
+
+def load_recording(
+    path: str, teacher: CheckpointHeader, image_cache: Path, *, quiet: bool
+) -> ReplayBuffer:
+    """Read what a robot saw, as ``lfm-policy control --record`` writes it.
+
+    Args:
+        path: zarr store whose ``data/<key>`` are the teacher's observations, in its units.
+        teacher: whose observations these must be.
+        image_cache: folder for decoded images.
+        quiet: no progress bars.
+
+    Raises:
+        InputError: it is no such recording; the message says what is missing or differs.
+    """
+    spec = teacher.spec
+    buffer = ZarrConfig(path=path, obs_keys=list(spec.obs_shapes)).load(image_cache, quiet=quiet)
+    for key, shape in {ACTION_KEY: (spec.action_dim,), **spec.obs_shapes}.items():
+        found = buffer.arrays[key].shape[1:]
+        if found != tuple(shape):
+            raise InputError(
+                f"{path}: data/{key} has shape {found} per step, expected {tuple(shape)}, as the "
+                f"teacher {teacher.folder} has it"
+            )
+    return buffer
+
+
+def windows_of_recording(
+    buffer: ReplayBuffer, data: DatasetBundle, teacher: CheckpointHeader
+) -> WindowDataset:
+    """Return the windows of all episodes of a recording, normalised as the teacher's ``data``.
+
+    Raises:
+        InputError: no episode is as long as a chunk.
+    """
+    policy = teacher.config.policy
+    index = WindowIndex(
+        buffer.episode_ends,
+        policy.n_obs_steps,
+        policy.horizon,
+        policy.n_action_steps,
+        source=buffer.source,
+    )
+    return WindowDataset(buffer, data.normalizer, index, data.train.obs_keys)

@@ -1,0 +1,153 @@
+"""Distilling about what a robot saw, beside the demonstrations."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lfm_policy import InputError, load_policy
+from lfm_policy.cli.main import main
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.distill import distill
+from lfm_policy.distill.group import teacher_groups
+from lfm_policy.distill.objective import Pairs
+from lfm_policy.distill.pairs import teacher_noise
+from lfm_policy.flow import SolverSpec
+from lfm_policy.policy import read_header
+
+QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
+LENGTHS = (8, 11)
+
+
+@pytest.fixture()
+def teacher(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of a small teacher of two blocks."""
+    return Path(shutil.copytree(small_run, tmp_path / "teacher"))
+
+
+def write_recording(path: Path, *, seed: int = 7, pose: int = 4, steps: int | None = None) -> Path:
+    generator = np.random.default_rng(seed)
+    ends = np.cumsum(LENGTHS if steps is None else [steps])
+    arrays = {
+        "action": np.zeros((ends[-1], 2), np.float32),
+        "agent_pos": generator.uniform(0, 500, (ends[-1], 2)).astype(np.float32),
+        "pose": generator.uniform(0, 500, (ends[-1], pose)).astype(np.float32),
+    }
+    write_zarr(path, ReplayBuffer(arrays, ends))
+    return path
+
+
+def test_the_teacher_is_asked_about_recorded_observations(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lfm_policy.distill import run as module
+
+    seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    original = module.PairObjective
+
+    def spy(n: int, loss: torch.nn.Module, pairs: Pairs) -> object:
+        if loss.training and not seen:
+            cond = pairs.condition(torch.arange(len(pairs.y)))
+            seen.append((pairs.y, pairs.path[:, 0], cond))  # type: ignore[arg-type]
+        return original(n, loss, pairs)  # type: ignore[arg-type]
+
+    plain = distill(teacher, tmp_path / "plain", nfe=1, overrides=QUICK, device="cpu", quiet=True)
+    monkeypatch.setattr(module, "PairObjective", spy)
+    recording = write_recording(tmp_path / "run.zarr")
+    overrides = [*QUICK, f"distill.recording={recording}"]
+    student = distill(
+        teacher, tmp_path / "more", nfe=1, overrides=overrides, device="cpu", quiet=True
+    )
+    ((y, x, cond),) = seen
+    parent = load_policy(teacher)
+    # Windows as in training, two frames of history each, normalised as the demonstrations.
+    n_recorded = sum(length - 6 + 3 - 1 + 2 for length in LENGTHS)
+    n_windows = len(y) // 2
+    frames = torch.from_numpy(np.asarray(_array(recording, "agent_pos")[:2], np.float32))
+    first = parent.normalizer.normalize("agent_pos", frames)
+    row = cond[n_windows - n_recorded]
+    torch.testing.assert_close(row[:2], first[0])  # the first frame is its own history
+    torch.testing.assert_close(cond[n_windows - n_recorded + 1][:2], first[0])
+    # Every window is asked about twice, and answered by the teacher's own way from the noise.
+    torch.testing.assert_close(cond[:n_windows], cond[n_windows:])
+    torch.testing.assert_close(y, teacher_noise(0, len(y), parent.model.chunk_shape))
+    (group,) = teacher_groups(parent.model, 1, SolverSpec("midpoint", 4))
+    torch.testing.assert_close(x, group.sample(y, cond))
+    # The student remembers the recording, and its samples are not those without.
+    options = read_header(student).config.distill
+    assert options.recording == str(recording) and options.recording_fingerprint
+    assert not read_header(plain).config.distill.recording_fingerprint
+    assert len(list((teacher / "pairs").iterdir())) == 2
+
+
+def _array(path: Path, key: str) -> np.ndarray:
+    import zarr
+
+    return np.asarray(zarr.open(str(path), mode="r")[f"data/{key}"])
+
+
+def test_a_run_goes_on_with_its_own_recording_only(teacher: Path, tmp_path: Path) -> None:
+    from lfm_policy.training.block import BlockTrainer
+
+    recording = write_recording(tmp_path / "run.zarr")
+    arguments = {"nfe": 1, "device": "cpu", "quiet": True, "resume": True}
+    overrides = [*QUICK, "training.checkpoint_every=1"]
+    step, steps = BlockTrainer.train_step, []
+
+    def failing_step(self: BlockTrainer) -> tuple:
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return step(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BlockTrainer, "train_step", failing_step)
+        with pytest.raises(KeyboardInterrupt):
+            distill(
+                teacher,
+                tmp_path / "student",
+                overrides=[*overrides, f"distill.recording={recording}"],
+                **arguments,
+            )
+    other = write_recording(tmp_path / "other.zarr", seed=8)
+    with pytest.raises(InputError, match=r"recording_fingerprint was '.*', is now"):
+        distill(
+            teacher,
+            tmp_path / "student",
+            overrides=[*overrides, f"distill.recording={other}"],
+            **arguments,
+        )
+    moved = recording.rename(tmp_path / "moved.zarr")
+    done = distill(
+        teacher,
+        tmp_path / "student",
+        overrides=[*overrides, f"distill.recording={moved}"],
+        **arguments,
+    )
+    assert read_header(done).complete
+
+
+def test_other_observations_than_the_teachers_are_refused(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: Path) -> str:
+        output = tmp_path / "refused"
+        command = ["distill", str(teacher), "--nfe", "1", "--device", "cpu", *QUICK]
+        assert main([*command, f"distill.recording={path}", "--output", str(output)]) == 2
+        assert not output.exists()
+        return capsys.readouterr().err
+
+    message = refused(write_recording(tmp_path / "wide.zarr", pose=5))
+    assert "wide.zarr: data/pose has shape (5,) per step, expected (4,)" in message
+    message = refused(write_recording(tmp_path / "short.zarr", steps=1))
+    assert "short.zarr" in message and "horizon" in message
+    assert "no such" in refused(tmp_path / "absent.zarr")
+    without = tmp_path / "without.zarr"
+    arrays = {key: np.ones((9, 2), np.float32) for key in ("action", "agent_pos")}
+    write_zarr(without, ReplayBuffer(arrays, np.array([9])))
+    assert "there is no array data/pose" in refused(without)
