@@ -8,6 +8,7 @@ from study_tables import (
     Row,
     plot_against_blocks,
     plot_against_nfe,
+    plot_against_noise,
     plot_against_parameters,
     plot_seconds,
 )
@@ -15,8 +16,11 @@ from study_tables import (
 NOISE = 0.6
 """Scale of the initial noise that students learn, of selection seeds (scripts/pusht_sweep.py)."""
 
-CHOSEN = {"lfm-2": 0.4, "lfm-1": 0.5}
-"""Scale at which students did better than at `NOISE` on selection seeds (pusht_noise.py)."""
+CHOSEN = {
+    "lfm-2": Sampler(2, noise_scale=0.4),
+    "lfm-1": Sampler(1, noise_scale=0.5),
+}
+"""Noise at which students did better than at `NOISE` on selection seeds (pusht_noise.py)."""
 
 # Width of each block for (about) 663,008 parameters in all, FM's number, and for parts of it.
 WIDTHS = {1: 192, 2: 136, 3: 108, 4: 92, 8: 60}
@@ -115,10 +119,6 @@ def _student(nfe: int) -> Sampler:
     return Sampler(nfe, noise_scale=NOISE)
 
 
-def _chosen(model: str) -> Sampler:
-    return Sampler(MODELS[model].nfe, noise_scale=CHOSEN[model])
-
-
 def _method_sampler(method: str) -> Sampler:
     return Sampler(2, noise_scale=1.0 if method == "distribution" else NOISE)
 
@@ -136,7 +136,6 @@ PARTS: dict[str, Part] = {
                 Row("LFM students", "lfm-2", (_student(2),)),
                 Row("LFM students", "lfm-1", (_student(1),)),
                 *(Row("LFM students, long", f"lfm-{k}-long", (_student(k),)) for k in (2, 1)),
-                *(Row("LFM students, other noise", model, (_chosen(model),)) for model in CHOSEN),
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
                 Row("FM, less noise", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
                 Row("FM students", "fm-2", (_student(2),)),
@@ -152,7 +151,6 @@ PARTS: dict[str, Part] = {
             (
                 (("lfm-2", _student(2)), ("lfm", LFM_FINE)),
                 (("lfm-1", _student(1)), ("lfm", LFM_FINE)),
-                *(((model, _chosen(model)), ("lfm", LFM_FINE)) for model in CHOSEN),
                 *(((f"lfm-{k}-long", _student(k)), ("lfm", LFM_FINE)) for k in (2, 1)),
                 *(((f"fm-{k}-long", _student(k)), ("fm", FM_FINE)) for k in (2, 1)),
                 *(((f"lfm-{k}-long", _student(k)), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
@@ -256,6 +254,18 @@ PARTS: dict[str, Part] = {
                 for method in METHODS
             ),
             plot_against_nfe,
+        ),
+        Part(
+            "noise-test",
+            (
+                Row("LFM teacher", "lfm", (LFM_FINE,)),
+                *(
+                    Row(f"LFM to {MODELS[model].nfe}", model, (_student(MODELS[model].nfe), chosen))
+                    for model, chosen in CHOSEN.items()
+                ),
+            ),
+            plot_against_noise,
+            tuple(((model, chosen), ("lfm", LFM_FINE)) for model, chosen in CHOSEN.items()),
         ),
         Part(
             "students",
