@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,30 +13,25 @@ from torch import Tensor
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.joined import JoinedWindows, Windows
-from lfm_policy.distill.group import TeacherGroup, teacher_groups
+from lfm_policy.distill.group import teacher_groups
 from lfm_policy.distill.method import DistillLoss
 from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.objective import PairObjective, Pairs
-from lfm_policy.distill.pairs import in_parts, teacher_noise
+from lfm_policy.distill.pair_source import PairSource
+from lfm_policy.distill.pairs import in_parts
 from lfm_policy.distill.recordings import load_recording, windows_of_recording
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.blockwise import BlockwiseRun
 from lfm_policy.training.data import IMAGE_CACHE
 from lfm_policy.training.features import FEATURES, with_frozen_features
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
-from lfm_policy.training.prefixes import TrainingPrefixes
 from lfm_policy.training.resume import check_same_data
-from lfm_policy.training.seeds import TEACHER_OBS, derived_seed
-from lfm_policy.training.source import encode_all
 from lfm_policy.training.weights import draw_initial_weights
-
-ENCODING_BATCH = 1024
 
 
 class DistillRun(BlockwiseRun):
@@ -149,22 +142,30 @@ class DistillRun(BlockwiseRun):
             fingerprint = self.config.distill.recording_fingerprint
             recorded = self._with_features(self._recording, fingerprint)
             observed = JoinedWindows([self._train_set, recorded])
-        train = self._pair_source(
+        source = partial(
+            PairSource,
+            config=self.config,
+            model=self._model,
+            groups=self._groups,
+            points=self._loss_class.points(self.config.distill),
+            run=self.folder,
+        )
+        train = source(
             observed,
-            self.config.distill.samples,
-            self._in_parts,
+            samples=self.config.distill.samples,
             obs_noise=self._options.obs_noise,
+            fill=self._in_parts,
         )
         validation = None
         if self._validation_set is not None:
-            validation = self._pair_source(self._validation_set, 1, _at_once)
+            validation = source(self._validation_set, samples=1, obs_noise=0.0, fill=_at_once)
         trainer: BlockTrainer | None = None
         for n in range(self._progress.block, 0, -1):
             self._progress.block = n
             record = self._progress.records[n - 1]
             clock = Clock(record.push_seconds)
-            pairs = train(n)
-            self._validation_pairs = None if validation is None else validation(n)
+            pairs = train.pairs(n)
+            self._validation_pairs = None if validation is None else validation.pairs(n)
             record.push_seconds = clock.seconds()
             loss = self._loss_class(
                 self._model.blocks[n - 1],
@@ -213,169 +214,7 @@ class DistillRun(BlockwiseRun):
     def _kept_tensors(self) -> dict[str, Tensor]:
         return {}
 
-    # -- pairs --------------------------------------------------------------------------------
-
-    def _pair_source(
-        self,
-        dataset: Windows,
-        samples: int,
-        fill: Callable[..., Tensor],
-        *,
-        obs_noise: float = 0.0,
-    ) -> Callable[[int], Pairs]:
-        """Return a function that gives the pairs of student block n.
-
-        Row r belongs to window r mod M: every window is there ``samples`` times, with other noise.
-        """
-        n_rows = len(dataset) * samples
-        condition = self._with_prefixes(
-            dataset, n_rows, self._conditions(dataset, n_rows, obs_noise)
-        )
-        points = self._loss_class.points(self.config.distill)
-
-        inputs = self.config.distill.inputs
-
-        def states(n: int, *, student: bool) -> Tensor:
-            """Return the states at the data side of block n + 1: noise for the last block."""
-            if n == len(self._groups):
-                noise = teacher_noise(self.config.seed, n_rows, self._model.chunk_shape)
-                return noise * self.config.sampler.noise_scale
-            before = states(n + 1, student=student)
-            if student:
-                return self._student_step(n + 1, before, condition)
-            return trajectories(n + 1, before)[:, 0]
-
-        def trajectories(n: int, y: Tensor) -> Tensor:
-            return fill(
-                self._key(n, samples, points, obs_noise),
-                n_rows,
-                (points, *self._model.chunk_shape),
-                partial(self._teacher_rows, self._groups[n - 1], y, condition, points),
-                f"teacher {n}/{len(self._groups)}",
-            )
-
-        def pairs(n: int) -> Pairs:
-            y = states(n, student=inputs != "teacher")
-            start = states(n, student=False) if inputs == "corrected" else y
-            return Pairs(
-                y=y.to(self._device),
-                path=trajectories(n, start).to(self._device),
-                condition=condition,
-            )
-
-        return pairs
-
-    @torch.no_grad()
-    def _conditions(
-        self, dataset: Windows, n_rows: int, obs_noise: float
-    ) -> Callable[[Tensor], Tensor | None]:
-        """Return what gives the encoded observations of any rows.
-
-        With noise, every row sees its window a little displaced, always the same way: teacher and
-        students must see the same. Samples of one window see different views of its images.
-        """
-        n_windows = len(dataset)
-
-        def observations(rows: Tensor) -> dict[str, Tensor]:
-            views = (
-                None if n_rows == n_windows else rows.cpu() // n_windows % max(dataset.n_views, 1)
-            )
-            return dataset.gather_obs(rows % n_windows, views)
-
-        if obs_noise:
-            generator = torch.Generator().manual_seed(derived_seed(self.config.seed, TEACHER_OBS))
-            parts = []
-            for begin in range(0, n_rows, ENCODING_BATCH):
-                rows = torch.arange(begin, min(begin + ENCODING_BATCH, n_rows))
-                obs = observations(rows)
-                for key, value in obs.items():
-                    if key in dataset.image_keys:
-                        continue
-                    noise = torch.randn(value.shape, generator=generator).to(value.device)
-                    obs[key] = value + obs_noise * noise
-                parts.append(self._model.encoder(obs))
-            displaced = torch.cat(parts)
-            return lambda rows: displaced.index_select(0, rows.to(self._device))
-        cond = encode_all(self._model, dataset, ENCODING_BATCH)
-
-        def condition(rows: Tensor) -> Tensor | None:
-            if cond is not None:
-                return cond.index_select(0, rows.to(self._device) % n_windows)
-            with torch.no_grad():
-                encoded: Tensor | None = self._model.encoder(observations(rows))
-            return encoded
-
-        return condition
-
-    def _with_prefixes(
-        self,
-        dataset: Windows,
-        n_rows: int,
-        encoded: Callable[[Tensor], Tensor | None],
-    ) -> Callable[[Tensor], Tensor | None]:
-        """Return what gives the whole condition of any rows; each always has the same prefix."""
-        if self._model.prefix is None:
-            return encoded
-        prefixes = TrainingPrefixes(self._model.prefix, n_rows, self.config.seed)
-
-        def condition(rows: Tensor) -> Tensor | None:
-            chunks = dataset.gather_action(rows % len(dataset))
-            return with_prefix(encoded(rows), prefixes.features(rows, chunks))
-
-        return condition
-
-    @torch.no_grad()
-    def _teacher_rows(
-        self,
-        group: TeacherGroup,
-        y: Tensor,
-        condition: Callable[[Tensor], Tensor | None],
-        points: int,
-        begin: int,
-        end: int,
-    ) -> Tensor:
-        cond = condition(torch.arange(begin, end))
-        return group.trajectory(y[begin:end].to(self._device), cond, points)
-
-    @torch.no_grad()
-    def _student_step(
-        self, n: int, y: Tensor, condition: Callable[[Tensor], Tensor | None]
-    ) -> Tensor:
-        """Return where the distilled student n takes states ``y``."""
-        parts = []
-        for begin in range(0, len(y), self.config.distill.batch_size):
-            part = y[begin : begin + self.config.distill.batch_size].to(self._device)
-            rows = torch.arange(begin, begin + len(part))
-            velocity = self._model.blocks[n - 1](part, part.new_ones(len(part)), condition(rows))
-            parts.append((part - velocity).cpu())
-        return torch.cat(parts)
-
-    def _key(self, n: int, samples: int, points: int, obs_noise: float) -> str:
-        """Return a folder name that says everything the teacher samples of student n depend on.
-
-        With inputs of the teacher they are its states at one boundary between two blocks, whatever
-        the groups, so students of different lengths share them. Trajectories are of one group.
-        """
-        options, group = self.config.distill, self._groups[n - 1]
-        facts: dict[str, object] = {
-            "teacher": options.teacher,
-            "solver": [options.teacher_solver, options.teacher_steps, options.batch_size],
-            "samples": samples,
-            "seed": self.config.seed,
-            "noise": [self.config.sampler.noise_scale, obs_noise],
-        }
-        if options.recording:
-            facts["recording"] = options.recording_fingerprint
-        if self._train_set.n_views:
-            facts["views"] = self._train_set.n_views
-        if self.config.policy.max_prefix:
-            facts["prefix"] = self.config.policy.max_prefix
-        if points > 1:
-            facts["trajectory"] = [points, str(group.end)]
-        if options.inputs == "student":
-            facts["student"] = [str(self.folder.resolve()), len(self._groups), n]
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return f"boundary{float(group.start):g}-{digest[:16]}"
+    # -- teacher samples ----------------------------------------------------------------------
 
     def _in_parts(
         self,
