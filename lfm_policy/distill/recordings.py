@@ -13,7 +13,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader
 
 
-def load_recording(
+def read_observations(
     path: str, teacher: CheckpointHeader, image_cache: Path, *, quiet: bool
 ) -> ReplayBuffer:
     """Read what a robot saw, as ``lfm-policy control --record`` writes it.

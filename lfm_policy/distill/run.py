@@ -19,7 +19,7 @@ from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.objective import PairObjective, Pairs
 from lfm_policy.distill.pair_source import PairSource
 from lfm_policy.distill.pairs import in_parts
-from lfm_policy.distill.recordings import load_recording, windows_of_recording
+from lfm_policy.distill.recordings import read_observations, windows_of_recording
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
@@ -68,7 +68,7 @@ class DistillRun(BlockwiseRun):
         image_cache = image_cache or folder.parent / IMAGE_CACHE
         options, recording = config.distill, None
         if options.recording:
-            recording = load_recording(options.recording, teacher, image_cache, quiet=quiet)
+            recording = read_observations(options.recording, teacher, image_cache, quiet=quiet)
             options = replace(options, recording_fingerprint=recording.fingerprint())
             config = replace(config, distill=options)
         super().__init__(
