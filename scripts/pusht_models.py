@@ -40,7 +40,7 @@ STUDENT = (
     "training.obs_noise=0.05",
 )
 LONG = 72_000
-"""Gradient steps of the students that get most of ninety minutes."""
+"""Gradient steps of students that are trained three times as long as their teacher."""
 
 # Both teachers take 32 evaluations for a sample.
 TEACHER_STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
