@@ -67,42 +67,32 @@ def _lfm(n_blocks: int, width: int) -> Model:
     )
 
 
+def _distilled(teacher: str, k: int, *overrides: str, method: str = "regression") -> Model:
+    options = (*STUDENT, TEACHER_STEPS[teacher], *SHARES.get(k, ()), *overrides)
+    return Model(options, teacher=teacher, nfe=k, method=method)
+
+
 MODELS: dict[str, Model] = {
     "fm": Model(),
     "fm-wide": Model(("network.width=272",)),
     "regression": Model(config="pusht/regression"),
     "mip": Model(config="pusht/mip"),
     "lfm": Model(config="pusht/lfm"),
-    **{
-        f"{teacher}-{k}": Model((*STUDENT, steps, *SHARES.get(k, ())), teacher=teacher, nfe=k)
-        for teacher, steps in TEACHER_STEPS.items()
-        for k in (4, 2, 1)
-    },
+    **{f"{teacher}-{k}": _distilled(teacher, k) for teacher in TEACHER_STEPS for k in (4, 2, 1)},
     # As the students above, three times as long.
     **{
-        f"{teacher}-{k}-long": Model(
-            (*STUDENT, steps, *SHARES.get(k, ()), f"training.total_steps={LONG}"),
-            teacher=teacher,
-            nfe=k,
-        )
-        for teacher, steps in TEACHER_STEPS.items()
+        f"{teacher}-{k}-long": _distilled(teacher, k, f"training.total_steps={LONG}")
+        for teacher in TEACHER_STEPS
         for k in (2, 1)
     },
     # As the students above, with the observation noise of their teachers.
     **{
-        f"{teacher}-{k}-obs02": Model(
-            (*STUDENT, steps, *SHARES.get(k, ()), "training.obs_noise=0.02"), teacher=teacher, nfe=k
-        )
-        for teacher, steps in TEACHER_STEPS.items()
+        f"{teacher}-{k}-obs02": _distilled(teacher, k, "training.obs_noise=0.02")
+        for teacher in TEACHER_STEPS
         for k in (2, 1)
     },
     **{
-        f"lfm-2-{method}": Model(
-            (*STUDENT, TEACHER_STEPS["lfm"], *SHARES[2], "distill.inputs=teacher", *overrides),
-            teacher="lfm",
-            nfe=2,
-            method=method,
-        )
+        f"lfm-2-{method}": _distilled("lfm", 2, "distill.inputs=teacher", *overrides, method=method)
         for method, overrides in METHODS.items()
     },
     **{f"n{n}": _lfm(n, WIDTHS[n]) for n in STEP_SIZES},

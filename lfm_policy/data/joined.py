@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TypeAlias
 
 import torch
@@ -19,12 +20,13 @@ class JoinedWindows:
 
     def __init__(self, parts: Sequence[WindowDataset]) -> None:
         self._parts = tuple(parts)
-        ends = torch.tensor([len(part) for part in parts]).cumsum(0)
-        self._ends = ends.to(parts[0].device)
+        # Python's numbers, too: reading them from a GPU would wait for it in every batch.
+        self._starts = [0, *accumulate(len(part) for part in parts)]
+        self._ends = torch.tensor(self._starts[1:], device=parts[0].device)
 
     def __len__(self) -> int:
         """Return the number of windows."""
-        return sum(len(part) for part in self._parts)
+        return self._starts[-1]
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +67,7 @@ class JoinedWindows:
         batch: dict[str, Tensor] = {}
         for k, part in enumerate(self._parts):
             rows = torch.nonzero(number == k).flatten()
-            own = idx[rows] - (int(self._ends[k]) - len(part))
+            own = idx[rows] - self._starts[k]
             for key, values in gather(part, own, rows).items():
                 if key not in batch:
                     batch[key] = values.new_empty(len(idx), *values.shape[1:])

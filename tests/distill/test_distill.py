@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import read_header
 
 QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
-
-
-@pytest.fixture()
-def teacher(small_run: Path, tmp_path: Path) -> Path:
-    """A copy of a small teacher of two blocks, with weights that make its chunks matter."""
-    return Path(shutil.copytree(small_run, tmp_path / "teacher"))
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:

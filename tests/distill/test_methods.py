@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -181,11 +180,6 @@ def test_distribution_matching_needs_whole_blocks() -> None:
     half = TeacherGroup(group.chain, Fraction(0), Fraction(1, 2), group.solver)
     with pytest.raises(InputError, match="needs students of whole blocks"):
         DistributionLoss(GaussianFlow(0.0, 1.0), half, options())
-
-
-@pytest.fixture()
-def teacher(small_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small_run, tmp_path / "teacher"))
 
 
 @pytest.mark.parametrize("method", METHODS.names())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,6 @@ from lfm_policy.policy import read_header
 
 QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
 LENGTHS = (8, 11)
-
-
-@pytest.fixture()
-def teacher(small_run: Path, tmp_path: Path) -> Path:
-    """A copy of a small teacher of two blocks."""
-    return Path(shutil.copytree(small_run, tmp_path / "teacher"))
 
 
 def write_recording(path: Path, *, seed: int = 7, pose: int = 4, steps: int | None = None) -> Path:
