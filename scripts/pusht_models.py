@@ -270,6 +270,9 @@ PARTS: dict[str, Part] = {
     )
 }
 
+SEEDS = dict.fromkeys(PARTS, (0, 1, 2)) | {"students": (0,)}
+"""Training seeds of each part; what students see in training is a first look."""
+
 # What is made first: a study that is stopped has the most important cells of all seeds.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("lfm", "fm", "lfm-2", "fm-2", "lfm-1", "fm-1"),

@@ -12,8 +12,10 @@ docs/results.md with the cells that are there.
 
 from __future__ import annotations
 
+from itertools import product
+
 from pieces import Sampler, finish, measure, open_study, parse_study, study_options
-from pusht_models import MODELS, ORDER, PARTS
+from pusht_models import MODELS, ORDER, PARTS, SEEDS
 from study_tables import write_part
 
 
@@ -23,21 +25,21 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="training seeds")
     arguments = parse_study(parser)
     study = open_study(MODELS, arguments, "pusht_state.json")
-    samplers: dict[str, list[Sampler]] = {}
+    samplers: dict[tuple[str, int], list[Sampler]] = {}
     for part in arguments.parts:
-        for row in PARTS[part].rows:
-            known = samplers.setdefault(row.model, [])
+        for row, seed in product(PARTS[part].rows, SEEDS[part]):
+            known = samplers.setdefault((row.model, seed), [])
             known += [s for s in row.samplers if s not in known]
     wanted = [
-        (model, seed, samplers[model])
+        (model, seed, samplers[model, seed])
         for models in ORDER
         for seed in arguments.seeds
         for model in models
-        if model in samplers
+        if (model, seed) in samplers
     ]
     failures = measure(study, wanted, arguments)
-    for part in PARTS.values():
-        write_part(part, study, arguments.results, seeds=(0, 1, 2))
+    for name, part in PARTS.items():
+        write_part(part, study, arguments.results, seeds=SEEDS[name])
     finish(failures)
 
 
