@@ -132,7 +132,9 @@ PARTS: dict[str, Part] = {
                 Row("FM students", "fm-1", (_student(1),)),
                 *(Row("FM students, long", f"fm-{k}-long", (_student(k),)) for k in (2, 1)),
                 Row(
-                    "FM, equal parameters", "fm-wide", (*_euler(1, 2, 16, noise_scale=1.0), FM_FINE)
+                    "FM, equal parameters",
+                    "fm-wide",
+                    (*_euler(1, 2, 4, 8, 16, noise_scale=1.0), FM_FINE),
                 ),
                 Row("two-step regression (MIP)", "mip", (Sampler(2),)),
                 Row("regression", "regression", (Sampler(1),)),
