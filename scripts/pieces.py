@@ -28,6 +28,7 @@ from lfm_policy.policy import read_header
 
 TEST_SEEDS = 100_000
 SELECTION_SEEDS = 200_000
+RECORDING_SEEDS = 400_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Model:
         teacher: name of the model to distil; empty for a training.
         nfe: of a student.
         method: of the distillation.
+        recorded: episodes of the teacher whose observations it is distilled on, too.
     """
 
     overrides: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ class Model:
     teacher: str = ""
     nfe: int = 0
     method: str = "regression"
+    recorded: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,24 @@ class Study:
             if model.teacher:
                 teacher = self.make(model.teacher, seed)
                 student = ["--nfe", str(model.nfe), "--method", model.method]
+                if model.recorded:
+                    recording = self._recording(teacher, model.recorded)
+                    student.append(f"distill.recording={recording}")
                 _run("distill", str(teacher), *options, *student)
             else:
                 _run("train", model.config, f"dataset.path={self._dataset}", *options)
         return folder
+
+    def _recording(self, policy: Path, episodes: int) -> Path:
+        """Return what a policy sees on its own, recorded in its folder unless that is done."""
+        path = policy / f"seen-{episodes}.zarr"
+        with self._lock:
+            own = self._model_locks.setdefault(str(path), threading.Lock())
+        with own:  # two students may need one recording
+            if not path.exists():
+                options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
+                _run("control", str(policy), "--simulated", *options, "--record", str(path))
+        return path
 
     def _key(self, name: str, sampler: Sampler, seed: int) -> str:
         return f"{name} seed{seed} {sampler} n{self._episodes} from{self._seed_start}"

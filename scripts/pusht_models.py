@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pieces import Model, Sampler
 from study_tables import (
     Part,
@@ -67,9 +69,9 @@ def _lfm(n_blocks: int, width: int) -> Model:
     )
 
 
-def _distilled(teacher: str, k: int, *overrides: str, method: str = "regression") -> Model:
+def _distilled(teacher: str, k: int, *overrides: str, **how: Any) -> Model:
     options = (*STUDENT, TEACHER_STEPS[teacher], *SHARES.get(k, ()), *overrides)
-    return Model(options, teacher=teacher, nfe=k, method=method)
+    return Model(options, teacher=teacher, nfe=k, **how)
 
 
 MODELS: dict[str, Model] = {
@@ -82,6 +84,12 @@ MODELS: dict[str, Model] = {
     # As the students above, three times as long.
     **{
         f"{teacher}-{k}-long": _distilled(teacher, k, f"training.total_steps={LONG}")
+        for teacher in TEACHER_STEPS
+        for k in (2, 1)
+    },
+    # As the students above, asked about what their teachers saw on their own, too.
+    **{
+        f"{teacher}-{k}-seen": _distilled(teacher, k, "distill.samples=8", recorded=150)
         for teacher in TEACHER_STEPS
         for k in (2, 1)
     },
@@ -269,6 +277,22 @@ PARTS: dict[str, Part] = {
             ),
             plot_against_nfe,
         ),
+        Part(
+            "seen",
+            tuple(
+                Row(f"{family.upper()} to {k}{what}", f"{family}-{k}{suffix}", (_student(k),))
+                for family in ("lfm", "fm")
+                for k in (2, 1)
+                for what, suffix in (("", ""), (", seen", "-seen"))
+            ),
+            plot_against_nfe,
+            tuple(
+                ((f"{family}-{k}-seen", _student(k)), other)
+                for family, fine in (("lfm", LFM_FINE), ("fm", FM_FINE))
+                for k in (2, 1)
+                for other in ((family, fine), (f"{family}-{k}", _student(k)))
+            ),
+        ),
     )
 }
 
@@ -282,6 +306,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("lfm-2-long",),
     ("fm-1-long",),
     ("fm-2-long",),
+    ("lfm-2-seen", "lfm-1-seen"),
+    ("fm-2-seen", "fm-1-seen"),
     tuple(f"lfm-2-{method}" for method in METHODS),
     ("mip", "regression", "fm-wide"),
     ("n4", "n3", "n8", "n2", "lfm-25%", "lfm-50%", "lfm-12%", "lfm-4", "fm-4"),
