@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -148,8 +149,12 @@ class Study:
             own = self._model_locks.setdefault(str(path), threading.Lock())
         with own:  # two students may need one recording
             if not path.exists():
+                # A run that is stopped leaves the episodes it has, which are too few.
+                partial = path.with_name(f"unfinished-{path.name}")
+                shutil.rmtree(partial, ignore_errors=True)
                 options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
-                _run("control", str(policy), "--simulated", *options, "--record", str(path))
+                _run("control", str(policy), "--simulated", *options, "--record", str(partial))
+                partial.rename(path)
         return path
 
     def _key(self, name: str, sampler: Sampler, seed: int) -> str:
