@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,6 +76,24 @@ class ReplayBuffer:
         )
         for key, array in self.arrays.items():
             self._check_finite(key, array)
+
+    def check_shapes(self, shapes: Mapping[str, Sequence[int]], owner: str) -> None:
+        """Check that arrays are there and have these shapes per step.
+
+        Args:
+            shapes: name -> shape of one step.
+            owner: whose shapes they are, for the message.
+
+        Raises:
+            InputError: one is missing or has another shape.
+        """
+        for key, shape in shapes.items():
+            found = self.arrays[key].shape[1:] if key in self.arrays else None
+            if found != tuple(shape):
+                problem = f"has no {key}" if found is None else f"{key} has shape {found} per step"
+                raise InputError(
+                    f"{self.source}: {problem}, expected {tuple(shape)}, as {owner} has it"
+                )
 
     def select_episodes(self, episodes: Iterable[int] | np.ndarray) -> ReplayBuffer:
         """Return a buffer that holds only ``episodes``, in the order given.

@@ -9,7 +9,6 @@ from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.windows import WindowIndex
 from lfm_policy.data.zarr_format import ZarrConfig
-from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader
 
 
@@ -29,13 +28,8 @@ def read_observations(
     """
     spec = teacher.spec
     buffer = ZarrConfig(path=path, obs_keys=list(spec.obs_shapes)).load(image_cache, quiet=quiet)
-    for key, shape in {ACTION_KEY: (spec.action_dim,), **spec.obs_shapes}.items():
-        found = buffer.arrays[key].shape[1:]
-        if found != tuple(shape):
-            raise InputError(
-                f"{path}: data/{key} has shape {found} per step, expected {tuple(shape)}, as the "
-                f"teacher {teacher.folder} has it"
-            )
+    shapes = {ACTION_KEY: (spec.action_dim,), **spec.obs_shapes}
+    buffer.check_shapes(shapes, f"the teacher {teacher.folder}")
     return buffer
 
 

@@ -73,13 +73,7 @@ def _of_demonstrations(policy: Policy, n: int, dataset: str | None) -> Observati
             raise InputError(f"{dataset}: datasets of format '{config.name}' have no path")
         config = dataclasses.replace(config, path=dataset)  # type: ignore[call-arg]
     buffer = config.load()
-    for key, shape in policy.spec.obs_shapes.items():
-        found = buffer.arrays[key].shape[1:] if key in buffer.arrays else None
-        if found != tuple(shape):
-            raise InputError(
-                f"{buffer.source}: observation '{key}' has shape {found}, the policy was trained "
-                f"on {tuple(shape)}"
-            )
+    buffer.check_shapes(policy.spec.obs_shapes, "the policy")
     index = WindowIndex(
         buffer.episode_ends,
         policy.n_obs_steps,

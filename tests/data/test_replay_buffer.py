@@ -105,6 +105,15 @@ def test_bad_arrays(array: np.ndarray, message: str) -> None:
         make_buffer(arrays={"state": array}).validate()
 
 
+def test_shapes_per_step_are_those_of_another_owner() -> None:
+    buffer = make_buffer(arrays={"state": np.zeros((7, 3)), "action": np.zeros((7, 2))})
+    buffer.check_shapes({"state": (3,), "action": [2]}, "the policy")
+    with pytest.raises(InputError, match=r"state has shape \(3,\) per step, expected \(4,\), as "):
+        buffer.check_shapes({"state": (4,)}, "the policy")
+    with pytest.raises(InputError, match=r"has no pose, expected \(4,\), as the policy has it"):
+        buffer.check_shapes({"action": (2,), "pose": (4,)}, "the policy")
+
+
 def test_an_action_has_rank_two() -> None:
     with pytest.raises(InputError, match=r"action has rank 3.*\(steps, action_dim\)"):
         make_buffer(arrays={"action": np.zeros((7, 2, 2))}).validate()

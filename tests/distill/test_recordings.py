@@ -136,7 +136,7 @@ def test_other_observations_than_the_teachers_are_refused(
         return capsys.readouterr().err
 
     message = refused(write_recording(tmp_path / "wide.zarr", pose=5))
-    assert "wide.zarr: data/pose has shape (5,) per step, expected (4,)" in message
+    assert "wide.zarr: pose has shape (5,) per step, expected (4,)" in message
     message = refused(write_recording(tmp_path / "short.zarr", steps=1))
     assert "short.zarr" in message and "horizon" in message
     assert "no such" in refused(tmp_path / "absent.zarr")
