@@ -9,13 +9,16 @@ from lfm_policy.cli.common import add_run_options, overrides_of, positive, print
 
 _EPILOG = """\
 The student has --nfe blocks of one step each; each replaces as many consecutive blocks of the
-teacher. Options are set as section.key=value, those of the distillation itself as distill.key; the
-others are the teacher's. Teacher samples are kept in the teacher's run folder for other students.
+teacher. With --groups 2,1 instead it has two, which replace the first two blocks (at the data side)
+and the third. Options are set as section.key=value, those of the distillation itself as
+distill.key; the others are the teacher's. Teacher samples are kept in the teacher's run folder for
+other students.
 
 examples:
   lfm-policy distill runs/pusht-lfm4 --nfe 4 training.total_steps=24000
   lfm-policy distill runs/pusht-lfm4 --nfe 1 distill.samples=8 distill.teacher_steps=32
   lfm-policy distill runs/pusht-lfm4 --nfe 2 network.width=128 --output runs/small --resume
+  lfm-policy distill runs/pusht-lfm3 --groups 2,1
 """
 
 
@@ -29,17 +32,28 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", help="checkpoint or run folder of the teacher")
-    parser.add_argument(
+    blocks = parser.add_mutually_exclusive_group(required=True)
+    blocks.add_argument(
         "--nfe",
         type=positive,
-        required=True,
         help="network evaluations per chunk; a divisor of the teacher's number of blocks",
+    )
+    blocks.add_argument(
+        "--groups",
+        type=_numbers,
+        default=[],
+        metavar="N,N,...",
+        help="blocks of the teacher that each student block replaces, data side first",
     )
     parser.add_argument("--method", default="regression", help="default: regression")
     add_run_options(
         parser, output_help="run folder (default: student-nfe<K>-<method> in the teacher's)"
     )
     parser.set_defaults(run=run)
+
+
+def _numbers(text: str) -> list[int]:
+    return [positive(part) for part in text.split(",")]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,8 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = distill(
         arguments.checkpoint,
         arguments.output,
-        nfe=arguments.nfe,
+        nfe=arguments.nfe or len(arguments.groups),
         method=arguments.method,
+        groups=arguments.groups,
         overrides=overrides_of(arguments),
         device=arguments.device,
         resume=arguments.resume,

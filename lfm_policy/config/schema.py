@@ -281,6 +281,12 @@ class DistillConfig:
     teacher_blocks: int = option(
         0, "blocks of the teacher, filled in by `distill`", minimum=0, maximum=64
     )
+    groups: list[int] = option(
+        [],
+        "blocks of the teacher that each student block replaces, data side first (empty: all as "
+        "many), filled in by `distill`",
+        minimum=1,
+    )
     teacher_solver: str = option(
         "midpoint", "ODE solver of the teacher's samples", choices=SOLVERS.names()
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lfm_policy.assets import bundled_demonstrations
 from lfm_policy.config import ExperimentConfig, load_config
-from lfm_policy.distill.group import check_groups
+from lfm_policy.distill.group import group_edges
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.rollouts import RolloutConfig
 
@@ -46,7 +46,7 @@ def demo_config(dataset: Path | None, overrides: Sequence[str]) -> ExperimentCon
             f"{ENVIRONMENT}"
         )
     for nfe in STUDENTS:
-        check_groups(config.flow.n_blocks, nfe)
+        group_edges(config.flow.n_blocks, nfe)
     return config
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from lfm_policy.assets import results_folder
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.config.load import Source, config_from_sources, parse_override
-from lfm_policy.distill.group import check_groups, group_step_sizes
+from lfm_policy.distill.group import group_edges, group_step_sizes
 from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.run import DistillRun, check_teacher
+from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
 from lfm_policy.policy.model import ou_schedule
 from lfm_policy.training.data import IMAGE_CACHE
@@ -21,38 +22,43 @@ PAIRS = "pairs"
 
 
 def student_config(
-    teacher: CheckpointHeader, *, nfe: int, method: str, overrides: Sequence[str] = ()
+    teacher: CheckpointHeader,
+    *,
+    nfe: int,
+    method: str,
+    groups: Sequence[int] = (),
+    overrides: Sequence[str] = (),
 ) -> ExperimentConfig:
     """Return the options of a student: the teacher's, with N' = ``nfe`` blocks of one step.
 
     Args:
         teacher: checkpoint of the teacher.
         nfe: network evaluations of the student; a divisor of the teacher's number of blocks, or
-            a multiple, where every block is cut into equal parts.
+            a multiple, where every block is cut into equal parts; any with ``groups``.
         method: name of the distillation method.
+        groups: how many of the teacher's blocks each of the ``nfe`` student blocks replaces, data
+            side first; empty: all as many.
         overrides: strings ``section.key=value``.
 
     Raises:
-        InputError: the teacher is a student or not complete, ``nfe`` does not fit its blocks,
-            or an override is wrong.
+        InputError: the teacher is a student or not complete, ``nfe`` or ``groups`` do not fit its
+            blocks, or an override is wrong.
     """
     check_teacher(teacher)
     METHODS.get(method)
     n_blocks = teacher.config.flow.n_blocks
-    size = check_groups(n_blocks, nfe)
+    edges = group_edges(n_blocks, nfe, groups)
     sizes = ou_schedule(teacher.config.flow).step_sizes
     options: dict[str, Any] = config_to_dict(teacher.config)
     networks = options["block_networks"]
     options |= {
         "name": f"{options['name']}-nfe{nfe}",
         # The student of a group has the size of the teacher block nearest the noise.
-        "block_networks": [networks[math.ceil((j + 1) * size) - 1] for j in range(nfe)]
-        if networks
-        else [],
+        "block_networks": [networks[math.ceil(end) - 1] for end in edges[1:]] if networks else [],
     }
     options["flow"] |= {
         "n_blocks": nfe,
-        "step_sizes": group_step_sizes(sizes, nfe),
+        "step_sizes": group_step_sizes(sizes, edges),
         "block_interpolants": [],
         "interpolant": "linear",
         "prediction": "velocity",
@@ -69,12 +75,19 @@ def student_config(
         "method": method,
         "teacher": teacher.sha256,
         "teacher_blocks": n_blocks,
+        "groups": list(groups),
     }
     # A student fits a function and not a cloud of data: dropout only blurs it.
     if "dropout" in options["network"]:
         options["network"]["dropout"] = 0.0
     sources = [Source(str(teacher.folder), options)]
-    return config_from_sources([*sources, *(parse_override(text) for text in overrides)])
+    config = config_from_sources([*sources, *(parse_override(text) for text in overrides)])
+    if config.distill.groups != list(groups):
+        raise InputError(
+            f"distill.groups is {config.distill.groups}; it follows from --groups, which also says "
+            "how many blocks the student has"
+        )
+    return config
 
 
 def distill(
@@ -83,6 +96,7 @@ def distill(
     *,
     nfe: int,
     method: str = "regression",
+    groups: Sequence[int] = (),
     overrides: Sequence[str] = (),
     pairs_folder: Path | None = None,
     device: str = "auto",
@@ -93,10 +107,12 @@ def distill(
 
     Args:
         teacher_path: checkpoint or run folder of the teacher.
-        folder: run folder of the student; by default ``student-nfe<nfe>-<method>`` beside the
-            teacher's checkpoints (in ``runs/<name>`` for a teacher that comes with the package).
+        folder: run folder of the student; by default ``student-nfe<nfe>-<method>``, with the
+            groups if they are given, beside the teacher's checkpoints (in ``runs/<name>`` for a
+            teacher that comes with the package).
         nfe: network evaluations per chunk of the student.
         method: name of the distillation method.
+        groups: how many of the teacher's blocks each student block replaces, see `student_config`.
         overrides: strings ``section.key=value``.
         pairs_folder: where teacher samples are kept; by default ``pairs`` in the teacher's run.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -109,12 +125,13 @@ def distill(
         TrainingError: the loss became NaN.
     """
     teacher = read_header(teacher_path)
-    config = student_config(teacher, nfe=nfe, method=method, overrides=overrides)
+    config = student_config(teacher, nfe=nfe, method=method, groups=groups, overrides=overrides)
     root = results_folder(teacher_path)
+    name = "-".join([f"student-nfe{nfe}", *map(str, groups), method])
     run = DistillRun(
         config,
         teacher,
-        folder or root / f"student-nfe{nfe}-{method}",
+        folder or root / name,
         pairs_folder=pairs_folder or root / PAIRS,
         image_cache=root.parent / IMAGE_CACHE,
         device=device,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -87,30 +88,47 @@ class TeacherGroup:
         return torch.stack(states[::-1][: points * stride : stride], dim=1)
 
 
-def check_groups(n_teacher_blocks: int, n_students: int) -> Fraction:
-    """Return how many teacher blocks each student replaces; below 1, a part of a block.
+def group_edges(
+    n_teacher_blocks: int, n_students: int, sizes: Sequence[int] = ()
+) -> list[Fraction]:
+    """Return where groups begin and end, n_students + 1 numbers of blocks counted from the data.
+
+    Args:
+        n_teacher_blocks: N.
+        n_students: N'.
+        sizes: blocks of each group, the one at the data side first; empty: all groups alike, each
+            of N / N' blocks or, where N' is a multiple of N, of a part of one.
 
     Raises:
-        InputError: neither number divides the other.
+        InputError: the sizes do not make N together, or neither number divides the other.
     """
+    if sizes:
+        if len(sizes) != n_students or min(sizes) < 1 or sum(sizes) != n_teacher_blocks:
+            raise InputError(
+                f"groups are {list(sizes)}, expected {n_students} whole number(s) of at least 1 "
+                f"that add up to the teacher's {n_teacher_blocks} block(s)"
+            )
+        return [Fraction(edge) for edge in accumulate(sizes, initial=0)]
     if n_students < 1 or (n_teacher_blocks % n_students and n_students % n_teacher_blocks):
         divisors = [k for k in range(1, n_teacher_blocks + 1) if n_teacher_blocks % k == 0]
         raise InputError(
             f"nfe is {n_students}, expected a divisor of the teacher's {n_teacher_blocks} "
             f"block(s): {', '.join(map(str, divisors))}; or a multiple of {n_teacher_blocks}, "
-            "where every block is cut into equal parts"
+            "where every block is cut into equal parts; or say with groups how many blocks each "
+            "student block replaces"
         )
-    return Fraction(n_teacher_blocks, n_students)
+    return [Fraction(n_teacher_blocks * j, n_students) for j in range(n_students + 1)]
 
 
-def teacher_groups(model: PolicyModel, n_students: int, solver: SolverSpec) -> list[TeacherGroup]:
-    """Return the group of each student block, index 0 = student 1 (data side)."""
-    size = check_groups(model.n_blocks, n_students)
+def teacher_groups(
+    model: PolicyModel, edges: Sequence[Fraction], solver: SolverSpec
+) -> list[TeacherGroup]:
+    """Return the group of each student block between `group_edges`, index 0 = data side."""
     chain = model.chain()
-    return [TeacherGroup(chain, j * size, (j + 1) * size, solver) for j in range(n_students)]
+    return [TeacherGroup(chain, start, end, solver) for start, end in pairwise(edges)]
 
 
-def group_step_sizes(step_sizes: tuple[float, ...], n_students: int) -> list[float]:
+def group_step_sizes(step_sizes: Sequence[float], edges: Sequence[Fraction]) -> list[float]:
     """Return the OU times of all groups but the last, the student's step sizes.
 
     A part of a block gets its share of the block's OU time. In the free block, whose OU time is
@@ -119,17 +137,14 @@ def group_step_sizes(step_sizes: tuple[float, ...], n_students: int) -> list[flo
 
     Args:
         step_sizes: of the teacher's blocks but the free one.
-        n_students: number of groups.
+        edges: see `group_edges`.
     """
-    n_blocks = len(step_sizes) + 1
-    size = check_groups(n_blocks, n_students)
 
     def ou_time(position: Fraction) -> float:
         whole, part = math.floor(position), float(position - math.floor(position))
         time = math.fsum(step_sizes[:whole])
-        if whole < n_blocks - 1:
+        if whole < len(step_sizes):
             return time + part * step_sizes[whole]
         return time + 0.5 * math.log1p((part / (1 - part)) ** 2)
 
-    times = [ou_time(j * size) for j in range(n_students)]
-    return [later - earlier for earlier, later in pairwise(times)]
+    return [later - earlier for earlier, later in pairwise(map(ou_time, edges[:-1]))]

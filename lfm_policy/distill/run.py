@@ -13,7 +13,7 @@ from torch import Tensor
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.joined import JoinedWindows, Windows
-from lfm_policy.distill.group import teacher_groups
+from lfm_policy.distill.group import group_edges, teacher_groups
 from lfm_policy.distill.method import DistillLoss
 from lfm_policy.distill.methods import METHODS
 from lfm_policy.distill.objective import PairObjective, Pairs
@@ -107,7 +107,8 @@ class DistillRun(BlockwiseRun):
         self._teacher.load_state_dict(read_model_state(teacher))
         self._teacher.to(self._device).eval().requires_grad_(False)
         solver = SolverSpec(options.teacher_solver, options.teacher_steps)
-        self._groups = teacher_groups(self._teacher, config.flow.n_blocks, solver)
+        edges = group_edges(teacher.config.flow.n_blocks, config.flow.n_blocks, options.groups)
+        self._groups = teacher_groups(self._teacher, edges, solver)
         draw_initial_weights(self._model, config, self.spec)
         # The encoder is the teacher's, frozen: students see what their teacher saw.
         self._model.encoder.load_state_dict(self._teacher.encoder.state_dict())

@@ -11,15 +11,17 @@ from safetensors.torch import load_file
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
+from lfm_policy.config import load_config
 from lfm_policy.config.schema import DistillConfig
 from lfm_policy.distill import distill, student_config
-from lfm_policy.distill.group import teacher_groups
+from lfm_policy.distill.group import group_edges, teacher_groups
 from lfm_policy.distill.objective import Pairs
 from lfm_policy.distill.pairs import teacher_noise
 from lfm_policy.distill.regression import RegressionLoss
 from lfm_policy.distill.run import action_weights
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import read_header
+from lfm_policy.training import TrainingRun, train
 
 QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
 
@@ -49,9 +51,9 @@ def test_a_student_takes_one_step_per_block(teacher: Path, nfe: int) -> None:
 def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
     parent = read_header(teacher)
     model = load_policy(teacher).model
-    groups = teacher_groups(model, 1, SolverSpec("euler", 3))
+    groups = teacher_groups(model, group_edges(model.n_blocks, 1), SolverSpec("euler", 3))
     assert [(g.first, g.last) for g in groups] == [(1, 2)]
-    groups = teacher_groups(model, 2, SolverSpec("euler", 3))
+    groups = teacher_groups(model, group_edges(model.n_blocks, 2), SolverSpec("euler", 3))
     assert [(g.first, g.last) for g in groups] == [(1, 1), (2, 2)]
     # Group after group is the whole chain.
     y = torch.randn(5, *model.chunk_shape)
@@ -88,7 +90,7 @@ def test_pairs_are_the_teachers_samples(
     y, x = seen[1]
     cond = torch.cat(_encodings(checkpoint) * 2)
     solver = SolverSpec("midpoint", 4)
-    second, first = (teacher_groups(parent, 2, solver)[n] for n in (1, 0))
+    first, second = teacher_groups(parent, group_edges(parent.n_blocks, 2), solver)
     torch.testing.assert_close(middle, second.sample(noise, cond))
     if inputs == "teacher":
         torch.testing.assert_close(y, middle)
@@ -278,9 +280,6 @@ def test_bad_input_is_refused(teacher: Path, tmp_path: Path, small_config: Path)
 
 
 def test_an_unfinished_teacher_is_refused(small_config: Path, tmp_path: Path) -> None:
-    from lfm_policy.config import load_config
-    from lfm_policy.training import TrainingRun
-
     run = TrainingRun(load_config(str(small_config)), tmp_path / "run", device="cpu", quiet=True)
     original = run._train_block
 
@@ -306,3 +305,39 @@ def test_command_line(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "there is a run already" in capsys.readouterr().err
     assert main(["distill", str(teacher), "--nfe", "5"]) == 2
     assert "expected a divisor" in capsys.readouterr().err
+
+
+def test_students_of_groups_of_different_sizes(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [
+        "flow.n_blocks=3",
+        "flow.step_sizes=[0.1,0.2]",
+        "block_networks=[{width: 16},{width: 8},{width: 24}]",
+        "training.total_steps=9",
+    ]
+    config = load_config(str(small_config), overrides)
+    teacher = train(config, tmp_path / "run", device="cpu", quiet=True)
+    command = ["distill", str(teacher), "--device", "cpu", "--json", *QUICK]
+    assert main([*command, "--groups", "2,1"]) == 0
+    student = json.loads(capsys.readouterr().out)["checkpoint"]
+    assert Path(student).parents[1].name == "student-nfe2-2-1-regression"
+    config = read_header(student).config
+    assert config.distill.groups == [2, 1] and config.flow.n_blocks == 2
+    assert config.flow.step_sizes == pytest.approx([0.1 + 0.2])
+    assert [network["width"] for network in config.block_networks] == [8, 24]
+    assert load_policy(student).nfe == 2
+    # Other groups begin elsewhere, so one's student is not the other's.
+    assert main([*command, "--groups", "1,2"]) == 0
+    other = json.loads(capsys.readouterr().out)["checkpoint"]
+    assert [network["width"] for network in read_header(other).config.block_networks] == [16, 24]
+
+    for groups, message in (
+        (["--groups", "2,2"], "groups are [2, 2], expected 2 whole number(s) of at least 1"),
+        (["--groups", "3", "distill.groups=[1,2]"], "it follows from --groups"),
+    ):
+        assert main([*command, *groups]) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--nfe", "1", "--groups", "3"])
+    assert "not allowed with argument" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lfm_policy import InputError
-from lfm_policy.distill.group import TeacherGroup, check_groups, group_step_sizes
+from lfm_policy.distill.group import TeacherGroup, group_edges, group_step_sizes
 from lfm_policy.flow import FlowBlock, FlowChain, GaussianBlockVelocity, OUSchedule, SolverSpec
 
 MEAN, COV = torch.tensor([1.0, -0.5]), torch.tensor([[0.5, 0.1], [0.1, 0.3]])
@@ -31,25 +31,44 @@ def gaussian_chain(n_blocks: int) -> FlowChain:
 
 
 def groups(chain: FlowChain, n_students: int, solver: SolverSpec) -> list[TeacherGroup]:
-    size = check_groups(chain.n_blocks, n_students)
-    return [TeacherGroup(chain, j * size, (j + 1) * size, solver) for j in range(n_students)]
+    edges = group_edges(chain.n_blocks, n_students)
+    return [TeacherGroup(chain, start, end, solver) for start, end in itertools.pairwise(edges)]
 
 
 @pytest.mark.parametrize(
     ("blocks", "students", "size"),
     [(4, 4, 1), (4, 2, 2), (8, 2, 4), (1, 2, Fraction(1, 2)), (2, 6, Fraction(1, 3))],
 )
-def test_group_size(blocks: int, students: int, size: Fraction) -> None:
-    assert check_groups(blocks, students) == size
+def test_groups_of_one_size(blocks: int, students: int, size: Fraction) -> None:
+    edges = group_edges(blocks, students)
+    assert edges == [j * size for j in range(students + 1)]
+    assert edges[-1] == blocks
 
 
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_groups_that_do_not_fit_are_refused(blocks: int, students: int) -> None:
     if blocks % students == 0 or students % blocks == 0:
-        assert check_groups(blocks, students) * students == blocks
+        assert len(group_edges(blocks, students)) == students + 1
     else:
         with pytest.raises(InputError, match=f"nfe is {students}, expected a divisor"):
-            check_groups(blocks, students)
+            group_edges(blocks, students)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_groups_of_any_sizes(sizes: list[int]) -> None:
+    edges = group_edges(sum(sizes), len(sizes), sizes)
+    assert [end - start for start, end in itertools.pairwise(edges)] == sizes
+    assert edges[0] == 0 and edges[-1] == sum(sizes)
+    with pytest.raises(InputError, match=rf"add up to the teacher's {sum(sizes) + 1} block"):
+        group_edges(sum(sizes) + 1, len(sizes), sizes)
+    with pytest.raises(InputError, match=f"expected {len(sizes) + 1} whole number"):
+        group_edges(sum(sizes), len(sizes) + 1, sizes)
+
+
+@pytest.mark.parametrize("sizes", [[3, 0], [4, -1]])
+def test_empty_groups_are_refused(sizes: list[int]) -> None:
+    with pytest.raises(InputError, match="of at least 1"):
+        group_edges(3, 2, sizes)
 
 
 @pytest.mark.parametrize("students", [1, 3, 6, 12])
@@ -98,12 +117,17 @@ def test_which_blocks_a_group_touches() -> None:
 
 
 def test_step_sizes_of_students() -> None:
-    assert group_step_sizes((0.1, 0.2, 0.4), 4) == pytest.approx([0.1, 0.2, 0.4])
-    assert group_step_sizes((0.1, 0.2, 0.4), 2) == pytest.approx([0.3])
-    assert group_step_sizes((0.1, 0.2, 0.4), 1) == []
+    def sizes_of(step_sizes: tuple[float, ...], n_students: int) -> list[float]:
+        return group_step_sizes(step_sizes, group_edges(len(step_sizes) + 1, n_students))
+
+    assert sizes_of((0.1, 0.2, 0.4), 4) == pytest.approx([0.1, 0.2, 0.4])
+    assert sizes_of((0.1, 0.2, 0.4), 2) == pytest.approx([0.3])
+    assert sizes_of((0.1, 0.2, 0.4), 1) == []
+    assert group_step_sizes((0.1, 0.2), group_edges(3, 2, [1, 2])) == pytest.approx([0.1])
+    assert group_step_sizes((0.1, 0.2), group_edges(3, 2, [2, 1])) == pytest.approx([0.3])
     # Half of a block with OU time 0.1, the block, and half of the free block: as much data as
     # noise, decay = noise_std = 1 / sqrt(2).
-    assert group_step_sizes((0.1,), 4) == pytest.approx([0.05, 0.05, math.log(2) / 2])
-    sizes = group_step_sizes((), 3)
+    assert sizes_of((0.1,), 4) == pytest.approx([0.05, 0.05, math.log(2) / 2])
+    sizes = sizes_of((), 3)
     assert math.exp(-sizes[0]) == pytest.approx((2 / 3) / math.hypot(2 / 3, 1 / 3))
-    assert all(size > 0 for size in itertools.chain(sizes, group_step_sizes((), 7)))
+    assert all(size > 0 for size in itertools.chain(sizes, sizes_of((), 7)))

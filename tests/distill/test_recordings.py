@@ -13,7 +13,7 @@ from lfm_policy.cli.main import main
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr_store import write_zarr
 from lfm_policy.distill import distill
-from lfm_policy.distill.group import teacher_groups
+from lfm_policy.distill.group import group_edges, teacher_groups
 from lfm_policy.distill.objective import Pairs
 from lfm_policy.distill.pairs import teacher_noise
 from lfm_policy.flow import SolverSpec
@@ -69,7 +69,9 @@ def test_the_teacher_is_asked_about_recorded_observations(
     # Every window is asked about twice, and answered by the teacher's own way from the noise.
     torch.testing.assert_close(cond[:n_windows], cond[n_windows:])
     torch.testing.assert_close(y, teacher_noise(0, len(y), parent.model.chunk_shape))
-    (group,) = teacher_groups(parent.model, 1, SolverSpec("midpoint", 4))
+    (group,) = teacher_groups(
+        parent.model, group_edges(parent.model.n_blocks, 1), SolverSpec("midpoint", 4)
+    )
     torch.testing.assert_close(x, group.sample(y, cond))
     # The student remembers the recording, and its samples are not those without.
     options = read_header(student).config.distill
