@@ -41,6 +41,7 @@ class Model:
         config: configuration of a training; a distillation starts from its teacher's.
         teacher: name of the model to distil; empty for a training.
         nfe: of a student.
+        groups: blocks of the teacher that each student block replaces; empty: all as many.
         method: of the distillation.
         recorded: episodes of the teacher whose observations it is distilled on, too.
     """
@@ -49,6 +50,7 @@ class Model:
     config: str = "pusht/fm"
     teacher: str = ""
     nfe: int = 0
+    groups: tuple[int, ...] = ()
     method: str = "regression"
     recorded: int = 0
 
@@ -133,7 +135,9 @@ class Study:
             options += ["--output", str(folder), "--resume", *_QUIET]
             if model.teacher:
                 teacher = self.make(model.teacher, seed)
-                student = ["--nfe", str(model.nfe), "--method", model.method]
+                groups = ",".join(map(str, model.groups))
+                student = ["--groups", groups] if groups else ["--nfe", str(model.nfe)]
+                student += ["--method", model.method]
                 if model.recorded:
                     recording = self._recording(teacher, model.recorded)
                     student.append(f"distill.recording={recording}")

@@ -44,8 +44,13 @@ STUDENT = (
 LONG = 72_000
 """Gradient steps of students that are trained three times as long as their teacher."""
 
-# Both teachers take 32 evaluations for a sample.
-TEACHER_STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
+# 16 evaluations of every block of LFM, 32 of FM's one, for a sample.
+TEACHER_STEPS = {
+    "lfm": "distill.teacher_steps=8",
+    "fm": "distill.teacher_steps=16",
+    "n3-large": "distill.teacher_steps=8",
+}
+FAMILIES = ("lfm", "fm")
 # Gradient steps for the cost of 24,000 of regression, counted in passes through networks: 3 for a
 # step forward and back; progressive and consistency look through the network 2 and 1 times more,
 # and distribution trains two networks and looks through a third.
@@ -80,23 +85,25 @@ MODELS: dict[str, Model] = {
     "regression": Model(config="pusht/regression"),
     "mip": Model(config="pusht/mip"),
     "lfm": Model(config="pusht/lfm"),
-    **{f"{teacher}-{k}": _distilled(teacher, k) for teacher in TEACHER_STEPS for k in (4, 2, 1)},
+    **{f"{teacher}-{k}": _distilled(teacher, k) for teacher in FAMILIES for k in (4, 2, 1)},
+    "lfm3-2": _distilled("n3-large", 2, groups=(1, 2)),
+    "lfm3-1": _distilled("n3-large", 1),
     # As the students above, three times as long.
     **{
         f"{teacher}-{k}-long": _distilled(teacher, k, f"training.total_steps={LONG}")
-        for teacher in TEACHER_STEPS
+        for teacher in FAMILIES
         for k in (2, 1)
     },
     # As the students above, asked about what their teachers saw on their own, too.
     **{
         f"{teacher}-{k}-seen": _distilled(teacher, k, "distill.samples=8", recorded=150)
-        for teacher in TEACHER_STEPS
+        for teacher in FAMILIES
         for k in (2, 1)
     },
     # As the students above, with the observation noise of their teachers.
     **{
         f"{teacher}-{k}-obs02": _distilled(teacher, k, "training.obs_noise=0.02")
-        for teacher in TEACHER_STEPS
+        for teacher in FAMILIES
         for k in (2, 1)
     },
     **{
@@ -134,6 +141,8 @@ PARTS: dict[str, Part] = {
                 Row("LFM students", "lfm-2", (_student(2),)),
                 Row("LFM students", "lfm-1", (_student(1),)),
                 *(Row("LFM students, long", f"lfm-{k}-long", (_student(k),)) for k in (2, 1)),
+                Row("LFM teacher, N = 3", "n3-large", (LFM_FINE, *_euler(16, noise_scale=NOISE))),
+                *(Row("LFM students, N = 3", f"lfm3-{k}", (_student(k),)) for k in (2, 1)),
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
                 Row("FM, less noise", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
                 Row("FM students", "fm-2", (_student(2),)),
@@ -157,6 +166,11 @@ PARTS: dict[str, Part] = {
                 (("fm-2", _student(2)), ("fm", FM_FINE)),
                 (("fm-1", _student(1)), ("fm", FM_FINE)),
                 (("lfm", LFM_FINE), ("fm", FM_FINE)),
+                (("n3-large", LFM_FINE), ("lfm", LFM_FINE)),
+                *((("n3-large", LFM_FINE), (m, FM_FINE)) for m in ("fm", "fm-wide")),
+                *(((f"lfm3-{k}", _student(k)), ("n3-large", LFM_FINE)) for k in (2, 1)),
+                *(((f"lfm3-{k}", _student(k)), (f"lfm-{k}", _student(k))) for k in (2, 1)),
+                *(((f"lfm3-{k}", _student(k)), (f"fm-{k}", _student(k))) for k in (2, 1)),
                 (("lfm-2", _student(2)), ("fm-2", _student(2))),
                 (("lfm-1", _student(1)), ("fm-1", _student(1))),
                 (("lfm-2", _student(2)), ("fm", Sampler(2, noise_scale=1.0))),
@@ -192,6 +206,11 @@ PARTS: dict[str, Part] = {
             plot_against_blocks,
             (
                 (("lfm", LFM_FINE), ("fm", FM_FINE)),
+                (("n3-large", LFM_FINE), ("lfm", LFM_FINE)),
+                *((("n3-large", LFM_FINE), (m, FM_FINE)) for m in ("fm", "fm-wide")),
+                *(((f"lfm3-{k}", _student(k)), ("n3-large", LFM_FINE)) for k in (2, 1)),
+                *(((f"lfm3-{k}", _student(k)), (f"lfm-{k}", _student(k))) for k in (2, 1)),
+                *(((f"lfm3-{k}", _student(k)), (f"fm-{k}", _student(k))) for k in (2, 1)),
                 *(((f"n{n}-large", LFM_FINE), ("fm", FM_FINE)) for n in STEP_SIZES if n > 2),
             ),
         ),
@@ -306,6 +325,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("lfm-2-long",),
     ("fm-1-long",),
     ("fm-2-long",),
+    ("lfm3-2", "lfm3-1"),
     ("lfm-2-seen", "lfm-1-seen"),
     ("fm-2-seen", "fm-1-seen"),
     tuple(f"lfm-2-{method}" for method in METHODS),

@@ -237,6 +237,9 @@ def _plot(
             if cells:
                 key = label(row.label, cells[0])
                 lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
+    if len(lines) > 10:  # the usual cycle has no more colours
+        for ax in axes:
+            ax.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))
     for key, points in lines.items():
         _line(axes, key, points)
     for ax, name in zip(axes, ("score", "success"), strict=True):
