@@ -222,6 +222,7 @@ PARTS: dict[str, Part] = {
                     for family in ("lfm", "fm")
                     for k in (4, 2, 1)
                 ),
+                *(Row(f"LFM N = 3 to {k}", f"lfm3-{k}", (_student(k),)) for k in (2, 1)),
                 *(
                     Row(f"{family.upper()} to {k}, long", f"{family}-{k}-long", (_student(k),))
                     for family in ("lfm", "fm")
