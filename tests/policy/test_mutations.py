@@ -7,18 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 WORKER = Path(__file__).with_name("mutation_worker.py")
 COUNT = 1000
 
 
-@pytest.mark.timeout(180)
+# It takes a minute, beside other work more than three: only what hangs is stopped.
 def test_mutated_checkpoints_are_refused_or_load(checkpoint: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     command = [sys.executable, str(WORKER), str(checkpoint), str(work), "0", str(COUNT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=590)
     current = work / "current"
     assert done.returncode == 0, (
         f"the process died at mutation {current.read_text() if current.exists() else '?'}:\n"
