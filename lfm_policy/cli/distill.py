@@ -53,7 +53,10 @@ def add_parser(commands: Any) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    return [positive(part) for part in text.split(",")]
+    try:
+        return [positive(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}', expected numbers such as 2,1") from None
 
 
 def run(arguments: argparse.Namespace) -> int:

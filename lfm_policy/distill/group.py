@@ -114,7 +114,7 @@ def group_edges(
         raise InputError(
             f"nfe is {n_students}, expected a divisor of the teacher's {n_teacher_blocks} "
             f"block(s): {', '.join(map(str, divisors))}; or a multiple of {n_teacher_blocks}, "
-            "where every block is cut into equal parts; or say with groups how many blocks each "
+            "where every block is cut into equal parts; or say with --groups how many blocks each "
             "student block replaces"
         )
     return [Fraction(n_teacher_blocks * j, n_students) for j in range(n_students + 1)]

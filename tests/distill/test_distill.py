@@ -338,6 +338,10 @@ def test_students_of_groups_of_different_sizes(
     ):
         assert main([*command, *groups]) == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        main([*command, "--nfe", "1", "--groups", "3"])
-    assert "not allowed with argument" in capsys.readouterr().err
+    for options, message in (
+        (["--nfe", "1", "--groups", "3"], "not allowed with argument"),
+        (["--groups", "2,x"], "argument --groups: '2,x', expected numbers such as 2,1"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main([*command, *options])
+        assert message in capsys.readouterr().err
