@@ -13,7 +13,6 @@ from torch import Tensor
 
 from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowChain, SolverSpec, integrate
-from lfm_policy.policy.model import PolicyModel
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,9 @@ def group_edges(
 
 
 def teacher_groups(
-    model: PolicyModel, edges: Sequence[Fraction], solver: SolverSpec
+    chain: FlowChain, edges: Sequence[Fraction], solver: SolverSpec
 ) -> list[TeacherGroup]:
     """Return the group of each student block between `group_edges`, index 0 = data side."""
-    chain = model.chain()
     return [TeacherGroup(chain, start, end, solver) for start, end in pairwise(edges)]
 
 

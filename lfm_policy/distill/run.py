@@ -108,7 +108,7 @@ class DistillRun(BlockwiseRun):
         self._teacher.to(self._device).eval().requires_grad_(False)
         solver = SolverSpec(options.teacher_solver, options.teacher_steps)
         edges = group_edges(teacher.config.flow.n_blocks, config.flow.n_blocks, options.groups)
-        self._groups = teacher_groups(self._teacher, edges, solver)
+        self._groups = teacher_groups(self._teacher.chain(), edges, solver)
         draw_initial_weights(self._model, config, self.spec)
         # The encoder is the teacher's, frozen: students see what their teacher saw.
         self._model.encoder.load_state_dict(self._teacher.encoder.state_dict())

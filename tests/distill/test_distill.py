@@ -51,9 +51,9 @@ def test_a_student_takes_one_step_per_block(teacher: Path, nfe: int) -> None:
 def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
     parent = read_header(teacher)
     model = load_policy(teacher).model
-    groups = teacher_groups(model, group_edges(model.n_blocks, 1), SolverSpec("euler", 3))
+    groups = teacher_groups(model.chain(), group_edges(model.n_blocks, 1), SolverSpec("euler", 3))
     assert [(g.first, g.last) for g in groups] == [(1, 2)]
-    groups = teacher_groups(model, group_edges(model.n_blocks, 2), SolverSpec("euler", 3))
+    groups = teacher_groups(model.chain(), group_edges(model.n_blocks, 2), SolverSpec("euler", 3))
     assert [(g.first, g.last) for g in groups] == [(1, 1), (2, 2)]
     # Group after group is the whole chain.
     y = torch.randn(5, *model.chunk_shape)
@@ -90,7 +90,7 @@ def test_pairs_are_the_teachers_samples(
     y, x = seen[1]
     cond = torch.cat(_encodings(checkpoint) * 2)
     solver = SolverSpec("midpoint", 4)
-    first, second = teacher_groups(parent, group_edges(parent.n_blocks, 2), solver)
+    first, second = teacher_groups(parent.chain(), group_edges(parent.n_blocks, 2), solver)
     torch.testing.assert_close(middle, second.sample(noise, cond))
     if inputs == "teacher":
         torch.testing.assert_close(y, middle)

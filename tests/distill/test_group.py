@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lfm_policy import InputError
-from lfm_policy.distill.group import TeacherGroup, group_edges, group_step_sizes
+from lfm_policy.distill.group import TeacherGroup, group_edges, group_step_sizes, teacher_groups
 from lfm_policy.flow import FlowBlock, FlowChain, GaussianBlockVelocity, OUSchedule, SolverSpec
 
 MEAN, COV = torch.tensor([1.0, -0.5]), torch.tensor([[0.5, 0.1], [0.1, 0.3]])
@@ -31,8 +31,7 @@ def gaussian_chain(n_blocks: int) -> FlowChain:
 
 
 def groups(chain: FlowChain, n_students: int, solver: SolverSpec) -> list[TeacherGroup]:
-    edges = group_edges(chain.n_blocks, n_students)
-    return [TeacherGroup(chain, start, end, solver) for start, end in itertools.pairwise(edges)]
+    return teacher_groups(chain, group_edges(chain.n_blocks, n_students), solver)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_the_teacher_is_asked_about_recorded_observations(
     torch.testing.assert_close(cond[:n_windows], cond[n_windows:])
     torch.testing.assert_close(y, teacher_noise(0, len(y), parent.model.chunk_shape))
     (group,) = teacher_groups(
-        parent.model, group_edges(parent.model.n_blocks, 1), SolverSpec("midpoint", 4)
+        parent.model.chain(), group_edges(parent.model.n_blocks, 1), SolverSpec("midpoint", 4)
     )
     torch.testing.assert_close(x, group.sample(y, cond))
     # The student remembers the recording, and its samples are not those without.
