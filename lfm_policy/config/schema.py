@@ -215,6 +215,12 @@ class TrainingConfig:
         minimum=0.0,
         maximum=10.0,
     )
+    obs_noise_covariance: str = option(
+        "identity",
+        "identity: every number has its own noise; data: the noise has the covariance of the "
+        "observations, so that what always moves together does so in displaced ones too",
+        choices=["identity", "data"],
+    )
     warm_start: bool = option(True, "block n+1 starts from the weights of block n (EMA too)")
     encoder: str = option(
         "block1",

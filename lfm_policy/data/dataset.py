@@ -97,13 +97,16 @@ class WindowDataset:
         steps = self.index.indices.index_select(0, idx.to(self.device))
         return self._gather(ACTION_KEY, steps)
 
-    def gather_obs(self, idx: Tensor, views: Tensor | None = None) -> dict[str, Tensor]:
+    def gather_obs(
+        self, idx: Tensor, views: Tensor | None = None, *, images: bool = True
+    ) -> dict[str, Tensor]:
         """Return observation histories.
 
         Args:
             idx: (B,) int64 window numbers.
             views: (B,) int64, which view of its frames each window takes, where features are
                 known; view 0 (the centre) by default.
+            images: whether to gather camera images, or their features, too.
 
         Returns:
             key -> (B, n_obs_steps, ...): normalised float32; uint8 for images, or float32
@@ -112,6 +115,8 @@ class WindowDataset:
         steps = self.index.obs_indices.index_select(0, idx.to(self.device))
         obs = {}
         for key in self.obs_keys:
+            if key in self._frames and not images:
+                continue
             if key in self._features:
                 features = self._features[key]
                 if views is None:

@@ -51,11 +51,14 @@ class JoinedWindows:
 
         return self._gather(idx, gather)["action"]
 
-    def gather_obs(self, idx: Tensor, views: Tensor | None = None) -> dict[str, Tensor]:
+    def gather_obs(
+        self, idx: Tensor, views: Tensor | None = None, *, images: bool = True
+    ) -> dict[str, Tensor]:
         """Return observation histories, see `WindowDataset.gather_obs`."""
 
         def gather(part: WindowDataset, own: Tensor, rows: Tensor) -> dict[str, Tensor]:
-            return part.gather_obs(own, None if views is None else views.to(rows.device)[rows])
+            own_views = None if views is None else views.to(rows.device)[rows]
+            return part.gather_obs(own, own_views, images=images)
 
         return self._gather(idx, gather)
 

@@ -18,6 +18,7 @@ from lfm_policy.distill.objective import Pairs
 from lfm_policy.distill.pairs import teacher_noise
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
+from lfm_policy.training.obs_noise import ObsNoise
 from lfm_policy.training.prefixes import TrainingPrefixes
 from lfm_policy.training.seeds import TEACHER_OBS, derived_seed
 from lfm_policy.training.source import encode_all
@@ -63,7 +64,7 @@ class PairSource:
         groups: Sequence[TeacherGroup],
         points: int,
         samples: int,
-        obs_noise: float,
+        obs_noise: ObsNoise,
         fill: Fill,
         run: Path,
     ) -> None:
@@ -76,7 +77,7 @@ class PairSource:
             groups: the teacher's blocks that each student block replaces.
             points: states of each of the teacher's trajectories that are learned from.
             samples: rows for each window.
-            obs_noise: standard deviation of the noise on normalised observations.
+            obs_noise: displaces what the rows observe.
             fill: makes the teacher's samples.
             run: folder of the student's run.
         """
@@ -154,8 +155,10 @@ class PairSource:
             "solver": [options.teacher_solver, options.teacher_steps, options.batch_size],
             "samples": self._samples,
             "seed": self._config.seed,
-            "noise": [self._config.sampler.noise_scale, self._obs_noise],
+            "noise": [self._config.sampler.noise_scale, self._obs_noise.scale],
         }
+        if self._obs_noise and self._obs_noise.shaped:
+            facts["noise covariance"] = "data"
         if options.recording:
             facts["recording"] = options.recording_fingerprint
         if self._windows.n_views:
@@ -215,9 +218,5 @@ class PairSource:
         for begin in range(0, self._n_rows, ENCODING_BATCH):
             rows = torch.arange(begin, min(begin + ENCODING_BATCH, self._n_rows))
             obs = self._observations(rows)
-            for key, value in obs.items():
-                if key not in self._windows.image_keys:
-                    noise = torch.randn(value.shape, generator=generator).to(value.device)
-                    obs[key] = value + self._obs_noise * noise
-            parts.append(self._model.encoder(obs))
+            parts.append(self._model.encoder(self._obs_noise.displace(obs, generator)))
         return torch.cat(parts)

@@ -30,6 +30,7 @@ from lfm_policy.training.data import IMAGE_CACHE
 from lfm_policy.training.features import FEATURES, with_frozen_features
 from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
+from lfm_policy.training.obs_noise import ObsNoise
 from lfm_policy.training.resume import check_same_data
 from lfm_policy.training.weights import draw_initial_weights
 
@@ -154,12 +155,13 @@ class DistillRun(BlockwiseRun):
         train = source(
             observed,
             samples=self.config.distill.samples,
-            obs_noise=self._options.obs_noise,
+            obs_noise=ObsNoise(self._options, observed),
             fill=self._in_parts,
         )
         validation = None
         if self._validation_set is not None:
-            validation = source(self._validation_set, samples=1, obs_noise=0.0, fill=_at_once)
+            exact = ObsNoise(replace(self._options, obs_noise=0.0), self._validation_set)
+            validation = source(self._validation_set, samples=1, obs_noise=exact, fill=_at_once)
         trainer: BlockTrainer | None = None
         for n in range(self._progress.block, 0, -1):
             self._progress.block = n

@@ -12,6 +12,7 @@ from lfm_policy.flow import FlowBlock, OUStep
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.objective import BlockObjective
+from lfm_policy.training.obs_noise import ObsNoise
 from lfm_policy.training.source import ChunkSource, Condition
 
 STAGE = 0
@@ -69,7 +70,7 @@ class EncoderObjective(BlockObjective):
         self.n = STAGE
         self.loss_module: SharedEncoderLoss = loss_module
         self.device = source.dataset.device
-        self._obs_noise = options.obs_noise
+        self._obs_noise = ObsNoise(options, source.dataset)
         self._source = source
 
     def __len__(self) -> int:
@@ -88,20 +89,10 @@ class EncoderObjective(BlockObjective):
     def batch(self, idx: Tensor, *, training: bool) -> tuple[Any, ...]:
         """Return demonstrated chunks and their observations."""
         condition = self._source.condition(idx)
-        if training:
-            condition = perturbed(condition, self._obs_noise, self.loss_module.encoder.image_keys)
+        if training and isinstance(condition, dict):
+            condition = self._obs_noise.displace(condition)
         return self._source.chunks(idx), condition, self._source.prefix(idx, random=training)
 
     def prefetch(self, idx: Tensor) -> None:
         """Begin to gather the images of rows ``idx``."""
         self._source.dataset.prefetch(idx)
-
-
-def perturbed(condition: Condition, noise: float, image_keys: tuple[str, ...]) -> Condition:
-    """Add noise to low-dimensional observations; encodings of a frozen encoder stay exact."""
-    if not noise or not isinstance(condition, dict):
-        return condition
-    return {
-        key: obs if key in image_keys else obs + noise * torch.randn_like(obs)
-        for key, obs in condition.items()
-    }

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
-from lfm_policy.training.encoder_objective import perturbed
 from lfm_policy.training.objective import BlockObjective
+from lfm_policy.training.obs_noise import ObsNoise
 from lfm_policy.training.source import ChunkSource, Condition
 
 
@@ -56,7 +56,7 @@ class FlowObjective(BlockObjective):
         self.device = source.dataset.device
         self._trains_encoder = trains_encoder
         self._needs_other = model.flow_block(n).needs_other
-        self._obs_noise = options.obs_noise
+        self._obs_noise = ObsNoise(options, source.dataset)
         self._source = source
 
     def __len__(self) -> int:
@@ -75,8 +75,9 @@ class FlowObjective(BlockObjective):
         """Return x_l, the observations (or their encoding), and a second batch if it is needed."""
         x_l = self._source.chunks(idx)
         condition = self._source.condition(idx, random_views=training)
-        if training:
-            condition = perturbed(condition, self._obs_noise, self.loss_module.encoder.image_keys)
+        if training and isinstance(condition, dict):
+            # The encodings of a frozen encoder stay exact.
+            condition = self._obs_noise.displace(condition)
         x_other = None
         if self._needs_other and training:
             rows = torch.randint(len(self._source), idx.shape, device=self.device)

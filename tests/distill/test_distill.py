@@ -172,6 +172,22 @@ def test_observation_noise_displaces_what_teacher_and_student_see(
         assert len(seen["validation"]) < len(plain)
 
 
+def test_displaced_observations_look_like_observations(teacher: Path) -> None:
+    """Samples of the teacher for one shape of the noise do not serve the other."""
+    folders = []
+    for covariance in ("identity", "data"):
+        overrides = [
+            *QUICK,
+            "training.obs_noise=0.1",
+            f"training.obs_noise_covariance={covariance}",
+        ]
+        folder = teacher.parent / covariance
+        distill(teacher, folder, nfe=1, overrides=overrides, device="cpu", quiet=True)
+        folders.append(set((teacher / "pairs").iterdir()))
+    assert len(folders[0]) == 1
+    assert len(folders[1]) == 2
+
+
 def test_distillation_approaches_the_teacher(teacher: Path) -> None:
     overrides = [
         "training.total_steps=600",
