@@ -44,6 +44,7 @@ class Model:
         groups: blocks of the teacher that each student block replaces; empty: all as many.
         method: of the distillation.
         recorded: episodes of the teacher whose observations it is distilled on, too.
+        recorded_with: sampler of the teacher in these; None: as configured.
     """
 
     overrides: tuple[str, ...] = ()
@@ -53,6 +54,7 @@ class Model:
     groups: tuple[int, ...] = ()
     method: str = "regression"
     recorded: int = 0
+    recorded_with: Sampler | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class Sampler:
     def __str__(self) -> str:
         noise = "" if self.noise_scale is None else f"-noise{self.noise_scale:g}"
         return f"{self.solver}{self.nfe}{noise}"
+
+    def options(self) -> list[str]:
+        """Return the options of ``lfm-policy eval`` and ``control``."""
+        options = ["--nfe", str(self.nfe), "--solver", self.solver]
+        if self.noise_scale is not None:
+            options += ["--noise-scale", str(self.noise_scale)]
+        return options
 
 
 class Study:
@@ -110,10 +119,8 @@ class Study:
         output = folder / f"eval-{self._seed_start}-{self._episodes}-{sampler}"
         if not (output / "eval.json").exists():
             options = ["--episodes", str(self._episodes), "--seed-start", str(self._seed_start)]
-            options += ["--nfe", str(sampler.nfe), "--solver", sampler.solver]
-            if sampler.noise_scale is not None:
-                options += ["--noise-scale", str(sampler.noise_scale)]
-            _run("eval", str(folder), *options, "--output", str(output), *_QUIET)
+            options += [*sampler.options(), "--output", str(output)]
+            _run("eval", str(folder), *options, *_QUIET)
         cell = _compact(json.loads((output / "eval.json").read_text()), folder)
         with self._lock:
             self._cells[self._key(name, sampler, seed)] = cell
@@ -139,16 +146,16 @@ class Study:
                 student = ["--groups", groups] if groups else ["--nfe", str(model.nfe)]
                 student += ["--method", model.method]
                 if model.recorded:
-                    recording = self._recording(teacher, model.recorded)
+                    recording = self._recording(teacher, model.recorded, model.recorded_with)
                     student.append(f"distill.recording={recording}")
                 _run("distill", str(teacher), *options, *student)
             else:
                 _run("train", model.config, f"dataset.path={self._dataset}", *options)
         return folder
 
-    def _recording(self, policy: Path, episodes: int) -> Path:
+    def _recording(self, policy: Path, episodes: int, sampler: Sampler | None) -> Path:
         """Return what a policy sees on its own, recorded in its folder unless that is done."""
-        path = policy / f"seen-{episodes}.zarr"
+        path = policy / f"seen-{episodes}-{sampler or 'configured'}.zarr"
         with self._lock:
             own = self._model_locks.setdefault(str(path), threading.Lock())
         with own:  # two students may need one recording
@@ -157,6 +164,7 @@ class Study:
                 partial = path.with_name(f"unfinished-{path.name}")
                 shutil.rmtree(partial, ignore_errors=True)
                 options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
+                options += sampler.options() if sampler else []
                 _run("control", str(policy), "--simulated", *options, "--record", str(partial))
                 partial.rename(path)
         return path

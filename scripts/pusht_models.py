@@ -44,6 +44,24 @@ STUDENT = (
 LONG = 72_000
 """Gradient steps of students that are trained three times as long as their teacher."""
 
+# What brings students near their teacher: asked as well about what it sees at work, displaced only
+# as observations can be, with larger steps. A student learns the teacher's best sampler.
+TEACHER_SAMPLER = Sampler(16, noise_scale=NOISE)
+SEEN = (
+    f"sampler.noise_scale={NOISE}",
+    f"training.total_steps={LONG}",
+    "training.learning_rate=0.003",
+    "training.obs_noise=0.05",
+    "training.obs_noise_covariance=data",
+    "distill.samples=8",
+    "distill.inputs=corrected",
+    "distill.tail_weight=0.1",
+    "distill.teacher_solver=euler",
+)
+SEEN_EPISODES = 300
+# Euler steps of each block, for 15 of the 16 evaluations of LFM with three blocks, and 16 of FM.
+SEEN_STEPS = {"n3-large": "distill.teacher_steps=5", "fm": "distill.teacher_steps=16"}
+
 # 16 evaluations of every block of LFM, 32 of FM's one, for a sample.
 TEACHER_STEPS = {
     "lfm": "distill.teacher_steps=8",
@@ -79,9 +97,22 @@ def _distilled(teacher: str, k: int, *overrides: str, **how: Any) -> Model:
     return Model(options, teacher=teacher, nfe=k, **how)
 
 
+def _seen(teacher: str, k: int, *overrides: str, **how: Any) -> Model:
+    """A student that is also asked about what its teacher sees at work."""
+    return Model(
+        (*SEEN, SEEN_STEPS[teacher], *overrides),
+        teacher=teacher,
+        nfe=k,
+        recorded=SEEN_EPISODES,
+        recorded_with=TEACHER_SAMPLER,
+        **how,
+    )
+
+
 MODELS: dict[str, Model] = {
     "fm": Model(),
     "fm-wide": Model(("network.width=272",)),
+    "fm-wider": Model(("network.width=336",)),
     "regression": Model(config="pusht/regression"),
     "mip": Model(config="pusht/mip"),
     "lfm": Model(config="pusht/lfm"),
@@ -94,12 +125,10 @@ MODELS: dict[str, Model] = {
         for teacher in FAMILIES
         for k in (2, 1)
     },
-    # As the students above, asked about what their teachers saw on their own, too.
-    **{
-        f"{teacher}-{k}-seen": _distilled(teacher, k, "distill.samples=8", recorded=150)
-        for teacher in FAMILIES
-        for k in (2, 1)
-    },
+    "lfm3-2-seen": _seen("n3-large", 2, groups=(2, 1)),
+    "lfm3-1-seen": _seen("n3-large", 1),
+    "fm-2-seen": _seen("fm", 2),
+    "fm-1-seen": _seen("fm", 1),
     # As the students above, with the observation noise of their teachers.
     **{
         f"{teacher}-{k}-obs02": _distilled(teacher, k, "training.obs_noise=0.02")
@@ -111,7 +140,8 @@ MODELS: dict[str, Model] = {
         for method, overrides in METHODS.items()
     },
     **{f"n{n}": _lfm(n, WIDTHS[n]) for n in STEP_SIZES},
-    **{f"n{n}-large": _lfm(n, WIDTHS[1]) for n in STEP_SIZES if n > 2},
+    "n3-large": Model(config="pusht/lfm3"),
+    **{f"n{n}-large": _lfm(n, WIDTHS[1]) for n in STEP_SIZES if n > 3},
     **{f"lfm-{p}%": _lfm(2, width) for p, width in SMALL_WIDTHS.items()},
 }
 
@@ -122,6 +152,10 @@ def _euler(*nfes: int, noise_scale: float | None = None) -> tuple[Sampler, ...]:
 
 def _student(nfe: int) -> Sampler:
     return Sampler(nfe, noise_scale=NOISE)
+
+
+def _seen_student(family: str, k: int) -> tuple[str, Sampler]:
+    return f"{family}-{k}-seen", _student(k)
 
 
 def _method_sampler(method: str) -> Sampler:
@@ -137,47 +171,46 @@ PARTS: dict[str, Part] = {
         Part(
             "few-steps",
             (
-                Row("LFM teacher", "lfm", (LFM_FINE, *_euler(2, 16, noise_scale=NOISE))),
-                Row("LFM students", "lfm-2", (_student(2),)),
-                Row("LFM students", "lfm-1", (_student(1),)),
-                *(Row("LFM students, long", f"lfm-{k}-long", (_student(k),)) for k in (2, 1)),
-                Row("LFM teacher, N = 3", "n3-large", (LFM_FINE, *_euler(16, noise_scale=NOISE))),
-                *(Row("LFM students, N = 3", f"lfm3-{k}", (_student(k),)) for k in (2, 1)),
+                Row("LFM teacher", "n3-large", (TEACHER_SAMPLER, LFM_FINE)),
+                Row("LFM teacher", "n3-large", _euler(3, 6, 9, noise_scale=NOISE)),
+                *(Row("LFM students", f"lfm3-{k}-seen", (_student(k),)) for k in (2, 1)),
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
-                Row("FM, less noise", "fm", (*_euler(16, noise_scale=NOISE), FM_FINE)),
-                Row("FM students", "fm-2", (_student(2),)),
-                Row("FM students", "fm-1", (_student(1),)),
-                *(Row("FM students, long", f"fm-{k}-long", (_student(k),)) for k in (2, 1)),
+                Row("FM, less noise", "fm", (TEACHER_SAMPLER, FM_FINE)),
+                *(Row("FM students", f"fm-{k}-seen", (_student(k),)) for k in (2, 1)),
                 Row(
-                    "FM, equal parameters",
+                    "FM, 1.3 M",
                     "fm-wide",
                     (*_euler(1, 2, 4, 8, 16, noise_scale=1.0), FM_FINE),
                 ),
+                Row("FM, LFM's parameters", "fm-wider", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
+                Row("FM, LFM's parameters, less noise", "fm-wider", (TEACHER_SAMPLER, FM_FINE)),
+                Row("LFM teacher, N = 2", "lfm", (LFM_FINE, *_euler(2, 16, noise_scale=NOISE))),
                 Row("two-step regression (MIP)", "mip", (Sampler(2),)),
                 Row("regression", "regression", (Sampler(1),)),
             ),
             plot_against_nfe,
             (
-                (("lfm-2", _student(2)), ("lfm", LFM_FINE)),
-                (("lfm-1", _student(1)), ("lfm", LFM_FINE)),
-                *(((f"lfm-{k}-long", _student(k)), ("lfm", LFM_FINE)) for k in (2, 1)),
-                *(((f"fm-{k}-long", _student(k)), ("fm", FM_FINE)) for k in (2, 1)),
-                *(((f"lfm-{k}-long", _student(k)), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
-                (("fm-2", _student(2)), ("fm", FM_FINE)),
-                (("fm-1", _student(1)), ("fm", FM_FINE)),
-                (("lfm", LFM_FINE), ("fm", FM_FINE)),
-                (("n3-large", LFM_FINE), ("lfm", LFM_FINE)),
-                *((("n3-large", _student(16)), (m, FM_FINE)) for m in ("fm", "fm-wide")),
-                (("n3-large", _student(16)), ("fm", _student(16))),
-                *(((f"lfm3-{k}", _student(k)), ("n3-large", LFM_FINE)) for k in (2, 1)),
-                *(((f"lfm3-{k}", _student(k)), (f"lfm-{k}", _student(k))) for k in (2, 1)),
-                *(((f"lfm3-{k}", _student(k)), (f"fm-{k}", _student(k))) for k in (2, 1)),
-                (("lfm-2", _student(2)), ("fm-2", _student(2))),
-                (("lfm-1", _student(1)), ("fm-1", _student(1))),
-                (("lfm-2", _student(2)), ("fm", Sampler(2, noise_scale=1.0))),
-                (("lfm-1", _student(1)), ("fm", Sampler(1, noise_scale=1.0))),
-                (("lfm-2", _student(2)), ("mip", Sampler(2))),
-                (("lfm-1", _student(1)), ("regression", Sampler(1))),
+                *((_seen_student("lfm3", k), ("n3-large", TEACHER_SAMPLER)) for k in (2, 1)),
+                *((_seen_student("fm", k), ("fm", TEACHER_SAMPLER)) for k in (2, 1)),
+                *((_seen_student("lfm3", k), _seen_student("fm", k)) for k in (2, 1)),
+                *(
+                    (_seen_student("lfm3", k), (model, TEACHER_SAMPLER))
+                    for k in (2, 1)
+                    for model in ("fm", "fm-wider")
+                ),
+                *((_seen_student("lfm3", k), ("fm", Sampler(k, noise_scale=1.0))) for k in (2, 1)),
+                (_seen_student("lfm3", 2), ("mip", Sampler(2))),
+                (_seen_student("lfm3", 1), ("regression", Sampler(1))),
+                *(
+                    (("n3-large", TEACHER_SAMPLER), other)
+                    for other in (
+                        ("fm", TEACHER_SAMPLER),
+                        ("fm-wide", FM_FINE),
+                        ("fm-wider", TEACHER_SAMPLER),
+                        ("fm-wider", FM_FINE),
+                        ("lfm", LFM_FINE),
+                    )
+                ),
             ),
         ),
         Part(
@@ -214,7 +247,8 @@ PARTS: dict[str, Part] = {
             "wall-clock",
             (
                 Row("FM", "fm", (FM_FINE,)),
-                Row("FM, equal parameters", "fm-wide", (FM_FINE,)),
+                Row("FM, 1.3 M", "fm-wide", (FM_FINE,)),
+                Row("FM, 2.0 M", "fm-wider", (TEACHER_SAMPLER,)),
                 Row("LFM N = 2", "lfm", (LFM_FINE,)),
                 *(Row(f"LFM N = {n}, FM's parameters", f"n{n}", (LFM_FINE,)) for n in STEP_SIZES),
                 *(
@@ -222,7 +256,12 @@ PARTS: dict[str, Part] = {
                     for family in ("lfm", "fm")
                     for k in (4, 2, 1)
                 ),
-                *(Row(f"LFM N = 3 to {k}", f"lfm3-{k}", (_student(k),)) for k in (2, 1)),
+                Row("LFM N = 3", "n3-large", (TEACHER_SAMPLER,)),
+                *(
+                    Row(f"{label} to {k}, seen", f"{family}-{k}-seen", (_student(k),))
+                    for label, family in (("LFM N = 3", "lfm3"), ("FM", "fm"))
+                    for k in (2, 1)
+                ),
                 *(
                     Row(f"{family.upper()} to {k}, long", f"{family}-{k}-long", (_student(k),))
                     for family in ("lfm", "fm")
@@ -251,13 +290,25 @@ PARTS: dict[str, Part] = {
         ),
         Part(
             "distilled",
-            tuple(
-                Row(f"{family.upper()} to {k}", f"{family}-{k}", (_student(k),))
-                for family in ("lfm", "fm")
-                for k in (4, 2, 1)
+            (
+                Row("LFM teacher", "lfm", (LFM_FINE,)),
+                *(Row(f"LFM to {k}", f"lfm-{k}", (_student(k),)) for k in (4, 2, 1)),
+                *(Row(f"LFM to {k}, long", f"lfm-{k}-long", (_student(k),)) for k in (2, 1)),
+                Row("FM teacher", "fm", (FM_FINE,)),
+                *(Row(f"FM to {k}", f"fm-{k}", (_student(k),)) for k in (4, 2, 1)),
+                *(Row(f"FM to {k}, long", f"fm-{k}-long", (_student(k),)) for k in (2, 1)),
             ),
             plot_against_nfe,
-            tuple(((f"lfm-{k}", _student(k)), (f"fm-{k}", _student(k))) for k in (4, 2, 1)),
+            (
+                *(
+                    ((f"{family}-{k}{length}", _student(k)), (family, fine))
+                    for family, fine in (("lfm", LFM_FINE), ("fm", FM_FINE))
+                    for length in ("", "-long")
+                    for k in (2, 1)
+                ),
+                *(((f"lfm-{k}", _student(k)), (f"fm-{k}", _student(k))) for k in (4, 2, 1)),
+                *(((f"lfm-{k}-long", _student(k)), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
+            ),
         ),
         Part(
             "methods",
@@ -295,18 +346,24 @@ PARTS: dict[str, Part] = {
         ),
         Part(
             "seen",
-            tuple(
-                Row(f"{family.upper()} to {k}{what}", f"{family}-{k}{suffix}", (_student(k),))
-                for family in ("lfm", "fm")
-                for k in (2, 1)
-                for what, suffix in (("", ""), (", seen", "-seen"))
+            (
+                Row("LFM teacher", "n3-large", (TEACHER_SAMPLER,)),
+                *(
+                    Row(f"LFM to {k}{what}", f"lfm3-{k}{suffix}", (_student(k),))
+                    for k in (2, 1)
+                    for what, suffix in (("", ""), (", seen", "-seen"))
+                ),
+                Row("FM teacher", "fm", (TEACHER_SAMPLER,)),
+                *(
+                    Row(f"FM to {k}{what}", f"fm-{k}{suffix}", (_student(k),))
+                    for k in (2, 1)
+                    for what, suffix in (("", ""), (", long", "-long"), (", seen", "-seen"))
+                ),
             ),
             plot_against_nfe,
-            tuple(
-                ((f"{family}-{k}-seen", _student(k)), other)
-                for family, fine in (("lfm", LFM_FINE), ("fm", FM_FINE))
-                for k in (2, 1)
-                for other in ((family, fine), (f"{family}-{k}", _student(k)))
+            (
+                *((_seen_student("lfm3", k), (f"lfm3-{k}", _student(k))) for k in (2, 1)),
+                *((_seen_student("fm", k), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
             ),
         ),
     )
@@ -317,17 +374,17 @@ SEEDS = dict.fromkeys(PARTS, (0, 1, 2)) | {"students": (0,)}
 
 # What is made first: a study that is stopped has the most important cells of all seeds.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("lfm", "fm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
-    ("lfm-1-long",),
-    ("lfm-2-long",),
-    ("fm-1-long",),
-    ("fm-2-long",),
-    ("lfm3-2", "lfm3-1"),
-    ("lfm-2-seen", "lfm-1-seen"),
-    ("fm-2-seen", "fm-1-seen"),
+    ("n3-large", "fm"),
+    # Two at a time, of different teachers: students of one teacher wait for one recording.
+    ("lfm3-2-seen", "fm-2-seen"),
+    ("lfm3-1-seen", "fm-1-seen"),
+    ("fm-wider",),
+    ("lfm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
+    ("n8-large", "n4-large"),
     tuple(f"lfm-2-{method}" for method in METHODS),
     ("mip", "regression", "fm-wide"),
     ("n4", "n3", "n8", "n2", "lfm-25%", "lfm-50%", "lfm-12%", "lfm-4", "fm-4"),
-    ("n4-large", "n3-large", "n8-large"),
+    ("lfm-1-long", "lfm-2-long", "fm-1-long", "fm-2-long"),
+    ("lfm3-2", "lfm3-1"),
     ("lfm-2-obs02", "lfm-1-obs02", "fm-2-obs02", "fm-1-obs02"),
 )

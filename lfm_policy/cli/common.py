@@ -51,6 +51,29 @@ def add_runner_options(parser: argparse.ArgumentParser, *, local_cluster: str) -
     )
 
 
+def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False) -> None:
+    """Add ``--nfe``, ``--solver`` and ``--noise-scale``.
+
+    Args:
+        parser: or a group of one.
+        solvers: names for the help.
+        several_nfe: whether ``--nfe`` takes several numbers.
+    """
+    more = "; several give several rows" if several_nfe else ""
+    parser.add_argument(
+        "--nfe",
+        type=positive,
+        nargs="+" if several_nfe else None,
+        help=f"network evaluations per chunk{more} (default: as configured)",
+    )
+    parser.add_argument("--solver", help=f"{solvers} (default: as configured)")
+    parser.add_argument(
+        "--noise-scale",
+        type=float,
+        help="standard deviation of the noise that sampling starts from (default: as configured)",
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser, *, output_help: str) -> None:
     """Add what every command that trains has: overrides, output, resuming, quiet."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")

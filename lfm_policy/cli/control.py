@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.cli.common import add_common_options, non_negative, positive, print_json
+from lfm_policy.cli.common import (
+    add_common_options,
+    add_sampler_options,
+    non_negative,
+    positive,
+    print_json,
+)
 
 _EPILOG = """\
 Of every chunk --execute actions are executed, and the next one is asked for --lead actions before
@@ -39,6 +45,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--hz", type=float, default=10.0, help="ticks per second; default 10")
     parser.add_argument("--episodes", type=positive, default=1, help="default 1")
     parser.add_argument("--seed-start", type=non_negative, default=200_000, help="default 200000")
+    sampler = parser.add_argument_group("sampler (checkpoints only)")
+    add_sampler_options(sampler, solvers="euler, midpoint, heun or dopri5")
     loop = parser.add_argument_group("control loop")
     loop.add_argument("--joining", default="replace", help="replace (default), ensemble or prefix")
     loop.add_argument("--execute", type=positive, help="actions per chunk (default: as trained)")
@@ -76,7 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if not 0 <= arguments.delay < 3_600_000:
         raise InputError(f"--delay is {arguments.delay}, expected milliseconds, at least 0")
-    policy = open_policy(arguments.policy, device=arguments.device, threads=arguments.threads)
+    policy = open_policy(
+        arguments.policy,
+        device=arguments.device,
+        threads=arguments.threads,
+        solver=arguments.solver,
+        nfe=arguments.nfe,
+        noise_scale=arguments.noise_scale,
+    )
     env_id = arguments.env or _configured_env(policy)
     with ExitStack() as stack:
         env = stack.enter_context(make_env(env_id))
@@ -100,6 +115,11 @@ def run(arguments: argparse.Namespace) -> int:
                 "noise_seed": arguments.seed or 0,
                 "delay_ms": arguments.delay,
                 "simulated": arguments.simulated,
+                "sampler": {
+                    "solver": arguments.solver,
+                    "nfe": arguments.nfe,
+                    "noise_scale": arguments.noise_scale,
+                },
                 "options": asdict(options),
             }
             recorder = stack.enter_context(

@@ -10,6 +10,7 @@ from typing import Any
 from lfm_policy.cli.common import (
     add_common_options,
     add_runner_options,
+    add_sampler_options,
     non_negative,
     positive,
     print_json,
@@ -40,18 +41,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--episodes", type=positive, default=200, help="default 200")
     parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")
-    parser.add_argument(
-        "--nfe",
-        type=positive,
-        nargs="+",
-        help="network evaluations per chunk; several give several rows (default: as configured)",
-    )
-    parser.add_argument("--solver", help="euler, midpoint, heun or dopri5 (default: as configured)")
-    parser.add_argument(
-        "--noise-scale",
-        type=float,
-        help="standard deviation of the noise that sampling starts from (default: as configured)",
-    )
+    add_sampler_options(parser, solvers="euler, midpoint, heun or dopri5", several_nfe=True)
     parser.add_argument("--env", help="gymnasium id (default: the configured one)")
     parser.add_argument(
         "--num-envs",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfm_policy.cli.common import positive, print_json
+from lfm_policy.cli.common import add_sampler_options, positive, print_json
 
 if TYPE_CHECKING:
     from lfm_policy.policy import Policy
@@ -46,15 +46,7 @@ def add_parser(commands: Any) -> None:
         "checkpoint", help="checkpoint, run folder, or a policy of the package: pusht-state"
     )
     parser.add_argument("output", type=Path, help="folder to write; it must not exist")
-    parser.add_argument(
-        "--nfe", type=positive, help="network evaluations per chunk (default: as configured)"
-    )
-    parser.add_argument("--solver", help="euler, midpoint or heun (default: as configured)")
-    parser.add_argument(
-        "--noise-scale",
-        type=float,
-        help="standard deviation of the noise that sampling starts from (default: as configured)",
-    )
+    add_sampler_options(parser, solvers="euler, midpoint or heun")
     parser.add_argument(
         "--precision",
         default="fp32",

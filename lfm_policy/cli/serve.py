@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.cli.common import non_negative, positive
+from lfm_policy.cli.common import add_sampler_options, non_negative, positive
 
 _EPILOG = """\
 Speaks openpi's websocket protocol: on connection one message of metadata; then every observation
@@ -71,9 +71,7 @@ def add_parser(commands: Any) -> None:
         help="close connections without a message for so long; default 300",
     )
     sampler = parser.add_argument_group("policy (checkpoints only)")
-    sampler.add_argument("--nfe", type=positive, help="network evaluations per chunk")
-    sampler.add_argument("--solver", help="euler, midpoint, heun or dopri5")
-    sampler.add_argument("--noise-scale", type=float, help="standard deviation of the noise")
+    add_sampler_options(sampler, solvers="euler, midpoint, heun or dopri5")
     sampler.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:<n>")
     parser.add_argument("--seed", type=non_negative, help="of the noise (default: differs)")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")

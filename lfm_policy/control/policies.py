@@ -5,12 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lfm_policy.errors import InputError
 from lfm_policy.files import is_file
 
 _SCHEMES = ("ws://", "wss://")
 
 
-def open_policy(name: str, *, device: str = "auto", threads: int = 1) -> Any:
+def open_policy(
+    name: str,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    solver: str | None = None,
+    nfe: int | None = None,
+    noise_scale: float | None = None,
+) -> Any:
     """Return a policy.
 
     Args:
@@ -18,16 +27,26 @@ def open_policy(name: str, *, device: str = "auto", threads: int = 1) -> Any:
             server that begins with ``ws://`` or ``wss://``.
         device: of a checkpoint.
         threads: CPU threads of a policy call.
+        solver: another one than configured; checkpoints only.
+        nfe: another number of network evaluations than configured; checkpoints only.
+        noise_scale: another standard deviation of the noise; checkpoints only.
 
     Raises:
-        InputError: there is no such policy, or it is damaged.
+        InputError: there is no such policy, it is damaged, or the sampler does not fit.
         ConnectionError: the server cannot be reached.
     """
-    if name.startswith(_SCHEMES):
+    remote, exported = name.startswith(_SCHEMES), is_file(Path(name) / "policy.json")
+    if (remote or exported) and (solver, nfe, noise_scale) != (None, None, None):
+        where = "the server's" if remote else "an exported policy's"
+        raise InputError(
+            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe and "
+            "--noise-scale out"
+        )
+    if remote:
         from lfm_runtime.client import WebsocketClientPolicy
 
         return WebsocketClientPolicy(name)
-    if is_file(Path(name) / "policy.json"):
+    if exported:
         from lfm_runtime.onnx_policy import OnnxPolicy
 
         return OnnxPolicy(name, threads=threads)
@@ -38,4 +57,6 @@ def open_policy(name: str, *, device: str = "auto", threads: int = 1) -> Any:
     from lfm_policy.training.accelerator import choose_device
 
     torch.set_num_threads(threads)
-    return load_policy(name, device=choose_device(device))
+    policy = load_policy(name, device=choose_device(device))
+    policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
+    return policy

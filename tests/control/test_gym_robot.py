@@ -138,6 +138,9 @@ def test_the_command_line_records_and_replays(
         (["control", "pusht-state", "--joining", "glue"], "joining is 'glue'"),
         (["control", "pusht-state", "--joining", "prefix"], "policy.max_prefix"),
         (["control", "pusht-state", "--delay", "-1"], "--delay is -1"),
+        (["control", "pusht-state", "--nfe", "3", "--solver", "midpoint"], "nfe is 3"),
+        (["control", "pusht-state", "--noise-scale", "-1"], "noise_scale is -1"),
+        (["control", "ws://127.0.0.1:1", "--nfe", "4"], "the server's sampler"),
         (["replay", "nowhere.zarr"], "nowhere.zarr"),
     ],
 )
@@ -146,6 +149,16 @@ def test_bad_input_is_one_message(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_policy_is_opened_with_the_sampler_asked_for(tmp_path: Path) -> None:
+    policy = open_policy("pusht-state", solver="midpoint", nfe=8, noise_scale=0.5)
+    assert (policy.nfe, policy.noise_scale) == (8, 0.5)
+    assert {solver.name for solver in policy.solvers} == {"midpoint"}
+    assert open_policy("pusht-state").nfe == 2
+    (tmp_path / "policy.json").write_text("{}")
+    with pytest.raises(InputError, match="an exported policy's sampler"):
+        open_policy(str(tmp_path), nfe=4)
 
 
 def test_nobody_is_asked_at_an_address_without_a_server() -> None:
