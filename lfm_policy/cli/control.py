@@ -74,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     from contextlib import ExitStack
     from dataclasses import asdict
 
+    from tqdm.auto import tqdm
+
     from lfm_policy.control.episodes import run_episode
     from lfm_policy.control.make_env import make_env
     from lfm_policy.control.policies import open_policy
@@ -126,6 +128,9 @@ def run(arguments: argparse.Namespace) -> int:
                 Recorder(arguments.record, facts, wait=arguments.simulated)
             )
         outcomes = []
+        bar = stack.enter_context(
+            tqdm(total=arguments.episodes, unit="episode", disable=arguments.json)
+        )
         for episode in range(arguments.episodes):
             policy.sample_seed(arguments.seed or 0, episode)
             outcome = run_episode(
@@ -140,6 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
                 position_key=arguments.position_key,
             )
             outcomes.append(outcome)
+            bar.update()
             if outcome.control.reason.startswith("SIG"):
                 break
     if arguments.json:

@@ -50,6 +50,8 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
             str(control.late_ticks),
         )
     Console().print(table)
+    solved = sum(outcome.success for outcome in outcomes)
+    print(f"success: {solved} of {len(outcomes)}")
     limited = sum(outcome.control.limited for outcome in outcomes)
     bad = sum(outcome.control.bad_observations for outcome in outcomes)
     failed = sum(outcome.control.failed_calls for outcome in outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,9 @@ def test_the_command_line_records_and_replays(
     path = tmp_path / "run.zarr"
     arguments = ["control", "pusht-state", "--record", str(path), "--simulated", "--delay", "100"]
     assert main([*arguments, "--lead", "1"]) == 0
-    assert "written" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "written" in out
+    assert re.search(r"^success: [01] of 1$", out, re.MULTILINE)
     (episode,) = load_recording(path).episodes
     assert (
         main(["replay", str(path), "--env", "lfm/PushT-v0", "--plot", str(tmp_path / "a.png")]) == 0
