@@ -59,11 +59,19 @@ class Model:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a model is evaluated; the noise scale is the configured one when None."""
+    """How a model is evaluated.
+
+    Attributes:
+        nfe: network evaluations per chunk.
+        solver: of all blocks.
+        noise_scale: the configured one when None.
+        episodes: as many as the study has when 0.
+    """
 
     nfe: int
     solver: str = "euler"
     noise_scale: float | None = None
+    episodes: int = 0
 
     def __str__(self) -> str:
         noise = "" if self.noise_scale is None else f"-noise{self.noise_scale:g}"
@@ -116,9 +124,10 @@ class Study:
         if known is not None:
             return known
         folder = self.make(name, seed)
-        output = folder / f"eval-{self._seed_start}-{self._episodes}-{sampler}"
+        episodes = sampler.episodes or self._episodes
+        output = folder / f"eval-{self._seed_start}-{episodes}-{sampler}"
         if not (output / "eval.json").exists():
-            options = ["--episodes", str(self._episodes), "--seed-start", str(self._seed_start)]
+            options = ["--episodes", str(episodes), "--seed-start", str(self._seed_start)]
             options += [*sampler.options(), "--output", str(output)]
             _run("eval", str(folder), *options, *_QUIET)
         cell = _compact(json.loads((output / "eval.json").read_text()), folder)
@@ -170,7 +179,8 @@ class Study:
         return path
 
     def _key(self, name: str, sampler: Sampler, seed: int) -> str:
-        return f"{name} seed{seed} {sampler} n{self._episodes} from{self._seed_start}"
+        episodes = sampler.episodes or self._episodes
+        return f"{name} seed{seed} {sampler} n{episodes} from{self._seed_start}"
 
 
 def study_options(description: str | None, *, output: str) -> argparse.ArgumentParser:

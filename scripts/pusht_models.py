@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pieces import Model, Sampler
@@ -41,6 +42,9 @@ STUDENT = (
     "distill.tail_weight=0.1",
     "training.obs_noise=0.05",
 )
+MANY = 1000
+"""Test episodes where few leave a question open."""
+
 LONG = 72_000
 """Gradient steps of students that are trained three times as long as their teacher."""
 
@@ -154,6 +158,10 @@ def _student(nfe: int) -> Sampler:
     return Sampler(nfe, noise_scale=NOISE)
 
 
+def _many(sampler: Sampler) -> Sampler:
+    return replace(sampler, episodes=MANY)
+
+
 def _seen_student(family: str, k: int) -> tuple[str, Sampler]:
     return f"{family}-{k}-seen", _student(k)
 
@@ -211,6 +219,32 @@ PARTS: dict[str, Part] = {
                         ("lfm", LFM_FINE),
                     )
                 ),
+            ),
+        ),
+        Part(
+            # 200 episodes of three seeds leave differences of 0.05 in success to chance.
+            "thousand",
+            (
+                Row("LFM teacher", "n3-large", (_many(TEACHER_SAMPLER),)),
+                *(Row("LFM students", f"lfm3-{k}-seen", (_many(_student(k)),)) for k in (2, 1)),
+                Row("FM, less noise", "fm", (_many(TEACHER_SAMPLER),)),
+                *(Row("FM students", f"fm-{k}-seen", (_many(_student(k)),)) for k in (2, 1)),
+                Row("FM, LFM's parameters, less noise", "fm-wider", (_many(TEACHER_SAMPLER),)),
+            ),
+            plot_against_nfe,
+            tuple(
+                ((first, _many(sampler)), (second, _many(other)))
+                for first, sampler, second, other in (
+                    ("lfm3-2-seen", _student(2), "n3-large", TEACHER_SAMPLER),
+                    ("lfm3-1-seen", _student(1), "n3-large", TEACHER_SAMPLER),
+                    ("fm-2-seen", _student(2), "fm", TEACHER_SAMPLER),
+                    ("fm-1-seen", _student(1), "fm", TEACHER_SAMPLER),
+                    ("lfm3-2-seen", _student(2), "fm-2-seen", _student(2)),
+                    ("lfm3-1-seen", _student(1), "fm-1-seen", _student(1)),
+                    ("lfm3-1-seen", _student(1), "fm-wider", TEACHER_SAMPLER),
+                    ("n3-large", TEACHER_SAMPLER, "fm", TEACHER_SAMPLER),
+                    ("n3-large", TEACHER_SAMPLER, "fm-wider", TEACHER_SAMPLER),
+                )
             ),
         ),
         Part(
