@@ -37,11 +37,17 @@ SETTINGS: dict[str, Model] = {
     "n3": _lfm("[0.01,0.1]"),
     "n4": _lfm("[0.01,0.03,0.1]"),
     "n2-g03-data": _lfm("[0.03]", "flow.prediction=data"),
-    "n2-g03-shares": _lfm("[0.03]", "training.block_shares=[0.33,0.67]"),
-    "n2-g03-trigonometric": _lfm("[0.03]", "flow.block_interpolants=[linear,trigonometric]"),
-    "n2-g03-wide": _lfm("[0.03]", "network.width=256", "network.n_layers=3"),
-    "n2-g03-noise04": _lfm("[0.03]", "training.obs_noise=0.04"),
-    "n2-g03-steps48": _lfm("[0.03]", "training.total_steps=48000"),
+    # Three blocks: other steps, and one change each.
+    "n3-g003-g03": _lfm("[0.003,0.03]"),
+    "n3-g01-g03": _lfm("[0.01,0.03]"),
+    "n3-g01-g30": _lfm("[0.01,0.3]"),
+    "n3-g03-g30": _lfm("[0.03,0.3]"),
+    "n3-shaped-noise": _lfm(
+        "[0.01,0.1]", "training.obs_noise=0.05", "training.obs_noise_covariance=data"
+    ),
+    "n3-noise04": _lfm("[0.01,0.1]", "training.obs_noise=0.04"),
+    "n3-wide": _lfm("[0.01,0.1]", "network.width=224"),
+    "n3-steps48": _lfm("[0.01,0.1]", "training.total_steps=48000"),
     # One change each against n2-g01.
     "trigonometric": _lfm("[0.01]", "flow.block_interpolants=[linear,trigonometric]"),
     "shares": _lfm("[0.01]", "training.block_shares=[0.33,0.67]"),
