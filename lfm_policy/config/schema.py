@@ -345,6 +345,11 @@ class DistillConfig:
     warm_start: bool = option(
         True, "a student starts from the weights of its group's teacher block, if they fit"
     )
+    training: dict[str, Any] = option(
+        {},
+        "options of `training` that students have in place of the teacher's own, such as "
+        "{total_steps: 72000, obs_noise: 0.05}; set in the teacher's configuration",
+    )
     batch_size: int = option(2048, "samples integrated together", minimum=1, maximum=1_000_000)
 
 

@@ -70,8 +70,10 @@ def student_config(
         "block_training": "sequential",
         "encoder": "block1",
         "encoder_steps": 0,
+        **options["distill"]["training"],
     }
     options["distill"] |= {
+        "training": {},
         "method": method,
         "teacher": teacher.sha256,
         "teacher_blocks": n_blocks,
@@ -82,6 +84,11 @@ def student_config(
         options["network"]["dropout"] = 0.0
     sources = [Source(str(teacher.folder), options)]
     config = config_from_sources([*sources, *(parse_override(text) for text in overrides)])
+    if config.distill.training:
+        raise InputError(
+            f"distill.training is {config.distill.training}: it stands in the configuration of a "
+            "teacher and says how its students train; here, set training.<option>=<value>"
+        )
     if config.distill.groups != list(groups):
         raise InputError(
             f"distill.groups is {config.distill.groups}; it follows from --groups, which also says "

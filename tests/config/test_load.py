@@ -358,6 +358,25 @@ def test_unknown_choice(write: Write, text: str, message: str) -> None:
 # -- networks of single blocks --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("{total_stesp: 3}", "distill.training has an unknown key 'total_stesp': did you mean"),
+        ("{total_steps: many}", "distill.training: Value 'many'"),
+        ("{learning_rate: -1}", "distill.training.learning_rate is -1.0, expected at least 0"),
+        ("3", "expected keys and values in braces"),
+    ],
+)
+def test_how_students_train_is_checked_with_their_teacher(
+    write: Write, changes: str, message: str
+) -> None:
+    path = write(f"distill: {{training: {changes}}}\n")
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
 def test_block_networks(write: Write) -> None:
     path = write("flow: {n_blocks: 2}\nblock_networks: [{width: 8, dropout: 1e-1}, {}]\n")
     assert load_config(path).block_networks == [{"width": 8, "dropout": "1e-1"}, {}]

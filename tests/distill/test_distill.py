@@ -48,6 +48,22 @@ def test_a_student_takes_one_step_per_block(teacher: Path, nfe: int) -> None:
     assert header.spec == parent.spec
 
 
+def test_students_train_as_their_teachers_configuration_says(teacher: Path) -> None:
+    parent = read_header(teacher)
+    parent.config.distill.training = {"total_steps": 12, "obs_noise": 0.2}
+    config = student_config(parent, nfe=2, method="regression")
+    assert (config.training.total_steps, config.training.obs_noise) == (12, 0.2)
+    assert config.training.batch_size == parent.config.training.batch_size
+    assert config.distill.training == {}
+    override = ["training.total_steps=8"]
+    config = student_config(parent, nfe=2, method="regression", overrides=override)
+    assert (config.training.total_steps, config.training.obs_noise) == (8, 0.2)
+    with pytest.raises(InputError, match=r"distill.training is .* set training.<option>=<value>"):
+        student_config(
+            parent, nfe=2, method="regression", overrides=["distill.training={total_steps: 3}"]
+        )
+
+
 def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
     parent = read_header(teacher)
     model = load_policy(teacher).model
