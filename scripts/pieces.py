@@ -174,7 +174,15 @@ class Study:
                 shutil.rmtree(partial, ignore_errors=True)
                 options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
                 options += sampler.options() if sampler else []
-                _run("control", str(policy), "--simulated", *options, "--record", str(partial))
+                _run(
+                    "control",
+                    str(policy),
+                    "--simulated",
+                    *options,
+                    "--record",
+                    str(partial),
+                    "--quiet",
+                )
                 partial.rename(path)
         return path
 

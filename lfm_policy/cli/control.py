@@ -64,6 +64,7 @@ def add_parser(commands: Any) -> None:
     loop.add_argument("--simulated", action="store_true", help="do not really wait")
     parser.add_argument("--record", type=Path, metavar="FOLDER.zarr", help="write it all down")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_common_options(parser, seed_help="seed of the policy's noise; default 0")
     parser.set_defaults(run=run)
 
@@ -86,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if not 0 <= arguments.delay < 3_600_000:
         raise InputError(f"--delay is {arguments.delay}, expected milliseconds, at least 0")
+    quiet = arguments.quiet or arguments.json
     policy = open_policy(
         arguments.policy,
         device=arguments.device,
@@ -128,9 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
                 Recorder(arguments.record, facts, wait=arguments.simulated)
             )
         outcomes = []
-        bar = stack.enter_context(
-            tqdm(total=arguments.episodes, unit="episode", disable=arguments.json)
-        )
+        bar = stack.enter_context(tqdm(total=arguments.episodes, unit="episode", disable=quiet))
         for episode in range(arguments.episodes):
             policy.sample_seed(arguments.seed or 0, episode)
             outcome = run_episode(
