@@ -3,9 +3,10 @@
 The demonstrations are successful rollouts of the teacher from seeds of their own (300000 on), the
 checkpoints are copies in half precision. A README in the folder says how they were made.
 
-    python scripts/bundle_pusht.py --teacher runs/study/seed0/lfm \\
-        --student runs/study/seed0/lfm-2 \\
-        --image-student runs/pusht-image-lfm/student-nfe2-regression
+    python scripts/bundle_pusht.py --teacher runs/study/seed0/n3-large \\
+        --student runs/study/seed0/lfm3-2-seen
+
+Without --image-student the package keeps the image policy that it has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+
+import numpy as np
+import zarr
 
 from lfm_policy import load_policy
 from lfm_policy.assets import DEMONSTRATIONS
@@ -31,20 +35,24 @@ README = """\
 Everything here was made by this project, with `scripts/bundle_pusht.py`.
 
 - `{demonstrations}`: {n} successful rollouts, {steps:,} steps, of the policy below called
-  `pusht-state-teacher`, sampled with {sampler}, from environment seeds {first} to
-  {last} (only the successes: {tried} were tried). `data/state` is agent x, agent y, block
-  x, block y in pixels and the block's angle in radians before each step, `data/action` the target
-  position of the agent in pixels. An episode ends with the success. Test seeds (from 100000) and
-  selection seeds (from 200000) are not among them.
+  `pusht-state-teacher`, sampled with {sampler},
+  from environment seeds {first} to {last} (only the successes: {tried} were tried). `data/state` is
+  agent x, agent y, block x, block y in pixels and the block's angle in radians before each step,
+  `data/action` the target position of the agent in pixels. An episode ends with the success. Test
+  seeds (from 100000) and selection seeds (from 200000) are not among them.
 - `pusht-state-teacher`: {teacher_blocks} blocks, {teacher_parameters:,} parameters, trained with
   {teacher_steps:,} gradient steps on the 206 human PushT demonstrations of Diffusion Policy
   (`lfm-policy train {config} seed={seed}`), weights in half precision.
 - `pusht-state`: its student of {student_nfe} network evaluations
   ({student_parameters:,} parameters, {student_steps:,} gradient steps), weights in half precision.
-  Load it with `load_policy("pusht-state")`.
+  {recorded}Load it with `load_policy("pusht-state")`.
 {image}
 What they reach is in docs/results.md.
 """
+
+RECORDED = """\
+It was asked also about a recording of its teacher, {episodes} episodes of `lfm-policy control`
+  from environment seed {seed} on. """
 
 IMAGE = """\
 - `pusht-image`: what sees 96 x 96 camera images, {parameters:,} parameters, a student of
@@ -58,8 +66,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", type=Path, required=True, help="run folder of the teacher")
     parser.add_argument("--student", type=Path, required=True, help="run folder of the student")
-    parser.add_argument("--image-student", type=Path, required=True, help="of the image teacher")
-    parser.add_argument("--config", default="pusht/lfm", help="what the teacher was trained with")
+    parser.add_argument("--image-student", type=Path, help="run folder of the image student")
+    parser.add_argument("--config", default="pusht/lfm3", help="what the teacher was trained with")
     parser.add_argument("--episodes", type=int, default=200, help="successes to keep")
     parser.add_argument("--max-episodes", type=int, default=2000)
     arguments = parser.parse_args()
@@ -76,10 +84,11 @@ def main() -> None:
         ("pusht-state", arguments.student),
         ("pusht-image", arguments.image_student),
     ):
-        shutil.rmtree(ASSETS / name, ignore_errors=True)
-        half_precision_copy(source, ASSETS / name, dataset_path=HUMAN_DATA)
+        if source is not None:
+            shutil.rmtree(ASSETS / name, ignore_errors=True)
+            half_precision_copy(source, ASSETS / name, dataset_path=HUMAN_DATA)
     sampler, student = teacher.config.sampler, read_header(arguments.student)
-    image = read_header(arguments.image_student)
+    image = read_header(ASSETS / "pusht-image")
     (ASSETS / "README.md").write_text(
         README.format(
             demonstrations=DEMONSTRATIONS,
@@ -98,6 +107,7 @@ def main() -> None:
             student_nfe=student.config.sampler.nfe,
             student_parameters=student.training["parameters"]["total"],
             student_steps=student.training["steps"],
+            recorded=_recorded(student.config.distill.recording),
             image=IMAGE.format(
                 parameters=image.training["parameters"]["total"],
                 nfe=image.config.sampler.nfe,
@@ -105,6 +115,15 @@ def main() -> None:
             ),
         )
     )
+
+
+def _recorded(path: str) -> str:
+    """Say how many episodes a recording has, and from which seed on; nothing of none."""
+    if not path:
+        return ""
+    recording = zarr.open_group(path, mode="r")
+    episodes = len(np.asarray(recording["meta/episode_ends"]))
+    return RECORDED.format(episodes=episodes, seed=recording.attrs["seed_start"])
 
 
 if __name__ == "__main__":
