@@ -19,6 +19,7 @@ from lfm_policy.demo.options import (
     STUDENTS,
     demo_config,
     rollout_config,
+    student_groups,
     student_overrides,
 )
 from lfm_policy.demo.page import demo_page
@@ -97,6 +98,7 @@ def run_demo(
                 output / TEACHER,
                 output / name,
                 nfe=nfe,
+                groups=student_groups(config, nfe),
                 method=STUDENT_METHOD,
                 overrides=student_overrides(config, nfe),
                 device=device,

@@ -23,7 +23,8 @@ def flow_figure(policies: Sequence[PolicyResult], scene: Scene, theme: Theme) ->
     A student's picture stands below the teacher's at the same place of the chain.
     """
     teacher = policies[0]
-    columns = states_to_show(list(teacher.flow), teacher.header.config.flow.n_blocks)
+    stops = {state.left for student in policies[1:] for state in student.flow}
+    columns = states_to_show(list(teacher.flow), teacher.header.config.flow.n_blocks, stops)
     places = [state.left for state in columns]
     side = (WIDTH - GAP * (len(places) - 1)) / len(places)
     row_height = TITLE + LABEL + side + FOOT
@@ -43,7 +44,7 @@ def flow_figure(policies: Sequence[PolicyResult], scene: Scene, theme: Theme) ->
             draw_board(axes, scene, theme)
             ChunkLines(axes, state.chunks, theme)
             axes.set_title(
-                _label(policy, state), fontsize=9, weight="normal", color=theme.muted, loc="center"
+                _label(state), fontsize=9, weight="normal", color=theme.muted, loc="center"
             )
         for k in range(1, len(shown)):
             evaluations = shown[k].evaluations - shown[k - 1].evaluations
@@ -51,13 +52,12 @@ def flow_figure(policies: Sequence[PolicyResult], scene: Scene, theme: Theme) ->
     return figure
 
 
-def _label(policy: PolicyResult, state: FlowState) -> str:
+def _label(state: FlowState) -> str:
     if state.block is None:
         return "noise"
     if state.left == 0:
         return "action"
-    n_blocks = policy.header.config.flow.n_blocks
-    at_end = (state.left * n_blocks).denominator == 1
+    at_end = state.time == 0
     return f"after block {state.block}" if at_end else f"in block {state.block}, t = {state.time:g}"
 
 

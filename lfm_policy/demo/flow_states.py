@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 import torch
 
+from lfm_policy.config import ExperimentConfig
 from lfm_policy.policy import Policy
 
 
@@ -18,7 +20,8 @@ class FlowState:
 
     Attributes:
         left: share of the chain that is still to go: 1 at the noise, 0 at the action. Blocks
-            count the same, and so do the steps of a block.
+            count the same, a student as much as the blocks of its teacher that it replaces, and
+            so do the steps of a block.
         block: number of the block that has just made a step; None at the noise.
         time: t in that block, 0 where it ends; 1 at the noise.
         evaluations: network evaluations so far.
@@ -49,7 +52,7 @@ def flow_states(
     if cond is not None:
         cond = cond.expand(len(noise), -1)
     start = noise.to(policy.device, torch.float32) * policy.noise_scale
-    chain = policy.model.chain()
+    chain, ends = policy.model.chain(), _block_ends(policy.config)
     result = chain.sample(start, cond, solver=policy.solvers, return_path=True)
     assert result.path is not None
 
@@ -66,8 +69,7 @@ def flow_states(
         for k in range(1, n_steps + 1):
             states.append(
                 FlowState(
-                    left=Fraction(n - 1, chain.n_blocks)
-                    + Fraction(n_steps - k, n_steps * chain.n_blocks),
+                    left=ends[n - 1] + (ends[n] - ends[n - 1]) * Fraction(n_steps - k, n_steps),
                     block=n,
                     time=times[k - 1],
                     evaluations=done + result.nfe_per_block[n - 1] * k // n_steps,
@@ -78,14 +80,21 @@ def flow_states(
     return states
 
 
-def states_to_show(states: list[FlowState], n_blocks: int) -> list[FlowState]:
-    """Return about five states: the ends of blocks, and what lies between few of them.
+def _block_ends(config: ExperimentConfig) -> list[Fraction]:
+    """Return the shares of the chain at which blocks end, from 0 (action) to 1 (noise)."""
+    sizes = config.distill.groups or [1] * config.flow.n_blocks
+    return [Fraction(done, sum(sizes)) for done in accumulate(sizes, initial=0)]
 
-    The middle of the chain is among them, because that is where a student of two blocks stops.
+
+def states_to_show(
+    states: list[FlowState], n_blocks: int, stops: Collection[Fraction] = ()
+) -> list[FlowState]:
+    """Return about five states: the ends of blocks, and what lies between few of them.
 
     Args:
         states: of a teacher, from `flow_states`.
         n_blocks: of the teacher.
+        stops: what is still to go where its students stop, to be shown as well.
     """
     if n_blocks < 4:
         parts = n_blocks * (4 // n_blocks)
@@ -93,5 +102,5 @@ def states_to_show(states: list[FlowState], n_blocks: int) -> list[FlowState]:
     else:
         stride = -(-n_blocks // 4)
         wanted = {Fraction(k, n_blocks) for k in range(0, n_blocks, stride)}
-    wanted |= {Fraction(0), Fraction(1, 2), Fraction(1)}
+    wanted |= {Fraction(0), Fraction(1), *stops}
     return [state for state in states if state.left in wanted]

@@ -46,15 +46,27 @@ def demo_config(dataset: Path | None, overrides: Sequence[str]) -> ExperimentCon
             f"{ENVIRONMENT}"
         )
     for nfe in STUDENTS:
-        group_edges(config.flow.n_blocks, nfe)
+        group_edges(config.flow.n_blocks, nfe, student_groups(config, nfe))
     return config
+
+
+def student_groups(config: ExperimentConfig, nfe: int) -> tuple[int, ...]:
+    """Return how many teacher blocks each of ``nfe`` students replaces, from the data on.
+
+    Empty if all replace as many (or parts of one block). Else those at the data side, whose work is
+    the easiest, replace one more.
+    """
+    blocks = config.flow.n_blocks
+    if blocks < nfe or blocks % nfe == 0:
+        return ()
+    each, more = divmod(blocks, nfe)
+    return (each + 1,) * more + (each,) * (nfe - more)
 
 
 def student_overrides(config: ExperimentConfig, nfe: int) -> list[str]:
     """Return what a student of ``nfe`` blocks changes in its teacher's options."""
     steps = max(config.training.total_steps // TEACHER_STEPS_PER_STUDENT_STEP, nfe)
-    # More noise than the teacher had: it can be asked about any observation near its own.
-    return [f"training.total_steps={steps}", "training.obs_noise=0.05"]
+    return [f"training.total_steps={steps}"]
 
 
 def rollout_config(config: ExperimentConfig) -> RolloutConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lfm_envs
@@ -12,8 +13,11 @@ import pytest
 
 from lfm_policy import assets
 from lfm_policy.cli.main import main
+from lfm_policy.config import ExperimentConfig
+from lfm_policy.config.schema import FlowConfig
 from lfm_policy.demo import demo as demo_module
 from lfm_policy.demo import evaluations, options
+from lfm_policy.distill.group import group_edges
 from lfm_policy.errors import InputError
 
 POLICIES = ("teacher", "student-nfe2", "student-nfe1")
@@ -154,7 +158,7 @@ def test_a_demo_is_not_overwritten(run: Run, copied: Path) -> None:
         (["--output", "{folder}/mine"], "mine: exists already and holds no demo"),
         (["--device", "gpu"], "device 'gpu': expected auto, cpu, cuda"),
         (["traning.x=1"], "unknown key 'traning': did you mean 'training'?"),
-        (["flow.n_blocks=3", "flow.step_sizes=[0.1,0.1]"], "nfe is 2, expected a divisor"),
+        (["flow.n_blocks=2"], "flow.step_sizes has 2 elements"),
         (["env.id=Other-v0"], "env.id is 'Other-v0': the demo draws the board of PushT"),
         (["dataset.obs_keys=[poze]"], "there is no array data/poze"),
     ],
@@ -196,6 +200,19 @@ def test_the_bundled_demonstrations_are_the_default(
     assert options.demo_config(None, []).dataset.path == str(tmp_path / 'a "b".zarr')
     assert options.demo_config(tmp_path / "mine", []).dataset.path == str(tmp_path / "mine")
     assert options.demo_config(None, ["dataset.path=other"]).dataset.path == "other"
+
+
+@pytest.mark.parametrize(
+    ("n_blocks", "groups"), [(1, ()), (2, ()), (3, (2, 1)), (4, ()), (5, (3, 2)), (8, ())]
+)
+def test_any_number_of_blocks_is_shared_out_among_two_students(
+    n_blocks: int, groups: tuple[int, ...]
+) -> None:
+    flow = FlowConfig(n_blocks=n_blocks, step_sizes=[0.1] * (n_blocks - 1))
+    config = replace(ExperimentConfig(), flow=flow)
+    assert options.student_groups(config, 2) == groups
+    assert options.student_groups(config, 1) == ()
+    assert len(group_edges(n_blocks, 2, groups)) == 3
 
 
 def test_an_installation_without_demonstrations_says_what_to_do(

@@ -44,6 +44,7 @@ def test_the_flow_is_what_the_policy_samples(small_run: Path, solver: str, nfe: 
 @pytest.mark.parametrize(
     ("n_blocks", "steps", "shown"),
     [
+        (3, 5, ["0", "1/3", "2/3", "1"]),
         (1, 16, ["0", "1/4", "1/2", "3/4", "1"]),
         (1, 1, ["0", "1"]),
         (2, 8, ["0", "1/4", "1/2", "3/4", "1"]),
@@ -56,7 +57,22 @@ def test_the_flow_is_what_the_policy_samples(small_run: Path, solver: str, nfe: 
 def test_which_states_are_shown(n_blocks: int, steps: int, shown: list[str]) -> None:
     total = n_blocks * steps
     states = [FlowState(Fraction(k, total), 1, 0.0, 0, np.zeros(0)) for k in range(total + 1)]
-    assert [str(state.left) for state in states_to_show(states, n_blocks)] == shown
+    kept = states_to_show(states, n_blocks, stops=[Fraction(1, 2)])
+    assert [str(state.left) for state in kept] == shown
+
+
+@pytest.mark.parametrize(
+    ("student", "lefts"),
+    [("student-nfe2", [1, Fraction(2, 3), 0]), ("student-nfe1", [1, 0])],
+)
+def test_a_student_stops_where_the_blocks_that_it_replaces_end(
+    demo_folder: Path, student: str, lefts: list[Fraction]
+) -> None:
+    policy = load_policy(demo_folder / student)
+    obs = {key: np.stack([policy.fake_obs(1)[key]] * 2) for key in policy.spec.obs_shapes}
+    states = flow_states(policy, obs, torch.randn(2, *policy.model.chunk_shape))
+    assert [state.left for state in states] == lefts
+    assert [state.block for state in states[1:]] == list(range(len(lefts) - 1, 0, -1))
 
 
 def test_a_film_moves_along_straight_lines_between_steps() -> None:
