@@ -37,21 +37,13 @@ ENGINES = ("eager", "compile", "onnx-fp32", "onnx-int8")
 def rows(lerobot: str) -> list[Row]:
     """Return the rows of the table."""
     found = []
-    for name, teacher, student in (
-        ("state", "pusht-state-teacher", "pusht-state"),
-        ("image", "pusht-image", "pusht-image"),
+    for name, title, teacher, sampler, student in (
+        ("state", "teacher", "pusht-state-teacher", (16, "euler"), "pusht-state"),
+        ("image", "as many steps", "pusht-image", (64, "midpoint"), "pusht-image"),
     ):
         for engine in ENGINES:
             found += [
-                Row(
-                    f"PushT {name}, {'teacher' if name == 'state' else 'as many steps'}",
-                    "ours",
-                    teacher,
-                    64,
-                    "midpoint",
-                    engine,
-                    repeats=100,
-                ),
+                Row(f"PushT {name}, {title}", "ours", teacher, *sampler, engine, repeats=100),
                 Row(f"PushT {name}", "ours", student, 4, engine=engine),
                 Row(f"PushT {name}, student", "ours", student, 2, engine=engine),
                 Row(f"PushT {name}, one block", "ours", student, 1, engine=engine, one_block=True),
