@@ -10,8 +10,8 @@ from lfm_policy.registry import nearest_names
 
 COLLECT_TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
 
-VERSION = 2
-"""To be raised when demonstrators act otherwise than before: recordings must not mix both."""
+VERSIONS = dict.fromkeys(COLLECT_TASKS, 2) | {"PushT": 3}
+"""To be raised when a demonstrator acts otherwise than before: recordings must not mix both."""
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,5 @@ class CollectOptions:
 
     def facts(self) -> dict[str, Any]:
         """Return what single demos depend on, as plain JSON values: all but how many there are."""
-        return {"version": VERSION} | {k: v for k, v in asdict(self).items() if k != "episodes"}
+        options = {k: v for k, v in asdict(self).items() if k != "episodes"}
+        return {"version": VERSIONS[self.task]} | options

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 pytest.importorskip("gym_pusht")
+from lfm_policy.assets import bundled_policy
 from lfm_policy.collect import CollectOptions
 from lfm_policy.collect.episode import record_episode, replays
+from lfm_policy.collect.options import VERSIONS
 from lfm_policy.collect.stage import make_stage
+from lfm_policy.policy import read_header
 
 
 def test_images_come_with_the_features_of_the_state() -> None:
@@ -32,3 +35,9 @@ def test_a_demo_of_the_policy_replays() -> None:
         assert replays(stage, demo)
     finally:
         stage.close()
+
+
+def test_another_policy_is_another_demonstrator() -> None:
+    """If this fails because the bundled teacher is new, raise the version of PushT as well."""
+    teacher = read_header(bundled_policy("pusht-state-teacher"))
+    assert (VERSIONS["PushT"], teacher.sha256[:12]) == (3, "b9241a499c42")
