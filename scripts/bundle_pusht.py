@@ -15,11 +15,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-import numpy as np
-import zarr
-
 from lfm_policy import load_policy
 from lfm_policy.assets import DEMONSTRATIONS
+from lfm_policy.control.recording import load_recording
 from lfm_policy.data.zarr_store import write_zarr
 from lfm_policy.evaluation import RolloutConfig
 from lfm_policy.evaluation.recording import record_successes
@@ -71,7 +69,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=200, help="successes to keep")
     parser.add_argument("--max-episodes", type=int, default=2000)
     arguments = parser.parse_args()
-    teacher = load_policy(arguments.teacher)
+    teacher, student = load_policy(arguments.teacher), read_header(arguments.student)
+    recorded = _recorded(student.config.distill.recording)
     config = RolloutConfig(teacher.config.env.id, seed_start=DEMONSTRATION_SEEDS, noise_seed=1)
     buffer, seeds = record_successes(
         teacher, config, n_successes=arguments.episodes, max_episodes=arguments.max_episodes
@@ -87,7 +86,7 @@ def main() -> None:
         if source is not None:
             shutil.rmtree(ASSETS / name, ignore_errors=True)
             half_precision_copy(source, ASSETS / name, dataset_path=HUMAN_DATA)
-    sampler, student = teacher.config.sampler, read_header(arguments.student)
+    sampler = teacher.config.sampler
     image = read_header(ASSETS / "pusht-image")
     (ASSETS / "README.md").write_text(
         README.format(
@@ -107,7 +106,7 @@ def main() -> None:
             student_nfe=student.config.sampler.nfe,
             student_parameters=student.training["parameters"]["total"],
             student_steps=student.training["steps"],
-            recorded=_recorded(student.config.distill.recording),
+            recorded=recorded,
             image=IMAGE.format(
                 parameters=image.training["parameters"]["total"],
                 nfe=image.config.sampler.nfe,
@@ -121,9 +120,10 @@ def _recorded(path: str) -> str:
     """Say how many episodes a recording has, and from which seed on; nothing of none."""
     if not path:
         return ""
-    recording = zarr.open_group(path, mode="r")
-    episodes = len(np.asarray(recording["meta/episode_ends"]))
-    return RECORDED.format(episodes=episodes, seed=recording.attrs["seed_start"])
+    recording = load_recording(path)
+    return RECORDED.format(
+        episodes=len(recording.episodes), seed=recording.attributes["seed_start"]
+    )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate
 
 import numpy as np
 import torch
 
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.distill.group import group_edges
 from lfm_policy.policy import Policy
 
 
@@ -82,12 +82,13 @@ def flow_states(
 
 def _block_ends(config: ExperimentConfig) -> list[Fraction]:
     """Return the shares of the chain at which blocks end, from 0 (action) to 1 (noise)."""
-    sizes = config.distill.groups or [1] * config.flow.n_blocks
-    return [Fraction(done, sum(sizes)) for done in accumulate(sizes, initial=0)]
+    groups, n_blocks = config.distill.groups, config.flow.n_blocks
+    total = sum(groups) or n_blocks
+    return [edge / total for edge in group_edges(total, n_blocks, groups)]
 
 
 def states_to_show(
-    states: list[FlowState], n_blocks: int, stops: Collection[Fraction] = ()
+    states: list[FlowState], n_blocks: int, stops: Collection[Fraction]
 ) -> list[FlowState]:
     """Return about five states: the ends of blocks, and what lies between few of them.
 
