@@ -173,6 +173,21 @@ def _method_sampler(method: str) -> Sampler:
 LFM_FINE = Sampler(64, "midpoint", NOISE)
 FM_FINE = Sampler(32, "midpoint", NOISE)
 
+
+def _students_compared(
+    suffix: str, nfes: tuple[int, ...]
+) -> tuple[tuple[tuple[str, Sampler], tuple[str, Sampler]], ...]:
+    """Students of two evaluations and of one against their teachers, and LFM's against FM's."""
+    return (
+        *(
+            ((f"{family}-{k}{suffix}", _student(k)), (family, fine))
+            for family, fine in (("lfm", LFM_FINE), ("fm", FM_FINE))
+            for k in (2, 1)
+        ),
+        *(((f"lfm-{k}{suffix}", _student(k)), (f"fm-{k}{suffix}", _student(k))) for k in nfes),
+    )
+
+
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
@@ -278,18 +293,13 @@ PARTS: dict[str, Part] = {
             ),
         ),
         Part(
+            # Every model of the study, so that its last row says what the study takes.
             "wall-clock",
             (
                 Row("FM", "fm", (FM_FINE,)),
                 Row("FM, 1.3 M", "fm-wide", (FM_FINE,)),
                 Row("FM, 2.0 M", "fm-wider", (TEACHER_SAMPLER,)),
                 Row("LFM N = 2", "lfm", (LFM_FINE,)),
-                *(Row(f"LFM N = {n}, FM's parameters", f"n{n}", (LFM_FINE,)) for n in STEP_SIZES),
-                *(
-                    Row(f"{family.upper()} to {k}", f"{family}-{k}", (_student(k),))
-                    for family in ("lfm", "fm")
-                    for k in (4, 2, 1)
-                ),
                 Row("LFM N = 3", "n3-large", (TEACHER_SAMPLER,)),
                 *(
                     Row(f"{label} to {k}, seen", f"{family}-{k}-seen", (_student(k),))
@@ -297,14 +307,15 @@ PARTS: dict[str, Part] = {
                     for k in (2, 1)
                 ),
                 *(
-                    Row(f"{family.upper()} to {k}, long", f"{family}-{k}-long", (_student(k),))
-                    for family in ("lfm", "fm")
-                    for k in (2, 1)
+                    Row(f"{label} to {k}", f"{family}-{k}", (_student(k),))
+                    for label, family in (("LFM N = 2", "lfm"), ("FM", "fm"))
+                    for k in (4, 2, 1)
                 ),
-                *(
-                    Row(f"LFM to 2, {method}", f"lfm-2-{method}", (_method_sampler(method),))
-                    for method in METHODS
-                ),
+                *(Row(f"LFM N = {n}, FM's parameters", f"n{n}", (LFM_FINE,)) for n in STEP_SIZES),
+                *(Row(f"LFM N = {n}", f"n{n}-large", (LFM_FINE,)) for n in STEP_SIZES if n > 3),
+                *(Row(f"LFM N = 2, {p}%", f"lfm-{p}%", (_student(16),)) for p in SMALL_WIDTHS),
+                Row("two-step regression (MIP)", "mip", (Sampler(2),)),
+                Row("regression", "regression", (Sampler(1),)),
             ),
             plot_seconds,
             seconds=True,
@@ -327,22 +338,22 @@ PARTS: dict[str, Part] = {
             (
                 Row("LFM teacher", "lfm", (LFM_FINE,)),
                 *(Row(f"LFM to {k}", f"lfm-{k}", (_student(k),)) for k in (4, 2, 1)),
-                *(Row(f"LFM to {k}, long", f"lfm-{k}-long", (_student(k),)) for k in (2, 1)),
                 Row("FM teacher", "fm", (FM_FINE,)),
                 *(Row(f"FM to {k}", f"fm-{k}", (_student(k),)) for k in (4, 2, 1)),
+            ),
+            plot_against_nfe,
+            _students_compared("", (4, 2, 1)),
+        ),
+        Part(
+            "long",
+            (
+                Row("LFM teacher", "lfm", (LFM_FINE,)),
+                *(Row(f"LFM to {k}, long", f"lfm-{k}-long", (_student(k),)) for k in (2, 1)),
+                Row("FM teacher", "fm", (FM_FINE,)),
                 *(Row(f"FM to {k}, long", f"fm-{k}-long", (_student(k),)) for k in (2, 1)),
             ),
             plot_against_nfe,
-            (
-                *(
-                    ((f"{family}-{k}{length}", _student(k)), (family, fine))
-                    for family, fine in (("lfm", LFM_FINE), ("fm", FM_FINE))
-                    for length in ("", "-long")
-                    for k in (2, 1)
-                ),
-                *(((f"lfm-{k}", _student(k)), (f"fm-{k}", _student(k))) for k in (4, 2, 1)),
-                *(((f"lfm-{k}-long", _student(k)), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
-            ),
+            _students_compared("-long", (2, 1)),
         ),
         Part(
             "methods",
@@ -402,6 +413,9 @@ PARTS: dict[str, Part] = {
         ),
     )
 }
+
+STUDY = ("few-steps", "blocks", "blocks-seconds", "wall-clock", "parameters", "distilled")
+"""Parts that are measured when none is named; the others answer further questions."""
 
 SEEDS = dict.fromkeys(PARTS, (0, 1, 2)) | {"students": (0,)}
 """Training seeds of each part; what students see in training is a first look."""

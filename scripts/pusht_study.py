@@ -3,7 +3,8 @@
 Models are trained, distilled and evaluated on 200 test seeds each, one part of the study after the
 other, two jobs of one thread side by side. The study can be stopped and started again at any time.
 What is finished is kept in docs/results/pusht_state.json, and the tables are written into
-docs/results.md with the cells that are there.
+docs/results.md with the cells that are there. Parts beyond the study proper, such as "thousand",
+are measured when they are named.
 
     python scripts/pusht_study.py --dataset pusht_cchi_v7_replay.zarr
     python scripts/pusht_study.py --dataset ... --parts few-steps --seeds 0
@@ -15,13 +16,19 @@ from __future__ import annotations
 from itertools import product
 
 from pieces import Sampler, finish, measure, open_study, parse_study, study_options
-from pusht_models import MODELS, ORDER, PARTS, SEEDS
+from pusht_models import MODELS, ORDER, PARTS, SEEDS, STUDY
 from study_tables import write_part
 
 
 def main() -> None:
     parser = study_options(__doc__, output="runs/study")
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=list(PARTS),
+        default=list(STUDY),
+        help=f"tables to measure (default: {', '.join(STUDY)})",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="training seeds")
     arguments = parse_study(parser)
     study = open_study(MODELS, arguments, "pusht_state.json")

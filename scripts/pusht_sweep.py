@@ -61,6 +61,7 @@ SETTINGS: dict[str, Model] = {
         "[0.01]", "flow.time.name=beta", "flow.time.alpha=0.7", "flow.time.beta=0.7"
     ),
     "independent": _lfm("[0.01]", "flow.coupling=independent"),
+    "parallel": _lfm("[0.01]", "training.block_training=parallel"),
     "long-average": _lfm("[0.01]", "training.ema_decay=0.9999"),
     "dropout-0": _lfm("[0.01]", "network.dropout=0.0"),
     "dropout-02": _lfm("[0.01]", "network.dropout=0.2"),

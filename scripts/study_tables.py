@@ -91,19 +91,23 @@ def policy_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
 
 
 def seconds_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
-    """Return the table of where the seconds go, a row per model."""
+    """Return the table of where the seconds go, a row per model, and what all runs took."""
     lines = [SECONDS_HEADER]
+    runs, hours = 0, 0.0
     for row in part.rows:
         cells = cells_of(study, row.model, row.samplers[0], seeds)
         if not cells:
             continue
         train, push, steps = seconds_of(cells)
+        runs += len(cells)
+        hours += len(cells) * (train + push) / 3600
         student = bool(study.models[row.model].teacher)
         shown = ("", f"{push:.0f}") if student else (f"{push:.0f}", "")
         lines.append(
             f"| {row.label} | {len(cells)} | {steps:,} | {train:.0f} | {shown[0]} | {shown[1]} | "
             f"{train + push:.0f} | {steps / train:.0f} |"
         )
+    lines.append(f"\n{runs} runs took {hours:.1f} hours of one thread.")
     return lines
 
 

@@ -42,6 +42,14 @@ def test_every_row_names_a_model_that_is_made_once(modules: dict[str, Any]) -> N
             load_config(model.config, list(model.overrides))
 
 
+def test_the_table_of_seconds_has_every_model_of_the_study(modules: dict[str, Any]) -> None:
+    study = modules["models"]
+    named = [row.model for part in study.STUDY for row in study.PARTS[part].rows]
+    rows = [row.model for row in study.PARTS["wall-clock"].rows]
+    assert len(rows) == len(set(rows))
+    assert set(rows) == set(named)
+
+
 def test_every_table_has_its_place_in_the_results(modules: dict[str, Any]) -> None:
     page = (REPOSITORY / "docs" / "results.md").read_text()
     parts = [*modules["models"].PARTS.values(), modules["sweep"].SWEEP]
