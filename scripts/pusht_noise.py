@@ -1,8 +1,9 @@
-"""How much noise teachers and students on PushT state start from, on selection seeds only.
+"""How much noise students on PushT state start from, on selection seeds only.
 
-The models are those of pusht_study.py, which must be there. Can be stopped and started again; what
-is finished is kept in docs/results/pusht_noise.json. For each model the noise with the largest sum
-of score and success over all training seeds is printed: `CHOSEN` in pusht_models.py.
+The models are those of pusht_study.py; their teachers are in pusht_sweep.py. Can be stopped and
+started again; what is finished is kept in docs/results/pusht_noise.json. For each model the noise
+with the largest sum of score and success over all training seeds is printed: `CHOSEN` in
+pusht_models.py.
 
     python scripts/pusht_noise.py --dataset pusht_cchi_v7_replay.zarr
     python scripts/pusht_noise.py --tables-only
@@ -22,37 +23,31 @@ from pieces import (
     parse_study,
     study_options,
 )
-from pusht_models import FM_FINE, LFM_FINE, MODELS
+from pusht_models import MODELS
 from study_tables import Part, Row, cells_of, plot_against_noise, pooled, write_part
 
 SCALES = (0.6, 0.5, 0.4)
-SAMPLERS = {
-    "lfm": LFM_FINE,
-    "lfm-2": Sampler(2),
-    "lfm-1": Sampler(1),
-    "fm": FM_FINE,
-    "fm-2": Sampler(2),
-    "fm-1": Sampler(1),
-}
-TEACHERS = {"lfm": "LFM teacher", "fm": "FM teacher"}
+STUDENTS = ("lfm-2", "lfm-1", "fm-2", "fm-1")
+
+
+def _student(model: str, scale: float) -> Sampler:
+    return Sampler(MODELS[model].nfe, noise_scale=scale)
+
+
 NOISE = Part(
     "noise",
     tuple(
         Row(
-            TEACHERS.get(model, model.upper().replace("-", " to ")),
+            model.upper().replace("-", " to "),
             model,
-            tuple(Sampler(sampler.nfe, sampler.solver, scale) for scale in SCALES),
+            tuple(_student(model, scale) for scale in SCALES),
         )
-        for model, sampler in SAMPLERS.items()
+        for model in STUDENTS
     ),
     plot_against_noise,
     tuple(
-        (
-            (model, Sampler(SAMPLERS[model].nfe, noise_scale=scale)),
-            (model, Sampler(SAMPLERS[model].nfe, noise_scale=SCALES[0])),
-        )
-        for model in SAMPLERS
-        if model not in TEACHERS
+        ((model, _student(model, scale)), (model, _student(model, SCALES[0])))
+        for model in STUDENTS
         for scale in SCALES[1:]
     ),
 )
@@ -76,7 +71,7 @@ def best_scales(study: Study, seeds: Sequence[int]) -> dict[str, float]:
 
 def main() -> None:
     parser = study_options(__doc__, output="runs/study")
-    parser.add_argument("--models", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
+    parser.add_argument("--models", nargs="+", choices=STUDENTS, default=STUDENTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="training seeds")
     arguments = parse_study(parser)
     study = open_study(MODELS, arguments, "pusht_noise.json", seed_start=SELECTION_SEEDS)
