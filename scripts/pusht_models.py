@@ -366,6 +366,14 @@ PARTS: dict[str, Part] = {
                 for method in METHODS
             ),
             plot_against_nfe,
+            tuple(
+                (
+                    (f"lfm-2-{method}", _method_sampler(method)),
+                    ("lfm-2-regression", _method_sampler("regression")),
+                )
+                for method in METHODS
+                if method != "regression"
+            ),
         ),
         Part(
             "noise-test",
