@@ -20,7 +20,7 @@ from pieces import (
     parse_study,
     study_options,
 )
-from study_tables import Part, Row, plot_against_nfe, write_part
+from study_tables import Part, Row, plot_settings, write_part
 
 
 def _lfm(step_sizes: str, *overrides: str) -> Model:
@@ -28,7 +28,8 @@ def _lfm(step_sizes: str, *overrides: str) -> Model:
     return Model((f"flow.n_blocks={n_blocks}", f"flow.step_sizes={step_sizes}", *overrides))
 
 
-SETTINGS: dict[str, Model] = {
+# Steps of the diffusion, and what else was tried against FM and two blocks.
+STEPS = {
     "fm": Model(),
     "n2-g10": _lfm("[0.1]"),
     "n2-g03": _lfm("[0.03]"),
@@ -37,18 +38,24 @@ SETTINGS: dict[str, Model] = {
     "n3": _lfm("[0.01,0.1]"),
     "n4": _lfm("[0.01,0.03,0.1]"),
     "n2-g03-data": _lfm("[0.03]", "flow.prediction=data"),
-    # Three blocks: other steps, and one change each.
     "n3-g003-g03": _lfm("[0.003,0.03]"),
     "n3-g01-g03": _lfm("[0.01,0.03]"),
     "n3-g01-g30": _lfm("[0.01,0.3]"),
     "n3-g03-g30": _lfm("[0.03,0.3]"),
+    "regression": Model(config="pusht/regression"),
+    "mip": Model(config="pusht/mip"),
+}
+# One change each against "n3".
+THREE_BLOCKS = {
     "n3-shaped-noise": _lfm(
         "[0.01,0.1]", "training.obs_noise=0.05", "training.obs_noise_covariance=data"
     ),
     "n3-noise04": _lfm("[0.01,0.1]", "training.obs_noise=0.04"),
     "n3-wide": _lfm("[0.01,0.1]", "network.width=224"),
     "n3-steps48": _lfm("[0.01,0.1]", "training.total_steps=48000"),
-    # One change each against n2-g01.
+}
+# One change each against "n2-g01".
+TWO_BLOCKS = {
     "trigonometric": _lfm("[0.01]", "flow.block_interpolants=[linear,trigonometric]"),
     "shares": _lfm("[0.01]", "training.block_shares=[0.33,0.67]"),
     "cold-start": _lfm("[0.01]", "training.warm_start=false"),
@@ -73,12 +80,14 @@ SETTINGS: dict[str, Model] = {
         "[0.01]", "network.name=transformer", "network.width=92", "network.dropout=0.1"
     ),
     "unet1d": _lfm("[0.01]", "network.name=unet1d", "network.channels=[48,96]"),
-    "regression": Model(config="pusht/regression"),
-    "mip": Model(config="pusht/mip"),
 }
+SETTINGS: dict[str, Model] = {**STEPS, **THREE_BLOCKS, **TWO_BLOCKS}
 NOISE_SCALES = (1.0, 0.7, 0.5)
 WHOLE = ("fm", "n2-g03", "n2-g01", "n2-g03-data")
 """Settings that are evaluated with every sampler; the others with two."""
+
+FEW = Sampler(16, noise_scale=0.5)
+FINE = Sampler(64, "midpoint", 0.5)
 
 
 def samplers_of(name: str, model: Model) -> tuple[Sampler, ...]:
@@ -89,7 +98,7 @@ def samplers_of(name: str, model: Model) -> tuple[Sampler, ...]:
         return (Sampler(2),)
     many = 32 if not model.overrides else 64
     if name not in WHOLE:
-        return (Sampler(16, noise_scale=0.5), Sampler(many, "midpoint", 0.5))
+        return (FEW, FINE)
     return tuple(
         sampler
         for scale in NOISE_SCALES
@@ -104,7 +113,16 @@ def samplers_of(name: str, model: Model) -> tuple[Sampler, ...]:
 SWEEP = Part(
     "sweep",
     tuple(Row(name, name, samplers_of(name, model)) for name, model in SETTINGS.items()),
-    plot_against_nfe,
+    plot_settings,
+    tuple(
+        ((name, sampler), (base, sampler))
+        for base, settings in (
+            ("n2-g01", ("n2-g10", "n2-g03", "n2-g003", "n3", "n4", *TWO_BLOCKS)),
+            ("n3", [name for name in SETTINGS if name.startswith("n3-")]),
+        )
+        for name in settings
+        for sampler in (FEW, FINE)
+    ),
 )
 
 

@@ -47,6 +47,9 @@ class Part:
     seconds: bool = False
 
 
+FEW_EVALUATIONS = 16
+"""Samplers of more are drawn in a colour of their own."""
+
 HEADER = (
     "| policy | NFE | score | success | 95% interval | per seed: score / success | parameters | "
     "gradient steps | training + push-forward or teacher samples (s) |\n"
@@ -196,6 +199,36 @@ def plot_against_nfe(part: Part, study: Study, path: Path, seeds: Sequence[int])
         ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)")
         ax.set_xticks(ticks := [1, 2, 4, 8, 16, 32, 64], [str(t) for t in ticks])
         ax.minorticks_off()
+    _save(figure, path)
+
+
+def plot_settings(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success of many models below each other; the last samplers of each row."""
+    rows = [
+        (row.label, [c for s in row.samplers[-2:] if (c := cells_of(study, row.model, s, seeds))])
+        for row in part.rows
+    ]
+    shown = [(label, samplers) for label, samplers in rows if samplers]
+    figure = Figure(figsize=(10, 0.25 * len(shown) + 1.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for position, (_, samplers) in enumerate(shown):
+        for cells in samplers:
+            score, successes, n = pooled(cells)
+            low, high = wilson_interval(successes, n)
+            few = cells[0]["nfe"] <= FEW_EVALUATIONS
+            style = {"color": "C0" if few else "C1", "marker": "o"}
+            at = position + (-0.12 if few else 0.12)
+            axes[0].plot(score, at, **style)
+            spread = [[successes / n - low], [high - successes / n]]
+            axes[1].errorbar(successes / n, at, xerr=spread, capsize=2, **style)
+    for ax, name in zip(axes, ("score", "success"), strict=True):
+        ax.set_xlabel(name)
+        ax.grid(alpha=0.3)
+    axes[0].set_yticks(range(len(shown)), [label for label, _ in shown])
+    axes[0].invert_yaxis()
+    for color, what in (("C0", f"up to {FEW_EVALUATIONS} evaluations"), ("C1", "more")):
+        axes[1].plot([], [], color=color, marker="o", linestyle="", label=what)
+    axes[1].legend(fontsize=8)
     _save(figure, path)
 
 
