@@ -42,8 +42,6 @@ STEPS = {
     "n3-g01-g03": _lfm("[0.01,0.03]"),
     "n3-g01-g30": _lfm("[0.01,0.3]"),
     "n3-g03-g30": _lfm("[0.03,0.3]"),
-    "regression": Model(config="pusht/regression"),
-    "mip": Model(config="pusht/mip"),
 }
 # One change each against "n3".
 THREE_BLOCKS = {
@@ -53,6 +51,7 @@ THREE_BLOCKS = {
     "n3-noise04": _lfm("[0.01,0.1]", "training.obs_noise=0.04"),
     "n3-wide": _lfm("[0.01,0.1]", "network.width=224"),
     "n3-trigonometric": _lfm("[0.01,0.1]", "flow.block_interpolants=[linear,linear,trigonometric]"),
+    "n3-shares": _lfm("[0.01,0.1]", "training.block_shares=[0.2,0.3,0.5]"),
     "n3-steps48": _lfm("[0.01,0.1]", "training.total_steps=48000"),
 }
 # One change each against "n2-g01".
@@ -93,10 +92,6 @@ FINE = Sampler(64, "midpoint", 0.5)
 
 def samplers_of(name: str, model: Model) -> tuple[Sampler, ...]:
     """Return how a setting is evaluated: few steps and many, scales of noise."""
-    if name == "regression":
-        return (Sampler(1),)
-    if name == "mip":
-        return (Sampler(2),)
     many = 32 if not model.overrides else 64
     if name not in WHOLE:
         return (FEW, FINE)
