@@ -52,6 +52,7 @@ THREE_BLOCKS = {
     "n3-wide": _lfm("[0.01,0.1]", "network.width=224"),
     "n3-trigonometric": _lfm("[0.01,0.1]", "flow.block_interpolants=[linear,linear,trigonometric]"),
     "n3-shares": _lfm("[0.01,0.1]", "training.block_shares=[0.2,0.3,0.5]"),
+    "n3-dropout-0": _lfm("[0.01,0.1]", "network.dropout=0.0"),
     "n3-steps48": _lfm("[0.01,0.1]", "training.total_steps=48000"),
 }
 # One change each against "n2-g01".
