@@ -14,6 +14,7 @@ from study_tables import (
     plot_against_noise,
     plot_against_parameters,
     plot_seconds,
+    plot_settings,
 )
 
 NOISE = 0.6
@@ -145,6 +146,9 @@ MODELS: dict[str, Model] = {
     },
     **{f"n{n}": _lfm(n, WIDTHS[n]) for n in STEP_SIZES},
     "n3-large": Model(config="pusht/lfm3"),
+    # What did best on selection seeds (pusht_sweep.py) after the study had begun.
+    "lfm3-dropout-0": Model(("network.dropout=0.0",), config="pusht/lfm3"),
+    "fm-dropout-0": Model(("network.dropout=0.0",)),
     **{f"n{n}-large": _lfm(n, WIDTHS[1]) for n in STEP_SIZES if n > 3},
     **{f"lfm-{p}%": _lfm(2, width) for p, width in SMALL_WIDTHS.items()},
 }
@@ -376,6 +380,26 @@ PARTS: dict[str, Part] = {
             ),
         ),
         Part(
+            "dropout",
+            tuple(
+                Row(f"{label}, dropout {dropout}", model, (TEACHER_SAMPLER,))
+                for label, usual, without in (
+                    ("LFM N = 3", "n3-large", "lfm3-dropout-0"),
+                    ("FM", "fm", "fm-dropout-0"),
+                )
+                for dropout, model in (("0.1", usual), ("0", without))
+            ),
+            plot_settings,
+            tuple(
+                ((first, TEACHER_SAMPLER), (second, TEACHER_SAMPLER))
+                for first, second in (
+                    ("lfm3-dropout-0", "n3-large"),
+                    ("fm-dropout-0", "fm"),
+                    ("lfm3-dropout-0", "fm-dropout-0"),
+                )
+            ),
+        ),
+        Part(
             "noise-test",
             (
                 Row("LFM teacher", "lfm", (LFM_FINE,)),
@@ -442,5 +466,6 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("n4", "n3", "n8", "n2", "lfm-25%", "lfm-50%", "lfm-12%", "lfm-4", "fm-4"),
     ("lfm-1-long", "lfm-2-long", "fm-1-long", "fm-2-long"),
     ("lfm3-2", "lfm3-1"),
+    ("lfm3-dropout-0", "fm-dropout-0"),
     ("lfm-2-obs02", "lfm-1-obs02", "fm-2-obs02", "fm-1-obs02"),
 )
