@@ -53,6 +53,7 @@ THREE_BLOCKS = {
     "n3-trigonometric": _lfm("[0.01,0.1]", "flow.block_interpolants=[linear,linear,trigonometric]"),
     "n3-shares": _lfm("[0.01,0.1]", "training.block_shares=[0.2,0.3,0.5]"),
     "n3-dropout-0": _lfm("[0.01,0.1]", "network.dropout=0.0"),
+    "n3-dropout-0-short": _lfm("[0.01,0.1]", "network.dropout=0.0", "policy.horizon=9"),
     "n3-steps48": _lfm("[0.01,0.1]", "training.total_steps=48000"),
 }
 # One change each against "n2-g01".
@@ -77,8 +78,13 @@ TWO_BLOCKS = {
     "one-frame": _lfm("[0.01]", "policy.n_obs_steps=1", "policy.horizon=15"),
     "three-frames": _lfm("[0.01]", "policy.n_obs_steps=3", "policy.horizon=17"),
     "short-chunk": _lfm("[0.01]", "policy.horizon=9"),
+    # As many steps as take it as long as the others: it makes 3 per second where the MLP makes 56.
     "transformer": _lfm(
-        "[0.01]", "network.name=transformer", "network.width=92", "network.dropout=0.1"
+        "[0.01]",
+        "network.name=transformer",
+        "network.width=92",
+        "network.dropout=0.1",
+        "training.total_steps=1300",
     ),
     "unet1d": _lfm("[0.01]", "network.name=unet1d", "network.channels=[48,96]"),
 }
