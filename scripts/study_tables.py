@@ -226,9 +226,10 @@ def plot_settings(part: Part, study: Study, path: Path, seeds: Sequence[int]) ->
         ax.grid(alpha=0.3)
     axes[0].set_yticks(range(len(shown)), [label for label, _ in shown])
     axes[0].invert_yaxis()
-    for color, what in (("C0", f"up to {FEW_EVALUATIONS} evaluations"), ("C1", "more")):
-        axes[1].plot([], [], color=color, marker="o", linestyle="", label=what)
-    axes[1].legend(fontsize=8)
+    if any(cells[0]["nfe"] > FEW_EVALUATIONS for _, samplers in shown for cells in samplers):
+        for color, what in (("C0", f"up to {FEW_EVALUATIONS} evaluations"), ("C1", "more")):
+            axes[1].plot([], [], color=color, marker="o", linestyle="", label=what)
+        axes[1].legend(fontsize=8)
     _save(figure, path)
 
 
