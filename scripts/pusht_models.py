@@ -178,18 +178,25 @@ LFM_FINE = Sampler(64, "midpoint", NOISE)
 FM_FINE = Sampler(32, "midpoint", NOISE)
 
 
-def _students_compared(
-    suffix: str, nfes: tuple[int, ...]
-) -> tuple[tuple[tuple[str, Sampler], tuple[str, Sampler]], ...]:
-    """Students of two evaluations and of one against their teachers, and LFM's against FM's."""
-    return (
+def _students_part(name: str, nfes: tuple[int, ...], length: str = "") -> Part:
+    """Students of both families beside their teachers; those of 2 and 1 tested against them."""
+    suffix, label = (f"-{length}", f", {length}") if length else ("", "")
+    teachers = (("lfm", LFM_FINE), ("fm", FM_FINE))
+    rows = []
+    for family, fine in teachers:
+        rows.append(Row(f"{family.upper()} teacher", family, (fine,)))
+        for k in nfes:
+            student = f"{family}-{k}{suffix}"
+            rows.append(Row(f"{family.upper()} to {k}{label}", student, (_student(k),)))
+    compare = (
         *(
             ((f"{family}-{k}{suffix}", _student(k)), (family, fine))
-            for family, fine in (("lfm", LFM_FINE), ("fm", FM_FINE))
+            for family, fine in teachers
             for k in (2, 1)
         ),
         *(((f"lfm-{k}{suffix}", _student(k)), (f"fm-{k}{suffix}", _student(k))) for k in nfes),
     )
+    return Part(name, tuple(rows), plot_against_nfe, compare)
 
 
 PARTS: dict[str, Part] = {
@@ -337,28 +344,8 @@ PARTS: dict[str, Part] = {
             plot_against_parameters,
             tuple(((f"lfm-{p}%", _student(16)), ("fm", _student(16))) for p in SMALL_WIDTHS),
         ),
-        Part(
-            "distilled",
-            (
-                Row("LFM teacher", "lfm", (LFM_FINE,)),
-                *(Row(f"LFM to {k}", f"lfm-{k}", (_student(k),)) for k in (4, 2, 1)),
-                Row("FM teacher", "fm", (FM_FINE,)),
-                *(Row(f"FM to {k}", f"fm-{k}", (_student(k),)) for k in (4, 2, 1)),
-            ),
-            plot_against_nfe,
-            _students_compared("", (4, 2, 1)),
-        ),
-        Part(
-            "long",
-            (
-                Row("LFM teacher", "lfm", (LFM_FINE,)),
-                *(Row(f"LFM to {k}, long", f"lfm-{k}-long", (_student(k),)) for k in (2, 1)),
-                Row("FM teacher", "fm", (FM_FINE,)),
-                *(Row(f"FM to {k}, long", f"fm-{k}-long", (_student(k),)) for k in (2, 1)),
-            ),
-            plot_against_nfe,
-            _students_compared("-long", (2, 1)),
-        ),
+        _students_part("distilled", (4, 2, 1)),
+        _students_part("long", (2, 1), "long"),
         Part(
             "methods",
             tuple(

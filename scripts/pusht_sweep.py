@@ -28,7 +28,7 @@ def _lfm(step_sizes: str, *overrides: str) -> Model:
     return Model((f"flow.n_blocks={n_blocks}", f"flow.step_sizes={step_sizes}", *overrides))
 
 
-# Steps of the diffusion, and what else was tried against FM and two blocks.
+# FM, the number of blocks, and the first steps of two.
 STEPS = {
     "fm": Model(),
     "n2-g10": _lfm("[0.1]"),
@@ -38,13 +38,13 @@ STEPS = {
     "n3": _lfm("[0.01,0.1]"),
     "n4": _lfm("[0.01,0.03,0.1]"),
     "n2-g03-data": _lfm("[0.03]", "flow.prediction=data"),
+}
+# Other steps and other changes against "n3".
+THREE_BLOCKS = {
     "n3-g003-g03": _lfm("[0.003,0.03]"),
     "n3-g01-g03": _lfm("[0.01,0.03]"),
     "n3-g01-g30": _lfm("[0.01,0.3]"),
     "n3-g03-g30": _lfm("[0.03,0.3]"),
-}
-# One change each against "n3".
-THREE_BLOCKS = {
     "n3-shaped-noise": _lfm(
         "[0.01,0.1]", "training.obs_noise=0.05", "training.obs_noise_covariance=data"
     ),
@@ -99,9 +99,9 @@ FINE = Sampler(64, "midpoint", 0.5)
 
 def samplers_of(name: str, model: Model) -> tuple[Sampler, ...]:
     """Return how a setting is evaluated: few steps and many, scales of noise."""
-    many = 32 if not model.overrides else 64
     if name not in WHOLE:
         return (FEW, FINE)
+    many = 32 if not model.overrides else 64
     return tuple(
         sampler
         for scale in NOISE_SCALES
@@ -121,7 +121,7 @@ SWEEP = Part(
         ((name, sampler), (base, sampler))
         for base, settings in (
             ("n2-g01", ("n2-g10", "n2-g03", "n2-g003", "n3", "n4", *TWO_BLOCKS)),
-            ("n3", [name for name in SETTINGS if name.startswith("n3-")]),
+            ("n3", THREE_BLOCKS),
         )
         for name in settings
         for sampler in (FEW, FINE)

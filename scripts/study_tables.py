@@ -214,13 +214,12 @@ def plot_settings(part: Part, study: Study, path: Path, seeds: Sequence[int]) ->
     for position, (_, samplers) in enumerate(shown):
         for cells in samplers:
             score, successes, n = pooled(cells)
-            low, high = wilson_interval(successes, n)
+            rates, spread = _rates([(successes, n)])
             few = cells[0]["nfe"] <= FEW_EVALUATIONS
             style = {"color": "C0" if few else "C1", "marker": "o"}
             at = position + (-0.12 if few else 0.12)
             axes[0].plot(score, at, **style)
-            spread = [[successes / n - low], [high - successes / n]]
-            axes[1].errorbar(successes / n, at, xerr=spread, capsize=2, **style)
+            axes[1].errorbar(rates, at, xerr=spread, capsize=2, **style)
     for ax, name in zip(axes, ("score", "success"), strict=True):
         ax.set_xlabel(name)
         ax.grid(alpha=0.3)
@@ -292,13 +291,18 @@ def _line(axes: Any, label: str, points: list[tuple[float, float, int, int]]) ->
     points.sort()
     x = [p[0] for p in points]
     line = axes[0].plot(x, [p[1] for p in points], marker="o", label=label)[0]
-    rates = [p[2] / p[3] for p in points]
-    intervals = [wilson_interval(p[2], p[3]) for p in points]
-    spread = [
+    rates, spread = _rates([(p[2], p[3]) for p in points])
+    axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
+
+
+def _rates(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[float]]]:
+    """Return rates of (successes, n), and how far their intervals reach below and above them."""
+    rates = [successes / n for successes, n in counts]
+    intervals = [wilson_interval(successes, n) for successes, n in counts]
+    return rates, [
         [r - i.low for r, i in zip(rates, intervals, strict=True)],
         [i.high - r for r, i in zip(rates, intervals, strict=True)],
     ]
-    axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
 
 
 def _save(figure: Figure, path: Path) -> None:
