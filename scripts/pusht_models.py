@@ -64,8 +64,14 @@ SEEN = (
     "distill.teacher_solver=euler",
 )
 SEEN_EPISODES = 300
+MORE_EPISODES = 900
+"""Of a teacher without dropout, which is sharper."""
 # Euler steps of each block, for 15 of the 16 evaluations of LFM with three blocks, and 16 of FM.
-SEEN_STEPS = {"n3-large": "distill.teacher_steps=5", "fm": "distill.teacher_steps=16"}
+SEEN_STEPS = {
+    "lfm3": "distill.teacher_steps=5",
+    "n3-large": "distill.teacher_steps=5",
+    "fm": "distill.teacher_steps=16",
+}
 
 # 16 evaluations of every block of LFM, 32 of FM's one, for a sample.
 TEACHER_STEPS = {
@@ -102,15 +108,15 @@ def _distilled(teacher: str, k: int, *overrides: str, **how: Any) -> Model:
     return Model(options, teacher=teacher, nfe=k, **how)
 
 
-def _seen(teacher: str, k: int, *overrides: str, **how: Any) -> Model:
+def _seen(teacher: str, k: int, episodes: int = SEEN_EPISODES) -> Model:
     """A student that is also asked about what its teacher sees at work."""
     return Model(
-        (*SEEN, SEEN_STEPS[teacher], *overrides),
+        (*SEEN, SEEN_STEPS[teacher]),
         teacher=teacher,
         nfe=k,
-        recorded=SEEN_EPISODES,
+        groups=(2, 1) if k == 2 and teacher != "fm" else (),
+        recorded=episodes,
         recorded_with=TEACHER_SAMPLER,
-        **how,
     )
 
 
@@ -122,18 +128,20 @@ MODELS: dict[str, Model] = {
     "mip": Model(config="pusht/mip"),
     "lfm": Model(config="pusht/lfm"),
     **{f"{teacher}-{k}": _distilled(teacher, k) for teacher in FAMILIES for k in (4, 2, 1)},
-    "lfm3-2": _distilled("n3-large", 2, groups=(1, 2)),
-    "lfm3-1": _distilled("n3-large", 1),
+    "n3-large-2": _distilled("n3-large", 2, groups=(1, 2)),
+    "n3-large-1": _distilled("n3-large", 1),
     # As the students above, three times as long.
     **{
         f"{teacher}-{k}-long": _distilled(teacher, k, f"training.total_steps={LONG}")
         for teacher in FAMILIES
         for k in (2, 1)
     },
-    "lfm3-2-seen": _seen("n3-large", 2, groups=(2, 1)),
-    "lfm3-1-seen": _seen("n3-large", 1),
-    "fm-2-seen": _seen("fm", 2),
-    "fm-1-seen": _seen("fm", 1),
+    **{f"{teacher}-{k}-seen": _seen(teacher, k) for teacher in SEEN_STEPS for k in (2, 1)},
+    **{
+        f"{teacher}-{k}-more": _seen(teacher, k, MORE_EPISODES)
+        for teacher in ("lfm3", "fm")
+        for k in (2, 1)
+    },
     # As the students above, with the observation noise of their teachers.
     **{
         f"{teacher}-{k}-obs02": _distilled(teacher, k, "training.obs_noise=0.02")
@@ -145,10 +153,11 @@ MODELS: dict[str, Model] = {
         for method, overrides in METHODS.items()
     },
     **{f"n{n}": _lfm(n, WIDTHS[n]) for n in STEP_SIZES},
-    "n3-large": Model(config="pusht/lfm3"),
-    # What did best on selection seeds (pusht_sweep.py) after the study had begun.
-    "lfm3-dropout-0": Model(("network.dropout=0.0",), config="pusht/lfm3"),
+    # The best teacher has no dropout; "n3-large" has that of all others.
+    "lfm3": Model(config="pusht/lfm3"),
+    "n3-large": Model(("network.dropout=0.1",), config="pusht/lfm3"),
     "fm-dropout-0": Model(("network.dropout=0.0",)),
+    "fm-wider-dropout-0": Model(("network.width=336", "network.dropout=0.0")),
     **{f"n{n}-large": _lfm(n, WIDTHS[1]) for n in STEP_SIZES if n > 3},
     **{f"lfm-{p}%": _lfm(2, width) for p, width in SMALL_WIDTHS.items()},
 }
@@ -170,12 +179,25 @@ def _seen_student(family: str, k: int) -> tuple[str, Sampler]:
     return f"{family}-{k}-seen", _student(k)
 
 
+def _more_student(family: str, k: int) -> tuple[str, Sampler]:
+    return f"{family}-{k}-more", _student(k)
+
+
 def _method_sampler(method: str) -> Sampler:
     return Sampler(2, noise_scale=1.0 if method == "distribution" else NOISE)
 
 
 LFM_FINE = Sampler(64, "midpoint", NOISE)
 FM_FINE = Sampler(32, "midpoint", NOISE)
+
+
+# Label, model with dropout 0.1, model without, sampler.
+_DROPOUT = (
+    ("LFM N = 3", "n3-large", "lfm3", TEACHER_SAMPLER),
+    *((f"LFM to {k}", f"n3-large-{k}-seen", f"lfm3-{k}-seen", _student(k)) for k in (2, 1)),
+    ("FM", "fm", "fm-dropout-0", TEACHER_SAMPLER),
+    ("FM, 2.0 M", "fm-wider", "fm-wider-dropout-0", TEACHER_SAMPLER),
+)
 
 
 def _students_part(name: str, nfes: tuple[int, ...], length: str = "") -> Part:
@@ -205,12 +227,16 @@ PARTS: dict[str, Part] = {
         Part(
             "few-steps",
             (
-                Row("LFM teacher", "n3-large", (TEACHER_SAMPLER, LFM_FINE)),
-                Row("LFM teacher", "n3-large", _euler(3, 6, 9, noise_scale=NOISE)),
-                *(Row("LFM students", f"lfm3-{k}-seen", (_student(k),)) for k in (2, 1)),
+                Row("LFM teacher", "lfm3", (TEACHER_SAMPLER, LFM_FINE)),
+                Row("LFM teacher", "lfm3", _euler(3, 6, 9, noise_scale=NOISE)),
+                *(Row("LFM students", f"lfm3-{k}-more", (_student(k),)) for k in (2, 1)),
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
                 Row("FM, less noise", "fm", (TEACHER_SAMPLER, FM_FINE)),
-                *(Row("FM students", f"fm-{k}-seen", (_student(k),)) for k in (2, 1)),
+                *(Row("FM students", f"fm-{k}-more", (_student(k),)) for k in (2, 1)),
+                *(
+                    Row(f"FM students, {SEEN_EPISODES} recorded", f"fm-{k}-seen", (_student(k),))
+                    for k in (2, 1)
+                ),
                 Row(
                     "FM, 1.3 M",
                     "fm-wide",
@@ -224,19 +250,27 @@ PARTS: dict[str, Part] = {
             ),
             plot_against_nfe,
             (
-                *((_seen_student("lfm3", k), ("n3-large", TEACHER_SAMPLER)) for k in (2, 1)),
-                *((_seen_student("fm", k), ("fm", TEACHER_SAMPLER)) for k in (2, 1)),
-                *((_seen_student("lfm3", k), _seen_student("fm", k)) for k in (2, 1)),
+                *((_more_student("lfm3", k), ("lfm3", TEACHER_SAMPLER)) for k in (2, 1)),
                 *(
-                    (_seen_student("lfm3", k), (model, TEACHER_SAMPLER))
+                    (student("fm", k), ("fm", TEACHER_SAMPLER))
+                    for student in (_more_student, _seen_student)
+                    for k in (2, 1)
+                ),
+                *(
+                    (_more_student("lfm3", k), student("fm", k))
+                    for student in (_more_student, _seen_student)
+                    for k in (2, 1)
+                ),
+                *(
+                    (_more_student("lfm3", k), (model, TEACHER_SAMPLER))
                     for k in (2, 1)
                     for model in ("fm", "fm-wider")
                 ),
-                *((_seen_student("lfm3", k), ("fm", Sampler(k, noise_scale=1.0))) for k in (2, 1)),
-                (_seen_student("lfm3", 2), ("mip", Sampler(2))),
-                (_seen_student("lfm3", 1), ("regression", Sampler(1))),
+                *((_more_student("lfm3", k), ("fm", Sampler(k, noise_scale=1.0))) for k in (2, 1)),
+                (_more_student("lfm3", 2), ("mip", Sampler(2))),
+                (_more_student("lfm3", 1), ("regression", Sampler(1))),
                 *(
-                    (("n3-large", TEACHER_SAMPLER), other)
+                    (("lfm3", TEACHER_SAMPLER), other)
                     for other in (
                         ("fm", TEACHER_SAMPLER),
                         ("fm-wide", FM_FINE),
@@ -251,8 +285,24 @@ PARTS: dict[str, Part] = {
             # 200 episodes of three seeds leave differences of 0.05 in success to chance.
             "thousand",
             (
-                Row("LFM teacher", "n3-large", (_many(TEACHER_SAMPLER),)),
-                *(Row("LFM students", f"lfm3-{k}-seen", (_many(_student(k)),)) for k in (2, 1)),
+                *(
+                    row
+                    for model, students, usual in (
+                        ("lfm3", "more", ""),
+                        ("n3-large", "seen", ", dropout 0.1"),
+                    )
+                    for row in (
+                        Row(f"LFM teacher{usual}", model, (_many(TEACHER_SAMPLER),)),
+                        *(
+                            Row(
+                                f"LFM students{usual}",
+                                f"{model}-{k}-{students}",
+                                (_many(_student(k)),),
+                            )
+                            for k in (2, 1)
+                        ),
+                    )
+                ),
                 Row("FM, less noise", "fm", (_many(TEACHER_SAMPLER),)),
                 *(Row("FM students", f"fm-{k}-seen", (_many(_student(k)),)) for k in (2, 1)),
                 Row("FM, LFM's parameters, less noise", "fm-wider", (_many(TEACHER_SAMPLER),)),
@@ -261,15 +311,18 @@ PARTS: dict[str, Part] = {
             tuple(
                 ((first, _many(sampler)), (second, _many(other)))
                 for first, sampler, second, other in (
-                    ("lfm3-2-seen", _student(2), "n3-large", TEACHER_SAMPLER),
-                    ("lfm3-1-seen", _student(1), "n3-large", TEACHER_SAMPLER),
+                    ("lfm3-2-more", _student(2), "lfm3", TEACHER_SAMPLER),
+                    ("lfm3-1-more", _student(1), "lfm3", TEACHER_SAMPLER),
                     ("fm-2-seen", _student(2), "fm", TEACHER_SAMPLER),
                     ("fm-1-seen", _student(1), "fm", TEACHER_SAMPLER),
-                    ("lfm3-2-seen", _student(2), "fm-2-seen", _student(2)),
-                    ("lfm3-1-seen", _student(1), "fm-1-seen", _student(1)),
-                    ("lfm3-1-seen", _student(1), "fm-wider", TEACHER_SAMPLER),
-                    ("n3-large", TEACHER_SAMPLER, "fm", TEACHER_SAMPLER),
-                    ("n3-large", TEACHER_SAMPLER, "fm-wider", TEACHER_SAMPLER),
+                    ("lfm3-2-more", _student(2), "fm-2-seen", _student(2)),
+                    ("lfm3-1-more", _student(1), "fm-1-seen", _student(1)),
+                    ("lfm3-1-more", _student(1), "fm-wider", TEACHER_SAMPLER),
+                    ("lfm3", TEACHER_SAMPLER, "fm", TEACHER_SAMPLER),
+                    ("lfm3", TEACHER_SAMPLER, "fm-wider", TEACHER_SAMPLER),
+                    ("lfm3", TEACHER_SAMPLER, "n3-large", TEACHER_SAMPLER),
+                    ("lfm3-2-more", _student(2), "n3-large-2-seen", _student(2)),
+                    ("lfm3-1-more", _student(1), "n3-large-1-seen", _student(1)),
                 )
             ),
         ),
@@ -311,10 +364,15 @@ PARTS: dict[str, Part] = {
                 Row("FM, 1.3 M", "fm-wide", (FM_FINE,)),
                 Row("FM, 2.0 M", "fm-wider", (TEACHER_SAMPLER,)),
                 Row("LFM N = 2", "lfm", (LFM_FINE,)),
+                Row("LFM N = 3, no dropout", "lfm3", (TEACHER_SAMPLER,)),
                 Row("LFM N = 3", "n3-large", (TEACHER_SAMPLER,)),
                 *(
-                    Row(f"{label} to {k}, seen", f"{family}-{k}-seen", (_student(k),))
-                    for label, family in (("LFM N = 3", "lfm3"), ("FM", "fm"))
+                    Row(f"{label} to {k}, {what}", f"{family}-{k}-{what}", (_student(k),))
+                    for label, family, what in (
+                        ("LFM N = 3", "lfm3", "more"),
+                        ("FM", "fm", "more"),
+                        ("FM", "fm", "seen"),
+                    )
                     for k in (2, 1)
                 ),
                 *(
@@ -369,21 +427,17 @@ PARTS: dict[str, Part] = {
         Part(
             "dropout",
             tuple(
-                Row(f"{label}, dropout {dropout}", model, (TEACHER_SAMPLER,))
-                for label, usual, without in (
-                    ("LFM N = 3", "n3-large", "lfm3-dropout-0"),
-                    ("FM", "fm", "fm-dropout-0"),
-                )
+                Row(f"{label}, dropout {dropout}", model, (sampler,))
+                for label, usual, without, sampler in _DROPOUT
                 for dropout, model in (("0.1", usual), ("0", without))
             ),
             plot_settings,
-            tuple(
-                ((first, TEACHER_SAMPLER), (second, TEACHER_SAMPLER))
-                for first, second in (
-                    ("lfm3-dropout-0", "n3-large"),
-                    ("fm-dropout-0", "fm"),
-                    ("lfm3-dropout-0", "fm-dropout-0"),
-                )
+            (
+                *(((without, s), (usual, s)) for _, usual, without, s in _DROPOUT),
+                *(
+                    (("lfm3", TEACHER_SAMPLER), (model, TEACHER_SAMPLER))
+                    for model in ("fm-dropout-0", "fm-wider-dropout-0")
+                ),
             ),
         ),
         Part(
@@ -413,9 +467,15 @@ PARTS: dict[str, Part] = {
             (
                 Row("LFM teacher", "n3-large", (TEACHER_SAMPLER,)),
                 *(
-                    Row(f"LFM to {k}{what}", f"lfm3-{k}{suffix}", (_student(k),))
+                    Row(f"LFM to {k}{what}", f"n3-large-{k}{suffix}", (_student(k),))
                     for k in (2, 1)
                     for what, suffix in (("", ""), (", seen", "-seen"))
+                ),
+                Row("LFM teacher, no dropout", "lfm3", (TEACHER_SAMPLER,)),
+                *(
+                    Row(f"LFM, no dropout, to {k}, {what}", f"lfm3-{k}-{what}", (_student(k),))
+                    for k in (2, 1)
+                    for what in ("seen", "more")
                 ),
                 Row("FM teacher", "fm", (TEACHER_SAMPLER,)),
                 *(
@@ -426,7 +486,9 @@ PARTS: dict[str, Part] = {
             ),
             plot_against_nfe,
             (
-                *((_seen_student("lfm3", k), (f"lfm3-{k}", _student(k))) for k in (2, 1)),
+                *((_seen_student("n3-large", k), (f"n3-large-{k}", _student(k))) for k in (2, 1)),
+                *((_more_student("lfm3", k), _seen_student("lfm3", k)) for k in (2, 1)),
+                *((_seen_student("lfm3", k), ("lfm3", TEACHER_SAMPLER)) for k in (2, 1)),
                 *((_seen_student("fm", k), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
             ),
         ),
@@ -441,10 +503,11 @@ SEEDS = dict.fromkeys(PARTS, (0, 1, 2)) | {"students": (0,)}
 
 # What is made first: a study that is stopped has the most important cells of all seeds.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("n3-large", "fm"),
+    ("lfm3", "n3-large", "fm"),
     # Two at a time, of different teachers: students of one teacher wait for one recording.
-    ("lfm3-2-seen", "fm-2-seen"),
-    ("lfm3-1-seen", "fm-1-seen"),
+    ("lfm3-2-more", "fm-2-more"),
+    ("lfm3-1-more", "fm-1-more"),
+    ("fm-2-seen", "fm-1-seen"),
     ("fm-wider",),
     ("lfm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
     ("n8-large", "n4-large"),
@@ -452,7 +515,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("mip", "regression", "fm-wide"),
     ("n4", "n3", "n8", "n2", "lfm-25%", "lfm-50%", "lfm-12%", "lfm-4", "fm-4"),
     ("lfm-1-long", "lfm-2-long", "fm-1-long", "fm-2-long"),
-    ("lfm3-2", "lfm3-1"),
-    ("lfm3-dropout-0", "fm-dropout-0"),
+    ("fm-dropout-0", "fm-wider-dropout-0"),
+    ("lfm3-2-seen", "lfm3-1-seen", "n3-large-2-seen", "n3-large-1-seen"),
+    ("n3-large-2", "n3-large-1"),
     ("lfm-2-obs02", "lfm-1-obs02", "fm-2-obs02", "fm-1-obs02"),
 )
