@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--student", type=Path, required=True, help="run folder of the student")
     parser.add_argument("--image-student", type=Path, help="run folder of the image student")
     parser.add_argument("--config", default="pusht/lfm3", help="what the teacher was trained with")
-    parser.add_argument("--episodes", type=int, default=200, help="successes to keep")
+    parser.add_argument("--episodes", type=int, default=600, help="successes to keep")
     parser.add_argument("--max-episodes", type=int, default=2000)
     arguments = parser.parse_args()
     teacher, student = load_policy(arguments.teacher), read_header(arguments.student)
