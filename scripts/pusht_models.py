@@ -175,12 +175,9 @@ def _many(sampler: Sampler) -> Sampler:
     return replace(sampler, episodes=MANY)
 
 
-def _seen_student(family: str, k: int) -> tuple[str, Sampler]:
-    return f"{family}-{k}-seen", _student(k)
-
-
-def _more_student(family: str, k: int) -> tuple[str, Sampler]:
-    return f"{family}-{k}-more", _student(k)
+def _recorded(family: str, k: int, what: str) -> tuple[str, Sampler]:
+    """Return the student that `what`, "seen" or "more", names, with its sampler."""
+    return f"{family}-{k}-{what}", _student(k)
 
 
 def _method_sampler(method: str) -> Sampler:
@@ -250,25 +247,28 @@ PARTS: dict[str, Part] = {
             ),
             plot_against_nfe,
             (
-                *((_more_student("lfm3", k), ("lfm3", TEACHER_SAMPLER)) for k in (2, 1)),
+                *((_recorded("lfm3", k, "more"), ("lfm3", TEACHER_SAMPLER)) for k in (2, 1)),
                 *(
-                    (student("fm", k), ("fm", TEACHER_SAMPLER))
-                    for student in (_more_student, _seen_student)
+                    (_recorded("fm", k, what), ("fm", TEACHER_SAMPLER))
+                    for what in ("more", "seen")
                     for k in (2, 1)
                 ),
                 *(
-                    (_more_student("lfm3", k), student("fm", k))
-                    for student in (_more_student, _seen_student)
+                    (_recorded("lfm3", k, "more"), _recorded("fm", k, what))
+                    for what in ("more", "seen")
                     for k in (2, 1)
                 ),
                 *(
-                    (_more_student("lfm3", k), (model, TEACHER_SAMPLER))
+                    (_recorded("lfm3", k, "more"), (model, TEACHER_SAMPLER))
                     for k in (2, 1)
                     for model in ("fm", "fm-wider")
                 ),
-                *((_more_student("lfm3", k), ("fm", Sampler(k, noise_scale=1.0))) for k in (2, 1)),
-                (_more_student("lfm3", 2), ("mip", Sampler(2))),
-                (_more_student("lfm3", 1), ("regression", Sampler(1))),
+                *(
+                    (_recorded("lfm3", k, "more"), ("fm", Sampler(k, noise_scale=1.0)))
+                    for k in (2, 1)
+                ),
+                (_recorded("lfm3", 2, "more"), ("mip", Sampler(2))),
+                (_recorded("lfm3", 1, "more"), ("regression", Sampler(1))),
                 *(
                     (("lfm3", TEACHER_SAMPLER), other)
                     for other in (
@@ -486,10 +486,13 @@ PARTS: dict[str, Part] = {
             ),
             plot_against_nfe,
             (
-                *((_seen_student("n3-large", k), (f"n3-large-{k}", _student(k))) for k in (2, 1)),
-                *((_more_student("lfm3", k), _seen_student("lfm3", k)) for k in (2, 1)),
-                *((_seen_student("lfm3", k), ("lfm3", TEACHER_SAMPLER)) for k in (2, 1)),
-                *((_seen_student("fm", k), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
+                *(
+                    (_recorded("n3-large", k, "seen"), (f"n3-large-{k}", _student(k)))
+                    for k in (2, 1)
+                ),
+                *((_recorded("lfm3", k, "more"), _recorded("lfm3", k, "seen")) for k in (2, 1)),
+                *((_recorded("lfm3", k, "seen"), ("lfm3", TEACHER_SAMPLER)) for k in (2, 1)),
+                *((_recorded("fm", k, "seen"), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
             ),
         ),
     )
