@@ -230,10 +230,6 @@ PARTS: dict[str, Part] = {
                 Row("FM", "fm", _euler(1, 2, 4, 8, 16, noise_scale=1.0)),
                 Row("FM, less noise", "fm", (TEACHER_SAMPLER, FM_FINE)),
                 *(Row("FM students", f"fm-{k}-more", (_student(k),)) for k in (2, 1)),
-                *(
-                    Row(f"FM students, {SEEN_EPISODES} recorded", f"fm-{k}-seen", (_student(k),))
-                    for k in (2, 1)
-                ),
                 Row(
                     "FM, 1.3 M",
                     "fm-wide",
@@ -248,16 +244,8 @@ PARTS: dict[str, Part] = {
             plot_against_nfe,
             (
                 *((_recorded("lfm3", k, "more"), ("lfm3", TEACHER_SAMPLER)) for k in (2, 1)),
-                *(
-                    (_recorded("fm", k, what), ("fm", TEACHER_SAMPLER))
-                    for what in ("more", "seen")
-                    for k in (2, 1)
-                ),
-                *(
-                    (_recorded("lfm3", k, "more"), _recorded("fm", k, what))
-                    for what in ("more", "seen")
-                    for k in (2, 1)
-                ),
+                *((_recorded("fm", k, "more"), ("fm", TEACHER_SAMPLER)) for k in (2, 1)),
+                *((_recorded("lfm3", k, "more"), _recorded("fm", k, "more")) for k in (2, 1)),
                 *(
                     (_recorded("lfm3", k, "more"), (model, TEACHER_SAMPLER))
                     for k in (2, 1)
@@ -304,7 +292,15 @@ PARTS: dict[str, Part] = {
                     )
                 ),
                 Row("FM, less noise", "fm", (_many(TEACHER_SAMPLER),)),
-                *(Row("FM students", f"fm-{k}-seen", (_many(_student(k)),)) for k in (2, 1)),
+                *(Row("FM students", f"fm-{k}-more", (_many(_student(k)),)) for k in (2, 1)),
+                *(
+                    Row(
+                        f"FM students, {SEEN_EPISODES} recorded",
+                        f"fm-{k}-seen",
+                        (_many(_student(k)),),
+                    )
+                    for k in (2, 1)
+                ),
                 Row("FM, LFM's parameters, less noise", "fm-wider", (_many(TEACHER_SAMPLER),)),
             ),
             plot_against_nfe,
@@ -313,10 +309,12 @@ PARTS: dict[str, Part] = {
                 for first, sampler, second, other in (
                     ("lfm3-2-more", _student(2), "lfm3", TEACHER_SAMPLER),
                     ("lfm3-1-more", _student(1), "lfm3", TEACHER_SAMPLER),
-                    ("fm-2-seen", _student(2), "fm", TEACHER_SAMPLER),
-                    ("fm-1-seen", _student(1), "fm", TEACHER_SAMPLER),
-                    ("lfm3-2-more", _student(2), "fm-2-seen", _student(2)),
-                    ("lfm3-1-more", _student(1), "fm-1-seen", _student(1)),
+                    ("fm-2-more", _student(2), "fm", TEACHER_SAMPLER),
+                    ("fm-1-more", _student(1), "fm", TEACHER_SAMPLER),
+                    ("fm-2-more", _student(2), "fm-2-seen", _student(2)),
+                    ("fm-1-more", _student(1), "fm-1-seen", _student(1)),
+                    ("lfm3-2-more", _student(2), "fm-2-more", _student(2)),
+                    ("lfm3-1-more", _student(1), "fm-1-more", _student(1)),
                     ("lfm3-1-more", _student(1), "fm-wider", TEACHER_SAMPLER),
                     ("lfm3", TEACHER_SAMPLER, "fm", TEACHER_SAMPLER),
                     ("lfm3", TEACHER_SAMPLER, "fm-wider", TEACHER_SAMPLER),
@@ -367,12 +365,8 @@ PARTS: dict[str, Part] = {
                 Row("LFM N = 3, no dropout", "lfm3", (TEACHER_SAMPLER,)),
                 Row("LFM N = 3", "n3-large", (TEACHER_SAMPLER,)),
                 *(
-                    Row(f"{label} to {k}, {what}", f"{family}-{k}-{what}", (_student(k),))
-                    for label, family, what in (
-                        ("LFM N = 3", "lfm3", "more"),
-                        ("FM", "fm", "more"),
-                        ("FM", "fm", "seen"),
-                    )
+                    Row(f"{label} to {k}, more", f"{family}-{k}-more", (_student(k),))
+                    for label, family in (("LFM N = 3", "lfm3"), ("FM", "fm"))
                     for k in (2, 1)
                 ),
                 *(
@@ -481,16 +475,25 @@ PARTS: dict[str, Part] = {
                 *(
                     Row(f"FM to {k}{what}", f"fm-{k}{suffix}", (_student(k),))
                     for k in (2, 1)
-                    for what, suffix in (("", ""), (", long", "-long"), (", seen", "-seen"))
+                    for what, suffix in (
+                        ("", ""),
+                        (", long", "-long"),
+                        (", seen", "-seen"),
+                        (", more", "-more"),
+                    )
                 ),
             ),
-            plot_against_nfe,
+            plot_settings,
             (
                 *(
                     (_recorded("n3-large", k, "seen"), (f"n3-large-{k}", _student(k)))
                     for k in (2, 1)
                 ),
-                *((_recorded("lfm3", k, "more"), _recorded("lfm3", k, "seen")) for k in (2, 1)),
+                *(
+                    (_recorded(family, k, "more"), _recorded(family, k, "seen"))
+                    for family in ("lfm3", "fm")
+                    for k in (2, 1)
+                ),
                 *((_recorded("lfm3", k, "seen"), ("lfm3", TEACHER_SAMPLER)) for k in (2, 1)),
                 *((_recorded("fm", k, "seen"), (f"fm-{k}-long", _student(k))) for k in (2, 1)),
             ),
@@ -510,7 +513,6 @@ ORDER: tuple[tuple[str, ...], ...] = (
     # Two at a time, of different teachers: students of one teacher wait for one recording.
     ("lfm3-2-more", "fm-2-more"),
     ("lfm3-1-more", "fm-1-more"),
-    ("fm-2-seen", "fm-1-seen"),
     ("fm-wider",),
     ("lfm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
     ("n8-large", "n4-large"),
@@ -520,6 +522,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("lfm-1-long", "lfm-2-long", "fm-1-long", "fm-2-long"),
     ("fm-dropout-0", "fm-wider-dropout-0"),
     ("lfm3-2-seen", "lfm3-1-seen", "n3-large-2-seen", "n3-large-1-seen"),
+    ("fm-2-seen", "fm-1-seen"),
     ("n3-large-2", "n3-large-1"),
     ("lfm-2-obs02", "lfm-1-obs02", "fm-2-obs02", "fm-1-obs02"),
 )
