@@ -49,6 +49,7 @@ class Part:
 
 FEW_EVALUATIONS = 16
 """Samplers of more are drawn in a colour of their own."""
+LEGEND_COLUMNS = 4
 
 HEADER = (
     "| policy | NFE | score | success | 95% interval | per seed: score / success | parameters | "
@@ -265,8 +266,6 @@ def _plot(
     label: Callable[[str, dict[str, Any]], str],
     value: Callable[[dict[str, Any]], float],
 ) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots(1, 2)
     lines: dict[str, list[tuple[float, float, int, int]]] = {}
     for row in part.rows:
         for sampler in row.samplers:
@@ -274,6 +273,9 @@ def _plot(
             if cells:
                 key = label(row.label, cells[0])
                 lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
+    legend_rows = -(-len(lines) // LEGEND_COLUMNS)
+    figure = Figure(figsize=(10, 4 + 0.2 * legend_rows), layout="constrained")
+    axes = figure.subplots(1, 2)
     if len(lines) > 10:  # the usual cycle has no more colours
         for ax in axes:
             ax.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))
@@ -282,8 +284,9 @@ def _plot(
     for ax, name in zip(axes, ("score", "success"), strict=True):
         ax.set(ylabel=name)
         ax.grid(alpha=0.3)
-    if lines:
-        axes[0].legend(fontsize=8)
+    if lines:  # below the axes, where it covers no point
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8)
     return figure, axes
 
 
