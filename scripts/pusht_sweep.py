@@ -48,13 +48,17 @@ THREE_BLOCKS = {
     "n3-shaped-noise": _lfm(
         "[0.01,0.1]", "training.obs_noise=0.05", "training.obs_noise_covariance=data"
     ),
-    "n3-noise04": _lfm("[0.01,0.1]", "training.obs_noise=0.04"),
-    "n3-wide": _lfm("[0.01,0.1]", "network.width=224"),
     "n3-trigonometric": _lfm("[0.01,0.1]", "flow.block_interpolants=[linear,linear,trigonometric]"),
     "n3-shares": _lfm("[0.01,0.1]", "training.block_shares=[0.2,0.3,0.5]"),
     "n3-dropout-0": _lfm("[0.01,0.1]", "network.dropout=0.0"),
     "n3-dropout-0-short": _lfm("[0.01,0.1]", "network.dropout=0.0", "policy.horizon=9"),
-    "n3-steps48": _lfm("[0.01,0.1]", "training.total_steps=48000"),
+    # As many steps for each block as "unet1d" has for both, so three times as long.
+    "n3-unet1d": _lfm(
+        "[0.01,0.1]",
+        "network.name=unet1d",
+        "network.channels=[48,96]",
+        "training.total_steps=7500",
+    ),
 }
 # One change each against "n2-g01".
 TWO_BLOCKS = {
