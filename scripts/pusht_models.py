@@ -191,7 +191,6 @@ FM_FINE = Sampler(32, "midpoint", NOISE)
 # Label, model with dropout 0.1, model without, sampler.
 _DROPOUT = (
     ("LFM N = 3", "n3-large", "lfm3", TEACHER_SAMPLER),
-    *((f"LFM to {k}", f"n3-large-{k}-seen", f"lfm3-{k}-seen", _student(k)) for k in (2, 1)),
     ("FM", "fm", "fm-dropout-0", TEACHER_SAMPLER),
     ("FM, 2.0 M", "fm-wider", "fm-wider-dropout-0", TEACHER_SAMPLER),
 )
