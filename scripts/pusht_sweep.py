@@ -39,6 +39,7 @@ STEPS = {
     "n4": _lfm("[0.01,0.03,0.1]"),
     "n2-g03-data": _lfm("[0.03]", "flow.prediction=data"),
 }
+UNET = ("network.name=unet1d", "network.channels=[48,96]")
 # Other steps and other changes against "n3".
 THREE_BLOCKS = {
     "n3-g003-g03": _lfm("[0.003,0.03]"),
@@ -52,13 +53,9 @@ THREE_BLOCKS = {
     "n3-shares": _lfm("[0.01,0.1]", "training.block_shares=[0.2,0.3,0.5]"),
     "n3-dropout-0": _lfm("[0.01,0.1]", "network.dropout=0.0"),
     "n3-dropout-0-short": _lfm("[0.01,0.1]", "network.dropout=0.0", "policy.horizon=9"),
-    # As many steps for each block as "unet1d" has for both, so three times as long.
-    "n3-unet1d": _lfm(
-        "[0.01,0.1]",
-        "network.name=unet1d",
-        "network.channels=[48,96]",
-        "training.total_steps=7500",
-    ),
+    # Three times the steps of "unet1d", so three times as long as all others.
+    "n3-unet1d": _lfm("[0.01,0.1]", *UNET, "training.total_steps=7500"),
+    "fm-unet1d": Model((*UNET, "training.total_steps=7500")),
 }
 # One change each against "n2-g01".
 TWO_BLOCKS = {
@@ -91,9 +88,7 @@ TWO_BLOCKS = {
         "network.dropout=0.1",
         "training.total_steps=1400",
     ),
-    "unet1d": _lfm(
-        "[0.01]", "network.name=unet1d", "network.channels=[48,96]", "training.total_steps=2500"
-    ),
+    "unet1d": _lfm("[0.01]", *UNET, "training.total_steps=2500"),
 }
 SETTINGS: dict[str, Model] = {**STEPS, **THREE_BLOCKS, **TWO_BLOCKS}
 NOISE_SCALES = (1.0, 0.7, 0.5)
@@ -129,6 +124,7 @@ SWEEP = Part(
         for base, settings in (
             ("n2-g01", ("n2-g10", "n2-g03", "n2-g003", "n3", "n4", *TWO_BLOCKS)),
             ("n3", THREE_BLOCKS),
+            ("n3-unet1d", ("n3-dropout-0", "fm-unet1d")),  # the U-Net has no dropout
         )
         for name in settings
         for sampler in (FEW, FINE)
