@@ -65,7 +65,7 @@ SEEN = (
 )
 SEEN_EPISODES = 300
 MORE_EPISODES = 900
-"""Of a teacher without dropout, which is sharper."""
+"""What students of the first table learn from: a teacher without dropout is sharper."""
 # Euler steps of each block, for 15 of the 16 evaluations of LFM with three blocks, and 16 of FM.
 SEEN_STEPS = {
     "lfm3": "distill.teacher_steps=5",
@@ -180,6 +180,11 @@ def _recorded(family: str, k: int, what: str) -> tuple[str, Sampler]:
     return f"{family}-{k}-{what}", _student(k)
 
 
+def _many_of_students(label: str, family: str, what: str) -> tuple[Row, ...]:
+    students = (_recorded(family, k, what) for k in (2, 1))
+    return tuple(Row(label, model, (_many(sampler),)) for model, sampler in students)
+
+
 def _method_sampler(method: str) -> Sampler:
     return Sampler(2, noise_scale=1.0 if method == "distribution" else NOISE)
 
@@ -188,11 +193,11 @@ LFM_FINE = Sampler(64, "midpoint", NOISE)
 FM_FINE = Sampler(32, "midpoint", NOISE)
 
 
-# Label, model with dropout 0.1, model without, sampler.
+# Label, model with dropout 0.1, model without.
 _DROPOUT = (
-    ("LFM N = 3", "n3-large", "lfm3", TEACHER_SAMPLER),
-    ("FM", "fm", "fm-dropout-0", TEACHER_SAMPLER),
-    ("FM, 2.0 M", "fm-wider", "fm-wider-dropout-0", TEACHER_SAMPLER),
+    ("LFM N = 3", "n3-large", "lfm3"),
+    ("FM", "fm", "fm-dropout-0"),
+    ("FM, 2.0 M", "fm-wider", "fm-wider-dropout-0"),
 )
 
 
@@ -272,34 +277,13 @@ PARTS: dict[str, Part] = {
             # 200 episodes of three seeds leave differences of 0.05 in success to chance.
             "thousand",
             (
-                *(
-                    row
-                    for model, students, usual in (
-                        ("lfm3", "more", ""),
-                        ("n3-large", "seen", ", dropout 0.1"),
-                    )
-                    for row in (
-                        Row(f"LFM teacher{usual}", model, (_many(TEACHER_SAMPLER),)),
-                        *(
-                            Row(
-                                f"LFM students{usual}",
-                                f"{model}-{k}-{students}",
-                                (_many(_student(k)),),
-                            )
-                            for k in (2, 1)
-                        ),
-                    )
-                ),
+                Row("LFM teacher", "lfm3", (_many(TEACHER_SAMPLER),)),
+                *_many_of_students("LFM students", "lfm3", "more"),
+                Row("LFM teacher, dropout 0.1", "n3-large", (_many(TEACHER_SAMPLER),)),
+                *_many_of_students("LFM students, dropout 0.1", "n3-large", "seen"),
                 Row("FM, less noise", "fm", (_many(TEACHER_SAMPLER),)),
-                *(Row("FM students", f"fm-{k}-more", (_many(_student(k)),)) for k in (2, 1)),
-                *(
-                    Row(
-                        f"FM students, {SEEN_EPISODES} recorded",
-                        f"fm-{k}-seen",
-                        (_many(_student(k)),),
-                    )
-                    for k in (2, 1)
-                ),
+                *_many_of_students("FM students", "fm", "more"),
+                *_many_of_students(f"FM students, {SEEN_EPISODES} recorded", "fm", "seen"),
                 Row("FM, LFM's parameters, less noise", "fm-wider", (_many(TEACHER_SAMPLER),)),
             ),
             plot_against_nfe,
@@ -420,17 +404,18 @@ PARTS: dict[str, Part] = {
         Part(
             "dropout",
             tuple(
-                Row(f"{label}, dropout {dropout}", model, (sampler,))
-                for label, usual, without, sampler in _DROPOUT
+                Row(f"{label}, dropout {dropout}", model, (TEACHER_SAMPLER,))
+                for label, usual, without in _DROPOUT
                 for dropout, model in (("0.1", usual), ("0", without))
             ),
             plot_settings,
-            (
-                *(((without, s), (usual, s)) for _, usual, without, s in _DROPOUT),
-                *(
-                    (("lfm3", TEACHER_SAMPLER), (model, TEACHER_SAMPLER))
-                    for model in ("fm-dropout-0", "fm-wider-dropout-0")
-                ),
+            tuple(
+                ((first, TEACHER_SAMPLER), (second, TEACHER_SAMPLER))
+                for first, second in (
+                    *((without, usual) for _, usual, without in _DROPOUT),
+                    ("lfm3", "fm-dropout-0"),
+                    ("lfm3", "fm-wider-dropout-0"),
+                )
             ),
         ),
         Part(

@@ -39,7 +39,6 @@ STEPS = {
     "n4": _lfm("[0.01,0.03,0.1]"),
     "n2-g03-data": _lfm("[0.03]", "flow.prediction=data"),
 }
-UNET = ("network.name=unet1d", "network.channels=[48,96]")
 # Other steps and other changes against "n3".
 THREE_BLOCKS = {
     "n3-g003-g03": _lfm("[0.003,0.03]"),
@@ -53,7 +52,10 @@ THREE_BLOCKS = {
     "n3-shares": _lfm("[0.01,0.1]", "training.block_shares=[0.2,0.3,0.5]"),
     "n3-dropout-0": _lfm("[0.01,0.1]", "network.dropout=0.0"),
     "n3-dropout-0-short": _lfm("[0.01,0.1]", "network.dropout=0.0", "policy.horizon=9"),
-    # Three times the steps of "unet1d", so three times as long as all others.
+}
+UNET = ("network.name=unet1d", "network.channels=[48,96]")
+# Three times the steps of "unet1d", so three times as long as all others.
+UNETS = {
     "n3-unet1d": _lfm("[0.01,0.1]", *UNET, "training.total_steps=7500"),
     "fm-unet1d": Model((*UNET, "training.total_steps=7500")),
 }
@@ -90,7 +92,7 @@ TWO_BLOCKS = {
     ),
     "unet1d": _lfm("[0.01]", *UNET, "training.total_steps=2500"),
 }
-SETTINGS: dict[str, Model] = {**STEPS, **THREE_BLOCKS, **TWO_BLOCKS}
+SETTINGS: dict[str, Model] = {**STEPS, **THREE_BLOCKS, **UNETS, **TWO_BLOCKS}
 NOISE_SCALES = (1.0, 0.7, 0.5)
 WHOLE = ("fm", "n2-g03", "n2-g01", "n2-g03-data")
 """Settings that are evaluated with every sampler; the others with two."""
@@ -123,7 +125,7 @@ SWEEP = Part(
         ((name, sampler), (base, sampler))
         for base, settings in (
             ("n2-g01", ("n2-g10", "n2-g03", "n2-g003", "n3", "n4", *TWO_BLOCKS)),
-            ("n3", THREE_BLOCKS),
+            ("n3", (*THREE_BLOCKS, *UNETS)),
             ("n3-unet1d", ("n3-dropout-0", "fm-unet1d")),  # the U-Net has no dropout
         )
         for name in settings
