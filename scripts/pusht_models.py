@@ -73,6 +73,11 @@ SEEN_STEPS = {
     "fm": "distill.teacher_steps=16",
 }
 
+UNET = ("network.name=unet1d", "network.channels=[48,96]", "training.total_steps=7500")
+"""A network of about the MLP's parameters that takes three times as long to train."""
+UNET_SAMPLER = Sampler(6, noise_scale=NOISE)
+"""Of LFM's U-Nets: as good as 16 evaluations on selection seeds."""
+
 # 16 evaluations of every block of LFM, 32 of FM's one, for a sample.
 TEACHER_STEPS = {
     "lfm": "distill.teacher_steps=8",
@@ -156,6 +161,19 @@ MODELS: dict[str, Model] = {
     # The best teacher has no dropout; "n3-large" has that of all others.
     "lfm3": Model(config="pusht/lfm3"),
     "n3-large": Model(("network.dropout=0.1",), config="pusht/lfm3"),
+    "lfm3-unet": Model(config="pusht/lfm3_unet"),
+    "fm-unet": Model(UNET),
+    # Students as their teacher's configuration says, which are MLPs.
+    **{
+        f"lfm3-unet-{k}": Model(
+            teacher="lfm3-unet",
+            nfe=k,
+            groups=(2, 1) if k == 2 else (),
+            recorded=MORE_EPISODES,
+            recorded_with=UNET_SAMPLER,
+        )
+        for k in (2, 1)
+    },
     "fm-dropout-0": Model(("network.dropout=0.0",)),
     "fm-wider-dropout-0": Model(("network.width=336", "network.dropout=0.0")),
     **{f"n{n}-large": _lfm(n, WIDTHS[1]) for n in STEP_SIZES if n > 3},
@@ -305,6 +323,30 @@ PARTS: dict[str, Part] = {
                     ("lfm3-2-more", _student(2), "n3-large-2-seen", _student(2)),
                     ("lfm3-1-more", _student(1), "n3-large-1-seen", _student(1)),
                 )
+            ),
+        ),
+        Part(
+            # The best that the study has; students as their teacher's configuration says.
+            "unet",
+            (
+                Row("LFM teacher", "lfm3-unet", _euler(3, 6, 16, noise_scale=NOISE)),
+                Row("LFM students", "lfm3-unet-2", (_student(2),)),
+                Row("LFM students", "lfm3-unet-1", (_student(1),)),
+                Row("FM", "fm-unet", _euler(3, 6, 16, noise_scale=NOISE)),
+                Row("LFM teacher, MLPs", "lfm3", _euler(3, 6, 16, noise_scale=NOISE)),
+                *(Row("LFM students, MLPs", f"lfm3-{k}-more", (_student(k),)) for k in (2, 1)),
+                Row("FM, MLP", "fm", (TEACHER_SAMPLER,)),
+            ),
+            plot_against_nfe,
+            (
+                *(((f"lfm3-unet-{k}", _student(k)), ("lfm3-unet", UNET_SAMPLER)) for k in (2, 1)),
+                *(((f"lfm3-unet-{k}", _student(k)), _recorded("lfm3", k, "more")) for k in (2, 1)),
+                *(((f"lfm3-unet-{k}", _student(k)), ("fm-unet", TEACHER_SAMPLER)) for k in (2, 1)),
+                *(
+                    (("lfm3-unet", sampler), ("fm-unet", sampler))
+                    for sampler in _euler(3, 6, 16, noise_scale=NOISE)
+                ),
+                (("lfm3-unet", UNET_SAMPLER), ("lfm3", UNET_SAMPLER)),
             ),
         ),
         Part(
@@ -497,6 +539,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     # Two at a time, of different teachers: students of one teacher wait for one recording.
     ("lfm3-2-more", "fm-2-more"),
     ("lfm3-1-more", "fm-1-more"),
+    ("lfm3-unet", "fm-unet", "lfm3-unet-2", "lfm3-unet-1"),
     ("fm-wider",),
     ("lfm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
     ("n8-large", "n4-large"),

@@ -1,11 +1,11 @@
-"""The network of each block: the common options and the changes to them."""
+"""The network of each block, and of students: the common options and the changes to them."""
 
 from __future__ import annotations
 
 from lfm_policy.config.changes import with_changes
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.errors import InputError
-from lfm_policy.networks import NetworkConfig
+from lfm_policy.networks import NETWORKS, NetworkConfig
 
 
 def network_configs(config: ExperimentConfig) -> list[NetworkConfig]:
@@ -26,3 +26,22 @@ def network_configs(config: ExperimentConfig) -> list[NetworkConfig]:
             )
         configs.append(with_changes(config.network, changes, entry))
     return configs
+
+
+def student_network(config: ExperimentConfig) -> NetworkConfig:
+    """Return the options of the network of a teacher's students, see ``distill.network``.
+
+    Args:
+        config: of the teacher.
+
+    Raises:
+        InputError: ``distill.network`` has an unknown name or key, or a wrong value.
+    """
+    changes, base = config.distill.network, config.network
+    name = changes.get("name", base.name)
+    if name != base.name:  # options of the teacher's network mean nothing to this one
+        try:
+            base = NETWORKS.get(str(name))()
+        except InputError as error:
+            raise InputError(f"distill.network.name: {error}") from None
+    return with_changes(base, changes, "distill.network")

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lfm_policy.config.block_networks import network_configs
+from lfm_policy.config.block_networks import network_configs, student_network
 from lfm_policy.config.changes import with_changes
 from lfm_policy.config.plain import plain_options
 from lfm_policy.config.schema import CHOICES, ExperimentConfig
@@ -121,6 +121,7 @@ def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
         assert isinstance(config, ExperimentConfig)
         config.validate()
         network_configs(config)
+        student_network(config)
         with_changes(config.training, config.distill.training, "distill.training")
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         reason = _with_section((str(error).splitlines() or [type(error).__name__])[0], schema)

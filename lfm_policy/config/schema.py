@@ -345,6 +345,12 @@ class DistillConfig:
     warm_start: bool = option(
         True, "a student starts from the weights of its group's teacher block, if they fit"
     )
+    network: dict[str, Any] = option(
+        {},
+        "options of `network` that students have in place of the teacher's own, such as {width: "
+        "128}, or a network of another kind, such as {name: mlp, width: 192}; set in the teacher's "
+        "configuration",
+    )
     training: dict[str, Any] = option(
         {},
         "options of `training` that students have in place of the teacher's own, such as "

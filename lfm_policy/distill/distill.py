@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from lfm_policy.assets import results_folder
 from lfm_policy.config import ExperimentConfig, config_to_dict
+from lfm_policy.config.block_networks import student_network
 from lfm_policy.config.load import Source, config_from_sources, parse_override
 from lfm_policy.distill.group import group_edges, group_step_sizes
 from lfm_policy.distill.methods import METHODS
@@ -50,11 +52,14 @@ def student_config(
     edges = group_edges(n_blocks, nfe, groups)
     sizes = ou_schedule(teacher.config.flow).step_sizes
     options: dict[str, Any] = config_to_dict(teacher.config)
-    networks = options["block_networks"]
+    # The student of a group has the size of the teacher block nearest the noise, or all have one.
+    sizes_of_blocks = [] if options["distill"]["network"] else options["block_networks"]
     options |= {
         "name": f"{options['name']}-nfe{nfe}",
-        # The student of a group has the size of the teacher block nearest the noise.
-        "block_networks": [networks[math.ceil(end) - 1] for end in edges[1:]] if networks else [],
+        "network": dataclasses.asdict(student_network(teacher.config)),
+        "block_networks": [sizes_of_blocks[math.ceil(end) - 1] for end in edges[1:]]
+        if sizes_of_blocks
+        else [],
     }
     options["flow"] |= {
         "n_blocks": nfe,
@@ -73,6 +78,7 @@ def student_config(
         **options["distill"]["training"],
     }
     options["distill"] |= {
+        "network": {},
         "training": {},
         "method": method,
         "teacher": teacher.sha256,
@@ -84,11 +90,12 @@ def student_config(
         options["network"]["dropout"] = 0.0
     sources = [Source(str(teacher.folder), options)]
     config = config_from_sources([*sources, *(parse_override(text) for text in overrides)])
-    if config.distill.training:
-        raise InputError(
-            f"distill.training is {config.distill.training}: it stands in the configuration of a "
-            "teacher and says how its students train; here, set training.<option>=<value>"
-        )
+    for section in ("network", "training"):
+        if changes := getattr(config.distill, section):
+            raise InputError(
+                f"distill.{section} is {changes}: it stands in the configuration of a teacher and "
+                f"is for its students; here, set {section}.<option>=<value>"
+            )
     if config.distill.groups != list(groups):
         raise InputError(
             f"distill.groups is {config.distill.groups}; it follows from --groups, which also says "

@@ -377,6 +377,26 @@ def test_how_students_train_is_checked_with_their_teacher(
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("{widht: 3}", "distill.network has an unknown key 'widht': did you mean 'width'?"),
+        ("{width: many}", "distill.network: Value 'many'"),
+        ("{name: unet}", "distill.network.name: unknown network 'unet'"),
+        ("{name: unet1d, width: 8}", "distill.network has an unknown key 'width'"),
+        ("3", "expected keys and values in braces"),
+    ],
+)
+def test_the_network_of_students_is_checked_with_their_teacher(
+    write: Write, changes: str, message: str
+) -> None:
+    path = write(f"distill: {{network: {changes}}}\n")
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
 def test_block_networks(write: Write) -> None:
     path = write("flow: {n_blocks: 2}\nblock_networks: [{width: 8, dropout: 1e-1}, {}]\n")
     assert load_config(path).block_networks == [{"width": 8, "dropout": "1e-1"}, {}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from lfm_policy.distill.pairs import teacher_noise
 from lfm_policy.distill.regression import RegressionLoss
 from lfm_policy.distill.run import action_weights
 from lfm_policy.flow import SolverSpec
+from lfm_policy.networks.transformer import TransformerConfig
 from lfm_policy.policy import read_header
 from lfm_policy.training import TrainingRun, train
 
@@ -62,6 +64,42 @@ def test_students_train_as_their_teachers_configuration_says(teacher: Path) -> N
         student_config(
             parent, nfe=2, method="regression", overrides=["distill.training={total_steps: 3}"]
         )
+
+
+def test_students_have_the_network_that_their_teachers_configuration_names(teacher: Path) -> None:
+    parent = read_header(teacher)
+    parent.config.block_networks = [{"width": 24}, {"width": 48}]
+    config = student_config(parent, nfe=1, method="regression")
+    assert config.block_networks == [{"width": 48}]
+    parent.config.distill.network = {"width": 8}
+    config = student_config(parent, nfe=2, method="regression")
+    assert config.network == replace(parent.config.network, width=8)  # type: ignore[call-arg]
+    assert (config.block_networks, config.distill.network) == ([], {})
+    parent.config.distill.network = {"name": "transformer", "width": 16, "dropout": 0.1}
+    config = student_config(parent, nfe=2, method="regression")
+    assert config.network == TransformerConfig(width=16, dropout=0.0)
+    config = student_config(parent, nfe=2, method="regression", overrides=["network.width=32"])
+    assert config.network == TransformerConfig(width=32, dropout=0.0)
+    with pytest.raises(InputError, match=r"distill.network is .* set network.<option>=<value>"):
+        student_config(parent, nfe=2, method="regression", overrides=["distill.network={width: 8}"])
+
+
+def test_a_student_of_another_kind_learns_from_the_same_samples(
+    teacher: Path, tmp_path: Path
+) -> None:
+    """Teacher samples are shared between networks, and weights that do not fit are not taken."""
+    distill(teacher, nfe=1, overrides=QUICK, device="cpu", quiet=True)
+    parts = teacher / "pairs"
+    before = {path: path.stat().st_mtime_ns for path in parts.rglob("*.safetensors")}
+    assert before
+    other = ["network.name=unet1d", "network.channels=[8]", *QUICK]
+    checkpoint = distill(
+        teacher, tmp_path / "other", nfe=1, overrides=other, device="cpu", quiet=True
+    )
+    after = {path: path.stat().st_mtime_ns for path in parts.rglob("*.safetensors")}
+    assert after == before
+    assert load_policy(checkpoint).nfe == 1
+    assert read_header(checkpoint).config.network.name == "unet1d"
 
 
 def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
