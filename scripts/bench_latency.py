@@ -38,7 +38,7 @@ def rows(lerobot: str) -> list[Row]:
     """Return the rows of the table."""
     found = []
     for name, title, teacher, sampler, student in (
-        ("state", "teacher", "pusht-state-teacher", (16, "euler"), "pusht-state"),
+        ("state", "teacher", "pusht-state-teacher", (6, "euler"), "pusht-state"),
         ("image", "as many steps", "pusht-image", (64, "midpoint"), "pusht-image"),
     ):
         for engine in ENGINES:

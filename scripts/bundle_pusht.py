@@ -3,8 +3,8 @@
 The demonstrations are successful rollouts of the teacher from seeds of their own (300000 on), the
 checkpoints are copies in half precision. A README in the folder says how they were made.
 
-    python scripts/bundle_pusht.py --teacher runs/study/seed0/n3-large \\
-        --student runs/study/seed0/lfm3-2-seen
+    python scripts/bundle_pusht.py --teacher runs/study/seed0/lfm3-unet \\
+        --student runs/study/seed0/lfm3-unet-2
 
 Without --image-student the package keeps the image policy that it has.
 """
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="run folder of the teacher")
     parser.add_argument("--student", type=Path, required=True, help="run folder of the student")
     parser.add_argument("--image-student", type=Path, help="run folder of the image student")
-    parser.add_argument("--config", default="pusht/lfm3", help="what the teacher was trained with")
+    parser.add_argument("--config", default="pusht/lfm3_unet", help="what the teacher was trained with")
     parser.add_argument("--episodes", type=int, default=600, help="successes to keep")
     parser.add_argument("--max-episodes", type=int, default=2000)
     arguments = parser.parse_args()

@@ -10,7 +10,7 @@ from lfm_policy.registry import nearest_names
 
 COLLECT_TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
 
-VERSIONS = dict.fromkeys(COLLECT_TASKS, 2) | {"PushT": 4}
+VERSIONS = dict.fromkeys(COLLECT_TASKS, 2) | {"PushT": 5}
 """To be raised when a demonstrator acts otherwise than before: recordings must not mix both."""
 
 

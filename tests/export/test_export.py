@@ -153,7 +153,7 @@ def test_a_weight_that_half_precision_cannot_hold() -> None:
 def test_8_bits_with_several_evaluations_per_block(tmp_path: Path, solver: str, nfe: int) -> None:
     from lfm_policy.export import export_policy
 
-    policy = load_policy("pusht-state-teacher")
+    policy = load_policy("pusht-state")
     policy.set_sampler(solver=solver, nfe=nfe)
     small = OnnxPolicy(export_policy(policy, tmp_path / "out", precision="int8"))
     batch = random_batch(policy, 4)
