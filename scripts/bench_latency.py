@@ -77,6 +77,8 @@ def main() -> None:
         row = Row(**json.loads(arguments.row))
         print(json.dumps(measure(row, arguments.threads[0], arguments.lerobot)))
         return
+    if arguments.only and arguments.results:
+        parser.error("--only would leave a table of these rows alone: leave out --results")
     chosen = [r for r in rows(arguments.lerobot) if not arguments.only or arguments.only in r.label]
     archive = arguments.results and arguments.results / "results" / "latency.json"
     earlier = []

@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="run folder of the teacher")
     parser.add_argument("--student", type=Path, required=True, help="run folder of the student")
     parser.add_argument("--image-student", type=Path, help="run folder of the image student")
-    parser.add_argument("--config", default="pusht/lfm3_unet", help="what the teacher was trained with")
+    parser.add_argument(
+        "--config", default="pusht/lfm3_unet", help="what the teacher was trained with"
+    )
     parser.add_argument("--episodes", type=int, default=600, help="successes to keep")
     parser.add_argument("--max-episodes", type=int, default=2000)
     arguments = parser.parse_args()
