@@ -303,6 +303,11 @@ PARTS: dict[str, Part] = {
                 *_many_of_students("FM students", "fm", "more"),
                 *_many_of_students(f"FM students, {SEEN_EPISODES} recorded", "fm", "seen"),
                 Row("FM, LFM's parameters, less noise", "fm-wider", (_many(TEACHER_SAMPLER),)),
+                Row("LFM teacher, U-Nets", "lfm3-unet", (_many(UNET_SAMPLER),)),
+                *(
+                    Row("LFM students, U-Nets", f"lfm3-unet-{k}", (_many(_student(k)),))
+                    for k in (2, 1)
+                ),
             ),
             plot_against_nfe,
             tuple(
@@ -322,6 +327,11 @@ PARTS: dict[str, Part] = {
                     ("lfm3", TEACHER_SAMPLER, "n3-large", TEACHER_SAMPLER),
                     ("lfm3-2-more", _student(2), "n3-large-2-seen", _student(2)),
                     ("lfm3-1-more", _student(1), "n3-large-1-seen", _student(1)),
+                    ("lfm3-unet", UNET_SAMPLER, "lfm3", TEACHER_SAMPLER),
+                    ("lfm3-unet-2", _student(2), "lfm3-unet", UNET_SAMPLER),
+                    ("lfm3-unet-1", _student(1), "lfm3-unet", UNET_SAMPLER),
+                    ("lfm3-unet-2", _student(2), "lfm3-2-more", _student(2)),
+                    ("lfm3-unet-1", _student(1), "lfm3-1-more", _student(1)),
                 )
             ),
         ),
