@@ -75,6 +75,8 @@ SEEN_STEPS = {
 
 UNET = ("network.name=unet1d", "network.channels=[48,96]", "training.total_steps=7500")
 """A network of about the MLP's parameters that takes three times as long to train."""
+UNET_WIDE = ("network.name=unet1d", "network.channels=[88,184]", "training.total_steps=7500")
+"""As many parameters as three of those."""
 UNET_SAMPLER = Sampler(6, noise_scale=NOISE)
 """Of LFM's U-Nets: as good as 16 evaluations on selection seeds."""
 
@@ -163,6 +165,7 @@ MODELS: dict[str, Model] = {
     "n3-large": Model(("network.dropout=0.1",), config="pusht/lfm3"),
     "lfm3-unet": Model(config="pusht/lfm3_unet"),
     "fm-unet": Model(UNET),
+    "fm-unet-wide": Model(UNET_WIDE),
     # Students as their teacher's configuration says, which are MLPs.
     **{
         f"lfm3-unet-{k}": Model(
@@ -343,6 +346,7 @@ PARTS: dict[str, Part] = {
                 Row("LFM students", "lfm3-unet-2", (_student(2),)),
                 Row("LFM students", "lfm3-unet-1", (_student(1),)),
                 Row("FM", "fm-unet", _euler(3, 6, 16, noise_scale=NOISE)),
+                Row("FM, LFM's parameters", "fm-unet-wide", _euler(3, 6, 16, noise_scale=NOISE)),
                 Row("LFM teacher, MLPs", "lfm3", _euler(3, 6, 16, noise_scale=NOISE)),
                 *(Row("LFM students, MLPs", f"lfm3-{k}-more", (_student(k),)) for k in (2, 1)),
                 Row("FM, MLP", "fm", (TEACHER_SAMPLER,)),
@@ -351,9 +355,14 @@ PARTS: dict[str, Part] = {
             (
                 *(((f"lfm3-unet-{k}", _student(k)), ("lfm3-unet", UNET_SAMPLER)) for k in (2, 1)),
                 *(((f"lfm3-unet-{k}", _student(k)), _recorded("lfm3", k, "more")) for k in (2, 1)),
-                *(((f"lfm3-unet-{k}", _student(k)), ("fm-unet", TEACHER_SAMPLER)) for k in (2, 1)),
                 *(
-                    (("lfm3-unet", sampler), ("fm-unet", sampler))
+                    ((f"lfm3-unet-{k}", _student(k)), (fm, TEACHER_SAMPLER))
+                    for fm in ("fm-unet", "fm-unet-wide")
+                    for k in (2, 1)
+                ),
+                *(
+                    (("lfm3-unet", sampler), (fm, sampler))
+                    for fm in ("fm-unet", "fm-unet-wide")
                     for sampler in _euler(3, 6, 16, noise_scale=NOISE)
                 ),
                 (("lfm3-unet", UNET_SAMPLER), ("lfm3", UNET_SAMPLER)),
@@ -549,7 +558,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     # Two at a time, of different teachers: students of one teacher wait for one recording.
     ("lfm3-2-more", "fm-2-more"),
     ("lfm3-1-more", "fm-1-more"),
-    ("lfm3-unet", "fm-unet", "lfm3-unet-2", "lfm3-unet-1"),
+    ("lfm3-unet", "fm-unet", "lfm3-unet-2", "lfm3-unet-1", "fm-unet-wide"),
     ("fm-wider",),
     ("lfm", "lfm-2", "fm-2", "lfm-1", "fm-1"),
     ("n8-large", "n4-large"),
