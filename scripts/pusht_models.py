@@ -73,9 +73,14 @@ SEEN_STEPS = {
     "fm": "distill.teacher_steps=16",
 }
 
-UNET = ("network.name=unet1d", "network.channels=[48,96]", "training.total_steps=7500")
+
+def _unet(channels: str) -> tuple[str, ...]:
+    return ("network.name=unet1d", f"network.channels={channels}", "training.total_steps=7500")
+
+
+UNET = _unet("[48,96]")
 """A network of about the MLP's parameters that takes three times as long to train."""
-UNET_WIDE = ("network.name=unet1d", "network.channels=[88,184]", "training.total_steps=7500")
+UNET_WIDE = _unet("[88,184]")
 """As many parameters as three of those."""
 UNET_SAMPLER = Sampler(6, noise_scale=NOISE)
 """Of LFM's U-Nets: as good as 16 evaluations on selection seeds."""
@@ -196,12 +201,12 @@ def _many(sampler: Sampler) -> Sampler:
     return replace(sampler, episodes=MANY)
 
 
-def _recorded(family: str, k: int, what: str) -> tuple[str, Sampler]:
-    """Return the student that `what`, "seen" or "more", names, with its sampler."""
-    return f"{family}-{k}-{what}", _student(k)
+def _recorded(family: str, k: int, what: str = "") -> tuple[str, Sampler]:
+    """Return a student with its sampler; `what` is "seen" or "more" where a teacher has both."""
+    return "-".join(part for part in (family, str(k), what) if part), _student(k)
 
 
-def _many_of_students(label: str, family: str, what: str) -> tuple[Row, ...]:
+def _many_of_students(label: str, family: str, what: str = "") -> tuple[Row, ...]:
     students = (_recorded(family, k, what) for k in (2, 1))
     return tuple(Row(label, model, (_many(sampler),)) for model, sampler in students)
 
@@ -307,10 +312,7 @@ PARTS: dict[str, Part] = {
                 *_many_of_students(f"FM students, {SEEN_EPISODES} recorded", "fm", "seen"),
                 Row("FM, LFM's parameters, less noise", "fm-wider", (_many(TEACHER_SAMPLER),)),
                 Row("LFM teacher, U-Nets", "lfm3-unet", (_many(UNET_SAMPLER),)),
-                *(
-                    Row("LFM students, U-Nets", f"lfm3-unet-{k}", (_many(_student(k)),))
-                    for k in (2, 1)
-                ),
+                *_many_of_students("LFM students, U-Nets", "lfm3-unet"),
             ),
             plot_against_nfe,
             tuple(
@@ -353,10 +355,10 @@ PARTS: dict[str, Part] = {
             ),
             plot_against_nfe,
             (
-                *(((f"lfm3-unet-{k}", _student(k)), ("lfm3-unet", UNET_SAMPLER)) for k in (2, 1)),
-                *(((f"lfm3-unet-{k}", _student(k)), _recorded("lfm3", k, "more")) for k in (2, 1)),
+                *((_recorded("lfm3-unet", k), ("lfm3-unet", UNET_SAMPLER)) for k in (2, 1)),
+                *((_recorded("lfm3-unet", k), _recorded("lfm3", k, "more")) for k in (2, 1)),
                 *(
-                    ((f"lfm3-unet-{k}", _student(k)), (fm, TEACHER_SAMPLER))
+                    (_recorded("lfm3-unet", k), (fm, TEACHER_SAMPLER))
                     for fm in ("fm-unet", "fm-unet-wide")
                     for k in (2, 1)
                 ),
