@@ -76,7 +76,7 @@ class LeRobotRobot:
         # What is missing stays missing, so that the loop can say what it is.
         obs = {self._rename.get(key, key): raw[key] for key in self._cameras if key in raw}
         if all(key in raw for key in self._numbers):
-            obs[self._state_key] = np.array([raw[key] for key in self._numbers], dtype=np.float32)
+            obs[self._state_key] = np.array([raw[key] for key in self._numbers], dtype=np.float64)
         return obs
 
     def act(self, action: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.frames import Frames
 from lfm_policy.data.normalizer import DEFAULT_MODE, Normalizer
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.resolution import coarse_elements, coarse_message, is_wide
 from lfm_policy.data.split import split_episodes
 from lfm_policy.data.windows import WindowIndex
+from lfm_policy.errors import InputError
 from lfm_policy.observations import is_image
 
 
@@ -56,7 +59,7 @@ class WindowDataset:
         }
         self._features: dict[str, Tensor] = {}
         self._tensors = {
-            key: normalizer.normalize(key, _float_tensor(buffer.arrays[key]))
+            key: normalizer.normalize(key, _tensor(buffer.arrays[key], normalizer[key].origin))
             for key in (ACTION_KEY, *self.obs_keys)
             if key not in self._frames
         }
@@ -177,9 +180,10 @@ class WindowDataset:
         return values.index_select(0, steps.reshape(-1)).view(*steps.shape, *values.shape[1:])
 
 
-def _float_tensor(array: np.ndarray) -> Tensor:
+def _tensor(array: np.ndarray, origin: Tensor | None) -> Tensor:
     # through numpy: torch knows neither all dtypes of files nor foreign byte orders
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    dtype = np.float32 if origin is None else np.float64
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,10 @@ class DatasetBundle:
         normalizer: fitted on the training episodes only.
         obs_shapes: observation key -> shape of one step, in the configured order.
         action_dim: length of one action.
-        action_limits: (2, action_dim) float32: smallest and largest training action, raw.
+        action_limits: (2, action_dim) float32: smallest and largest training action, raw; float64
+            where ``"action"`` is one of ``float64_keys``.
+        float64_keys: observations, or ``"action"``, whose values float32 cannot tell apart: they
+            are exchanged in float64.
         fingerprint: identity of the data, see :meth:`ReplayBuffer.fingerprint`.
         train_episodes: indices of the training episodes, int64, sorted.
         validation_episodes: indices of the validation episodes, int64, sorted.
@@ -206,6 +213,7 @@ class DatasetBundle:
     obs_shapes: dict[str, tuple[int, ...]]
     action_dim: int
     action_limits: Tensor
+    float64_keys: tuple[str, ...]
     fingerprint: str
     train_episodes: np.ndarray
     validation_episodes: np.ndarray
@@ -254,15 +262,13 @@ def build_datasets(
 
     train_index = windows(train_episodes, "training")
     train_steps = buffer.steps_of(train_episodes)
-    normalizer = Normalizer.fit(
-        {
-            key: array[train_steps]
-            for key, array in buffer.arrays.items()
-            if not is_image(array.shape[1:])
-        },
-        normalization,
-        buffer.unscaled,
-    )
+    fitted = {
+        key: array[train_steps]
+        for key, array in buffer.arrays.items()
+        if not is_image(array.shape[1:])
+    }
+    _check_resolution(fitted, buffer.source)
+    normalizer = Normalizer.fit(fitted, normalization, buffer.unscaled)
     train = WindowDataset(buffer, normalizer, train_index, obs_keys)
     validation = None
     if len(validation_episodes):
@@ -274,9 +280,26 @@ def build_datasets(
         normalizer=normalizer,
         obs_shapes={key: buffer.arrays[key].shape[1:] for key in obs_keys},
         action_dim=buffer.arrays[ACTION_KEY].shape[1],
-        action_limits=torch.stack([action.min, action.max]),
+        action_limits=torch.stack([action.raw("min"), action.raw("max")]),
+        float64_keys=tuple(
+            key
+            for key in tuple(normalizer.keys())
+            if normalizer[key].origin is not None and is_wide(buffer.arrays[key].dtype)
+        ),
         fingerprint=buffer.fingerprint(),
         train_episodes=train_episodes,
         validation_episodes=validation_episodes,
         source=buffer.source,
     )
+
+
+def _check_resolution(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Refuse actions, and warn of observations, that their file has made nearly constant."""
+    for key, array in arrays.items():
+        elements = coarse_elements(array)
+        if not elements:
+            continue
+        message = f"{source}: {coarse_message(key, array, elements)}"
+        if key == ACTION_KEY:
+            raise InputError(message)
+        warnings.warn(message, stacklevel=2)

@@ -9,6 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lfm_policy.data.resolution import (
+    CONSTANT_RANGE,
+    ENOUGH_LEVELS,
+    far_elements,
+    is_wide,
+    levels,
+)
 from lfm_policy.errors import InputError
 from lfm_policy.registry import nearest_names
 
@@ -17,16 +24,15 @@ MODES = ("limits", "standard", "identity")
 
 DEFAULT_MODE = "limits"
 
-CONSTANT_RANGE = 1e-4
-"""A dimension whose values span less (in its own unit) counts as constant: it is centred, not
-scaled, so that a change in use is not blown up. The value is Diffusion Policy's."""
-
 
 @dataclass(frozen=True)
 class KeyStatistics:
-    """The transform of one key, ``normalized = scale * x + offset``, and what it was fitted on.
+    """The transform of one key, ``normalized = scale * (x - origin) + offset``, and its data.
 
-    All are float32 of the shape of one step of the key, in the key's own unit.
+    All have the shape of one step of the key, in the key's own unit, and are float32 but for
+    ``origin``. That is float64 and there only where float32 cannot tell the values apart (see
+    `lfm_policy.data.resolution`): it is subtracted before anything becomes float32, and the
+    statistics are those of ``x - origin``.
     """
 
     scale: Tensor
@@ -35,9 +41,21 @@ class KeyStatistics:
     max: Tensor
     mean: Tensor
     std: Tensor
+    origin: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is there by name."""
+        parts = {part: getattr(self, part) for part in _PARTS}
+        return parts if self.origin is None else {**parts, _ORIGIN: self.origin}
+
+    def raw(self, part: str) -> Tensor:
+        """Return ``min``, ``max`` or ``mean`` of the data themselves; float64 with an origin."""
+        value: Tensor = getattr(self, part)
+        return value if self.origin is None else value.to(torch.float64) + self.origin
 
 
-_PARTS = tuple(field.name for field in fields(KeyStatistics))
+_ORIGIN = "origin"
+_PARTS = tuple(field.name for field in fields(KeyStatistics) if field.name != _ORIGIN)
 
 
 class Normalizer:
@@ -65,8 +83,8 @@ class Normalizer:
             unscaled: elements of a step, by key, that stay as they are; see `ReplayBuffer`.
 
         Raises:
-            InputError: an unknown mode, a mode for a key that does not exist, or an array without
-                steps.
+            InputError: an unknown mode, a mode for a key that does not exist, an array without
+                steps, or one that stays as it is although float32 cannot tell its values apart.
         """
         if isinstance(modes, str):
             modes = {"default": modes}
@@ -110,22 +128,27 @@ class Normalizer:
             InputError: an unknown key, or another shape than the one fitted.
         """
         stats = self._checked(key, x)
+        if stats.origin is not None:
+            x = x.to(torch.float64) - stats.origin
         return x.to(torch.float32) * stats.scale + stats.offset
 
     def unnormalize(self, key: str, x: Tensor) -> Tensor:
         """Map normalised values of shape (..., *step shape) back to raw float32.
 
+        With an origin the values are float64.
+
         Raises:
             InputError: an unknown key, or another shape than the one fitted.
         """
         stats = self._checked(key, x)
-        return (x.to(torch.float32) - stats.offset) / stats.scale
+        raw = (x.to(torch.float32) - stats.offset) / stats.scale
+        return raw if stats.origin is None else raw.to(torch.float64) + stats.origin
 
     def to(self, device: str | torch.device) -> Normalizer:
         """Return a copy with its tensors on ``device``."""
         return Normalizer(
             {
-                key: KeyStatistics(**{part: getattr(stats, part).to(device) for part in _PARTS})
+                key: KeyStatistics(**{part: x.to(device) for part, x in stats.tensors().items()})
                 for key, stats in self._statistics.items()
             }
         )
@@ -133,9 +156,9 @@ class Normalizer:
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all tensors under flat names such as ``"action/scale"``."""
         return {
-            f"{key}/{part}": getattr(stats, part)
+            f"{key}/{part}": tensor
             for key, stats in self._statistics.items()
-            for part in _PARTS
+            for part, tensor in stats.tensors().items()
         }
 
     @classmethod
@@ -149,7 +172,7 @@ class Normalizer:
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             key, _, part = name.rpartition("/")
-            if not key or part not in _PARTS:
+            if not key or part not in (*_PARTS, _ORIGIN):
                 raise InputError(
                     f"{source}: unexpected tensor '{name}'; expected names such as "
                     f"'action/scale' with one of {', '.join(_PARTS)}"
@@ -193,29 +216,63 @@ def _fit_key(key: str, array: np.ndarray, mode: str, unscaled: Sequence[int] = (
     if len(array) == 0:
         raise InputError(f"cannot fit a normaliser for '{key}': it has no steps")
     x = array.astype(np.float64)  # float32 sums over many steps lose digits
-    low, high, mean, std = x.min(axis=0), x.max(axis=0), x.mean(axis=0), x.std(axis=0)
-    if mode == "limits":
-        centre, spread = (low + high) / 2, (high - low) / 2
-    elif mode == "standard":
-        centre, spread = mean, std
-    else:
-        centre, spread = np.zeros_like(mean), np.ones_like(mean)
-    if mode != "identity":
-        spread = np.where(high - low < CONSTANT_RANGE, 1.0, spread)
+    low, high = x.min(axis=0), x.max(axis=0)
+    kept = np.full(low.shape, mode == "identity")
     if unscaled:
-        centre[..., list(unscaled)] = 0.0
-        spread[..., list(unscaled)] = 1.0
+        kept[..., list(unscaled)] = True
+    origin = _origin(key, array.dtype, low, high, kept)
+    if origin is not None:
+        x -= origin
+        low, high = x.min(axis=0), x.max(axis=0)
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    centre, spread = (mean, std) if mode == "standard" else ((low + high) / 2, (high - low) / 2)
+    spread = np.where(high - low < CONSTANT_RANGE, 1.0, spread)
+    centre, spread = np.where(kept, 0.0, centre), np.where(kept, 1.0, spread)
     values = (1 / spread, -centre / spread, low, high, mean, std)
-    return KeyStatistics(*(torch.from_numpy(np.asarray(v, dtype=np.float32)) for v in values))
+    parts = {
+        part: torch.from_numpy(np.asarray(v, dtype=np.float32))
+        for part, v in zip(_PARTS, values, strict=True)
+    }
+    return KeyStatistics(**parts, origin=None if origin is None else torch.from_numpy(origin))
+
+
+def _origin(
+    key: str, dtype: np.dtype, low: np.ndarray, high: np.ndarray, kept: np.ndarray
+) -> np.ndarray | None:
+    """Return what has to be subtracted in float64, 0 where nothing has; None if nothing at all.
+
+    Args:
+        key: for the message.
+        dtype: of the data.
+        low: smallest values, float64.
+        high: largest values.
+        kept: which elements are not to be changed.
+    """
+    far = far_elements(low, high)
+    if not far.any():
+        return None
+    if is_wide(dtype) and (far & kept).any():
+        element = tuple(np.argwhere(far & kept)[0].tolist())
+        steps = levels(low, high, np.float32)[element]
+        raise InputError(
+            f"'{key}' is not to be normalised, but float32 cannot tell its values apart: element "
+            f"{', '.join(map(str, element))} goes from {low[element]:.10g} to "
+            f"{high[element]:.10g}, {steps:.0f} steps of float32, expected at least "
+            f"{ENOUGH_LEVELS}: choose another normalization of '{key}', or subtract an offset in "
+            "the demonstrations and on the robot"
+        )
+    moved = far & ~kept
+    return np.where(moved, low + (high - low) / 2, 0.0) if moved.any() else None
 
 
 def _check_parts(key: str, parts: Mapping[str, Tensor], source: str) -> None:
     shape = parts["scale"].shape
     for part, tensor in parts.items():
         name = f"{source}: '{key}/{part}'"
-        if tensor.dtype != torch.float32 or tensor.shape != shape:
+        dtype = torch.float64 if part == _ORIGIN else torch.float32
+        if tensor.dtype != dtype or tensor.shape != shape:
             raise InputError(
-                f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}; expected torch.float32 "
+                f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}; expected {dtype} "
                 f"of shape {tuple(shape)} like '{key}/scale'"
             )
         if not bool(torch.isfinite(tensor).all()):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lfm_policy.data.image_cache import cached_digest
+from lfm_policy.data.resolution import needs_float64
 from lfm_policy.errors import InputError
 from lfm_policy.observations import is_image
 
@@ -147,7 +148,9 @@ class ReplayBuffer:
             if is_image(array.shape[1:]):
                 digest.update((cached_digest(array) or _digest_in_parts(array)).encode())
             else:
-                digest.update(np.ascontiguousarray(array, dtype="<f4").data)
+                # As training sees it: in float32, unless that would not tell the values apart.
+                dtype = "<f8" if needs_float64(array) else "<f4"
+                digest.update(np.ascontiguousarray(array, dtype=dtype).data)
         digest.update(np.ascontiguousarray(self.episode_ends, dtype="<i8").data)
         return digest.hexdigest()
 

@@ -203,7 +203,7 @@ class _Loop:
         actions, nfe = predict_chunks(self._policy, requests, seed=self._config.noise_seed)
         plan = np.zeros(
             (self._envs.num_envs, self._policy.n_action_steps, self._policy.spec.action_dim),
-            dtype=np.float32,
+            dtype=self._policy.spec.dtype("action"),
         )
         for j, chunk in zip(owners, actions, strict=True):
             running = self._running[j]

@@ -69,7 +69,7 @@ def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDes
     ranges = {}
     for key in (*keys, "action"):
         stats = policy.normalizer[key]
-        ranges[key] = (stats.min.cpu().numpy(), stats.max.cpu().numpy())
+        ranges[key] = (stats.raw("min").cpu().numpy(), stats.raw("max").cpu().numpy())
     return ExportDescription(
         spec=policy.spec,
         n_obs_steps=policy.n_obs_steps,

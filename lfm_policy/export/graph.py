@@ -21,10 +21,9 @@ OPSET = 20
 def policy_graph(policy: Policy) -> onnx.ModelProto:
     """Return the graph of a whole policy with the sampler as it is set now, float32.
 
-    Inputs are the raw observations by name, each (B, n_obs_steps, *shape), float32 or uint8 for
-    images, then those of `ExportDescription.inputs`; the output is ``action`` (B, horizon,
-    action_dim). The number of rows B is free. Weights are there once, however many steps use
-    them.
+    Inputs are the raw observations by name, each (B, n_obs_steps, *shape), of the dtype that
+    `DataSpec` says, then those of `ExportDescription.inputs`; the output is ``action`` (B, horizon,
+    action_dim). The number of rows B is free. Weights are there once, however many steps use them.
 
     Raises:
         InputError: the sampler is adaptive.

@@ -21,9 +21,10 @@ class SamplerModule(nn.Module):
     """Maps observations with history and noise to a chunk in the robot's units.
 
     Called with one tensor per observation in the order of ``obs_keys``, each (B, n_obs_steps,
-    *shape), float32 in raw units or uint8 for images, and then standard normal noise (B, horizon,
-    action_dim); for a policy that takes prefixes also with one, (B, max_prefix, action_dim) in raw
-    units, and its mask (B, max_prefix). Returns (B, horizon, action_dim). All steps of the policy's
+    *shape), in raw units and of the dtype that its `DataSpec` says, and then standard normal noise
+    (B, horizon, action_dim); for a policy that takes prefixes also with one, (B, max_prefix,
+    action_dim) in raw units, and its mask (B, max_prefix). Returns (B, horizon, action_dim). All
+    steps of the policy's
     sampler as it is set now are part of it, and their times are constants.
 
     Attributes:
@@ -48,6 +49,7 @@ class SamplerModule(nn.Module):
         self._solvers = policy.solvers
         self._noise_scale = policy.noise_scale
         self._clip = policy.config.policy.clip_actions
+        self._action_dtype = getattr(torch, policy.spec.dtype("action"))
         self._model = copy.deepcopy(policy.model).to("cpu").eval()
         self._chain = self._model.chain()
         self._make_times_constant(example_inputs(policy))
@@ -71,7 +73,8 @@ class SamplerModule(nn.Module):
         chunk = self._normalizer.unnormalize("action", x)
         if self._clip:
             limits = self._normalizer["action"]
-            chunk = torch.clamp(chunk, limits.min, limits.max)
+            chunk = torch.clamp(chunk, limits.raw("min"), limits.raw("max"))
+        chunk = chunk.to(self._action_dtype)
         if self._model.prefix is not None:
             chunk = self._model.prefix.put(chunk, *prefix)
         return chunk
@@ -137,6 +140,10 @@ def example_inputs(policy: Policy, n_rows: int = EXAMPLE_ROWS) -> tuple[Tensor, 
     if policy.max_prefix:
         # The first row has no prefix, the second one of one action, and so on.
         places = torch.arange(policy.max_prefix)
-        inputs.append(inputs[-1][:, : policy.max_prefix] * policy.normalizer["action"].std.cpu())
+        action = policy.normalizer["action"]
+        near = inputs[-1][:, : policy.max_prefix] * action.std.cpu()
+        if action.origin is not None:
+            near = near + action.origin.cpu()
+        inputs.append(near.to(getattr(torch, policy.spec.dtype("action"))))
         inputs.append((places < torch.arange(n_rows)[:, None]).to(torch.float32))
     return tuple(inputs)

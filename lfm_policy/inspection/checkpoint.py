@@ -44,8 +44,7 @@ class CheckpointInspection:
             "training": header.training,
             "normalizer": {
                 key: {
-                    part: getattr(self.normalizer[key], part).tolist()
-                    for part in ("scale", "offset", "min", "max", "mean", "std")
+                    part: tensor.tolist() for part, tensor in self.normalizer[key].tensors().items()
                 }
                 for key in tuple(self.normalizer.keys())
             },
@@ -94,12 +93,13 @@ class CheckpointInspection:
             table.add_column(header, justify="right")
         for key in tuple(self.normalizer.keys()):
             stats = self.normalizer[key]
-            parts = [
-                getattr(stats, part).flatten().tolist()
-                for part in ("min", "max", "mean", "std", "scale", "offset")
+            parts = [stats.raw(part).flatten().tolist() for part in ("min", "max", "mean")] + [
+                getattr(stats, part).flatten().tolist() for part in ("std", "scale", "offset")
             ]
+            # What has an origin differs in its last digits only.
+            digits = 4 if stats.origin is None else 10
             for d, numbers in enumerate(zip(*parts, strict=True)):
-                texts = [f"{number:.4g}" for number in numbers]
+                texts = [f"{number:.{digits if n < 3 else 4}g}" for n, number in enumerate(numbers)]
                 table.add_row(key if d == 0 else "", str(d), *texts)
         return table
 

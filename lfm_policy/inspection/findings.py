@@ -11,7 +11,11 @@ from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_episodes import find_duplicate_episodes, find_short_episodes
 from lfm_policy.inspection.warnings_images import find_black_episodes, find_frozen_camera
 from lfm_policy.inspection.warnings_timing import find_actions_out_of_step
-from lfm_policy.inspection.warnings_values import find_constant_dimensions, find_outliers
+from lfm_policy.inspection.warnings_values import (
+    find_constant_dimensions,
+    find_far_numbers,
+    find_outliers,
+)
 
 
 def find_all(
@@ -33,6 +37,7 @@ def find_all(
         *find_short_episodes(buffer),
         *find_duplicate_episodes(buffer, ranges),
         *find_constant_dimensions(ranges),
+        *find_far_numbers(buffer, ranges),
         *find_outliers(buffer, ranges),
         *find_actions_out_of_step(buffer, ranges, fps=fps),
     ]

@@ -8,6 +8,13 @@ import numpy as np
 
 from lfm_policy.data.normalizer import CONSTANT_RANGE
 from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.resolution import (
+    coarse_elements,
+    coarse_message,
+    far_elements,
+    is_wide,
+    levels,
+)
 from lfm_policy.inspection.finding import Finding, listed, place
 from lfm_policy.inspection.ranges import Ranges, dimensions
 
@@ -40,6 +47,46 @@ def find_constant_dimensions(ranges: Mapping[str, Ranges]) -> list[Finding]:
                 f"{'it' if len(constant) == 1 else 'them'}: check the recording, or leave "
                 + (f"{key} out" if everything else "out what does not move"),
                 {"key": key, "dimensions": constant, "values": values},
+            )
+        )
+    return findings
+
+
+def find_far_numbers(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> list[Finding]:
+    """Warn of dimensions that lie so far from zero that float32 cannot resolve how they move.
+
+    One finding per key: ``coarse`` where the file has lost it already, ``far`` where it is there in
+    float64, and has to come in float64 in use as well.
+
+    Args:
+        buffer: low-dimensional arrays.
+        ranges: their statistics by key.
+    """
+    findings = []
+    for key, array in buffer.arrays.items():
+        stats = ranges[key]
+        if coarse := coarse_elements(array):
+            findings.append(
+                Finding(
+                    "coarse",
+                    coarse_message(key, array, coarse),
+                    {"key": key, "dimensions": coarse, "dtype": array.dtype.name},
+                )
+            )
+            continue
+        far = np.flatnonzero(far_elements(stats.min, stats.max)).tolist()
+        if not far or not is_wide(array.dtype):
+            continue
+        d = far[0]
+        steps = float(levels(stats.min, stats.max, np.float32)[d])
+        findings.append(
+            Finding(
+                "far",
+                f"{key}[{listed(far)}] lies far from zero for how little it moves: {key}[{d}] goes "
+                f"from {stats.min[d]:.10g} to {stats.max[d]:.10g}, {steps:.0f} steps of float32. "
+                "Training subtracts its offset in float64, and in use it must be given in float64 "
+                "too; if it is a time or a count of steps, leave it out",
+                {"key": key, "dimensions": far, "float32_steps": steps},
             )
         )
     return findings

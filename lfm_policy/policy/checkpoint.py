@@ -259,6 +259,11 @@ def read_normalizer(header: CheckpointHeader) -> Normalizer:
             raise InputError(
                 f"{path}: '{key}' has statistics of shape {found}, expected {tuple(shape)}"
             )
+        if key in header.spec.float64_keys and normalizer[key].origin is None:
+            raise InputError(
+                f"{path}: '{key}/origin' is missing, which {CONFIG_FILE} asks for: the file "
+                "belongs to another checkpoint"
+            )
     return normalizer
 
 

@@ -36,7 +36,7 @@ class ChunkResult:
     """One sampled chunk per row of the batch.
 
     Attributes:
-        chunk: (B, horizon, action_dim) float32, in the robot's units.
+        chunk: (B, horizon, action_dim) in the robot's units, of ``spec.dtype("action")``.
         nfe: network evaluations it took.
     """
 
@@ -75,6 +75,9 @@ class Policy(ChunkPolicy):
         self._chain = self.model.chain()
         self._solvers = plan_sampler(config.sampler, self.model.n_blocks)
         self._noise_scale = config.sampler.noise_scale
+        self._dtypes = {
+            key: getattr(torch, spec.dtype(key)) for key in (*spec.obs_shapes, "action")
+        }
 
     # -- settings -----------------------------------------------------------------------------
 
@@ -193,6 +196,7 @@ class Policy(ChunkPolicy):
             n_rows=n_rows,
             max_prefix=self.max_prefix,
             action_dim=self.spec.action_dim,
+            dtype=self.spec.dtype("action"),
         )
         return torch.from_numpy(values).to(self.device), torch.from_numpy(mask).to(self.device)
 
@@ -211,7 +215,8 @@ class Policy(ChunkPolicy):
             chunk = self.normalizer.unnormalize("action", result.x)
             if self.config.policy.clip_actions:
                 action = self.normalizer["action"]
-                chunk = torch.clamp(chunk, action.min, action.max)
+                chunk = torch.clamp(chunk, action.raw("min"), action.raw("max"))
+            chunk = chunk.to(self._dtypes["action"])
             if not bool(torch.isfinite(chunk).all()):
                 raise FloatingPointError(
                     "the policy's action is not finite: its velocity overflows at this observation"
@@ -224,9 +229,9 @@ class Policy(ChunkPolicy):
     def predict_action_chunk(
         self, batch: Mapping[str, Any], *, noise: Tensor | None = None, prefix: Any = None
     ) -> Tensor:
-        """Return the actions to execute, (B, n_action_steps, action_dim) float32.
+        """Return the actions to execute, (B, n_action_steps, action_dim).
 
-        Arguments and errors as `sample`.
+        Arguments, dtype and errors as `sample`.
         """
         return self._executed(self.sample(batch, noise=noise, prefix=prefix).chunk)
 
@@ -263,20 +268,20 @@ class Policy(ChunkPolicy):
         value = value.to(self.device)
         if is_image(self.spec.obs_shapes[key]):
             return value
-        return self.normalizer.normalize(key, value.to(torch.float32))
+        return self.normalizer.normalize(key, value.to(self._dtypes[key]))
 
     # -- inside -------------------------------------------------------------------------------
 
     def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         stats = self.normalizer[key]
-        return stats.min.cpu().numpy(), stats.max.cpu().numpy()
+        return stats.raw("min").cpu().numpy(), stats.raw("max").cpu().numpy()
 
     def _plain(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         value = value.detach().cpu()
         # numpy has no bfloat16.
-        return (value.to(torch.float32) if value.is_floating_point() else value).numpy()
+        return (value.to(torch.float32) if value.dtype == torch.bfloat16 else value).numpy()
 
     def _prepare(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         obs = {}
@@ -314,7 +319,9 @@ class Policy(ChunkPolicy):
         if isinstance(value, Tensor):
             if value.dtype == torch.uint8 and image:
                 return value
-            if not image:
+            if not image and key not in self.spec.float64_keys:
                 return value.to(torch.float32)
         value = self._plain(value)
-        return torch.from_numpy(image_array(key, value) if image else float_array(key, value))
+        if image:
+            return torch.from_numpy(image_array(key, value))
+        return torch.from_numpy(float_array(key, value, self.spec.dtype(key)))

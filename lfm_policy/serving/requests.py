@@ -12,6 +12,7 @@ from lfm_policy.errors import InputError
 from lfm_runtime.packing import unpackb
 from lfm_runtime.prefix import padded_prefix
 from lfm_runtime.protocol import INSTRUCTIONS, NOISE, PREFIX, RESET
+from lfm_runtime.spec import DataSpec
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,21 @@ def _noise(value: Any) -> tuple[int, int, int] | None:
     return value[0], value[1], value[2]
 
 
-def checked_prefix(prefix: Any, *, max_prefix: int, action_dim: int) -> np.ndarray:
-    """Return committed actions as (d, action_dim) float32; d is 0 where there are none.
+def checked_prefix(prefix: Any, *, max_prefix: int, spec: DataSpec) -> np.ndarray:
+    """Return committed actions as (d, action_dim); d is 0 where there are none.
 
     Raises:
         InputError: it is no array of that shape, longer than the policy can take, or not finite.
     """
     if prefix is None:
-        return np.empty((0, action_dim), dtype=np.float32)
+        return np.empty((0, spec.action_dim), dtype=spec.dtype("action"))
     if not isinstance(prefix, np.ndarray) or prefix.ndim != 2:
-        raise InputError(f"message: {PREFIX}: expected an array (d, {action_dim})")
-    values, _ = padded_prefix(prefix[None], n_rows=1, max_prefix=max_prefix, action_dim=action_dim)
+        raise InputError(f"message: {PREFIX}: expected an array (d, {spec.action_dim})")
+    values, _ = padded_prefix(
+        prefix[None],
+        n_rows=1,
+        max_prefix=max_prefix,
+        action_dim=spec.action_dim,
+        dtype=spec.dtype("action"),
+    )
     return values[0, : len(prefix)]

@@ -163,7 +163,7 @@ class PolicyServer:
         prefix = checked_prefix(
             request.prefix,
             max_prefix=policy.max_prefix,
-            action_dim=policy.spec.action_dim,
+            spec=policy.spec,
         )
         return await self._batcher.predict(Query(obs, noise, prefix))
 

@@ -30,4 +30,4 @@ def load_datasets(
 
 def data_spec(data: DatasetBundle) -> DataSpec:
     """Return what the networks have to know of the data."""
-    return DataSpec(data.obs_shapes, data.action_dim, data.fingerprint)
+    return DataSpec(data.obs_shapes, data.action_dim, data.fingerprint, data.float64_keys)

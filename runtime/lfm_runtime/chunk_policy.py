@@ -65,10 +65,11 @@ class ChunkPolicy(ABC):
         """What a caller has to know: shapes, dtypes and the horizons; plain JSON values."""
         return {
             "observations": {
-                key: {"shape": list(shape), "dtype": "uint8" if is_image(shape) else "float32"}
+                key: {"shape": list(shape), "dtype": self.spec.dtype(key)}
                 for key, shape in self.spec.obs_shapes.items()
             },
             "action_dim": self.spec.action_dim,
+            "action_dtype": self.spec.dtype("action"),
             "n_obs_steps": self.n_obs_steps,
             "horizon": self.horizon,
             "n_action_steps": self.n_action_steps,
@@ -115,7 +116,9 @@ class ChunkPolicy(ABC):
         self._chunks_drawn = 0
 
     def select_action(self, obs: Mapping[str, Any]) -> np.ndarray:
-        """Return the next action, (action_dim,) float32, given the newest observation.
+        """Return the next action, (action_dim,), given the newest observation.
+
+        float32, or float64 where ``spec.dtype("action")`` says so.
 
         The first observation after `reset` fills the whole history. A new chunk is sampled when
         the last one has been executed.
@@ -136,7 +139,7 @@ class ChunkPolicy(ABC):
     def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:
         """Return a random valid observation: one frame, within the training range.
 
-        float32, or uint8 for camera images.
+        float32 (float64 where `DataSpec.dtype` says so), or uint8 for camera images.
         """
         generator = np.random.default_rng(seed)
         obs = {}
@@ -145,7 +148,7 @@ class ChunkPolicy(ABC):
                 obs[key] = generator.integers(0, 256, shape, dtype=np.uint8)
                 continue
             low, high = self._training_range(key)
-            obs[key] = generator.uniform(low, high, shape).astype(np.float32)
+            obs[key] = generator.uniform(low, high, shape).astype(self.spec.dtype(key))
         return obs
 
     def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +159,7 @@ class ChunkPolicy(ABC):
 
     @abstractmethod
     def predict_action_chunk(self, batch: Mapping[str, Any]) -> Any:
-        """Return the actions to execute, (B, n_action_steps, action_dim) float32.
+        """Return the actions to execute, (B, n_action_steps, action_dim).
 
         Args:
             batch: observations by name, each (B, n_obs_steps, *shape), in the units of the
@@ -183,7 +186,12 @@ class ChunkPolicy(ABC):
         shapes = self.spec.obs_shapes
         return Frame(
             {
-                key: checked_frame(key, self._plain(require_observation(key, obs, shapes)), shape)
+                key: checked_frame(
+                    key,
+                    self._plain(require_observation(key, obs, shapes)),
+                    shape,
+                    self.spec.dtype(key),
+                )
                 for key, shape in shapes.items()
             }
         )

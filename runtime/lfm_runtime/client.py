@@ -86,8 +86,8 @@ class WebsocketClientPolicy(ChunkPolicy):
                 with their history, (n_obs_steps, *shape).
 
         Returns:
-            ``actions`` (n_action_steps, action_dim) float32, the first of them for this
-            observation, and ``server_timing``: ``{"infer_ms": ...}``.
+            ``actions`` (n_action_steps, action_dim) of ``spec.dtype("action")``, the first of
+            them for this observation, and ``server_timing``: ``{"infer_ms": ...}``.
 
         Raises:
             PolicyServerError: the server refuses the observation; its message says why.
@@ -115,7 +115,7 @@ class WebsocketClientPolicy(ChunkPolicy):
     def predict_action_chunk(
         self, batch: Mapping[str, Any], *, prefix: np.ndarray | None = None
     ) -> np.ndarray:
-        """Return the actions to execute, (B, n_action_steps, action_dim) float32.
+        """Return the actions to execute, (B, n_action_steps, action_dim).
 
         Rows are asked one after the other: the protocol knows no batches.
 
@@ -130,7 +130,7 @@ class WebsocketClientPolicy(ChunkPolicy):
                 observation is missing.
             PolicyServerError, ConnectionError, TimeoutError: as `infer`.
         """
-        obs = checked_batch(batch, self.spec.obs_shapes, n_obs_steps=self.n_obs_steps)
+        obs = checked_batch(batch, self.spec, n_obs_steps=self.n_obs_steps)
         n_rows = len(next(iter(obs.values()))) if obs else 1
         padded_prefix(
             prefix, n_rows=n_rows, max_prefix=self.max_prefix, action_dim=self.spec.action_dim
@@ -206,14 +206,15 @@ class WebsocketClientPolicy(ChunkPolicy):
             )
         if not np.isfinite(actions).all():
             raise FloatingPointError(f"{self._connection.uri}: the action is not finite")
-        return np.array(actions, dtype=np.float32)
+        return np.array(actions, dtype=self.spec.dtype("action"))
 
     def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         described = self._server_metadata["observations"][key]
         shape = self.spec.obs_shapes[key]
         try:
-            low, high = np.float32(described["low"]), np.float32(described["high"])
-            return np.broadcast_to(low, shape), np.broadcast_to(high, shape)
+            ends = (np.array(described[end], self.spec.dtype(key)) for end in ("low", "high"))
+            low, high = (np.broadcast_to(end, shape) for end in ends)
+            return low, high
         except (KeyError, TypeError, ValueError):
             raise InputError(
                 f"{self._connection.uri}: does not say in what range '{key}' is"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from lfm_runtime.observations import is_image
 from lfm_runtime.spec import DataSpec
 from lfm_runtime.version import __version__
 
@@ -29,8 +28,8 @@ class ExportDescription:
         horizon: actions of a chunk.
         n_action_steps: actions executed of each chunk.
         max_prefix: most committed actions that a chunk can be made to continue.
-        ranges: smallest and largest value in training, float32, of every low-dimensional
-            observation and of ``action``.
+        ranges: smallest and largest value in training of every low-dimensional observation and
+            of ``action``, each of its `DataSpec.dtype`.
         graph_sha256: SHA-256 of ``policy.onnx``.
         checkpoint_sha256: identity of the checkpoint it was made of.
         name: of the experiment.
@@ -68,13 +67,16 @@ class ExportDescription:
         put before the latter where an observation has that name.
         """
         inputs = {
-            key: ("uint8" if is_image(shape) else "float32", (self.n_obs_steps, *shape))
+            key: (self.spec.dtype(key), (self.n_obs_steps, *shape))
             for key, shape in self.spec.obs_shapes.items()
         }
         names = extra_inputs(self.spec, self.max_prefix)
         inputs[names[0]] = ("float32", (self.horizon, self.spec.action_dim))
         if self.max_prefix:
-            inputs[names[1]] = ("float32", (self.max_prefix, self.spec.action_dim))
+            inputs[names[1]] = (
+                self.spec.dtype("action"),
+                (self.max_prefix, self.spec.action_dim),
+            )
             inputs[names[2]] = ("float32", (self.max_prefix,))
         return inputs
 
@@ -93,7 +95,7 @@ class ExportDescription:
                 },
                 "outputs": {
                     OUTPUT: {
-                        "dtype": "float32",
+                        "dtype": self.spec.dtype("action"),
                         "shape": ["batch", self.horizon, self.spec.action_dim],
                     }
                 },

@@ -192,7 +192,7 @@ class _Reader:
                 raise self._error(
                     f"ranges.{key[:100]}", entry, f"low and high of {math.prod(shape)} number(s)"
                 )
-            low, high = (np.array(end, dtype=np.float32).reshape(shape) for end in ends)
+            low, high = (np.array(end, dtype=spec.dtype(key)).reshape(shape) for end in ends)
             if not (low <= high).all():
                 raise self._error(f"ranges.{key[:100]}", entry, "low at most high")
             ranges[key] = (low, high)

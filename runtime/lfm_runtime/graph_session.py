@@ -119,7 +119,7 @@ class GraphSession:
         return InputError(f"{self._path}: ONNX Runtime cannot run it: {reason}")
 
 
-_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
 
 
 def _brief(values: Mapping[str, tuple[str, list]]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lfm_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from lfm_runtime.spec import DataSpec
 
 
 def is_image(shape: Sequence[int]) -> bool:
@@ -32,13 +35,15 @@ def require_observation(key: str, obs: Mapping[str, Any], known: Iterable[str]) 
     return obs[key]
 
 
-def checked_frame(key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a copy of one observation, ``shape``; uint8 for camera images, float32 otherwise.
+def checked_frame(
+    key: str, value: Any, shape: tuple[int, ...], dtype: str = "float32"
+) -> np.ndarray:
+    """Return a copy of one observation, ``shape``; uint8 for camera images, ``dtype`` otherwise.
 
     Raises:
         InputError: it is no array of numbers, has another shape, or is not finite.
     """
-    frame = image_array(key, value) if is_image(shape) else float_array(key, value)
+    frame = image_array(key, value) if is_image(shape) else float_array(key, value, dtype)
     if frame.shape != tuple(shape):
         raise InputError(f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}")
     # Now and not when the next chunk is sampled: a bad frame must not enter the history.
@@ -72,11 +77,11 @@ def check_history_shape(
 
 
 def checked_batch(
-    batch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, n_obs_steps: int
+    batch: Mapping[str, Any], spec: DataSpec, *, n_obs_steps: int
 ) -> dict[str, np.ndarray]:
     """Return a copy of a batch of histories, each (B, n_obs_steps, *shape); other names are left.
 
-    uint8 for camera images, float32 otherwise.
+    Each of its `DataSpec.dtype`.
 
     Raises:
         InputError: an observation is missing, is no array of numbers, has another shape, or is
@@ -84,9 +89,10 @@ def checked_batch(
     """
     obs: dict[str, np.ndarray] = {}
     n_rows: int | None = None
-    for key, shape in shapes.items():
-        given = require_observation(key, batch, shapes)
-        value = image_array(key, given) if is_image(shape) else float_array(key, given)
+    for key, shape in spec.obs_shapes.items():
+        given = require_observation(key, batch, spec.obs_shapes)
+        dtype = spec.dtype(key)
+        value = image_array(key, given) if is_image(shape) else float_array(key, given, dtype)
         check_history_shape(
             key, value.shape, n_obs_steps=n_obs_steps, frame_shape=shape, n_rows=n_rows
         )
@@ -117,19 +123,31 @@ def image_array(key: str, value: Any) -> np.ndarray:
     return np.array(array, order="C")
 
 
-def float_array(key: str, value: Any) -> np.ndarray:
-    """Return a copy of an observation as a float32 array, of whatever numbers it was.
+def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
+    """Return a copy of an observation as an array of ``dtype``, of whatever numbers it was.
 
     A copy, because many environments return the same array again and again.
 
+    Args:
+        key: its name, for messages.
+        value: numbers; for ``float64`` not in a smaller format, in which they would have lost
+            what tells them apart already.
+        dtype: see `lfm_runtime.spec.DataSpec.dtype`.
+
     Raises:
-        InputError: it is not an array of real numbers.
+        InputError: it is not an array of real numbers, or it is float32 or less where float64 is
+            expected.
     """
     array = _as_array(key, value)
     if array.dtype.kind not in "fiub":
         raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    if dtype == "float64" and array.dtype.kind == "f" and array.dtype.itemsize < 8:
+        raise InputError(
+            f"observation '{key}' has dtype {array.dtype}, expected float64 as in training: its "
+            "values are so far from zero that float32 cannot tell them apart"
+        )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-        return np.array(array, dtype=np.float32, order="C")
+        return np.array(array, dtype=dtype, order="C")
 
 
 def _as_array(key: str, value: Any) -> np.ndarray:

@@ -23,7 +23,7 @@ class OnnxChunk:
     """One sampled chunk per row of the batch.
 
     Attributes:
-        chunk: (B, horizon, action_dim) float32, in the robot's units.
+        chunk: (B, horizon, action_dim) in the robot's units, of ``spec.dtype("action")``.
         nfe: network evaluations it took.
     """
 
@@ -69,7 +69,7 @@ class OnnxPolicy(ChunkPolicy):
         self._session = GraphSession(
             self.folder / GRAPH_FILE,
             inputs=description.inputs,
-            outputs={OUTPUT: ("float32", self.chunk_shape)},
+            outputs={OUTPUT: (self.spec.dtype("action"), self.chunk_shape)},
             sha256=description.graph_sha256,
             threads=threads,
         )
@@ -124,7 +124,7 @@ class OnnxPolicy(ChunkPolicy):
                 finite.
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
-        obs = checked_batch(batch, self.spec.obs_shapes, n_obs_steps=self.n_obs_steps)
+        obs = checked_batch(batch, self.spec, n_obs_steps=self.n_obs_steps)
         n_rows = len(next(iter(obs.values()))) if obs else 1
         if noise is None:
             noise = self._draw_noise(n_rows)
@@ -136,7 +136,8 @@ class OnnxPolicy(ChunkPolicy):
                 )
         feed = self._feed(obs, noise, prefix)
         if not n_rows:
-            return OnnxChunk(np.empty((0, *self.chunk_shape), dtype=np.float32), self.nfe)
+            nothing = np.empty((0, *self.chunk_shape), dtype=self.spec.dtype("action"))
+            return OnnxChunk(nothing, self.nfe)
         if self.description.precision == "int8":
             # The scale of 8-bit numbers is chosen for a whole batch: one by one, so that a row
             # does not depend on the others.
@@ -155,9 +156,9 @@ class OnnxPolicy(ChunkPolicy):
     def predict_action_chunk(
         self, batch: Mapping[str, Any], *, noise: np.ndarray | None = None, prefix: Any = None
     ) -> np.ndarray:
-        """Return the actions to execute, (B, n_action_steps, action_dim) float32.
+        """Return the actions to execute, (B, n_action_steps, action_dim).
 
-        Arguments and errors as `sample`.
+        Arguments, dtype and errors as `sample`.
         """
         actions: np.ndarray = self._executed(self.sample(batch, noise=noise, prefix=prefix).chunk)
         return actions
@@ -181,6 +182,7 @@ class OnnxPolicy(ChunkPolicy):
             n_rows=len(noise),
             max_prefix=self.max_prefix,
             action_dim=self.spec.action_dim,
+            dtype=self.spec.dtype("action"),
         )
         feed.update(zip(self._extra_inputs[1:], given, strict=False))
         return feed

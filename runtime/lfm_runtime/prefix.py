@@ -10,7 +10,7 @@ from lfm_runtime.errors import InputError
 
 
 def padded_prefix(
-    prefix: Any, *, n_rows: int, max_prefix: int, action_dim: int
+    prefix: Any, *, n_rows: int, max_prefix: int, action_dim: int, dtype: str = "float32"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a prefix in the shape that a policy takes, and which of its actions are there.
 
@@ -20,15 +20,16 @@ def padded_prefix(
         n_rows: rows of the batch.
         max_prefix: longest prefix that the policy was trained with.
         action_dim: numbers in one action.
+        dtype: of the actions, see `DataSpec.dtype`.
 
     Returns:
-        (n_rows, max_prefix, action_dim) float32, the prefix and then zeros; and
+        (n_rows, max_prefix, action_dim) of ``dtype``, the prefix and then zeros; and
         (n_rows, max_prefix) float32, 1 where there is an action.
 
     Raises:
         InputError: it has another shape, is too long, or is not finite.
     """
-    values = np.zeros((n_rows, max_prefix, action_dim), dtype=np.float32)
+    values = np.zeros((n_rows, max_prefix, action_dim), dtype=dtype)
     mask = np.zeros((n_rows, max_prefix), dtype=np.float32)
     if prefix is None:
         return values, mask

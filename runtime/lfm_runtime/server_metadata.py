@@ -30,10 +30,13 @@ def read_metadata(metadata: Mapping[str, Any], uri: str) -> tuple[DataSpec, dict
         raise InputError(
             f"{label}: no 'observations': expected a server started with 'lfm-policy serve'"
         )
+    dtypes = {key: entry.get("dtype") for key, entry in observations.items()}
+    dtypes["action"] = metadata.get("action_dtype")
     spec = DataSpec.from_dict(
         {
             "obs_shapes": {key: entry.get("shape") for key, entry in observations.items()},
             "action_dim": metadata.get("action_dim"),
+            "float64_keys": [key for key, dtype in dtypes.items() if dtype == "float64"],
         },
         label,
     )

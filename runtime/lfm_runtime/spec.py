@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lfm_runtime.errors import InputError
+from lfm_runtime.observations import is_image
 
 MAXIMUM_KEYS = 64
 MAXIMUM_RANK = 4
@@ -21,19 +22,32 @@ class DataSpec:
         obs_shapes: shape of one frame of each observation, without batch and history.
         action_dim: numbers in one action.
         fingerprint: SHA-256 of the training demonstrations, empty when unknown.
+        float64_keys: observations, or ``"action"``, so far from zero that float32 could not tell
+            their values apart; everywhere outside the networks they are float64.
     """
 
     obs_shapes: Mapping[str, tuple[int, ...]]
     action_dim: int
     fingerprint: str = ""
+    float64_keys: tuple[str, ...] = ()
+
+    def dtype(self, key: str) -> str:
+        """Return in which numbers an observation, or ``"action"``, is exchanged.
+
+        ``"uint8"`` for camera images, else ``"float32"``, or ``"float64"`` for `float64_keys`.
+        """
+        if key in self.float64_keys:
+            return "float64"
+        return "uint8" if is_image(self.obs_shapes.get(key, ())) else "float32"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {
+        values = {
             "obs_shapes": {key: list(shape) for key, shape in self.obs_shapes.items()},
             "action_dim": self.action_dim,
             "fingerprint": self.fingerprint,
         }
+        return values | ({"float64_keys": list(self.float64_keys)} if self.float64_keys else {})
 
     @staticmethod
     def from_dict(value: Any, label: str) -> DataSpec:
@@ -74,7 +88,14 @@ class DataSpec:
         fingerprint = value.get("fingerprint", "")
         if not isinstance(fingerprint, str):
             raise InputError(f"{label}: data.fingerprint: expected text, found {fingerprint!r}")
-        return DataSpec(checked, value["action_dim"], fingerprint)
+        wide = value.get("float64_keys", [])
+        known = {key for key, shape in checked.items() if not is_image(shape)} | {"action"}
+        if not isinstance(wide, list) or not all(isinstance(k, str) and k in known for k in wide):
+            raise InputError(
+                f"{label}: data.float64_keys: expected names of observations that are no images, "
+                f"found {str(wide)[:100]}"
+            )
+        return DataSpec(checked, value["action_dim"], fingerprint, tuple(wide))
 
 
 def _is_size(value: Any) -> bool:

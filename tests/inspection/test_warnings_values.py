@@ -10,7 +10,11 @@ import pytest
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.inspection.finding import Finding
 from lfm_policy.inspection.ranges import Ranges
-from lfm_policy.inspection.warnings_values import find_constant_dimensions, find_outliers
+from lfm_policy.inspection.warnings_values import (
+    find_constant_dimensions,
+    find_far_numbers,
+    find_outliers,
+)
 
 Values = Callable[[ReplayBuffer], tuple[ReplayBuffer, dict[str, Ranges]]]
 
@@ -65,3 +69,25 @@ def test_rare_switches_are_no_outliers(good: ReplayBuffer, values: Values) -> No
     good.arrays["gripper"][:] = 0
     good.arrays["gripper"][[50, 200]] = 1
     assert outliers(good, values) == []
+
+
+def test_far_numbers(good: ReplayBuffer, values: Values) -> None:
+    """Clocks and maps in float64, and what float32 has left of them."""
+    assert find_far_numbers(*values(good)) == []
+    wave = 0.05 * np.sin(np.arange(good.n_steps))
+    good.arrays["map"] = np.stack([wave, wave + 4.2e6], axis=1)
+    good.arrays["lost"] = (good.arrays["map"] + [0, 0.25]).astype(np.float32)
+    good.arrays["clock"] = (1.7e9 + 0.1 * np.arange(good.n_steps))[:, None]
+    good.arrays["ticks"] = (2**40 + np.arange(good.n_steps))[:, None]
+    findings = {finding.facts["key"]: finding for finding in find_far_numbers(*values(good))}
+    kinds = {key: (finding.kind, finding.facts["dimensions"]) for key, finding in findings.items()}
+    assert kinds == {
+        "map": ("far", [1]),
+        "lost": ("coarse", [1]),
+        "clock": ("far", [0]),
+        "ticks": ("far", [0]),
+    }
+    assert (
+        "map[1] goes from 4199999.95 to 4200000.05, 0 steps of float32" in findings["map"].message
+    )
+    assert "lost[1] was stored in float32" in findings["lost"].message
