@@ -37,7 +37,7 @@ STEPS = {
     "n2-g003": _lfm("[0.003]"),
     "n3": _lfm("[0.01,0.1]"),
     "n4": _lfm("[0.01,0.03,0.1]"),
-    "n2-g03-data": _lfm("[0.03]", "flow.prediction=data"),
+    "n2-g03-data": _lfm("[0.03]", "flow.method=data"),
 }
 # Other steps and other changes against "n3".
 THREE_BLOCKS = {

@@ -25,6 +25,9 @@ INCLUDE = "include"
 MAXIMUM_INCLUDES = 16
 MAXIMUM_FILE_BYTES = 1_000_000
 
+RENAMED = {"flow": {"prediction": "method"}}
+"""Old and new names of options by section, for configurations and checkpoints of before."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -106,7 +109,10 @@ def config_to_yaml(config: ExperimentConfig) -> str:
 
 def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
     """Merge sources, later ones winning, into a checked configuration."""
-    sources = [Source(s.label, plain_options(s.options, s.label)) for s in sources]
+    sources = [
+        Source(s.label, _with_present_names(plain_options(s.options, s.label), s.label))
+        for s in sources
+    ]
     for source in sources:
         _refuse_special_text(source.options, source.label)
     schema, sources = _choose_sections(sources)
@@ -127,6 +133,23 @@ def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
         reason = _with_section((str(error).splitlines() or [type(error).__name__])[0], schema)
         raise InputError(f"{_origin(reason, sources)}: {reason[:1000]}") from None
     return config
+
+
+def _with_present_names(options: dict[str, Any], label: str) -> dict[str, Any]:
+    """Return options with the names of today, which files and checkpoints may not know."""
+    for section, names in RENAMED.items():
+        given = options.get(section)
+        if not isinstance(given, dict):
+            continue
+        for old, new in names.items():
+            if old in given and new in given:
+                raise InputError(
+                    f"{label}: {section}.{old} is the old name of {section}.{new}: give only that"
+                )
+            if old in given:
+                given = {new if key == old else key: value for key, value in given.items()}
+        options = {**options, section: given}
+    return options
 
 
 def _with_section(reason: str, schema: DictConfig) -> str:

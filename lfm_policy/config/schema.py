@@ -16,7 +16,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.flow import (
     COUPLINGS,
     INTERPOLANTS,
-    PREDICTIONS,
+    METHODS,
     SOLVERS,
     TIME_SAMPLERS,
     check_step_times,
@@ -105,8 +105,8 @@ class FlowConfig:
         [], "interpolant of each block, instead of `interpolant`", choices=INTERPOLANTS.names()
     )
     coupling: str = option("dependent", "how ends are paired", choices=COUPLINGS.names())
-    prediction: str = option(
-        "velocity", "what a network's output means", choices=PREDICTIONS.names()
+    method: str = option(
+        "velocity", "what networks learn and how they move a chunk", choices=METHODS.names()
     )
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 

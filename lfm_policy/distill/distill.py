@@ -66,7 +66,7 @@ def student_config(
         "step_sizes": group_step_sizes(sizes, edges),
         "block_interpolants": [],
         "interpolant": "linear",
-        "prediction": "velocity",
+        "method": "velocity",
         "time": {"name": "uniform", "points": []},
     }
     options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}

@@ -46,8 +46,8 @@ class DistributionLoss(DistillLoss):
         group = self.group
         x = self.one_step(y, cond)
         n = int(torch.randint(group.first, group.last + 1, ()))
-        block = group.chain.blocks[n - 1]
-        times = [group.chain.blocks[m - 1].step.gamma or 0.0 for m in range(group.first, n)]
+        block = group.chain.block(n)
+        times = [group.chain.block(m).step.gamma or 0.0 for m in range(group.first, n)]
         x_l = x if n == group.first else OUStep(sum(times)).diffuse(x)
         t = torch.rand(len(y), device=y.device) * (LATEST - EARLIEST) + EARLIEST
         with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.flow import FlowChain, SolverSpec, integrate
+from lfm_policy.flow import FlowChain, SolverSpec
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class TeacherGroup:
             high = min(self.end - (n - 1), Fraction(1))
             low = max(self.start - (n - 1), Fraction(0))
             steps = self.solver.n_steps * (high - low)
-            result = integrate(
-                self.chain.blocks[n - 1].velocity,
+            result = self.chain.block(n).run(
                 states[-1],
                 cond,
                 t_start=float(high),

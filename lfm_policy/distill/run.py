@@ -113,7 +113,7 @@ class DistillRun(BlockwiseRun):
         draw_initial_weights(self._model, config, self.spec)
         # The encoder is the teacher's, frozen: students see what their teacher saw.
         self._model.encoder.load_state_dict(self._teacher.encoder.state_dict())
-        if options.warm_start and teacher.config.flow.prediction == "velocity":
+        if options.warm_start and teacher.config.flow.method == "velocity":
             self._take_teacher_weights()
         self._model.to(self._device).eval()
         # Beside the teacher's samples, where the teacher itself keeps its own.

@@ -5,15 +5,17 @@ x (B, *chunk_shape) for any chunk shape, t (B,), cond (B, cond_dim) or None.
 
     schedule       OU steps gamma_n of the blocks           interpolant    paths between pairs
     coupling       how the pairs are drawn                  time_sampling  distribution of t
-    prediction     what the network's output means          block          velocity and loss
-    solver         one ODE, evaluations counted             chain          sampling, push-forward
-    likelihood     exact log p(x | O)                       affine         closed forms to verify by
+    methods        rules for a block, one file each         block          network, path and method
+    solvers        one ODE, evaluations counted             chain          sampling, push-forward
+    likelihood     log p(x | O)                             affine         closed forms to verify by
+    fit            trains a chain on tensors
 """
 
 from lfm_policy.flow.affine import GaussianBlockVelocity, push_gaussian
 from lfm_policy.flow.block import FlowBlock
 from lfm_policy.flow.chain import FlowChain, PushResult, SampleResult
 from lfm_policy.flow.coupling import COUPLINGS, Coupling
+from lfm_policy.flow.fit import FitResult, fit
 from lfm_policy.flow.interpolant import (
     INTERPOLANTS,
     Coefficients,
@@ -23,15 +25,17 @@ from lfm_policy.flow.interpolant import (
     TrigonometricInterpolant,
 )
 from lfm_policy.flow.likelihood import LogProbResult, log_prob, velocity_and_divergence
-from lfm_policy.flow.prediction import (
-    PREDICTIONS,
-    DataPrediction,
-    Prediction,
-    RegressionPrediction,
-    VelocityPrediction,
+from lfm_policy.flow.methods import (
+    METHODS,
+    BlockPath,
+    CleanChunkMethod,
+    Method,
+    OdeMethod,
+    RegressionMethod,
+    VelocityMethod,
 )
 from lfm_policy.flow.schedule import OUSchedule, OUStep, geometric_step_sizes
-from lfm_policy.flow.solver import (
+from lfm_policy.flow.solvers import (
     SOLVERS,
     OdeResult,
     SolverMethod,
@@ -46,32 +50,36 @@ from lfm_policy.flow.time_sampling import (
     TimeSampler,
     UniformTime,
 )
-from lfm_policy.flow.velocity import Velocity
+from lfm_policy.flow.velocity import Network, Velocity
 
 __all__ = [
     "COUPLINGS",
     "INTERPOLANTS",
-    "PREDICTIONS",
+    "METHODS",
     "SOLVERS",
     "TIME_SAMPLERS",
     "BetaTime",
+    "BlockPath",
+    "CleanChunkMethod",
     "Coefficients",
     "Coupling",
-    "DataPrediction",
+    "FitResult",
     "FlowBlock",
     "FlowChain",
     "GaussianBlockVelocity",
     "Interpolant",
     "LinearInterpolant",
     "LogProbResult",
+    "Method",
+    "Network",
     "OUSchedule",
     "OUStep",
+    "OdeMethod",
     "OdeResult",
     "PathSample",
     "PointTimes",
-    "Prediction",
     "PushResult",
-    "RegressionPrediction",
+    "RegressionMethod",
     "SampleResult",
     "SolverMethod",
     "SolverSpec",
@@ -79,8 +87,9 @@ __all__ = [
     "TrigonometricInterpolant",
     "UniformTime",
     "Velocity",
-    "VelocityPrediction",
+    "VelocityMethod",
     "check_step_times",
+    "fit",
     "geometric_step_sizes",
     "integrate",
     "log_prob",

@@ -1,66 +1,91 @@
-"""One block (sub-flow) of a local flow: its velocity and the loss that trains it."""
+"""One block (sub-flow) of a local flow: a network, a path, and a method that joins the two."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from lfm_policy.flow.coupling import COUPLINGS, Coupling, independent
 from lfm_policy.flow.interpolant import INTERPOLANTS, Interpolant, PathSample
-from lfm_policy.flow.prediction import PREDICTIONS, Prediction
+from lfm_policy.flow.methods import METHODS, BlockPath, Method
 from lfm_policy.flow.schedule import OUStep
+from lfm_policy.flow.solvers import OdeResult, SolverSpec
 from lfm_policy.flow.time_sampling import TimeSampler, UniformTime
-from lfm_policy.flow.velocity import Velocity
+from lfm_policy.flow.velocity import Network, Velocity
 
 
-class FlowBlock:
-    """The flow between p_{n-1} (t = 0, data side) and p_n (t = 1, noise side).
+class FlowBlock(nn.Module):
+    """The flow between p_{n-1} (t = 0, data side) and p_n (t = 1, noise side)::
 
-    Each block has its own interpolant, coupling, time sampler and prediction, so that the blocks
-    of one chain may differ.
+        block = FlowBlock(network, OUStep(0.1))
+        block.loss(x_l, cond).backward()
+        x_r = block.run(x_l, cond, t_start=0, t_end=1, solver=SolverSpec("heun", 8)).x
+
+    Each block has its own interpolant, coupling, time sampler and method, so that the blocks of
+    one chain may differ.
 
     Attributes:
-        network: the callable that was given, whose parameters are trained.
-        velocity: the velocity field to integrate; the network itself for ``"velocity"``.
-        step: the OU step whose end the block reaches at t = 1.
-        interpolant: the path between the two ends of a training pair.
+        network: the callable that was given; its parameters are the block's if it is a module.
+        path: the OU step whose end the block reaches at t = 1, and the way there.
+        method: how the network is asked and what it is trained on.
     """
 
     def __init__(
         self,
-        velocity: Velocity,
+        network: Network,
         step: OUStep,
         interpolant: Interpolant | str = "linear",
         coupling: Coupling | str = "dependent",
         time_sampler: TimeSampler | None = None,
-        prediction: Prediction | str = "velocity",
+        method: Method | str = "velocity",
     ) -> None:
         """Build a block.
 
         Args:
-            velocity: ``f(x, t, cond)``, output shape that of x (B, *chunk_shape). It is not
+            network: ``f(x, t, cond)``, output shape that of x (B, *chunk_shape). It is not
                 copied; the block sees every later change of its parameters.
             step: the OU step of the block.
             interpolant: an interpolant or its name.
             coupling: a coupling or its name.
             time_sampler: distribution of the training times; uniform by default.
-            prediction: what the output of ``velocity`` means, or the name of that.
+            method: a method or its name.
 
         Raises:
             InputError: a name is unknown.
+            ValueError: the network takes another number of times than the method asks with.
         """
-        self.network = velocity
-        self.step = step
-        self.interpolant = (
-            INTERPOLANTS.get(interpolant) if isinstance(interpolant, str) else interpolant
+        super().__init__()
+        self.network = network
+        self.path = BlockPath(
+            step, INTERPOLANTS.get(interpolant) if isinstance(interpolant, str) else interpolant
         )
+        self.method = METHODS.get(method) if isinstance(method, str) else method
+        n_times = getattr(network, "n_times", self.method.n_times)
+        if n_times != self.method.n_times:
+            raise ValueError(
+                f"the network takes {n_times} time(s), the method asks with {self.method.n_times}"
+            )
         self._couple = COUPLINGS.get(coupling) if isinstance(coupling, str) else coupling
         self._times = UniformTime() if time_sampler is None else time_sampler
-        self._prediction = (
-            PREDICTIONS.get(prediction) if isinstance(prediction, str) else prediction
-        )
-        self.velocity = self._prediction.as_velocity(velocity, step, self.interpolant)
+
+    @property
+    def step(self) -> OUStep:
+        """The OU step of the block."""
+        return self.path.step
+
+    @property
+    def interpolant(self) -> Interpolant:
+        """The way between the two ends of a training pair."""
+        return self.path.interpolant
+
+    @property
+    def velocity(self) -> Velocity:
+        """The velocity field of the block.
+
+        Raises:
+            InputError: the method's networks stand for none.
+        """
+        return self.method.velocity(self.network, self.path)
 
     @property
     def needs_other(self) -> bool:
@@ -89,9 +114,7 @@ class FlowBlock:
         x_other: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the mean square regression error of a batch, a scalar.
-
-        E || v_n(I_t, t, O) - dI_t/dt ||^2, averaged over batch and entries.
+        """Return the method's loss of a batch, a scalar.
 
         Args:
             x_l: samples of p_{n-1}, shape (B, *chunk_shape).
@@ -103,12 +126,27 @@ class FlowBlock:
             ValueError: the network's output has another shape than ``x_l``, or the coupling
                 lacks ``x_other``.
         """
-        path = self.path_sample(x_l, x_other=x_other, generator=generator)
-        target = self._prediction.target(x_l, path)
-        output = self._prediction.output(self.network, path.x_t, path.t, cond)
-        if output.shape != target.shape:  # mse_loss would broadcast
-            raise ValueError(
-                f"the velocity returned shape {tuple(output.shape)} for x of shape "
-                f"{tuple(x_l.shape)}; expected the same shape"
-            )
-        return F.mse_loss(output, target)
+        sample = self.path_sample(x_l, x_other=x_other, generator=generator)
+        return self.method.loss(self.network, sample, cond, self.path)
+
+    def run(
+        self,
+        x: Tensor,
+        cond: Tensor | None = None,
+        *,
+        t_start: float,
+        t_end: float,
+        solver: SolverSpec,
+        return_path: bool = False,
+    ) -> OdeResult:
+        """Take x (B, *chunk_shape) from one time of the block to another; see `Method.run`."""
+        return self.method.run(
+            self.network,
+            x,
+            cond,
+            self.path,
+            t_start=t_start,
+            t_end=t_end,
+            solver=solver,
+            return_path=return_path,
+        )

@@ -23,11 +23,21 @@ class Coefficients(NamedTuple):
 
 
 class PathSample(NamedTuple):
-    """A point on the path and its time derivative: x_t and dx_t (B, *chunk_shape), t (B,)."""
+    """Points on paths.
+
+    Attributes:
+        x_t: the points I_t, (B, *chunk_shape).
+        dx_t: their time derivatives dI_t/dt, of the same shape.
+        t: their times, (B,).
+        x_l: the ends of the paths at the data side, (B, *chunk_shape).
+        x_r: those at the noise side.
+    """
 
     x_t: Tensor
     dx_t: Tensor
     t: Tensor
+    x_l: Tensor
+    x_r: Tensor
 
 
 class Interpolant(ABC):
@@ -40,7 +50,7 @@ class Interpolant(ABC):
     def interpolate(self, x_l: Tensor, x_r: Tensor, t: Tensor) -> PathSample:
         """Return I_t and its derivative for x_l, x_r (B, *chunk_shape) and t (B,)."""
         data, noise, d_data, d_noise = (per_sample(c, x_l) for c in self.coefficients(t))
-        return PathSample(data * x_l + noise * x_r, d_data * x_l + d_noise * x_r, t)
+        return PathSample(data * x_l + noise * x_r, d_data * x_l + d_noise * x_r, t, x_l, x_r)
 
     def velocity_towards(self, x_l: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return dI_t/dt of the path that starts in ``x_l`` and passes through ``x_t`` at t > 0."""
@@ -64,7 +74,7 @@ class LinearInterpolant(Interpolant):
     def interpolate(self, x_l: Tensor, x_r: Tensor, t: Tensor) -> PathSample:
         """Return I_t and x_r - x_l; the same as the general formula with a third of its work."""
         dx_t = x_r - x_l
-        return PathSample(torch.addcmul(x_l, per_sample(t, x_l), dx_t), dx_t, t)
+        return PathSample(torch.addcmul(x_l, per_sample(t, x_l), dx_t), dx_t, t, x_l, x_r)
 
 
 class TrigonometricInterpolant(Interpolant):

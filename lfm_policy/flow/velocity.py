@@ -1,4 +1,4 @@
-"""What a velocity is, and how its evaluations are counted."""
+"""What a velocity and the network of a block are, and how evaluations are counted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ Velocity: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Returns dx/dt with the shape of ``x``. t = 0 is the data side, t = 1 the noise side. Any callable
 will do: a network, a closed form, a function.
 """
+
+
+Network: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""``network(x, t, cond)``, with the shapes of a `Velocity` but for methods that ask it for two
+times: then t is (B, 2). What its output means, the method of the block says."""
 
 
 class CountedVelocity:

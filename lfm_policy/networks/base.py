@@ -16,15 +16,16 @@ MAX_COND_DIM = 1 << 16
 
 
 class VelocityNetwork(nn.Module):
-    """A velocity field v(x, t, cond) over action chunks.
+    """The network of a block over action chunks: a velocity field v(x, t, cond), mostly.
 
     Subclasses implement ``forward(x, t, cond)``:
 
     - ``x``: chunk, shape (batch, *chunk_shape);
-    - ``t``: time inside the block, shape (batch,), 0 at the data and 1 at the noise;
+    - ``t``: time inside the block, shape (batch,), 0 at the data and 1 at the noise; (batch, 2) for
+      methods that ask with two times;
     - ``cond``: encoded observation, shape (batch, cond_dim), or None exactly when ``cond_dim``
       is 0;
-    - returns the velocity, shape (batch, *chunk_shape).
+    - returns the velocity, or what the method takes it for, shape (batch, *chunk_shape).
 
     All floating point tensors share the dtype of the parameters. The last layer starts at zero,
     so an untrained network is the velocity 0, and its flow the identity.
@@ -32,12 +33,14 @@ class VelocityNetwork(nn.Module):
     Attributes:
         chunk_shape: shape of one chunk, such as (horizon, action_dim).
         cond_dim: length of the condition vector, 0 without observations.
+        n_times: times that it is asked with, 1 or 2.
     """
 
-    def __init__(self, chunk_shape: tuple[int, ...], cond_dim: int) -> None:
+    def __init__(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int = 1) -> None:
         super().__init__()
         self.chunk_shape = chunk_shape
         self.cond_dim = cond_dim
+        self.n_times = n_times
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return the velocity at (x, t) given cond; see the class for shapes."""
@@ -88,12 +91,15 @@ class NetworkConfig:
         """
         check_own_name(self)
 
-    def create(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
+    def create(
+        self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int = 1
+    ) -> VelocityNetwork:
         """Build the network, with fresh weights from torch's global random numbers.
 
         Args:
             chunk_shape: shape of one chunk; (horizon, action_dim) for robots. Sizes >= 1.
             cond_dim: length of the condition vector; 0 for a flow without observations.
+            n_times: times that the method of the block asks with, see `lfm_policy.flow.Method`.
 
         Under ``torch.device("meta")`` nothing is allocated, which lets a loader compare shapes
         before it trusts a configuration.
@@ -109,9 +115,9 @@ class NetworkConfig:
             )
         if not 0 <= cond_dim <= MAX_COND_DIM:
             raise InputError(f"cond_dim {cond_dim}: expected 0 to {MAX_COND_DIM}")
-        return self._build(shape, int(cond_dim))
+        return self._build(shape, int(cond_dim), n_times)
 
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
+    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
         raise NotImplementedError(f"{type(self).__name__} does not build a network")
 
 

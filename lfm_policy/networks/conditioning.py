@@ -21,7 +21,8 @@ LayerT = TypeVar("LayerT", bound=nn.Module)
 class TimeEmbedding(nn.Module):
     """Sines and cosines of t at geometrically spaced frequencies.
 
-    Maps t, shape (batch,), values in [0, 1], to (batch, dim); ``dim`` is even and at least 2.
+    Maps t, shape (batch, ...), values in [0, 1], to (batch, ..., dim); ``dim`` is even and at least
+    2.
     """
 
     def __init__(self, dim: int) -> None:
@@ -38,26 +39,26 @@ class TimeEmbedding(nn.Module):
         self.phases: Tensor
 
     def forward(self, t: Tensor) -> Tensor:
-        """Return the embedding, shape (batch, dim)."""
+        """Return the embedding, shape (batch, ..., dim)."""
         return torch.sin(torch.addcmul(self.phases, t.unsqueeze(-1), self.frequencies))
 
 
 class ConditionEmbedding(nn.Module):
-    """One vector from time and observation, which modulates all layers.
+    """One vector from times and observation, which modulates all layers.
 
-    Maps t (batch,) and cond (batch, cond_dim) or None to (batch, width). The result is already
-    activated, so that what follows it is a plain linear map.
+    Maps t (batch,), or (batch, n_times) for several, and cond (batch, cond_dim) or None to (batch,
+    width). The result is already activated, so that what follows it is a plain linear map.
     """
 
-    def __init__(self, cond_dim: int, time_embed_dim: int, width: int) -> None:
+    def __init__(self, cond_dim: int, time_embed_dim: int, width: int, n_times: int = 1) -> None:
         super().__init__()
         self.time = TimeEmbedding(time_embed_dim)
-        self.hidden = nn.Linear(time_embed_dim + cond_dim, width)
+        self.hidden = nn.Linear(n_times * time_embed_dim + cond_dim, width)
         self.out = nn.Linear(width, width)
 
     def forward(self, t: Tensor, cond: Tensor | None) -> Tensor:
         """Return the embedding, shape (batch, width)."""
-        embedding = self.time(t)
+        embedding = self.time(t) if t.ndim == 1 else self.time(t).flatten(1)
         if cond is not None:
             embedding = torch.cat((embedding, cond), dim=-1)
         hidden = nn.functional.silu(self.hidden(embedding))

@@ -38,8 +38,8 @@ class MLPConfig(NetworkConfig):
         check_probability(self, "dropout")
         check_int(self, "time_embed_dim", low=2, high=16384, multiple_of=2)
 
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
-        return MLP(self, chunk_shape, cond_dim)
+    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
+        return MLP(self, chunk_shape, cond_dim, n_times)
 
 
 class MLP(VelocityNetwork):
@@ -48,10 +48,12 @@ class MLP(VelocityNetwork):
     Shapes and conventions are those of :class:`VelocityNetwork`.
     """
 
-    def __init__(self, config: MLPConfig, chunk_shape: tuple[int, ...], cond_dim: int) -> None:
-        super().__init__(chunk_shape, cond_dim)
+    def __init__(
+        self, config: MLPConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
+    ) -> None:
+        super().__init__(chunk_shape, cond_dim, n_times)
         width, size = config.width, math.prod(chunk_shape)
-        self.embedding = ConditionEmbedding(cond_dim, config.time_embed_dim, width)
+        self.embedding = ConditionEmbedding(cond_dim, config.time_embed_dim, width, n_times)
         # (shift, scale, gate) for each layer, (shift, scale) for the last norm.
         self.modulation = Modulation(width, [width] * (3 * config.n_layers + 2))
         self.proj_in = nn.Linear(size, width)

@@ -45,9 +45,9 @@ class TransformerConfig(NetworkConfig):
                 f"{self.width}"
             )
 
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
+    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
         check_sequence(chunk_shape, self.name)
-        return Transformer(self, chunk_shape, cond_dim)
+        return Transformer(self, chunk_shape, cond_dim, n_times)
 
 
 class Transformer(VelocityNetwork):
@@ -58,12 +58,12 @@ class Transformer(VelocityNetwork):
     """
 
     def __init__(
-        self, config: TransformerConfig, chunk_shape: tuple[int, ...], cond_dim: int
+        self, config: TransformerConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
     ) -> None:
-        super().__init__(chunk_shape, cond_dim)
+        super().__init__(chunk_shape, cond_dim, n_times)
         horizon, action_dim = chunk_shape
         width = config.width
-        self.embedding = ConditionEmbedding(cond_dim, config.time_embed_dim, width)
+        self.embedding = ConditionEmbedding(cond_dim, config.time_embed_dim, width, n_times)
         # (shift, scale, gate) for the attention and for the MLP of each layer, (shift, scale) for
         # the last norm.
         self.modulation = Modulation(width, [width] * (6 * config.n_layers + 2))

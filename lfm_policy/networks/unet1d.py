@@ -55,9 +55,9 @@ class UNet1DConfig(NetworkConfig):
         check_int(self, "embed_dim", low=1, high=16384)
         check_int(self, "time_embed_dim", low=2, high=16384, multiple_of=2)
 
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int) -> VelocityNetwork:
+    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
         check_sequence(chunk_shape, self.name)
-        return UNet1D(self, chunk_shape, cond_dim)
+        return UNet1D(self, chunk_shape, cond_dim, n_times)
 
 
 class UNet1D(VelocityNetwork):
@@ -68,8 +68,10 @@ class UNet1D(VelocityNetwork):
     :class:`VelocityNetwork`.
     """
 
-    def __init__(self, config: UNet1DConfig, chunk_shape: tuple[int, ...], cond_dim: int) -> None:
-        super().__init__(chunk_shape, cond_dim)
+    def __init__(
+        self, config: UNet1DConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
+    ) -> None:
+        super().__init__(chunk_shape, cond_dim, n_times)
         self.horizon, action_dim = chunk_shape
         channels = list(config.channels)
         self.n_padding = -self.horizon % 2 ** (len(channels) - 1)
@@ -94,7 +96,9 @@ class UNet1D(VelocityNetwork):
 
         # (shift, scale) for each of a stage's two blocks, in the order of the forward pass.
         stage_channels = channels + channels[-1:] + channels[-2::-1]
-        self.embedding = ConditionEmbedding(cond_dim, config.time_embed_dim, config.embed_dim)
+        self.embedding = ConditionEmbedding(
+            cond_dim, config.time_embed_dim, config.embed_dim, n_times
+        )
         self.modulation = Modulation(
             config.embed_dim, [c for c in stage_channels for _ in range(4)]
         )

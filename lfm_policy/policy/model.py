@@ -13,6 +13,7 @@ from lfm_policy.config.schema import ExperimentConfig, FlowConfig, TimeConfig
 from lfm_policy.encoders import ObsEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.flow import (
+    METHODS,
     TIME_SAMPLERS,
     FlowBlock,
     FlowChain,
@@ -63,6 +64,7 @@ def tensor_shapes(
     """
     shapes: dict[str, tuple[int, ...]] = {}
     numbers = 0
+    n_times = METHODS.get(config.flow.method).n_times
     known: list[tuple[NetworkConfig, dict[str, tuple[int, ...]]]] = []
 
     def add(prefix: str, part: dict[str, tuple[int, ...]]) -> None:
@@ -84,7 +86,7 @@ def tensor_shapes(
                 if part is None:
                     chunk_shape = (config.policy.horizon, spec.action_dim)
                     cond_dim = network_cond_dim(config, spec, encoder)
-                    part = _shapes(network.create(chunk_shape, cond_dim))
+                    part = _shapes(network.create(chunk_shape, cond_dim, n_times))
                     known.append((network, part))
                 add(f"blocks.{position}", part)
     except InputError:
@@ -124,7 +126,8 @@ class PolicyModel(nn.Module):
         self.prefix = prefix_condition(config, spec.action_dim)
         cond_dim = network_cond_dim(config, spec, self.encoder)
         self.blocks = nn.ModuleList(
-            network.create(chunk_shape, cond_dim) for network in network_configs(config)
+            network.create(chunk_shape, cond_dim, METHODS.get(config.flow.method).n_times)
+            for network in network_configs(config)
         )
         self._schedule = ou_schedule(config.flow)
         self._flow = config.flow
@@ -145,12 +148,12 @@ class PolicyModel(nn.Module):
             flow.block_interpolants[n - 1] if flow.block_interpolants else flow.interpolant
         )
         return FlowBlock(
-            velocity=self.blocks[n - 1] if velocity is None else velocity,
+            network=self.blocks[n - 1] if velocity is None else velocity,
             step=self._schedule.step(n),
             interpolant=interpolant,
             coupling=flow.coupling,
             time_sampler=_time_sampler(flow.time),
-            prediction=flow.prediction,
+            method=flow.method,
         )
 
     @property
@@ -167,12 +170,12 @@ class PolicyModel(nn.Module):
         """Return one flow all the way from data to noise (N = 1), with another network."""
         flow = self._flow
         return FlowBlock(
-            velocity=velocity,
+            network=velocity,
             step=OUSchedule(()).step(1),
             interpolant=flow.interpolant,
             coupling=flow.coupling,
             time_sampler=_time_sampler(flow.time),
-            prediction=flow.prediction,
+            method=flow.method,
         )
 
     def chain(self) -> FlowChain:

@@ -7,6 +7,7 @@ from torch import nn
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
+from lfm_policy.flow import METHODS
 from lfm_policy.networks import VelocityNetwork
 from lfm_policy.policy.model import PolicyModel, create_encoder, network_cond_dim
 from lfm_policy.policy.spec import DataSpec
@@ -26,7 +27,9 @@ def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: Dat
             fresh = create_encoder(config, spec)
         else:
             cond_dim = network_cond_dim(config, spec, model.encoder)
-            fresh = networks[position - 1].create(model.chunk_shape, cond_dim)
+            fresh = networks[position - 1].create(
+                model.chunk_shape, cond_dim, METHODS.get(config.flow.method).n_times
+            )
         part.load_state_dict(fresh.state_dict())
     model.encoder.load_pretrained()
 
@@ -35,4 +38,5 @@ def draw_flow_network(model: PolicyModel, config: ExperimentConfig) -> VelocityN
     """Return a network for the whole way from data to noise, with weights from the seed alone."""
     torch.manual_seed(derived_seed(config.seed, FLOW_WEIGHTS))
     prefix_size = 0 if model.prefix is None else model.prefix.size
-    return config.network.create(model.chunk_shape, model.encoder.cond_dim + prefix_size)
+    n_times = METHODS.get(config.flow.method).n_times
+    return config.network.create(model.chunk_shape, model.encoder.cond_dim + prefix_size, n_times)

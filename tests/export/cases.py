@@ -46,7 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
             "name": "cameras",
             "image": {"name": "resnet18", "width": 16, "keypoints": 4, "output_dim": 4},
         },
-        "flow": {"n_blocks": 1, "prediction": "regression"},
+        "flow": {"n_blocks": 1, "method": "regression"},
         "sampler": {"solver": "euler", "nfe": 2, "times": [0.1]},
     },
     "no observations, midpoint": {

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from lfm_policy.errors import InputError
 from lfm_policy.flow import (
     BetaTime,
+    BlockPath,
     FlowBlock,
     GaussianBlockVelocity,
-    Interpolant,
+    Network,
+    OdeMethod,
     OUStep,
     PathSample,
-    Prediction,
     SolverSpec,
     Velocity,
     integrate,
@@ -95,7 +96,7 @@ def test_another_shape_from_the_network_is_an_error() -> None:
         block.loss(torch.zeros(4, 3, 2))
 
 
-@pytest.mark.parametrize("option", ["interpolant", "coupling", "prediction"])
+@pytest.mark.parametrize("option", ["interpolant", "coupling", "method"])
 def test_unknown_names(option: str) -> None:
     with pytest.raises(InputError, match="'nonsense'"):
         FlowBlock(_zero, STEP, **{option: "nonsense"})  # type: ignore[arg-type]
@@ -104,19 +105,19 @@ def test_unknown_names(option: str) -> None:
 def test_the_meaning_of_the_output_is_replaceable() -> None:
     """A network that predicts -v: its loss target and its velocity both come from one object."""
 
-    class Negated(Prediction):
-        def target(self, x_l: Tensor, path: PathSample) -> Tensor:
-            return -path.dx_t
+    class Negated(OdeMethod):
+        def loss(
+            self, network: Network, sample: PathSample, cond: Tensor | None, path: BlockPath
+        ) -> Tensor:
+            return (network(sample.x_t, sample.t, cond) + sample.dx_t).square().mean()
 
-        def as_velocity(
-            self, network: Velocity, step: OUStep, interpolant: Interpolant
-        ) -> Velocity:
+        def velocity(self, network: Network, path: BlockPath) -> Velocity:
             return lambda x, t, cond: -network(x, t, cond)
 
     mean, cov = torch.zeros(2).double(), 0.5 * torch.eye(2).double()
     exact = GaussianBlockVelocity(mean, cov, STEP)
     plain = FlowBlock(exact, STEP)
-    negated = FlowBlock(lambda x, t, cond: -exact(x, t), STEP, prediction=Negated())
+    negated = FlowBlock(lambda x, t, cond: -exact(x, t), STEP, method=Negated())
     x = torch.randn(10, 2, dtype=torch.float64)
     torch.testing.assert_close(
         negated.loss(x, generator=_seeded()), plain.loss(x, generator=_seeded())

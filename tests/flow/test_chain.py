@@ -222,3 +222,78 @@ def test_a_whole_sampler_can_be_exported(name: str) -> None:
     for size in (2, 11):
         inputs = torch.randn(size, 4, 2), torch.randn(size, 3)
         torch.testing.assert_close(exported(*inputs), sampler(*inputs))
+
+
+class _Linear(nn.Module):
+    """A velocity with weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        return self.linear(torch.cat([x, t[:, None]], dim=1))
+
+
+def test_a_chain_is_a_module() -> None:
+    schedule = OUSchedule((0.2,))
+    nets = [_Linear(), _Linear()]
+    chain = FlowChain([FlowBlock(net, schedule.step(n)) for n, net in enumerate(nets, 1)])
+    assert {id(p) for p in chain.parameters()} == {id(p) for net in nets for p in net.parameters()}
+    assert set(chain.state_dict()) == {
+        f"blocks.{n}.network.linear.{part}" for n in (0, 1) for part in ("weight", "bias")
+    }
+    other = FlowChain([FlowBlock(_Linear(), schedule.step(n)) for n in (1, 2)])
+    other.load_state_dict(chain.state_dict())
+    noise = torch.randn(4, 2)
+    assert torch.equal(
+        other.sample(noise, solver=SolverSpec("euler", 2)).x,
+        chain.sample(noise, solver=SolverSpec("euler", 2)).x,
+    )
+    assert chain.to(torch.float64).sample(noise.double(), solver=SolverSpec()).x.dtype == (
+        torch.float64
+    )
+
+
+def test_blocks_share_no_weights_unless_asked_to() -> None:
+    net, schedule = _Linear(), OUSchedule((0.2,))
+    blocks = [FlowBlock(net, schedule.step(n)) for n in (1, 2)]
+    with pytest.raises(ValueError, match=r"blocks 1 and 2 share the weight 'network.linear.weight"):
+        FlowChain(blocks)
+    assert FlowChain(blocks, shared_weights=True).n_blocks == 2
+
+
+def test_samples_are_not_pushed_through_a_block_twice(gaussian_chain: Callable[..., Any]) -> None:
+    chain = gaussian_chain(2, (0.1, 0.2)).chain
+    solver = SolverSpec("heun", 3)
+    x = torch.randn(4, 2, dtype=torch.float64)
+    first = chain.push_forward(x, solver=solver, last=1)
+    assert first.boundary == 1
+    with pytest.raises(
+        ValueError, match=r"passed 1 block\(s\), so block 2 follows and not block 1"
+    ):
+        chain.push_forward(first, solver=solver, first=1)
+    with pytest.raises(ValueError, match="block 2 follows and not block 3"):
+        chain.push_forward(first, solver=solver, first=3)
+    whole = chain.push_forward(first, solver=solver)
+    assert whole.boundary == 3
+    assert torch.equal(whole.x, chain.push_forward(x, solver=solver).x)
+
+
+@pytest.mark.parametrize(
+    "solver", [SolverSpec("heun", 5), SolverSpec("dopri5")], ids=lambda s: s.name
+)
+def test_batches_of_any_size_push_alike(
+    gaussian_chain: Callable[..., Any], solver: SolverSpec
+) -> None:
+    chain = gaussian_chain(3, (0.1, 0.3)).chain
+    x = torch.randn(700, 3, dtype=torch.float64)
+    pushed = [chain.push_forward(x, solver=solver, batch_size=n) for n in (1000, 256, 77)]
+    for other in pushed[1:]:
+        torch.testing.assert_close(other.x, pushed[0].x, atol=1e-12, rtol=1e-12)
+        assert other.nfe == pushed[0].nfe
+    # And as all at once, within what the solver promises.
+    at_once = chain.push_forward(x, solver=solver)
+    torch.testing.assert_close(at_once.x, pushed[0].x, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        chain.push_forward(x, solver=solver, batch_size=0)

@@ -56,7 +56,7 @@ def test_single_precision_and_chunk_shape(gaussian_chain: Callable[..., Any]) ->
     exact = MultivariateNormal(*made.marginals[0])
     x = torch.randn(5, 3, 2)
     expected = exact.log_prob(x.double().flatten(1))
-    made.chain.blocks[0].velocity, made.chain.blocks[1].velocity = (
+    made.chain.blocks[0].network, made.chain.blocks[1].network = (
         lambda x, t, cond, v=block.velocity: v(x.double(), t.double()).float()
         for block in made.chain.blocks
     )
@@ -144,3 +144,59 @@ def test_the_last_block_has_to_be_free() -> None:
     chain = FlowChain([FlowBlock(lambda x, t, cond: x, OUStep(0.1))])
     with pytest.raises(ValueError, match="not free"):
         log_prob(chain, torch.zeros(2, 2), solver=SolverSpec())
+
+
+@pytest.mark.parametrize(
+    "solver", [SolverSpec("heun", 5), SolverSpec("dopri5")], ids=lambda s: s.name
+)
+@pytest.mark.parametrize("n_probes", [None, 2])
+def test_batches_of_any_size_have_the_same_likelihood(
+    gaussian_chain: Callable[..., Any], solver: SolverSpec, n_probes: int | None
+) -> None:
+    made = gaussian_chain(3, (0.1, 0.3))
+    x = torch.randn(300, 3, dtype=torch.float64)
+    results = []
+    for size in (300, 64, 7):
+        generator = torch.Generator().manual_seed(0)
+        results.append(
+            log_prob(
+                made.chain,
+                x,
+                solver=solver,
+                n_probes=n_probes,
+                generator=generator,
+                batch_size=size,
+            )
+        )
+    for other in results[1:]:
+        torch.testing.assert_close(other.log_prob, results[0].log_prob, atol=1e-11, rtol=1e-11)
+        torch.testing.assert_close(other.noise, results[0].noise, atol=1e-11, rtol=1e-11)
+        assert other.nfe == results[0].nfe
+    for name in ("n_probes", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name} is 0"):
+            log_prob(made.chain, x, solver=solver, **{name: 0})
+
+
+def test_random_signs_estimate_the_divergence_without_bias(
+    gaussian_chain: Callable[..., Any],
+) -> None:
+    """Its mean over many signs is the trace; signs see no diagonal matrix's entries wrongly."""
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    x = torch.randn(2, 4, dtype=torch.float64)
+    t = torch.zeros(2, dtype=torch.float64)
+    signs = (2 * torch.randint(2, (2, 20_000, 4), generator=generator) - 1).double()
+    _, found = velocity_and_divergence(lambda x, t, cond: x @ matrix.T, x, t, None, signs)
+    _, exact = velocity_and_divergence(lambda x, t, cond: x @ matrix.T, x, t, None)
+    torch.testing.assert_close(exact, matrix.trace().expand(2))
+    torch.testing.assert_close(found, exact, atol=0.1, rtol=0)
+    diagonal = matrix.diagonal().diag()
+    _, found = velocity_and_divergence(lambda x, t, cond: x @ diagonal, x, t, None, signs[:, :1])
+    torch.testing.assert_close(found, diagonal.trace().expand(2))
+    # In one dimension a single sign is exact.
+    made = gaussian_chain(1, (0.3,))
+    points = torch.randn(5, 1, dtype=torch.float64)
+    solver = SolverSpec("heun", 4)
+    exact_result = log_prob(made.chain, points, solver=solver)
+    estimated = log_prob(made.chain, points, solver=solver, n_probes=1)
+    torch.testing.assert_close(estimated.log_prob, exact_result.log_prob)

@@ -234,7 +234,7 @@ ABSURD: tuple[dict[str, Any], ...] = (
     {"flow": {"n_blocks": 2, "step_sizes": [1e-9]}},
     {"flow": {"n_blocks": 2, "c": 10**400}},
     {"flow": {"n_blocks": 2, "block_interpolants": ["linear", "trigonometric"]}},
-    {"flow": {"n_blocks": 2, "prediction": "data"}},
+    {"flow": {"n_blocks": 2, "method": "data"}},
     {"training": {"block_shares": [1e308, 1e308]}},
     {"seed": 10**4000},
     {"dataset": {"name": "zarr", "path": "../../../../etc/passwd"}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.flow.adaptive import integrate_dopri5
-from lfm_policy.flow.fixed_step import (
+from lfm_policy.flow.solvers.adaptive import EVALUATIONS, integrate_dopri5
+from lfm_policy.flow.solvers.fixed_step import (
     StepFunction,
     euler_step,
     heun_step,
     integrate_fixed,
     midpoint_step,
 )
-from lfm_policy.flow.velocity import CountedVelocity, Velocity
+from lfm_policy.flow.velocity import CountedVelocity, Network, Velocity
 from lfm_policy.registry import Registry
 
 
@@ -53,8 +53,8 @@ class SolverSpec:
             equal segments in which a path is reported.
         rtol: relative tolerance, dopri5 only.
         atol: absolute tolerance, dopri5 only.
-        times: where the steps of a fixed-step solver end between t = 1 and t = 0, decreasing,
-            ``n_steps`` - 1 of them; empty: equal steps.
+        times: where the steps end between t = 1 and t = 0, decreasing, ``n_steps`` - 1 of them;
+            empty: equal steps, or those that dopri5 chooses.
 
     Raises:
         InputError: the name is unknown, ``n_steps`` is below 1, a tolerance is not a finite
@@ -80,10 +80,10 @@ class SolverSpec:
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"solver {self.name}: {key} is {value}; expected a number above 0")
         object.__setattr__(self, "times", tuple(float(time) for time in self.times))
-        if self.times and (self.evaluations is None or len(self.times) != self.n_steps - 1):
+        if self.times and len(self.times) != self.n_steps - 1:
             raise InputError(
                 f"solver {self.name}: {len(self.times)} times between the ends were given for "
-                f"{self.n_steps} steps; expected {self.n_steps - 1}, and a solver of fixed steps"
+                f"{self.n_steps} steps; expected {self.n_steps - 1}"
             )
         check_step_times(self.times, f"solver {self.name}: times")
 
@@ -95,7 +95,9 @@ class SolverSpec:
     @property
     def nfe(self) -> int | None:
         """Velocity evaluations per block; None for an adaptive method."""
-        return None if self.evaluations is None else self.n_steps * self.evaluations
+        if self.evaluations is not None:
+            return self.n_steps * self.evaluations
+        return self.n_steps * EVALUATIONS + 1 if self.times else None
 
 
 def check_step_times(times: Sequence[float], label: str) -> None:
@@ -148,31 +150,102 @@ def integrate(
     Raises:
         FloatingPointError: dopri5 met a velocity that is not finite or too stiff.
     """
-    counted = CountedVelocity(velocity)
     step = SOLVERS.get(solver.name).step
     if step is not None:
-        states = integrate_fixed(
+        return integrate_steps(
             step,
-            counted,
+            velocity,
             x,
             cond,
             t_start=t_start,
             t_end=t_end,
-            n_steps=solver.n_steps,
-            inner=_inner_times(solver.times, t_start, t_end),
+            solver=solver,
             return_path=return_path,
         )
-    else:
-        states = integrate_dopri5(
-            counted,
-            x,
-            cond,
-            t_start=t_start,
-            t_end=t_end,
-            rtol=solver.rtol,
-            atol=solver.atol,
-            n_segments=solver.n_steps if return_path else 1,
-        )
+    counted = CountedVelocity(velocity)
+    states = integrate_dopri5(
+        counted,
+        x,
+        cond,
+        t_start=t_start,
+        t_end=t_end,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        n_segments=solver.n_steps if return_path else 1,
+        inner=_inner_times(solver.times, t_start, t_end),
+    )
+    return OdeResult(states[-1], counted.nfe, torch.stack(states) if return_path else None)
+
+
+def with_fixed_times(
+    velocity: Velocity,
+    x: Tensor,
+    cond: Tensor | None = None,
+    *,
+    t_start: float,
+    t_end: float,
+    solver: SolverSpec,
+) -> SolverSpec:
+    """Return an adaptive solver that makes the steps it would choose for ``x`` whatever it gets.
+
+    A solver of fixed steps is returned as it is. Arguments as `integrate`, over a whole block.
+
+    Raises:
+        FloatingPointError: as `integrate`.
+    """
+    if solver.nfe is not None:
+        return solver
+    accepted: list[float] = []
+    integrate_dopri5(
+        velocity,
+        x,
+        cond,
+        t_start=t_start,
+        t_end=t_end,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        n_segments=1,
+        accepted=accepted,
+    )
+    times = tuple(sorted(accepted, reverse=True)) or (0.5,)
+    return replace(solver, n_steps=len(times) + 1, times=times)
+
+
+def integrate_steps(
+    step: StepFunction,
+    network: Network,
+    x: Tensor,
+    cond: Tensor | None = None,
+    *,
+    t_start: float,
+    t_end: float,
+    solver: SolverSpec,
+    return_path: bool = False,
+) -> OdeResult:
+    """Make the steps of a fixed-step solver with another rule for a step.
+
+    Args:
+        step: asks the network that it is given, and returns the state at the end of the step.
+        network: what is asked, and counted.
+        x: state at ``t_start``, shape (B, *chunk_shape).
+        cond: passed on as it is.
+        t_start: initial time.
+        t_end: final time.
+        solver: number of steps, and their times.
+        return_path: whether to return the intermediate states too.
+    """
+    counted = CountedVelocity(network)
+    states = integrate_fixed(
+        step,
+        counted,
+        x,
+        cond,
+        t_start=t_start,
+        t_end=t_end,
+        n_steps=solver.n_steps,
+        inner=_inner_times(solver.times, t_start, t_end),
+        return_path=return_path,
+    )
     return OdeResult(states[-1], counted.nfe, torch.stack(states) if return_path else None)
 
 

@@ -1,4 +1,4 @@
-"""What networks predict: every parametrisation stands for the same velocity."""
+"""Methods of a block: whatever networks predict, they stand for the same velocity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lfm_policy.flow import (
     INTERPOLANTS,
-    PREDICTIONS,
+    METHODS,
     FlowBlock,
     FlowChain,
     GaussianBlockVelocity,
@@ -34,7 +34,7 @@ def clean_chunk(step: OUStep) -> Velocity:
 
 @pytest.mark.parametrize("step", [OUStep(0.2), OUStep(None)])
 def test_the_clean_chunk_gives_the_exact_velocity(step: OUStep) -> None:
-    block = FlowBlock(clean_chunk(step), step, prediction="data")
+    block = FlowBlock(clean_chunk(step), step, method="data")
     exact = GaussianBlockVelocity(MEAN, COV, step)
     x, t = torch.randn(50, 2, dtype=torch.float64), torch.linspace(0.02, 1, 50).double()
     torch.testing.assert_close(block.velocity(x, t, None), exact(x, t, None))
@@ -42,7 +42,7 @@ def test_the_clean_chunk_gives_the_exact_velocity(step: OUStep) -> None:
 
 def test_at_the_data_the_velocity_is_finite_and_near() -> None:
     step = OUStep(None)
-    block = FlowBlock(clean_chunk(step), step, prediction="data")
+    block = FlowBlock(clean_chunk(step), step, method="data")
     exact = GaussianBlockVelocity(MEAN, COV, step)
     x, t = torch.randn(50, 2, dtype=torch.float64), torch.zeros(50).double()
     torch.testing.assert_close(block.velocity(x, t, None), exact(x, t, None), atol=0.15, rtol=0.1)
@@ -60,7 +60,7 @@ def test_both_ends_from_a_point_and_back(interpolant: str) -> None:
 
 def test_the_loss_of_a_predicted_chunk_is_its_distance_to_the_chunk() -> None:
     x_l = torch.randn(16, 3, 2)
-    block = FlowBlock(lambda x, t, cond: torch.zeros_like(x), OUStep(None), prediction="data")
+    block = FlowBlock(lambda x, t, cond: torch.zeros_like(x), OUStep(None), method="data")
     assert float(block.loss(x_l)) == pytest.approx(float(x_l.square().mean()))
 
 
@@ -72,7 +72,7 @@ def test_regression_sees_no_noise_at_the_noise_end() -> None:
         return torch.zeros_like(x)
 
     times = PointTimes((1.0, 0.1))
-    block = FlowBlock(network, OUStep(None), time_sampler=times, prediction="regression")
+    block = FlowBlock(network, OUStep(None), time_sampler=times, method="regression")
     x_l = torch.full((200, 3, 2), 5.0)
     block.loss(x_l)
     x, t = seen[0]
@@ -90,7 +90,7 @@ def test_two_step_regression_is_two_evaluations_of_the_formula() -> None:
     def network(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
         return 2.0 + 0.5 * x + t[:, None, None]
 
-    block = FlowBlock(network, OUStep(None), prediction="regression")
+    block = FlowBlock(network, OUStep(None), method="regression")
     chain = FlowChain([block])
     start = torch.zeros(4, 3, 2)  # a noise scale of 0
     one = chain.sample(start, solver=SolverSpec("euler", 1)).x
@@ -102,4 +102,4 @@ def test_two_step_regression_is_two_evaluations_of_the_formula() -> None:
 
 
 def test_names() -> None:
-    assert set(PREDICTIONS.names()) == {"velocity", "data", "regression"}
+    assert set(METHODS.names()) == {"velocity", "data", "regression"}

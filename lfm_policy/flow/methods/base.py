@@ -1,0 +1,141 @@
+"""What a method is: a rule for one block."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lfm_policy.flow.interpolant import Interpolant, PathSample
+from lfm_policy.flow.schedule import OUStep
+from lfm_policy.flow.solvers import OdeResult, SolverSpec, euler_step, integrate, integrate_steps
+from lfm_policy.flow.velocity import Network, Velocity
+
+
+@dataclass(frozen=True)
+class BlockPath:
+    """Where a block leads: the OU step that it makes up, and the way between its two ends."""
+
+    step: OUStep
+    interpolant: Interpolant
+
+
+class Method(ABC):
+    """How the network of a block is asked, what it is trained on, and how it moves a chunk.
+
+    A new method is a subclass in a file of this folder and its name in the list beside it; nothing
+    else in the package knows what a network's output means. A method keeps nothing: the network
+    and the path of the block are given to every call.
+
+    Attributes:
+        n_times: how many times the network takes: 1, the time t of the chunk, or 2, also the time
+            that its answer leads to. With two, ``network(x, t, cond)`` gets t (B, 2).
+        default_solver: what a block is sampled with when nobody says anything else.
+    """
+
+    n_times: ClassVar[int] = 1
+    default_solver: ClassVar[SolverSpec] = SolverSpec("euler", 1)
+
+    @abstractmethod
+    def loss(
+        self, network: Network, sample: PathSample, cond: Tensor | None, path: BlockPath
+    ) -> Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            network: of the block.
+            sample: points on the paths of training pairs, x_t (B, *chunk_shape).
+            cond: (B, cond_dim) encoded observations, or None.
+            path: of the block.
+
+        Raises:
+            ValueError: the network's output has another shape than x_t.
+        """
+
+    @abstractmethod
+    def step(
+        self,
+        network: Network,
+        x: Tensor,
+        cond: Tensor | None,
+        t: float,
+        t_next: float,
+        path: BlockPath,
+    ) -> Tensor:
+        """Return where one evaluation takes x (B, *chunk_shape) from the time t to ``t_next``."""
+
+    @abstractmethod
+    def velocity(self, network: Network, path: BlockPath) -> Velocity:
+        """Return the velocity field that the network stands for.
+
+        Raises:
+            InputError: it stands for none.
+        """
+
+    def evaluations(self, solver: SolverSpec) -> int | None:
+        """Return the network evaluations that a block takes; None where the solver decides."""
+        return solver.nfe
+
+    def run(
+        self,
+        network: Network,
+        x: Tensor,
+        cond: Tensor | None,
+        path: BlockPath,
+        *,
+        t_start: float,
+        t_end: float,
+        solver: SolverSpec,
+        return_path: bool = False,
+    ) -> OdeResult:
+        """Take x (B, *chunk_shape) from one time of the block to another.
+
+        ``euler`` makes a `step` of the method in every step; the other solvers integrate its
+        `velocity`.
+
+        Raises:
+            InputError: the method has no velocity that the solver could integrate.
+            FloatingPointError: an adaptive solver met a velocity that is not finite or too stiff.
+        """
+        times = {"t_start": t_start, "t_end": t_end}
+        if solver.name != "euler":
+            velocity = self.velocity(network, path)
+            return integrate(velocity, x, cond, **times, solver=solver, return_path=return_path)
+
+        def step(asked: Network, x: Tensor, cond: Tensor | None, t: float, t_next: float) -> Tensor:
+            return self.step(asked, x, cond, t, t_next, path)
+
+        return integrate_steps(
+            step, network, x, cond, **times, solver=solver, return_path=return_path
+        )
+
+
+class OdeMethod(Method):
+    """A method whose network stands for a velocity: a step of it is one of Euler's."""
+
+    def step(
+        self,
+        network: Network,
+        x: Tensor,
+        cond: Tensor | None,
+        t: float,
+        t_next: float,
+        path: BlockPath,
+    ) -> Tensor:
+        """Return x + (t_next - t) v(x, t)."""
+        return euler_step(self.velocity(network, path), x, cond, t, t_next)
+
+
+def check_output(output: Tensor, x: Tensor) -> None:
+    """Check that a network answered in the shape in which it was asked.
+
+    Raises:
+        ValueError: it did not, and a mean square error would broadcast.
+    """
+    if output.shape != x.shape:
+        raise ValueError(
+            f"the network returned shape {tuple(output.shape)} for x of shape {tuple(x.shape)}; "
+            "expected the same shape"
+        )

@@ -1,0 +1,25 @@
+"""ODE solvers by name, and the integration of one field."""
+
+from lfm_policy.flow.solvers.fixed_step import euler_step
+from lfm_policy.flow.solvers.solver import (
+    SOLVERS,
+    OdeResult,
+    SolverMethod,
+    SolverSpec,
+    check_step_times,
+    integrate,
+    integrate_steps,
+    with_fixed_times,
+)
+
+__all__ = [
+    "SOLVERS",
+    "OdeResult",
+    "SolverMethod",
+    "SolverSpec",
+    "check_step_times",
+    "euler_step",
+    "integrate",
+    "integrate_steps",
+    "with_fixed_times",
+]
