@@ -209,7 +209,7 @@ def _next_seed(hopeful: Set[int], failed: Set[int], options: CollectOptions) -> 
 
 def _collected_before(path: Path, options: CollectOptions) -> Collected:
     """Return what a complete file holds, if it was collected with the same options."""
-    found = _facts_of(path)
+    found = facts_of(path)
     if found is None:
         raise InputError(
             f"{path} exists already and was not collected: remove it or choose another name"
@@ -224,7 +224,8 @@ def _collected_before(path: Path, options: CollectOptions) -> Collected:
     return Collected(str(path), options.episodes, int(found["attempts"]), _total(path), 0)
 
 
-def _facts_of(path: Path) -> Mapping[str, Any] | None:
+def facts_of(path: Path) -> Mapping[str, Any] | None:
+    """Return the options with which a file was collected; None for other files."""
     try:
         with Hdf5File(path) as file:
             data = file.root.find("data")

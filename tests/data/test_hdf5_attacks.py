@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfm_policy.collect.collect import _facts_of
+from lfm_policy.collect.collect import facts_of
 from lfm_policy.data.convert import ConvertOptions, convert
 from lfm_policy.data.extract import extract
 from lfm_policy.data.hdf5_array import Hdf5Array
@@ -378,10 +378,10 @@ def test_a_link_to_nothing_is_nothing(path: Path) -> None:
 
 
 def test_what_was_collected_is_read_from_the_file_alone(path: Path) -> None:
-    assert _facts_of(path.with_name("other.hdf5")) == {"attempts": SECRET}
+    assert facts_of(path.with_name("other.hdf5")) == {"attempts": SECRET}
     with h5py.File(path, "a") as file:
         soft_to_external(file, "data", "data")
-    assert _facts_of(path) is None
+    assert facts_of(path) is None
 
 
 def test_a_recording_joins_only_its_own_parts(path: Path) -> None:
