@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lfm_policy
 from lfm_policy.collect.collect import facts_of
 from lfm_policy.data.convert import ConvertOptions, convert
 from lfm_policy.data.extract import extract
@@ -374,6 +375,17 @@ def test_a_link_to_nothing_is_nothing(path: Path) -> None:
         load(path, obs_keys=["gone"])
 
 
+def test_nothing_in_the_package_reads_hdf5_another_way() -> None:
+    package = Path(lfm_policy.__file__).parent
+    users = {path.name: path.read_text() for path in package.rglob("*.py")}
+    users = {name: text for name, text in users.items() if "import h5py" in text}
+    writers = {"robomimic_demos.py", "robomimic_writer.py"}
+    assert set(users) == {"hdf5_array.py", "hdf5_file.py", "hdf5_filters.py", *writers}
+    for name in writers:
+        opened = re.findall(r"h5py\.File\((.*?)\)", users[name])
+        assert opened and all(call.endswith('"w"') for call in opened)
+
+
 # -- what this package writes and reads again ---------------------------------------------------
 
 
@@ -399,3 +411,11 @@ def test_a_recording_joins_only_its_own_parts(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(load(path.with_name("new.hdf5")).arrays["x"], values)
+
+
+def test_more_than_the_memory_is_not_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 3, "SC_PAGE_SIZE": 479}.__getitem__)
+    message = "actions of all demos needs 1,440 bytes of memory, and this machine has 1,437: leave"
+    with pytest.raises(InputError, match=message):
+        load(path)
+    assert load(path, max_episodes=2).n_episodes == 2
