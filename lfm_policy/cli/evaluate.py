@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.files import write_json
     from lfm_policy.policy import find_checkpoint, load_policy
     from lfm_policy.training.accelerator import choose_device
+    from lfm_policy.training.environment import why_no_environment
     from lfm_runtime.export_file import is_export
 
     torch.set_num_threads(arguments.threads)
@@ -103,6 +104,11 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or results_folder(arguments.checkpoint) / "eval"
     env = policy.config.env
     env_id = arguments.env or env.id
+    if not env_id and (reason := why_no_environment(policy.config)):
+        raise InputError(
+            f"the checkpoint names no environment (env.id is empty), and {reason}; give one with "
+            "--env, such as --env lfm/PushT-v0"
+        )
     num_envs, processes = choose_workers(env_id, arguments.num_envs, arguments.processes)
     config = RolloutConfig(
         env_id=env_id,

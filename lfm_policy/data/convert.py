@@ -231,7 +231,13 @@ def _env_args(source: Path) -> dict[str, Any] | None:
     from lfm_policy.data.robomimic_file import RobomimicFile
 
     with RobomimicFile(source) as file:
-        return file.env_args() if file.has_env_args else None
+        if not file.has_env_args:
+            return None
+        try:
+            return file.env_args()
+        except InputError as error:
+            warnings.warn(f"{error}: this description is left out", stacklevel=3)
+            return None
 
 
 def _source_fps(source: Path, name: str, env_args: Mapping[str, Any] | None) -> float | None:
@@ -240,9 +246,10 @@ def _source_fps(source: Path, name: str, env_args: Mapping[str, Any] | None) -> 
         from lfm_policy.data.lerobot_info import read_info
 
         return read_info(open_dataset(str(source), None).root).fps
-    rate = env_args["env_kwargs"].get("control_freq") if env_args else None
-    if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 < rate < math.inf:
-        return float(rate)
+    if name == "robomimic":
+        from lfm_policy.data.robomimic_env import control_freq
+
+        return control_freq(env_args)
     return None
 
 

@@ -88,6 +88,7 @@ def extract(
     with RobomimicFile(source) as file:
         demos = file.demos[: options.max_demos]
         lengths = file.lengths(demos, "actions")
+        masks = _masks(file, demos)
         recording = DemoRecording(target, _facts(file.path, options))
         env = _environment(file, options)
         try:
@@ -104,7 +105,7 @@ def extract(
             env.close()
         names = dict(enumerate(demos))
         solved = [name for number, name in names.items() if recording.attributes(number)["solved"]]
-        recording.finish(env_args, names=names, masks=_masks(file, demos), quiet=quiet)
+        recording.finish(env_args, names=names, masks=masks, quiet=quiet)
     return _summary(target, env_args, tuple(solved))
 
 
@@ -202,9 +203,13 @@ def _read(file: RobomimicFile, demo: str, name: str, length: int) -> np.ndarray:
 
 
 def _masks(file: RobomimicFile, demos: Sequence[str]) -> dict[str, list[int]]:
-    if not file.filter_keys:
+    masks = {}
+    for key, found in file.filter_lists().items():
+        if isinstance(found, InputError):
+            raise found
+        masks[key] = found
+    if not masks:
         return train_valid_masks(range(len(demos)))
-    masks = {key: set(file.select(key)) for key in file.filter_keys}
     listed = {key: [n for n, d in enumerate(demos) if d in mask] for key, mask in masks.items()}
     return {key: numbers for key, numbers in listed.items() if numbers}
 

@@ -17,14 +17,16 @@ import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
+from lfm_policy.data.hdf5_errors import reading
+from lfm_policy.data.hdf5_file import Hdf5File
 from lfm_policy.data.replay_buffer import is_image
-from lfm_policy.data.robomimic_checks import check_env_args, reading
+from lfm_policy.data.robomimic_env import check_env_args
 from lfm_policy.errors import InputError
 from lfm_policy.files import atomic_file, exists, write_json, write_text
 
 _FACTS = "recording.json"
 _SUFFIX, _SKIPPED = ".hdf5", ".skipped"
-_CHUNK_BYTES = 2**20
+_CHUNK_BYTES, _ATTRIBUTE_BYTES = 2**20, 2**20
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,9 @@ class DemoRecording:
             InputError: it cannot be read.
         """
         part = self._part(number, _SUFFIX)
-        with reading(str(part)), h5py.File(part, "r") as file:
-            return {key: value for key, value in file.attrs.items() if key != "model_file"}
+        with Hdf5File(part) as file:
+            keys = [key for key in file.root.attributes() if key != "model_file"]
+            return {key: file.root.attribute(key, _ATTRIBUTE_BYTES) for key in keys}
 
     def finish(
         self,
@@ -181,8 +184,8 @@ class DemoRecording:
             data = file.create_group("data")
             for number in tqdm(numbers, desc=str(self._path), unit="demo", disable=quiet):
                 part = self._part(number, _SUFFIX)
-                with reading(str(part)), h5py.File(part, "r") as source:
-                    source.copy(source["/"], data, name=names[number])
+                with Hdf5File(part) as source:
+                    source.root.copy_to(data, names[number])
                 total += int(data[names[number]].attrs["num_samples"])
             data.attrs["total"] = total
             data.attrs["env_args"] = described

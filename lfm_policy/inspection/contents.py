@@ -8,7 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_array_type
 from lfm_policy.errors import InputError
 from lfm_policy.observations import is_image
+
+if TYPE_CHECKING:
+    from lfm_policy.data.robomimic_file import KeyInfo
 
 LARGEST_READ_BYTES = 256_000_000
 """Low-dimensional arrays larger than this are described by their metadata and not read."""
@@ -57,6 +60,7 @@ class Contents(ABC):
         fps: steps per second; None where the format does not say it.
         stored: every array by its key.
         remarks: what the reader of the format warned of, once the values are read.
+        notes: what else is worth knowing of what it says of itself.
     """
 
     format: str
@@ -67,6 +71,7 @@ class Contents(ABC):
         self.fps: float | None = None
         self.stored: dict[str, StoredArray] = {}
         self.remarks: list[str] = []
+        self.notes: list[str] = []
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -211,20 +216,67 @@ class RobomimicContents(ConfiguredContents):
         Raises:
             InputError: not a robomimic file, or one whose metadata do not parse.
         """
-        from lfm_policy.data.robomimic_file import inspect_robomimic
+        from lfm_policy.data.robomimic_env import control_freq
+        from lfm_policy.data.robomimic_summary import inspect_robomimic
 
         super().__init__(path)
         summary = inspect_robomimic(path)
-        n_steps = sum(summary.demos.values())
-        rate = (summary.env_args or {}).get("env_kwargs", {}).get("control_freq")
-        self.fps = float(rate) if isinstance(rate, int | float) and rate > 0 else None
+        self._n_steps = sum(summary.demos.values())
+        self.fps = control_freq(summary.env_args)
+        if summary.env_problem:
+            self.notes.append(
+                f"{summary.env_problem}; training does without, evaluation will ask for --env"
+            )
+        self.notes += [f"filter key is not usable: {reason}" for reason in summary.unusable_masks]
         for name, info in summary.keys.items():
             key = ACTION_KEY if name == "actions" else name.removeprefix("obs/")
-            if key != name:
-                shape = (n_steps, *info.shape)
-                self.stored[key] = describe(
-                    name, shape, info.dtype, source=str(path), ranks=(1, 2, 3)
-                )
+            if key != name or name == "obs":
+                self.stored[key] = self._described(name, info)
+
+    def _described(self, name: str, info: KeyInfo) -> StoredArray:
+        shape = (self._n_steps, *info.shape)
+        if info.problem:
+            reason = f"{self.path}: {name} {info.problem}"
+            return StoredArray(shape, str(info.dtype), False, reason, unusable=True)
+        return describe(name, shape, info.dtype, source=str(self.path), ranks=(1, 2, 3))
+
+    def read_values(self) -> ReplayBuffer:
+        """Return action and observations; see :meth:`Contents.read_values`.
+
+        Observations that cannot be read are called unusable, and the others are read.
+        """
+        self._check_observations()
+        try:
+            return super().read_values()
+        except InputError:
+            keys = [key for key in self.low_dimensional if key != ACTION_KEY]
+            unusable = {key: reason for key in keys if (reason := self._why_unreadable(key))}
+            if not unusable or (len(unusable) == len(keys) and not self.cameras):
+                raise
+        for key, reason in unusable.items():
+            self.stored[key] = replace(self.stored[key], not_read=reason, unusable=True)
+        return super().read_values()
+
+    def _check_observations(self) -> None:
+        """Say why there is nothing to observe, if there is nothing."""
+        observed = {key: array for key, array in self.stored.items() if key != ACTION_KEY}
+        if not all(array.unusable for array in observed.values()):
+            return
+        from lfm_policy.data.robomimic_file import RobomimicFile
+
+        with RobomimicFile(self.path) as file:
+            file.observation_keys(file.demos[0])  # says what to do with a raw recording
+        reasons = "; ".join(array.not_read for array in observed.values())
+        raise InputError(f"{self.path}: holds nothing that a policy could observe: {reasons}")
+
+    def _why_unreadable(self, key: str) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                self._load([key])
+            except InputError as error:
+                return str(error)
+        return ""
 
 
 class LeRobotContents(ConfiguredContents):

@@ -189,7 +189,7 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
     ranges = {key: Ranges.of(array) for key, array in bar}
 
     cameras: dict[str, CameraFacts] = {}
-    findings, notes = [], []
+    findings, notes = [], list(opened.notes)
     for key, array in opened.stored.items():
         if array.unusable:
             findings.append(
