@@ -272,8 +272,9 @@ class LeRobotContents(ConfiguredContents):
         n_steps = sum(episode.length for episode in self._episodes)
         for key in keys:
             if key in choice.left_out:
-                reason = choice.left_out[key]
-                self.stored[key] = StoredArray((n_steps,), "", False, reason, unusable=True)
+                entry, reason = self._info.features[key], choice.left_out[key]
+                dtype = str(entry.get("dtype"))[:20] if isinstance(entry, dict) else ""
+                self.stored[key] = StoredArray((n_steps,), dtype, False, reason, unusable=True)
                 continue
             feature = described[key]
             shape = (n_steps, *feature.shape)

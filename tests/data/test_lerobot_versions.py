@@ -394,9 +394,7 @@ def test_inspection_says_what_was_assumed(gr00t: Path) -> None:
     assert found["arrays"][EGO]["frames_read"] == 14
     notes = " ".join(found["notes"])
     assert notes.count("frame_index is missing: assumed") == 1
-    assert (
-        notes.count("timestamp 0 of the first step (found up to 0.05 s) is missing") == 1
-    )
+    assert notes.count("timestamp 0 of the first step (found up to 0.05 s) is missing") == 1
     unusable = [w for w in found["warnings"] if w["kind"] == "unusable_array"]
     assert [w["key"] for w in unusable] == ["observation.images.egoview"]
     assert "nor any other video" in unusable[0]["message"]
