@@ -6,12 +6,14 @@ import math
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.detect import detect_format
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_array_type
@@ -60,7 +62,8 @@ class Contents(ABC):
         fps: steps per second; None where the format does not say it.
         stored: every array by its key.
         remarks: what the reader of the format warned of, once the values are read.
-        notes: what else is worth knowing of what it says of itself.
+        notes: what else is worth knowing: what it says of itself, and what its reader took for
+            granted, once values and images are read.
     """
 
     format: str
@@ -160,17 +163,25 @@ class ConfiguredContents(Contents):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             buffer = self._load(keys) if keys else self._without_images()
-        self.remarks = [str(warning.message) for warning in caught]
+        self.remarks = [str(w.message) for w in caught if not _is_assumption(w)]
+        self._assume(caught)
         return buffer
 
     def open_camera(
         self, key: str, buffer: ReplayBuffer, n_episodes: int, cache: Path, *, quiet: bool
     ) -> np.ndarray:
         """Return images of the first episodes; see :meth:`Contents.open_camera`."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # `read_values` has said it all
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             loaded = self._load([key], max_episodes=n_episodes, cache=cache, quiet=quiet)
+        # `read_values` has said all the rest.
+        self._assume(caught)
         return loaded.arrays[key]
+
+    def _assume(self, caught: Sequence[warnings.WarningMessage]) -> None:
+        """Note what the reader took for granted, each once."""
+        assumed = dict.fromkeys(str(w.message) for w in caught if _is_assumption(w))
+        self.notes += [text for text in assumed if text not in self.notes]
 
     def _without_images(self) -> ReplayBuffer:
         """Return the actions of a dataset without low-dimensional observations."""
@@ -285,35 +296,89 @@ class LeRobotContents(ConfiguredContents):
     format = "lerobot"
 
     def __init__(self, path: Path) -> None:
-        """Read ``meta/info.json``.
+        """Read what is under ``meta/``, and of each feature of what kind its first file is.
 
         Raises:
             InputError: it is damaged or of an unknown version.
         """
+        from lfm_policy.data.lerobot_choice import Choice, announced, check_stored
+        from lfm_policy.data.lerobot_episodes import read_episodes
+        from lfm_policy.data.lerobot_feature import UnusableFeature
         from lfm_policy.data.lerobot_info import read_info
 
         super().__init__(path)
-        info = read_info(path)
-        self.fps = info.fps
-        for key in info.features:
-            if key != ACTION_KEY and not key.startswith("observation."):
-                continue
+        self._info = read_info(path)
+        self.fps = self._info.fps
+        keys = [k for k in self._info.features if k == ACTION_KEY or k.startswith("observation.")]
+        choice = Choice(str(path), asked=set())
+        described = choice.passing(keys, lambda key: announced(self._info, key))
+        videos = [feature.key for feature in described.values() if feature.dtype == "video"]
+        self._episodes = read_episodes(self._info, videos)
+
+        def check(key: str) -> None:
             try:
-                feature = info.feature(key)
-            except InputError as error:
-                self.stored[key] = StoredArray((info.total_frames,), "", False, str(error), True)
+                check_stored(described[key], self._episodes)
+            except UnusableFeature:
+                raise
+            except InputError:
+                if not described[key].is_camera:  # whose images are looked at one by one
+                    raise
+
+        choice.passing(described, check)
+        n_steps = sum(episode.length for episode in self._episodes)
+        for key in keys:
+            if key in choice.left_out:
+                entry, reason = self._info.features[key], choice.left_out[key]
+                dtype = str(entry.get("dtype"))[:20] if isinstance(entry, dict) else ""
+                self.stored[key] = StoredArray((n_steps,), dtype, False, reason, unusable=True)
                 continue
-            shape = (info.total_frames, *feature.shape)
+            feature = described[key]
+            shape = (n_steps, *feature.shape)
             self.stored[key] = (
                 StoredArray(shape, feature.dtype, True)
                 if feature.is_camera
                 else describe(key, shape, np.dtype(feature.dtype), source=str(path))
             )
 
+    def read_values(self) -> ReplayBuffer:
+        """Return action and observations; see :meth:`Contents.read_values`.
+
+        An observation with damaged rows is unusable from then on; the others are read.
+        """
+        try:
+            return super().read_values()
+        except InputError:
+            for key in self.low_dimensional:
+                if key == ACTION_KEY:
+                    continue
+                try:
+                    self._load([key])
+                except InputError as error:
+                    self.stored[key] = replace(self.stored[key], not_read=str(error), unusable=True)
+            # Where it was the action, or a file of all, it is the same error again.
+            return super().read_values()
+
+    def _without_images(self) -> ReplayBuffer:
+        from lfm_policy.data.assumption import warn_assumed
+        from lfm_policy.data.lerobot_rows import read_rows
+
+        action = self._info.feature(ACTION_KEY)
+        rows = read_rows(self._info, self._episodes, [action])
+        warn_assumed(self._info.path, self._info.assumed)
+        warn_assumed(f"{self.path} (parquet files)", rows.assumed)
+        ends = np.cumsum([episode.length for episode in self._episodes], dtype=np.int64)
+        buffer = ReplayBuffer({ACTION_KEY: rows.arrays[ACTION_KEY]}, ends, source=str(self.path))
+        buffer.validate()
+        return buffer
+
 
 _CONTENTS: dict[str, type[Contents]] = {
     kind.format: kind for kind in (ZarrContents, RobomimicContents, LeRobotContents)
 }
+
+
+def _is_assumption(warning: warnings.WarningMessage) -> bool:
+    return issubclass(warning.category, AssumptionWarning)
 
 
 def open_dataset(path: Path) -> Contents:

@@ -46,7 +46,7 @@ class DatasetInspection:
         ranges: their statistics by key.
         cameras: what was seen of the images, by key.
         warnings: what looks wrong.
-        notes: what was not looked at, and why.
+        notes: what was taken for granted, and what was not looked at.
         episodes_drawn: episodes whose actions are drawn.
     """
 
@@ -189,7 +189,7 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
     ranges = {key: Ranges.of(array) for key, array in bar}
 
     cameras: dict[str, CameraFacts] = {}
-    findings, notes = [], list(opened.notes)
+    findings, notes = [], []
     for key, array in opened.stored.items():
         if array.unusable:
             findings.append(
@@ -228,7 +228,7 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
         ranges=ranges,
         cameras=cameras,
         warnings=findings + find_all(buffer, ranges, cameras, fps=opened.fps),
-        notes=notes,
+        notes=opened.notes + notes,
         episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
     )
 

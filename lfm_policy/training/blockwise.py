@@ -139,10 +139,12 @@ class BlockwiseRun(ABC):
         counts = ", ".join(f"{k} {v:,}" for k, v in self._model.parameter_counts().items())
         episodes = len(self._data.train_episodes)
         validation = len(self._data.validation_episodes)
+        left_out = len(self._data.left_out_episodes)
+        too_short = f", {left_out} left out as too short" if left_out else ""
         return (
             f"parameters: {counts}\n"
             f"data: {len(self._data.train):,} windows of {episodes} training episodes"
-            f" ({validation} for validation) from {self._data.source}\n"
+            f" ({validation} for validation{too_short}) from {self._data.source}\n"
             f"gradient steps: {self._describe_steps()}, "
             f"batch {self._options.batch_size} x {self._accelerator.num_processes} on "
             f"{self._device}"
