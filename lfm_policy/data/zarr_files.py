@@ -167,6 +167,7 @@ class FolderFiles(ZarrFiles):
         try:
             status = path.lstat()
             if stat.S_ISLNK(status.st_mode):
+                status = path.stat()  # fails for circles
                 real = path.resolve()
                 if not any(real.is_relative_to(folder) for folder in self._inside):
                     return StoredFile(
@@ -175,7 +176,6 @@ class FolderFiles(ZarrFiles):
                         "is a link that leads out of the store; copy the store with what the "
                         "links lead to (cp -rL)",
                     )
-                status = path.stat()
         except OSError:
             return None
         if not stat.S_ISREG(status.st_mode):

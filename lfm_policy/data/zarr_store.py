@@ -29,7 +29,7 @@ from lfm_policy.files import atomic_file, atomic_folder
 
 _ENDS = "meta/episode_ends"
 _CHUNK_BYTES = 2**20
-_LOW_DIMENSIONAL = (2, 3)
+LOW_DIMENSIONAL = (2, 3)
 """Ranks of arrays that are observations without being images."""
 
 
@@ -126,7 +126,7 @@ def check_observation(key: str, info: ArrayInfo, source: str) -> None:
     Raises:
         InputError: its rank is none of an image's or a low-dimensional array's.
     """
-    ranks = () if info.layout is not None else _LOW_DIMENSIONAL
+    ranks = () if info.layout is not None else LOW_DIMENSIONAL
     check_array_type(f"data/{key}", info.shape, info.dtype, source=source, ranks=ranks)
 
 

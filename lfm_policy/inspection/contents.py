@@ -127,7 +127,7 @@ class ZarrContents(Contents):
         Raises:
             InputError: not a zarr store.
         """
-        from lfm_policy.data.zarr_store import list_zarr
+        from lfm_policy.data.zarr_store import LOW_DIMENSIONAL, list_zarr
 
         super().__init__(path)
         listing = list_zarr(path)
@@ -137,6 +137,7 @@ class ZarrContents(Contents):
                 info.shape,
                 info.dtype,
                 source=str(path),
+                ranks=LOW_DIMENSIONAL,
                 is_camera=info.layout is not None,
             )
         for key, array in listing.unreadable.items():
