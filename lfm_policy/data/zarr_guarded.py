@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from functools import cached_property
 
@@ -62,7 +61,7 @@ class GuardedArray(Store):
         elif isinstance(byte_range, SuffixByteRequest):
             file = self.listed.get(key)
             begin = max(0, file.unpacked - byte_range.suffix) if file else 0
-        content = await asyncio.to_thread(self.read, key, begin, end)
+        content = self.read(key, begin, end)
         return None if content is None else prototype.buffer.from_bytes(content)
 
     async def get_partial_values(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from lfm_policy.registry import nearest_names
 
 DATA = "data/"
 """Folder of the arrays that are one step long per step."""
+
+_PART_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class ZarrReader:
         return values
 
     def parts(self, opened: OpenedArray, n_rows: int) -> Iterator[np.ndarray]:
-        """Yield the first rows, a chunk's length at a time.
+        """Yield the first rows, whole chunks of `_PART_BYTES` or a little more at a time.
 
         Raises:
             InputError: chunks are damaged, or absent and not the fill value.
@@ -180,7 +183,9 @@ class ZarrReader:
         chunks = self._chunks(opened)
         if chunks.n_absent:
             warnings.warn(f"{opened.source}: {remark(opened.array, chunks)}", stacklevel=3)
-        step = chunk_grid(opened.array)[1][0]
+        row_bytes = math.prod(opened.shape[1:]) * opened.dtype.itemsize
+        length = chunk_grid(opened.array)[1][0]
+        step = length * -(-_PART_BYTES // max(1, length * row_bytes))
         for begin in range(0, n_rows, step):
             try:
                 rows = np.ascontiguousarray(opened.array[begin : min(begin + step, n_rows)])

@@ -283,8 +283,8 @@ def test_nothing_is_left(store: Path) -> None:
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     dtype=st.sampled_from(
-        ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
-        + ["float16", "float32", "float64", ">f4", ">i2"]
+        "bool uint8 int8 uint16 int16 uint32 int32 uint64 int64".split()
+        + "float16 float32 float64 >f4 >i2".split()
     ),
     version=st.sampled_from([2, 3]),
     seed=st.integers(0, 9),
