@@ -119,7 +119,7 @@ def find_chunks(
     if last_codec(metadata) == "blosc":
         for coordinates, file in stored.items():
             key = array.metadata.encode_chunk_key(coordinates)
-            head = files.read(key, 0, _BLOSC_HEADER.size) or b""
+            head = _read(files, key, 0, _BLOSC_HEADER.size, source)
             _check_blosc(head, file, f"{source}: chunk {key}")
     if array.shards is not None:
         return _parts_of_shards(array, files, stored, source)
@@ -127,6 +127,23 @@ def find_chunks(
     for coordinates in stored:
         present[coordinates] = True
     return Chunks(present, tuple(array.chunks), array.shape[0])
+
+
+def brief(error: Exception) -> str:
+    """Return kind and first line of an error, for messages."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _read(files: GuardedArray, key: str, begin: int, end: int, source: str) -> bytes:
+    try:
+        return files.read(key, begin, end) or b""
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{source}: chunk {key} cannot be decoded ({brief(error)}): {COPY_AGAIN}"
+        ) from error
 
 
 def _grid(shape: tuple[int, ...], chunks: tuple[int, ...]) -> tuple[int, ...]:
@@ -225,7 +242,7 @@ def _parts_of_shards(
         there = np.ones(per_shard, bool)
         if readable:
             begin = 0 if codec.index_location.value == "start" else file.unpacked - size - tail
-            index = np.frombuffer(files.read(key, begin, begin + size) or b"", "<u8")
+            index = np.frombuffer(_read(files, key, begin, begin + size, source), "<u8")
             if index.size != 2 * there.size:
                 raise InputError(f"{source}: chunk {key} cannot be decoded (cut): {COPY_AGAIN}")
             there = (index.reshape(*per_shard, 2) != _NOT_THERE).any(axis=-1)

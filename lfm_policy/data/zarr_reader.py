@@ -25,6 +25,7 @@ from lfm_policy.data.zarr_absent import (
 from lfm_policy.data.zarr_chunks import (
     COPY_AGAIN,
     Chunks,
+    brief,
     chunk_coordinates,
     chunk_grid,
     find_chunks,
@@ -139,7 +140,7 @@ class ZarrReader:
             raise
         except Exception as error:
             raise InputError(
-                f"{self.path}: the metadata of {name} cannot be read ({_brief(error)}): the file "
+                f"{self.path}: the metadata of {name} cannot be read ({brief(error)}): the file "
                 "is damaged, or of a kind that zarr 3 does not know; copy the store again"
             ) from error
 
@@ -164,7 +165,7 @@ class ZarrReader:
         except Exception as error:
             raise InputError(
                 f"{opened.source}: {_first_damaged(opened.array)} cannot be decoded "
-                f"({_brief(error)}): {COPY_AGAIN}"
+                f"({brief(error)}): {COPY_AGAIN}"
             ) from error
         if chunks.n_absent:
             check_repeats(opened.array, values, chunks, opened.source)
@@ -193,7 +194,7 @@ class ZarrReader:
                 raise
             except Exception as error:
                 raise InputError(
-                    f"{opened.source}: rows from {begin} on cannot be decoded ({_brief(error)}): "
+                    f"{opened.source}: rows from {begin} on cannot be decoded ({brief(error)}): "
                     + COPY_AGAIN
                 ) from error
             yield rows
@@ -218,7 +219,14 @@ class ZarrReader:
         array, source = opened.array, opened.source
         if not opened.shape:
             raise InputError(f"{source} has no axis of steps; expected a shape such as (steps, 2)")
-        chunks = find_chunks(array, opened.files, opened.metadata, source)
+        try:
+            chunks = find_chunks(array, opened.files, opened.metadata, source)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{source}: chunks cannot be decoded ({brief(error)}): {COPY_AGAIN}"
+            ) from error
         if not chunks.n_absent:
             return chunks
         if whole:
@@ -250,6 +258,8 @@ class ZarrReader:
 def _stored_dtype(metadata: Mapping[str, Any]) -> Any:
     """Return the dtype of v2 or v3 metadata; what numpy does not know comes as it is written."""
     stored = metadata["data_type"] if "data_type" in metadata else metadata["dtype"]
+    if isinstance(stored, dict):
+        return stored.get("name", "unknown")
     if not isinstance(stored, str):
         return stored
     try:
@@ -267,8 +277,3 @@ def _first_damaged(array: zarr.Array) -> str:
         except Exception:
             return f"chunk {array.metadata.encode_chunk_key(coordinates)}"
     return "a chunk"
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
