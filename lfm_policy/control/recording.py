@@ -14,6 +14,7 @@ from lfm_policy.data.zarr_store import inspect_zarr, load_arrays, load_zarr
 from lfm_policy.errors import InputError
 from lfm_runtime.control.recording import CHUNK_FIELDS, FORMAT_VERSION, STEP_FIELDS
 from lfm_runtime.control.result import CONTINUED, HELD
+from lfm_runtime.input_files import read_bounded
 
 _MAXIMUM_ATTRIBUTES = 2**20
 
@@ -135,12 +136,8 @@ def load_recording(path: str | Path) -> Recording:
 def _read_attributes(path: Path) -> dict[str, Any]:
     file = path / ".zattrs"
     try:
-        if file.stat().st_size > _MAXIMUM_ATTRIBUTES:
-            raise InputError(f"{file}: is larger than any recording's")
-        attributes = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        attributes = json.loads(read_bounded(file, _MAXIMUM_ATTRIBUTES).decode("utf-8"))
+    except (InputError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: is no recording of the control loop: {file.name} cannot be read ({error})"
         ) from None

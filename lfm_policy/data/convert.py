@@ -32,7 +32,7 @@ class ConvertOptions:
         source_format: name of a dataset format; by default what the source looks like.
         target_format: the same of the target; by default what its name ends in.
         action_key: the array to imitate, as the source calls it; by default that of the format.
-        obs_keys: the observations, as the source calls them; all by default.
+        obs_keys: the observations, as the source calls them; by default all that can be one.
         rename: new names of observations.
         filter_key: of a robomimic file: only the demos that it lists.
         max_episodes: only the first so many.
@@ -212,12 +212,15 @@ def _dataset_config(source: Path, name: str, options: ConvertOptions) -> Dataset
             )
     if name == "zarr" and not chosen["obs_keys"]:
         # The format itself wants them named: most stores hold more than a policy should see.
-        from lfm_policy.data.zarr_store import inspect_zarr
+        from lfm_policy.data.zarr_store import observable_zarr
 
-        stored = inspect_zarr(source)
+        stored, left_out = observable_zarr(source)
         action_key = options.action_key or ACTION_KEY
         # The name is taken in the result, and the format refuses it as an observation.
         chosen["obs_keys"] = [key for key in stored if key not in (action_key, ACTION_KEY)]
+        for key, problem in left_out.items():
+            if key not in (action_key, ACTION_KEY):  # reading the action says the same
+                warnings.warn(f"data/{key} is left out: {problem}", stacklevel=3)
         if action_key in stored and action_key != ACTION_KEY and ACTION_KEY in stored:
             warnings.warn(
                 f"{source}: data/{ACTION_KEY} is left out, because data/{action_key} becomes the "

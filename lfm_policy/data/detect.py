@@ -57,9 +57,9 @@ def detect_format(path: str | Path) -> str:
 
 def _holds_zarr_arrays(folder: Path) -> bool:
     # here and not above: the other formats have no use for zarr
-    from lfm_policy.data.zarr_files import ZarrFiles
+    from lfm_policy.data.zarr_files import open_zarr_files
 
-    return bool(ZarrFiles(folder).array_names())
+    return bool(open_zarr_files(folder).array_names())
 
 
 def _starts_with(path: Path, signature: bytes) -> bool:

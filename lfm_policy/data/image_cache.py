@@ -33,6 +33,8 @@ class CachedImages:
         n_frames: number of frames T.
         frame_shape: (height, width, channels).
         read: yields the frames in order, uint8 (n, height, width, channels), in parts of any n.
+        remark: what became of the images as they are stored, such as ``"front: channels first
+            (3, 96, 96), read as (96, 96, 3)"``; empty if they are read as stored.
     """
 
     source: str
@@ -40,6 +42,7 @@ class CachedImages:
     n_frames: int
     frame_shape: tuple[int, int, int]
     read: Iterable[np.ndarray]
+    remark: str = ""
 
     def open(self, folder: Path | None = None, *, quiet: bool = True) -> np.memmap:
         """Return the frames (T, height, width, channels) uint8, read-only and memory-mapped.

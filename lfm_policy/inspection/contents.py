@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,12 @@ import numpy as np
 from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.detect import detect_format
 from lfm_policy.data.formats import DATASET_FORMATS
-from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_array_type
+from lfm_policy.data.replay_buffer import (
+    ACTION_KEY,
+    ReplayBuffer,
+    check_array_type,
+    check_lengths,
+)
 from lfm_policy.errors import InputError
 from lfm_policy.observations import is_image
 
@@ -124,21 +130,48 @@ class ZarrContents(Contents):
         """Read the metadata of all arrays.
 
         Raises:
-            InputError: not a zarr store, or one whose metadata do not parse.
+            InputError: not a zarr store.
         """
-        from lfm_policy.data.zarr_store import inspect_zarr
+        from lfm_policy.data.zarr_store import LOW_DIMENSIONAL, list_zarr
 
         super().__init__(path)
-        for key, info in inspect_zarr(path).items():
+        listing = list_zarr(path)
+        for key, info in listing.readable.items():
             self.stored[key] = describe(
-                f"data/{key}", tuple(info.shape), np.dtype(info.dtype), source=str(path)
+                f"data/{key}",
+                info.shape,
+                info.dtype,
+                source=str(path),
+                ranks=LOW_DIMENSIONAL,
+                is_camera=info.layout is not None,
             )
+        for key, array in listing.unreadable.items():
+            self.stored[key] = StoredArray(array.shape, array.dtype, False, array.problem, True)
 
     def read_values(self) -> ReplayBuffer:
-        """Return the low-dimensional arrays; see :meth:`Contents.read_values`."""
-        from lfm_policy.data.zarr_store import load_zarr
+        """Return the low-dimensional arrays; see :meth:`Contents.read_values`.
 
-        return load_zarr(self.path, self.low_dimensional)
+        Those that cannot be used are left out, and `stored` says why from then on, as it does of
+        cameras with another number of steps.
+        """
+        from lfm_policy.data.zarr_store import load_usable
+
+        with self._noting():
+            buffer, problems = load_usable(self.path, self.low_dimensional)
+        for key in self.cameras:
+            try:
+                check_lengths(
+                    {f"data/{key}": self.stored[key].shape[0]},
+                    n_steps=buffer.n_steps,
+                    source=str(self.path),
+                )
+            except InputError as error:
+                problems[key] = str(error)
+        for key, problem in problems.items():
+            self.stored[key] = replace(
+                self.stored[key], is_camera=False, not_read=problem, unusable=True
+            )
+        return buffer
 
     def open_camera(
         self, key: str, buffer: ReplayBuffer, n_episodes: int, cache: Path, *, quiet: bool
@@ -147,7 +180,20 @@ class ZarrContents(Contents):
         from lfm_policy.data.zarr_store import zarr_images
 
         n_frames = int(buffer.episode_ends[n_episodes - 1])
-        return zarr_images(self.path, key, n_frames).open(cache, quiet=quiet)
+        with self._noting():
+            images = zarr_images(self.path, key, n_frames)
+            if images.remark:
+                self.notes.append(images.remark)
+            return images.open(cache, quiet=quiet)
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keep what the reader warns of as notes."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        said = dict.fromkeys(str(warning.message) for warning in caught)
+        self.notes += [text for text in said if text not in self.notes]
 
 
 class ConfiguredContents(Contents):
@@ -397,6 +443,7 @@ def describe(
     *,
     source: str,
     ranks: tuple[int, ...] = (),
+    is_camera: bool | None = None,
 ) -> StoredArray:
     """Return what is done with an array of this shape and dtype.
 
@@ -406,8 +453,10 @@ def describe(
         dtype: as it is stored.
         source: the dataset, for messages.
         ranks: ranks that the format takes for other arrays than images; by default any from 2 on.
+        is_camera: whether the format takes it for images; by default if `is_image`.
     """
-    is_camera = is_image(shape[1:])
+    if is_camera is None:
+        is_camera = is_image(shape[1:])
     try:
         check_array_type(name, shape, dtype, source=source, ranks=() if is_camera else ranks)
     except InputError as error:

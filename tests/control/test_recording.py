@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,25 @@ def test_a_replay_buffer_is_no_recording(small_zarr: Path) -> None:
         load_recording(small_zarr)
     with pytest.raises(InputError, match="nowhere"):
         load_recording(small_zarr.with_name("nowhere.zarr"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "device", "giant", "nested"])
+def test_attributes_that_are_no_small_file(tmp_path: Path, kind: str) -> None:
+    """A pipe would wait, a device would never end."""
+    path = record(tmp_path / "run.zarr") / ".zattrs"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "giant":
+        with path.open("wb") as file:
+            file.truncate(2**40)  # takes no disk
+    else:
+        path.write_text("[" * 100_000)
+    with pytest.raises(InputError, match="no recording of the control loop: .zattrs cannot be"):
+        load_recording(path.parent)
 
 
 @pytest.mark.parametrize(
