@@ -21,10 +21,12 @@ from lfm_policy.data import robomimic_env
 from lfm_policy.data.hdf5_array import Hdf5Array, ObjectRefused
 from lfm_policy.data.hdf5_errors import as_text, reading
 from lfm_policy.data.hdf5_file import Hdf5File, Hdf5Group
+from lfm_policy.data.image_layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import check_array_type
 from lfm_policy.data.robomimic_checks import check_finite, check_memory, numeric_order, some_names
 from lfm_policy.data.robomimic_masks import FilterKeys
 from lfm_policy.errors import InputError
+from lfm_policy.observations import is_image
 from lfm_policy.registry import nearest_names
 
 _PART_BYTES = 32 * 2**20
@@ -47,6 +49,13 @@ class KeyInfo:
     shape: tuple[int, ...]
     dtype: np.dtype
     problem: str = ""
+
+    @property
+    def layout(self) -> ImageLayout | None:
+        """How its steps are stored as images; None if they are none."""
+        if self.dtype != np.uint8 and not is_image(self.shape):
+            return None  # depth and the like in another layout: nothing says that they are images
+        return image_layout(self.shape, self.dtype)
 
 
 def read_env_args(path: str | Path) -> dict[str, Any]:

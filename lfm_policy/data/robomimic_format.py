@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.dataset_config import DatasetConfig
-from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.zarr_format import check_rename
 from lfm_policy.errors import InputError
 
@@ -91,6 +92,8 @@ class RobomimicConfig(DatasetConfig):
             ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are.
             UserWarning: arrays under obs/ that nobody named are left out, because they cannot be
                 read or are neither low-dimensional nor uint8 images.
+            AssumptionWarning: images are stored with channels first, without channels or with
+                alpha.
         """
         # here and not above: a policy that only acts has no use for HDF5
         from lfm_policy.data.robomimic_file import RobomimicFile
@@ -122,13 +125,15 @@ class RobomimicConfig(DatasetConfig):
             observations = {
                 key: file.read(demos, names[key], lengths, info)
                 for key, info in observed.items()
-                if not is_image(info.shape)
+                if info.layout is None
             }
 
         n_steps = sum(lengths)
         for key, info in observed.items():
-            if is_image(info.shape):
-                images = robomimic_images(self.path, names[key], demos, n_steps, info.shape)
+            if info.layout is not None:
+                images = robomimic_images(self.path, names[key], demos, n_steps, info.layout)
+                if images.remark:
+                    warnings.warn(f"{self.path}: {images.remark}", AssumptionWarning, stacklevel=2)
                 observations[key] = images.open(image_cache, quiet=quiet)
         renamed = {self.rename.get(key, key): observations[key] for key in obs_keys}
         buffer = ReplayBuffer(
@@ -188,15 +193,16 @@ class RobomimicConfig(DatasetConfig):
 
     def _check_kinds(self, observed: dict[str, KeyInfo], names: dict[str, str]) -> None:
         for key, info in observed.items():
-            if is_image(info.shape) and info.dtype != np.uint8:
+            if info.layout is not None and info.dtype != np.uint8:
                 raise InputError(
                     f"{self.path}: {names[key]} holds {info.dtype} {info.shape} per step; expected "
                     "uint8 images (depth is not supported)"
                 )
-            if len(info.shape) == 3 and not is_image(info.shape):
+            if len(info.shape) == 3 and info.layout is None:
                 raise InputError(
                     f"{self.path}: {names[key]} has shape {info.shape} per step; expected at most "
-                    "2 dimensions, or an image (height, width, 1, 3 or 4)"
+                    "2 dimensions, or an image (height, width, 1, 3 or 4), uint8 also with its "
+                    "channels first"
                 )
 
     def _warn_of_range(self, actions: np.ndarray) -> None:
@@ -218,7 +224,7 @@ def why_no_observation(info: KeyInfo) -> str:
         return f"has dtype {info.dtype}, expected numbers"
     if 0 in info.shape:
         return "holds no values"
-    if is_image(info.shape):
+    if info.layout is not None:
         return "" if info.dtype == np.uint8 else f"holds images of {info.dtype}, expected uint8"
     return "" if len(info.shape) + 1 in _RANKS else f"has shape {info.shape} per step"
 

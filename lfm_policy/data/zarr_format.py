@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
@@ -113,7 +114,7 @@ class ZarrConfig(DatasetConfig):
         for key in images:
             frames = zarr_images(self.path, key, raw.n_steps)
             if frames.remark:
-                warnings.warn(f"{self.path}: {frames.remark}", stacklevel=2)
+                warnings.warn(f"{self.path}: {frames.remark}", AssumptionWarning, stacklevel=2)
             available[key] = frames.open(image_cache, quiet=quiet)
         buffer = ReplayBuffer(
             arrays={

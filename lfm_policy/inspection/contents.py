@@ -295,7 +295,14 @@ class RobomimicContents(ConfiguredContents):
         if info.problem:
             reason = f"{self.path}: {name} {info.problem}"
             return StoredArray(shape, str(info.dtype), False, reason, unusable=True)
-        return describe(name, shape, info.dtype, source=str(self.path), ranks=(1, 2, 3))
+        return describe(
+            name,
+            shape,
+            info.dtype,
+            source=str(self.path),
+            ranks=(1, 2, 3),
+            is_camera=info.layout is not None,
+        )
 
     def read_values(self) -> ReplayBuffer:
         """Return action and observations; see :meth:`Contents.read_values`.

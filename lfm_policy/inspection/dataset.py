@@ -113,7 +113,7 @@ class DatasetInspection:
         for header in ("shape", "dtype", ""):
             table.add_column(header)
         for key, array in self.stored.items():
-            remark = "left out: see below" if array.unusable else array.not_read
+            remark = "not usable: see below" if array.unusable else array.not_read
             if array.is_camera:
                 camera = self.cameras.get(key)
                 remark = (
@@ -193,7 +193,7 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
     for key, array in opened.stored.items():
         if array.unusable:
             findings.append(
-                Finding("unusable_array", f"{key} is left out: {array.not_read}", {"key": key})
+                Finding("unusable_array", f"{key} is not usable: {array.not_read}", {"key": key})
             )
     for remark in opened.remarks:
         findings.append(Finding("reader", remark))
@@ -213,7 +213,6 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
             findings.append(
                 Finding("unusable_images", f"{key} is not usable: {error}", {"key": key})
             )
-    notes += opened.notes
     if buffer.n_episodes > COMPARED_EPISODES:
         notes.append(
             f"only the first {COMPARED_EPISODES} of {buffer.n_episodes} episodes were compared "

@@ -83,12 +83,12 @@ def test_an_unread_array_is_not_in_the_way(
     inspection = inspect_dataset(umi)
     assert set(inspection.buffer.arrays) == {"action", "state"}
     (finding,) = (f for f in inspection.warnings if f.kind == "unusable_array")
-    assert "camera0_rgb is left out" in finding.message
+    assert "camera0_rgb is not usable" in finding.message
     assert "pip install imagecodecs" in finding.message
     described = inspection.to_dict()["arrays"]["camera0_rgb"]
     assert described == {"shape": [N, 24, 32, 3], "dtype": "uint8"}
     inspection.print()
-    assert "left out: see below" in " ".join(capsys.readouterr().out.split())
+    assert "not usable: see below" in " ".join(capsys.readouterr().out.split())
 
 
 def test_an_installed_package_is_told_to_numcodecs(

@@ -142,7 +142,7 @@ def test_inspect_says_which_array_is_left_out_and_reads_the_others(store: Path) 
     assert set(inspection.buffer.arrays) == {"action", "state"}
     (finding,) = (f for f in inspection.warnings if f.kind == "unusable_array")
     assert finding.facts["key"] == "unused"
-    assert "unused is left out" in finding.message
+    assert "unused is not usable" in finding.message
     assert "data/unused/.zarray is not a regular file" in finding.message
 
 
