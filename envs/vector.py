@@ -15,6 +15,8 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from .freeze import FreezeAfterEnd
+from .lookup import make_named_env, working_folder
+from .outcome import PlainOutcome
 from .robosuite_args import TranslatedEnvArgsWarning
 
 _Result = TypeVar("_Result")
@@ -43,22 +45,25 @@ class EnvFactory:
     """Callable that creates one environment, frozen after the end of its episode.
 
     It can be sent to another process, where unpickling it imports this package and so registers
-    its environments.
+    its environments. Rewards and information are as `PlainOutcome` makes them.
 
     Attributes:
-        env_id: gymnasium id, such as ``lfm/PushT-v0``.
+        env_id: gymnasium id, such as ``lfm/PushT-v0`` or ``module:Name-v0``.
         options: keyword arguments of the environment.
+        folder: where its module is looked for, too; the working folder of who made the factory.
     """
 
     env_id: str
     options: dict[str, Any] = field(default_factory=dict)
+    folder: str = field(default_factory=working_folder)
 
     def __call__(self) -> gym.Env[Any, Any]:
         """Create the environment.
 
         Raises:
             MissingSimulatorError: its simulator is not installed.
-            gymnasium.error.Error: there is no environment with that id.
+            EnvArgsError: its description does not fit its simulator.
+            EnvLookupError: there is no such environment, or it cannot be created.
         """
         if multiprocessing.parent_process() is not None:
             # One thread for each process: more would only wait for one another.
@@ -66,8 +71,9 @@ class EnvFactory:
                 os.environ.setdefault(name, "1")
             # The process that started this one has made the same environment and warned.
             warnings.simplefilter("ignore", TranslatedEnvArgsWarning)
-        env = gym.make(self.env_id, disable_env_checker=True, **self.options)
-        return FreezeAfterEnd(env)
+        return FreezeAfterEnd(
+            PlainOutcome(make_named_env(self.env_id, self.folder, dict(self.options)))
+        )
 
 
 class FreezingSyncVectorEnv(SyncVectorEnv):
@@ -158,6 +164,7 @@ def make_vector_env(
     *,
     processes: bool = False,
     context: str | None = None,
+    module_folder: str | None = None,
     **options: Any,
 ) -> VectorEnv[Any, Any, Any]:
     """Create ``num_envs`` frozen-after-the-end environments that are stepped together.
@@ -172,21 +179,27 @@ def make_vector_env(
     first reset must be one of all environments (no mask).
 
     Args:
-        env_id: gymnasium id, such as ``lfm/PushT-v0``.
+        env_id: gymnasium id, such as ``lfm/PushT-v0``; ``module:Name-v0`` imports the module first,
+            which may lie in the working folder.
         num_envs: number of environments.
         processes: one process for each environment instead of all of them in this one. It pays
             only for simulators that are slow beside the exchange between processes.
         context: start method of the processes (``fork``, ``spawn`` or ``forkserver``); None is
             the platform's default.
+        module_folder: where the module of ``module:Name-v0`` is looked for; None is the working
+            folder.
         **options: keyword arguments of the environment.
 
     Raises:
         ValueError: ``num_envs`` is below 1.
         MissingSimulatorError: the simulator is not installed.
+        EnvArgsError: the description of the environment does not fit its simulator.
+        EnvLookupError: there is no such environment, or it cannot be created.
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, but it is {num_envs}")
-    factories = [EnvFactory(env_id, dict(options)) for _ in range(num_envs)]
+    folder = working_folder() if module_folder is None else module_folder
+    factories = [EnvFactory(env_id, dict(options), folder) for _ in range(num_envs)]
     if processes:
         return WatchedAsyncVectorEnv(
             factories, context=context, autoreset_mode=AutoresetMode.DISABLED
