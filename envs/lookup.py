@@ -56,7 +56,7 @@ def make_named_env(env_id: str, folder: str, options: dict[str, Any]) -> gym.Env
         except ImportError as error:
             raise EnvLookupError(f"{error}{_looked_in(folder)}") from None
         except Exception as error:
-            raise EnvLookupError(f"{_where(error)}{_with(options)}") from error
+            raise EnvLookupError(f"{_where(error)}") from error
 
 
 @contextmanager
@@ -103,9 +103,13 @@ def _registered(module: str) -> str:
     own = sorted(
         name
         for name, spec in gym.registry.items()
-        if str(getattr(spec.entry_point, "__module__", spec.entry_point)).split(":")[0] == module
+        if f"{_module_of(spec.entry_point)}.".startswith(f"{module}.")
     )
     return f"; module '{module}' ({file}) registers {', '.join(own) or 'no environment'}"
+
+
+def _module_of(entry_point: Any) -> str:
+    return str(getattr(entry_point, "__module__", entry_point)).split(":")[0]
 
 
 def _where(error: BaseException) -> str:
@@ -113,7 +117,3 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
-
-
-def _with(options: dict[str, Any]) -> str:
-    return f"; its options were {', '.join(options)}" if options else ""

@@ -33,9 +33,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.png", help="default: beside the recording"
     )
-    parser.add_argument(
-        "--env", help="gymnasium id or module:Name-v0: execute the actions there again"
-    )
+    parser.add_argument("--env", help="gymnasium id: execute the actions there again")
     parser.add_argument(
         "--seed", type=non_negative, help="of that environment (default: the recorded one)"
     )
