@@ -6,13 +6,17 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
+
+from lfm_runtime.child_processes import deaf_to_ctrl_c
 
 from .freeze import FreezeAfterEnd
 from .lookup import make_named_env, working_folder
@@ -107,7 +111,30 @@ class FreezingSyncVectorEnv(SyncVectorEnv):
 
 
 class WatchedAsyncVectorEnv(AsyncVectorEnv):
-    """An ``AsyncVectorEnv`` that says which processes died, and can be closed after that."""
+    """An ``AsyncVectorEnv`` that says which processes died, and can be closed after that.
+
+    Ctrl-C reaches this process alone, which closes the others.
+    """
+
+    def __init__(self, factories: Sequence[Callable[[], Any]], **options: Any) -> None:
+        """Start a process for each factory; see the base class.
+
+        Raises:
+            WorkerDiedError: processes ended before their environments were there.
+        """
+        with ExitStack() as self._starting:
+            self._starting.enter_context(deaf_to_ctrl_c())
+            super().__init__(factories, **options)
+
+    def _check_spaces(self) -> None:
+        # All processes have been started; what takes long is that each makes its environment.
+        self._starting.close()
+        try:
+            self._watch(super()._check_spaces)
+        except BaseException:
+            if not self.closed:
+                self._close_hard(())
+            raise
 
     def reset(self, **arguments: Any) -> Any:
         """Start episodes; see the base class.
@@ -147,6 +174,13 @@ class WatchedAsyncVectorEnv(AsyncVectorEnv):
             codes = ", ".join(f"exit code {self.processes[i].exitcode}" for i in dead)
             raise WorkerDiedError(dead, codes or type(error).__name__) from error
 
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """End the processes; those that still work on an answer nobody waits for any more, at once."""
+        if self._state is not AsyncState.DEFAULT:
+            self._close_hard(())
+        else:
+            super().close_extras(timeout, terminate)
+
     def _close_hard(self, dead: tuple[int, ...]) -> None:
         """Kill what is left: who waits for an answer of one that is dead waits forever."""
         for i, process in enumerate(self.processes):
@@ -154,7 +188,8 @@ class WatchedAsyncVectorEnv(AsyncVectorEnv):
                 process.kill()
         for process, pipe in zip(self.processes, self.parent_pipes, strict=True):
             process.join()
-            pipe.close()
+            if pipe is not None:  # of a process that raised an error
+                pipe.close()
         self.closed = True
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lfm_policy.errors import InputError
+from lfm_policy.evaluation.errors import EvaluationError
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.policy import DataSpec
 
@@ -93,6 +94,7 @@ def environment_errors(env_id: str, options: Iterable[str] = ()) -> Iterator[Non
     Raises:
         InputError: there is no such environment, its simulator is missing, or it cannot be
             created.
+        EvaluationError: its process died.
     """
     import lfm_envs
 
@@ -100,6 +102,8 @@ def environment_errors(env_id: str, options: Iterable[str] = ()) -> Iterator[Non
         yield
     except lfm_envs.MissingSimulatorError as error:
         raise InputError(str(error)) from None
+    except lfm_envs.WorkerDiedError as error:
+        raise EvaluationError(f"environment '{env_id}' could not be started: {error}") from None
     except (lfm_envs.EnvArgsError, lfm_envs.EnvLookupError) as error:
         given = f" with env.options {', '.join(options)}" if options else ""
         raise InputError(f"environment '{env_id}' cannot be created{given}: {error}") from None

@@ -134,10 +134,7 @@ def test_ids_of_nothing(env_id: str, message: str) -> None:
 
 def test_a_constructor_that_raises(module: Callable[..., str]) -> None:
     name = module()
-    with pytest.raises(
-        EnvLookupError,
-        match=r"RuntimeError: cannot draw \(.*\.py, line 12\); its options were size",
-    ):
+    with pytest.raises(EnvLookupError, match=r"RuntimeError: cannot draw \(.*\.py, line 12\)"):
         make_named_env(f"{name}:{name.title()}-v0", working_folder(), {"size": 3})
 
 
