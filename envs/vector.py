@@ -175,7 +175,7 @@ class WatchedAsyncVectorEnv(AsyncVectorEnv):
             raise WorkerDiedError(dead, codes or type(error).__name__) from error
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """End the processes; those that still work on an answer nobody waits for any more, at once."""
+        """End the processes, and at once where nobody waits for an answer any more."""
         if self._state is not AsyncState.DEFAULT:
             self._close_hard(())
         else:

@@ -84,27 +84,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    import os
+    from lfm_policy.cli.ctrl_c import raised_by_ctrl_c
 
-    from lfm_policy.errors import InputError
-
-    parser = build_parser()
-    parsed, extra = parser.parse_known_args(arguments)
-    if extra:
-        # argparse takes `train CONFIG a=1 --resume` but not `train CONFIG --resume a=1`.
-        late = [text for text in extra if "=" in text and not text.startswith("-")]
-        if parsed.command not in ("demo", "train", "distill") or late != extra:
-            parser.error(f"unrecognized arguments: {' '.join(extra)}")
-        parsed.overrides = [*parsed.overrides, *late]
-    # These import torch, which `lfm-policy --help` does not need.
-    from lfm_policy.collect.errors import CollectError
-    from lfm_policy.evaluation.errors import EvaluationError
-    from lfm_policy.training.errors import TrainingError
-    from lfm_policy.training.interrupt import Interrupted
+    with raised_by_ctrl_c():
+        parser = build_parser()
+        parsed, extra = parser.parse_known_args(arguments)
+        if extra:
+            # argparse takes `train CONFIG a=1 --resume` but not `train CONFIG --resume a=1`.
+            late = [text for text in extra if "=" in text and not text.startswith("-")]
+            if parsed.command not in ("demo", "train", "distill") or late != extra:
+                parser.error(f"unrecognized arguments: {' '.join(extra)}")
+            parsed.overrides = [*parsed.overrides, *late]
+        # These import torch, which `lfm-policy --help` does not need.
+        from lfm_policy.collect.errors import CollectError
+        from lfm_policy.errors import InputError
+        from lfm_policy.evaluation.errors import EvaluationError
+        from lfm_policy.training.errors import TrainingError
+        from lfm_policy.training.interrupt import Interrupted
 
     try:
-        code: int = parsed.run(parsed)
-        sys.stdout.flush()  # so that what can go wrong with it goes wrong here
+        with raised_by_ctrl_c():
+            code: int = parsed.run(parsed)
+            sys.stdout.flush()  # so that what can go wrong with it goes wrong here
         return code
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -113,6 +114,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"{type(error).__name__.lower()}: {error}", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:
+        import os
+
         # The reader has gone (`| head`); Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
