@@ -127,9 +127,9 @@ class WatchedAsyncVectorEnv(AsyncVectorEnv):
             super().__init__(factories, **options)
 
     def _check_spaces(self) -> None:
-        # All processes have been started; what takes long is that each makes its environment.
-        self._starting.close()
         try:
+            # All processes have been started; what takes long is that each makes its environment.
+            self._starting.close()
             self._watch(super()._check_spaces)
         except BaseException:
             if not self.closed:

@@ -50,8 +50,9 @@ def watch_lost_interrupts() -> None:
     def look(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             # Not at once: this is still where nothing can be raised.
-            signal.signal(signal.SIGALRM, _again)
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+            if hasattr(signal, "setitimer"):  # not on Windows
+                signal.signal(signal.SIGALRM, _again)
+                signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
         else:
             usual(unraisable)
 

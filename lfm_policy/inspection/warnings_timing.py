@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -94,7 +95,7 @@ def find_actions_out_of_step(
         fps: steps per second, if known.
     """
     rate = FASTEST_RATE if fps is None else fps
-    last_of_arm = max(NORMAL_LEAD_STEPS, round(rate * SLOW_ARM_SECONDS))
+    last_of_arm = max(NORMAL_LEAD_STEPS, math.ceil(rate * SLOW_ARM_SECONDS))
     last_exact = NORMAL_LEAD_STEPS
     if fps is not None:
         last_exact = max(last_exact, round(fps * NORMAL_LEAD_SECONDS))
@@ -138,7 +139,7 @@ def lead_without_a_rate(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> s
     """
     if not _can_be_judged(buffer):
         return ""
-    last = round(FASTEST_RATE * SLOW_ARM_SECONDS)
+    last = math.ceil(FASTEST_RATE * SLOW_ARM_SECONDS)
     matches = _best_matches(buffer, ranges, *_inner_steps(buffer, last + LARGEST_LAG))
     lead = min((match.lead for match in matches.values()), default=0)
     if not NORMAL_LEAD_STEPS < lead <= last:

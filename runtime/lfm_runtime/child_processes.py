@@ -17,8 +17,10 @@ def deaf_to_ctrl_c() -> Iterator[None]:
     of it with a traceback, whatever it does about signals later. In this process it comes as soon
     as the context ends.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # whose mask is the one that counts here cannot be changed from another thread
+    # Only the main thread handles signals, and Windows knows no masks.
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "pthread_sigmask"):
+        yield
         return
     # What is blocked here stays so in the child, unless multiprocessing has its helper to start
     # too and unblocks it for that.
