@@ -204,6 +204,9 @@ def make_vector_env(
 ) -> VectorEnv[Any, Any, Any]:
     """Create ``num_envs`` frozen-after-the-end environments that are stepped together.
 
+    Rewards and information are as `PlainOutcome` makes them: finite numbers, ``success`` and
+    ``coverage``.
+
     Nothing restarts by itself. Start episodes, in all or in some of them, with::
 
         obs, infos = envs.reset(seed=[...], options={"reset_mask": mask})
