@@ -41,7 +41,9 @@ def add_parser(commands: Any) -> None:
         "policy",
         help="checkpoint, run folder, exported folder, policy of the package, or ws://host:port",
     )
-    parser.add_argument("--env", help="gymnasium id (default: the configured one)")
+    parser.add_argument(
+        "--env", help="gymnasium id, or module:Name-v0 (default: the configured one)"
+    )
     parser.add_argument("--hz", type=float, default=10.0, help="ticks per second; default 10")
     parser.add_argument("--episodes", type=positive, default=1, help="default 1")
     parser.add_argument("--seed-start", type=non_negative, default=200_000, help="default 200000")

@@ -20,10 +20,11 @@ from lfm_policy.errors import InputError
 from lfm_policy.inspection import contents as limits
 from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
 from lfm_policy.inspection.contents import Contents, StoredArray, open_dataset
-from lfm_policy.inspection.finding import Finding
+from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_episodes import COMPARED_EPISODES
+from lfm_policy.inspection.warnings_timing import lead_without_a_rate
 
 EPISODES_DRAWN = 6
 """Episodes whose frames and actions are drawn."""
@@ -62,6 +63,20 @@ class DatasetInspection:
     notes: list[str]
     episodes_drawn: list[int]
 
+    @property
+    def not_looked_at(self) -> dict[str, str]:
+        """Why the values of an array were not read, or not all of them, by its key."""
+        reasons = {}
+        for key, array in self.stored.items():
+            camera = self.cameras.get(key)
+            if array.unusable:
+                reasons[key] = "not usable"
+            elif camera is not None and camera.n_frames < self.buffer.n_steps:
+                reasons[key] = f"{camera.n_frames:,} of {self.buffer.n_steps:,} images read"
+            elif camera is None and key not in self.ranges:
+                reasons[key] = array.not_read.removesuffix(": not read") or "not read"
+        return reasons
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         lengths = self.buffer.episode_lengths
@@ -85,6 +100,7 @@ class DatasetInspection:
                 "max": int(lengths.max()),
             },
             "arrays": arrays,
+            "not_looked_at": self.not_looked_at,
             "warnings": [finding.to_dict() for finding in self.warnings],
             "notes": self.notes,
         }
@@ -149,8 +165,14 @@ class DatasetInspection:
             if count > WARNINGS_PER_KIND:
                 more = f"{count - WARNINGS_PER_KIND} more warnings of kind {kind}: see --json"
                 console.print(Text(f"warning: {more}", "yellow"), soft_wrap=True)
+        left_out = self.not_looked_at
+        unread = listed([f"{key} ({reason})" for key, reason in left_out.items()])
         if not self.warnings:
-            console.print("no warnings", highlight=False)
+            whole = len(self.stored) - len(left_out)
+            where = f" in {whole} of {len(self.stored)} arrays; not looked at: {unread}"
+            console.print(Text(f"no warnings{where if left_out else ''}"), soft_wrap=True)
+        elif left_out:
+            console.print(Text(f"not looked at: {unread}"), soft_wrap=True)
 
     def plot(self, path: Path) -> None:
         """Write a PNG; see `lfm_policy.inspection.dataset_plot.dataset_figure`."""
@@ -218,6 +240,8 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
             f"only the first {COMPARED_EPISODES} of {buffer.n_episodes} episodes were compared "
             "with one another in search of duplicates"
         )
+    if opened.fps is None and (note := lead_without_a_rate(buffer, ranges)):
+        notes.append(note)
     return DatasetInspection(
         path=path,
         format=opened.format,

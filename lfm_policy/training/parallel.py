@@ -11,7 +11,6 @@ import multiprocessing
 import signal
 import sys
 import time
-from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from lfm_policy.training.interrupt import Interrupted, InterruptFlag
 from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
 from lfm_policy.training.run import TrainingRun
 from lfm_policy.training.run_folder import FINAL, RunFolder
+from lfm_runtime.child_processes import deaf_to_ctrl_c
 
 BLOCKS = "blocks"
 
@@ -179,14 +179,9 @@ def _run_wave(
 
 def _start(process: SpawnProcess) -> None:
     """Start a process that Ctrl-C does not reach: it would die of it while it imports torch."""
-    # The parent is told and passes it on as SIGTERM. What is blocked here stays so in the child,
-    # unless multiprocessing has its helper to start too and unblocks it for that.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
+    # The parent is told and passes it on as SIGTERM.
+    with deaf_to_ctrl_c():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _train_one(

@@ -80,7 +80,7 @@ def test_wrong_usage(command: Command, arguments: list[str], message: str) -> No
         (InputError("the file is bad"), 2, "error: the file is bad"),
         (TrainingError("the loss is NaN"), 1, "trainingerror: the loss is NaN"),
         (Interrupted("stopped by SIGTERM"), 1, "interrupted: stopped by SIGTERM"),
-        (KeyboardInterrupt(), 1, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted"),
         (PermissionError(13, "Permission denied", "/x"), 1, "error: [Errno 13] Permission denied"),
         (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left"),
     ],
