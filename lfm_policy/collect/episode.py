@@ -35,7 +35,8 @@ def record_episode(stage: Stage, options: CollectOptions, seed: int) -> Demo | N
             return None
         states = first["states"] if not steps else stage.scene()["states"]
         action = stage.act(obs)
-        following, reward, solved = stage.step(action)
+        # A copy, because an environment may change the action that it is given.
+        following, reward, solved = stage.step(action.copy())
         steps.append((obs, action, states, reward, solved))
         solved_for = solved_for + 1 if solved else 0
         obs = following
@@ -59,7 +60,7 @@ def replays(stage: Stage, demo: Demo) -> bool:
     stage.restart(scene)
     solved = False
     for action in demo.actions:
-        _, _, solved = stage.step(action)
+        _, _, solved = stage.step(action.copy())
     return solved
 
 

@@ -14,6 +14,7 @@ from lfm_runtime.errors import InputError
 from lfm_runtime.history import History
 from lfm_runtime.noise import chunk_noise
 from lfm_runtime.observations import checked_frame, is_image, require_observation
+from lfm_runtime.protocol import POLICY_DIGEST
 from lfm_runtime.spec import DataSpec
 
 
@@ -61,6 +62,11 @@ class ChunkPolicy(ABC):
         return 0
 
     @property
+    def digest(self) -> str:
+        """SHA-256 that tells this policy's weights and normaliser from others'; empty: unknown."""
+        return ""
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What a caller has to know: shapes, dtypes and the horizons; plain JSON values."""
         return {
@@ -73,6 +79,7 @@ class ChunkPolicy(ABC):
             "horizon": self.horizon,
             "n_action_steps": self.n_action_steps,
             "max_prefix": self.max_prefix,
+            POLICY_DIGEST: self.digest,
         }
 
     # -- noise --------------------------------------------------------------------------------
@@ -130,7 +137,10 @@ class ChunkPolicy(ABC):
         """
         self._history.add(self._frame(obs))
         if not self._queue:
-            self._queue.extend(self._actions_of_history(self._history.frames))
+            # Copies, each of its own: a policy may compute all chunks in one array, and a robot
+            # may write into its action.
+            chunk = self._actions_of_history(self._history.frames)
+            self._queue.extend(np.array(action) for action in chunk)
         return self._queue.popleft()
 
     def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:

@@ -16,6 +16,8 @@ GONE, BACK, END = 12, 30, 400
 class Robot:
     """Stops and starts the server between its ticks; ends some ticks after it has moved again."""
 
+    simulated = True
+
     def __init__(
         self, obs: dict[str, np.ndarray], leave: Callable[[], Any], come_back: Callable[[], Any]
     ) -> None:
