@@ -55,6 +55,7 @@ class ScribblingPolicy(Continues):
         self.buffer = np.zeros((1, self.horizon, 1), dtype=np.float32)
 
     def sample(self, batch: Mapping[str, np.ndarray], *, prefix: Any = None) -> Sampled:
+        assert (batch["next"] != RUBBISH).all()
         self.buffer[:] = super().sample(batch, prefix=prefix).chunk
         batch["next"][:] = RUBBISH
         if prefix is not None:
@@ -121,7 +122,9 @@ def test_a_recorder_writes_what_it_was_given_when_it_was_given(
         for k in range(5):
             action[:], camera[:] = k, k
             record = StepRecord(
-                *(k / 10, k / 10, action, {"camera": camera}, 0, k, 0), limited=False, obs_valid=True
+                *(k / 10, k / 10, action, {"camera": camera}, 0, k, 0),
+                limited=False,
+                obs_valid=True,
             )
             recorder.step(record)
         all_given.set()

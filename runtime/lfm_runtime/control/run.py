@@ -175,7 +175,9 @@ class Run:
             raise error
         self.result.failed_calls += 1
         if not self._unreachable and self._outages.again():
-            _LOG.warning("the policy cannot be reached (%s); asking again%s", error, self._outages)
+            _LOG.warning(
+                "the policy cannot be reached (%s); asking again%s", error, str(self._outages)
+            )
         self._unreachable = True
 
     def _take_change(self, error: PolicyChangedError) -> None:
@@ -217,7 +219,10 @@ class Run:
             self._miss_said = self._misses.again()
             if self._miss_said:
                 _LOG.warning(
-                    "deadline missed at step %d: %s%s", self.result.steps, on_miss, self._misses
+                    "deadline missed at step %d: %s%s",
+                    self.result.steps,
+                    on_miss,
+                    str(self._misses),
                 )
 
     def _on_time(self) -> None:

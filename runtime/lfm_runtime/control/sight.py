@@ -56,7 +56,7 @@ class Sight:
         if self._bad.again():
             self._said = True
             _LOG.warning(
-                "bad observation at step %d%s: %s", self._result.steps, self._bad, self._reason
+                "bad observation at step %d%s: %s", self._result.steps, str(self._bad), self._reason
             )
 
     def lost(self) -> bool:
