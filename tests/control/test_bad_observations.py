@@ -1,4 +1,4 @@
-"""Whatever a robot returns for an observation, and for how long: the run holds, or ends in order."""
+"""Whatever a robot returns for an observation, however long: the run holds, or ends in order."""
 
 from __future__ import annotations
 

@@ -17,7 +17,12 @@ from typing import Any
 import numpy as np
 
 from lfm_runtime.control.result import ChunkRecord, StepRecord
-from lfm_runtime.control.zarr_writer import ArrayWriter, TableWriter, write_group
+from lfm_runtime.control.zarr_writer import (
+    ArrayWriter,
+    TableWriter,
+    write_bytes,
+    write_group,
+)
 from lfm_runtime.errors import InputError
 from lfm_runtime.files import atomic_folder, exists
 from lfm_runtime.interrupt import signals_held_back
@@ -26,7 +31,6 @@ _LOG = logging.getLogger("lfm_runtime.control")
 
 FORMAT_VERSION = 1
 _QUEUE_SIZE = 4096
-_RESERVE = ".reserve"
 _METADATA_BYTES = 2**19
 """Room for the small files of a store, a few kilobytes each."""
 
@@ -118,6 +122,7 @@ class Recorder:
         }
         self._steps_before: list[int] = []  # of each chunk, actions that were written before
         self._reserved = 0
+        self._reserves: list[Path] = []
         self._rows = 0
         self._ends: list[int] = []
         self._closed = False
@@ -216,14 +221,16 @@ class Recorder:
         needed = sum(table.buffered_bytes for table in self._tables.values()) + _METADATA_BYTES
         if needed <= self._reserved:
             return
-        # Where there is none, it is tried without. Random, because file systems may store zeros in
-        # no space at all.
-        with contextlib.suppress(OSError), (self._folder / _RESERVE).open("ab") as file:
-            file.write(os.urandom(needed - self._reserved))
+        with contextlib.suppress(OSError):  # then it is tried without
+            # Random, because file systems may store zeros in no space at all.
+            path = self._folder / f".reserve-{len(self._reserves)}"
+            write_bytes(path, os.urandom(needed - self._reserved))
+            self._reserves.append(path)
         self._reserved = needed
 
     def _finish(self) -> None:
-        (self._folder / _RESERVE).unlink(missing_ok=True)
+        for reserve in self._reserves:
+            reserve.unlink(missing_ok=True)
         steps = self._tables["steps"]
         if not len(steps):
             raise _NotKept
