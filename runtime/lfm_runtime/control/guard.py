@@ -68,12 +68,12 @@ class RobotGuard:
         self._over = threading.Event()
         self._error: BaseException | None = None
         self._on_hang: Callable[[Call], None] = lambda call: None
-        # The interpreter may end while the loop runs in a thread that it does not wait for.
-        atexit.register(self.stop)
         self._thread: threading.Thread | None = None
         if watched:
             self._thread = threading.Thread(target=self._watch, name="lfm-watchdog", daemon=True)
             self._thread.start()
+        # The interpreter may end while the loop runs in a thread that it does not wait for.
+        atexit.register(self.stop)
 
     @property
     def stopping(self) -> bool:
