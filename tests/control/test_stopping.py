@@ -122,6 +122,17 @@ def test_signals_during_stop_interrupt_nothing(
     assert rest(process)[:2] == (0, ["stop", f"ended: {number.name}"])
 
 
+def test_a_stop_that_takes_long_is_said_and_left_alone(
+    launch: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = launch(SLOW_STOP, hang=0.2)
+    read_until(process, "running")
+    process.send_signal(signal.SIGTERM)
+    code, lines, err = rest(process)
+    assert (code, lines) == (0, ["stopping", "stop", "ended: SIGTERM"])
+    assert err.count("robot.stop() takes long; only SIGKILL ends it") == 1
+
+
 def test_signals_before_and_during_the_first_tick(
     launch: Callable[..., subprocess.Popen[str]],
 ) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lfm_runtime import PolicyChangedError, WebsocketClientPolicy
 from lfm_runtime.control import ControlLoop, ControlOptions
 from lfm_runtime.errors import InputError
 
+from .moving_robot import MovingRobot
+
 WAIT = 20.0
-END = 400
 
 
 def made_of(make_toy: Any, digest: str, *, horizon: int = 6, **facts: Any) -> Any:
@@ -115,40 +115,7 @@ def test_what_a_caller_does_to_the_metadata_changes_nothing(
 # -- in the loop ----------------------------------------------------------------------------------
 
 
-class Robot:
-    """Changes the server at some ticks; ends when it has moved again after the last change."""
-
-    simulated = True
-
-    def __init__(self, obs: dict[str, np.ndarray], events: dict[int, Callable[[], Any]]) -> None:
-        self._obs = obs
-        self._events = events
-        self.ticks = 0
-        self.actions: dict[int, np.ndarray] = {}
-        self.stops = 0
-
-    @property
-    def done(self) -> bool:
-        return self.ticks >= END or sum(t > max(self._events) for t in self.moved()) > 10
-
-    def moved(self) -> list[int]:
-        told = sorted(self.actions.items())
-        pairs = zip(told, told[1:], strict=False)
-        return [tick for (_, old), (tick, new) in pairs if not np.array_equal(old, new)]
-
-    def observe(self) -> Mapping[str, Any]:
-        self.ticks += 1
-        self._events.get(self.ticks, lambda: None)()
-        return self._obs
-
-    def act(self, action: np.ndarray) -> None:
-        self.actions[self.ticks] = action
-
-    def stop(self) -> None:
-        self.stops += 1
-
-
-def run(robot: Robot, port: int, **options: Any) -> Any:
+def run(robot: MovingRobot, port: int, **options: Any) -> Any:
     given = ControlOptions(hang_timeout=120.0, **options)
     with WebsocketClientPolicy(port=port, timeout=1.0) as policy:
         return ControlLoop(robot, policy, hz=50, options=given).run()
@@ -158,7 +125,7 @@ def test_the_run_stops_when_the_policy_has_changed(
     restart: Callable[..., Any], obs: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = restart("a")
-    robot = Robot(obs(1), {12: lambda: restart("b")})
+    robot = MovingRobot(obs(1), {12: lambda: restart("b")})
     result = run(robot, first.port)
     assert (result.reason, result.policy_changes, robot.stops) == ("policy changed", 1, 1)
     assert result.to_dict()["policy_changes"] == 1
@@ -176,7 +143,7 @@ def test_the_robot_holds_until_the_old_policy_is_back(
 ) -> None:
     caplog.set_level(logging.WARNING)
     first = restart("a")
-    robot = Robot(obs(1), {12: lambda: restart("b"), 40: lambda: restart("a")})
+    robot = MovingRobot(obs(1), {12: lambda: restart("b"), 40: lambda: restart("a")})
     result = run(robot, first.port, on_policy_change="hold", on_miss=on_miss)
     assert (result.reason, result.policy_changes, robot.stops) == ("done", 1, 1)
     moved = robot.moved()

@@ -36,7 +36,7 @@ class Sight:
         try:
             self._history.add(obs)
         except InputError as error:
-            self.miss(error)
+            self._miss(error)
             return False
         if self._said:
             _LOG.warning("observations are good again at step %d", self._result.steps)
@@ -46,18 +46,7 @@ class Sight:
     def refuse(self, error: InputError) -> None:
         """Note that a tick has no observation, because the robot says so itself."""
         self._history.repeat()
-        self.miss(error)
-
-    def miss(self, error: InputError) -> None:
-        """Count a bad observation."""
-        self._result.bad_observations += 1
-        self._in_a_row += 1
-        self._reason = str(error)
-        if self._bad.again():
-            self._said = True
-            _LOG.warning(
-                "bad observation at step %d%s: %s", self._result.steps, str(self._bad), self._reason
-            )
+        self._miss(error)
 
     def lost(self) -> bool:
         """Whether too many observations in a row were bad; says so."""
@@ -67,3 +56,13 @@ class Sight:
             "the run ends: %d bad observations in a row, the last: %s", self._in_a_row, self._reason
         )
         return True
+
+    def _miss(self, error: InputError) -> None:
+        self._result.bad_observations += 1
+        self._in_a_row += 1
+        self._reason = str(error)
+        if self._bad.again():
+            self._said = True
+            _LOG.warning(
+                "bad observation at step %d%s: %s", self._result.steps, str(self._bad), self._reason
+            )
