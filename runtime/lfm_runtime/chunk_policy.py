@@ -14,7 +14,6 @@ from lfm_runtime.errors import InputError
 from lfm_runtime.history import History
 from lfm_runtime.noise import chunk_noise
 from lfm_runtime.observations import checked_frame, is_image, require_observation
-from lfm_runtime.protocol import POLICY_DIGEST
 from lfm_runtime.spec import DataSpec
 
 
@@ -79,7 +78,6 @@ class ChunkPolicy(ABC):
             "horizon": self.horizon,
             "n_action_steps": self.n_action_steps,
             "max_prefix": self.max_prefix,
-            POLICY_DIGEST: self.digest,
         }
 
     # -- noise --------------------------------------------------------------------------------
