@@ -112,6 +112,8 @@ def slow_client(server: ServerProcess, message: bytes) -> Any:
 class StandIn:
     """A robot that is told what to do and shows one observation."""
 
+    simulated = True
+
     def __init__(self, obs: Mapping[str, np.ndarray], events: dict[int, Any], ticks: int) -> None:
         self._obs = obs
         self._events = events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from lfm_policy.cli.common import (
     positive,
     print_json,
 )
+
+_NEXT_EPISODE = ("done", "deadline", "bad observations")
+"""Reasons for the end of an episode after which another one makes sense."""
 
 _EPILOG = """\
 Of every chunk --execute actions are executed, and the next one is asked for --lead actions before
@@ -60,6 +64,21 @@ def add_parser(commands: Any) -> None:
     loop.add_argument("--max-staleness", type=float, metavar="SECONDS", help="of an action")
     loop.add_argument("--max-change", type=float, help="of each number, from tick to tick")
     loop.add_argument("--position-key", help="observation that says where the robot is")
+    loop.add_argument(
+        "--max-bad-observations", type=positive, metavar="N", help="end after so many in a row"
+    )
+    loop.add_argument(
+        "--hang-timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="stop an environment that takes longer; default 5",
+    )
+    loop.add_argument(
+        "--on-policy-change",
+        default="stop",
+        help="when a server serves another policy: stop (default) or hold",
+    )
     loop.add_argument(
         "--delay", type=float, default=0.0, metavar="MS", help="let every chunk take so long"
     )
@@ -110,6 +129,9 @@ def run(arguments: argparse.Namespace) -> int:
             max_staleness=arguments.max_staleness,
             max_change=arguments.max_change,
             position_key=arguments.position_key,
+            max_bad_observations=arguments.max_bad_observations,
+            hang_timeout=arguments.hang_timeout,
+            on_policy_change=arguments.on_policy_change,
         )
         recorder = None
         if arguments.record is not None:
@@ -148,15 +170,22 @@ def run(arguments: argparse.Namespace) -> int:
             )
             outcomes.append(outcome)
             bar.update()
-            if outcome.control.reason.startswith("SIG"):
+            if outcome.control.reason not in _NEXT_EPISODE:
                 break
     if arguments.json:
         print_json(outcomes_to_dict(outcomes))
     else:
         outcomes_table(f"{arguments.policy} on {env_id} at {arguments.hz:g} Hz", outcomes)
-        if arguments.record is not None and arguments.record.exists():
-            print(f"written: {arguments.record}")
+        if recorder is not None and recorder.actions_kept:
+            print(f"written: {recorder.path}")
     ended_well = all(outcome.control.reason == "done" for outcome in outcomes)
+    if recorder is not None and recorder.error is not None:
+        print(
+            f"the recording is not complete: {recorder.error}; kept: {recorder.actions_kept} "
+            f"actions{f' in {recorder.path}' if recorder.actions_kept else ''}",
+            file=sys.stderr,
+        )
+        ended_well = False
     return 0 if ended_well else 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -28,8 +28,11 @@ class GymRobot:
         steps: environment steps so far.
         actions: the action of every environment step.
         observations: the observation before every environment step, if they are kept.
+        simulated: True: nothing of it is real.
         info: the newest information of the environment.
     """
+
+    simulated = True
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class GymRobot:
             due = round((self._observed - self._began) * self._hz)
             while self.steps < due and not self._ended:
                 self._step(self._action)
-        return dict(self._obs)
+        return _copied(self._obs)
 
     def act(self, action: np.ndarray) -> None:
         """Make ``action`` the one in force."""
@@ -95,10 +98,11 @@ class GymRobot:
         self._ended = True
 
     def _step(self, action: np.ndarray) -> None:
-        self.actions.append(action)
+        # Environments may return the same arrays every time, and change the action they are given.
+        self.actions.append(action.copy())
         if self._keep:
-            self.observations.append(self._obs)
-        self._obs, reward, terminated, truncated, self.info = self._env.step(action)
+            self.observations.append(_copied(self._obs))
+        self._obs, reward, terminated, truncated, self.info = self._env.step(action.copy())
         counted = self._read(reward)
         self.steps += 1
         self._ended = bool(terminated or truncated or self.fault)
@@ -121,3 +125,7 @@ class GymRobot:
     def _report(self) -> None:
         if self._on_step is not None:
             self._on_step(self._env)
+
+
+def _copied(obs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: np.array(value) for key, value in obs.items()}

@@ -59,7 +59,11 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
     limited = sum(outcome.control.limited for outcome in outcomes)
     bad = sum(outcome.control.bad_observations for outcome in outcomes)
     failed = sum(outcome.control.failed_calls for outcome in outcomes)
-    print(f"limited actions: {limited}, bad observations: {bad}, failed calls: {failed}")
+    changes = sum(outcome.control.policy_changes for outcome in outcomes)
+    print(
+        f"limited actions: {limited}, bad observations: {bad}, failed calls: {failed}, policy "
+        f"changes: {changes}"
+    )
 
 
 _RECORDING_HEADERS = {
@@ -72,6 +76,7 @@ _RECORDING_HEADERS = {
     "continued": "late",
     "limited": "limited",
     "bad_observations": "bad obs",
+    "failed": "failed",
     "latency_ms_median": "ms",
     "latency_ms_max": "max ms",
     "consumed_max": "delay",

@@ -177,7 +177,7 @@ def _replay(env: Any, file: RobomimicFile, demo: str, length: int) -> Demo:
             observed.append(obs)
             rewards.append(env.reward())
             solved.append(info["success"])
-        _, reward, last, _, _ = env.step(actions[-1])
+        _, reward, last, _, _ = env.step(actions[-1].copy())
     except lfm_envs.MissingSimulatorError as error:
         raise InputError(str(error)) from None
     except ValueError as error:

@@ -227,8 +227,9 @@ class _Loop:
 
         if self._on_action is not None:
             acting = [None if r is None or r.ended else r.episode for r in self._running]
-            self._on_action(acting, self._envs, actions)
-        obs, rewards, terminated, truncated, infos = self._envs.step(actions)
+            self._on_action(acting, self._envs, actions.copy())
+        # A copy each: neither callbacks nor environments may change what the other is given.
+        obs, rewards, terminated, truncated, infos = self._envs.step(actions.copy())
         for key, frames in self._history.items():
             frames[:, :-1] = frames[:, 1:]
             frames[:, -1] = np.asarray(obs[key])

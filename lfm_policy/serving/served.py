@@ -16,7 +16,7 @@ from lfm_policy.serving.batcher import Predict
 from lfm_policy.serving.observations import IGNORED_KEYS
 from lfm_policy.version import __version__
 from lfm_runtime.chunk_policy import ChunkPolicy
-from lfm_runtime.protocol import INSTRUCTIONS, SERVER
+from lfm_runtime.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
 
 _FLOAT_BYTES = 8
 """Clients may send float64."""
@@ -61,6 +61,7 @@ class ServedPolicy:
         return {
             **described,
             "observations": observations,
+            POLICY_DIGEST: self.policy.digest,
             "server": SERVER,
             "server_version": __version__,
             "action_horizon": self.policy.n_action_steps,

@@ -61,6 +61,11 @@ class ChunkPolicy(ABC):
         return 0
 
     @property
+    def digest(self) -> str:
+        """SHA-256 that tells this policy's weights and normaliser from others'; empty: unknown."""
+        return ""
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What a caller has to know: shapes, dtypes and the horizons; plain JSON values."""
         return {
@@ -133,7 +138,10 @@ class ChunkPolicy(ABC):
         """
         self._history.add(self._frame(obs))
         if not self._queue:
-            self._queue.extend(self._actions_of_history(self._history.frames))
+            # Copies, each of its own: a policy may compute all chunks in one array, and a robot
+            # may write into its action.
+            chunk = self._actions_of_history(self._history.frames)
+            self._queue.extend(np.array(action) for action in chunk)
         return self._queue.popleft()
 
     def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:

@@ -26,11 +26,18 @@ def require_observation(key: str, obs: Mapping[str, Any], known: Iterable[str]) 
 
     Raises:
         InputError: it is missing; the message lists what is there and what the policy ``known``.
+            Or ``obs`` is no map.
     """
-    if key not in obs:
+    if not isinstance(obs, Mapping):
         raise InputError(
-            f"observation '{key}' is missing: found {sorted(obs) or 'nothing'}, expected "
-            f"{sorted(known)}"
+            f"found {type(obs).__name__}, expected a map from the names {sorted(known)} to "
+            "observations"
+        )
+    if key not in obs:
+        # Names need not be text where they come from foreign code.
+        found = sorted(str(name)[:60] for name in obs)
+        raise InputError(
+            f"observation '{key}' is missing: found {found or 'nothing'}, expected {sorted(known)}"
         )
     return obs[key]
 
@@ -153,5 +160,5 @@ def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
 def _as_array(key: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
-    except ValueError as error:
+    except Exception as error:  # objects may convert themselves, and raise whatever they like
         raise InputError(f"observation '{key}' is not an array: {error}") from None
