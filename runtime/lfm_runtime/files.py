@@ -16,6 +16,8 @@ from lfm_runtime.disk import FULL
 from lfm_runtime.errors import InputError
 from lfm_runtime.leftovers import only_writer, unused_name
 
+_LONGEST_LINE = 10_000
+
 
 def exists(path: Path) -> bool:
     """Whether there is anything; False for a path that cannot be looked up, such as a long one."""
@@ -178,6 +180,18 @@ def open_unlinked(path: Path) -> IO[bytes]:
         os.close(descriptor)
         raise _not_a_file(path)
     return os.fdopen(descriptor, "a+b")
+
+
+def read_line(path: Path) -> str:
+    """Return the first line of a small text file; empty if there is none, or no file at all."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return ""
+            return file.readline(_LONGEST_LINE).decode("utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _not_a_file(path: Path) -> InputError:
