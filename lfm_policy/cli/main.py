@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 from lfm_policy.errors import InputError
 from lfm_policy.version import __version__
+from lfm_runtime.disk import explain
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
 _EPILOG = """\
-exit codes: 0 done, 1 failed or interrupted, 2 bad input (one message on standard error)
+exit codes: 0 done, 1 failed or interrupted, 2 bad input, or a path or disk that cannot be used (one
+message on standard error)
 
 a first session:
   lfm-policy demo
@@ -100,9 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone (`| head`); Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except OSError as error:
+    except (ConnectionError, TimeoutError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except OSError as error:  # a path that cannot be written or read, a disk without room
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
 
 
 def entry_point() -> None:

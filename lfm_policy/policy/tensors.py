@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,29 @@ _BYTES_AT_ONCE = 8_000_000
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors as safetensors, atomically; returns the SHA-256 of the file."""
+    """Write tensors as safetensors, atomically; returns the SHA-256 of the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     with atomic_file(path) as temporary:
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        save_file(contiguous, str(temporary))
+        try:
+            save_file(contiguous, str(temporary))
+        except SafetensorError as error:
+            size = sum(value.nbytes for value in contiguous.values())
+            raise _not_written(temporary, size, error) from None
         return sha256_of(temporary)
+
+
+def _not_written(path: Path, size: int, error: Exception) -> OSError:
+    """Return why the system does not write ``size`` bytes, which safetensors says in words only."""
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+    except OSError as refused:
+        return OSError(refused.errno, refused.strerror, str(path))
+    return OSError(errno.EIO, str(error)[:300], str(path))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from lfm_policy.files import write_text
 
@@ -47,15 +50,42 @@ class MetricsLog:
     def write(self, kind: str, *, block: int, step: int, **values: Any) -> None:
         """Append one record; numbers go to TensorBoard under ``<kind>/<name>``."""
         record = {"kind": kind, "block": block, "step": step, "time": time.time(), **values}
-        self._file.write(json.dumps(record) + "\n")
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        with self._naming():
+            self._file.write(json.dumps(record) + "\n")
+            for name, value in values.items():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # What went wrong first is to be known, and not that the disk is full for this too.
+        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
+            self.close()
 
     def close(self) -> None:
         """Flush and close both logs."""
-        self._file.close()
-        self._board.close()
+        with self._naming():
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Name the folder in errors of a full disk, of which the system does not say where."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None and error.errno is not None:
+                error.filename = str(self._path)
+            raise
 
 
 def checkpoint_message(name: str) -> str:
