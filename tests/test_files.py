@@ -284,7 +284,7 @@ def test_errors_name_what_is_written(tmp_path: Path, given: str | None) -> None:
 
 def test_what_a_full_disk_is_told_by() -> None:
     full = explain(OSError(errno.ENOSPC, "No space left on device", __file__))
-    assert re.fullmatch(rf".*'{__file__}': [\d,]+ bytes are free there", full)
+    assert re.fullmatch(rf".*'{__file__}': [\d,]+ bytes are free there without it", full)
     assert "your quota is used up" in explain(OSError(errno.EDQUOT, "x", __file__))
     assert "see 'ulimit -f'" in explain(OSError(errno.EFBIG, "x", __file__))
     assert explain(OSError(errno.EACCES, "Permission\ndenied")) == "[Errno 13] Permission denied"

@@ -32,6 +32,8 @@ __all__ = [
 MAXIMUM_HEADER_BYTES = 16_000_000
 MAXIMUM_NAME = 500
 _BYTES_AT_ONCE = 8_000_000
+_MOST_BEYOND, _MOST_PER_NAME = 1 << 18, 1 << 10
+"""Bytes that a file may need besides its numbers."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -45,7 +47,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         try:
             save_file(contiguous, str(temporary))
         except SafetensorError as error:
-            size = sum(value.nbytes for value in contiguous.values())
+            numbers = sum(value.nbytes for value in contiguous.values())
+            size = numbers + _MOST_BEYOND + _MOST_PER_NAME * len(contiguous)
             raise _not_written(temporary, size, error) from None
         return sha256_of(temporary)
 
@@ -54,7 +57,7 @@ def _not_written(path: Path, size: int, error: Exception) -> OSError:
     """Return why the system does not write ``size`` bytes, which safetensors says in words only."""
     try:
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            os.posix_fallocate(file.fileno(), 0, size)
     except OSError as refused:
         return OSError(refused.errno, refused.strerror, str(path))
     return OSError(errno.EIO, str(error)[:300], str(path))

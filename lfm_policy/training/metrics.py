@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,13 +46,17 @@ class MetricsLog:
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
         purge = None if resume_step is None else resume_step + 1
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+        self._board_folder = folder / "tensorboard"
+        self._board = SummaryWriter(str(self._board_folder), purge_step=purge)
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._of_a_thread
 
     def write(self, kind: str, *, block: int, step: int, **values: Any) -> None:
         """Append one record; numbers go to TensorBoard under ``<kind>/<name>``."""
         record = {"kind": kind, "block": block, "step": step, "time": time.time(), **values}
-        with self._naming():
+        with _naming(self._path):
             self._file.write(json.dumps(record) + "\n")
+        with _naming(self._board_folder):
             for name, value in values.items():
                 if isinstance(value, (int, float)) and not isinstance(value, bool):
                     self._board.add_scalar(f"{kind}/{name}", value, step)
@@ -71,21 +76,32 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close both logs."""
-        with self._naming():
-            try:
-                self._file.close()
-            finally:
-                self._board.close()
-
-    @contextlib.contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Name the folder in errors of a full disk, of which the system does not say where."""
         try:
-            yield
-        except OSError as error:
-            if error.filename is None and error.errno is not None:
-                error.filename = str(self._path)
-            raise
+            with _naming(self._path):
+                self._file.close()
+        finally:
+            try:
+                with _naming(self._board_folder):
+                    self._board.close()
+            finally:
+                threading.excepthook = self._excepthook
+
+    def _of_a_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """Pass on what fails in other threads; of TensorBoard's, `write` and `close` raise it."""
+        of_board = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (of_board and isinstance(failure.exc_value, OSError)):
+            self._excepthook(failure)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in errors of which the system does not say where, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def checkpoint_message(name: str) -> str:

@@ -20,7 +20,7 @@ def explain(error: OSError) -> str:
     free = _free(Path(str(error.filename))) if error.filename else None
     if error.errno == errno.EDQUOT:
         return f"{text}: your quota is used up"
-    return text if free is None else f"{text}: {free:,} bytes are free there"
+    return text if free is None else f"{text}: {free:,} bytes are free there without it"
 
 
 def _free(path: Path) -> int | None:

@@ -239,7 +239,9 @@ def test_nothing_is_written_through_what_others_put_there(
     else:
         os.mkfifo(placed)
     if name.endswith(".part"):
-        with pytest.raises(InputError, match=r"lift\.hdf5\.part: is a link, a file with another na"):
+        with pytest.raises(
+            InputError, match=r"lift\.hdf5\.part: is a link, a file with another na"
+        ):
             get(lift(server), tmp_path)
         assert server.requests == []
     else:
@@ -256,7 +258,9 @@ def test_something_else_at_the_final_name(server: Any, tmp_path: Path) -> None:
     assert not path.is_symlink() and not (tmp_path / "target").exists()
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(InputError, match=r"lift\.hdf5: expected a file, found something that is no"):
+    with pytest.raises(
+        InputError, match=r"lift\.hdf5: expected a file, found something that is no"
+    ):
         get(lift(server), tmp_path)
 
 
