@@ -14,8 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, only_writer, write_json
-from lfm_runtime.input_files import require_file
+from lfm_policy.files import atomic_folder, is_file, only_writer, write_json
 
 DEFAULT_CACHE = Path("runs") / "image-cache"
 """Where images are kept when nobody names a folder."""
@@ -107,7 +106,8 @@ class CachedImages:
         write_json(folder / FACTS, {"source": self.source, "sha256": digest.hexdigest()})
 
     def _map(self, target: Path) -> np.memmap:
-        require_file(target / FRAMES)
+        if not is_file(target / FRAMES):
+            raise InputError(f"{target}: the image cache has no file {FRAMES}: remove this folder")
         try:
             frames = np.load(target / FRAMES, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:

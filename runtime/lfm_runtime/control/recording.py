@@ -81,7 +81,7 @@ class Recorder:
         if exists(self.path):
             raise InputError(f"{path} exists already: remove it or choose another name")
         self._files = contextlib.ExitStack()
-        self._folder = self._files.enter_context(atomic_folder(self.path))
+        self._folder = self._files.enter_context(atomic_folder(self.path, keep_unfinished=True))
         self._attributes = {**(attributes or {}), "format_version": FORMAT_VERSION}
         self._wait = wait
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(_QUEUE_SIZE)
