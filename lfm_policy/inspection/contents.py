@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from lfm_policy.data.detect import detect_format
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_array_type
 from lfm_policy.errors import InputError
+from lfm_policy.files import temporary_folder
 from lfm_policy.observations import is_image
 
 LARGEST_READ_BYTES = 256_000_000
@@ -178,8 +178,8 @@ class ConfiguredContents(Contents):
                 f"{self.path}: holds no low-dimensional observations, and its images "
                 f"{camera} {self.stored[camera].shape} are too large to be looked at"
             )
-        with tempfile.TemporaryDirectory(prefix="lfm-policy-") as folder:
-            buffer = self._load([camera], cache=Path(folder))
+        with temporary_folder() as folder:
+            buffer = self._load([camera], cache=folder)
             return replace(buffer, arrays={ACTION_KEY: buffer.arrays[ACTION_KEY]})
 
     def _load(

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -113,13 +114,16 @@ def atomic_folder(path: Path, *, keep_unfinished: bool = False) -> Iterator[Path
 
 
 @contextlib.contextmanager
-def temporary_folder(path: Path) -> Iterator[Path]:
+def temporary_folder(path: Path | None = None) -> Iterator[Path]:
     """Yield an empty folder beside ``path``, and remove it afterwards.
 
-    It is named like ``path``, and removed by the next one who writes there if this process is
-    killed.
+    If this process is killed, the next one who writes beside ``path`` removes it.
+
+    Args:
+        path: what it is for and named like; None: a folder among the system's temporary ones.
     """
-    with unused_name(Path(path)) as temporary, _folder(temporary):
+    path = Path(tempfile.gettempdir()) / "lfm-policy" if path is None else Path(path)
+    with unused_name(path) as temporary, _folder(temporary):
         yield temporary
 
 
