@@ -15,8 +15,8 @@ EXIT_CTRL_C = 130
 """What shells give for a process that SIGINT ended."""
 
 _EPILOG = """\
-exit codes: 0 done, 1 failed, or stopped by a signal with everything saved, 2 bad input (one message
-on standard error), 130 ended by Ctrl-C
+exit codes: 0 done, 1 failed, or stopped by a signal with everything saved, 2 bad input, or a path or
+disk that cannot be used (one message on standard error), 130 ended by Ctrl-C
 
 a first session:
   lfm-policy demo
@@ -119,9 +119,14 @@ def _run(arguments: Sequence[str] | None) -> int:
         # The reader has gone (`| head`); Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except OSError as error:
+    except (ConnectionError, TimeoutError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except OSError as error:  # a path that cannot be written or read, a disk without room
+        from lfm_runtime.disk import explain
+
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
 
 
 def entry_point() -> None:

@@ -97,29 +97,30 @@ def collect(
     if exists(path):
         return _collected_before(path, options)
     recording = DemoRecording(path, options.facts())
-    # Fails early and with a clear message where the simulator is missing.
-    stage = make_stage(options)
-    env_args = stage.env_args
-    stage.close()
-    team: Attempts
-    if runner == "ray":
-        from lfm_policy.collect.ray_workers import RayWorkers
+    with recording.only_recorder():
+        # Fails early and with a clear message where the simulator is missing.
+        stage = make_stage(options)
+        env_args = stage.env_args
+        stage.close()
+        team: Attempts
+        if runner == "ray":
+            from lfm_policy.collect.ray_workers import RayWorkers
 
-        team = RayWorkers(workers, recording.path, options, address=ray_address)
-    else:
-        team = Workers(workers, recording.path, options)
-    crashes = _record(recording, options, team, quiet)
-    kept = _kept(set(recording.demos()), set(recording.skipped()), options)
-    assert kept is not None
-    attempts = kept[-1] - options.seed_start + 1
-    collected = {**options.facts(), "episodes": options.episodes, "attempts": attempts}
-    recording.finish(
-        env_args,
-        numbers=kept,
-        masks=train_valid_masks(kept, seed=options.seed),
-        attributes={ATTRIBUTE: json.dumps(collected)},
-        quiet=True,
-    )
+            team = RayWorkers(workers, recording.path, options, address=ray_address)
+        else:
+            team = Workers(workers, recording.path, options)
+        crashes = _record(recording, options, team, quiet)
+        kept = _kept(set(recording.demos()), set(recording.skipped()), options)
+        assert kept is not None
+        attempts = kept[-1] - options.seed_start + 1
+        collected = {**options.facts(), "episodes": options.episodes, "attempts": attempts}
+        recording.finish(
+            env_args,
+            numbers=kept,
+            masks=train_valid_masks(kept, seed=options.seed),
+            attributes={ATTRIBUTE: json.dumps(collected)},
+            quiet=True,
+        )
     return Collected(str(path), len(kept), attempts, _total(path), crashes)
 
 

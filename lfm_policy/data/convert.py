@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic_format import ActionRangeWarning
 from lfm_policy.data.video_writer import DEFAULT_CRF, ImageLoss
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists
+from lfm_policy.files import exists, only_writer, temporary_folder
 
 _SUFFIXES = {".zarr": "zarr", ".zip": "zarr", ".hdf5": "robomimic", ".h5": "robomimic"}
 
@@ -167,16 +165,15 @@ def convert(
         )
 
     config = _dataset_config(source, from_format, options)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    cache = Path(tempfile.mkdtemp(prefix=".tmp-images-", dir=target.parent))
-    try:
+    with (
+        only_writer(target, "convert"),
+        temporary_folder(target.with_name(f"images-{target.name}")) as cache,
+    ):
         with warnings.catch_warnings():
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
             buffer = config.load(cache, quiet=quiet)
         losses = _write(target, to_format, buffer, env_args, fps, options, quiet)
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
     return Conversion(
         source=source,
         target=target,

@@ -90,22 +90,25 @@ def extract(
         lengths = file.lengths(demos, "actions")
         masks = _masks(file, demos)
         recording = DemoRecording(target, _facts(file.path, options))
-        env = _environment(file, options)
-        try:
-            done = set(recording.demos())
-            bar = tqdm(total=len(demos), desc=str(target), unit="demo", disable=quiet)
-            with bar:
-                bar.update(len(done))
-                for number, (demo, length) in enumerate(zip(demos, lengths, strict=True)):
-                    if number not in done:
-                        recording.add(number, _replay(env, file, demo, length))
-                        bar.update()
-            env_args = env.env_args
-        finally:
-            env.close()
-        names = dict(enumerate(demos))
-        solved = [name for number, name in names.items() if recording.attributes(number)["solved"]]
-        recording.finish(env_args, names=names, masks=masks, quiet=quiet)
+        with recording.only_recorder():
+            env = _environment(file, options)
+            try:
+                done = set(recording.demos())
+                bar = tqdm(total=len(demos), desc=str(target), unit="demo", disable=quiet)
+                with bar:
+                    bar.update(len(done))
+                    for number, (demo, length) in enumerate(zip(demos, lengths, strict=True)):
+                        if number not in done:
+                            recording.add(number, _replay(env, file, demo, length))
+                            bar.update()
+                env_args = env.env_args
+            finally:
+                env.close()
+            names = dict(enumerate(demos))
+            solved = [
+                name for number, name in names.items() if recording.attributes(number)["solved"]
+            ]
+            recording.finish(env_args, names=names, masks=masks, quiet=quiet)
     return _summary(target, env_args, tuple(solved))
 
 

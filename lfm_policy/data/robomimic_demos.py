@@ -6,9 +6,10 @@ processes may add demos at the same time and in any order. In the end they are j
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from lfm_policy.data.hdf5_file import Hdf5File
 from lfm_policy.data.replay_buffer import is_image
 from lfm_policy.data.robomimic_env import check_env_args
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file, exists, write_json, write_text
+from lfm_policy.files import atomic_file, exists, only_writer, write_json, write_text
+from lfm_runtime.input_files import require_file
 
 _FACTS = "recording.json"
 _SUFFIX, _SKIPPED = ".hdf5", ".skipped"
@@ -98,10 +100,17 @@ class DemoRecording:
         self._folder = self._path.with_name(f"{self._path.name}.parts")
         if exists(self._path):
             raise InputError(f"{self._path} exists already: remove it or choose another name")
-        recorded = self._folder / _FACTS
-        self._facts = wanted = json.loads(json.dumps(facts))
+        if self._folder.is_symlink() or (exists(self._folder) and not self._folder.is_dir()):
+            raise InputError(f"{self._folder}: expected a folder or nothing: remove it")
+        self._facts = json.loads(json.dumps(facts))
+        self._check_same()
+
+    def _check_same(self) -> None:
+        """Check that what is recorded already is of the same."""
+        recorded, wanted = self._folder / _FACTS, self._facts
         if not exists(recorded):
             return
+        require_file(recorded)
         with reading(str(recorded)):
             found = json.loads(recorded.read_text(encoding="utf-8"))
         for key in sorted({*wanted, *found}):
@@ -115,6 +124,17 @@ class DemoRecording:
     def path(self) -> Path:
         """The file to be."""
         return self._path
+
+    @contextlib.contextmanager
+    def only_recorder(self) -> Iterator[None]:
+        """Keep others from recording the same file meanwhile, but for processes started for that.
+
+        Raises:
+            InputError: somebody does already.
+        """
+        with only_writer(self._path, "record"):
+            self._check_same()  # somebody may have recorded something else until now
+            yield
 
     def demos(self) -> list[int]:
         """Return the numbers of all demos that are there, in order."""

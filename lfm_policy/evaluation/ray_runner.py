@@ -7,7 +7,6 @@ checkpoint travels as the bytes of its files; every machine needs this package a
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -21,6 +20,7 @@ from lfm_policy.evaluation.errors import EvaluationError
 from lfm_policy.evaluation.exported import ExportedPolicy
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_policy.files import temporary_folder
 from lfm_policy.policy import load_policy
 from lfm_policy.ray_cluster import WorkerLostError, connect, result_of
 from lfm_runtime.export_file import is_export
@@ -139,9 +139,9 @@ def _policy_of(files: tuple[tuple[str, bytes], ...]) -> EvaluatedPolicy:
     import torch
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for name, content in files:
-            (Path(folder) / name).write_bytes(content)
+            (folder / name).write_bytes(content)
         return ExportedPolicy(folder) if is_export(folder) else load_policy(folder)
 
 

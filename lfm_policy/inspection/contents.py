@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from lfm_policy.data.replay_buffer import (
     check_lengths,
 )
 from lfm_policy.errors import InputError
+from lfm_policy.files import temporary_folder
 from lfm_policy.observations import is_image
 
 if TYPE_CHECKING:
@@ -240,8 +240,8 @@ class ConfiguredContents(Contents):
                 f"{self.path}: holds no low-dimensional observations, and its images "
                 f"{camera} {self.stored[camera].shape} are too large to be looked at"
             )
-        with tempfile.TemporaryDirectory(prefix="lfm-policy-") as folder:
-            buffer = self._load([camera], cache=Path(folder))
+        with temporary_folder() as folder:
+            buffer = self._load([camera], cache=folder)
             return replace(buffer, arrays={ACTION_KEY: buffer.arrays[ACTION_KEY]})
 
     def _load(

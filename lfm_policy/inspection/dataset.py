@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.errors import InputError
+from lfm_policy.files import temporary_folder
 from lfm_policy.inspection import contents as limits
 from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
 from lfm_policy.inspection.contents import Contents, StoredArray, open_dataset
@@ -273,8 +274,8 @@ def _episodes_that_fit(opened: Contents, key: str, buffer: ReplayBuffer) -> int:
 def _look(
     opened: Contents, key: str, buffer: ReplayBuffer, n_episodes: int, shown: list[int], quiet: bool
 ) -> CameraFacts:
-    with tempfile.TemporaryDirectory(prefix="lfm-policy-", ignore_cleanup_errors=True) as folder:
-        frames = opened.open_camera(key, buffer, n_episodes, Path(folder), quiet=quiet)
+    with temporary_folder() as folder:
+        frames = opened.open_camera(key, buffer, n_episodes, folder, quiet=quiet)
         return look_at_camera(
             f"{opened.prefix}{key}",
             frames,

@@ -113,7 +113,7 @@ class Recorder:
         self.error: Exception | None = None
         self.actions_kept = 0
         self._files = contextlib.ExitStack()
-        self._folder = self._files.enter_context(atomic_folder(self.path))
+        self._folder = self._files.enter_context(atomic_folder(self.path, keep_unfinished=True))
         self._wait = wait
         self._queue: queue.Queue[tuple[str, dict[str, Any]] | None] = queue.Queue(_QUEUE_SIZE)
         self._tables = {
