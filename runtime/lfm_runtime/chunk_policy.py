@@ -13,7 +13,7 @@ import numpy as np
 from lfm_runtime.errors import InputError
 from lfm_runtime.history import History
 from lfm_runtime.noise import chunk_noise
-from lfm_runtime.observations import checked_frame, is_image, require_observation
+from lfm_runtime.observations import checked_frames, is_image
 from lfm_runtime.spec import DataSpec
 
 
@@ -191,18 +191,7 @@ class ChunkPolicy(ABC):
         return value
 
     def _frame(self, obs: Mapping[str, Any]) -> Frame:
-        shapes = self.spec.obs_shapes
-        return Frame(
-            {
-                key: checked_frame(
-                    key,
-                    self._plain(require_observation(key, obs, shapes)),
-                    shape,
-                    self.spec.dtype(key),
-                )
-                for key, shape in shapes.items()
-            }
-        )
+        return Frame(checked_frames(obs, self.spec, self._plain))
 
     def _executed(self, chunk: Any) -> Any:
         """Return the actions to execute of chunks (B, horizon, action_dim)."""

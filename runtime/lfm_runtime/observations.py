@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +57,27 @@ def checked_frame(
     if frame.dtype != np.uint8 and not np.isfinite(frame).all():
         raise not_finite(key)
     return frame
+
+
+def checked_frames(
+    obs: Mapping[str, Any], spec: DataSpec, plain: Callable[[Any], Any] = lambda value: value
+) -> dict[str, np.ndarray]:
+    """Return a copy of all observations that a policy sees of one step, each of its dtype.
+
+    Args:
+        obs: by name, each one frame; other names are left.
+        spec: of the policy.
+        plain: returns what numpy can read, for callers that take other arrays too.
+
+    Raises:
+        InputError: one is missing, is no array of numbers, has another shape, or is not finite.
+    """
+    return {
+        key: checked_frame(
+            key, plain(require_observation(key, obs, spec.obs_shapes)), shape, spec.dtype(key)
+        )
+        for key, shape in spec.obs_shapes.items()
+    }
 
 
 def check_history_shape(

@@ -15,6 +15,7 @@ from lfm_policy.errors import InputError
 from lfm_runtime.control import ControlLoop, ControlOptions, SimulatedClock
 from lfm_runtime.control.occasions import Occasions
 from lfm_runtime.control.safety import TickHistory
+from lfm_runtime.spec import DataSpec
 
 from .conftest import Bench, Continues, Counter
 
@@ -72,7 +73,7 @@ def test_everything_that_is_no_observation_is_a_bad_one(bench: Bench, bad: Any) 
     )
 )
 def test_a_history_takes_one_number_or_says_why_not(obs: Any) -> None:
-    history = TickHistory({"next": (1,)}, 2)
+    history = TickHistory(DataSpec({"next": (1,)}, 1), 2)
     try:
         history.add(obs)
     except InputError:

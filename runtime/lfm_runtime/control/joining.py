@@ -38,7 +38,7 @@ class Joining(ABC):
 
     @abstractmethod
     def action(self, step: int) -> np.ndarray | None:
-        """Return the action for a step, (action_dim,) float32; None if no chunk reaches it."""
+        """Return the action for a step, (action_dim,); None if no chunk reaches it."""
 
     def default_lead(self, n_action_steps: int) -> int:
         """Return how many actions before the end of a chunk the next one is asked for."""
@@ -135,7 +135,7 @@ class Ensemble(Joining):
         # The largest weight is 1: none is infinite, and they are never all 0.
         weights = np.exp(exponents - exponents.max())
         mean = np.average(np.stack(actions), axis=0, weights=weights)
-        return np.asarray(mean, dtype=np.float32)
+        return np.asarray(mean, dtype=actions[0].dtype)
 
     def default_lead(self, n_action_steps: int) -> int:
         """Return the lead with which a new chunk is asked for at every step."""

@@ -77,7 +77,7 @@ class ControlLoop:
         )
         self._recorder = recorder
         spec = policy.spec
-        self._limits = ActionLimits(options, spec.action_dim)
+        self._limits = ActionLimits(options, spec.action_dim, spec.dtype("action"))
         self._whole = _actions_per_chunk(policy)
         self._execute = options.execute or policy.n_action_steps
         if self._execute > self._whole:
@@ -214,7 +214,7 @@ class ControlLoop:
             inference,
             create_joining(options.joining, ensemble_decay=options.ensemble_decay),
             self._limits,
-            TickHistory(policy.spec.obs_shapes, policy.n_obs_steps),
+            TickHistory(policy.spec, policy.n_obs_steps),
             self._clock,
             logbook,
             options,

@@ -152,7 +152,7 @@ class Recorder:
 
     def chunk(self, record: ChunkRecord) -> None:
         """Add an answer of the policy, of any length; returns at once."""
-        rows: dict[str, Any] = {"chunks/action": np.array(record.actions, dtype=np.float32)}
+        rows: dict[str, Any] = {"chunks/action": np.array(record.actions)}
         rows["chunks/episode"] = np.int64(len(self._ends))
         for name, dtype in CHUNK_FIELDS.items():
             rows[f"chunks/{name}"] = np.asarray(getattr(record, name), dtype=dtype)

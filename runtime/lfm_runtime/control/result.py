@@ -19,7 +19,7 @@ class StepRecord:
     Attributes:
         time: when the robot was told, seconds since the run began.
         observed: when the observation of the tick was made, in the same way.
-        action: (action_dim,) float32, after all limits.
+        action: (action_dim,), after all limits.
         obs: the newest good observation.
         kind: `PLANNED`, `HELD` or `CONTINUED`.
         step: the step that it is for: how many planned actions had been executed before.
@@ -53,7 +53,7 @@ class ChunkRecord:
         answered_at: in the same way.
         taken_at: when the loop took it, in the same way.
         prefix: how many committed actions the policy was given.
-        actions: (n, action_dim) float32.
+        actions: (n, action_dim).
     """
 
     number: int

@@ -26,7 +26,9 @@ class Robot(Protocol):
         """
 
     def act(self, action: np.ndarray) -> None:
-        """Make ``action`` (action_dim,) float32 the target from now on; must not wait for it.
+        """Make ``action`` (action_dim,) the target from now on; must not wait for it.
+
+        float32, or float64 where the policy's ``spec.dtype("action")`` says so.
 
         The array is the robot's to keep and to change.
         """

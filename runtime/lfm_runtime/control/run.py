@@ -133,7 +133,7 @@ class Run:
                 step=step,
                 asked_at=observed,
                 obs=self._history.stacked(),
-                prefix=np.array(prefix, dtype=np.float32).reshape(len(prefix), action_dim),
+                prefix=np.array(prefix, dtype=self._limits.dtype).reshape(len(prefix), action_dim),
             )
         )
         self._asked += 1
@@ -160,7 +160,7 @@ class Run:
         self.result.delays.append(self.result.steps - request.step)
         self.result.seconds.append(answer.answered_at - request.asked_at)
         # A copy: whoever computes chunks may do so in the same array again and again.
-        actions = np.array(answer.actions, dtype=np.float32)
+        actions = np.array(answer.actions, dtype=self._limits.dtype)
         self._joining.add(Chunk(request.number, request.step, actions, request.asked_at))
         # A slow answer may be too old already.
         self._joining.forget(observed_before=taken - self._max_staleness)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,35 +10,37 @@ import numpy as np
 from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.errors import InputError
 from lfm_runtime.history import History, stacked
-from lfm_runtime.observations import checked_frame, require_observation
-
-_LARGEST = np.finfo(np.float32).max
+from lfm_runtime.observations import checked_frames
+from lfm_runtime.spec import DataSpec
 
 
 class ActionLimits:
     """Keeps every action within its bounds and near the one before.
 
-    All limits are float32, as actions are: a bound of 0.1 is the float32 number nearest to it.
+    All limits are of the dtype of actions, float32 but for robots whose actions float32 cannot tell
+    apart: a bound of 0.1 is the float32 number nearest to it.
 
     Attributes:
         action_dim: numbers in one action.
-        hold_action: what a robot that has to stand still is told, (action_dim,) float32; None:
-            the last action again.
+        dtype: of actions, see `lfm_runtime.spec.DataSpec.dtype`.
+        hold_action: what a robot that has to stand still is told, (action_dim,); None: the last
+            action again.
     """
 
-    def __init__(self, options: ControlOptions, action_dim: int) -> None:
+    def __init__(self, options: ControlOptions, action_dim: int, dtype: str = "float32") -> None:
         """Read the limits.
 
         Raises:
-            InputError: one has another length than an action, is no finite float32 number, or
+            InputError: one has another length than an action, is no finite number of ``dtype``, or
                 contradicts another.
         """
         self.action_dim = action_dim
-        low = _per_number("low", options.low, action_dim)
-        high = _per_number("high", options.high, action_dim)
-        self._low = np.full(action_dim, -_LARGEST) if low is None else low
-        self._high = np.full(action_dim, _LARGEST) if high is None else high
-        self._max_change = _per_number("max_change", options.max_change, action_dim)
+        self.dtype = np.dtype(dtype)
+        largest = np.finfo(self.dtype).max
+        low, high = self._per_number("low", options.low), self._per_number("high", options.high)
+        self._low = np.full(action_dim, -largest) if low is None else low
+        self._high = np.full(action_dim, largest) if high is None else high
+        self._max_change = self._per_number("max_change", options.max_change)
         if (self._low > self._high).any():
             raise InputError(
                 f"low is {self._low.tolist()} and high {self._high.tolist()}: a smallest action "
@@ -63,15 +65,15 @@ class ActionLimits:
             previous: the one before, or where the robot is; None: unknown.
 
         Returns:
-            A new array (action_dim,) float32, finite, within the bounds.
+            A new array (action_dim,) of `dtype`, finite, within the bounds.
 
         Raises:
-            FloatingPointError: the action, or ``previous``, holds NaN or what float32 cannot hold.
+            FloatingPointError: the action, or ``previous``, holds NaN or what `dtype` cannot hold.
         """
-        wanted = _finite("the action", action)
+        wanted = self._finite("the action", action)
         allowed = np.clip(wanted, self._low, self._high)
         if previous is not None and self._max_change is not None:
-            centre = np.clip(_finite("the position", previous), self._low, self._high)
+            centre = np.clip(self._finite("the position", previous), self._low, self._high)
             allowed = np.clip(
                 allowed,
                 _toward(centre, centre.astype(np.float64) - self._max_change),
@@ -96,7 +98,7 @@ class ActionLimits:
             )
         if shape[0] != self.action_dim:
             raise InputError(f"hold_action has {shape[0]} numbers, expected {self.action_dim}")
-        action = _per_number("hold_action", options.hold_action, self.action_dim)
+        action = self._per_number("hold_action", options.hold_action)
         assert action is not None
         if not ((self._low <= action) & (action <= self._high)).all():
             raise InputError(
@@ -105,12 +107,42 @@ class ActionLimits:
             )
         return action
 
+    def _per_number(self, name: str, value: float | Sequence[float] | None) -> np.ndarray | None:
+        """Return an option as (action_dim,), a copy; None where it was left out."""
+        if value is None:
+            return None
+        try:
+            # A copy: the caller's array may change while the robot moves.
+            numbers = np.array(value, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{name} is {value!r}, expected numbers") from None
+        if numbers.shape not in ((), (self.action_dim,)) or np.isnan(numbers).any():
+            raise InputError(
+                f"{name} is {numbers.tolist()}, expected one number or {self.action_dim}: as many "
+                "as an action has"
+            )
+        with np.errstate(over="ignore"):
+            rounded = numbers.astype(self.dtype)
+        if not np.isfinite(rounded).all():
+            raise InputError(
+                f"{name} is {numbers.tolist()}, expected finite {self.dtype} numbers, at most "
+                f"{np.finfo(self.dtype).max:.3g} in size; leave {name} out where there is no limit"
+            )
+        return np.broadcast_to(rounded, (self.action_dim,)).copy()
+
+    def _finite(self, what: str, value: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(value).astype(self.dtype)
+        if not np.isfinite(numbers).all():
+            raise FloatingPointError(f"{what} {np.asarray(value).tolist()} is not finite")
+        return numbers
+
 
 class TickHistory:
     """The last frames that were complete and finite, one per tick."""
 
-    def __init__(self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int) -> None:
-        self._shapes = {key: tuple(shape) for key, shape in obs_shapes.items()}
+    def __init__(self, spec: DataSpec, n_obs_steps: int) -> None:
+        self._spec = spec
         self._history: History[dict[str, np.ndarray]] = History(n_obs_steps)
 
     def add(self, obs: Any) -> None:
@@ -146,10 +178,7 @@ class TickHistory:
         if obs is None:
             raise InputError("there is no new observation")
         try:
-            return {
-                key: checked_frame(key, require_observation(key, obs, self._shapes), shape)
-                for key, shape in self._shapes.items()
-            }
+            return checked_frames(obs, self._spec)
         except InputError:
             raise
         except Exception as error:
@@ -159,42 +188,9 @@ class TickHistory:
             ) from error
 
 
-def _per_number(
-    name: str, value: float | Sequence[float] | None, action_dim: int
-) -> np.ndarray | None:
-    """Return an option as (action_dim,) float32, a copy; None where it was left out."""
-    if value is None:
-        return None
-    try:
-        # A copy: the caller's array may change while the robot moves.
-        numbers = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {value!r}, expected numbers") from None
-    if numbers.shape not in ((), (action_dim,)) or np.isnan(numbers).any():
-        raise InputError(
-            f"{name} is {numbers.tolist()}, expected one number or {action_dim}: as many as an "
-            "action has"
-        )
-    with np.errstate(over="ignore"):
-        rounded = numbers.astype(np.float32)
-    if not np.isfinite(rounded).all():
-        raise InputError(
-            f"{name} is {numbers.tolist()}, expected finite float32 numbers, at most "
-            f"{_LARGEST:.3g} in size; leave {name} out where there is no limit"
-        )
-    return np.broadcast_to(rounded, (action_dim,)).copy()
-
-
-def _finite(what: str, value: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        numbers = np.asarray(value).astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise FloatingPointError(f"{what} {np.asarray(value).tolist()} is not finite")
-    return numbers
-
-
 def _toward(centre: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return float64 numbers as float32, none farther from ``centre`` than it was."""
-    rounded = np.clip(wanted, -_LARGEST, _LARGEST).astype(np.float32)
+    """Return float64 numbers in the dtype of ``centre``, none farther from it than it was."""
+    largest = np.finfo(centre.dtype).max
+    rounded = np.clip(wanted, -largest, largest).astype(centre.dtype)
     too_far = np.abs(rounded.astype(np.float64) - centre) > np.abs(wanted - centre)
     return np.where(too_far, np.nextafter(rounded, centre), rounded)
