@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfm_runtime.errors import InputError
-from lfm_runtime.packing import MAXIMUM_DEPTH, MAXIMUM_ITEMS, packb, unpackb
+from lfm_runtime.msgpack_reader import MAXIMUM_DEPTH, MAXIMUM_ITEMS
+from lfm_runtime.packing import packb, unpackb
 
 # The bytes were recorded with openpi-client 0.1.2: `openpi_client.msgpack_numpy.packb` of
 # `messages()`, in base64.
