@@ -142,9 +142,9 @@ def small_frames(server: ServerProcess) -> dict[str, Any]:
     }
 
 
-def many_values(server: ServerProcess, count: int) -> Any:
+def many_values(server: ServerProcess) -> Any:
     """Return an attack: again and again a message that is made of empty maps."""
-    rows = [b"\xdc\x10\x00" + b"\x80" * 4096] * (count // 4096)
+    rows = [b"\xdc\x10\x00" + b"\x80" * 4096] * 4_000
     message = b"\x81\xa5state\xdc" + struct.pack(">H", len(rows)) + b"".join(rows)
 
     def run(ended: threading.Event) -> None:

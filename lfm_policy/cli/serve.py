@@ -94,6 +94,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     import asyncio
+    import gc
     import logging
 
     from lfm_policy.serving import (
@@ -137,6 +138,9 @@ def run(arguments: argparse.Namespace) -> int:
         noise_scale=arguments.noise_scale,
     )
     served.warm_up(options.max_batch)
+    # All that has been loaded stays: robots need not wait while the collector looks through it.
+    gc.collect()
+    gc.freeze()
     if tls is None and not is_loopback(arguments.host):
         log_event("keys and observations travel unencrypted", level=logging.WARNING)
     asyncio.run(PolicyServer(served, options, keys=keys, tls=tls).run(signals=True))

@@ -18,10 +18,11 @@ MAXIMUM_DEPTH = 8
 """Maps and lists inside one another; an observation needs three."""
 MAXIMUM_ITEMS = 4_096
 """Items of one map or list. Large data are arrays, not lists."""
-MAXIMUM_VALUES = 65_536
+MAXIMUM_VALUES = 16_384
 """Keys and values of a message, those of all its maps and lists together."""
-_MAP_COSTS = 8
-"""Values that a map counts as, besides its own: it takes the time and memory of so many."""
+_CONTAINER_COSTS = 8
+"""Values that a map or list counts as, besides its own: it takes the time and memory of so many,
+and thousands of them make Python's garbage collector look through all of the process."""
 
 OnMap = Callable[[dict[Any, Any]], Any]
 """From a map with text and bytes as keys to what stands for it."""
@@ -95,7 +96,7 @@ class _Reader:
         kind = _KINDS[self._first()]
         if kind is _MAP:
             n_items = self._unpacker.read_map_header()
-            self._count(n_items, _MAP_COSTS + 2 * n_items, depth)
+            self._count(n_items, 2 * n_items, depth)
             return self._on_map({self._key(): self.read(depth + 1) for _ in range(n_items)})
         if kind is _LIST:
             n_items = self._unpacker.read_array_header()
@@ -126,7 +127,7 @@ class _Reader:
                 f"a map or list has {n_items:,} items, expected at most {MAXIMUM_ITEMS:,}; large "
                 "data are sent as arrays"
             )
-        self._values += n_values
+        self._values += _CONTAINER_COSTS + n_values
         if self._values > MAXIMUM_VALUES:
             raise InputError(
                 f"holds more than {MAXIMUM_VALUES:,} values; large data are sent as arrays"

@@ -190,8 +190,13 @@ def test_memory_of_large_messages(name: str) -> None:
 def test_the_number_of_values_is_bounded_across_all_lists() -> None:
     row = [0] * MAXIMUM_ITEMS
     assert unpackb(packb([row] * (MAXIMUM_VALUES // MAXIMUM_ITEMS - 1)))
-    for content in ([row] * (MAXIMUM_VALUES // MAXIMUM_ITEMS + 1), [[{}] * MAXIMUM_ITEMS] * 3):
-        with pytest.raises(InputError, match="more than 65,536 values"):
+    for content in (
+        [row] * (MAXIMUM_VALUES // MAXIMUM_ITEMS + 1),
+        [{}] * MAXIMUM_ITEMS,
+        [[]] * MAXIMUM_ITEMS,
+        [[[]] * 1_000, [{}] * 1_000],
+    ):
+        with pytest.raises(InputError, match="more than 16,384 values"):
             unpackb(packb(content))
 
 
