@@ -15,8 +15,8 @@ EXIT_CTRL_C = 130
 """What shells give for a process that SIGINT ended."""
 
 _EPILOG = """\
-exit codes: 0 done, 1 failed, or stopped by a signal with everything saved, 2 bad input, or a path or
-disk that cannot be used (one message on standard error), 130 ended by Ctrl-C
+exit codes: 0 done, 1 failed, or stopped by a signal with everything saved, 2 bad input, or a path
+or disk that cannot be used (one message on standard error), 130 ended by Ctrl-C
 
 a first session:
   lfm-policy demo

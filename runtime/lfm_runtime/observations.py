@@ -142,7 +142,7 @@ def image_array(key: str, value: Any) -> np.ndarray:
     Raises:
         InputError: it is not an array of uint8.
     """
-    array = _as_array(key, value)
+    array = as_array(key, value)
     if array.dtype != np.uint8:
         raise InputError(
             f"observation '{key}' has dtype {array.dtype}, expected uint8: camera images of 0 to "
@@ -166,9 +166,7 @@ def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
         InputError: it is not an array of real numbers, or it is float32 or less where float64 is
             expected.
     """
-    array = _as_array(key, value)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    array = require_numbers(key, as_array(key, value))
     if dtype == "float64" and array.dtype.kind == "f" and array.dtype.itemsize < 8:
         raise InputError(
             f"observation '{key}' has dtype {array.dtype}, expected float64 as in training: its "
@@ -178,8 +176,40 @@ def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
         return np.array(array, dtype=dtype, order="C")
 
 
-def _as_array(key: str, value: Any) -> np.ndarray:
+def require_numbers(key: str, array: np.ndarray) -> np.ndarray:
+    """Return the array.
+
+    Raises:
+        InputError: it is not an array of real numbers.
+    """
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    return array
+
+
+def as_array(key: str, value: Any) -> np.ndarray:
+    """Return an observation as an array, without copying what is one.
+
+    Raises:
+        InputError: it is a list whose rows differ in length, or that holds texts.
+    """
+    if isinstance(value, (list, tuple)):
+        _check_no_texts(key, value)
     try:
         return np.asarray(value)
     except Exception as error:  # objects may convert themselves, and raise whatever they like
         raise InputError(f"observation '{key}' is not an array: {error}") from None
+
+
+def _check_no_texts(key: str, values: Sequence[Any]) -> None:
+    # numpy makes all texts of a list as long as the longest: a few megabytes would ask for
+    # gigabytes before their dtype could be refused.
+    lists = [values]
+    while lists:
+        for value in lists.pop():
+            if isinstance(value, (list, tuple)):
+                lists.append(value)
+            elif isinstance(value, (str, bytes)) or (
+                isinstance(value, np.ndarray) and value.dtype.kind in "SU"
+            ):
+                raise InputError(f"observation '{key}' is a list with texts, expected numbers")

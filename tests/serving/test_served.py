@@ -122,6 +122,9 @@ def test_refuses_observations_called_like_instructions(make_toy: Callable[..., A
 
 
 def test_largest_message_fits_the_observations(make_toy: Callable[..., Any]) -> None:
-    served = served_policy(make_toy({"state": (3,), "camera": (240, 320, 3)}))
-    # A history of two images, and the state as float64.
-    assert 2 * (240 * 320 * 3 + 24) < served.message_bytes < 2 * 240 * 320 * 3 + 100_000
+    served = served_policy(make_toy({"state": (3,), "camera": (1080, 1920, 3)}))
+    # A history of two images as float32, and the state as float64.
+    needed = 2 * (4 * 1080 * 1920 * 3 + 24)
+    assert needed < served.message_bytes < needed + 100_000
+    # Clients made for other observations are answered, and not cut off.
+    assert served_policy(make_toy({"state": (3,)})).message_bytes == 16 * 2**20
