@@ -12,6 +12,7 @@ from lfm_policy.files import atomic_folder, write_text
 from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training.metrics import METRICS_FILE
 from lfm_runtime.disk import FULL, explain
+from lfm_runtime.leftovers import remove_leftovers
 from lfm_runtime.locks import FileLock, LockedError, check_free
 
 FINAL = "final"
@@ -121,8 +122,9 @@ class RunFolder:
             file.unlink(missing_ok=True)
 
     def _remove_old(self, newest: str) -> None:
+        remove_leftovers(self.path / CHECKPOINTS)
         folders = [f for f in (self.path / CHECKPOINTS).iterdir() if f.is_dir()]
-        # Names that begin with a dot are unfinished folders of killed processes.
+        # Names that begin with a dot are unfinished folders of killed processes, older ones too.
         unfinished = [f for f in folders if f.name.startswith(".")]
         old = [f for f in folders if f not in unfinished and f.name != newest]
         old.sort(key=lambda f: f.stat().st_mtime)
