@@ -18,6 +18,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from lfm_policy.serving.logs import LOGGER
 from lfm_runtime.packing import packb, unpackb
 
 from .wire import WAIT, raw, wait_until
@@ -125,8 +126,14 @@ def malformed(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_malformed_messages_end_their_connection_and_nothing_else(
-    start: Callable[..., Any], toy: Any, obs: Callable[..., Any], malformed: Any
+    start: Callable[..., Any],
+    toy: Any,
+    obs: Callable[..., Any],
+    malformed: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # pytest keeps every line that is logged, which would be counted here.
+    monkeypatch.setattr(LOGGER, "propagate", False)
     running = start(toy)
     rng = np.random.default_rng(0)
 
