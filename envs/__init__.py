@@ -13,23 +13,34 @@ from typing import Any
 
 import gymnasium as gym
 
-from .errors import EnvArgsError, MissingSimulatorError
+from .errors import EnvArgsError, EnvLookupError, MissingSimulatorError
 from .freeze import FreezeAfterEnd
+from .lookup import make_named_env, working_folder
+from .outcome import FAULT_KEY, SUCCESS_KEYS, OutcomeError, PlainOutcome, StepOutcome, success_of
 from .robosuite_tasks import ROBOSUITE_TYPE
 from .robosuite_tasks import TASKS as _ROBOSUITE_TASKS
 from .robosuite_tasks import task_of as _task_of
 from .vector import EnvFactory, FreezingSyncVectorEnv, WorkerDiedError, make_vector_env
 
 __all__ = [
+    "FAULT_KEY",
+    "SUCCESS_KEYS",
     "EnvArgsError",
     "EnvFactory",
+    "EnvLookupError",
     "FreezeAfterEnd",
     "FreezingSyncVectorEnv",
     "MissingSimulatorError",
+    "OutcomeError",
+    "PlainOutcome",
+    "StepOutcome",
     "WorkerDiedError",
     "env_id_of",
+    "make_named_env",
     "make_vector_env",
     "prefers_processes",
+    "success_of",
+    "working_folder",
 ]
 
 _ROBOSUITE = "robosuite_env:RobosuiteEnv"

@@ -16,3 +16,10 @@ class EnvArgsError(ValueError):
     The message says what was found and what was expected, with both versions where the
     description belongs to another version of the simulator.
     """
+
+
+class EnvLookupError(ValueError):
+    """An environment that somebody named cannot be found or created.
+
+    The message says what was looked for, where, and what went wrong.
+    """

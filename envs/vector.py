@@ -6,15 +6,21 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
+
+from lfm_runtime.child_processes import deaf_to_ctrl_c
 
 from .freeze import FreezeAfterEnd
+from .lookup import make_named_env, working_folder
+from .outcome import PlainOutcome
 from .robosuite_args import TranslatedEnvArgsWarning
 
 _Result = TypeVar("_Result")
@@ -43,22 +49,25 @@ class EnvFactory:
     """Callable that creates one environment, frozen after the end of its episode.
 
     It can be sent to another process, where unpickling it imports this package and so registers
-    its environments.
+    its environments. Rewards and information are as `PlainOutcome` makes them.
 
     Attributes:
-        env_id: gymnasium id, such as ``lfm/PushT-v0``.
+        env_id: gymnasium id, such as ``lfm/PushT-v0`` or ``module:Name-v0``.
         options: keyword arguments of the environment.
+        folder: where its module is looked for, too; the working folder of who made the factory.
     """
 
     env_id: str
     options: dict[str, Any] = field(default_factory=dict)
+    folder: str = field(default_factory=working_folder)
 
     def __call__(self) -> gym.Env[Any, Any]:
         """Create the environment.
 
         Raises:
             MissingSimulatorError: its simulator is not installed.
-            gymnasium.error.Error: there is no environment with that id.
+            EnvArgsError: its description does not fit its simulator.
+            EnvLookupError: there is no such environment, or it cannot be created.
         """
         if multiprocessing.parent_process() is not None:
             # One thread for each process: more would only wait for one another.
@@ -66,8 +75,9 @@ class EnvFactory:
                 os.environ.setdefault(name, "1")
             # The process that started this one has made the same environment and warned.
             warnings.simplefilter("ignore", TranslatedEnvArgsWarning)
-        env = gym.make(self.env_id, disable_env_checker=True, **self.options)
-        return FreezeAfterEnd(env)
+        return FreezeAfterEnd(
+            PlainOutcome(make_named_env(self.env_id, self.folder, dict(self.options)))
+        )
 
 
 class FreezingSyncVectorEnv(SyncVectorEnv):
@@ -101,7 +111,30 @@ class FreezingSyncVectorEnv(SyncVectorEnv):
 
 
 class WatchedAsyncVectorEnv(AsyncVectorEnv):
-    """An ``AsyncVectorEnv`` that says which processes died, and can be closed after that."""
+    """An ``AsyncVectorEnv`` that says which processes died, and can be closed after that.
+
+    Ctrl-C reaches this process alone, which closes the others.
+    """
+
+    def __init__(self, factories: Sequence[Callable[[], Any]], **options: Any) -> None:
+        """Start a process for each factory; see the base class.
+
+        Raises:
+            WorkerDiedError: processes ended before their environments were there.
+        """
+        with ExitStack() as self._starting:
+            self._starting.enter_context(deaf_to_ctrl_c())
+            super().__init__(factories, **options)
+
+    def _check_spaces(self) -> None:
+        try:
+            # All processes have been started; what takes long is that each makes its environment.
+            self._starting.close()
+            self._watch(super()._check_spaces)
+        except BaseException:
+            if not self.closed:
+                self._close_hard(())
+            raise
 
     def reset(self, **arguments: Any) -> Any:
         """Start episodes; see the base class.
@@ -141,6 +174,13 @@ class WatchedAsyncVectorEnv(AsyncVectorEnv):
             codes = ", ".join(f"exit code {self.processes[i].exitcode}" for i in dead)
             raise WorkerDiedError(dead, codes or type(error).__name__) from error
 
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """End the processes, and at once where nobody waits for an answer any more."""
+        if self._state is not AsyncState.DEFAULT:
+            self._close_hard(())
+        else:
+            super().close_extras(timeout, terminate)
+
     def _close_hard(self, dead: tuple[int, ...]) -> None:
         """Kill what is left: who waits for an answer of one that is dead waits forever."""
         for i, process in enumerate(self.processes):
@@ -148,7 +188,8 @@ class WatchedAsyncVectorEnv(AsyncVectorEnv):
                 process.kill()
         for process, pipe in zip(self.processes, self.parent_pipes, strict=True):
             process.join()
-            pipe.close()
+            if pipe is not None:  # of a process that raised an error
+                pipe.close()
         self.closed = True
 
 
@@ -158,9 +199,13 @@ def make_vector_env(
     *,
     processes: bool = False,
     context: str | None = None,
+    module_folder: str | None = None,
     **options: Any,
 ) -> VectorEnv[Any, Any, Any]:
     """Create ``num_envs`` frozen-after-the-end environments that are stepped together.
+
+    Rewards and information are as `PlainOutcome` makes them: finite numbers, ``success`` and
+    ``coverage``.
 
     Nothing restarts by itself. Start episodes, in all or in some of them, with::
 
@@ -172,21 +217,27 @@ def make_vector_env(
     first reset must be one of all environments (no mask).
 
     Args:
-        env_id: gymnasium id, such as ``lfm/PushT-v0``.
+        env_id: gymnasium id, such as ``lfm/PushT-v0``; ``module:Name-v0`` imports the module first,
+            which may lie in the working folder.
         num_envs: number of environments.
         processes: one process for each environment instead of all of them in this one. It pays
             only for simulators that are slow beside the exchange between processes.
         context: start method of the processes (``fork``, ``spawn`` or ``forkserver``); None is
             the platform's default.
+        module_folder: where the module of ``module:Name-v0`` is looked for; None is the working
+            folder.
         **options: keyword arguments of the environment.
 
     Raises:
         ValueError: ``num_envs`` is below 1.
         MissingSimulatorError: the simulator is not installed.
+        EnvArgsError: the description of the environment does not fit its simulator.
+        EnvLookupError: there is no such environment, or it cannot be created.
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, but it is {num_envs}")
-    factories = [EnvFactory(env_id, dict(options)) for _ in range(num_envs)]
+    folder = working_folder() if module_folder is None else module_folder
+    factories = [EnvFactory(env_id, dict(options), folder) for _ in range(num_envs)]
     if processes:
         return WatchedAsyncVectorEnv(
             factories, context=context, autoreset_mode=AutoresetMode.DISABLED

@@ -31,7 +31,9 @@ from tqdm.auto import tqdm
 from lfm_policy.control import run_episode
 from lfm_policy.control.make_env import make_env
 from lfm_policy.control.policies import open_policy
+from lfm_policy.errors import InputError
 from lfm_policy.evaluation import paired_bootstrap, wilson_interval
+from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.files import atomic_file, write_json, write_text
 from lfm_runtime.control import ControlOptions
 
@@ -74,6 +76,8 @@ def measure(policy: Any, env: Any, name: str, delay_ms: float, settings: Any) ->
             simulated=True,
             position_key=POSITION,
         )
+        if outcome.success is None:
+            raise InputError(no_success_message(settings.env))
         control = outcome.control
         episodes.append(
             {

@@ -21,10 +21,12 @@ from typing import Any
 from results_page import put_table
 from server_faults import (
     killed_clients,
+    many_values,
     measure_beside,
     measure_malformed,
     measure_restart,
     slow_client,
+    small_frames,
 )
 from server_load import measure_load
 from server_process import ServerProcess
@@ -71,9 +73,15 @@ def main() -> None:
             ),
             "slow_client": lambda: measure_beside(server, good, slow_client(server, good[0]), half),
         }
+        attacks = small_frames(server) | {"messages of 16 MB of empty maps": many_values(server)}
         for name, step in steps.items():
             results[name] = asyncio.run(step())
             print(f"{name}: {results[name]}", flush=True)
+        results["attacks"] = {
+            name: asyncio.run(measure_beside(server, good, what, half / 2))
+            for name, what in attacks.items()
+        }
+        print(f"attacks: {results['attacks']}", flush=True)
         results["restart"] = measure_restart(server, obs)
         print(f"restart: {results['restart']}")
         results["exit_code"] = server.terminate()
@@ -97,6 +105,7 @@ def table(results: dict[str, Any]) -> Iterator[str]:
         (f"1, beside {count:,} malformed messages", malformed["bystander"]),
         ("4, beside 500 clients killed in the middle of a frame", results["killed_mid_frame"]),
         ("4, beside a client that sends and reads slowly", results["slow_client"]),
+        *((f"4, beside {name}, again and again", s) for name, s in results["attacks"].items()),
     ):
         yield (
             f"| {label} | {seen['p50_ms']:.1f} | {seen['p95_ms']:.1f} | {seen['p99_ms']:.1f} | "

@@ -1,4 +1,4 @@
-"""Messages that no client of a policy server should send, of seven kinds."""
+"""Messages that no client of a policy server should send, of nine kinds."""
 
 from __future__ import annotations
 
@@ -59,6 +59,17 @@ def _objects(rng: np.random.Generator, obs: Obs) -> bytes:
     return _claim(sorted(obs)[0], dtype, [1], bytes(8))
 
 
+def _scalar_claims(rng: np.random.Generator, obs: Obs) -> bytes:
+    dtype = str(rng.choice(["|S1", "<U1", "|S999999"]))
+    scalar = {b"__npgeneric__": True, b"data": int(rng.integers(10**9, 2**40)), b"dtype": dtype}
+    return bytes(msgpack.packb({sorted(obs)[0]: scalar}))
+
+
+def _many_values(rng: np.random.Generator, obs: Obs) -> bytes:
+    row: list[Any] = [[], {}, 0, "ab"][int(rng.integers(4)) :][:1] * 4096
+    return bytes(msgpack.packb({sorted(obs)[0]: [row] * int(rng.integers(17, 20))}))
+
+
 KINDS: dict[str, Callable[[np.random.Generator, Obs], bytes]] = {
     "random bytes": _random_bytes,
     "truncated": _truncated,
@@ -67,6 +78,8 @@ KINDS: dict[str, Callable[[np.random.Generator, Obs], bytes]] = {
     "huge shape claims": _huge_shape,
     "deep nesting": _deep,
     "object dtypes": _objects,
+    "scalars of claimed length": _scalar_claims,
+    "many values": _many_values,
 }
 
 

@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lfm_policy.errors import InputError
+from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.files import write_text
 from lfm_policy.policy import read_header
 
@@ -292,6 +294,10 @@ def _run_chains(chains: Sequence[Callable[[], object]], jobs: int) -> list[str]:
 def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return what tables need of an evaluation and of the training before it."""
     (cell,) = report["cells"]
+    if cell["summary"]["successes"] is None:
+        raise InputError(
+            f"{no_success_message(report['config']['env_id'])}; the tables of a study compare it"
+        )
     training = read_header(folder).training
     kept = ("block_steps", "steps", "train_seconds", "push_seconds", "parameters", "threads")
     return {

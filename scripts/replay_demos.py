@@ -17,11 +17,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import h5py
 from results_page import put_table
 from tqdm.auto import tqdm
 
-from lfm_policy.data.robomimic_checks import numeric_order
+from lfm_policy.collect.collect import facts_of
+from lfm_policy.data.robomimic_file import RobomimicFile
 from lfm_policy.evaluation import wilson_interval
 from lfm_policy.files import write_json
 
@@ -32,37 +32,39 @@ _worker: dict[str, Any] = {}
 def _open(path: str) -> None:
     from lfm_envs.robosuite_env import RobosuiteEnv
 
-    file = h5py.File(path, "r")
-    _worker.update(
-        demos=file["data"], env=RobosuiteEnv(env_args=file["data"].attrs["env_args"], cameras=())
-    )
+    file = RobomimicFile(path)
+    _worker.update(file=file, env=RobosuiteEnv(env_args=file.env_args(), cameras=()))
 
 
 def _replay(name: str) -> bool:
     """Whether the task is solved after the last action of a demo."""
-    demo, env = _worker["demos"][name], _worker["env"]
-    scene = {"states": demo["states"][0], "model": demo.attrs["model_file"]}
-    if "ep_meta" in demo.attrs:
-        scene["ep_meta"] = demo.attrs["ep_meta"]
+    file, env = _worker["file"], _worker["env"]
+    lengths = file.lengths([name], "actions")
+    actions, states = (
+        file.read([name], key, lengths, file.info([name], key, lengths, ranks=(2,)))
+        for key in ("actions", "states")
+    )
+    scene = {"states": states[0], "model": file.model_file(name)}
+    if meta := file.ep_meta(name):
+        scene["ep_meta"] = meta
     env.reset(options={"reset_to": scene})
     solved = False
-    for action in demo["actions"][:]:
+    for action in actions:
         _, _, solved, _, _ = env.step(action)
     return bool(solved)
 
 
 def replay_file(path: Path, *, demos: int | None, workers: int) -> dict[str, Any]:
     """Return what a file holds and which of its demos failed when they were repeated."""
-    with h5py.File(path, "r") as file:
-        data = file["data"]
-        names = sorted(data, key=numeric_order)
-        collected = json.loads(data.attrs.get("lfm_collect", "{}"))
+    collected = facts_of(path) or {}
+    with RobomimicFile(path) as file:
+        names = list(file.demos)
         facts = {
-            "task": json.loads(data.attrs["env_args"])["env_name"],
+            "task": file.env_args()["env_name"],
             "version": collected.get("version"),
             "demos": len(names),
             "attempts": collected.get("attempts"),
-            "steps": sum(int(data[name].attrs["num_samples"]) for name in names),
+            "steps": sum(file.num_samples(name) for name in names),
         }
     names = names[:demos]
     with ProcessPoolExecutor(

@@ -109,8 +109,59 @@ def slow_client(server: ServerProcess, message: bytes) -> Any:
     return run
 
 
+def many_small_frames(server: ServerProcess, first: int, following: int, count: int) -> Any:
+    """Return an attack: again and again a connection that sends ``count`` frames without content.
+
+    Args:
+        server: the target.
+        first: first byte of the first frame, opcode and whether it is final.
+        following: that of the others.
+        count: frames of a connection.
+    """
+    small = struct.pack(">BBI", following, 0x80, 0)
+    frames = struct.pack(">BBI", first, 0x80, 0) + (count - 1) * small
+
+    def run(ended: threading.Event) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError), _handshake(server.port) as sock:
+                sock.settimeout(1.0)  # a server that is done with this client reads no more
+                sock.sendall(frames)
+                while sock.recv(65_536):
+                    pass
+
+    return run
+
+
+def small_frames(server: ServerProcess) -> dict[str, Any]:
+    """Return attacks with frames that cost more to read than to send, by name."""
+    return {
+        "5,000 empty fragments": many_small_frames(server, 0x02, 0x00, 5_000),
+        "100,000 empty fragments": many_small_frames(server, 0x02, 0x00, 100_000),
+        "100,000 pings": many_small_frames(server, 0x89, 0x89, 100_000),
+        "100,000 empty messages": many_small_frames(server, 0x82, 0x82, 100_000),
+    }
+
+
+def many_values(server: ServerProcess) -> Any:
+    """Return an attack: again and again a message that is made of empty maps."""
+    rows = [b"\xdc\x10\x00" + b"\x80" * 4096] * 4_000
+    message = b"\x81\xa5state\xdc" + struct.pack(">H", len(rows)) + b"".join(rows)
+
+    def run(ended: threading.Event) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError), _handshake(server.port) as sock:
+                sock.settimeout(WAIT)
+                sock.sendall(_frame(message))
+                while sock.recv(65_536):
+                    pass
+
+    return run
+
+
 class StandIn:
     """A robot that is told what to do and shows one observation."""
+
+    simulated = True
 
     def __init__(self, obs: Mapping[str, np.ndarray], events: dict[int, Any], ticks: int) -> None:
         self._obs = obs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from lfm_policy.cli.common import (
     positive,
     print_json,
 )
+
+_NEXT_EPISODE = ("done", "deadline", "bad observations")
+"""Reasons for the end of an episode after which another one makes sense."""
 
 _EPILOG = """\
 Of every chunk --execute actions are executed, and the next one is asked for --lead actions before
@@ -41,7 +45,9 @@ def add_parser(commands: Any) -> None:
         "policy",
         help="checkpoint, run folder, exported folder, policy of the package, or ws://host:port",
     )
-    parser.add_argument("--env", help="gymnasium id (default: the configured one)")
+    parser.add_argument(
+        "--env", help="gymnasium id, or module:Name-v0 (default: the configured one)"
+    )
     parser.add_argument("--hz", type=float, default=10.0, help="ticks per second; default 10")
     parser.add_argument("--episodes", type=positive, default=1, help="default 1")
     parser.add_argument("--seed-start", type=non_negative, default=200_000, help="default 200000")
@@ -58,6 +64,21 @@ def add_parser(commands: Any) -> None:
     loop.add_argument("--max-staleness", type=float, metavar="SECONDS", help="of an action")
     loop.add_argument("--max-change", type=float, help="of each number, from tick to tick")
     loop.add_argument("--position-key", help="observation that says where the robot is")
+    loop.add_argument(
+        "--max-bad-observations", type=positive, metavar="N", help="end after so many in a row"
+    )
+    loop.add_argument(
+        "--hang-timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="stop an environment that takes longer; default 5",
+    )
+    loop.add_argument(
+        "--on-policy-change",
+        default="stop",
+        help="when a server serves another policy: stop (default) or hold",
+    )
     loop.add_argument(
         "--delay", type=float, default=0.0, metavar="MS", help="let every chunk take so long"
     )
@@ -108,6 +129,9 @@ def run(arguments: argparse.Namespace) -> int:
             max_staleness=arguments.max_staleness,
             max_change=arguments.max_change,
             position_key=arguments.position_key,
+            max_bad_observations=arguments.max_bad_observations,
+            hang_timeout=arguments.hang_timeout,
+            on_policy_change=arguments.on_policy_change,
         )
         recorder = None
         if arguments.record is not None:
@@ -146,15 +170,22 @@ def run(arguments: argparse.Namespace) -> int:
             )
             outcomes.append(outcome)
             bar.update()
-            if outcome.control.reason.startswith("SIG"):
+            if outcome.control.reason not in _NEXT_EPISODE:
                 break
     if arguments.json:
         print_json(outcomes_to_dict(outcomes))
     else:
         outcomes_table(f"{arguments.policy} on {env_id} at {arguments.hz:g} Hz", outcomes)
-        if arguments.record is not None and arguments.record.exists():
-            print(f"written: {arguments.record}")
+        if recorder is not None and recorder.actions_kept:
+            print(f"written: {recorder.path}")
     ended_well = all(outcome.control.reason == "done" for outcome in outcomes)
+    if recorder is not None and recorder.error is not None:
+        print(
+            f"the recording is not complete: {recorder.error}; kept: {recorder.actions_kept} "
+            f"actions{f' in {recorder.path}' if recorder.actions_kept else ''}",
+            file=sys.stderr,
+        )
+        ended_well = False
     return 0 if ended_well else 1
 
 

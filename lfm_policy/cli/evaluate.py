@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from lfm_policy.cli.common import (
 _EPILOG = """\
 Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
 episode, chunk). Test seeds start at 100000; choose settings with seeds from 200000 only.
+
+An environment says whether an episode succeeded by info['success'] or info['is_success'] of step();
+of one that never does, only rewards are reported.
 
 examples:
   lfm-policy eval runs/pusht-fm --episodes 200 --seed-start 100000
@@ -42,7 +46,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--episodes", type=positive, default=200, help="default 200")
     parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")
     add_sampler_options(parser, solvers="euler, midpoint, heun or dopri5", several_nfe=True)
-    parser.add_argument("--env", help="gymnasium id (default: the configured one)")
+    parser.add_argument(
+        "--env",
+        help="gymnasium id (default: the configured one), or module:Name-v0: the module, which may "
+        "lie in the working folder, registers it",
+    )
     parser.add_argument(
         "--num-envs",
         type=positive,
@@ -69,13 +77,21 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
+    import warnings
+
     import torch
     from rich.console import Console
 
     from lfm_policy.assets import results_folder
     from lfm_policy.errors import InputError
-    from lfm_policy.evaluation import RolloutConfig, evaluate, evaluation_to_dict
+    from lfm_policy.evaluation import (
+        NoSuccessReportedWarning,
+        RolloutConfig,
+        evaluate,
+        evaluation_to_dict,
+    )
     from lfm_policy.evaluation.environments import choose_workers
+    from lfm_policy.evaluation.episodes import no_success_message
     from lfm_policy.evaluation.exported import ExportedPolicy
     from lfm_policy.evaluation.plot import plot_evaluation
     from lfm_policy.evaluation.report import footnote, results_table
@@ -84,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.files import write_json
     from lfm_policy.policy import find_checkpoint, load_policy
     from lfm_policy.training.accelerator import choose_device
+    from lfm_policy.training.environment import why_no_environment
     from lfm_runtime.export_file import is_export
 
     torch.set_num_threads(arguments.threads)
@@ -103,6 +120,11 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or results_folder(arguments.checkpoint) / "eval"
     env = policy.config.env
     env_id = arguments.env or env.id
+    if not env_id and (reason := why_no_environment(policy.config)):
+        raise InputError(
+            f"the checkpoint names no environment (env.id is empty), and {reason}; give one with "
+            "--env, such as --env lfm/PushT-v0"
+        )
     num_envs, processes = choose_workers(env_id, arguments.num_envs, arguments.processes)
     config = RolloutConfig(
         env_id=env_id,
@@ -115,7 +137,8 @@ def run(arguments: argparse.Namespace) -> int:
         env_options=env.options if env_id == env.id else {},
     )
     quiet = arguments.quiet or arguments.json
-    with _runner(arguments, folder) as runner:
+    with _runner(arguments, folder) as runner, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoSuccessReportedWarning)  # said below, in one line
         cells, seconds = evaluate(
             policy,
             config,
@@ -126,6 +149,8 @@ def run(arguments: argparse.Namespace) -> int:
             quiet=quiet,
             runner=runner,
         )
+    if cells[0].summary()["successes"] is None:
+        print(f"warning: {no_success_message(env_id)}", file=sys.stderr)
     # The sampler is still that of the last cell, whose episodes are filmed.
     results = cells[-1].episodes
     videos = output / "videos"

@@ -1,19 +1,22 @@
 """The command ``lfm-policy``."""
 
+# Imports that take long are in the functions: Ctrl-C finds them there, not here.
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from collections.abc import Sequence
 
-from lfm_policy.errors import InputError
-from lfm_policy.version import __version__
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+EXIT_CTRL_C = 130
+"""What shells give for a process that SIGINT ended."""
 
 _EPILOG = """\
-exit codes: 0 done, 1 failed or interrupted, 2 bad input (one message on standard error)
+exit codes: 0 done, 1 failed, or stopped by a signal with everything saved, 2 bad input, or a path
+or disk that cannot be used (one message on standard error), 130 ended by Ctrl-C
 
 a first session:
   lfm-policy demo
@@ -25,6 +28,8 @@ a first session:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
+    import argparse
+
     from lfm_policy.cli import (
         collect,
         control,
@@ -40,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         serve,
         train,
     )
+    from lfm_policy.version import __version__
 
     parser = argparse.ArgumentParser(
         prog="lfm-policy",
@@ -70,22 +76,36 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    parser = build_parser()
-    parsed, extra = parser.parse_known_args(arguments)
-    if extra:
-        # argparse takes `train CONFIG a=1 --resume` but not `train CONFIG --resume a=1`.
-        late = [text for text in extra if "=" in text and not text.startswith("-")]
-        if parsed.command not in ("demo", "train", "distill") or late != extra:
-            parser.error(f"unrecognized arguments: {' '.join(extra)}")
-        parsed.overrides = [*parsed.overrides, *late]
-    # These import torch, which `lfm-policy --help` does not need.
-    from lfm_policy.collect.errors import CollectError
-    from lfm_policy.evaluation.errors import EvaluationError
-    from lfm_policy.training.errors import TrainingError
-    from lfm_policy.training.interrupt import Interrupted
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_CTRL_C
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from lfm_policy.cli.ctrl_c import raised_by_ctrl_c
+
+    with raised_by_ctrl_c():
+        parser = build_parser()
+        parsed, extra = parser.parse_known_args(arguments)
+        if extra:
+            # argparse takes `train CONFIG a=1 --resume` but not `train CONFIG --resume a=1`.
+            late = [text for text in extra if "=" in text and not text.startswith("-")]
+            if parsed.command not in ("demo", "train", "distill") or late != extra:
+                parser.error(f"unrecognized arguments: {' '.join(extra)}")
+            parsed.overrides = [*parsed.overrides, *late]
+        # These import torch, which `lfm-policy --help` does not need.
+        from lfm_policy.collect.errors import CollectError
+        from lfm_policy.errors import InputError
+        from lfm_policy.evaluation.errors import EvaluationError
+        from lfm_policy.training.errors import TrainingError
+        from lfm_policy.training.interrupt import Interrupted
 
     try:
-        code: int = parsed.run(parsed)
+        with raised_by_ctrl_c():
+            code: int = parsed.run(parsed)
+            sys.stdout.flush()  # so that what can go wrong with it goes wrong here
         return code
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -93,18 +113,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TrainingError, CollectError, EvaluationError, Interrupted) as error:
         print(f"{type(error).__name__.lower()}: {error}", file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_FAILED
     except BrokenPipeError:
+        import os
+
         # The reader has gone (`| head`); Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except OSError as error:
+    except (ConnectionError, TimeoutError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except OSError as error:  # a path that cannot be written or read, a disk without room
+        from lfm_runtime.disk import explain
+
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
 
 
 def entry_point() -> None:
-    """Run one command and exit."""
-    sys.exit(main())
+    """Run one command and exit, without a traceback whenever Ctrl-C comes."""
+    code = EXIT_CTRL_C
+    try:
+        from lfm_policy.cli.ctrl_c import ends_at_once, watch_lost_interrupts
+
+        watch_lost_interrupts()
+        try:
+            code = main()
+        finally:
+            # The exit code is known, and nothing is left to be undone.
+            ends_at_once(EXIT_CTRL_C)
+    except KeyboardInterrupt:
+        pass
+    sys.exit(code)

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.png", help="default: beside the recording"
     )
-    parser.add_argument("--env", help="gymnasium id: execute the actions there once more")
+    parser.add_argument("--env", help="gymnasium id: execute the actions there again")
     parser.add_argument(
         "--seed", type=non_negative, help="of that environment (default: the recorded one)"
     )
@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"written: {plot}")
     if again is not None:
         print(
-            f"again in {arguments.env}: {again['steps']} steps, success {again['success']}, "
+            f"again in {arguments.env}: {again['steps']} steps, success "
+            f"{'not reported' if again['success'] is None else again['success']}, "
             f"largest reward {again['max_reward']:.3f}"
         )
     return 0

@@ -10,11 +10,11 @@ from lfm_policy.cli.common import add_sampler_options, non_negative, positive
 
 _EPILOG = """\
 Speaks openpi's websocket protocol: on connection one message of metadata; then every observation
-(msgpack, no batch dimension, images uint8 HWC) is answered with {"actions": (n_action_steps,
-action_dim), "server_timing": {"infer_ms": ...}}. The first action belongs to that observation. The
-server remembers n_obs_steps frames of each connection; {"__reset__": True} forgets them. GET
-/healthz answers 200, GET /metrics is for Prometheus. Log: one JSON object per line on standard
-error. SIGTERM and SIGINT end it after the requests under way.
+(msgpack, no batch dimension; images uint8 or floats in [0, 1], channels last or first) is answered
+with {"actions": (n_action_steps, action_dim), "server_timing": {"infer_ms": ...}}. The first action
+belongs to that observation. The server remembers n_obs_steps frames of each connection;
+{"__reset__": True} forgets them. GET /healthz answers 200, GET /metrics is for Prometheus. Log: one
+JSON object per line on standard error. SIGTERM and SIGINT end it after the requests under way.
 
 examples:
   lfm-policy serve pusht-state
@@ -58,7 +58,9 @@ def add_parser(commands: Any) -> None:
         "--max-connections", type=positive, default=128, help="robots at once; default 128"
     )
     bounds.add_argument(
-        "--max-message-bytes", type=positive, help="default: what the observations need"
+        "--max-message-bytes",
+        type=positive,
+        help="default: what the observations need, at least 16 MiB",
     )
     bounds.add_argument(
         "--max-batch", type=positive, default=32, help="robots in one policy call; default 32"
@@ -69,6 +71,11 @@ def add_parser(commands: Any) -> None:
         default=300.0,
         metavar="SECONDS",
         help="close connections without a message for so long; default 300",
+    )
+    bounds.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse observations that the policy does not know (default: left out, and logged)",
     )
     sampler = parser.add_argument_group("policy (checkpoints only)")
     add_sampler_options(sampler, solvers="euler, midpoint, heun or dopri5")
@@ -87,6 +94,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     import asyncio
+    import gc
     import logging
 
     from lfm_policy.serving import (
@@ -100,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         log_event,
         read_api_keys,
         tls_context,
+        warning_of_secret,
     )
 
     # What can be wrong is looked at before the policy, which takes seconds to load.
@@ -113,9 +122,13 @@ def run(arguments: argparse.Namespace) -> int:
         max_message_bytes=arguments.max_message_bytes,
         max_batch=arguments.max_batch,
         idle_timeout=arguments.idle_timeout,
+        strict=arguments.strict,
         seed=arguments.seed,
     )
     configure_logging(arguments.log_level)
+    for path in (arguments.api_key_file, arguments.tls_key):
+        if path is not None and (warning := warning_of_secret(path)):
+            log_event(warning, level=logging.WARNING)
     served = load_served_policy(
         arguments.policy,
         device=arguments.device,
@@ -125,6 +138,9 @@ def run(arguments: argparse.Namespace) -> int:
         noise_scale=arguments.noise_scale,
     )
     served.warm_up(options.max_batch)
+    # All that has been loaded stays: robots need not wait while the collector looks through it.
+    gc.collect()
+    gc.freeze()
     if tls is None and not is_loopback(arguments.host):
         log_event("keys and observations travel unencrypted", level=logging.WARNING)
     asyncio.run(PolicyServer(served, options, keys=keys, tls=tls).run(signals=True))

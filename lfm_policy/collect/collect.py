@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 from tqdm.auto import tqdm
 
 from lfm_policy.collect.attempts import Attempts
@@ -17,7 +16,10 @@ from lfm_policy.collect.errors import CollectError
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import make_stage
 from lfm_policy.collect.workers import Workers
+from lfm_policy.data.hdf5_errors import as_text
+from lfm_policy.data.hdf5_file import Hdf5File, Hdf5Group
 from lfm_policy.data.robomimic_demos import DemoRecording, train_valid_masks
+from lfm_policy.data.robomimic_file import RobomimicFile
 from lfm_policy.errors import InputError
 from lfm_policy.files import exists
 from lfm_runtime.interrupt import InterruptFlag
@@ -26,6 +28,7 @@ ATTRIBUTE = "lfm_collect"
 """Of ``data``: JSON of the options with which the file was collected."""
 
 _POLL_SECONDS = 0.5
+_FACTS_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -94,29 +97,30 @@ def collect(
     if exists(path):
         return _collected_before(path, options)
     recording = DemoRecording(path, options.facts())
-    # Fails early and with a clear message where the simulator is missing.
-    stage = make_stage(options)
-    env_args = stage.env_args
-    stage.close()
-    team: Attempts
-    if runner == "ray":
-        from lfm_policy.collect.ray_workers import RayWorkers
+    with recording.only_recorder():
+        # Fails early and with a clear message where the simulator is missing.
+        stage = make_stage(options)
+        env_args = stage.env_args
+        stage.close()
+        team: Attempts
+        if runner == "ray":
+            from lfm_policy.collect.ray_workers import RayWorkers
 
-        team = RayWorkers(workers, recording.path, options, address=ray_address)
-    else:
-        team = Workers(workers, recording.path, options)
-    crashes = _record(recording, options, team, quiet)
-    kept = _kept(set(recording.demos()), set(recording.skipped()), options)
-    assert kept is not None
-    attempts = kept[-1] - options.seed_start + 1
-    collected = {**options.facts(), "episodes": options.episodes, "attempts": attempts}
-    recording.finish(
-        env_args,
-        numbers=kept,
-        masks=train_valid_masks(kept, seed=options.seed),
-        attributes={ATTRIBUTE: json.dumps(collected)},
-        quiet=True,
-    )
+            team = RayWorkers(workers, recording.path, options, address=ray_address)
+        else:
+            team = Workers(workers, recording.path, options)
+        crashes = _record(recording, options, team, quiet)
+        kept = _kept(set(recording.demos()), set(recording.skipped()), options)
+        assert kept is not None
+        attempts = kept[-1] - options.seed_start + 1
+        collected = {**options.facts(), "episodes": options.episodes, "attempts": attempts}
+        recording.finish(
+            env_args,
+            numbers=kept,
+            masks=train_valid_masks(kept, seed=options.seed),
+            attributes={ATTRIBUTE: json.dumps(collected)},
+            quiet=True,
+        )
     return Collected(str(path), len(kept), attempts, _total(path), crashes)
 
 
@@ -206,7 +210,7 @@ def _next_seed(hopeful: Set[int], failed: Set[int], options: CollectOptions) -> 
 
 def _collected_before(path: Path, options: CollectOptions) -> Collected:
     """Return what a complete file holds, if it was collected with the same options."""
-    found = _facts_of(path)
+    found = facts_of(path)
     if found is None:
         raise InputError(
             f"{path} exists already and was not collected: remove it or choose another name"
@@ -221,15 +225,19 @@ def _collected_before(path: Path, options: CollectOptions) -> Collected:
     return Collected(str(path), options.episodes, int(found["attempts"]), _total(path), 0)
 
 
-def _facts_of(path: Path) -> Mapping[str, Any] | None:
+def facts_of(path: Path) -> Mapping[str, Any] | None:
+    """Return the options with which a file was collected; None for other files."""
     try:
-        with h5py.File(path, "r") as file:
-            found = json.loads(file["data"].attrs[ATTRIBUTE])
-    except (OSError, KeyError, ValueError):
+        with Hdf5File(path) as file:
+            data = file.root.find("data")
+            if not isinstance(data, Hdf5Group):
+                return None
+            found = json.loads(as_text(data.attribute(ATTRIBUTE, _FACTS_BYTES)))
+    except (TypeError, ValueError):  # InputError among them
         return None
     return found if isinstance(found, Mapping) else None
 
 
 def _total(path: Path) -> int:
-    with h5py.File(path, "r") as file:
-        return int(file["data"].attrs["total"])
+    with RobomimicFile(path) as file:
+        return sum(file.num_samples(demo) for demo in file.demos)

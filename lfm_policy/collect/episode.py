@@ -26,19 +26,20 @@ def record_episode(stage: Stage, options: CollectOptions, seed: int) -> Demo | N
     generator = np.random.default_rng([options.seed, seed])
     shortest, longest = stage.tail
     tail = int(generator.integers(shortest, longest + 1))
-    obs = stage.start(seed, generator)
+    obs = _own(stage.start(seed, generator))
     first = stage.scene()
     steps: list[tuple[Observation, np.ndarray, np.ndarray, float, bool]] = []
     solved_for = 0
     while solved_for <= tail:
         if len(steps) == stage.max_steps:
             return None
-        states = first["states"] if not steps else stage.scene()["states"]
-        action = stage.act(obs)
-        following, reward, solved = stage.step(action)
+        states = np.array(first["states"] if not steps else stage.scene()["states"])
+        action = np.array(stage.act(_own(obs)))
+        # A copy, because an environment may change the action that it is given.
+        following, reward, solved = stage.step(action.copy())
         steps.append((obs, action, states, reward, solved))
         solved_for = solved_for + 1 if solved else 0
-        obs = following
+        obs = _own(following)
     demo = _demo(steps, first, seed)
     return None if options.verify and not replays(stage, demo) else demo
 
@@ -59,8 +60,13 @@ def replays(stage: Stage, demo: Demo) -> bool:
     stage.restart(scene)
     solved = False
     for action in demo.actions:
-        _, _, solved = stage.step(action)
+        _, _, solved = stage.step(action.copy())
     return solved
+
+
+def _own(obs: Observation) -> Observation:
+    """Return a copy: environments may return the same arrays at every step."""
+    return {key: np.array(value) for key, value in obs.items()}
 
 
 def _demo(

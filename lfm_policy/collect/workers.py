@@ -19,6 +19,7 @@ from lfm_policy.collect.errors import CollectError
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import Stage, make_stage
 from lfm_policy.data.robomimic_demos import DemoRecording
+from lfm_runtime.child_processes import deaf_to_ctrl_c
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -68,7 +69,7 @@ class Workers(Attempts):
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_begin,
             )
-        with _one_thread():
+        with _one_thread(), deaf_to_ctrl_c():
             future = self._pool.submit(self._run, self._path, self._options, seed)
         self._running[future] = seed
 

@@ -35,7 +35,8 @@ class EpisodeOutcome:
 
     Attributes:
         seed: of the environment.
-        success: whether the environment reported success in any step.
+        success: whether the environment reported success in any step; None where it said neither
+            yes nor no.
         max_reward: largest reward of any step; 0 when there was none.
         steps: environment steps.
         action_jerk: root mean square jerk of the actions, in their units per second cubed.
@@ -44,7 +45,7 @@ class EpisodeOutcome:
     """
 
     seed: int
-    success: bool
+    success: bool | None
     max_reward: float
     steps: int
     action_jerk: float
@@ -80,7 +81,8 @@ def run_episode(
         on_step: called after the start and every environment step, to film it.
 
     Raises:
-        InputError: environment, policy and options do not fit one another.
+        InputError: environment, policy and options do not fit one another, or the environment
+            gives a reward that is no finite number.
     """
     check_env(policy, env)
     clock: Clock
@@ -113,6 +115,8 @@ def run_episode(
         recorder=recorder,
     )
     result = loop.run()
+    if robot.fault:
+        raise InputError(f"{_name(env)}, seed {seed}, {robot.fault}")
     position_jerk = None
     if position_key is not None:
         position_jerk = rms_jerk([obs[position_key] for obs in robot.observations], hz)
@@ -134,11 +138,11 @@ def check_env(policy: Any, env: gym.Env[Any, Any]) -> None:
         InputError: it does not; the message names the observation.
     """
     spaces: Any = env.observation_space
-    given = getattr(spaces, "spaces", {})
+    given = spaces.spaces if isinstance(spaces, gym.spaces.Dict) else {}
     for key, shape in policy.spec.obs_shapes.items():
-        found = tuple(given[key].shape) if key in given else None
+        found = given[key].shape if key in given else None
         if found != tuple(shape):
-            what = "no such observation" if found is None else f"one of shape {found}"
+            what = f"one of shape {found}" if key in given else "no such observation"
             raise InputError(
                 f"the policy sees '{key}' {tuple(shape)}, the environment gives {what}; it gives "
                 f"{', '.join(given) or 'none by name'}"
@@ -149,6 +153,10 @@ def check_env(policy: Any, env: gym.Env[Any, Any]) -> None:
             f"the environment takes actions of shape {action_shape}, the policy gives "
             f"({policy.spec.action_dim},)"
         )
+
+
+def _name(env: gym.Env[Any, Any]) -> str:
+    return "the environment" if env.spec is None else f"environment '{env.spec.id}'"
 
 
 def _slower(predict: Predict, delay: float) -> Predict:

@@ -21,7 +21,8 @@ def recording_figure(title: str, episode: RecordedEpisode) -> Figure:
     """Return a figure of one run, everything over seconds, from top to bottom:
 
     - every action dimension (at most `ACTIONS_DRAWN`): what was executed, every chunk as it was
-      planned, and marks where the robot held still, ran past a deadline or a limit stepped in;
+      planned, and marks where the robot held still, ran past a deadline, a limit stepped in or
+      the robot raised;
     - how long each chunk took, and how many actions were executed meanwhile;
     - the time between two actions, beside the period that it should be.
     """
@@ -29,8 +30,8 @@ def recording_figure(title: str, episode: RecordedEpisode) -> Figure:
     figure = Figure(figsize=(_WIDTH, 1 + _ROW * (n + 2)), layout="constrained")
     figure.suptitle(title)
     axes: Any = figure.subplots(n + 2, 1, sharex=True)
-    lengths = episode.chunks["start"] + episode.chunks["action"].shape[1]
-    last = int(max(episode.steps["step"].max(), lengths.max(initial=0)))
+    ends = episode.chunks["start"] + episode.chunks["length"]
+    last = int(max(episode.steps["step"].max(), ends.max(initial=0)))
     times = episode.step_times(last)
     for dimension in range(n):
         _draw_action(axes[dimension], episode, times, dimension)
@@ -43,11 +44,11 @@ def recording_figure(title: str, episode: RecordedEpisode) -> Figure:
 
 def _draw_action(axes: Axes, episode: RecordedEpisode, times: np.ndarray, dimension: int) -> None:
     chunks = episode.chunks
-    for number, (start, actions) in enumerate(zip(chunks["start"], chunks["action"], strict=True)):
-        span = times[start : start + len(actions)]
+    planned = zip(chunks["start"], chunks["length"], chunks["action"], strict=True)
+    for number, (start, length, actions) in enumerate(planned):
         axes.plot(
-            span,
-            actions[:, dimension],
+            times[start : start + length],
+            actions[:length, dimension],
             color="tab:blue" if number % 2 else "tab:cyan",
             linewidth=0.8,
             alpha=0.7,
@@ -59,6 +60,7 @@ def _draw_action(axes: Axes, episode: RecordedEpisode, times: np.ndarray, dimens
         ("held", episode.steps["kind"] == HELD, "tab:red", "s"),
         ("past its deadline", episode.steps["kind"] == CONTINUED, "tab:orange", "o"),
         ("limited", episode.steps["limited"] > 0, "tab:purple", "x"),
+        ("failed", episode.steps["failed"] > 0, "tab:red", "x"),
     ):
         if chosen.any():
             axes.scatter(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from lfm_envs import OutcomeError, StepOutcome
 
 from lfm_runtime.control import Clock, RealClock
 
@@ -19,13 +20,19 @@ class GymRobot:
     on without it. After the end of the episode nothing moves.
 
     Attributes:
-        success: whether the environment has reported success in any step.
+        success: whether the environment has reported success in any step; None as long as it has
+            said neither yes nor no.
+        fault: why the episode ended early: the environment gave what cannot be counted, such as a
+            reward that is no finite number; names the step. Empty as long as all is well.
         max_reward: largest reward of any step; None before the first.
         steps: environment steps so far.
         actions: the action of every environment step.
         observations: the observation before every environment step, if they are kept.
+        simulated: True: nothing of it is real.
         info: the newest information of the environment.
     """
+
+    simulated = True
 
     def __init__(
         self,
@@ -51,14 +58,16 @@ class GymRobot:
         self._hz = hz
         self._clock = RealClock() if clock is None else clock
         self._on_step = on_step
+        self.success: bool | None = None
+        self.fault = ""
+        self.steps = 0
         self._obs, self.info = env.reset(seed=seed)
+        self._read(0.0)
         self._action: np.ndarray | None = None
         self._began = 0.0
         self._observed = 0.0
-        self._ended = False
-        self.success = False
+        self._ended = bool(self.fault)
         self.max_reward: float | None = None
-        self.steps = 0
         self.actions: list[np.ndarray] = []
         self.observations: list[dict[str, Any]] = []
         self._keep = keep_observations
@@ -76,7 +85,7 @@ class GymRobot:
             due = round((self._observed - self._began) * self._hz)
             while self.steps < due and not self._ended:
                 self._step(self._action)
-        return dict(self._obs)
+        return _copied(self._obs)
 
     def act(self, action: np.ndarray) -> None:
         """Make ``action`` the one in force."""
@@ -89,18 +98,34 @@ class GymRobot:
         self._ended = True
 
     def _step(self, action: np.ndarray) -> None:
-        self.actions.append(action)
+        # Environments may return the same arrays every time, and change the action they are given.
+        self.actions.append(action.copy())
         if self._keep:
-            self.observations.append(self._obs)
-        self._obs, reward, terminated, truncated, self.info = self._env.step(action)
+            self.observations.append(_copied(self._obs))
+        self._obs, reward, terminated, truncated, self.info = self._env.step(action.copy())
+        counted = self._read(reward)
         self.steps += 1
-        self.max_reward = (
-            float(reward) if self.max_reward is None else max(float(reward), self.max_reward)
-        )
-        self.success = self.success or bool(self.info.get("success", False))
-        self._ended = bool(terminated or truncated)
+        self._ended = bool(terminated or truncated or self.fault)
+        if counted is not None:
+            self.max_reward = max(counted, -np.inf if self.max_reward is None else self.max_reward)
         self._report()
+
+    def _read(self, reward: Any) -> float | None:
+        """Take in what the environment says; returns the reward, None if something is wrong."""
+        try:
+            outcome = StepOutcome.of(reward, self.info)
+        except OutcomeError as error:
+            # Not raised: for the loop that would be one bad observation among others.
+            self.fault = f"step {self.steps}: {error}"
+            return None
+        if outcome.success is not None:
+            self.success = bool(self.success) or outcome.success
+        return outcome.reward
 
     def _report(self) -> None:
         if self._on_step is not None:
             self._on_step(self._env)
+
+
+def _copied(obs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: np.array(value) for key, value in obs.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class LeRobotRobot:
         self._state_key = state_key
         self._rename = dict(rename or {})
         self._disconnect = disconnect
+        self._calling = False
         self._numbers = [
             key for key, kind in robot.observation_features.items() if not isinstance(kind, tuple)
         ]
@@ -68,26 +69,39 @@ class LeRobotRobot:
         return len(self._actions)
 
     def observe(self) -> dict[str, Any] | None:
-        """Return the newest observation; None when a sensor did not answer in time."""
+        """Return the newest observation; None when a sensor did not answer in time.
+
+        Raises:
+            InputError: a motor gives something else than a number.
+        """
         try:
-            raw = self._robot.get_observation()
+            raw = self._watched(self._robot.get_observation)
         except TimeoutError:
             return None
+        if not isinstance(raw, Mapping):
+            raise InputError(f"the robot observes {type(raw).__name__}, expected values by name")
         # What is missing stays missing, so that the loop can say what it is.
         obs = {self._rename.get(key, key): raw[key] for key in self._cameras if key in raw}
         if all(key in raw for key in self._numbers):
-            obs[self._state_key] = np.array([raw[key] for key in self._numbers], dtype=np.float64)
+            obs[self._state_key] = np.array(
+                [_number(key, raw[key]) for key in self._numbers], dtype=np.float64
+            )
         return obs
 
     def act(self, action: np.ndarray) -> None:
         """Send an action."""
-        self._robot.send_action(
-            {key: float(value) for key, value in zip(self._actions, action, strict=True)}
-        )
+        sent = {key: float(value) for key, value in zip(self._actions, action, strict=True)}
+        self._watched(lambda: self._robot.send_action(sent))
 
     def stop(self) -> None:
-        """Tell the robot to stay where it is, and disconnect it."""
+        """Tell the robot to stay where it is, and disconnect it.
+
+        While another thread hangs in a call of the robot, it is only disconnected: a second call
+        would wait for the first.
+        """
         try:
+            if self._calling:
+                return
             raw = self._robot.get_observation()
             present = {key: float(raw[key]) for key in self._actions if key in raw}
             if len(present) == len(self._actions) and np.isfinite(list(present.values())).all():
@@ -95,3 +109,17 @@ class LeRobotRobot:
         finally:
             if self._disconnect:
                 self._robot.disconnect()
+
+    def _watched(self, function: Callable[[], Any]) -> Any:
+        self._calling = True
+        try:
+            return function()
+        finally:
+            self._calling = False
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"the robot's '{key}' is {str(value)[:60]}, expected a number") from None

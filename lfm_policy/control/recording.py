@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ import numpy as np
 
 from lfm_policy.data.zarr_store import inspect_zarr, load_arrays, load_zarr
 from lfm_policy.errors import InputError
+from lfm_policy.files import exists
 from lfm_runtime.control.recording import CHUNK_FIELDS, FORMAT_VERSION, STEP_FIELDS
 from lfm_runtime.control.result import CONTINUED, HELD
+from lfm_runtime.input_files import read_bounded
 
 _MAXIMUM_ATTRIBUTES = 2**20
+_LATER_FIELDS = frozenset({"failed", "length"})
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class RecordedEpisode:
         hz: ticks per second.
         action: (T, action_dim) float32, as executed.
         steps: fields of `StepRecord` by name, (T,).
-        chunks: fields of `ChunkRecord` by name, (C,), and ``action`` (C, n, action_dim).
+        chunks: fields of `ChunkRecord` by name, (C,), and ``action`` (C, n, action_dim), of which
+            the first ``length`` are the chunk's.
     """
 
     number: int
@@ -65,6 +69,7 @@ class RecordedEpisode:
             "continued": int(np.sum(kind == CONTINUED)),
             "limited": int(np.sum(self.steps["limited"])),
             "bad_observations": int(np.sum(self.steps["obs_valid"] == 0)),
+            "failed": int(np.sum(self.steps["failed"])),
             "latency_ms_median": float(np.median(latency)) if len(latency) else None,
             "latency_ms_max": float(np.max(latency)) if len(latency) else None,
             "consumed_max": int(consumed.max()) if len(consumed) else None,
@@ -111,9 +116,9 @@ def load_recording(path: str | Path) -> Recording:
     inspect_zarr(path)  # says what is wrong with something that is no zarr store
     attributes = _read_attributes(path)
     buffer = load_zarr(path, ["action"])
-    steps = load_arrays(path, [f"steps/{name}" for name in STEP_FIELDS])
-    chunk_names = ["action", "episode", *CHUNK_FIELDS]
-    chunks = load_arrays(path, [f"chunks/{name}" for name in chunk_names])
+    steps = load_arrays(path, _names(path, "steps", STEP_FIELDS))
+    chunks = load_arrays(path, _names(path, "chunks", ["action", "episode", *CHUNK_FIELDS]))
+    _fill_in(steps, chunks)
     _check(path, buffer.n_steps, buffer.arrays["action"].shape[1], steps, chunks)
     episodes = []
     for number, (begin, end) in enumerate(
@@ -132,15 +137,28 @@ def load_recording(path: str | Path) -> Recording:
     return Recording(path, attributes, tuple(episodes))
 
 
+def _names(path: Path, group: str, fields: Iterable[str]) -> list[str]:
+    """Return the arrays to read; those that older recordings do not have only where they are."""
+    return [
+        f"{group}/{name}"
+        for name in fields
+        if name not in _LATER_FIELDS or exists(path / group / name)
+    ]
+
+
+def _fill_in(steps: dict[str, np.ndarray], chunks: dict[str, np.ndarray]) -> None:
+    """Add what older recordings do not say: no action failed, all chunks were of one length."""
+    steps.setdefault("steps/failed", np.zeros_like(steps["steps/limited"]))
+    actions = chunks["chunks/action"]
+    n_actions = actions.shape[1] if actions.ndim > 1 else 0
+    chunks.setdefault("chunks/length", np.full(len(actions), n_actions))
+
+
 def _read_attributes(path: Path) -> dict[str, Any]:
     file = path / ".zattrs"
     try:
-        if file.stat().st_size > _MAXIMUM_ATTRIBUTES:
-            raise InputError(f"{file}: is larger than any recording's")
-        attributes = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        attributes = json.loads(read_bounded(file, _MAXIMUM_ATTRIBUTES).decode("utf-8"))
+    except (InputError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: is no recording of the control loop: {file.name} cannot be read ({error})"
         ) from None
@@ -179,6 +197,7 @@ def _check(
     for name, values, largest in (
         ("steps/step", steps["steps/step"], n_rows),
         ("chunks/start", chunks["chunks/start"], n_rows),
+        ("chunks/length", chunks["chunks/length"], chunks["chunks/action"].shape[1]),
     ):
         if len(values) and not (values.min() >= 0 and values.max() <= largest):
             raise InputError(

@@ -21,10 +21,11 @@ def replay_actions(
     kept its rate.
 
     Returns:
-        ``steps``, ``success`` and ``max_reward``, plain JSON values.
+        ``steps``, ``success`` (None where the environment does not report it) and
+        ``max_reward``, plain JSON values.
 
     Raises:
-        InputError: the environment takes other actions.
+        InputError: the environment takes other actions, or gives a reward that is no finite number.
     """
     shape = (episode.action.shape[1],)
     if env.action_space.shape != shape:
@@ -39,6 +40,8 @@ def replay_actions(
         robot.act(action)
         clock.sleep_until((tick + 1) / episode.hz)
     robot.observe()
+    if robot.fault:
+        raise InputError(f"the environment, seed {seed}, {robot.fault}")
     return {
         "steps": robot.steps,
         "success": robot.success,

@@ -12,6 +12,8 @@ from rich.table import Table
 from lfm_policy.control.episodes import EpisodeOutcome
 from lfm_policy.control.recording import RecordedEpisode
 
+_SUCCESS = {True: "yes", False: "no", None: "-"}
+
 
 def outcomes_to_dict(outcomes: Sequence[EpisodeOutcome]) -> list[dict[str, Any]]:
     """Return plain JSON values."""
@@ -39,7 +41,7 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
         table.add_row(
             str(outcome.seed),
             control.reason,
-            "yes" if outcome.success else "no",
+            _SUCCESS[outcome.success],
             f"{outcome.max_reward:.2f}",
             str(outcome.steps),
             str(len(delays)),
@@ -50,12 +52,18 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
             str(control.late_ticks),
         )
     Console().print(table)
-    solved = sum(outcome.success for outcome in outcomes)
-    print(f"success: {solved} of {len(outcomes)}")
+    if any(outcome.success is not None for outcome in outcomes):
+        print(f"success: {sum(bool(outcome.success) for outcome in outcomes)} of {len(outcomes)}")
+    else:
+        print("success: - (info['success'] and info['is_success'] of the environment say nothing)")
     limited = sum(outcome.control.limited for outcome in outcomes)
     bad = sum(outcome.control.bad_observations for outcome in outcomes)
     failed = sum(outcome.control.failed_calls for outcome in outcomes)
-    print(f"limited actions: {limited}, bad observations: {bad}, failed calls: {failed}")
+    changes = sum(outcome.control.policy_changes for outcome in outcomes)
+    print(
+        f"limited actions: {limited}, bad observations: {bad}, failed calls: {failed}, policy "
+        f"changes: {changes}"
+    )
 
 
 _RECORDING_HEADERS = {
@@ -68,6 +76,7 @@ _RECORDING_HEADERS = {
     "continued": "late",
     "limited": "limited",
     "bad_observations": "bad obs",
+    "failed": "failed",
     "latency_ms_median": "ms",
     "latency_ms_max": "max ms",
     "consumed_max": "delay",

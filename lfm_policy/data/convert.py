@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic_format import ActionRangeWarning
 from lfm_policy.data.video_writer import DEFAULT_CRF, ImageLoss
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists
+from lfm_policy.files import exists, only_writer, temporary_folder
 
 _SUFFIXES = {".zarr": "zarr", ".zip": "zarr", ".hdf5": "robomimic", ".h5": "robomimic"}
 
@@ -32,7 +30,7 @@ class ConvertOptions:
         source_format: name of a dataset format; by default what the source looks like.
         target_format: the same of the target; by default what its name ends in.
         action_key: the array to imitate, as the source calls it; by default that of the format.
-        obs_keys: the observations, as the source calls them; all by default.
+        obs_keys: the observations, as the source calls them; by default all that can be one.
         rename: new names of observations.
         filter_key: of a robomimic file: only the demos that it lists.
         max_episodes: only the first so many.
@@ -167,16 +165,15 @@ def convert(
         )
 
     config = _dataset_config(source, from_format, options)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    cache = Path(tempfile.mkdtemp(prefix=".tmp-images-", dir=target.parent))
-    try:
+    with (
+        only_writer(target, "convert"),
+        temporary_folder(target.with_name(f"images-{target.name}")) as cache,
+    ):
         with warnings.catch_warnings():
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
             buffer = config.load(cache, quiet=quiet)
         losses = _write(target, to_format, buffer, env_args, fps, options, quiet)
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
     return Conversion(
         source=source,
         target=target,
@@ -212,12 +209,15 @@ def _dataset_config(source: Path, name: str, options: ConvertOptions) -> Dataset
             )
     if name == "zarr" and not chosen["obs_keys"]:
         # The format itself wants them named: most stores hold more than a policy should see.
-        from lfm_policy.data.zarr_store import inspect_zarr
+        from lfm_policy.data.zarr_store import observable_zarr
 
-        stored = inspect_zarr(source)
+        stored, left_out = observable_zarr(source)
         action_key = options.action_key or ACTION_KEY
         # The name is taken in the result, and the format refuses it as an observation.
         chosen["obs_keys"] = [key for key in stored if key not in (action_key, ACTION_KEY)]
+        for key, problem in left_out.items():
+            if key not in (action_key, ACTION_KEY):  # reading the action says the same
+                warnings.warn(f"data/{key} is left out: {problem}", stacklevel=3)
         if action_key in stored and action_key != ACTION_KEY and ACTION_KEY in stored:
             warnings.warn(
                 f"{source}: data/{ACTION_KEY} is left out, because data/{action_key} becomes the "
@@ -231,7 +231,13 @@ def _env_args(source: Path) -> dict[str, Any] | None:
     from lfm_policy.data.robomimic_file import RobomimicFile
 
     with RobomimicFile(source) as file:
-        return file.env_args() if file.has_env_args else None
+        if not file.has_env_args:
+            return None
+        try:
+            return file.env_args()
+        except InputError as error:
+            warnings.warn(f"{error}: this description is left out", stacklevel=3)
+            return None
 
 
 def _source_fps(source: Path, name: str, env_args: Mapping[str, Any] | None) -> float | None:
@@ -240,9 +246,10 @@ def _source_fps(source: Path, name: str, env_args: Mapping[str, Any] | None) -> 
         from lfm_policy.data.lerobot_info import read_info
 
         return read_info(open_dataset(str(source), None).root).fps
-    rate = env_args["env_kwargs"].get("control_freq") if env_args else None
-    if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 < rate < math.inf:
-        return float(rate)
+    if name == "robomimic":
+        from lfm_policy.data.robomimic_env import control_freq
+
+        return control_freq(env_args)
     return None
 
 

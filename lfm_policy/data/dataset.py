@@ -18,7 +18,13 @@ from lfm_policy.data.normalizer import DEFAULT_MODE, Normalizer
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.resolution import coarse_elements, coarse_message, is_wide
 from lfm_policy.data.split import split_episodes
-from lfm_policy.data.windows import WindowIndex
+from lfm_policy.data.windows import (
+    WindowIndex,
+    check_any_window,
+    check_horizons,
+    warn_of_short_episodes,
+    windows_of_lengths,
+)
 from lfm_policy.errors import InputError
 from lfm_policy.observations import is_image
 
@@ -204,6 +210,8 @@ class DatasetBundle:
         fingerprint: identity of the data, see :meth:`ReplayBuffer.fingerprint`.
         train_episodes: indices of the training episodes, int64, sorted.
         validation_episodes: indices of the validation episodes, int64, sorted.
+        left_out_episodes: indices of the episodes too short for a window, int64, sorted; nothing
+            is learned from them, not even the normaliser.
         source: where the data came from.
     """
 
@@ -217,6 +225,7 @@ class DatasetBundle:
     fingerprint: str
     train_episodes: np.ndarray
     validation_episodes: np.ndarray
+    left_out_episodes: np.ndarray
     source: str
 
 
@@ -242,13 +251,28 @@ def build_datasets(
         quiet: no progress bars.
 
     Raises:
-        InputError: the data or an option are not what they have to be.
+        InputError: the data or an option are not what they have to be, or every episode is too
+            short for a window. Episodes that are too short among others are left out with a
+            warning, and so is validation where only one episode is left.
     """
+    check_horizons(n_obs_steps, horizon, n_action_steps)
     buffer = config.load(image_cache, quiet=quiet)
     obs_keys = tuple(key for key in buffer.arrays if key != ACTION_KEY)
-    train_episodes, validation_episodes = split_episodes(
-        buffer.n_episodes, config.validation_ratio, config.split_seed
+    lengths = buffer.episode_lengths
+    check_any_window(
+        lengths, n_obs_steps, horizon, n_action_steps, source=_described(config, buffer)
     )
+    usable = windows_of_lengths(lengths, n_obs_steps, horizon, n_action_steps) > 0
+    train_episodes, validation_episodes = split_episodes(
+        buffer.n_episodes, config.validation_ratio, config.split_seed, usable=usable
+    )
+    warn_of_short_episodes(lengths, n_obs_steps, horizon, n_action_steps, source=buffer.source)
+    if config.validation_ratio > 0 and not len(validation_episodes):
+        warnings.warn(
+            f"{buffer.source}: nothing is kept for validation, because there is only one episode "
+            "to learn from; dataset.validation_ratio=0 says that this is meant",
+            stacklevel=2,
+        )
 
     def windows(episodes: np.ndarray, split: str) -> WindowIndex:
         return WindowIndex(
@@ -289,6 +313,7 @@ def build_datasets(
         fingerprint=buffer.fingerprint(),
         train_episodes=train_episodes,
         validation_episodes=validation_episodes,
+        left_out_episodes=np.flatnonzero(~usable),
         source=buffer.source,
     )
 
@@ -303,3 +328,10 @@ def _check_resolution(arrays: Mapping[str, np.ndarray], source: str) -> None:
         if key == ACTION_KEY:
             raise InputError(message)
         warnings.warn(message, stacklevel=2)
+
+
+def _described(config: DatasetConfig, buffer: ReplayBuffer) -> str:
+    """Return where the episodes come from, and whether an option kept others out."""
+    if config.max_episodes is None:
+        return buffer.source
+    return f"{buffer.source} (with dataset.max_episodes {config.max_episodes})"

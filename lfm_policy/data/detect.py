@@ -10,6 +10,9 @@ from lfm_policy.files import exists, is_file
 LEROBOT_INFO = Path("meta") / "info.json"
 """The file of every LeRobot dataset that says what is in it."""
 
+LEROBOT_V1_INFO = Path("meta_data") / "info.json"
+"""The same in version 1, which is not read: the message says what converts it."""
+
 _HDF5_SUFFIXES = (".hdf5", ".h5")
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -40,7 +43,7 @@ def detect_format(path: str | Path) -> str:
     if not exists(path):
         raise InputError(f"{shown}: no such file or folder; {RECOGNISED}")
     if path.is_dir():
-        if is_file(path / LEROBOT_INFO):
+        if is_file(path / LEROBOT_INFO) or is_file(path / LEROBOT_V1_INFO):
             return "lerobot"
         if path.suffix == ".zarr" or _holds_zarr_arrays(path):
             return "zarr"
@@ -54,9 +57,9 @@ def detect_format(path: str | Path) -> str:
 
 def _holds_zarr_arrays(folder: Path) -> bool:
     # here and not above: the other formats have no use for zarr
-    from lfm_policy.data.zarr_files import ZarrFiles
+    from lfm_policy.data.zarr_files import open_zarr_files
 
-    return bool(ZarrFiles(folder).array_names())
+    return bool(open_zarr_files(folder).array_names())
 
 
 def _starts_with(path: Path, signature: bytes) -> bool:

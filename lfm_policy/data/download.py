@@ -14,7 +14,8 @@ from lfm_policy.data.download_fetch import UnreachableError, fetch
 from lfm_policy.data.download_locations import HUB_ID, REVISION, Location
 from lfm_policy.data.lerobot_files import brief
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, exists, write_text
+from lfm_policy.files import atomic_folder, exists, read_line, write_text
+from lfm_runtime.input_files import require_file
 
 _MOST_UNPACKED = 20 * 2**30
 _PART_BYTES = 2**22
@@ -101,7 +102,7 @@ def _fetch(location: Location, file: Path, *, pause: float, quiet: bool) -> Down
         _check_space(stated, file, part)
         fetch(url, part, pause=pause, quiet=quiet, title=file.name)
     except UnreachableError as error:
-        kept = part.stat().st_size if exists(part) else 0
+        kept = _size(part)
         if not kept:
             part.unlink(missing_ok=True)
         facts = f"{stated.size:,} bytes" if stated.size else ""
@@ -145,6 +146,7 @@ def _asked_of_hub(location: Location, url: str) -> Location:
 
 
 def _check(file: Path, stated: Location, *, official: bool) -> Downloaded:
+    require_file(file)
     size = file.stat().st_size
     if stated.size is not None and size != stated.size:
         raise InputError(
@@ -163,7 +165,7 @@ def _check(file: Path, stated: Location, *, official: bool) -> Downloaded:
 
 def _check_space(stated: Location, file: Path, part: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    missing = (stated.size or 0) - (part.stat().st_size if exists(part) else 0)
+    missing = (stated.size or 0) - _size(part)
     free = shutil.disk_usage(file.parent).free
     if missing > free:
         raise InputError(
@@ -172,16 +174,17 @@ def _check_space(stated: Location, file: Path, part: Path) -> None:
         )
 
 
+def _size(part: Path) -> int:
+    return part.lstat().st_size if exists(part) else 0
+
+
 def _with_recorded(location: Location, file: Path) -> Location:
     return location if location.sha256 else replace(location, sha256=_recorded(file))
 
 
 def _recorded(file: Path) -> str | None:
     """Return the checksum that was written at the first download; None: there was none."""
-    record = file.with_name(file.name + ".sha256")
-    if not exists(record):
-        return None
-    digest = record.read_text(encoding="utf-8", errors="replace").split(" ")[0]
+    digest = read_line(file.with_name(file.name + ".sha256")).split(" ")[0]
     return digest if len(digest) == 64 else None
 
 

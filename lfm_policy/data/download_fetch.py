@@ -15,7 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import write_text
+from lfm_policy.files import open_unlinked, read_line, write_text
 from lfm_policy.version import __version__
 
 ATTEMPTS = 4
@@ -47,11 +47,12 @@ def fetch(url: str, part: Path, *, pause: float = 1.0, quiet: bool = True, title
 
     Raises:
         UnreachableError: `ATTEMPTS` connections in a row brought nothing.
-        InputError: the server refuses, or another process is fetching the file.
+        InputError: the server refuses, another process is fetching the file, or there is a link or
+            something else than a file at ``part``.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     with (
-        part.open("ab") as file,
+        open_unlinked(part) as file,
         tqdm(desc=title, unit="B", unit_scale=True, disable=quiet) as bar,
     ):
         try:
@@ -74,7 +75,7 @@ def _attempt(url: str, file: Any, part: Path, bar: tqdm) -> str | None:
     """Fetch what is missing; return why it is not complete, None if it is."""
     version = part.with_name(part.name + ".version")
     done = file.seek(0, 2)
-    known = version.read_text(encoding="utf-8").strip() if version.exists() else ""
+    known = read_line(version)
     if done and not known:  # nobody can say that it is the beginning of the same file
         done = _restart(file)
     headers = {"User-Agent": f"lfm-policy/{__version__}", "Accept-Encoding": "identity"}

@@ -88,23 +88,27 @@ def extract(
     with RobomimicFile(source) as file:
         demos = file.demos[: options.max_demos]
         lengths = file.lengths(demos, "actions")
+        masks = _masks(file, demos)
         recording = DemoRecording(target, _facts(file.path, options))
-        env = _environment(file, options)
-        try:
-            done = set(recording.demos())
-            bar = tqdm(total=len(demos), desc=str(target), unit="demo", disable=quiet)
-            with bar:
-                bar.update(len(done))
-                for number, (demo, length) in enumerate(zip(demos, lengths, strict=True)):
-                    if number not in done:
-                        recording.add(number, _replay(env, file, demo, length))
-                        bar.update()
-            env_args = env.env_args
-        finally:
-            env.close()
-        names = dict(enumerate(demos))
-        solved = [name for number, name in names.items() if recording.attributes(number)["solved"]]
-        recording.finish(env_args, names=names, masks=_masks(file, demos), quiet=quiet)
+        with recording.only_recorder():
+            env = _environment(file, options)
+            try:
+                done = set(recording.demos())
+                bar = tqdm(total=len(demos), desc=str(target), unit="demo", disable=quiet)
+                with bar:
+                    bar.update(len(done))
+                    for number, (demo, length) in enumerate(zip(demos, lengths, strict=True)):
+                        if number not in done:
+                            recording.add(number, _replay(env, file, demo, length))
+                            bar.update()
+                env_args = env.env_args
+            finally:
+                env.close()
+            names = dict(enumerate(demos))
+            solved = [
+                name for number, name in names.items() if recording.attributes(number)["solved"]
+            ]
+            recording.finish(env_args, names=names, masks=masks, quiet=quiet)
     return _summary(target, env_args, tuple(solved))
 
 
@@ -176,7 +180,7 @@ def _replay(env: Any, file: RobomimicFile, demo: str, length: int) -> Demo:
             observed.append(obs)
             rewards.append(env.reward())
             solved.append(info["success"])
-        _, reward, last, _, _ = env.step(actions[-1])
+        _, reward, last, _, _ = env.step(actions[-1].copy())
     except lfm_envs.MissingSimulatorError as error:
         raise InputError(str(error)) from None
     except ValueError as error:
@@ -202,9 +206,13 @@ def _read(file: RobomimicFile, demo: str, name: str, length: int) -> np.ndarray:
 
 
 def _masks(file: RobomimicFile, demos: Sequence[str]) -> dict[str, list[int]]:
-    if not file.filter_keys:
+    masks = {}
+    for key, found in file.filter_lists().items():
+        if isinstance(found, InputError):
+            raise found
+        masks[key] = found
+    if not masks:
         return train_valid_masks(range(len(demos)))
-    masks = {key: set(file.select(key)) for key in file.filter_keys}
     listed = {key: [n for n, d in enumerate(demos) if d in mask] for key, mask in masks.items()}
     return {key: numbers for key, numbers in listed.items() if numbers}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, write_json
+from lfm_policy.files import atomic_folder, is_file, only_writer, write_json
 
 DEFAULT_CACHE = Path("runs") / "image-cache"
 """Where images are kept when nobody names a folder."""
@@ -33,6 +34,8 @@ class CachedImages:
         n_frames: number of frames T.
         frame_shape: (height, width, channels).
         read: yields the frames in order, uint8 (n, height, width, channels), in parts of any n.
+        remark: what became of the images as they are stored, such as ``"front: channels first
+            (3, 96, 96), read as (96, 96, 3)"``; empty if they are read as stored.
     """
 
     source: str
@@ -40,6 +43,7 @@ class CachedImages:
     n_frames: int
     frame_shape: tuple[int, int, int]
     read: Iterable[np.ndarray]
+    remark: str = ""
 
     def open(self, folder: Path | None = None, *, quiet: bool = True) -> np.memmap:
         """Return the frames (T, height, width, channels) uint8, read-only and memory-mapped.
@@ -53,16 +57,15 @@ class CachedImages:
 
         Raises:
             InputError: the source gives other frames than announced, or the cache is damaged.
+            OSError: the cache cannot be written, as on a full disk.
         """
         target = (folder or DEFAULT_CACHE) / self.key
         if not target.exists():
-            try:
-                with atomic_folder(target) as temporary:
-                    self._write(temporary, quiet=quiet)
-            except OSError:
-                # Another process may have been faster; what it wrote is the same.
+            # Of several processes one reads the source; what it writes is the same for all.
+            with only_writer(target, "images", wait=True):
                 if not target.exists():
-                    raise
+                    with atomic_folder(target) as temporary:
+                        self._write(temporary, quiet=quiet)
         return self._map(target)
 
     @property
@@ -74,6 +77,9 @@ class CachedImages:
     def _write(self, folder: Path, *, quiet: bool) -> None:
         shape = (self.n_frames, *self.frame_shape)
         frames = np.lib.format.open_memmap(folder / FRAMES, mode="w+", dtype=np.uint8, shape=shape)
+        # On a disk without room for them, writing to mapped pages would end the process.
+        with (folder / FRAMES).open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         digest = hashlib.sha256()
         done = 0
         with tqdm(
@@ -103,6 +109,8 @@ class CachedImages:
         write_json(folder / FACTS, {"source": self.source, "sha256": digest.hexdigest()})
 
     def _map(self, target: Path) -> np.memmap:
+        if not is_file(target / FRAMES):
+            raise InputError(f"{target}: the image cache has no file {FRAMES}: remove this folder")
         try:
             frames = np.load(target / FRAMES, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lfm_policy.data.assumption import warn_assumed
 from lfm_policy.data.image_cache import CachedImages
 from lfm_policy.data.lerobot_episodes import Episode
+from lfm_policy.data.lerobot_feature import Feature
 from lfm_policy.data.lerobot_files import files_digest, require_file
 from lfm_policy.data.lerobot_images import check_pictures, read_pictures
-from lfm_policy.data.lerobot_info import DatasetInfo, Feature
-from lfm_policy.data.lerobot_video import check_video, clips_of, read_clips
+from lfm_policy.data.lerobot_info import DatasetInfo
+from lfm_policy.data.lerobot_video import check_video, clips_of, frame_count, read_clips
+from lfm_policy.files import is_file
 
 
 def camera_images(
@@ -36,12 +39,14 @@ def camera_images(
     """
     shape, frames = feature.frame_shape, hashlib.sha256()
     if feature.dtype == "video":
+        if info.has_file_per_episode:
+            times = _from_the_first_frame(info, feature, episodes, times)
         clips = clips_of(feature.key, episodes, times, info.fps)
         files = dict.fromkeys(clip.path for clip in clips)
         for clip in clips:
             require_file(clip.path, f"the frames of episode {clip.episode} are there")
             frames.update(np.ascontiguousarray(clip.times, "<f8").data)
-        check_video(clips[0].path, shape)
+        check_video(clips[0].path, feature)
         parts = read_clips(clips, shape, info.fps)
     else:
         files = dict.fromkeys(episode.data for episode in episodes)
@@ -58,3 +63,32 @@ def camera_images(
     }
     n_frames = sum(episode.length for episode in episodes)
     return CachedImages(f"{info.root}: {feature.key}", facts, n_frames, shape, parts)
+
+
+def _from_the_first_frame(
+    info: DatasetInfo,
+    feature: Feature,
+    episodes: Sequence[Episode],
+    times: Sequence[np.ndarray],
+) -> list[np.ndarray]:
+    """Return the times of steps in videos that hold one episode each.
+
+    LeRobot counts them from the first frame. Others count from somewhere else, such as 1970 or one
+    step before: where a video has as many frames as the episode has steps, the first frame is that
+    of the first step all the same.
+    """
+    counted, largest = [], 0.0
+    for episode, own in zip(episodes, times, strict=True):
+        path = episode.videos[feature.key].path
+        begins_late = abs(own[0]) > 0.5 / info.fps and is_file(path)
+        if begins_late and frame_count(path) == episode.length:
+            largest = max(largest, abs(float(own[0])))
+            own = own - own[0]
+        counted.append(own)
+    if largest:
+        absent = f"timestamp 0 of the first step (found up to {largest:g} s)"
+        warn_assumed(
+            info.root,
+            {absent: f"frame k of a video of {feature.key} belongs to step k of its episode"},
+        )
+    return counted

@@ -1,4 +1,4 @@
-"""Which rows of which files are an episode of a LeRobot dataset, in versions 2.1 and 3.0."""
+"""Which rows of which files are an episode of a LeRobot dataset, in versions 2 and 3."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from lfm_policy.data.lerobot_feature import Feature
 from lfm_policy.data.lerobot_files import brief, require_file
-from lfm_policy.data.lerobot_info import MAX_STEPS, V21, DatasetInfo
-from lfm_policy.data.lerobot_tables import Column, open_parquet, read_columns
+from lfm_policy.data.lerobot_info import MAX_STEPS, DatasetInfo
+from lfm_policy.data.lerobot_tables import Column, check_column, open_parquet, read_columns
 from lfm_policy.errors import InputError
 
 _MAX_LINE_BYTES = 2**20
@@ -62,19 +63,14 @@ def read_episodes(info: DatasetInfo, video_keys: Sequence[str]) -> tuple[Episode
 
     Args:
         info: of the dataset.
-        video_keys: the features of dtype video that are read.
+        video_keys: the features of dtype video that are read; `check_listed` takes them.
 
     Raises:
         InputError: the list of episodes is absent or damaged, contradicts itself or info.json, or
             leads out of the dataset.
     """
-    if video_keys and info.video_path is None:
-        raise InputError(
-            f"{info.path}: video_path is missing, but feature '{video_keys[0]}' has dtype video; "
-            "expected a path with {video_key}"
-        )
-    path = info.root / "meta" / ("episodes.jsonl" if info.version == V21 else "episodes")
-    read = _read_v21 if info.version == V21 else _read_v30
+    path = _list_path(info)
+    read = _read_v2 if info.has_file_per_episode else _read_v30
     episodes = sorted(read(info, path, video_keys), key=lambda episode: episode.index)
     for before, episode in pairwise(episodes):
         if before.index == episode.index:
@@ -84,7 +80,7 @@ def read_episodes(info: DatasetInfo, video_keys: Sequence[str]) -> tuple[Episode
         ("total_episodes", len(episodes), info.total_episodes),
         ("total_frames", n_steps, info.total_frames),
     ):
-        if found != expected:
+        if expected is not None and found != expected:
             raise InputError(
                 f"{path}: lists {len(episodes)} episodes with {n_steps} steps, but {name} in "
                 f"{info.path} is {expected}: the recording is incomplete, or the files belong to "
@@ -93,7 +89,30 @@ def read_episodes(info: DatasetInfo, video_keys: Sequence[str]) -> tuple[Episode
     return tuple(episodes)
 
 
-def _read_v21(info: DatasetInfo, path: Path, video_keys: Sequence[str]) -> Iterator[Episode]:
+def check_listed(info: DatasetInfo, feature: Feature) -> None:
+    """Check that the list of episodes says where the videos of a camera are.
+
+    Version 2 has no need to: there the number of the episode says it.
+
+    Raises:
+        ColumnError: it does not.
+    """
+    if info.has_file_per_episode or feature.dtype != "video":
+        return
+    for path in _list_files(info)[:1]:
+        with open_parquet(path) as file:
+            check_column(file, path, f"videos/{feature.key}/file_index")
+
+
+def _list_path(info: DatasetInfo) -> Path:
+    return info.root / "meta" / ("episodes.jsonl" if info.has_file_per_episode else "episodes")
+
+
+def _list_files(info: DatasetInfo) -> list[Path]:
+    return sorted(file for file in _list_path(info).glob("*/*.parquet") if file.is_file())
+
+
+def _read_v2(info: DatasetInfo, path: Path, video_keys: Sequence[str]) -> Iterator[Episode]:
     require_file(path, f"a dataset of version {info.version} lists its episodes there")
     for number, line in enumerate(_lines(path), start=1):
         index, length = _index_and_length(line, f"{path}: line {number}")
@@ -139,7 +158,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _read_v30(info: DatasetInfo, path: Path, video_keys: Sequence[str]) -> Iterator[Episode]:
-    files = sorted(file for file in path.glob("*/*.parquet") if file.is_file())
+    files = _list_files(info)
     if not files:
         raise InputError(
             f"{path}: there is no chunk-000/file-000.parquet, but a dataset of version "

@@ -1,4 +1,4 @@
-"""Dataset format ``lerobot``: LeRobot datasets v2.1 and v3.0, from a folder or the hub."""
+"""Dataset format ``lerobot``: LeRobot datasets v2.0, v2.1 and v3.0, from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from lfm_policy.data.zarr_format import check_rename
 from lfm_policy.errors import InputError
 
 if TYPE_CHECKING:
-    from lfm_policy.data.lerobot_info import DatasetInfo, Feature
+    from lfm_policy.data.lerobot_feature import Feature
+    from lfm_policy.data.lerobot_info import DatasetInfo
 
 _OBSERVATION = "observation."
 _PREFIXES = ("observation.images.", _OBSERVATION)
@@ -43,7 +44,7 @@ class LeRobotConfig(DatasetConfig):
         default_factory=list,
         metadata={
             "help": "features that the policy observes, such as observation.state; by default all "
-            "that begin with observation."
+            "that begin with observation. and can be observed"
         },
     )
     rename: dict[str, str] = field(
@@ -85,7 +86,9 @@ class LeRobotConfig(DatasetConfig):
         width, channels).
         """
         # here and not above: a policy that only acts has no use for parquet and videos
+        from lfm_policy.data.assumption import warn_assumed
         from lfm_policy.data.lerobot_cameras import camera_images
+        from lfm_policy.data.lerobot_choice import Choice, announced, check_stored
         from lfm_policy.data.lerobot_episodes import read_episodes
         from lfm_policy.data.lerobot_hub import open_dataset
         from lfm_policy.data.lerobot_info import read_info
@@ -99,16 +102,23 @@ class LeRobotConfig(DatasetConfig):
         folder = open_dataset(self.path, self.revision)
         info = read_info(folder.root)
         self._check_fps(info)
-        action, observed = self._features(info)
-        names = self._names([feature.key for feature in observed])
-        videos = [feature.key for feature in observed if feature.dtype == "video"]
+        keys, action = self._keys(info), self._action(info)
+        choice = Choice(str(folder.root), {*self.obs_keys, *self.rename})
+        described = choice.passing(keys, lambda key: announced(info, key))
+        videos = [feature.key for feature in described.values() if feature.dtype == "video"]
         episodes = read_episodes(info, videos)[: self.max_episodes]
         files = dict.fromkeys(episode.data for episode in episodes)
         files |= dict.fromkeys(span.path for e in episodes for span in e.videos.values())
         folder.fetch(list(files))
+        stored = choice.passing(described, lambda key: check_stored(described[key], episodes))
+        observed = [described[key] for key in stored]
+        choice.conclude(len(observed))
+        names = self._names([feature.key for feature in observed])
 
         numeric = [feature for feature in (action, *observed) if not feature.is_camera]
         rows = read_rows(info, episodes, numeric)
+        warn_assumed(info.path, info.assumed)
+        warn_assumed(f"{info.root} (parquet files)", rows.assumed)
         ends = np.cumsum([episode.length for episode in episodes], dtype=np.int64)
         arrays = {ACTION_KEY: rows.arrays[action.key]} | {
             names[feature.key]: rows.arrays[feature.key]
@@ -136,8 +146,8 @@ class LeRobotConfig(DatasetConfig):
                 "one rate does not run at another; choose other data, or leave dataset.fps out"
             )
 
-    def _features(self, info: DatasetInfo) -> tuple[Feature, list[Feature]]:
-        """Return the action and what is observed, in the order asked."""
+    def _keys(self, info: DatasetInfo) -> list[str]:
+        """Return the features to be observed, in the order asked."""
         keys = list(self.obs_keys) or [
             key for key in info.features if key.startswith(_OBSERVATION) and key != self.action_key
         ]
@@ -146,13 +156,24 @@ class LeRobotConfig(DatasetConfig):
                 f"{info.path}: no feature begins with '{_OBSERVATION}', so the policy would see "
                 f"nothing: name some in obs_keys (features: {', '.join(info.features)[:1000]})"
             )
-        action = info.feature(self.action_key)
+        return keys
+
+    def _action(self, info: DatasetInfo) -> Feature:
+        """Return the feature to imitate."""
+        from lfm_policy.data.lerobot_feature import UnusableFeature
+
+        try:
+            action = info.feature(self.action_key)
+        except UnusableFeature as error:
+            raise InputError(
+                f"{error.fact}, and it is the action: choose another action_key"
+            ) from None
         if action.is_camera:
             raise InputError(
                 f"{info.path}: feature '{action.key}' has dtype {action.dtype}; expected numbers, "
                 "as it is the action: choose another action_key"
             )
-        return action, [info.feature(key) for key in keys]
+        return action
 
     def _names(self, keys: Sequence[str]) -> dict[str, str]:
         """Return what the policy calls each of ``keys``, checked."""

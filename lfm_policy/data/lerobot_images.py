@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,15 +13,16 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from lfm_policy.data.lerobot_episodes import Episode
+from lfm_policy.data.lerobot_feature import Feature, UnusableFeature
 from lfm_policy.data.lerobot_files import brief
 from lfm_policy.data.lerobot_frames import in_parts
-from lfm_policy.data.lerobot_info import Feature
 from lfm_policy.data.lerobot_tables import check_column, open_parquet
 from lfm_policy.errors import InputError
 
 _BATCH_ROWS = 32
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def read_pictures(episodes: Sequence[Episode], feature: Feature) -> Iterator[np.ndarray]:
@@ -43,6 +45,21 @@ def check_pictures(episode: Episode, feature: Feature) -> None:
         InputError: as in :func:`read_pictures`.
     """
     next(_pictures([episode], feature))
+
+
+def check_picture_kind(episode: Episode, feature: Feature) -> None:
+    """Check that the first picture of an episode is of a kind that can be read, whatever its size.
+
+    Raises:
+        InputError: as in :func:`read_pictures`, but for the size.
+        UnusableFeature: the column holds no pictures, or they show depth.
+    """
+    with contextlib.suppress(_OtherSize):
+        check_pictures(episode, feature)
+
+
+class _OtherSize(InputError):
+    """A picture has another size than announced."""
 
 
 def _pictures(episodes: Sequence[Episode], feature: Feature) -> Iterator[np.ndarray]:
@@ -78,7 +95,7 @@ def _rows(
         pa.types.is_binary(kind.field(index).type)
         or pa.types.is_large_binary(kind.field(index).type)
     ):
-        raise InputError(
+        raise UnusableFeature(
             f"{path}: column '{key}' has type {str(kind)[:200]}; expected pictures, a struct of "
             "bytes and path"
         )
@@ -107,18 +124,23 @@ def _rows(
 
 def _picture(data: bytes, frame_shape: tuple[int, int, int], source: str) -> np.ndarray:
     height, width, channels = frame_shape
+    if data.startswith(_TIFF):
+        raise UnusableFeature(
+            f"{source} is a TIFF, as depth is stored; expected {' or '.join(_FORMATS)} of 8 bits "
+            "per channel"
+        )
     try:
         # Only plain formats: some that Pillow knows start other programs.
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             # Before it is decoded, so that a few bytes cannot become gigabytes.
             if (image.height, image.width) != (height, width):
-                raise InputError(
+                raise _OtherSize(
                     f"{source} is a picture of {image.height} x {image.width} (height x width); "
                     f"expected {height} x {width}, as meta/info.json says"
                 )
             mode = _MODES[channels]
             if image.mode not in (mode, "P"):
-                raise InputError(
+                raise UnusableFeature(
                     f"{source} is a picture of mode {image.mode}; expected {mode}, {channels} "
                     "channels of 8 bits, as meta/info.json says"
                 )

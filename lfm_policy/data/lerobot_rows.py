@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lfm_policy.data.lerobot_episodes import Episode
+from lfm_policy.data.lerobot_feature import Feature
 from lfm_policy.data.lerobot_files import require_file
-from lfm_policy.data.lerobot_info import MAX_STEPS, DatasetInfo, Feature
+from lfm_policy.data.lerobot_info import MAX_STEPS, DatasetInfo
 from lfm_policy.data.lerobot_tables import Column, open_parquet, read_columns
 from lfm_policy.errors import InputError
 
@@ -23,6 +24,14 @@ _BOOKKEEPING = {
     "frame_index": Column(np.dtype(np.int64)),
     "timestamp": Column(np.dtype(np.float64)),
 }
+"""Columns of LeRobot that are read where they are there. GR00T's datasets lack some; what they say
+is checked or, for lack of them, follows from the list of episodes and the rate."""
+
+_ASSUMED = {
+    "episode_index": "the rows of an episode are those that the list of episodes says",
+    "frame_index": "the rows of an episode are its steps, all of them and in their order",
+    "timestamp": "step k of an episode is at k / fps seconds",
+}
 
 
 @dataclass(frozen=True)
@@ -32,10 +41,12 @@ class Rows:
     Attributes:
         arrays: feature -> array (T, *shape) of the feature's dtype, episodes end to end.
         times: for each episode the times of its steps in seconds, (length,) float64, increasing.
+        assumed: column that no file has -> what is taken in its place, in words.
     """
 
     arrays: dict[str, np.ndarray]
     times: tuple[np.ndarray, ...]
+    assumed: Mapping[str, str]
 
 
 def read_rows(info: DatasetInfo, episodes: Sequence[Episode], features: Sequence[Feature]) -> Rows:
@@ -51,10 +62,8 @@ def read_rows(info: DatasetInfo, episodes: Sequence[Episode], features: Sequence
             times that do not fit the dataset's fps.
     """
     _check_size(info, sum(episode.length for episode in episodes), features)
-    said_by = "as meta/info.json says"
-    columns = _BOOKKEEPING | {
-        feature.key: Column(np.dtype(feature.dtype), feature.shape, said_by) for feature in features
-    }
+    asked = {feature.key: column_of(feature) for feature in features}
+    columns, optional = _BOOKKEEPING | asked, _BOOKKEEPING.keys() - asked.keys()
     by_file: dict[Path, list[Episode]] = defaultdict(list)
     for episode in episodes:
         by_file[episode.data].append(episode)
@@ -62,13 +71,17 @@ def read_rows(info: DatasetInfo, episodes: Sequence[Episode], features: Sequence
         require_file(path, f"episode {members[0].index} has its rows there")
     # Tables by file, but in the end in the order of the episodes.
     parts: dict[int, dict[str, np.ndarray]] = {}
+    there: dict[Path, set[str]] = {}
     for path, members in by_file.items():
-        table = _read_file(path, members, columns)
+        table = _read_file(path, members, columns, optional)
+        there[path] = _BOOKKEEPING.keys() & table.keys()
+        _check_same_columns(there)
         for episode in members:
             rows = slice(episode.first_row, episode.first_row + episode.length)
             part = {name: array[rows] for name, array in table.items()}
             _check_numbering(path, episode, part)
-            _check_times(path, episode, part["timestamp"][:, 0], info.fps)
+            if "timestamp" in part:
+                _check_times(path, episode, part["timestamp"][:, 0], info.fps)
             parts[episode.index] = part
     ordered = [parts[episode.index] for episode in episodes]
     return Rows(
@@ -76,8 +89,21 @@ def read_rows(info: DatasetInfo, episodes: Sequence[Episode], features: Sequence
             feature.key: np.concatenate([part[feature.key] for part in ordered])
             for feature in features
         },
-        times=tuple(part["timestamp"][:, 0] for part in ordered),
+        times=tuple(
+            part["timestamp"][:, 0] if "timestamp" in part else np.arange(episode.length) / info.fps
+            for episode, part in zip(episodes, ordered, strict=True)
+        ),
+        assumed={
+            name: text
+            for name, text in _ASSUMED.items()
+            if not any(name in names for names in there.values())
+        },
     )
+
+
+def column_of(feature: Feature) -> Column:
+    """Return what the column of a numeric feature has to hold."""
+    return Column(np.dtype(feature.dtype), feature.shape, "as meta/info.json says")
 
 
 def _check_size(info: DatasetInfo, n_steps: int, features: Sequence[Feature]) -> None:
@@ -97,7 +123,7 @@ def _check_size(info: DatasetInfo, n_steps: int, features: Sequence[Feature]) ->
 
 
 def _read_file(
-    path: Path, episodes: Sequence[Episode], columns: dict[str, Column]
+    path: Path, episodes: Sequence[Episode], columns: Mapping[str, Column], optional: Set[str]
 ) -> dict[str, np.ndarray]:
     first = episodes[0]
     with open_parquet(path) as file:
@@ -109,7 +135,20 @@ def _read_file(
                 "incomplete, or the list of episodes under meta/ belongs to another one"
             )
         last_row = max(episode.first_row + episode.length for episode in episodes)
-        return read_columns(file, path, columns, last_row)
+        lacking = optional - set(file.schema_arrow.names)
+        present = {name: column for name, column in columns.items() if name not in lacking}
+        return read_columns(file, path, present, last_row)
+
+
+def _check_same_columns(there: Mapping[Path, set[str]]) -> None:
+    """Check that the last file has the bookkeeping of the first: half of it is a hole."""
+    first, *_, last = (next(iter(there)), *there)
+    for name in there[first] ^ there[last]:
+        without, having = (last, first) if name in there[first] else (first, last)
+        raise InputError(
+            f"{without}: there is no column '{name}', but {having} has it: the files belong to "
+            "different recordings, or one was damaged; download or copy the dataset again"
+        )
 
 
 def _check_numbering(path: Path, episode: Episode, part: dict[str, np.ndarray]) -> None:
@@ -117,6 +156,8 @@ def _check_numbering(path: Path, episode: Episode, part: dict[str, np.ndarray]) 
         ("episode_index", np.full(episode.length, episode.index)),
         ("frame_index", np.arange(episode.length)),
     ):
+        if name not in part:
+            continue
         found = part[name][:, 0]
         if not np.array_equal(found, expected):
             wrong = int(np.argmax(found != expected))

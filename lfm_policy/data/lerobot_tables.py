@@ -14,11 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lfm_policy.data.lerobot_feature import WITHOUT_IT
 from lfm_policy.data.lerobot_files import brief, similar_names
 from lfm_policy.errors import InputError
 
 _BATCH_VALUES = 2**22
 _BUFFER_BYTES = 2**20
+
+
+class ColumnError(InputError):
+    """A column is absent or of another type than expected, whatever its rows hold."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def read_columns(
         InputError: a column is absent, holds other numbers than expected, or an empty value.
     """
     for name, column in columns.items():
-        _check_type(file, path, name, column)
+        check_type(file, path, name, column)
     parts: dict[str, list[np.ndarray]] = {
         name: [np.zeros((0, *column.shape), column.dtype)] for name, column in columns.items()
     }
@@ -98,29 +103,32 @@ def check_column(file: pq.ParquetFile, path: Path, name: str) -> pa.DataType:
     """Return the type of a column.
 
     Raises:
-        InputError: it is not there exactly once.
+        ColumnError: it is not there exactly once.
     """
     names = file.schema_arrow.names
     if names.count(name) != 1:
         found = f"there are {names.count(name)} columns" if name in names else "there is no column"
-        raise InputError(f"{path}: {found} '{name}': {similar_names(name, names)}")
+        raise ColumnError(f"{path}: {found} '{name}': {similar_names(name, names)}")
     return file.schema_arrow.field(name).type
 
 
-def _check_type(file: pq.ParquetFile, path: Path, name: str, column: Column) -> None:
+def check_type(file: pq.ParquetFile, path: Path, name: str, column: Column) -> None:
     """Compare the type of a column with what is expected; no value is read.
 
     Not its statistics in the footer: where they are damaged, pyarrow ends the whole process.
+
+    Raises:
+        ColumnError: it is not there, holds no numbers, or lists of another depth.
     """
     source = f"{path}: column '{name}'"
     leaf, depth = _unwrap(check_column(file, path, name))
     if not (pa.types.is_floating(leaf) or pa.types.is_integer(leaf) or pa.types.is_boolean(leaf)):
-        raise InputError(
+        raise ColumnError(
             f"{source} has type {str(leaf)[:200]}; expected numbers, {column.dtype} of shape "
             f"{list(column.shape)} per row"
         )
     if depth != len(column.shape) and (depth, column.shape) != (0, (1,)):
-        raise InputError(
+        raise ColumnError(
             f"{source} holds {f'lists of depth {depth}' if depth else 'plain numbers'}; expected "
             f"shape {list(column.shape)} per row, {column.said_by}"
         )
@@ -140,7 +148,7 @@ def _to_numpy(array: Any, column: Column, source: str, first_row: int) -> np.nda
             raise InputError(
                 f"{source} holds a list of {lengths[wrong]} in row "
                 f"{first_row + wrong // rows_per_value}; expected {size}: shape "
-                f"{list(column.shape)} per row, {column.said_by}"
+                f"{list(column.shape)} per row, {column.said_by}; repair it, or {WITHOUT_IT}"
             )
         array = array.flatten()
         rows_per_value *= size

@@ -14,9 +14,17 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from lfm_policy.data.lerobot_episodes import Episode
+from lfm_policy.data.lerobot_feature import Feature, UnusableFeature
 from lfm_policy.data.lerobot_files import brief
 from lfm_policy.data.lerobot_frames import in_parts
 from lfm_policy.errors import InputError
+
+_NO_DECODER = (
+    av.error.DecoderNotFoundError,
+    av.error.PatchWelcomeError,
+    av.error.NotImplementedError,
+)
+"""What FFmpeg raises where it knows a codec but has no (complete) decoder for it."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +91,38 @@ def read_clips(
     return in_parts(frames, frame_shape)
 
 
-def check_video(path: Path, frame_shape: tuple[int, int, int]) -> None:
-    """Check that a video has frames of this size, without decoding any.
+def check_video(path: Path, feature: Feature) -> None:
+    """Check that a video has frames of the announced size, without decoding any.
 
     Raises:
         InputError: it is damaged or of another size.
+        UnusableFeature: see `check_decodable`.
+    """
+    with _open(path, feature.codec) as (_, stream):
+        _check_kind(path, stream)
+        _check_frame_size(path, stream.codec_context, feature.frame_shape)
+
+
+def check_decodable(path: Path, feature: Feature) -> None:
+    """Check, on its first frame, that a video is of a kind that can be shown to a policy.
+
+    Raises:
+        InputError: it is damaged.
+        UnusableFeature: FFmpeg has no decoder for it here, or it shows depth.
+    """
+    with _open(path, feature.codec) as (container, stream):
+        _check_kind(path, stream)
+        next(container.decode(stream), None)
+
+
+def frame_count(path: Path) -> int:
+    """Return how many frames a video says it has; 0 where it does not.
+
+    Raises:
+        InputError: it is damaged.
     """
     with _open(path) as (_, stream):
-        _check_frame_size(path, stream.codec_context, frame_shape)
+        return int(stream.frames)
 
 
 def _decode(
@@ -159,8 +191,16 @@ def _timed(path: Path, container: Any, stream: Any) -> Iterator[tuple[float, Any
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video; every failure of the decoder until it is closed becomes an InputError."""
+def _open(path: Path, codec: str = "") -> Iterator[tuple[Any, Any]]:
+    """Open a video; every failure of the decoder until it is closed becomes an InputError.
+
+    ``codec`` is what info.json calls its codec, for messages.
+    """
+    named = f" ({codec}, as meta/info.json says)" if codec else ""
+    undecodable = UnusableFeature(
+        f"{path}: FFmpeg has no decoder here for the codec of the video{named}: encode the videos "
+        "again, as H.264 say, or leave them out"
+    )
     try:
         # By name of the format: a playlist called .mp4 would make FFmpeg open other files.
         with av.open(str(path.absolute()), format="mp4") as container:
@@ -168,16 +208,28 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
                 raise InputError(f"{path}: there is no video in this file")
             stream = container.streams.video[0]
             if stream.codec_context is None:
-                raise InputError(f"{path}: the video is of a kind that FFmpeg does not know")
+                raise undecodable
             stream.thread_type = "AUTO"
             yield container, stream
     except InputError:
         raise
+    except _NO_DECODER:
+        raise undecodable from None
     except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise InputError(
             f"{path}: the video cannot be decoded ({brief(error)}): it is cut off, damaged or of "
             "a kind that FFmpeg does not know; download or copy the dataset again"
         ) from error
+
+
+def _check_kind(path: Path, stream: Any) -> None:
+    """Check that a video of one channel has no more than 8 bits: more of them are a depth map."""
+    pixels = stream.codec_context.format
+    if pixels is not None and len(pixels.components) == 1 and pixels.components[0].bits > 8:
+        raise UnusableFeature(
+            f"{path}: has frames of {pixels.components[0].bits} bits in one channel "
+            f"({pixels.name}), as depth is stored; expected 8 bits per channel"
+        )
 
 
 def _check_frame_size(path: Path, frame: Any, frame_shape: tuple[int, int, int]) -> None:

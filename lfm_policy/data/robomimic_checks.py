@@ -1,74 +1,16 @@
-"""What robomimic files are checked for, and how failures of HDF5 become messages."""
+"""What the arrays and names of robomimic files are checked for and sorted by."""
 
 from __future__ import annotations
 
-import contextlib
-import math
+import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Sequence
 
-import h5py
 import numpy as np
 
 from lfm_policy.errors import InputError
 
-_FREE_BYTES = 2**20
-_MAX_EXPANSION = 10_000
-"""An array may be this many times larger than what the file holds of it (and the free bytes in any
-case): more than any compression gives, so that only absurd metadata goes beyond."""
-
-_COPY_AGAIN = "the file is truncated or damaged; copy it again"
-
-
-def check_env_args(value: Any, source: str) -> dict[str, Any]:
-    """Check a description of an environment.
-
-    Args:
-        value: parsed JSON.
-        source: for messages.
-
-    Returns:
-        The same, see `lfm_policy.data.robomimic_file.read_env_args`.
-
-    Raises:
-        InputError: it is no object, or a part of it is absent or of another type.
-    """
-    if not isinstance(value, dict):
-        raise InputError(f"{source} is {type(value).__name__}; expected an object")
-    expected: Mapping[str, tuple[type, str]] = {
-        "env_name": (str, "the name of the environment"),
-        "type": (int, "a number; 1 is robosuite"),
-        "env_kwargs": (dict, "an object: arguments of the environment"),
-    }
-    for key, (kind, meaning) in expected.items():
-        if key not in value:
-            raise InputError(f"{source} has no '{key}'; expected {meaning}")
-        if not isinstance(value[key], kind) or isinstance(value[key], bool):
-            raise InputError(f"{source} has {key} {value[key]!r:.100}; expected {meaning}")
-    if not isinstance(value.get("env_version", ""), str | None):
-        raise InputError(f"{source} has env_version {value['env_version']!r:.100}; expected text")
-    return value
-
-
-def check_size(array: h5py.Dataset, source: str) -> None:
-    """Check that the file can hold what the shape promises, because memory is taken for it.
-
-    Raises:
-        InputError: nothing was ever written, or far less than the shape says.
-    """
-    promised = math.prod(array.shape) * array.dtype.itemsize
-    stored = array.id.get_storage_size()
-    if promised and not stored:
-        raise InputError(
-            f"{source} promises shape {array.shape}, but no values were ever written: the "
-            "recording was interrupted; drop this demo"
-        )
-    if promised > _FREE_BYTES + _MAX_EXPANSION * stored:
-        raise InputError(
-            f"{source} promises {promised:,} bytes (shape {array.shape}), which the {stored:,} "
-            f"bytes in the file cannot hold: {_COPY_AGAIN}"
-        )
+_LISTED = 20
 
 
 def check_finite(values: np.ndarray, source: str) -> None:
@@ -98,31 +40,25 @@ def numeric_order(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((len(p) if p.isdigit() or not p else 2**63, p) for p in parts)
 
 
-def as_text(value: Any) -> str:
-    """Return an attribute or an element of a list of names as text.
+def some_names(names: Sequence[str]) -> str:
+    """Return names for a message: the first ones, and so much of each that it can be read."""
+    listed = [f"{name:.60}" for name in names[:_LISTED]]
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(listed) + more if listed else "nothing"
+
+
+def check_memory(n_bytes: int, source: str) -> None:
+    """Check that an array can be held in memory, before it is asked for.
 
     Raises:
-        TypeError: it is something else.
+        InputError: it is larger than the memory of this machine.
     """
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    if isinstance(value, str):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} instead of text")
-
-
-@contextlib.contextmanager
-def reading(source: str) -> Iterator[None]:
-    """Turn failures of HDF5 into an :class:`InputError`."""
     try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        raise InputError(f"{source} cannot be read ({brief(error)}): {_COPY_AGAIN}") from error
-
-
-def brief(error: Exception) -> str:
-    """Return kind and first line of an error of a library, at most 200 characters of it."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # a system that does not tell
+        return
+    if n_bytes > there > 0:
+        raise InputError(
+            f"{source} needs {n_bytes:,} bytes of memory, and this machine has {there:,}: leave it "
+            "out with obs_keys, or read fewer demos with filter_key or max_episodes"
+        )

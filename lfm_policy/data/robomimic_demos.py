@@ -6,9 +6,10 @@ processes may add demos at the same time and in any order. In the end they are j
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
+from lfm_policy.data.hdf5_errors import reading
+from lfm_policy.data.hdf5_file import Hdf5File
 from lfm_policy.data.replay_buffer import is_image
-from lfm_policy.data.robomimic_checks import check_env_args, reading
+from lfm_policy.data.robomimic_env import check_env_args
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file, exists, write_json, write_text
+from lfm_policy.files import atomic_file, exists, only_writer, write_json, write_text
+from lfm_runtime.input_files import require_file
 
 _FACTS = "recording.json"
 _SUFFIX, _SKIPPED = ".hdf5", ".skipped"
-_CHUNK_BYTES = 2**20
+_CHUNK_BYTES, _ATTRIBUTE_BYTES = 2**20, 2**20
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,17 @@ class DemoRecording:
         self._folder = self._path.with_name(f"{self._path.name}.parts")
         if exists(self._path):
             raise InputError(f"{self._path} exists already: remove it or choose another name")
-        recorded = self._folder / _FACTS
-        self._facts = wanted = json.loads(json.dumps(facts))
+        if self._folder.is_symlink() or (exists(self._folder) and not self._folder.is_dir()):
+            raise InputError(f"{self._folder}: expected a folder or nothing: remove it")
+        self._facts = json.loads(json.dumps(facts))
+        self._check_same()
+
+    def _check_same(self) -> None:
+        """Check that what is recorded already is of the same."""
+        recorded, wanted = self._folder / _FACTS, self._facts
         if not exists(recorded):
             return
+        require_file(recorded)
         with reading(str(recorded)):
             found = json.loads(recorded.read_text(encoding="utf-8"))
         for key in sorted({*wanted, *found}):
@@ -113,6 +124,17 @@ class DemoRecording:
     def path(self) -> Path:
         """The file to be."""
         return self._path
+
+    @contextlib.contextmanager
+    def only_recorder(self) -> Iterator[None]:
+        """Keep others from recording the same file meanwhile, but for processes started for that.
+
+        Raises:
+            InputError: somebody does already.
+        """
+        with only_writer(self._path, "record"):
+            self._check_same()  # somebody may have recorded something else until now
+            yield
 
     def demos(self) -> list[int]:
         """Return the numbers of all demos that are there, in order."""
@@ -143,8 +165,9 @@ class DemoRecording:
             InputError: it cannot be read.
         """
         part = self._part(number, _SUFFIX)
-        with reading(str(part)), h5py.File(part, "r") as file:
-            return {key: value for key, value in file.attrs.items() if key != "model_file"}
+        with Hdf5File(part) as file:
+            keys = [key for key in file.root.attributes() if key != "model_file"]
+            return {key: file.root.attribute(key, _ATTRIBUTE_BYTES) for key in keys}
 
     def finish(
         self,
@@ -181,8 +204,8 @@ class DemoRecording:
             data = file.create_group("data")
             for number in tqdm(numbers, desc=str(self._path), unit="demo", disable=quiet):
                 part = self._part(number, _SUFFIX)
-                with reading(str(part)), h5py.File(part, "r") as source:
-                    source.copy(source["/"], data, name=names[number])
+                with Hdf5File(part) as source:
+                    source.root.copy_to(data, names[number])
                 total += int(data[names[number]].attrs["num_samples"])
             data.attrs["total"] = total
             data.attrs["env_args"] = described

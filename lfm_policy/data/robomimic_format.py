@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.dataset_config import DatasetConfig
-from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.zarr_format import check_rename
 from lfm_policy.errors import InputError
 
@@ -51,7 +53,8 @@ class RobomimicConfig(DatasetConfig):
         default_factory=list,
         metadata={
             "help": "arrays under obs/ that the policy observes; none means all low-dimensional "
-            "arrays and uint8 images of the first demo"
+            "arrays and uint8 images of the first demo, but for those of groups in it "
+            "(group/key)"
         },
     )
     rename: dict[str, str] = field(
@@ -87,28 +90,31 @@ class RobomimicConfig(DatasetConfig):
 
         Warns:
             ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are.
-            UserWarning: arrays under obs/ that nobody named are left out, because they are
-                neither low-dimensional nor uint8 images.
+            UserWarning: arrays under obs/ that nobody named are left out, because they cannot be
+                read or are neither low-dimensional nor uint8 images.
+            AssumptionWarning: images are stored with channels first, without channels or with
+                alpha.
         """
         # here and not above: a policy that only acts has no use for HDF5
-        from lfm_policy.data.robomimic_file import RobomimicFile, robomimic_images
+        from lfm_policy.data.robomimic_file import RobomimicFile
+        from lfm_policy.data.robomimic_images import robomimic_images
 
         if not self.path:
             raise InputError("the dataset has no path: set dataset.path to a robomimic HDF5 file")
         with RobomimicFile(self.path) as file:
-            if file.has_env_args:
-                file.env_args()  # what evaluation needs is better checked before training
             demos = file.select(self.filter_key)[: self.max_episodes]
-            obs_keys = self._observed(file, demos[0])
-            check_rename(self.rename, obs_keys)
             absolute = self.action_space == "absolute"
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)
+            obs_keys = self._observed(file, demos, lengths)
+            check_rename(self.rename, obs_keys)
             actions = file.info(demos, action_key, lengths, ranks=(1, 2))
+            names = {key: file.observation(key) for key in obs_keys}
             observed = {
-                key: file.info(demos, f"obs/{key}", lengths, ranks=(*_RANKS, 4)) for key in obs_keys
+                key: file.info(demos, name, lengths, ranks=(*_RANKS, 4))
+                for key, name in names.items()
             }
-            self._check_kinds(observed)
+            self._check_kinds(observed, names)
             action = file.read(demos, action_key, lengths, actions)
             unscaled = {}
             if absolute:
@@ -117,15 +123,17 @@ class RobomimicConfig(DatasetConfig):
                 action, rotations = read_absolute_actions(file, demos, lengths, action, action_key)
                 unscaled = {ACTION_KEY: rotations}
             observations = {
-                key: file.read(demos, f"obs/{key}", lengths, info)
+                key: file.read(demos, names[key], lengths, info)
                 for key, info in observed.items()
-                if not is_image(info.shape)
+                if info.layout is None
             }
 
         n_steps = sum(lengths)
         for key, info in observed.items():
-            if is_image(info.shape):
-                images = robomimic_images(self.path, f"obs/{key}", demos, n_steps, info.shape)
+            if info.layout is not None:
+                images = robomimic_images(self.path, names[key], demos, n_steps, info.layout)
+                if images.remark:
+                    warnings.warn(f"{self.path}: {images.remark}", AssumptionWarning, stacklevel=2)
                 observations[key] = images.open(image_cache, quiet=quiet)
         renamed = {self.rename.get(key, key): observations[key] for key in obs_keys}
         buffer = ReplayBuffer(
@@ -146,37 +154,55 @@ class RobomimicConfig(DatasetConfig):
             STORED_ABSOLUTE if wanted and STORED_ABSOLUTE in file.stored(demo) else self.action_key
         )
 
-    def _observed(self, file: RobomimicFile, demo: str) -> list[str]:
-        there = file.observation_keys(demo)
+    def _observed(
+        self, file: RobomimicFile, demos: Sequence[str], lengths: Sequence[int]
+    ) -> list[str]:
+        """Return the observations to read: those named, or all that can be observations."""
+        there = file.observation_keys(demos[0])
         if self.obs_keys:
             return list(self.obs_keys)
-        stored = file.stored(demo)
-        usable = [key for key in there if _is_usable(stored.get(f"obs/{key}"))]
-        left_out = [key for key in there if key not in usable]
+        stored = file.stored(demos[0])
+        left_out = {}
+        for key in there:
+            name = file.observation(key)
+            if name in stored:
+                reason = why_no_observation(stored[name]) or _why_other_length(
+                    file, demos, lengths, name
+                )
+            else:
+                inside = [n for n in stored if n.startswith(f"{name}/")]
+                reason = (
+                    f"is a group: name its arrays, such as {inside[0].removeprefix('obs/')}"
+                    if inside
+                    else "is an empty group"
+                )
+            if reason:
+                left_out[key] = reason
+        reasons = ", ".join(f"{key} ({reason})" for key, reason in left_out.items())
+        usable = [key for key in there if key not in left_out]
         if not usable:
             raise InputError(
-                f"{self.path}: {demo} has neither low-dimensional arrays nor uint8 images under "
-                f"obs, only: {', '.join(left_out)}"
+                f"{self.path}: {demos[0]} has neither low-dimensional arrays nor uint8 images "
+                f"under obs, only: {reasons}; name obs_keys to choose"
             )
         if left_out:
             warnings.warn(
-                f"{self.path}: left out, because neither low-dimensional nor uint8 images: "
-                f"{', '.join(left_out)}; name obs_keys to choose",
-                stacklevel=3,
+                f"{self.path}: left out: {reasons}; name obs_keys to choose", stacklevel=3
             )
         return usable
 
-    def _check_kinds(self, observed: dict[str, KeyInfo]) -> None:
+    def _check_kinds(self, observed: dict[str, KeyInfo], names: dict[str, str]) -> None:
         for key, info in observed.items():
-            if is_image(info.shape) and info.dtype != np.uint8:
+            if info.layout is not None and info.dtype != np.uint8:
                 raise InputError(
-                    f"{self.path}: obs/{key} holds {info.dtype} {info.shape} per step; expected "
+                    f"{self.path}: {names[key]} holds {info.dtype} {info.shape} per step; expected "
                     "uint8 images (depth is not supported)"
                 )
-            if len(info.shape) == 3 and not is_image(info.shape):
+            if len(info.shape) == 3 and info.layout is None:
                 raise InputError(
-                    f"{self.path}: obs/{key} has shape {info.shape} per step; expected at most 2 "
-                    "dimensions, or an image (height, width, 1, 3 or 4)"
+                    f"{self.path}: {names[key]} has shape {info.shape} per step; expected at most "
+                    "2 dimensions, or an image (height, width, 1, 3 or 4), uint8 also with its "
+                    "channels first"
                 )
 
     def _warn_of_range(self, actions: np.ndarray) -> None:
@@ -190,9 +216,30 @@ class RobomimicConfig(DatasetConfig):
             )
 
 
-def _is_usable(info: KeyInfo | None) -> bool:
-    if info is None or info.dtype.kind not in "fiub" or 0 in info.shape:
-        return False
-    if is_image(info.shape):
-        return info.dtype == np.uint8
-    return len(info.shape) + 1 in _RANKS
+def why_no_observation(info: KeyInfo) -> str:
+    """Say why an array cannot be observed, to follow its name; ``""`` if it can."""
+    if info.problem:
+        return info.problem
+    if info.dtype.kind not in "fiub":
+        return f"has dtype {info.dtype}, expected numbers"
+    if 0 in info.shape:
+        return "holds no values"
+    if info.layout is not None:
+        return "" if info.dtype == np.uint8 else f"holds images of {info.dtype}, expected uint8"
+    return "" if len(info.shape) + 1 in _RANKS else f"has shape {info.shape} per step"
+
+
+def _why_other_length(
+    file: RobomimicFile, demos: Sequence[str], lengths: Sequence[int], name: str
+) -> str:
+    """Say that an array has not one row per step, which is its nature if most demos have it so.
+
+    Otherwise single demos are damaged, which has to be said to who reads them.
+    """
+    if file.n_steps(demos[0], name) == lengths[0]:
+        return ""
+    found = [file.n_steps(demo, name) for demo in demos]
+    others = [n != length for n, length in zip(found, lengths, strict=True)]
+    if 2 * sum(others) <= len(demos):
+        return ""
+    return f"has {found[0]} rows, where {demos[0]} has {lengths[0]} steps"

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.image_cache import release
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
-from lfm_policy.data.robomimic_checks import check_env_args
+from lfm_policy.data.robomimic_env import check_env_args
 from lfm_policy.errors import InputError
 from lfm_policy.files import atomic_file, exists
 

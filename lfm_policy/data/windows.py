@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -33,6 +34,61 @@ def check_horizons(n_obs_steps: int, horizon: int, n_action_steps: int) -> None:
         )
 
 
+def shortest_episode(n_obs_steps: int, horizon: int, n_action_steps: int) -> int:
+    """Return how many steps an episode needs to give one window; see :class:`WindowIndex`."""
+    return horizon - (n_obs_steps - 1) - (n_action_steps - 1)
+
+
+def windows_of_lengths(
+    lengths: np.ndarray, n_obs_steps: int, horizon: int, n_action_steps: int
+) -> np.ndarray:
+    """Return how many windows episodes of these lengths give, the same shape, int64, 0 for none."""
+    shortest = shortest_episode(n_obs_steps, horizon, n_action_steps)
+    return np.maximum(np.asarray(lengths, dtype=np.int64) - shortest + 1, 0)
+
+
+def check_any_window(
+    lengths: np.ndarray, n_obs_steps: int, horizon: int, n_action_steps: int, *, source: str
+) -> None:
+    """Check that at least one episode gives a window.
+
+    Args:
+        lengths: (E,) steps of every episode.
+        n_obs_steps: frames of history.
+        horizon: length of a chunk.
+        n_action_steps: how much of a chunk is executed.
+        source: for the message.
+
+    Raises:
+        InputError: the horizon is longer than every episode, edge frames repeated and all.
+    """
+    if windows_of_lengths(lengths, n_obs_steps, horizon, n_action_steps).any():
+        return
+    raise InputError(
+        f"{source}: horizon {horizon} is longer than every episode (the longest of {len(lengths)} "
+        f"has {int(np.max(lengths, initial=0))} steps; with n_obs_steps {n_obs_steps} and "
+        f"n_action_steps {n_action_steps} a window needs "
+        f"{shortest_episode(n_obs_steps, horizon, n_action_steps)}): use a shorter policy.horizon, "
+        "a larger policy.n_action_steps or longer episodes"
+    )
+
+
+def warn_of_short_episodes(
+    lengths: np.ndarray, n_obs_steps: int, horizon: int, n_action_steps: int, *, source: str
+) -> None:
+    """Warn, with their number, of episodes that give no window; arguments as above."""
+    n_windows = windows_of_lengths(lengths, n_obs_steps, horizon, n_action_steps)
+    n_short = int((n_windows == 0).sum())
+    if n_short:
+        warnings.warn(
+            f"{source}: {n_short} of {len(lengths)} episodes are left out: they have fewer than "
+            f"the {shortest_episode(n_obs_steps, horizon, n_action_steps)} steps that a window "
+            f"needs (horizon {horizon}, n_obs_steps {n_obs_steps}, n_action_steps "
+            f"{n_action_steps}); a shorter policy.horizon would take more of them",
+            stacklevel=3,
+        )
+
+
 class WindowIndex:
     """Time indices of every window; windows never cross an episode and repeat its edge frames.
 
@@ -47,8 +103,8 @@ class WindowIndex:
 
     So the first window of an episode has its first frame as the whole history (as a policy right
     after its reset), and in the last one the executed actions end at the episode's end at the
-    latest. An episode shorter than the horizon gives the windows that the padding allows,
-    possibly none.
+    latest. An episode shorter than the horizon gives the windows that the padding allows: one
+    of fewer than ``horizon - pad_before - pad_after`` steps gives none.
 
     Attributes:
         indices: (M, horizon) int64, time indices into the arrays of the buffer.
@@ -76,8 +132,7 @@ class WindowIndex:
             source: for messages.
 
         Raises:
-            InputError: the lengths do not fit one another, or the horizon is longer than every
-                episode.
+            InputError: the lengths do not fit one another, or no episode gives a window.
         """
         check_horizons(n_obs_steps, horizon, n_action_steps)
         self.n_obs_steps = n_obs_steps
@@ -90,18 +145,12 @@ class WindowIndex:
             chosen = np.asarray(list(episodes), dtype=np.int64)
             starts, ends = starts[chosen], ends[chosen]
         lengths = ends - starts
-        longest = int(lengths.max(initial=0))
-        if longest < horizon:
-            raise InputError(
-                f"{source}: horizon {horizon} is longer than every episode (the longest of "
-                f"{len(lengths)} has {longest} steps): use a shorter horizon or longer episodes"
-            )
+        check_any_window(lengths, n_obs_steps, horizon, n_action_steps, source=source)
 
-        pad_before, pad_after = n_obs_steps - 1, n_action_steps - 1
-        n_windows = np.maximum(lengths - horizon + pad_after + pad_before + 1, 0)
+        n_windows = windows_of_lengths(lengths, n_obs_steps, horizon, n_action_steps)
         episode_of = np.repeat(np.arange(len(lengths)), n_windows)
         rank = np.arange(len(episode_of)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
-        relative = (rank - pad_before)[:, None] + np.arange(horizon)[None, :]
+        relative = (rank - (n_obs_steps - 1))[:, None] + np.arange(horizon)[None, :]
         relative = np.clip(relative, 0, (lengths[episode_of] - 1)[:, None])
         self.indices = torch.from_numpy(relative + starts[episode_of][:, None])
         self.obs_indices = self.indices[:, :n_obs_steps].contiguous()

@@ -1,95 +1,121 @@
-"""The files of a zarr store, without zarr: what is really there, and how large.
+"""The files of a zarr store, a folder or a zip, that somebody else may have written.
 
-zarr itself fills chunks that are absent with the fill value and allocates what the metadata
-says, so both are compared with the files before anything is read.
+Everything that is read of a store is read here: regular files inside the store, never a pipe, a
+device or a link that leads out of it; of a zip never more than its directory announces.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import os
+import stat
 import struct
+import threading
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import zarr
+from typing import BinaryIO, cast
 
 from lfm_policy.errors import InputError
+from lfm_runtime.input_files import open_file
 
-_METADATA_NAMES = (".zarray", "zarr.json")
+METADATA_NAMES = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
+"""Files that hold no values."""
 
-_CODECS = frozenset(
-    {
-        *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
-        *("astype", "bitround", "bytes", "delta", "fixedscaleoffset", "packbits", "quantize"),
-        *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
-        *("sharding_indexed", "shuffle", "transpose"),
-    }
-)
-"""Codecs that are read: none of them can run code, unlike for example ``pickle``."""
+MAXIMUM_METADATA_BYTES = 4 * 2**20
+MAXIMUM_ZIP_DIRECTORY_BYTES = 128 * 2**20
+"""Enough for more than a million files."""
 
-_BLOSC_HEADER = struct.Struct("<12xI")
-"""Versions, flags, decoded length and block length, all passed over; then the encoded length."""
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The others of `zipfile` unpack as much as a file asks for."""
 
-COPY_AGAIN = "the file is truncated or damaged; copy the store again"
-"""What a message says of a chunk that cannot be decoded."""
-
-_FREE_BYTES = 64 * 2**20
-_MAX_EXPANSION = 10_000
-"""An array may be this many times larger than its files (and the free bytes in any case). Blosc
-with zstd packs even constant data no tighter, so only absurd metadata goes beyond."""
+_ENCRYPTED = 0x1
 
 
 @dataclass(frozen=True)
-class _File:
+class StoredFile:
+    """One file of a store.
+
+    Attributes:
+        stored: bytes on disk.
+        unpacked: bytes read from it: more than stored inside a compressed zip.
+        problem: why it is not read, such as ``"is not a regular file"``; empty if it is.
+    """
+
     stored: int
-    """Bytes on disk."""
     unpacked: int
-    """Bytes read from it: more than stored inside a compressed zip."""
+    problem: str = ""
 
 
-class ZarrFiles:
-    """Lists the files of a directory store or zip; names are relative, with forward slashes."""
+class ZarrFiles(ABC):
+    """Lists and reads the files of a store; names are relative, with forward slashes."""
 
     def __init__(self, path: Path) -> None:
-        """Open the listing.
+        self.path = path
+
+    @abstractmethod
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files."""
+
+    @abstractmethod
+    def find(self, name: str) -> StoredFile | None:
+        """Return what is known of a file, None if it is absent."""
+
+    @abstractmethod
+    def under(self, folder: str) -> dict[str, StoredFile]:
+        """Return the files of one array by their name relative to it."""
+
+    @abstractmethod
+    def identity(self, folder: str) -> str:
+        """Return a digest of where an array's files are, how large they are and how old."""
+
+    @abstractmethod
+    def _read(self, name: str, begin: int, size: int) -> bytes:
+        """Return up to ``size`` bytes of a file that has no problem.
 
         Raises:
-            InputError: nothing is there, or a file that is no zip.
+            Exception: of whatever kind the library has that reads damaged files.
         """
-        self.path = path
-        self._zip: dict[str, _File] | None = None
-        if path.is_dir():
-            return
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; expected a zarr replay buffer")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                self._zip = {
-                    info.filename: _File(info.compress_size, info.file_size)
-                    for info in archive.infolist()
-                }
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise InputError(
-                f"{path}: neither a folder nor a readable zip ({error}); expected a zarr directory "
-                "store or .zarr.zip. The file may be truncated (copy or download it again) or of "
-                "another format"
-            ) from error
 
-    @property
-    def is_zip(self) -> bool:
-        """Whether the store is a zip."""
-        return self._zip is not None
+    def close(self) -> None:  # noqa: B027
+        """Close what is open."""
+
+    def read(self, name: str, begin: int = 0, end: int | None = None) -> bytes | None:
+        """Return a file's bytes from ``begin`` to ``end``, None if it is absent.
+
+        Raises:
+            InputError: it is no regular file inside the store.
+            Exception: it is damaged, of whatever kind the library has that reads it.
+        """
+        file = self.find(name)
+        if file is None:
+            return None
+        if file.problem:
+            raise InputError(f"{self.path}: {name} {file.problem}")
+        stop = file.unpacked if end is None else min(end, file.unpacked)
+        return self._read(name, begin, max(0, stop - begin))
+
+    def metadata(self, name: str) -> bytes | None:
+        """Return the content of a file of metadata, None if it is absent.
+
+        Raises:
+            InputError: as for `read`, or it is larger than any metadata.
+        """
+        file = self.find(name)
+        if file is not None and file.unpacked > MAXIMUM_METADATA_BYTES:
+            raise InputError(
+                f"{self.path}: {name} has {file.unpacked:,} bytes, expected metadata of at most "
+                f"{MAXIMUM_METADATA_BYTES:,}"
+            )
+        return self.read(name)
 
     def array_names(self) -> tuple[str, ...]:
         """Return the paths inside the store that have the metadata of an array, sorted."""
         found = set()
-        for entry in self._zip if self._zip is not None else _walk(self.path):
+        for entry in self.names():
             folder, _, name = entry.rpartition("/")
             if folder and (
                 name == ".zarray" or (name == "zarr.json" and not self._is_group(entry))
@@ -97,171 +123,204 @@ class ZarrFiles:
                 found.add(folder)
         return tuple(sorted(found))
 
-    def under(self, name: str) -> dict[str, _File]:
-        """Return the files of one array by their name relative to it."""
-        prefix = f"{name}/"
-        if self._zip is not None:
-            return {
-                entry[len(prefix) :]: file
-                for entry, file in self._zip.items()
-                if entry.startswith(prefix)
-            }
-        files = {}
-        for entry in _walk(self.path / name):
-            size = (self.path / name / entry).stat().st_size
-            files[entry] = _File(size, size)
-        return files
-
-    def heads(self, name: str, entries: Iterable[str], n_bytes: int) -> Iterator[bytes]:
-        """Yield the first bytes of files of one array, given by their name relative to it."""
-        if self._zip is None:
-            for entry in entries:
-                with (self.path / name / entry).open("rb") as file:
-                    yield file.read(n_bytes)
-        else:
-            with zipfile.ZipFile(self.path) as archive:
-                for entry in entries:
-                    with archive.open(f"{name}/{entry}") as member:
-                        yield member.read(n_bytes)
-
     def _is_group(self, entry: str) -> bool:
         """Whether a v3 ``zarr.json`` is that of a group; what does not parse counts as array."""
         try:
-            if self._zip is None:
-                text = (self.path / entry).read_bytes()
-            else:
-                with zipfile.ZipFile(self.path) as archive:
-                    text = archive.read(entry)
-            return json.loads(text).get("node_type") == "group"
-        except (OSError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error):
+            metadata = json.loads(self.metadata(entry) or b"")
+        except Exception:  # damaged in whatever way: opening it as an array says how
             return False
+        return isinstance(metadata, dict) and metadata.get("node_type") == "group"
+
+
+def open_zarr_files(path: Path) -> ZarrFiles:
+    """Return the files of a directory store or zip.
+
+    Raises:
+        InputError: nothing is there, or a file that is no zip.
+    """
+    if path.is_dir():
+        return FolderFiles(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; expected a zarr replay buffer")
+    return ZipFiles(path)
+
+
+class FolderFiles(ZarrFiles):
+    """The files of a directory store."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._inside = [path.resolve()]
+        # In the cache of the Hugging Face hub files are links to a folder beside the snapshots.
+        for parent in path.absolute().parents:
+            blobs = parent.parent / "blobs"
+            if parent.name == "snapshots" and not blobs.is_symlink():
+                self._inside.append(blobs.resolve())
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files."""
+        return _walk(self.path)
+
+    def find(self, name: str) -> StoredFile | None:
+        """Return what is known of a file, None if it is absent."""
+        path = self.path / name
+        try:
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                status = path.stat()  # fails for circles
+                real = path.resolve()
+                if not any(real.is_relative_to(folder) for folder in self._inside):
+                    return StoredFile(
+                        0,
+                        0,
+                        "is a link that leads out of the store; copy the store with what the "
+                        "links lead to (cp -rL)",
+                    )
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return StoredFile(0, 0, "is not a regular file")
+        return StoredFile(status.st_size, status.st_size)
+
+    def under(self, folder: str) -> dict[str, StoredFile]:
+        """Return the files of one array by their name relative to it."""
+        found = {entry: self.find(f"{folder}/{entry}") for entry in _walk(self.path / folder)}
+        return {entry: file for entry, file in found.items() if file is not None}
+
+    def identity(self, folder: str) -> str:
+        """Return a digest of where an array's files are, how large they are and how old."""
+        digest = hashlib.sha256(str(self.path.resolve()).encode())
+        for entry in sorted(_walk(self.path / folder)):
+            try:
+                status = (self.path / folder / entry).stat()
+            except OSError:  # a link that leads nowhere
+                continue
+            digest.update(f"{entry} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def _read(self, name: str, begin: int, size: int) -> bytes:
+        with open_file(self.path / name) as file:
+            file.seek(begin)
+            return file.read(size)
+
+
+class ZipFiles(ZarrFiles):
+    """The files of a zip; of files of the same name the last one counts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._file = open_file(path)
+        directory = _BoundedReads(self._file, path)
+        try:
+            self._zip = zipfile.ZipFile(cast(BinaryIO, directory))
+        except (
+            *(zipfile.BadZipFile, OSError, ValueError, NotImplementedError),
+            *(EOFError, OverflowError, struct.error),
+        ) as error:
+            self._file.close()
+            raise InputError(
+                f"{path}: neither a folder nor a readable zip ({error}); expected a zarr directory "
+                "store or .zarr.zip. The file may be truncated (copy or download it again) or of "
+                "another format"
+            ) from error
+        except InputError:
+            self._file.close()
+            raise
+        directory.most = None
+        self._lock = threading.Lock()
+        entries = self._zip.infolist()
+        claimed = sum(entry.compress_size for entry in entries)
+        if claimed > os.fstat(self._file.fileno()).st_size:
+            self.close()
+            raise InputError(
+                f"{path}: its entries claim {claimed:,} bytes, more than the whole file has: they "
+                "overlap, which no program that packs a store does"
+            )
+        # By name: a later entry replaces an earlier one, as where a store was written again.
+        self._entries = {entry.filename: entry for entry in entries if _is_plain(entry.filename)}
+        self._files = {name: _described(entry) for name, entry in self._entries.items()}
+
+    def close(self) -> None:
+        """Close the zip."""
+        self._zip.close()
+        self._file.close()
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files."""
+        return iter(self._files)
+
+    def find(self, name: str) -> StoredFile | None:
+        """Return what is known of a file, None if it is absent."""
+        return self._files.get(name)
+
+    def under(self, folder: str) -> dict[str, StoredFile]:
+        """Return the files of one array by their name relative to it."""
+        prefix = f"{folder}/"
+        return {
+            name[len(prefix) :]: file
+            for name, file in self._files.items()
+            if name.startswith(prefix)
+        }
+
+    def identity(self, folder: str) -> str:
+        """Return a digest of where the zip is, how large it is and how old."""
+        status = self.path.stat()
+        digest = hashlib.sha256(str(self.path.resolve()).encode())
+        digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+    def _read(self, name: str, begin: int, size: int) -> bytes:
+        with self._lock, self._zip.open(self._entries[name]) as member:
+            if begin:
+                member.seek(begin)
+            return member.read(size)
+
+
+class _BoundedReads:
+    """A file of which no more than ``most`` bytes are read at once, as long as that is set.
+
+    `zipfile` reads a zip's directory in one piece, of the size that the zip announces, and needs
+    several times as much memory for it.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self.most: int | None = MAXIMUM_ZIP_DIRECTORY_BYTES
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if self.most is not None and size > self.most:
+            raise InputError(
+                f"{self._path}: its list of files takes {size:,} bytes, expected at most "
+                f"{self.most:,}; use a directory store, or larger chunks"
+            )
+        return self._file.read(size)
+
+
+def _described(entry: zipfile.ZipInfo) -> StoredFile:
+    problem = ""
+    if entry.flag_bits & _ENCRYPTED:
+        problem = "is encrypted; pack the store without a password"
+    elif entry.compress_type not in _ZIP_METHODS:
+        problem = (
+            f"is packed by method {entry.compress_type} of zip files, which is not read here; "
+            "pack the store without compression (zip -0)"
+        )
+    return StoredFile(entry.compress_size, entry.file_size, problem)
 
 
 def _walk(folder: Path) -> Iterator[str]:
+    """Yield what is not a folder, in all folders that are no links."""
     for root, _, names in os.walk(folder):
         relative = Path(root).relative_to(folder).as_posix()
         for name in names:
-            yield name if relative == "." else f"{relative}/{name}"
+            entry = name if relative == "." else f"{relative}/{name}"
+            if _is_plain(entry):
+                yield entry
 
 
-def check_codecs(array: zarr.Array, source: str) -> None:
-    """Check that only codecs that decode plain data would run.
-
-    Raises:
-        InputError: another codec is named.
-    """
-    for name in _all_codecs(array.metadata.to_dict()):
-        if name not in _CODECS:
-            raise InputError(
-                f"{source}: the codec '{name}' is not read here; rewrite the array with Blosc, "
-                f"zstd or gzip (known: {', '.join(sorted(_CODECS))})"
-            )
-
-
-def _codecs(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the codecs of v2 or v3 metadata in the order in which they encode."""
-    if "codecs" in metadata:
-        return list(metadata["codecs"])
-    return [codec for codec in (*(metadata["filters"] or ()), metadata["compressor"]) if codec]
-
-
-def _codec_name(codec: Mapping[str, Any]) -> str:
-    return str(codec.get("id", codec.get("name"))).removeprefix("numcodecs.")
-
-
-def _all_codecs(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of all codecs, those inside shards included."""
-    for codec in _codecs(metadata):
-        yield _codec_name(codec)
-        inner = codec.get("configuration", {})
-        if "codecs" in inner:
-            yield from _all_codecs(inner)
-            yield from map(_codec_name, inner.get("index_codecs", ()))
-
-
-def chunk_grid(array: zarr.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (number of chunk files per dimension, shape of what one file holds)."""
-    chunks = array.shards or array.chunks
-    return tuple(-(-n // c) for n, c in zip(array.shape, chunks, strict=True)), chunks
-
-
-def chunk_coordinates(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield all coordinates of a grid, without memory for it: the grid may be absurd."""
-    for number in range(math.prod(grid)):
-        coordinates = []
-        for n in reversed(grid):
-            number, coordinate = divmod(number, n)
-            coordinates.append(coordinate)
-        yield tuple(reversed(coordinates))
-
-
-def check_chunks(array: zarr.Array, files: ZarrFiles, name: str, source: str) -> None:
-    """Check that every chunk is there, whole, and that the sizes promised are plausible.
-
-    Takes time and memory in proportion to the files, whatever the metadata says.
-
-    Args:
-        array: the array, opened.
-        files: of its store.
-        name: path of the array inside the store.
-        source: for messages.
-
-    Raises:
-        InputError: a chunk is absent or cut, or decoding would need absurd memory.
-    """
-    if min(array.shards or array.chunks, default=1) < 1:
-        raise InputError(f"{source}: chunks {array.chunks} are impossible: the metadata is damaged")
-    grid, chunk_shape = chunk_grid(array)
-    expected = math.prod(grid)
-    there = files.under(name)
-    chunks: dict[str, _File] = {}
-    for coordinates in chunk_coordinates(grid):
-        key = array.metadata.encode_chunk_key(coordinates)
-        if key not in there:
-            present = sum(_is_chunk(entry) for entry in there)
-            raise InputError(
-                f"{source}: its metadata promises shape {array.shape} in {expected} chunks, but "
-                f"chunk {key} is absent ({present} chunks are there). Copy the store again; if it "
-                "was written without empty chunks, write it with "
-                "zarr.config.set({'array.write_empty_chunks': True})"
-            )
-        chunks[key] = there[key]
-        if not chunks[key].unpacked:
-            raise InputError(f"{source}: chunk {key} cannot be decoded (it is empty): {COPY_AGAIN}")
-
-    stored = sum(chunk.stored for chunk in chunks.values())
-    chunk_bytes = math.prod(chunk_shape) * array.dtype.itemsize
-    decoded = max(expected * chunk_bytes, sum(chunk.unpacked for chunk in chunks.values()))
-    if decoded > _FREE_BYTES + _MAX_EXPANSION * stored:
-        raise InputError(
-            f"{source}: its metadata promises {decoded:,} bytes (shape {array.shape}, chunks "
-            f"{chunk_shape}), which its {stored:,} bytes of files cannot hold: the metadata is "
-            "damaged"
-        )
-    codecs = _codecs(array.metadata.to_dict())
-    if codecs and _codec_name(codecs[-1]) == "blosc":
-        heads = files.heads(name, tuple(chunks), _BLOSC_HEADER.size)
-        for (key, chunk), head in zip(chunks.items(), heads, strict=True):
-            _check_blosc(head, chunk, f"{source}: chunk {key}")
-
-
-def _check_blosc(head: bytes, chunk: _File, source: str) -> None:
-    """Compare the lengths in a Blosc header with the file.
-
-    Blosc trusts its header: from a chunk that was cut it decodes whatever follows in memory.
-    """
-    if len(head) == _BLOSC_HEADER.size:
-        (length,) = _BLOSC_HEADER.unpack(head)
-        if length == chunk.unpacked:
-            return
-        promised = f"{length:,} bytes"
-    else:
-        promised = f"a header of {_BLOSC_HEADER.size} bytes"
-    raise InputError(
-        f"{source} cannot be decoded (Blosc promises {promised}, the file has "
-        f"{chunk.unpacked:,}): {COPY_AGAIN}"
-    )
-
-
-def _is_chunk(name: str) -> bool:
-    return name.rpartition("/")[2] not in (*_METADATA_NAMES, ".zattrs", ".zgroup")
+def _is_plain(name: str) -> bool:
+    """Whether a name stays inside the store and can be printed."""
+    parts = name.split("/")
+    return name.isprintable() and "\\" not in name and not {"", ".", ".."}.intersection(parts)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
-from lfm_policy.data.replay_buffer import (
-    ACTION_KEY,
-    ReplayBuffer,
-    check_array_type,
-    check_lengths,
-)
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
 from lfm_policy.errors import InputError
-from lfm_policy.observations import is_image
 from lfm_policy.registry import nearest_names
 
 
@@ -66,9 +62,16 @@ class ZarrConfig(DatasetConfig):
         check_rename(self.rename, self.obs_keys)
 
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
-        """Read action and observations; see :meth:`DatasetConfig.load`."""
+        """Read action and observations; see :meth:`DatasetConfig.load`.
+
+        Arrays that nobody asked for are not touched, whatever they hold.
+
+        Warns:
+            UserWarning: chunks are absent and were read as the fill value, or images are stored
+                with channels first, without channels or with alpha.
+        """
         # here and not above: a policy that only acts has no use for zarr
-        from lfm_policy.data.zarr_store import inspect_zarr, load_zarr, zarr_images
+        from lfm_policy.data.zarr_store import check_observation, list_zarr, load_zarr, zarr_images
 
         if not self.path:
             raise InputError("the dataset has no path: set dataset.path to a zarr replay buffer")
@@ -76,7 +79,8 @@ class ZarrConfig(DatasetConfig):
         derivable = derivation.outputs if derivation else ()
         obs_keys = list(self.obs_keys) or list(derivable)
 
-        stored = inspect_zarr(self.path)
+        listing = list_zarr(self.path)
+        stored = listing.readable
         if not obs_keys:
             raise InputError(
                 f"{self.path}: obs_keys is empty, so the policy would see nothing; the store "
@@ -84,17 +88,18 @@ class ZarrConfig(DatasetConfig):
             )
         raw_obs = [key for key in obs_keys if key not in derivable]
         for key in (self.action_key, *raw_obs):
+            if key in listing.unreadable:
+                raise InputError(listing.unreadable[key].problem)
             if key not in stored:
                 raise InputError(
                     f"{self.path}: there is no array data/{key}: "
                     f"{nearest_names(key, (*stored, *derivable))} (stored: {', '.join(stored)}"
                     + (f"; derived: {', '.join(derivable)})" if derivable else ")")
                 )
-        images = [key for key in raw_obs if is_image(stored[key].shape[1:])]
+        images = [key for key in raw_obs if stored[key].layout is not None]
         small = [key for key in raw_obs if key not in images]
-        for key in small:
-            info = stored[key]
-            check_array_type(f"data/{key}", info.shape, info.dtype, source=self.path, ranks=(2, 3))
+        for key in raw_obs:
+            check_observation(key, stored[key], self.path)
         inputs = derivation.inputs if derivation and set(obs_keys) & set(derivable) else ()
         raw = load_zarr(self.path, tuple(dict.fromkeys((self.action_key, *small, *inputs))))
         check_lengths(
@@ -108,6 +113,8 @@ class ZarrConfig(DatasetConfig):
         available = raw.arrays | (derivation(raw.arrays) if derivation and inputs else {})
         for key in images:
             frames = zarr_images(self.path, key, raw.n_steps)
+            if frames.remark:
+                warnings.warn(f"{self.path}: {frames.remark}", AssumptionWarning, stacklevel=2)
             available[key] = frames.open(image_cache, quiet=quiet)
         buffer = ReplayBuffer(
             arrays={

@@ -6,11 +6,9 @@ directory store or a zip of one, zarr format v2 (what is found in the wild) or v
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numcodecs
 import numpy as np
@@ -18,27 +16,21 @@ import zarr
 from zarr.storage import LocalStore, ZipStore
 
 from lfm_policy.data.image_cache import CachedImages, as_uint8
+from lfm_policy.data.image_layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import (
     ReplayBuffer,
     check_array_type,
     check_episode_ends,
     check_lengths,
 )
-from lfm_policy.data.zarr_files import (
-    COPY_AGAIN,
-    ZarrFiles,
-    check_chunks,
-    check_codecs,
-    chunk_coordinates,
-    chunk_grid,
-)
+from lfm_policy.data.zarr_reader import DATA, OpenedArray, ZarrReader
 from lfm_policy.errors import InputError
 from lfm_policy.files import atomic_file, atomic_folder
-from lfm_policy.observations import is_image
-from lfm_policy.registry import nearest_names
 
 _ENDS = "meta/episode_ends"
 _CHUNK_BYTES = 2**20
+LOW_DIMENSIONAL = (2, 3)
+"""Ranks of arrays that are observations without being images."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +40,94 @@ class ArrayInfo:
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    @property
+    def layout(self) -> ImageLayout | None:
+        """How its steps are stored as images; None if they are none."""
+        return image_layout(self.shape[1:], self.dtype)
 
-def inspect_zarr(path: str | Path) -> dict[str, ArrayInfo]:
-    """Return shape and dtype of every array under ``data/`` by its key, reading metadata only.
+
+@dataclass(frozen=True)
+class UnreadableArray:
+    """A stored array that nothing can be read of.
+
+    Attributes:
+        shape: as far as it is known, else empty.
+        dtype: the same.
+        problem: a message that names the store, the array and why.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class ZarrListing:
+    """Every array under ``data/`` by its key."""
+
+    readable: dict[str, ArrayInfo]
+    unreadable: dict[str, UnreadableArray]
+
+
+def list_zarr(path: str | Path) -> ZarrListing:
+    """Return what is under ``data/``, reading metadata only.
 
     Raises:
-        InputError: nothing is there, it is no zarr store, or metadata do not parse.
+        InputError: nothing is there, or it is no zarr store.
     """
-    with _Store(Path(path)) as store:
-        infos = {}
+    with ZarrReader(Path(path)) as store:
+        listing = ZarrListing({}, {})
         for name in store.array_names:
-            folder, _, key = name.partition("/")
-            if folder == "data" and key:
-                array = store.open(name)
-                infos[key] = ArrayInfo(shape=tuple(array.shape), dtype=np.dtype(array.dtype))
-        return infos
+            key = name.removeprefix(DATA)
+            if key == name:
+                continue
+            try:
+                opened = store.open(name)
+            except InputError as error:
+                listing.unreadable[key] = UnreadableArray(*store.described(name), str(error))
+            else:
+                listing.readable[key] = ArrayInfo(opened.shape, opened.dtype)
+        return listing
+
+
+def inspect_zarr(path: str | Path) -> dict[str, ArrayInfo]:
+    """Return shape and dtype of every array of numbers under ``data/`` by its key.
+
+    Only metadata are read; arrays that cannot be read are left out, see `list_zarr`.
+
+    Raises:
+        InputError: nothing is there, or it is no zarr store.
+    """
+    return list_zarr(path).readable
+
+
+def observable_zarr(path: str | Path) -> tuple[list[str], dict[str, str]]:
+    """Return (keys under ``data/`` that a policy could observe, why not by key of the others).
+
+    Raises:
+        InputError: no zarr store, or its episode ends are absent or damaged.
+    """
+    listing = list_zarr(path)
+    with ZarrReader(Path(path)) as store:
+        n_steps = int(_episode_ends(store)[-1])
+    left_out = {key: array.problem for key, array in listing.unreadable.items()}
+    for key, info in listing.readable.items():
+        try:
+            check_observation(key, info, str(path))
+            check_lengths({f"data/{key}": info.shape[0]}, n_steps=n_steps, source=str(path))
+        except InputError as error:
+            left_out[key] = str(error)
+    return [key for key in listing.readable if key not in left_out], left_out
+
+
+def check_observation(key: str, info: ArrayInfo, source: str) -> None:
+    """Check that an array can be an observation, from its metadata alone.
+
+    Raises:
+        InputError: its rank is none of an image's or a low-dimensional array's.
+    """
+    ranks = () if info.layout is not None else LOW_DIMENSIONAL
+    check_array_type(f"data/{key}", info.shape, info.dtype, source=source, ranks=ranks)
 
 
 def load_zarr(path: str | Path, keys: Iterable[str]) -> ReplayBuffer:
@@ -81,29 +146,45 @@ def load_zarr(path: str | Path, keys: Iterable[str]) -> ReplayBuffer:
     Raises:
         InputError: the store is absent, damaged, incomplete or holds something else; the message
             names file and array, what was found and what was expected.
-    """
-    with _Store(Path(path)) as store:
-        ends_array = store.open(_ENDS)
-        if len(ends_array.shape) != 1 or ends_array.dtype.kind not in "iu":
-            raise InputError(
-                f"{path}: {_ENDS} has shape {ends_array.shape} and dtype {ends_array.dtype}; "
-                "expected rank 1 and int64"
-            )
-        ends = store.read(_ENDS, ends_array).astype(np.int64)
-        check_episode_ends(ends, source=str(path))
 
-        opened = {key: store.open(f"data/{key}") for key in keys}
-        for key, array in opened.items():
-            check_array_type(f"data/{key}", array.shape, np.dtype(array.dtype), source=str(path))
-        check_lengths(
-            {f"data/{key}": array.shape[0] for key, array in opened.items()},
-            n_steps=int(ends[-1]),
-            source=str(path),
-        )
-        arrays = {key: store.read(f"data/{key}", array) for key, array in opened.items()}
+    Warns:
+        UserWarning: chunks are absent and were read as the fill value.
+    """
+    with ZarrReader(Path(path)) as store:
+        ends = _episode_ends(store)
+        opened = {key: _open(store, key, int(ends[-1])) for key in keys}
+        arrays = {key: store.read(array) for key, array in opened.items()}
     buffer = ReplayBuffer(arrays=arrays, episode_ends=ends, source=str(path))
     buffer.validate()
     return buffer
+
+
+def load_usable(path: str | Path, keys: Iterable[str]) -> tuple[ReplayBuffer, dict[str, str]]:
+    """Read like `load_zarr`, but leave out arrays that cannot be used.
+
+    Returns:
+        The buffer of all others, and why not by key of those.
+
+    Raises:
+        InputError: the store or its episode ends are damaged, or no array can be used.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    problems: dict[str, str] = {}
+    with ZarrReader(Path(path)) as store:
+        ends = _episode_ends(store)
+        for key in keys:
+            try:
+                values = store.read(_open(store, key, int(ends[-1])))
+                ReplayBuffer({key: values}, ends, str(path)).validate()
+            except InputError as error:
+                problems[key] = str(error)
+            else:
+                arrays[key] = values
+    if not arrays:
+        raise InputError(
+            "; ".join(problems.values()) or f"{path}: holds no low-dimensional array under data/"
+        )
+    return ReplayBuffer(arrays, ends, str(path)), problems
 
 
 def load_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -112,8 +193,8 @@ def load_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]
     Raises:
         InputError: the store or an array is absent or damaged; the message names it.
     """
-    with _Store(Path(path)) as store:
-        return {name: store.read(name, store.open(name)) for name in names}
+    with ZarrReader(Path(path)) as store:
+        return {name: store.read(store.open(name), whole=True) for name in names}
 
 
 def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
@@ -124,26 +205,56 @@ def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
     """
     path = Path(path)
     name = f"data/{key}"
-    with _Store(path) as store:
-        array = store.open(name)
-        source = f"{path}: {name}"
-        if not is_image(array.shape[1:]) or array.shape[0] < n_frames:
+    with ZarrReader(path) as store:
+        opened = store.open(name)
+        layout = image_layout(opened.shape[1:], opened.dtype)
+        if layout is None or opened.shape[0] < n_frames:
             raise InputError(
-                f"{source} has shape {tuple(array.shape)}; expected images ({n_frames}, height, "
-                "width, 1, 3 or 4)"
+                f"{opened.source} has shape {opened.shape}; expected images ({n_frames}, height, "
+                "width, 1, 3 or 4), channels first or grey"
             )
-        height, width, channels = (int(size) for size in array.shape[1:])
+        if layout.frame_shape[2] == 4:
+            layout = layout.with_alpha_of(next(store.parts(opened, 1)))
         facts = {"format": "zarr", "array": name, "files": store.identity(name)}
+    if not layout.is_plain:
+        facts["axes"] = layout.axes
     return CachedImages(
-        source, facts, n_frames, (height, width, channels), _image_parts(path, name, n_frames)
+        f"{path}: {name}",
+        facts,
+        n_frames,
+        layout.frame_shape,
+        _image_parts(path, name, n_frames, layout),
+        layout.remark(key),
     )
 
 
-def _image_parts(path: Path, name: str, n_frames: int) -> Iterator[np.ndarray]:
+def _image_parts(path: Path, name: str, n_frames: int, layout: ImageLayout) -> Iterator[np.ndarray]:
     """Yield the images chunk by chunk, uint8; nothing is opened before the first is asked for."""
-    with _Store(path) as store:
-        array = store.open(name)
-        yield from as_uint8(f"{path}: {name}", store.parts(name, array, n_frames))
+    with ZarrReader(path) as store:
+        parts = (layout.to_frames(part) for part in store.parts(store.open(name), n_frames))
+        yield from as_uint8(f"{path}: {name}", parts)
+
+
+def _open(store: ZarrReader, key: str, n_steps: int) -> OpenedArray:
+    """Return an array under ``data/`` of a shape and dtype that a buffer may hold."""
+    opened = store.open(f"{DATA}{key}")
+    source = str(store.path)
+    check_array_type(opened.name, opened.shape, opened.dtype, source=source)
+    check_lengths({opened.name: opened.shape[0]}, n_steps=n_steps, source=source)
+    return opened
+
+
+def _episode_ends(store: ZarrReader) -> np.ndarray:
+    """Return the checked ends of the episodes, int64."""
+    array = store.open(_ENDS)
+    if len(array.shape) != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"{store.path}: {_ENDS} has shape {array.shape} and dtype {array.dtype}; "
+            "expected rank 1 and int64"
+        )
+    ends = store.read(array, whole=True).astype(np.int64)
+    check_episode_ends(ends, source=str(store.path))
+    return ends
 
 
 def write_zarr(path: str | Path, buffer: ReplayBuffer) -> None:
@@ -190,112 +301,6 @@ def _write(store: LocalStore | ZipStore, buffer: ReplayBuffer) -> None:
             chunks=(rows, *values.shape[1:]),
             dtype=values.dtype,
             compressors=compressor,
-            config={"write_empty_chunks": True},  # an absent chunk is read as a damaged store
+            config={"write_empty_chunks": True},  # an absent chunk may be one that was lost
         )
         array[...] = values
-
-
-class _Store:
-    """An open store; every failure of zarr below it becomes an :class:`InputError`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.expanduser()
-        self._files = ZarrFiles(self._path)
-        self.array_names = self._files.array_names()
-        if not self.array_names:
-            raise InputError(
-                f"{path}: not a zarr store (no array metadata, .zarray or zarr.json, inside); "
-                "expected a replay buffer with data/<key> and meta/episode_ends"
-            )
-        self._store: LocalStore | ZipStore = (
-            ZipStore(self._path, mode="r")
-            if self._files.is_zip
-            else LocalStore(self._path, read_only=True)
-        )
-
-    def __enter__(self) -> _Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._store.close()
-
-    def open(self, name: str) -> zarr.Array:
-        """Return an array without reading values."""
-        if name not in self.array_names:
-            raise InputError(
-                f"{self._path}: there is no array {name}: {nearest_names(name, self.array_names)} "
-                f"(the store holds: {', '.join(self.array_names)})"
-            )
-        try:
-            return zarr.open_array(self._store, path=name, mode="r")
-        except Exception as error:
-            raise InputError(
-                f"{self._path}: the metadata of {name} cannot be read ({_brief(error)}): the file "
-                "is damaged, or of a kind that zarr 3 does not know; copy the store again"
-            ) from error
-
-    def read(self, name: str, array: zarr.Array) -> np.ndarray:
-        """Return all values, C-contiguous."""
-        source = f"{self._path}: {name}"
-        check_codecs(array, source)
-        try:
-            check_chunks(array, self._files, name, source)
-            return np.ascontiguousarray(array[...])
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{source}: {self._first_damaged(array)} cannot be decoded ({_brief(error)}): "
-                + COPY_AGAIN
-            ) from error
-
-    def parts(self, name: str, array: zarr.Array, n_rows: int) -> Iterator[np.ndarray]:
-        """Yield the first rows, a chunk's length at a time."""
-        source = f"{self._path}: {name}"
-        check_codecs(array, source)
-        check_chunks(array, self._files, name, source)
-        step = chunk_grid(array)[1][0]
-        for begin in range(0, n_rows, step):
-            try:
-                rows = np.ascontiguousarray(array[begin : min(begin + step, n_rows)])
-            except Exception as error:
-                raise InputError(
-                    f"{source}: rows from {begin} on cannot be decoded ({_brief(error)}): "
-                    + COPY_AGAIN
-                ) from error
-            yield rows
-
-    def identity(self, name: str) -> str:
-        """Return a digest of where the array's files are, how large they are and how old."""
-        digest = hashlib.sha256(str(self._path.resolve()).encode())
-        if self._files.is_zip:
-            status = self._path.stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-        else:
-            for entry in sorted(self._files.under(name)):
-                status = (self._path / name / entry).stat()
-                digest.update(f"{entry} {status.st_size} {status.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
-
-    @staticmethod
-    def _first_damaged(array: zarr.Array) -> str:
-        grid, shape = chunk_grid(array)
-        for coordinates in chunk_coordinates(grid):
-            region = tuple(
-                slice(i * n, (i + 1) * n) for i, n in zip(coordinates, shape, strict=True)
-            )
-            try:
-                array[region]
-            except Exception:
-                return f"chunk {array.metadata.encode_chunk_key(coordinates)}"
-        return "a chunk"
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -27,8 +27,11 @@ def results_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
     for row, policy, colour in zip(rows, policies, theme.policies, strict=True):
         cell = policy.evaluation.cell
         summary = cell.summary()
-        rate, interval = summary["success_rate"], Interval(*summary["success_interval"])
-        _value(success, row, rate, interval, colour, f"{rate:.0%}")
+        if summary["success_rate"] is None:
+            success.annotate("not reported", (0.5, row), ha="center", va="center")
+        else:
+            rate, interval = summary["success_rate"], Interval(*summary["success_interval"])
+            _value(success, row, rate, interval, colour, f"{rate:.0%}")
         mean = summary["score"]
         _value(score, row, mean, score_interval(policy), colour, f"{mean:.3f}")
         median = cell.latency["median_ms"]

@@ -45,7 +45,7 @@ def choose_episodes(results: Sequence[Sequence[EpisodeResult]]) -> list[ChosenEp
     Returns:
         One to three episodes, none of them twice: where there is none of a kind, it is left out.
     """
-    solved = np.array([[result.success for result in policy] for policy in results])
+    solved = np.array([[bool(result.success) for result in policy] for policy in results])
     rewards = np.array([[result.max_reward for result in policy] for policy in results])
     episodes = [result.episode for result in results[0]]
     by_all = np.flatnonzero(solved.all(axis=0))

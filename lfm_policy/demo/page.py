@@ -12,7 +12,7 @@ from lfm_policy.demo.facts import made_of
 from lfm_policy.demo.flow_figure import flow_figure
 from lfm_policy.demo.results import DemoResults, PolicyResult
 from lfm_policy.demo.theme import DARK, LIGHT, data_address, themed_picture
-from lfm_policy.evaluation import mcnemar_exact
+from lfm_policy.evaluation import mcnemar_exact, successes_of
 from lfm_policy.version import __version__
 
 
@@ -80,11 +80,14 @@ def _lead(results: DemoResults) -> str:
 def _card(policy: PolicyResult) -> str:
     cell = policy.evaluation.cell
     summary = cell.summary()
-    low, high = summary["success_interval"]
+    rate = "success is not reported"
+    if summary["successes"] is not None:
+        low, high = summary["success_interval"]
+        rate = f"{summary['success_rate']:.0%}, 95% interval {low:.0%} to {high:.0%}"
     return (
         f'<div class="card {policy.name}"><p class="name">{policy.title}</p>'
-        f'<p class="big">{summary["successes"]}/{summary["n"]} <small>solved</small></p>'
-        f'<p class="rest">{summary["success_rate"]:.0%}, 95% interval {low:.0%} to {high:.0%}<br>'
+        f'<p class="big">{_solved(policy)}/{summary["n"]} <small>solved</small></p>'
+        f'<p class="rest">{rate}<br>'
         f"{cell.latency['median_ms']:.2f} ms per chunk</p></div>"
     )
 
@@ -97,12 +100,12 @@ def _results_text(results: DemoResults) -> str:
     for student in results.policies[1:]:
         cell = student.evaluation.cell
         compared.append(
-            f"The student with {_evaluations(student)} solves {cell.summary()['successes']} and "
+            f"The student with {_evaluations(student)} solves {_solved(student)} and "
             f"is {slow / cell.latency['median_ms']:.1f} times as fast."
         )
     return (
         f"All policies start from the same {summary['n']} positions, of which the teacher solves "
-        f"{summary['successes']}. {' '.join(compared)} An episode is solved when the T covers 95% "
+        f"{_solved(teacher)}. {' '.join(compared)} An episode is solved when the T covers 95% "
         f"of its goal zone within {teacher.header.config.env.max_episode_steps} steps."
     )
 
@@ -127,10 +130,10 @@ def _table(results: DemoResults) -> str:
 def _row(policy: PolicyResult) -> str:
     cell, training = policy.evaluation.cell, policy.header.training
     summary = cell.summary()
-    low, high = summary["success_interval"]
+    interval = summary["success_interval"]
     cells = (
-        f"{summary['successes']}/{summary['n']}",
-        f"{low:.3f} to {high:.3f}",
+        f"{_solved(policy)}/{summary['n']}",
+        "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
         f"{summary['score']:.3f}",
         f"{cell.nfe:g}",
         f"{cell.latency['median_ms']:.2f} <small>({cell.latency['p95_ms']:.2f})</small>",
@@ -164,19 +167,22 @@ def _results_alt(results: DemoResults) -> str:
     for policy in results.policies:
         cell = policy.evaluation.cell
         summary = cell.summary()
+        rate = summary["success_rate"]
         parts.append(
-            f"{policy.title}: success {summary['success_rate']:.0%}, score "
+            f"{policy.title}: success {'not reported' if rate is None else f'{rate:.0%}'}, score "
             f"{summary['score']:.3f}, {cell.latency['median_ms']:.2f} ms per chunk"
         )
     return "; ".join(parts)
 
 
 def _results_caption(results: DemoResults) -> str:
-    teacher = results.policies[0].evaluation.cell.episodes
+    second = successes_of(results.policies[0].evaluation.cell.episodes)
     tests = []
     for student in results.policies[1:]:
-        own = student.evaluation.cell.episodes
-        first, second = [r.success for r in own], [r.success for r in teacher]
+        first = successes_of(student.evaluation.cell.episodes)
+        if first is None or second is None:
+            tests.append(f"{_evaluations(student)}: success is not reported")
+            continue
         won = sum(a and not b for a, b in zip(first, second, strict=True))
         lost = sum(b and not a for a, b in zip(first, second, strict=True))
         tests.append(
@@ -257,7 +263,7 @@ def _video(policy: PolicyResult, episode: int) -> str:
     film = policy.films[episode]
     video = data_address("video/mp4", film.video.read_bytes())
     poster = data_address("image/png", film.last_frame.read_bytes())
-    outcome = "solved" if result.success else "not solved"
+    outcome = {True: "solved", False: "not solved", None: "ended"}[result.success]
     text = f"{outcome} after {result.steps} steps, largest reward {result.max_reward:.2f}"
     return (
         f'<figure class="{policy.name}"><video controls muted playsinline preload="metadata" '
@@ -293,6 +299,12 @@ def _training_text(results: DemoResults) -> str:
 
 def _n(results: DemoResults) -> int:
     return len(results.policies[0].evaluation.cell.episodes)
+
+
+def _solved(policy: PolicyResult) -> str:
+    """Return the number of solved episodes, ``-`` where the environment does not report it."""
+    successes = policy.evaluation.cell.summary()["successes"]
+    return "-" if successes is None else str(successes)
 
 
 def _evaluations(policy: PolicyResult) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from lfm_policy.data import DatasetBundle
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.windows import WindowIndex
+from lfm_policy.data.windows import WindowIndex, warn_of_short_episodes
 from lfm_policy.data.zarr_format import ZarrConfig
 from lfm_policy.policy.checkpoint import CheckpointHeader
 
@@ -39,14 +39,10 @@ def windows_of_recording(
     """Return the windows of all episodes of a recording, normalised as the teacher's ``data``.
 
     Raises:
-        InputError: no episode is as long as a chunk.
+        InputError: every episode is too short for a window.
     """
     policy = teacher.config.policy
-    index = WindowIndex(
-        buffer.episode_ends,
-        policy.n_obs_steps,
-        policy.horizon,
-        policy.n_action_steps,
-        source=buffer.source,
-    )
+    horizons = (policy.n_obs_steps, policy.horizon, policy.n_action_steps)
+    index = WindowIndex(buffer.episode_ends, *horizons, source=buffer.source)
+    warn_of_short_episodes(buffer.episode_lengths, *horizons, source=buffer.source)
     return WindowDataset(buffer, data.normalizer, index, data.train.obs_keys)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lfm_policy.evaluation.evaluation import evaluate
+from lfm_policy.evaluation.episodes import settled, successes_of
+from lfm_policy.evaluation.evaluation import NoSuccessReportedWarning, evaluate
 from lfm_policy.evaluation.latency import measure_latency
 from lfm_policy.evaluation.report import Cell, evaluation_to_dict
 from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
@@ -16,6 +17,7 @@ from lfm_policy.evaluation.statistics import (
 __all__ = [
     "Cell",
     "EpisodeResult",
+    "NoSuccessReportedWarning",
     "RolloutConfig",
     "bootstrap_mean",
     "evaluate",
@@ -24,5 +26,7 @@ __all__ = [
     "measure_latency",
     "paired_bootstrap",
     "rollout",
+    "settled",
+    "successes_of",
     "wilson_interval",
 ]

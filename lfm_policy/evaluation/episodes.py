@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ class RolloutConfig:
     """Which episodes, where, and how many at a time.
 
     Attributes:
-        env_id: gymnasium id of an environment of `lfm_envs`.
+        env_id: gymnasium id of an environment, of `lfm_envs` or any other.
         seed_start: episode i starts from environment seed ``seed_start + i``.
         noise_seed: seed of the policy's noise; chunk k of episode i depends on (seed, i, k).
         max_episode_steps: steps after which an episode is truncated.
@@ -38,7 +39,8 @@ class EpisodeResult:
     Attributes:
         episode: its number i.
         seed: environment seed.
-        success: whether the environment reported success in any step.
+        success: whether the environment reported success in any step; None where it said neither
+            yes nor no, see `settled`.
         max_reward: largest reward of any step (for PushT: coverage/0.95 clipped to 1).
         final_coverage: coverage of the goal in the last step; None where there is no such thing.
         steps: environment steps until success or truncation.
@@ -50,13 +52,55 @@ class EpisodeResult:
 
     episode: int
     seed: int
-    success: bool
+    success: bool | None
     max_reward: float
     final_coverage: float | None
     steps: int
     chunks: int
     nfe: int
     restarts: int = field(default=0, compare=False)
+
+
+def settled(
+    results: Iterable[EpisodeResult], *, reported: bool | None = None
+) -> list[EpisodeResult]:
+    """Return results in which an episode that said nothing of success is a failure.
+
+    Some environments speak of success only where there is one. Where none of all episodes says
+    anything, the environment does not report success at all, and nothing is made of it.
+
+    Args:
+        results: of one environment.
+        reported: whether it is known to report success; by default, whether these results do.
+    """
+    episodes = list(results)
+    if reported is None:
+        reported = any(result.success is not None for result in episodes)
+    if not reported:
+        return episodes
+    return [replace(result, success=bool(result.success)) for result in episodes]
+
+
+def successes_of(results: Sequence[EpisodeResult]) -> list[bool] | None:
+    """Return whether each episode succeeded; None where the environment reports no success."""
+    successes = [result.success for result in settled(results)]
+    told = [success for success in successes if success is not None]
+    return told if len(told) == len(successes) else None
+
+
+def no_success_message(env_id: str) -> str:
+    """Return what to say where an environment reports no success, and what to do about it."""
+    return (
+        f"environment '{env_id}' never said whether an episode succeeded: let its step() return "
+        "info['success'] or info['is_success'], True or False"
+    )
+
+
+def outcome_of(result: EpisodeResult) -> str:
+    """Return ``success``, ``failure`` or ``unknown``, as in names of videos."""
+    if result.success is None:
+        return "unknown"
+    return "success" if result.success else "failure"
 
 
 class Running:
@@ -66,17 +110,25 @@ class Running:
         self.episode = episode
         self.chunks = 0
         self.steps = 0
-        self.success = False
+        self.success: bool | None = None
         self.max_reward = -np.inf
         self.coverage: float | None = None
         self.ended = False
         self.nfe = 0
 
-    def record(self, reward: float, ended: bool, success: bool, coverage: float | None) -> None:
+    def begin(self, success: bool | None) -> None:
+        """Note what is said of success before the first step: that it is spoken of at all."""
+        if success is not None:
+            self.success = False
+
+    def record(
+        self, reward: float, ended: bool, success: bool | None, coverage: float | None
+    ) -> None:
         """Count a step."""
         self.steps += 1
         self.max_reward = max(self.max_reward, reward)
-        self.success = self.success or success
+        if success is not None:
+            self.success = bool(self.success) or success
         self.coverage = coverage
         self.ended = ended
 

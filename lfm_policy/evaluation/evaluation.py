@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from lfm_policy.evaluation.episodes import (
+    EpisodeResult,
+    RolloutConfig,
+    no_success_message,
+    settled,
+)
 from lfm_policy.evaluation.latency import measure_latency
 from lfm_policy.evaluation.report import Cell
-from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
+from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
+
+
+class NoSuccessReportedWarning(UserWarning):
+    """An environment never said whether an episode succeeded."""
 
 
 def evaluate(
@@ -27,6 +39,9 @@ def evaluate(
     runner: Callable[..., list[EpisodeResult]] = rollout,
 ) -> tuple[list[Cell], float]:
     """Roll out and time a policy for each number of network evaluations.
+
+    Warns with `NoSuccessReportedWarning` where the environment never says whether an episode
+    succeeded: then there are scores, and no successes.
 
     Args:
         policy: its sampler is left as the last entry of ``nfes`` set it.
@@ -65,6 +80,10 @@ def evaluate(
                 episodes=results,
             )
         )
+    reported = any(result.success is not None for cell in cells for result in cell.episodes)
+    if not reported:
+        warnings.warn(no_success_message(config.env_id), NoSuccessReportedWarning, stacklevel=2)
+    cells = [replace(cell, episodes=settled(cell.episodes, reported=reported)) for cell in cells]
     return cells, time.perf_counter() - start
 
 

@@ -10,12 +10,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from lfm_policy.evaluation.episodes import outcome_of
 from lfm_policy.evaluation.report import Cell
 from lfm_policy.files import atomic_file
 
 matplotlib.use("Agg", force=False)
 
 FRAMES_SHOWN = 8
+_NO_SUCCESS = "success: not reported"
 
 
 def plot_evaluation(
@@ -39,14 +41,13 @@ def plot_evaluation(
     ):
         draw(axes, cells)
     if bottom is not None:
-        successes = {result.episode: result.success for result in cells[-1].episodes}
+        results = {result.episode: result for result in cells[-1].episodes}
         row = bottom.subplots(1, FRAMES_SHOWN)
         for axes in row:
             axes.set_axis_off()
         for axes, (episode, frame) in zip(row, shown, strict=False):
             axes.imshow(frame)
-            outcome = "success" if successes[episode] else "failure"
-            axes.set_title(f"{episode}: {outcome}", fontsize=8)
+            axes.set_title(f"{episode}: {outcome_of(results[episode])}", fontsize=8)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
@@ -54,23 +55,26 @@ def plot_evaluation(
 def _plot_success(axes: matplotlib.axes.Axes, cells: Sequence[Cell]) -> None:
     positions = np.arange(len(cells))
     summaries = [cell.summary() for cell in cells]
-    rates = np.array([s["success_rate"] for s in summaries])
-    intervals = np.array([s["success_interval"] for s in summaries])
-    errors = np.abs(intervals.T - rates)
-    axes.bar(positions - 0.2, rates, width=0.4, label="success, 95% interval", color="tab:blue")
-    axes.errorbar(positions - 0.2, rates, yerr=errors, fmt="none", color="black", capsize=3)
+    bars: list[tuple[float, float]] = []
+    if any(s["successes"] is None for s in summaries):
+        axes.plot([], [], " ", label=_NO_SUCCESS)
+    else:
+        rates = np.array([s["success_rate"] for s in summaries])
+        intervals = np.array([s["success_interval"] for s in summaries])
+        errors = np.abs(intervals.T - rates)
+        axes.bar(positions - 0.2, rates, width=0.4, label="success, 95% interval", color="tab:blue")
+        axes.errorbar(positions - 0.2, rates, yerr=errors, fmt="none", color="black", capsize=3)
+        bars += zip(positions - 0.2, rates, strict=True)
     scores = [s["score"] for s in summaries]
     axes.bar(
         positions + 0.2, scores, width=0.4, label="score (mean max reward)", color="tab:orange"
     )
-    for x, value in [
-        *zip(positions - 0.2, rates, strict=True),
-        *zip(positions + 0.2, scores, strict=True),
-    ]:
+    for x, value in [*bars, *zip(positions + 0.2, scores, strict=True)]:
         axes.annotate(f"{value:.2f}", (x, 0.02), ha="center", fontsize=7, color="white")
     axes.set_xticks(positions, [f"{cell.nfe:g}" for cell in cells])
     axes.set_xlabel("network evaluations per chunk")
-    axes.set_ylim(0, 1.2)
+    # Rewards of other environments than ours may be of any size.
+    axes.set_ylim(min(0.0, *scores), max(1.0, *scores) * 1.2)
     axes.legend(fontsize=7, loc="upper left")
 
 
@@ -86,6 +90,10 @@ def _plot_rewards(axes: matplotlib.axes.Axes, cells: Sequence[Cell]) -> None:
 
 
 def _plot_time(axes: matplotlib.axes.Axes, cells: Sequence[Cell]) -> None:
+    if any(cell.summary()["successes"] is None for cell in cells):
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, _NO_SUCCESS, ha="center", va="center", fontsize=8)
+        return
     for cell in cells:
         steps = np.sort([result.steps for result in cell.episodes if result.success])
         share = np.arange(1, len(steps) + 1) / len(cell.episodes)

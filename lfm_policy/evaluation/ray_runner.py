@@ -7,18 +7,20 @@ checkpoint travels as the bytes of its files; every machine needs this package a
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import lfm_envs
+
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig
 from lfm_policy.evaluation.errors import EvaluationError
 from lfm_policy.evaluation.exported import ExportedPolicy
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_policy.files import temporary_folder
 from lfm_policy.policy import load_policy
 from lfm_policy.ray_cluster import WorkerLostError, connect, result_of
 from lfm_runtime.export_file import is_export
@@ -72,6 +74,8 @@ class RayRunner:
         self._ray = connect(address, cpus=workers)
         self._files = self._ray.put(_read_folder(Path(checkpoint)))
         self._per_task = episodes_per_task
+        # That of the workers is another one.
+        self._module_folder = lfm_envs.working_folder()
 
     def __enter__(self) -> RayRunner:
         """Return itself."""
@@ -100,7 +104,8 @@ class RayRunner:
         settings = SamplerSettings.of(policy)
         order = list(episodes)
         shards = [order[i : i + self._per_task] for i in range(0, len(order), self._per_task)]
-        waiting = {task.remote(self._files, settings, config, shard): shard for shard in shards}
+        fixed = (self._files, settings, config, self._module_folder)
+        waiting = {task.remote(*fixed, shard): shard for shard in shards}
         results: dict[int, EpisodeResult] = {}
         losses: Counter[int] = Counter()
         while waiting:
@@ -121,7 +126,7 @@ class RayRunner:
                         f"episodes {shard[0]} to {shard[-1]}: their worker was lost "
                         f"{MAXIMUM_LOSSES} times, the last time with: {error}"
                     ) from None
-                waiting[task.remote(self._files, settings, config, shard)] = shard
+                waiting[task.remote(*fixed, shard)] = shard
         return [results[episode] for episode in order]
 
 
@@ -134,16 +139,20 @@ def _policy_of(files: tuple[tuple[str, bytes], ...]) -> EvaluatedPolicy:
     import torch
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for name, content in files:
-            (Path(folder) / name).write_bytes(content)
+            (folder / name).write_bytes(content)
         return ExportedPolicy(folder) if is_export(folder) else load_policy(folder)
 
 
 def _roll_out(
-    files: dict[str, bytes], settings: SamplerSettings, config: Any, shard: list[int]
+    files: dict[str, bytes],
+    settings: SamplerSettings,
+    config: Any,
+    module_folder: str,
+    shard: list[int],
 ) -> list[EpisodeResult]:
     policy = _policy_of(tuple(files.items()))
     policy.set_sampler(**dataclasses.asdict(settings))
     here = dataclasses.replace(config, processes=False, num_envs=min(config.num_envs, len(shard)))
-    return rollout(policy, here, shard)
+    return rollout(policy, here, shard, module_folder=module_folder)

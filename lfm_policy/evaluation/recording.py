@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.errors import InputError
-from lfm_policy.evaluation.rollouts import RolloutConfig, rollout
+from lfm_policy.evaluation.episodes import RolloutConfig, no_success_message
+from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.policy import Policy
 
 
@@ -38,7 +39,7 @@ def record_successes(
         environment seeds of the episodes.
 
     Raises:
-        InputError: too few episodes succeeded.
+        InputError: too few episodes succeeded, or the environment does not report success.
     """
     states: dict[int, list[np.ndarray]] = {}
     actions: dict[int, list[np.ndarray]] = {}
@@ -56,10 +57,13 @@ def record_successes(
             actions.pop(episode, None)
 
     kept: list[int] = []
+    reported = False
     with tqdm(total=n_successes, desc="demonstrations", unit="episode", disable=quiet) as bar:
         for begin in range(0, max_episodes, config.num_envs):
             episodes = range(begin, min(begin + config.num_envs, max_episodes))
-            for result in rollout(policy, config, episodes, on_action=keep, on_restart=forget):
+            results = rollout(policy, config, episodes, on_action=keep, on_restart=forget)
+            reported = reported or any(result.success is not None for result in results)
+            for result in results:
                 if result.success and len(kept) < n_successes:
                     kept.append(result.episode)
                     bar.update()
@@ -67,6 +71,8 @@ def record_successes(
                     del states[result.episode], actions[result.episode]
             if len(kept) == n_successes:
                 break
+    if not reported:
+        raise InputError(no_success_message(config.env_id))
     if len(kept) < n_successes:
         raise InputError(
             f"{len(kept)} of {max_episodes} episodes succeeded, expected {n_successes}: give more "

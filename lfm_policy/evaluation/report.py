@@ -13,7 +13,7 @@ import torch
 from rich import box
 from rich.table import Table
 
-from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig
+from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, successes_of
 from lfm_policy.evaluation.statistics import wilson_interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.version import __version__
@@ -42,18 +42,19 @@ class Cell:
     def summary(self) -> dict[str, Any]:
         """Return successes with their Wilson 95% interval, score and mean final coverage.
 
-        ``score`` is the mean over episodes of the maximum reward; ``restarted_episodes`` are those
+        What is said of successes is None where the environment does not report any. ``score`` is
+        the mean over episodes of the maximum reward; ``restarted_episodes`` are those
         that began again because a process of environments had died.
         """
         n = len(self.episodes)
-        successes = sum(result.success for result in self.episodes)
-        interval = wilson_interval(successes, n)
+        told = successes_of(self.episodes)
+        successes = None if told is None else sum(told)
         coverages = [r.final_coverage for r in self.episodes if r.final_coverage is not None]
         return {
             "n": n,
             "successes": successes,
-            "success_rate": successes / n,
-            "success_interval": list(interval),
+            "success_rate": None if successes is None else successes / n,
+            "success_interval": None if successes is None else list(wilson_interval(successes, n)),
             "score": float(np.mean([result.max_reward for result in self.episodes])),
             "final_coverage": float(np.mean(coverages)) if coverages else None,
             "mean_steps": float(np.mean([result.steps for result in self.episodes])),
@@ -107,14 +108,19 @@ def results_table(title: str, cells: Sequence[Cell]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for cell in cells:
         summary = cell.summary()
-        low, high = summary["success_interval"]
         coverage = summary["final_coverage"]
+        success = ("-", "-", "-")
+        if summary["successes"] is not None:
+            low, high = summary["success_interval"]
+            success = (
+                f"{summary['successes']}/{summary['n']}",
+                f"{summary['success_rate']:.3f}",
+                f"{low:.3f}..{high:.3f}",
+            )
         table.add_row(
             f"{cell.nfe:g}",
             cell.solver,
-            f"{summary['successes']}/{summary['n']}",
-            f"{summary['success_rate']:.3f}",
-            f"{low:.3f}..{high:.3f}",
+            *success,
             f"{summary['score']:.3f}",
             "-" if coverage is None else f"{coverage:.3f}",
             f"{cell.latency['median_ms']:.2f} ({cell.latency['p95_ms']:.2f})",

@@ -30,6 +30,7 @@ def rollout(
     on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None = None,
     on_restart: Callable[[Sequence[int]], None] | None = None,
     render_size: int | None = None,
+    module_folder: str | None = None,
 ) -> list[EpisodeResult]:
     """Run episodes and return their results in the order of ``episodes``.
 
@@ -51,10 +52,13 @@ def rollout(
         on_restart: called with the episodes that begin again, before they do; what the other
             functions were told of them is void.
         render_size: pixels of rendered frames; None: no rendering.
+        module_folder: where the module of an environment ``module:Name-v0`` is looked for; None is
+            the working folder.
 
     Raises:
         InputError: the environment does not exist, its simulator is missing, it lacks an
-            observation of the policy, or its action has another size.
+            observation of the policy, its action has another size, or it gives a reward that is
+            no finite number.
         EvaluationError: processes of environments died again and again.
     """
     if not episodes:
@@ -72,6 +76,7 @@ def rollout(
             max_episode_steps=config.max_episode_steps,
             options=config.env_options,
             render_size=render_size,
+            module_folder=module_folder,
         )
         try:
             check_spaces(policy, envs, config.env_id)
@@ -179,9 +184,13 @@ class _Loop:
             seeds[j] = self._config.seed_start + self._episode(j)
             mask[j] = True
         if mask.all():
-            obs, _ = self._envs.reset(seed=seeds)
+            obs, infos = self._envs.reset(seed=seeds)
         else:
-            obs, _ = self._envs.reset(seed=seeds, options={"reset_mask": mask})
+            obs, infos = self._envs.reset(seed=seeds, options={"reset_mask": mask})
+        for j in starting:
+            running = self._running[j]
+            assert running is not None
+            running.begin(_info(infos, "success", j))
         n_obs_steps = self._policy.n_obs_steps
         for key in self._policy.spec.obs_shapes:
             frames = np.repeat(np.asarray(obs[key])[:, None], n_obs_steps, axis=1)
@@ -214,20 +223,29 @@ class _Loop:
         return plan
 
     def _step(self, actions: np.ndarray) -> None:
+        import lfm_envs
+
         if self._on_action is not None:
             acting = [None if r is None or r.ended else r.episode for r in self._running]
-            self._on_action(acting, self._envs, actions)
-        obs, rewards, terminated, truncated, infos = self._envs.step(actions)
+            self._on_action(acting, self._envs, actions.copy())
+        # A copy each: neither callbacks nor environments may change what the other is given.
+        obs, rewards, terminated, truncated, infos = self._envs.step(actions.copy())
         for key, frames in self._history.items():
             frames[:, :-1] = frames[:, 1:]
             frames[:, -1] = np.asarray(obs[key])
         for j, running in enumerate(self._running):
             if running is None or running.ended:
                 continue
+            fault = _info(infos, lfm_envs.FAULT_KEY, j)
+            if fault is not None:
+                raise InputError(
+                    f"environment '{self._config.env_id}', episode {running.episode} (seed "
+                    f"{self._config.seed_start + running.episode}), step {running.steps}: {fault}"
+                )
             running.record(
                 reward=float(rewards[j]),
                 ended=bool(terminated[j] or truncated[j]),
-                success=bool(_info(infos, "success", j)),
+                success=_info(infos, "success", j),
                 coverage=_info(infos, "coverage", j),
             )
         self._report_step()

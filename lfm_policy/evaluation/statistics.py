@@ -33,8 +33,10 @@ def mcnemar_exact(first: Sequence[bool], second: Sequence[bool]) -> float:
     p is 1.
 
     Raises:
-        ValueError: the sequences differ in length.
+        ValueError: the sequences differ in length, or an outcome is not known.
     """
+    if any(outcome is None for outcome in (*first, *second)):
+        raise ValueError("an outcome is None: the environment did not report success")
     a, b = _paired(first, second, bool)
     only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
     if only_first + only_second == 0:

@@ -10,7 +10,9 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 
-from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
+from lfm_policy.errors import InputError
+from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, outcome_of, settled
+from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.files import atomic_file
 
@@ -22,8 +24,9 @@ DEFAULT_FPS = 10
 def record_videos(
     policy: EvaluatedPolicy, config: RolloutConfig, results: Sequence[EpisodeResult], folder: Path
 ) -> dict[int, np.ndarray]:
-    """Run episodes once more, rendered, and write ``episode_<i>_<success|failure>.mp4``.
+    """Run episodes once more, rendered, and write ``episode_<i>_<outcome>.mp4``.
 
+    The outcome is ``success`` or ``failure``, or ``unknown`` where the environment does not say.
     Rollouts are reproducible, so the videos show the episodes that were counted; this is checked.
 
     Args:
@@ -33,9 +36,11 @@ def record_videos(
         folder: where the videos go.
 
     Returns:
-        The last frame of each episode, uint8 (VIDEO_SIZE, VIDEO_SIZE, 3).
+        The last frame of each episode, uint8 (VIDEO_SIZE, VIDEO_SIZE, 3), or in the size that an
+        environment of another package draws.
 
     Raises:
+        InputError: the environment draws nothing.
         RuntimeError: an episode did not repeat itself.
     """
     last_frames: dict[int, np.ndarray] = {}
@@ -43,8 +48,7 @@ def record_videos(
         part = results[begin : begin + VIDEOS_AT_ONCE]
         frames, fps = _render(policy, config, part)
         for result in part:
-            outcome = "success" if result.success else "failure"
-            path = folder / f"episode_{result.episode:04d}_{outcome}.mp4"
+            path = folder / f"episode_{result.episode:04d}_{outcome_of(result)}.mp4"
             # Frames after the end of the episode only repeat the last one.
             write_video(path, frames[result.episode][: result.steps + 1], fps=fps)
             last_frames[result.episode] = frames[result.episode][result.steps]
@@ -65,7 +69,16 @@ def _render(
     def keep(playing: Sequence[int | None], envs: Any) -> None:
         nonlocal fps
         fps = int(envs.metadata.get("render_fps", DEFAULT_FPS))
-        rendered = envs.render()
+        try:
+            rendered = envs.render()
+        except NotImplementedError:
+            rendered = None
+        if rendered is None or any(np.ndim(frame) != 3 for frame in rendered):
+            raise InputError(
+                f"environment '{config.env_id}' draws no images, so its episodes cannot be filmed: "
+                "leave --video out, or let its render() return uint8 (height, width, 3) with "
+                "render_mode 'rgb_array'"
+            )
         for j, episode in enumerate(playing):
             if episode is not None:
                 frames[episode].append(np.asarray(rendered[j]))
@@ -78,7 +91,9 @@ def _render(
         on_restart=forget,
         render_size=VIDEO_SIZE,
     )
-    if list(again) != list(results):
+    # An episode that says nothing of success may have been settled by others that do.
+    reported = any(result.success is not None for result in results)
+    if settled(again, reported=reported) != list(results):
         raise RuntimeError(
             "the episodes did not repeat themselves while being filmed: the environment or the "
             "device is not deterministic"
@@ -87,11 +102,11 @@ def _render(
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], *, fps: int = DEFAULT_FPS) -> None:
-    """Write RGB frames, uint8 (H, W, 3) with even H and W, as H.264 MP4."""
+    """Write RGB frames, uint8 (H, W, 3), as H.264 MP4, without an odd last row or column."""
     with atomic_file(path) as temporary:
         iio.imwrite(
             temporary,
-            np.stack(frames),
+            np.stack([frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]),
             plugin="pyav",
             codec="libx264",
             fps=fps,

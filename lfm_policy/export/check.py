@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lfm_policy.evaluation import RolloutConfig, mcnemar_exact, rollout
+from lfm_policy.errors import InputError
+from lfm_policy.evaluation import RolloutConfig, mcnemar_exact, rollout, successes_of
+from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.evaluation.exported import ExportedPolicy
 from lfm_policy.export.observations import ROLLOUT_SEEDS, Observations
 from lfm_policy.policy import Policy, chunk_noise
@@ -97,7 +99,8 @@ def compare_success(
     """Roll out a policy and its export in the same episodes, those of selection and not of tests.
 
     Raises:
-        InputError: the policy names no environment, or its simulator is missing.
+        InputError: the policy names no environment, its simulator is missing, or it does not
+            report success.
     """
     env = policy.config.env
     config = RolloutConfig(
@@ -107,10 +110,15 @@ def compare_success(
         num_envs=num_envs,
         env_options=env.options,
     )
-    before, after = (
-        [result.success for result in rollout(subject, config, range(n_episodes))]
+    results = [
+        result
         for subject in (policy, exported)
-    )
+        for result in rollout(subject, config, range(n_episodes))
+    ]
+    successes = successes_of(results)
+    if successes is None:
+        raise InputError(no_success_message(env.id))
+    before, after = successes[:n_episodes], successes[n_episodes:]
     return SuccessChange(
         n=n_episodes,
         policy=sum(before),

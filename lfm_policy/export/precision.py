@@ -9,14 +9,13 @@ to 8 bits and their inputs too, on a scale chosen for each input when it is ther
 from __future__ import annotations
 
 import logging
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lfm_policy.errors import InputError
+from lfm_policy.files import temporary_folder
 
 SMALLEST_HALF = 256
 """Tensors with fewer numbers stay float32: limits and scales, where digits count and bytes do
@@ -68,8 +67,8 @@ def _with_byte_products(model: onnx.ModelProto) -> onnx.ModelProto:
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "int8.onnx"
+        with temporary_folder() as folder:
+            path = folder / "int8.onnx"
             quantize_dynamic(
                 _without_gemm(model),
                 path,

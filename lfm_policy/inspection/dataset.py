@@ -17,13 +17,15 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.errors import InputError
+from lfm_policy.files import temporary_folder
 from lfm_policy.inspection import contents as limits
 from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
 from lfm_policy.inspection.contents import Contents, StoredArray, open_dataset
-from lfm_policy.inspection.finding import Finding
+from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_episodes import COMPARED_EPISODES
+from lfm_policy.inspection.warnings_timing import lead_without_a_rate
 
 EPISODES_DRAWN = 6
 """Episodes whose frames and actions are drawn."""
@@ -46,7 +48,7 @@ class DatasetInspection:
         ranges: their statistics by key.
         cameras: what was seen of the images, by key.
         warnings: what looks wrong.
-        notes: what was not looked at, and why.
+        notes: what was taken for granted, and what was not looked at.
         episodes_drawn: episodes whose actions are drawn.
     """
 
@@ -61,6 +63,20 @@ class DatasetInspection:
     warnings: list[Finding]
     notes: list[str]
     episodes_drawn: list[int]
+
+    @property
+    def not_looked_at(self) -> dict[str, str]:
+        """Why the values of an array were not read, or not all of them, by its key."""
+        reasons = {}
+        for key, array in self.stored.items():
+            camera = self.cameras.get(key)
+            if array.unusable:
+                reasons[key] = "not usable"
+            elif camera is not None and camera.n_frames < self.buffer.n_steps:
+                reasons[key] = f"{camera.n_frames:,} of {self.buffer.n_steps:,} images read"
+            elif camera is None and key not in self.ranges:
+                reasons[key] = array.not_read.removesuffix(": not read") or "not read"
+        return reasons
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -85,6 +101,7 @@ class DatasetInspection:
                 "max": int(lengths.max()),
             },
             "arrays": arrays,
+            "not_looked_at": self.not_looked_at,
             "warnings": [finding.to_dict() for finding in self.warnings],
             "notes": self.notes,
         }
@@ -149,8 +166,14 @@ class DatasetInspection:
             if count > WARNINGS_PER_KIND:
                 more = f"{count - WARNINGS_PER_KIND} more warnings of kind {kind}: see --json"
                 console.print(Text(f"warning: {more}", "yellow"), soft_wrap=True)
+        left_out = self.not_looked_at
+        unread = listed([f"{key} ({reason})" for key, reason in left_out.items()])
         if not self.warnings:
-            console.print("no warnings", highlight=False)
+            whole = len(self.stored) - len(left_out)
+            where = f" in {whole} of {len(self.stored)} arrays; not looked at: {unread}"
+            console.print(Text(f"no warnings{where if left_out else ''}"), soft_wrap=True)
+        elif left_out:
+            console.print(Text(f"not looked at: {unread}"), soft_wrap=True)
 
     def plot(self, path: Path) -> None:
         """Write a PNG; see `lfm_policy.inspection.dataset_plot.dataset_figure`."""
@@ -218,6 +241,8 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
             f"only the first {COMPARED_EPISODES} of {buffer.n_episodes} episodes were compared "
             "with one another in search of duplicates"
         )
+    if opened.fps is None and (note := lead_without_a_rate(buffer, ranges)):
+        notes.append(note)
     return DatasetInspection(
         path=path,
         format=opened.format,
@@ -228,7 +253,7 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
         ranges=ranges,
         cameras=cameras,
         warnings=findings + find_all(buffer, ranges, cameras, fps=opened.fps),
-        notes=notes,
+        notes=opened.notes + notes,
         episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
     )
 
@@ -249,8 +274,8 @@ def _episodes_that_fit(opened: Contents, key: str, buffer: ReplayBuffer) -> int:
 def _look(
     opened: Contents, key: str, buffer: ReplayBuffer, n_episodes: int, shown: list[int], quiet: bool
 ) -> CameraFacts:
-    with tempfile.TemporaryDirectory(prefix="lfm-policy-", ignore_cleanup_errors=True) as folder:
-        frames = opened.open_camera(key, buffer, n_episodes, Path(folder), quiet=quiet)
+    with temporary_folder() as folder:
+        frames = opened.open_camera(key, buffer, n_episodes, folder, quiet=quiet)
         return look_at_camera(
             f"{opened.prefix}{key}",
             frames,

@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from lfm_policy.config.schema import PolicyConfig
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.windows import shortest_episode
 from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.ranges import Ranges, flat
 
-SHORTEST_EPISODE = 16
+_POLICY = PolicyConfig()
+
+SHORTEST_EPISODE = _POLICY.horizon
 """Steps; the default length of an action chunk."""
+
+_SHORTEST_TRAINED = shortest_episode(_POLICY.n_obs_steps, _POLICY.horizon, _POLICY.n_action_steps)
 
 DUPLICATE_DISTANCE = 0.01
 """Two episodes are near-duplicates when in every dimension the root mean square of their
@@ -31,20 +37,26 @@ _ROWS = 256
 
 
 def find_short_episodes(buffer: ReplayBuffer) -> list[Finding]:
-    """Warn of episodes shorter than `SHORTEST_EPISODE` steps, one finding for all."""
+    """Warn of episodes shorter than `SHORTEST_EPISODE` steps, one finding for all.
+
+    It says what the default lengths do with them: edge frames repeated, or left out.
+    """
     lengths = buffer.episode_lengths
     short = np.flatnonzero(lengths < SHORTEST_EPISODE).tolist()
     if not short:
         return []
     counts = [int(lengths[episode]) for episode in short]
+    n_left_out = sum(count < _SHORTEST_TRAINED for count in counts)
     named = [f"{e} ({n} steps)" for e, n in zip(short, counts, strict=True)]
     return [
         Finding(
             "short_episodes",
             f"{len(short)} of {buffer.n_episodes} episodes are shorter than {SHORTEST_EPISODE} "
-            f"steps: {listed(named)}: drop them if they were broken off, or choose a shorter "
+            f"steps: {listed(named)}: with policy.horizon {SHORTEST_EPISODE} training repeats "
+            f"their edge frames and leaves out those of fewer than {_SHORTEST_TRAINED} steps "
+            f"({n_left_out}): drop them if they were broken off, or choose a shorter "
             "policy.horizon",
-            {"episodes": short, "lengths": counts},
+            {"episodes": short, "lengths": counts, "left_out": n_left_out},
         )
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,18 +12,31 @@ from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.ranges import Ranges, flat
 
-LARGEST_LEAD = 5
-"""Leads of -5 to +5 steps of the action over the state are tried."""
+LARGEST_LAG = 5
+"""Lags of the action behind the state, negative leads, of up to so many steps are tried."""
+
+SLOW_ARM_SECONDS = 0.3
+"""A position-controlled arm follows its commands with a delay: 130 to 170 ms are ordinary, and the
+action leads the state by as much. That is physics, and no harm: on the robot the same controller
+follows the policy. From twice that on it is rather the recording that is wrong."""
+
+FASTEST_RATE = 50
+"""Steps per second that are assumed where the rate is not known: what is ordinary at this rate is
+not warned of."""
 
 NORMAL_LEAD_STEPS, NORMAL_LEAD_SECONDS = 2, 0.1
-"""A lead of 0 to this many steps is normal, or of this time where the rate is known and it is
-more: slow controllers at 50 Hz need some steps."""
+"""No controller repeats its commands to the last digit. Where the state does, the rows of one of
+the two were moved, or actions made of states; up to the larger of these leads, that is usual."""
 
 MARGIN = 0.7
-"""The best lead is clearly better than the normal ones when it leaves at most this share of the
-variance unexplained that the best of the normal ones leaves unexplained. What is unexplained grows
-with the square of the distance to the true lead, so that 0.7 is reached 0.55 steps beyond the
-normal range; noise only raises the share. The human PushT demonstrations lead by 2.4 steps."""
+"""The best lead is clearly better than the ordinary ones when it leaves at most this share of the
+variance unexplained that the best of the ordinary ones leaves unexplained. What is unexplained
+grows with the square of the distance to the true lead, so that 0.7 is reached 0.55 steps beyond the
+ordinary range; noise only raises the share. The human PushT demonstrations lead by 2.4 steps."""
+
+EXACT = 1e-4
+"""A state that moves repeats the action where the median difference is below this many standard
+deviations."""
 
 TRACKED_VALUE, TRACKED_DIFFERENCE = 0.9, 0.7
 """An action tracks an observation where the correlation with its value, or with its change to the
@@ -43,63 +57,152 @@ class _Match:
     dimension: int
     of_change: bool
     unexplained: np.ndarray
-    """Share of the variance, (leads,), from ``-LARGEST_LEAD`` on."""
+    """Share of the variance, (leads,), from ``-LARGEST_LAG`` on."""
+
+    @property
+    def lead(self) -> int:
+        """The best one, in steps."""
+        return int(np.argmin(self.unexplained)) - LARGEST_LAG
+
+    def outside(self, last: int) -> bool:
+        """Whether the best lead is clearly better than 0 to ``last`` steps."""
+        ordinary = self.unexplained[LARGEST_LAG : LARGEST_LAG + last + 1].min()
+        return not 0 <= self.lead <= last and self.unexplained.min() <= MARGIN * ordinary
 
 
 def find_actions_out_of_step(
     buffer: ReplayBuffer, ranges: Mapping[str, Ranges], *, fps: float | None = None
 ) -> list[Finding]:
-    """Warn of actions that lag behind the states, or lead them by too much.
+    """Warn of actions that lag behind the states, or lead them by more than a slow arm explains.
 
     Action dimensions that track an observed dimension are looked at: its value (absolute targets)
     or its change from one step to the next (velocities, relative targets). The lead of the action
     is the k for which ``action[t]`` goes best with ``observation[t + k]``, or with the change from
-    ``t + k`` to ``t + k + 1``. Expected is 0 to 2 steps (see `NORMAL_LEAD_SECONDS`); another lead
-    is reported when it is better by `MARGIN`. One finding for all dimensions with the same lead.
-    Values are clipped to their 1% to 99% range, so that single outliers do not decide.
+    ``t + k`` to ``t + k + 1``. What is reported is better by `MARGIN` than what is expected:
+
+    - a negative lead: no command comes after what it causes;
+    - a lead beyond `SLOW_ARM_SECONDS`, if it is one of all dimensions: rows that are moved are so
+      in all of them, while one slow joint or gripper moves by itself;
+    - a lead beyond `NORMAL_LEAD_SECONDS` after which the state repeats the action exactly.
+
+    One finding for all dimensions with the same lead. Switches, which take two values, are passed
+    over: when they seem to lead depends on how far what they switch has to go. Values are clipped
+    to their 1% to 99% range, so that single outliers do not decide.
 
     Args:
         buffer: low-dimensional arrays; nothing is found without ``"action"``.
         ranges: their statistics by key.
         fps: steps per second, if known.
     """
-    if ACTION_KEY not in buffer.arrays:
-        return []
-    steps = _inner_steps(buffer)
-    if len(steps) < _FEWEST_STEPS:
-        return []
-    last_normal = NORMAL_LEAD_STEPS
+    rate = FASTEST_RATE if fps is None else fps
+    last_of_arm = max(NORMAL_LEAD_STEPS, math.ceil(rate * SLOW_ARM_SECONDS))
+    last_exact = NORMAL_LEAD_STEPS
     if fps is not None:
-        last_normal = min(max(last_normal, round(fps * NORMAL_LEAD_SECONDS)), LARGEST_LEAD)
-
-    best = _best_matches(buffer, ranges, steps)
-    by_lead: dict[int, list[tuple[int, _Match]]] = {}
-    for dimension, match in best.items():
-        lead = int(np.argmin(match.unexplained)) - LARGEST_LEAD
-        normal = match.unexplained[LARGEST_LEAD : LARGEST_LEAD + last_normal + 1].min()
-        if not 0 <= lead <= last_normal and match.unexplained.min() <= MARGIN * normal:
-            by_lead.setdefault(lead, []).append((dimension, match))
-    return [_finding(lead, matches, last_normal) for lead, matches in sorted(by_lead.items())]
-
-
-def _finding(lead: int, matches: list[tuple[int, _Match]], last_normal: int) -> Finding:
-    pairs = [
-        f"{ACTION_KEY}[{dimension}] with {'the change of ' if match.of_change else ''}"
-        f"{match.key}[{match.dimension}]"
-        for dimension, match in matches
+        last_exact = max(last_exact, round(fps * NORMAL_LEAD_SECONDS))
+    if not _can_be_judged(buffer):
+        return []
+    steps, most = _inner_steps(buffer, last_of_arm + LARGEST_LAG)
+    matches = _best_matches(buffer, ranges, steps, most)
+    slowest = min((match.lead for match in matches.values()), default=0)
+    late: dict[int, list[tuple[int, _Match]]] = {}
+    early: dict[int, list[tuple[int, _Match]]] = {}
+    exact: dict[int, list[tuple[int, _Match]]] = {}
+    for dimension, match in matches.items():
+        pair = (dimension, match)
+        if match.lead < 0 and match.outside(last_of_arm):
+            late.setdefault(match.lead, []).append(pair)
+        elif match.lead > last_exact and _is_exact(buffer, ranges, steps, *pair):
+            exact.setdefault(match.lead, []).append(pair)
+        elif slowest > last_of_arm and match.outside(last_of_arm):
+            early.setdefault(match.lead, []).append(pair)
+    return [
+        *(_late(lead, found, last_exact) for lead, found in sorted(late.items())),
+        *(_exact(lead, found, last_exact) for lead, found in sorted(exact.items())),
+        *(_early(lead, found, last_of_arm, most, fps) for lead, found in sorted(early.items())),
     ]
-    count = f"{abs(lead)} {'step' if abs(lead) == 1 else 'steps'}"
-    if abs(lead) == LARGEST_LEAD:
-        count += " or more"
-    expected = f"expected is a lead of 0 to {last_normal} steps"
-    what = f"lags behind the state by {count}" if lead < 0 else f"leads the state by {count}"
-    moved = f"{count} to {'earlier' if lead < 0 else 'later'} rows"
+
+
+def _can_be_judged(buffer: ReplayBuffer) -> bool:
+    """Whether there are actions, and enough steps to compare them with states."""
+    return ACTION_KEY in buffer.arrays and _inner_count(buffer, LARGEST_LAG) >= _FEWEST_STEPS
+
+
+def lead_without_a_rate(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> str:
+    """Return what to know of a lead that is ordinary at one rate and too long at another.
+
+    Args:
+        buffer: low-dimensional arrays, whose rate is not known.
+        ranges: their statistics by key.
+
+    Returns:
+        Empty where there is no such lead.
+    """
+    if not _can_be_judged(buffer):
+        return ""
+    last = math.ceil(FASTEST_RATE * SLOW_ARM_SECONDS)
+    matches = _best_matches(buffer, ranges, *_inner_steps(buffer, last + LARGEST_LAG))
+    lead = min((match.lead for match in matches.values()), default=0)
+    if not NORMAL_LEAD_STEPS < lead <= last:
+        return ""
+    return (
+        f"the action leads the state by {_steps(lead)} ({_pairs(list(matches.items()))}): ordinary "
+        f"for an arm that follows its commands, from {lead / SLOW_ARM_SECONDS:.0f} steps per "
+        f"second on, where it is less than {SLOW_ARM_SECONDS:g} s; at a lower rate, see whether "
+        "the robot is that slow, or the actions were written into earlier rows than those in which "
+        "they were sent"
+    )
+
+
+def _late(lead: int, matches: list[tuple[int, _Match]], last: int) -> Finding:
+    count = _steps(-lead) + (" or more" if lead == -LARGEST_LAG else "")
+    return _finding(
+        lead,
+        matches,
+        f"the action lags behind the state by {count} ({_pairs(matches)}); expected is a lead of 0 "
+        f"to {last} steps, as no command comes after what it causes: check the timestamps of the "
+        f"recording, or move the actions by about {count} to earlier rows",
+    )
+
+
+def _exact(lead: int, matches: list[tuple[int, _Match]], last: int) -> Finding:
+    return _finding(
+        lead,
+        matches,
+        f"the action leads the state by {_steps(lead)} and is repeated by it to the last digit "
+        f"({_pairs(matches)}); expected is a lead of 0 to {last} steps. No controller is so exact: "
+        "either the actions were made of later states, or the rows of one of the two were moved. "
+        f"If that was not meant, move the actions by {_steps(lead - 1)} to later rows",
+        exact=True,
+    )
+
+
+def _early(
+    lead: int, matches: list[tuple[int, _Match]], last: int, most: int, fps: float | None
+) -> Finding:
+    count = _steps(lead) + (" or more" if lead == most else "")
+    seconds = "" if fps is None else f", {lead / fps:.2g} s"
+    ordinary = f"{SLOW_ARM_SECONDS:g} s" + (f" at {FASTEST_RATE} per second" if fps is None else "")
+    return _finding(
+        lead,
+        matches,
+        f"the action leads the state by {count}{seconds} ({_pairs(matches)}); expected is a lead "
+        f"of 0 to {last} steps ({ordinary}), which arms take to follow commands. Either the "
+        "controller is that slow: then nothing is wrong. Or the actions were written into earlier "
+        "rows than those in which they were sent: then a policy acts too early. Send the robot a "
+        "single command and see how long it takes to follow: if much less, check the timestamps of "
+        "the recording, or move the actions by the difference to later rows",
+    )
+
+
+def _finding(
+    lead: int, matches: list[tuple[int, _Match]], message: str, *, exact: bool = False
+) -> Finding:
     return Finding(
         "action_timing",
-        f"the action {what} ({listed(pairs, 4)}); {expected}: check the timestamps of the "
-        f"recording, or move the actions by about {moved}",
+        message,
         {
             "lead": lead,
+            "exact": exact,
             "pairs": [
                 {
                     "action_dimension": dimension,
@@ -114,20 +217,68 @@ def _finding(lead: int, matches: list[tuple[int, _Match]], last_normal: int) -> 
     )
 
 
-def _inner_steps(buffer: ReplayBuffer) -> np.ndarray:
-    """Return the steps that have all leads within their episode, (n,) int64."""
+def _steps(count: int) -> str:
+    return f"{count} {'step' if count == 1 else 'steps'}"
+
+
+def _pairs(matches: list[tuple[int, _Match]]) -> str:
+    return listed(
+        [
+            f"{ACTION_KEY}[{dimension}] with {'the change of ' if match.of_change else ''}"
+            f"{match.key}[{match.dimension}]"
+            for dimension, match in matches
+        ],
+        4,
+    )
+
+
+def _inner_steps(buffer: ReplayBuffer, wanted: int) -> tuple[np.ndarray, int]:
+    """Return the steps that have all leads within their episode, (n,) int64, and the largest lead.
+
+    Short episodes leave room for a shorter lead than wanted, at least `LARGEST_LAG`.
+    """
+    most = max(wanted, LARGEST_LAG)
+    while most > LARGEST_LAG and _inner_count(buffer, most) < _FEWEST_STEPS:
+        most -= 1
     spans = [
-        np.arange(start + LARGEST_LEAD, end - LARGEST_LEAD - 1)
+        np.arange(start + LARGEST_LAG, end - most - 1)
         for start, end in zip(buffer.episode_starts, buffer.episode_ends, strict=True)
     ]
-    return np.concatenate(spans)
+    return np.concatenate(spans), most
+
+
+def _inner_count(buffer: ReplayBuffer, most: int) -> int:
+    return int(np.maximum(buffer.episode_lengths - LARGEST_LAG - most - 1, 0).sum())
+
+
+def _is_exact(
+    buffer: ReplayBuffer,
+    ranges: Mapping[str, Ranges],
+    steps: np.ndarray,
+    dimension: int,
+    match: _Match,
+) -> bool:
+    """Whether the observed dimension, where it moves, repeats the action after its lead."""
+    observed = flat(buffer.arrays[match.key])[:, match.dimension].astype(np.float64)
+    rows = steps + match.lead
+    change = observed[rows + 1] - observed[rows]
+    values = change if match.of_change else observed[rows]
+    action = flat(buffer.arrays[ACTION_KEY])[steps, dimension].astype(np.float64)
+    # Standing still, every arm is where it should be.
+    moving = np.abs(change) > 1e-3 * ranges[match.key].width[match.dimension]
+    if moving.sum() < _FEWEST_STEPS // 4:
+        return False
+    slope, offset = np.polyfit(values[moving], action[moving], 1)
+    residual = np.abs(action - slope * values - offset)[moving]
+    return bool(np.median(residual) <= EXACT * action[moving].std())
 
 
 def _best_matches(
-    buffer: ReplayBuffer, ranges: Mapping[str, Ranges], steps: np.ndarray
+    buffer: ReplayBuffer, ranges: Mapping[str, Ranges], steps: np.ndarray, most_lead: int
 ) -> dict[int, _Match]:
     """Return the observed dimension that each action dimension goes with best, if it does."""
     best: dict[int, _Match] = {}
+    switches = _switches(buffer)
     for key in buffer.arrays:
         if key == ACTION_KEY:
             continue
@@ -136,15 +287,25 @@ def _best_matches(
         thinned = steps[:: -(-len(steps) // most)]
         for of_change in (False, True):
             threshold = TRACKED_DIFFERENCE if of_change else TRACKED_VALUE
-            correlation = _correlations(buffer, ranges, key, thinned, of_change=of_change)
+            correlation = _correlations(
+                buffer, ranges, key, thinned, most_lead, of_change=of_change
+            )
             largest = np.abs(correlation).max(axis=0)
             for dimension, partner in enumerate(largest.argmax(axis=1)):
                 found = float(largest[dimension, partner])
                 known = best.get(dimension)
-                if found >= threshold and (known is None or found > known.correlation):
+                if dimension in switches or found < threshold:
+                    continue
+                if known is None or found > known.correlation:
                     unexplained = 1 - correlation[:, dimension, partner] ** 2
                     best[dimension] = _Match(found, key, int(partner), of_change, unexplained)
     return best
+
+
+def _switches(buffer: ReplayBuffer) -> set[int]:
+    """Return the action dimensions that take two values at most."""
+    action = flat(buffer.arrays[ACTION_KEY])
+    return {d for d in range(action.shape[1]) if len(np.unique(action[:, d])) <= 2}
 
 
 def _correlations(
@@ -152,6 +313,7 @@ def _correlations(
     ranges: Mapping[str, Ranges],
     key: str,
     steps: np.ndarray,
+    most_lead: int,
     *,
     of_change: bool,
 ) -> np.ndarray:
@@ -167,7 +329,7 @@ def _correlations(
     action = _standardised(clipped(ACTION_KEY, steps))
     correlations = []
     limits = None
-    for lead in range(-LARGEST_LEAD, LARGEST_LEAD + 1):
+    for lead in range(-LARGEST_LAG, most_lead + 1):
         values = clipped(key, steps + lead)
         if of_change:
             values = clipped(key, steps + lead + 1) - values

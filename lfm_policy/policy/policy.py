@@ -103,6 +103,11 @@ class Policy(ChunkPolicy):
         return self.config.policy.max_prefix
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the checkpoint, which is that of its weights, normaliser and options."""
+        return str(self.info.get("sha256", ""))
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What a caller has to know: shapes, dtypes, the horizons, the sampler; JSON values."""
         return {

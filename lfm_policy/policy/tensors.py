@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,14 +32,35 @@ __all__ = [
 MAXIMUM_HEADER_BYTES = 16_000_000
 MAXIMUM_NAME = 500
 _BYTES_AT_ONCE = 8_000_000
+_MOST_BEYOND, _MOST_PER_NAME = 1 << 18, 1 << 10
+"""Bytes that a file may need besides its numbers."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors as safetensors, atomically; returns the SHA-256 of the file."""
+    """Write tensors as safetensors, atomically; returns the SHA-256 of the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     with atomic_file(path) as temporary:
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        save_file(contiguous, str(temporary))
+        try:
+            save_file(contiguous, str(temporary))
+        except SafetensorError as error:
+            numbers = sum(value.nbytes for value in contiguous.values())
+            size = numbers + _MOST_BEYOND + _MOST_PER_NAME * len(contiguous)
+            raise _not_written(temporary, size, error) from None
         return sha256_of(temporary)
+
+
+def _not_written(path: Path, size: int, error: Exception) -> OSError:
+    """Return why the system does not write ``size`` bytes, which safetensors says in words only."""
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as refused:
+        return OSError(refused.errno, refused.strerror, str(path))
+    return OSError(errno.EIO, str(error)[:300], str(path))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

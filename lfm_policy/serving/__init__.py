@@ -8,6 +8,7 @@ from lfm_policy.serving.access import (
     is_loopback,
     read_api_keys,
     tls_context,
+    warning_of_secret,
 )
 from lfm_policy.serving.load import load_served_policy
 from lfm_policy.serving.logs import configure_logging, log_event
@@ -28,4 +29,5 @@ __all__ = [
     "read_api_keys",
     "served_policy",
     "tls_context",
+    "warning_of_secret",
 ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import os
 import socket
 import ssl
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,6 +68,26 @@ def read_api_keys(path: Path) -> ApiKeys:
                 f"{path}: key {number} has a space, an unprintable or a non-ASCII character"
             )
     return ApiKeys(keys)
+
+
+def warning_of_secret(path: Path) -> str | None:
+    """Return what to say of a file of keys that not only its owner can read or change, else None.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if os.name != "posix":
+        return None
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if not mode & (stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH):
+        return None
+    return (
+        f"{path}: other users of this machine have access to this file of keys (mode {mode:o}): "
+        f"chmod 600 {path}"
+    )
 
 
 def check_bind(host: str, *, keys: ApiKeys, insist: bool) -> None:

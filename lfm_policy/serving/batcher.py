@@ -138,7 +138,8 @@ class Batcher:
         batch = {key: np.stack([query.obs[key] for query in queries]) for key in queries[0].obs}
         noise = np.stack([query.noise for query in queries])
         prefix = np.stack([query.prefix for query in queries])
-        actions = self._predict(batch, noise, prefix if prefix.shape[1] else None)
+        # A copy: the policy may compute the next answers in the same array while these are sent.
+        actions = np.array(self._predict(batch, noise, prefix if prefix.shape[1] else None))
         seconds = time.monotonic() - started
         if not np.isfinite(actions).all():
             raise FloatingPointError("the policy's action is not finite at this observation")

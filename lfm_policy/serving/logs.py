@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("lfm_policy.serving")
+
+INTERVAL_SECONDS = 10.0
+"""Lines of one kind are counted anew after this time."""
+MAXIMUM_LINES = 500
+"""Lines of one kind in an interval: more than the robots that come and go at once."""
+MAXIMUM_COMPLAINTS = 20
+"""The same for warnings and errors, which one client can cause as often as it likes."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,21 +42,106 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
+@dataclass
+class _Interval:
+    """Lines of one kind since a time."""
+
+    record: logging.LogRecord
+    ends: float
+    seen: int = 0
+    left_out: int = 0
+
+
+class RateLimitedHandler(logging.StreamHandler[TextIO]):
+    """Writes so many lines of one kind in an interval, and then how many there were besides.
+
+    A kind is a logger, a level and an event, with its reason if it has one. The count is written
+    with the first line of any kind after the interval, or at the end.
+
+    Args:
+        stream: where to.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._intervals: dict[tuple[str, int, str, str], _Interval] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line, or count it."""
+        now = self._clock()
+        self._end_intervals(now)
+        fields = getattr(record, "fields", {})
+        kind = (record.name, record.levelno, str(record.msg), str(fields.get("reason", "")))
+        interval = self._intervals.get(kind)
+        if interval is None:
+            interval = self._intervals[kind] = _Interval(record, now + INTERVAL_SECONDS)
+        complaint = record.levelno >= logging.WARNING
+        bound = getattr(record, "burst", None) or (
+            MAXIMUM_COMPLAINTS if complaint else MAXIMUM_LINES
+        )
+        interval.seen += 1
+        if interval.seen > bound:
+            interval.left_out += 1
+            return
+        super().emit(record)
+
+    def close(self) -> None:
+        """Write what has been counted."""
+        self.acquire()
+        try:
+            self._end_intervals(float("inf"))
+        finally:
+            self.release()
+        super().close()
+
+    def _end_intervals(self, now: float) -> None:
+        ended = [kind for kind, interval in self._intervals.items() if interval.ends <= now]
+        for kind in ended:
+            interval = self._intervals.pop(kind)
+            if interval.left_out:
+                first = interval.record
+                fields = {"repeated": first.getMessage(), "times": interval.left_out}
+                if kind[3]:
+                    fields["reason"] = kind[3]
+                summary = logging.LogRecord(
+                    first.name, first.levelno, first.pathname, 0, "lines left out", None, None
+                )
+                summary.fields = fields
+                super().emit(summary)
+
+
 def log_event(
-    event: str, *, level: int = logging.INFO, error: BaseException | None = None, **fields: Any
+    event: str,
+    *,
+    level: int = logging.INFO,
+    error: BaseException | None = None,
+    burst: int | None = None,
+    **fields: Any,
 ) -> None:
-    """Log an event with named values; with ``error`` its traceback too."""
-    LOGGER.log(level, event, extra={"fields": fields}, exc_info=error)
+    """Log an event with named values.
+
+    Args:
+        event: what happened; the same text for all events of a kind.
+        level: of `logging`.
+        error: its traceback is logged too.
+        burst: lines of this kind in an interval of `RateLimitedHandler`, if not the usual number.
+        fields: the values; ``reason`` tells kinds of an event apart.
+    """
+    LOGGER.log(level, event, extra={"fields": fields, "burst": burst}, exc_info=error)
 
 
 def configure_logging(level: str, stream: TextIO | None = None) -> None:
     """Send all log records of this process to a stream, one JSON object per line.
 
+    What is repeated without end is counted instead of written, see `RateLimitedHandler`.
+
     Args:
         level: debug, info, warning or error.
         stream: where to; standard error when left out.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = RateLimitedHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     library = logging.getLogger("websockets.server")

@@ -17,12 +17,14 @@ class ServerOptions:
         host: address to listen on.
         port: 0: one that is free.
         max_connections: robots at the same time.
-        max_message_bytes: largest message; None: what the policy's observations need.
+        max_message_bytes: largest message; None: what the policy's observations need, and at
+            least 16 MiB.
         max_batch: robots in one policy call.
         idle_timeout: seconds without a whole message after which a connection is closed.
         send_timeout: seconds after which a client that does not read is given up.
         stall_timeout: seconds of one policy call after which ``/healthz`` says that all is lost.
         grace: seconds that running requests get when the server is told to stop.
+        strict: refuse observations that the policy does not know, instead of leaving them out.
         seed: of the noise of chunks whose client names none; None: differs every time.
     """
 
@@ -35,6 +37,7 @@ class ServerOptions:
     send_timeout: float = 10.0
     stall_timeout: float = 60.0
     grace: float = 5.0
+    strict: bool = False
     seed: int | None = None
 
     def __post_init__(self) -> None:

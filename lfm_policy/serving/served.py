@@ -16,12 +16,17 @@ from lfm_policy.serving.batcher import Predict
 from lfm_policy.serving.observations import IGNORED_KEYS
 from lfm_policy.version import __version__
 from lfm_runtime.chunk_policy import ChunkPolicy
-from lfm_runtime.protocol import INSTRUCTIONS, SERVER
+from lfm_runtime.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
 
 _FLOAT_BYTES = 8
 """Clients may send float64."""
+_PIXEL_BYTES = 4
+"""Clients may send camera images as float32."""
 _MESSAGE_OVERHEAD = 65_536
 """Names, shapes, dtypes, and a prompt."""
+_SMALLEST_BOUND = 16 * 2**20
+"""A client made for other observations, several cameras say, is told what is expected instead of
+being cut off."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ class ServedPolicy:
 
     @property
     def message_bytes(self) -> int:
-        """The largest message that a client has a reason to send."""
+        """The largest message that is read unless another bound is set."""
         frame = sum(
-            math.prod(shape) * (1 if is_image(shape) else _FLOAT_BYTES)
+            math.prod(shape) * (_PIXEL_BYTES if is_image(shape) else _FLOAT_BYTES)
             for shape in self.policy.spec.obs_shapes.values()
         )
-        return self.policy.n_obs_steps * frame + _MESSAGE_OVERHEAD
+        return max(_SMALLEST_BOUND, self.policy.n_obs_steps * frame + _MESSAGE_OVERHEAD)
 
     def metadata(self) -> dict[str, Any]:
         """What every client is told on connection; plain values.
@@ -61,6 +66,7 @@ class ServedPolicy:
         return {
             **described,
             "observations": observations,
+            POLICY_DIGEST: self.policy.digest,
             "server": SERVER,
             "server_version": __version__,
             "action_horizon": self.policy.n_action_steps,

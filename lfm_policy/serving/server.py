@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -20,6 +24,7 @@ from lfm_policy.serving.logs import log_event
 from lfm_policy.serving.metrics import ServerMetrics
 from lfm_policy.serving.observations import ConnectionHistory
 from lfm_policy.serving.options import ServerOptions
+from lfm_policy.serving.paced_connection import PacedConnection
 from lfm_policy.serving.requests import Request, checked_prefix
 from lfm_policy.serving.served import ServedPolicy
 from lfm_policy.serving.session import Session
@@ -28,6 +33,8 @@ from lfm_runtime.packing import packb
 
 _CLOSE_SECONDS = 2.0
 _BUFFERED_MESSAGES = 2
+_READING_THREADS = 4
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class PolicyServer:
@@ -83,11 +90,14 @@ class PolicyServer:
         """
         options = self._options
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        others_handler = self._loop.get_exception_handler()
+        self._loop.set_exception_handler(_log_loop_error)
         self._batcher = Batcher(
             self._served.predict,
             self._metrics,
             max_batch=options.max_batch if self._served.batches else 1,
         )
+        self._reading = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="lfm-reading")
         try:
             async with self._signals(signals):
                 server = await self._listen()
@@ -99,6 +109,8 @@ class PolicyServer:
                 await self._end(server)
         finally:
             self._batcher.close(options.grace)
+            self._reading.shutdown(wait=False, cancel_futures=True)
+            self._loop.set_exception_handler(others_handler)
 
     def stop(self) -> None:
         """Make `run` end; may be called from another thread."""
@@ -122,6 +134,7 @@ class PolicyServer:
             options.host,
             options.port,
             process_request=front_door,
+            create_connection=PacedConnection,
             compression=None,
             max_size=self.max_message_bytes,
             max_queue=_BUFFERED_MESSAGES,
@@ -139,9 +152,10 @@ class PolicyServer:
         policy = self._served.policy
         session = Session(
             connection,
-            history=ConnectionHistory(policy.spec.obs_shapes, policy.n_obs_steps),
+            history=ConnectionHistory(policy.spec, policy.n_obs_steps, strict=self._options.strict),
             infer=self._infer,
             metrics=self._metrics,
+            reading=self._reading,
             idle_timeout=self._options.idle_timeout,
             send_timeout=self._options.send_timeout,
         )
@@ -203,3 +217,20 @@ class PolicyServer:
             yield
         finally:
             leave()
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody waits for; a hundred times a second when no more files can be opened."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        log_event(
+            "connections cannot be accepted",
+            level=logging.ERROR,
+            burst=1,
+            reason=os.strerror(error.errno),
+            cure="a higher limit of open files (ulimit -n), or fewer --max-connections",
+        )
+    else:
+        log_event(
+            "internal error", level=logging.ERROR, error=error, error_text=context.get("message")
+        )

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, TypeVar
 
 import numpy as np
 from websockets.asyncio.server import ServerConnection
@@ -24,7 +25,9 @@ from lfm_runtime.packing import packb
 from lfm_runtime.protocol import RESET
 
 MAXIMUM_ERROR_TEXT = 2_000
-MAXIMUM_FRAGMENTS = 4_096
+MAXIMUM_FRAGMENTS = 1_024
+SMALL_BYTES = 4_096
+"""Up to here reading a message takes less time than handing it to another thread."""
 
 _BROKEN_RULES = (
     CloseCode.PROTOCOL_ERROR,
@@ -35,6 +38,8 @@ _BROKEN_RULES = (
 Infer = Callable[[dict[str, np.ndarray], Request], Awaitable[Prediction]]
 """From a history (n_obs_steps, *shape) by name and what was asked with it to the actions."""
 
+T = TypeVar("T")
+
 
 class Session:
     """Answers the messages of one client, one after the other.
@@ -44,6 +49,7 @@ class Session:
         history: empty, of this connection alone.
         infer: computes actions.
         metrics: where it is counted.
+        reading: threads that read large messages, while the event loop serves other robots.
         idle_timeout: seconds to wait for a whole message.
         send_timeout: seconds to wait for a client that does not read.
     """
@@ -55,6 +61,7 @@ class Session:
         history: ConnectionHistory,
         infer: Infer,
         metrics: ServerMetrics,
+        reading: Executor,
         idle_timeout: float,
         send_timeout: float,
     ) -> None:
@@ -62,11 +69,13 @@ class Session:
         self._history = history
         self._infer = infer
         self._metrics = metrics
+        self._reading = reading
         self._idle_timeout = idle_timeout
         self._send_timeout = send_timeout
         self._busy = False
         self._stopping = False
         self._answered = 0
+        self._told_unknown = False
 
     async def run(self, metadata: bytes) -> None:
         """Serve until the client leaves, does something wrong, or the server stops."""
@@ -79,6 +88,8 @@ class Session:
                 reason = await self._converse(metadata)
         except ConnectionClosed as closed:
             reason = "server" if self._stopping else _who_closed(closed)
+            if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                self._error("message", InputError(f"message: {closed.sent.reason}"))
         finally:
             self._metrics.closed.labels(reason).inc()
             log_event(
@@ -142,11 +153,11 @@ class Session:
         try:
             if message is None:
                 raise InputError(f"message: more than {MAXIMUM_FRAGMENTS} fragments")
-            request = read_request(message)
+            request = await self._beside(len(message), read_request, message)
         except InputError as error:
             return self._error("message", error)
         try:
-            return packb(await self._perform(request))
+            return packb(await self._perform(request, len(message)))
         except InputError as error:
             return self._error("observation", error)
         except FloatingPointError as error:
@@ -156,18 +167,36 @@ class Session:
             log_event("internal error", level=logging.ERROR, error=error, connection=self._id)
             return self._error("internal", RuntimeError("internal error, see the server's log"))
 
-    async def _perform(self, request: Request) -> dict[str, Any]:
+    async def _perform(self, request: Request, size: int) -> dict[str, Any]:
         if request.reset:
             self._history.clear()
             self._metrics.resets.inc()
             if not request.obs:
                 return {RESET: True}
-        prediction = await self._infer(self._history.add(request.obs), request)
+        obs = await self._beside(size, self._history.add, request.obs)
+        self._tell_unknown(request)
+        prediction = await self._infer(obs, request)
         self._metrics.requests.inc()
         return {
             "actions": prediction.actions,
             "server_timing": {"infer_ms": 1e3 * prediction.seconds},
         }
+
+    async def _beside(self, size: int, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what a function makes of a message of ``size`` bytes."""
+        if size <= SMALL_BYTES:
+            return function(*arguments)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reading, function, *arguments)
+
+    def _tell_unknown(self, request: Request) -> None:
+        """Log once which observations are left out."""
+        if self._told_unknown:
+            return
+        unknown = self._history.unknown(request.obs)
+        if unknown:
+            self._told_unknown = True
+            log_event("observations left out", connection=self._id, names=unknown)
 
     def _error(self, reason: str, error: Exception) -> str:
         """Count and log an error, and return its text."""
@@ -177,6 +206,7 @@ class Session:
             "bad request",
             level=logging.WARNING,
             connection=self._id,
+            remote=peer_of(self._connection),
             reason=reason,
             error_text=text,
         )

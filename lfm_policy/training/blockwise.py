@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import get_int_from_env
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -84,8 +85,11 @@ class BlockwiseRun(ABC):
         self._device = choose_device(device)
         self._options = available_options(config.training, self._device)
         self._steps = steps_of_blocks(config)
-        self._header: CheckpointHeader | None = find_resumable(folder, config, resume=resume)
         self._run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
+        # Of several processes the first one writes; it may be doing so already.
+        if get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"], 0) == 0:
+            self._run_folder.check_not_running()
+        self._header: CheckpointHeader | None = find_resumable(folder, config, resume=resume)
         self._image_cache = image_cache or folder.parent / IMAGE_CACHE
         self._data: DatasetBundle = load_datasets(config, self._image_cache, quiet=quiet)
         self.spec: DataSpec = data_spec(self._data)
@@ -97,6 +101,7 @@ class BlockwiseRun(ABC):
         validation = self._data.validation
         self._validation_set = None if validation is None else validation.to(self._device)
         self._model = PolicyModel(config, self.spec)
+        self._log: MetricsLog | None = None
         self._bar_position = progress_position
         self._quiet = quiet or not self._accelerator.is_main_process
         self._progress = Progress(
@@ -139,10 +144,12 @@ class BlockwiseRun(ABC):
         counts = ", ".join(f"{k} {v:,}" for k, v in self._model.parameter_counts().items())
         episodes = len(self._data.train_episodes)
         validation = len(self._data.validation_episodes)
+        left_out = len(self._data.left_out_episodes)
+        too_short = f", {left_out} left out as too short" if left_out else ""
         return (
             f"parameters: {counts}\n"
             f"data: {len(self._data.train):,} windows of {episodes} training episodes"
-            f" ({validation} for validation) from {self._data.source}\n"
+            f" ({validation} for validation{too_short}) from {self._data.source}\n"
             f"gradient steps: {self._describe_steps()}, "
             f"batch {self._options.batch_size} x {self._accelerator.num_processes} on "
             f"{self._device}"
@@ -152,28 +159,34 @@ class BlockwiseRun(ABC):
         """Train until done; returns the final checkpoint folder.
 
         Raises:
+            InputError: another process trains in the folder, or the disk is full; the last good
+                checkpoint was kept.
             Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
             TrainingError: the loss became NaN; the last good checkpoint was kept.
         """
         if self.already_complete:
             assert self._header is not None
             return self._header.folder
-        main = self._accelerator.is_main_process
-        resumed: dict[str, Any] = {}
-        if self._header is not None:
-            resumed = {"resume_step": self._steps_done(), "checkpoint": self._header.folder.name}
-        if main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if self._header is None:
-                self._run_folder.clear_leftovers()
-            write_text(self.folder / CONFIG_COPY, config_to_yaml(self.config))
-        self._log = MetricsLog(self.folder, **resumed) if main else None
-        try:
-            with InterruptFlag() as self._interrupt:
-                return self._run_blocks()
-        finally:
-            if self._log is not None:
-                self._log.close()
+        with self._run_folder.writing():
+            if not self._accelerator.is_main_process:
+                return self._run_logged()
+            found = None if self._header is None else self._header.folder
+            with self._run_folder.running(found):
+                if self._header is None:
+                    self._run_folder.clear_leftovers()
+                write_text(self.folder / CONFIG_COPY, config_to_yaml(self.config))
+                with MetricsLog(self.folder, **self._resumed()) as self._log:
+                    return self._run_logged()
+
+    def _resumed(self) -> dict[str, Any]:
+        """Return from where on the log is written anew."""
+        if self._header is None:
+            return {}
+        return {"resume_step": self._steps_done(), "checkpoint": self._header.folder.name}
+
+    def _run_logged(self) -> Path:
+        with InterruptFlag() as self._interrupt:
+            return self._run_blocks()
 
     # -- training -----------------------------------------------------------------------------
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from lfm_policy.files import write_text
 
@@ -42,20 +46,62 @@ class MetricsLog:
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
         purge = None if resume_step is None else resume_step + 1
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+        self._board_folder = folder / "tensorboard"
+        self._board = SummaryWriter(str(self._board_folder), purge_step=purge)
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._of_a_thread
 
     def write(self, kind: str, *, block: int, step: int, **values: Any) -> None:
         """Append one record; numbers go to TensorBoard under ``<kind>/<name>``."""
         record = {"kind": kind, "block": block, "step": step, "time": time.time(), **values}
-        self._file.write(json.dumps(record) + "\n")
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        with _naming(self._path):
+            self._file.write(json.dumps(record) + "\n")
+        with _naming(self._board_folder):
+            for name, value in values.items():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # What went wrong first is to be known, and not that the disk is full for this too.
+        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
+            self.close()
 
     def close(self) -> None:
         """Flush and close both logs."""
-        self._file.close()
-        self._board.close()
+        try:
+            with _naming(self._path):
+                self._file.close()
+        finally:
+            try:
+                with _naming(self._board_folder):
+                    self._board.close()
+            finally:
+                threading.excepthook = self._excepthook
+
+    def _of_a_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """Pass on what fails in other threads; of TensorBoard's, `write` and `close` raise it."""
+        of_board = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (of_board and isinstance(failure.exc_value, OSError)):
+            self._excepthook(failure)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in errors of which the system does not say where, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def checkpoint_message(name: str) -> str:

@@ -11,7 +11,6 @@ import multiprocessing
 import signal
 import sys
 import time
-from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ from lfm_policy.training.interrupt import Interrupted, InterruptFlag
 from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
 from lfm_policy.training.run import TrainingRun
 from lfm_policy.training.run_folder import FINAL, RunFolder
+from lfm_runtime.child_processes import deaf_to_ctrl_c
+from lfm_runtime.disk import explain
 
 BLOCKS = "blocks"
 
@@ -77,6 +78,8 @@ def train_blocks_in_processes(
             "processes were launched, each of which would start processes of its own; launch one "
             "process, or set training.parallel_processes=1 and choose a new folder"
         )
+    run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
+    run_folder.check_not_running()
     complete = find_resumable(folder, config, resume=resume)
     begun = _begun_blocks(config, folder, resume=resume)
     # Read here too, so that bad data is one message and not one from each process.
@@ -86,10 +89,9 @@ def train_blocks_in_processes(
     if complete:
         return complete.folder
     encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG_COPY, config_to_yaml(config))
     blocks = list(range(1, config.flow.n_blocks + 1))
-    with InterruptFlag() as interrupt:
+    with run_folder.writing(), run_folder.running(None), InterruptFlag() as interrupt:
+        write_text(folder / CONFIG_COPY, config_to_yaml(config))
         for wave in [blocks[:1], blocks[1:]] if encoder.has_parameters else [blocks]:
             _run_wave(
                 config,
@@ -100,7 +102,7 @@ def train_blocks_in_processes(
                 quiet=quiet,
                 interrupt=interrupt,
             )
-    return _join(config, folder)
+        return _join(config, run_folder)
 
 
 def _begun_blocks(
@@ -141,6 +143,7 @@ def _run_wave(
     waiting = list(blocks)
     running: dict[int, SpawnProcess] = {}
     failed: list[int] = []
+    bad_input: list[bool] = []
     stopped: list[int] = []
     told_to_stop = False
     while waiting or running:
@@ -161,6 +164,7 @@ def _run_wave(
                     stopped.append(n)
                 elif process.exitcode != EXIT_DONE:
                     failed.append(n)
+                    bad_input.append(process.exitcode == EXIT_BAD_INPUT)
         if (interrupt or failed or stopped) and not told_to_stop:
             for process in running.values():
                 process.terminate()  # SIGTERM: the block saves a checkpoint and stops
@@ -168,10 +172,11 @@ def _run_wave(
             waiting = []
         time.sleep(0.1)
     if failed:
-        raise TrainingError(
+        message = (
             f"training of block {', '.join(map(str, failed))} failed (see above); the others were "
             f"saved in {folder / BLOCKS}"
         )
+        raise InputError(message) if all(bad_input) else TrainingError(message)
     if interrupt or stopped:
         by = interrupt.name or "a signal to one process"
         raise Interrupted(f"stopped by {by}; saved in {folder}; continue with --resume")
@@ -179,14 +184,9 @@ def _run_wave(
 
 def _start(process: SpawnProcess) -> None:
     """Start a process that Ctrl-C does not reach: it would die of it while it imports torch."""
-    # The parent is told and passes it on as SIGTERM. What is blocked here stays so in the child,
-    # unless multiprocessing has its helper to start too and unblocks it for that.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
+    # The parent is told and passes it on as SIGTERM.
+    with deaf_to_ctrl_c():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _train_one(
@@ -221,6 +221,9 @@ def _train_one(
     except InputError as error:
         print(f"block {n}: error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except OSError as error:
+        print(f"block {n}: error: {explain(error)}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     except TrainingError as error:
         print(f"block {n}: error: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
@@ -238,8 +241,9 @@ def _encoder_of_first_block(folder: Path) -> dict[str, Tensor] | None:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)} or None
 
 
-def _join(config: ExperimentConfig, folder: Path) -> Path:
+def _join(config: ExperimentConfig, run_folder: RunFolder) -> Path:
     """Make one checkpoint of the blocks that were trained apart."""
+    folder = run_folder.path
     headers = [read_header(block_folder(folder, n)) for n in range(1, config.flow.n_blocks + 1)]
     state = read_model_state(headers[0])
     records = []
@@ -266,4 +270,4 @@ def _join(config: ExperimentConfig, folder: Path) -> Path:
             training=training,
         )
 
-    return RunFolder(folder, keep=config.training.keep_checkpoints).write(FINAL, fill)
+    return run_folder.write(FINAL, fill)

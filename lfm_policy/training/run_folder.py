@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lfm_policy.errors import InputError
 from lfm_policy.files import atomic_folder, write_text
 from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training.metrics import METRICS_FILE
+from lfm_runtime.disk import FULL, explain
+from lfm_runtime.leftovers import remove_leftovers
+from lfm_runtime.locks import FileLock, LockedError, check_free
 
 FINAL = "final"
+LOCK = ".lock"
+"""Held in the run folder by the one process that writes there; it ends with that process."""
 
 
 class RunFolder:
@@ -20,6 +27,65 @@ class RunFolder:
         """Manage ``path``, keeping the newest ``keep`` checkpoints."""
         self.path = path
         self._keep = keep
+
+    def check_not_running(self) -> None:
+        """Check that no other process trains in this folder.
+
+        Raises:
+            InputError: one does; the message says which.
+        """
+        try:
+            check_free(self.path / LOCK)
+        except LockedError as error:
+            raise self._running(error) from None
+
+    @contextlib.contextmanager
+    def running(self, expected: Path | None) -> Iterator[None]:
+        """Keep other processes out of this folder, which is made.
+
+        Args:
+            expected: the newest checkpoint, as this process found it before.
+
+        Raises:
+            InputError: another process trains there, or has meanwhile.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = FileLock.take(self.path / LOCK)
+        except LockedError as error:
+            raise self._running(error) from None
+        try:
+            if self.latest() != expected:
+                raise InputError(
+                    f"{self.path}: another process has trained there meanwhile; continue its run "
+                    "with --resume, or choose another folder with --output"
+                )
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say what to do when the system refuses to write.
+
+        Raises:
+            InputError: it does, as on a full disk.
+        """
+        try:
+            yield
+        except OSError as error:
+            latest = self.latest()
+            kept = f"the last good checkpoint is {latest}" if latest else "no checkpoint is there"
+            mend = "make room" if error.errno in FULL else "mend that"
+            raise InputError(
+                f"{explain(error)}; {kept}: {mend}, then continue with --resume"
+            ) from error
+
+    def _running(self, error: LockedError) -> InputError:
+        return InputError(
+            f"{self.path}: {error} is training in this folder: wait until it has ended or stop it, "
+            "or choose another folder with --output"
+        )
 
     def checkpoint(self, name: str) -> Path:
         """Return the folder of the checkpoint called ``name``."""
@@ -56,8 +122,9 @@ class RunFolder:
             file.unlink(missing_ok=True)
 
     def _remove_old(self, newest: str) -> None:
+        remove_leftovers(self.path / CHECKPOINTS)
         folders = [f for f in (self.path / CHECKPOINTS).iterdir() if f.is_dir()]
-        # Names that begin with a dot are unfinished folders of killed processes.
+        # Names that begin with a dot are unfinished folders of killed processes, older ones too.
         unfinished = [f for f in folders if f.name.startswith(".")]
         old = [f for f in folders if f not in unfinished and f.name != newest]
         old.sort(key=lambda f: f.stat().st_mtime)

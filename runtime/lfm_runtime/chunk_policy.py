@@ -13,7 +13,7 @@ import numpy as np
 from lfm_runtime.errors import InputError
 from lfm_runtime.history import History
 from lfm_runtime.noise import chunk_noise
-from lfm_runtime.observations import checked_frame, is_image, require_observation
+from lfm_runtime.observations import checked_frames, is_image
 from lfm_runtime.spec import DataSpec
 
 
@@ -59,6 +59,11 @@ class ChunkPolicy(ABC):
     def max_prefix(self) -> int:
         """Most committed actions that a chunk can be made to continue."""
         return 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that tells this policy's weights and normaliser from others'; empty: unknown."""
+        return ""
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -133,7 +138,10 @@ class ChunkPolicy(ABC):
         """
         self._history.add(self._frame(obs))
         if not self._queue:
-            self._queue.extend(self._actions_of_history(self._history.frames))
+            # Copies, each of its own: a policy may compute all chunks in one array, and a robot
+            # may write into its action.
+            chunk = self._actions_of_history(self._history.frames)
+            self._queue.extend(np.array(action) for action in chunk)
         return self._queue.popleft()
 
     def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:
@@ -183,18 +191,7 @@ class ChunkPolicy(ABC):
         return value
 
     def _frame(self, obs: Mapping[str, Any]) -> Frame:
-        shapes = self.spec.obs_shapes
-        return Frame(
-            {
-                key: checked_frame(
-                    key,
-                    self._plain(require_observation(key, obs, shapes)),
-                    shape,
-                    self.spec.dtype(key),
-                )
-                for key, shape in shapes.items()
-            }
-        )
+        return Frame(checked_frames(obs, self.spec, self._plain))
 
     def _executed(self, chunk: Any) -> Any:
         """Return the actions to execute of chunks (B, horizon, action_dim)."""

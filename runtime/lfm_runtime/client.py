@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Mapping, Sequence
 from ssl import SSLContext
 from types import TracebackType
@@ -15,6 +16,7 @@ from lfm_runtime.connection import PolicyConnection
 from lfm_runtime.errors import InputError
 from lfm_runtime.observations import checked_batch
 from lfm_runtime.packing import packb
+from lfm_runtime.policy_identity import PolicyChangedError, policy_changes
 from lfm_runtime.prefix import padded_prefix
 from lfm_runtime.protocol import NOISE, PREFIX, RESET
 from lfm_runtime.server_metadata import read_metadata
@@ -55,6 +57,7 @@ class WebsocketClientPolicy(ChunkPolicy):
         ssl_context: SSLContext | None = None,
     ) -> None:
         self._timeout = timeout
+        self._connect_timeout = connect_timeout
         self._server_metadata: dict[str, Any] = {}
         self._connection = PolicyConnection(
             host, port, api_key=api_key, ssl_context=ssl_context, on_metadata=self._take_metadata
@@ -67,7 +70,7 @@ class WebsocketClientPolicy(ChunkPolicy):
     @property
     def metadata(self) -> dict[str, Any]:
         """What the server says of its policy: shapes, dtypes, horizons, network evaluations."""
-        return dict(self._server_metadata)
+        return copy.deepcopy(self._server_metadata)
 
     def get_server_metadata(self) -> dict[str, Any]:
         """Return `metadata`; openpi's name for it."""
@@ -77,6 +80,33 @@ class WebsocketClientPolicy(ChunkPolicy):
     def connections_opened(self) -> int:
         """How often a connection was opened; more than 1 after one was lost."""
         return self._connection.opened
+
+    def accept_policy(self) -> list[str]:
+        """Take the policy that is served now for this client's, whatever it is.
+
+        History and queued actions are forgotten, as by `reset`.
+
+        Returns:
+            In what it differs from the one before.
+
+        Raises:
+            InputError: the server does not say what its policy needs.
+            ConnectionError: there is no server.
+        """
+        before = self._server_metadata
+        self._connection.close()
+        self._server_metadata = {}
+        try:
+            self._connection.open(self._connect_timeout)
+            spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
+        except BaseException:
+            self._connection.close()
+            self._server_metadata = before
+            raise
+        seed = self._seed
+        super().__init__(spec, **horizons)
+        self._seed = seed
+        return policy_changes(before, self._server_metadata)
 
     def infer(self, obs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the server's answer to one observation, as openpi's client does.
@@ -91,6 +121,7 @@ class WebsocketClientPolicy(ChunkPolicy):
 
         Raises:
             PolicyServerError: the server refuses the observation; its message says why.
+            PolicyChangedError: another policy is served than the one that this client is for.
             ConnectionError, TimeoutError: the server cannot be reached or does not answer.
         """
         return self._ask(obs)
@@ -128,7 +159,7 @@ class WebsocketClientPolicy(ChunkPolicy):
         Raises:
             InputError: an observation or the prefix has another shape, or is not finite, or an
                 observation is missing.
-            PolicyServerError, ConnectionError, TimeoutError: as `infer`.
+            PolicyServerError, PolicyChangedError, ConnectionError, TimeoutError: as `infer`.
         """
         obs = checked_batch(batch, self.spec, n_obs_steps=self.n_obs_steps)
         n_rows = len(next(iter(obs.values()))) if obs else 1
@@ -221,13 +252,11 @@ class WebsocketClientPolicy(ChunkPolicy):
             ) from None
 
     def _take_metadata(self, metadata: dict[str, Any]) -> None:
-        """Keep what a new connection says, unless it is about another kind of policy."""
-        if self._server_metadata:
-            before = read_metadata(self._server_metadata, self._connection.uri)
-            now = read_metadata(metadata, self._connection.uri)
-            if before != now:
-                raise InputError(
-                    f"{self._connection.uri}: serves another policy now: found {now}, expected "
-                    f"{before}; make a new client"
-                )
+        """Keep what a new connection says, unless it is about another policy.
+
+        Raises:
+            PolicyChangedError: it is, or describes no policy at all any more.
+        """
+        if self._server_metadata and (changes := policy_changes(self._server_metadata, metadata)):
+            raise PolicyChangedError(self._connection.uri, changes)
         self._server_metadata = metadata

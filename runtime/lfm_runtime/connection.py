@@ -21,6 +21,9 @@ from lfm_runtime.packing import unpackb
 from lfm_runtime.protocol import DEFAULT_PORT
 
 MAXIMUM_MESSAGE_BYTES = 64_000_000
+MAXIMUM_ERROR_TEXT = 10_000
+_BUFFERED_MESSAGES = 1
+"""Messages that nobody asked for are not read ahead: they may be large."""
 CLOSE_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 _HTTP_REFUSED, _HTTP_BUSY = (401, 403), (503,)
@@ -129,7 +132,10 @@ class PolicyConnection:
     def _read(self, answer: str | bytes) -> dict[str, Any]:
         if isinstance(answer, str):
             self._drop()
-            raise PolicyServerError(f"{self.uri}: {answer}")
+            shown = answer[:MAXIMUM_ERROR_TEXT]
+            if len(answer) > len(shown):
+                shown += f" ... ({len(answer):,} characters)"
+            raise PolicyServerError(f"{self.uri}: {shown}")
         try:
             content = unpackb(answer, label=f"{self.uri}: answer")
             if not isinstance(content, dict):
@@ -185,6 +191,7 @@ class PolicyConnection:
                     ssl=self._ssl_context,
                     compression=None,
                     max_size=MAXIMUM_MESSAGE_BYTES,
+                    max_queue=_BUFFERED_MESSAGES,
                     additional_headers=self._headers,
                     open_timeout=left,
                     close_timeout=CLOSE_SECONDS,

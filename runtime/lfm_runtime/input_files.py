@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lfm_runtime.errors import InputError
 from lfm_runtime.files import exists, is_file
@@ -30,16 +32,53 @@ def require_file(path: Path, *, maximum_bytes: int | None = None) -> None:
         )
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Never waits: a pipe that nobody writes to would, for ever. The file is looked at before it is
+    opened, because opening a device may do something, and again when it is open, because another
+    one may have taken its place.
+
+    Raises:
+        InputError: it is missing, is not a regular file or cannot be opened.
+    """
+    require_file(path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened: {error}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path}: expected a file, found something that is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bounded(path: Path, maximum_bytes: int) -> bytes:
+    """Return the content of a regular file that has at most so many bytes.
+
+    Raises:
+        InputError: it is missing, no regular file, too large, or cannot be read.
+    """
+    try:
+        with open_file(path) as file:
+            content = file.read(maximum_bytes + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if len(content) > maximum_bytes:
+        raise InputError(f"{path}: has more than {maximum_bytes:,} bytes, far more than expected")
+    return content
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal text.
 
     Raises:
         InputError: the file is missing, is not a regular file or cannot be read.
     """
-    require_file(path)
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
@@ -68,14 +107,7 @@ def read_json_object(
     Raises:
         InputError: missing, too large, no JSON object, or outside the bounds of `plain_options`.
     """
-    require_file(path)
-    try:
-        with path.open("rb") as file:
-            text = file.read(maximum_bytes + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    if len(text) > maximum_bytes:
-        raise InputError(f"{path}: has more than {maximum_bytes:,} bytes, far more than expected")
+    text = read_bounded(path, maximum_bytes)
     try:
         content = json.loads(text.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:

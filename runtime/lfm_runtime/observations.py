@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +26,18 @@ def require_observation(key: str, obs: Mapping[str, Any], known: Iterable[str]) 
 
     Raises:
         InputError: it is missing; the message lists what is there and what the policy ``known``.
+            Or ``obs`` is no map.
     """
-    if key not in obs:
+    if not isinstance(obs, Mapping):
         raise InputError(
-            f"observation '{key}' is missing: found {sorted(obs) or 'nothing'}, expected "
-            f"{sorted(known)}"
+            f"found {type(obs).__name__}, expected a map from the names {sorted(known)} to "
+            "observations"
+        )
+    if key not in obs:
+        # Names need not be text where they come from foreign code.
+        found = sorted(str(name)[:60] for name in obs)
+        raise InputError(
+            f"observation '{key}' is missing: found {found or 'nothing'}, expected {sorted(known)}"
         )
     return obs[key]
 
@@ -50,6 +57,27 @@ def checked_frame(
     if frame.dtype != np.uint8 and not np.isfinite(frame).all():
         raise not_finite(key)
     return frame
+
+
+def checked_frames(
+    obs: Mapping[str, Any], spec: DataSpec, plain: Callable[[Any], Any] = lambda value: value
+) -> dict[str, np.ndarray]:
+    """Return a copy of all observations that a policy sees of one step, each of its dtype.
+
+    Args:
+        obs: by name, each one frame; other names are left.
+        spec: of the policy.
+        plain: returns what numpy can read, for callers that take other arrays too.
+
+    Raises:
+        InputError: one is missing, is no array of numbers, has another shape, or is not finite.
+    """
+    return {
+        key: checked_frame(
+            key, plain(require_observation(key, obs, spec.obs_shapes)), shape, spec.dtype(key)
+        )
+        for key, shape in spec.obs_shapes.items()
+    }
 
 
 def check_history_shape(
@@ -114,7 +142,7 @@ def image_array(key: str, value: Any) -> np.ndarray:
     Raises:
         InputError: it is not an array of uint8.
     """
-    array = _as_array(key, value)
+    array = as_array(key, value)
     if array.dtype != np.uint8:
         raise InputError(
             f"observation '{key}' has dtype {array.dtype}, expected uint8: camera images of 0 to "
@@ -138,9 +166,7 @@ def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
         InputError: it is not an array of real numbers, or it is float32 or less where float64 is
             expected.
     """
-    array = _as_array(key, value)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    array = require_numbers(key, as_array(key, value))
     if dtype == "float64" and array.dtype.kind == "f" and array.dtype.itemsize < 8:
         raise InputError(
             f"observation '{key}' has dtype {array.dtype}, expected float64 as in training: its "
@@ -150,8 +176,40 @@ def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
         return np.array(array, dtype=dtype, order="C")
 
 
-def _as_array(key: str, value: Any) -> np.ndarray:
+def require_numbers(key: str, array: np.ndarray) -> np.ndarray:
+    """Return the array.
+
+    Raises:
+        InputError: it is not an array of real numbers.
+    """
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    return array
+
+
+def as_array(key: str, value: Any) -> np.ndarray:
+    """Return an observation as an array, without copying what is one.
+
+    Raises:
+        InputError: it is a list whose rows differ in length, or that holds texts.
+    """
+    if isinstance(value, (list, tuple)):
+        _check_no_texts(key, value)
     try:
         return np.asarray(value)
-    except ValueError as error:
+    except Exception as error:  # objects may convert themselves, and raise whatever they like
         raise InputError(f"observation '{key}' is not an array: {error}") from None
+
+
+def _check_no_texts(key: str, values: Sequence[Any]) -> None:
+    # numpy makes all texts of a list as long as the longest: a few megabytes would ask for
+    # gigabytes before their dtype could be refused.
+    lists = [values]
+    while lists:
+        for value in lists.pop():
+            if isinstance(value, (list, tuple)):
+                lists.append(value)
+            elif isinstance(value, (str, bytes)) or (
+                isinstance(value, np.ndarray) and value.dtype.kind in "SU"
+            ):
+                raise InputError(f"observation '{key}' is a list with texts, expected numbers")

@@ -93,6 +93,11 @@ class OnnxPolicy(ChunkPolicy):
         return self.description.max_prefix
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the graph, which holds weights, normaliser and sampler."""
+        return self.description.graph_sha256
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What a caller has to know: shapes, dtypes, the horizons, the sampler; JSON values."""
         description = self.description

@@ -19,6 +19,10 @@ policies that were trained with prefixes, see ``max_prefix`` of the metadata."""
 
 INSTRUCTIONS = frozenset({RESET, NOISE, PREFIX})
 
+POLICY_DIGEST = "policy_sha256"
+"""Key of the metadata: digest of everything that was learnt, weights and normaliser; empty for a
+policy that comes from no file."""
+
 SERVER = "lfm-policy"
 """What the metadata's ``server`` says."""
 

@@ -128,3 +128,118 @@ def test_another_environment_than_in_training(
     result = command("eval", folder, "--episodes", 1)
     assert result.code == 2
     assert "environment 'lfm/PushT-v0' gives no observation 'gripper'" in result.err
+
+
+ENVIRONMENT = """
+import gymnasium as gym
+import numpy as np
+
+SHAPES = {{"agent_pos": 2, "block_pose": 4, "keypoints": 16}}
+
+class Own(gym.Env):
+    metadata = {{"render_modes": ["rgb_array"], "render_fps": 10}}
+    observation_space = gym.spaces.Dict(
+        {{key: gym.spaces.Box(-1e3, 1e3, (n,), np.float32) for key, n in SHAPES.items()}}
+    )
+    action_space = gym.spaces.Box(-1e3, 1e3, (2,), np.float32)
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def _obs(self):
+        return {{key: np.zeros(n, np.float32) for key, n in SHAPES.items()}}
+
+    def reset(self, *, seed=None, options=None):
+        self.seed, self.count = seed, 0
+        return self._obs(), {{}}
+
+    def step(self, action):
+        self.count += 1
+        return self._obs(), {reward}, False, False, {info}
+
+    def render(self):
+        return np.full((64, 48, 3), 30 * self.count, np.uint8)
+
+gym.register("{name}-v0", entry_point=Own)
+"""
+
+
+@pytest.fixture
+def own_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Return a function that writes a module into the working folder and returns the id."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(reward: str = "0.5", info: str = "{}") -> str:
+        name = f"own_env_{tmp_path.name.replace('-', '_')}"
+        text = ENVIRONMENT.format(reward=reward, info=info, name=name)
+        (tmp_path / f"{name}.py").write_text(text)
+        return f"{name}:{name}-v0"
+
+    return write
+
+
+def test_an_environment_of_the_working_folder_that_reports_no_success(
+    command: Command, make_checkpoint: Callable[..., Path], own_env: Callable[..., str]
+) -> None:
+    folder, env_id = make_checkpoint(), own_env()
+    arguments = ["eval", folder, "--env", env_id, "--episodes", 2, "--quiet", "--video", 1]
+    result = command(*arguments)
+    assert result.code == 0, result.err
+    warning = (
+        f"warning: environment '{env_id}' never said whether an episode succeeded: let its step() "
+        "return info['success'] or info['is_success'], True or False"
+    )
+    assert result.err.splitlines().count(warning) == 1 and "Warning:" not in result.err
+    (row,) = [line.split() for line in result.out.splitlines() if " euler " in line]
+    assert row[2:7] == ["-", "-", "-", "0.500", "-"]
+    written = json.loads((folder / "eval" / "eval.json").read_text())
+    summary = written["cells"][0]["summary"]
+    assert summary["successes"] is summary["success_rate"] is summary["success_interval"] is None
+    assert [path.name for path in (folder / "eval" / "videos").iterdir()] == [
+        "episode_0000_unknown.mp4"
+    ]
+
+
+@pytest.mark.parametrize("processes", ["--processes", "--no-processes"])
+def test_success_under_its_other_name(
+    command: Command,
+    make_checkpoint: Callable[..., Path],
+    own_env: Callable[..., str],
+    processes: str,
+) -> None:
+    env_id = own_env(info="{'is_success': np.array([self.seed % 2 == 0])}")
+    arguments = ["eval", make_checkpoint(), "--env", env_id, "--episodes", 3, "--json", processes]
+    result = command(*arguments, "--num-envs", 2)
+    assert result.code == 0 and "never said" not in result.err
+    assert json.loads(result.out)["cells"][0]["summary"]["successes"] == 2
+
+
+def test_a_reward_that_is_no_number(
+    command: Command, make_checkpoint: Callable[..., Path], own_env: Callable[..., str]
+) -> None:
+    env_id = own_env(reward="float('nan') if self.seed == 100_001 and self.count == 4 else 0.0")
+    folder = make_checkpoint()
+    result = command("eval", folder, "--env", env_id, "--episodes", 3, "--quiet")
+    assert (result.code, result.out) == (2, "") and not (folder / "eval").exists()
+    assert result.err == (
+        f"error: environment '{env_id}', episode 1 (seed 100001), step 3: the reward is nan, "
+        "expected a finite number\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["eval", "control"])
+def test_a_module_that_is_not_there(
+    command: Command,
+    make_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = make_checkpoint()
+    result = command(name, folder, "--env", "no_such_module_here:X-v0", "--quiet")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "error: environment 'no_such_module_here:X-v0' cannot be created: no module named "
+        f"'no_such_module_here'; looked in {tmp_path} and where Python finds packages\n"
+    )

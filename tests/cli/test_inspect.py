@@ -94,4 +94,4 @@ def test_damaged_dataset(command: Command, tmp_path: Path) -> None:
 def test_a_plot_that_cannot_be_written(command: Command, path: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = command("inspect", path, "--plot", tmp_path / "file" / "plot.png")
-    assert result.code == 1 and result.err.startswith("error: [Errno")
+    assert result.code == 2 and result.err.startswith("error: [Errno")

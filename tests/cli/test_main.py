@@ -80,9 +80,12 @@ def test_wrong_usage(command: Command, arguments: list[str], message: str) -> No
         (InputError("the file is bad"), 2, "error: the file is bad"),
         (TrainingError("the loss is NaN"), 1, "trainingerror: the loss is NaN"),
         (Interrupted("stopped by SIGTERM"), 1, "interrupted: stopped by SIGTERM"),
-        (KeyboardInterrupt(), 1, "interrupted"),
-        (PermissionError(13, "Permission denied", "/x"), 1, "error: [Errno 13] Permission denied"),
-        (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "error: [Errno 13] Permission denied"),
+        (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left"),
+        (OSError(30, "Read-only file system", "/x"), 2, "error: [Errno 30] Read-only"),
+        (OSError(122, "Disk quota exceeded", "/x"), 2, "your quota is used up"),
+        (ConnectionRefusedError(111, "Connection refused"), 1, "error: [Errno 111] Connection"),
     ],
 )
 def test_exit_codes(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,20 @@ import pytest
 pytest.importorskip("prometheus_client")
 
 from lfm_runtime import WebsocketClientPolicy
+from lfm_runtime.connection import PolicyServerError
 
 WAIT = 60.0
+
+
+def read_until(process: subprocess.Popen[str], event: str) -> list[dict[str, Any]]:
+    """Return the lines of a log up to the first of an event."""
+    assert process.stderr is not None
+    lines: list[dict[str, Any]] = []
+    for line in process.stderr:
+        lines.append(json.loads(line))
+        if lines[-1]["event"] == event:
+            return lines
+    raise AssertionError(f"it ended with {process.wait()}: {lines}")
 
 
 @pytest.fixture
@@ -33,13 +48,7 @@ def launch() -> Iterator[Callable[..., tuple[subprocess.Popen[str], list[dict[st
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         started.append(process)
-        assert process.stderr is not None
-        log: list[dict[str, Any]] = []
-        for line in process.stderr:
-            log.append(json.loads(line))
-            if log[-1]["event"] == "listening":
-                return process, log
-        raise AssertionError(f"it ended with {process.wait()}: {log}")
+        return process, read_until(process, "listening")
 
     yield start
     for process in started:
@@ -71,6 +80,58 @@ def test_killed_started_again_and_told_to_stop(launch: Callable[..., Any], small
     assert events[-1] == "stopped"
     closed = rest[events.index("connection closed")]
     assert (closed["reason"], closed["answered"]) == ("server", 1)
+
+
+def test_without_files_to_open_the_log_says_so_and_stays_short(
+    launch: Callable[..., Any], small_run: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    server, log = launch(str(small_run), "--port", "0")
+    port = log[-1]["port"]
+    opened = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (opened + 5, opened + 5))
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), WAIT))
+        cannot = read_until(server, "connections cannot be accepted")
+        time.sleep(2)  # asyncio tries again every second
+    # With the others gone there is room again.
+    with WebsocketClientPolicy(port=port, timeout=WAIT, connect_timeout=WAIT) as client:
+        assert client.infer(client.fake_obs())["actions"].shape == (3, 2)
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(WAIT) == 0
+    rest = [*cannot, *(json.loads(line) for line in server.stderr)]
+    complaints = [line for line in rest if line["event"] == "connections cannot be accepted"]
+    assert 1 <= len(complaints) <= 5
+    assert "Too many open files" in complaints[0]["reason"]
+    assert "ulimit -n" in complaints[0]["cure"]
+    assert not any("traceback" in line for line in rest)
+    assert len(rest) < 200
+    counts = [line for line in rest if line["event"] == "lines left out"]
+    assert sum(line["times"] for line in counts if "accepted" in line["repeated"]) > 50
+
+
+def test_warns_of_keys_that_others_can_read(
+    launch: Callable[..., Any], small_run: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("robot-key\n")
+    keys.chmod(0o644)
+    _, log = launch(str(small_run), "--port", "0", "--api-key-file", str(keys))
+    (warning,) = [line for line in log if line["level"] == "warning"]
+    assert f"chmod 600 {keys}" in warning["event"] and "robot-key" not in str(log)
+
+
+def test_strict_is_an_option(launch: Callable[..., Any], small_run: Path) -> None:
+    for options, refuses in ((["--strict"], True), ([], False)):
+        _, log = launch(str(small_run), "--port", "0", *options)
+        with WebsocketClientPolicy(port=log[-1]["port"], timeout=WAIT) as client:
+            obs = {**client.fake_obs(), "session_id": "7f9c"}
+            if refuses:
+                with pytest.raises(PolicyServerError, match=r"\['session_id'\] are unknown"):
+                    client.infer(obs)
+            else:
+                assert client.infer(obs)["actions"].shape == (3, 2)
 
 
 @pytest.mark.parametrize(

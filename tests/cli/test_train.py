@@ -154,5 +154,5 @@ def test_bad_input(
 def test_a_folder_that_cannot_be_made(command: Command, small_config: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = command("train", small_config, "--output", tmp_path / "file" / "run", "--quiet")
-    assert result.code == 1
+    assert result.code == 2
     assert result.err.startswith("error: [Errno 20] Not a directory")

@@ -49,6 +49,39 @@ class _Line:
         return {"x": np.array([self.x], dtype=np.float32)}
 
 
+class _Careless(_Line):
+    """Returns everything in the same arrays, and writes into whatever it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen, self._state = np.zeros(1, np.float32), np.zeros(1)
+
+    def scene(self) -> dict[str, Any]:
+        self._state[:] = self.x
+        return {"states": self._state, "model": "<xml/>"}
+
+    def act(self, obs: Observation) -> np.ndarray:
+        obs["x"][:] = 50.0
+        return super().act(obs)
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool]:
+        result = super().step(action)
+        action[:] = 50.0
+        return result
+
+    def _observe(self) -> Observation:
+        self._seen[:] = self.x
+        return {"x": self._seen}
+
+
+def test_a_demo_does_not_depend_on_who_writes_into_its_arrays() -> None:
+    demo, careless = (record_episode(one, _OPTIONS, seed=7) for one in (_Line(), _Careless()))
+    assert demo is not None and careless is not None
+    np.testing.assert_array_equal(careless.actions, demo.actions)
+    np.testing.assert_array_equal(careless.obs["x"], demo.obs["x"])
+    np.testing.assert_array_equal(careless.states, demo.states)
+
+
 def test_a_demo_has_what_was_seen_before_every_action() -> None:
     demo = record_episode(_Line(), _OPTIONS, seed=7)
     assert demo is not None and demo.states is not None

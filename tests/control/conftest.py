@@ -23,6 +23,8 @@ from lfm_runtime.spec import DataSpec
 class Counter:
     """A robot that is asked to be at 0, 1, 2, ...; it is where it was last told to be."""
 
+    simulated = True
+
     def __init__(self, ends_at: float = np.inf) -> None:
         self.acted: list[float] = []
         self.seen = 0

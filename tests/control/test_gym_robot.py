@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lfm_policy.control.policies import open_policy
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import RolloutConfig, rollout
 from lfm_runtime.control import ControlLoop, ControlOptions, Recorder, SimulatedClock
+from lfm_runtime.control.zarr_writer import TableWriter
 
 
 class Line(gym.Env[Any, Any]):
@@ -141,6 +143,8 @@ def test_the_command_line_records_and_replays(
         (["control", "pusht-state", "--joining", "glue"], "joining is 'glue'"),
         (["control", "pusht-state", "--joining", "prefix"], "policy.max_prefix"),
         (["control", "pusht-state", "--delay", "-1"], "--delay is -1"),
+        (["control", "pusht-state", "--hang-timeout", "0"], "hang_timeout is 0"),
+        (["control", "pusht-state", "--on-policy-change", "go"], "on_policy_change is 'go'"),
         (["control", "pusht-state", "--nfe", "3", "--solver", "midpoint"], "nfe is 3"),
         (["control", "pusht-state", "--noise-scale", "-1"], "noise_scale is -1"),
         (["control", "ws://127.0.0.1:1", "--nfe", "4"], "the server's sampler"),
@@ -152,6 +156,34 @@ def test_bad_input_is_one_message(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_recording_that_could_not_be_finished_is_said_and_kept(
+    pusht: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append = TableWriter.append
+
+    def full(self: TableWriter, row: dict[str, Any]) -> None:
+        if len(self) == 20:
+            raise OSError(28, "No space left on device")
+        append(self, row)
+
+    monkeypatch.setattr(TableWriter, "append", full)
+    path = tmp_path / "run.zarr"
+    arguments = ["control", "pusht-state", "--record", str(path), "--simulated", "--json"]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "the recording is not complete: [Errno 28] No space left on device; kept: 20 actions in "
+        f"{path}\n"
+    )
+    (outcome,) = json.loads(captured.out)
+    assert outcome["steps"] > 20 and outcome["policy_changes"] == 0
+    (episode,) = load_recording(path).episodes
+    assert len(episode.action) == 20
 
 
 def test_a_policy_is_opened_with_the_sampler_asked_for(tmp_path: Path) -> None:

@@ -33,7 +33,10 @@ def test_the_ensemble_is_the_weighted_mean_with_the_oldest_first() -> None:
     assert joining.action(3) == pytest.approx(weights @ [3, 30, 300] / weights.sum())
 
 
-@pytest.mark.parametrize(("decay", "expected"), [(50.0, 1.0), (-50.0, 10.0), (0.0, 5.5)])
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [(50.0, 1.0), (-50.0, 10.0), (0.0, 5.5), (-1e3, 10.0), (1e308, 1.0), (-1e308, 10.0)],
+)
 def test_the_decay_chooses_between_old_and_new(decay: float, expected: float) -> None:
     joining = Ensemble(decay)
     joining.add(chunk(0, 0, 1, 1))

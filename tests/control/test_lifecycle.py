@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from lfm_runtime.control import ControlLoop, ControlOptions, inference
 from lfm_runtime.control.clock import RealClock, SimulatedClock
 from lfm_runtime.control.inference import ThreadedInference
+from lfm_runtime.policy_identity import PolicyChangedError
 
 from .conftest import Bench, Continues, Counter, Sampled
 
@@ -107,6 +109,43 @@ def test_a_policy_out_of_reach_is_waited_for(
     ]
     assert executed == [float(k) for k in range(result.steps)]
     assert sum("cannot be reached" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("on_miss", ["hold", "continue", "stop"])
+def test_the_robot_holds_while_another_policy_is_served(bench: Bench, on_miss: str) -> None:
+    sample = bench.policy.sample
+    asked = []
+
+    def sometimes(batch: Any) -> Sampled:
+        asked.append(bench.clock.now())
+        if 3 <= len(asked) <= 6:
+            raise PolicyChangedError("the server", ["nfe: 4, before 2"])
+        return sample(batch)
+
+    bench.policy.sample = sometimes
+    result = bench.run(80, lead=1, on_miss=on_miss, on_policy_change="hold")
+    assert (result.reason, result.policy_changes, result.continued) == ("max_ticks", 1, 0)
+    assert result.held > 30
+    moved = [v for k, v in enumerate(bench.robot.acted) if not k or v != bench.robot.acted[k - 1]]
+    assert moved == [float(k) for k in range(result.steps)]
+    # It is asked again, but not in every tick.
+    assert all(later - before >= 1 for before, later in pairwise(asked[2:7]))
+
+
+def test_the_run_ends_when_another_policy_is_served(bench: Bench) -> None:
+    sample = bench.policy.sample
+
+    def changed(batch: Any) -> Sampled:
+        if len(bench.policy.calls) == 2:
+            raise PolicyChangedError("the server", ["nfe: 4, before 2"])
+        return sample(batch)
+
+    bench.policy.sample = changed
+    result = bench.run(80, lead=1)
+    assert (result.reason, result.policy_changes) == ("policy changed", 1)
+    # At once, and not when the chunk of the old policy has come to its end.
+    assert bench.robot.acted == [float(k) for k in range(6)]
+    assert bench.robot.stops == 1
 
 
 # -- real threads; no test asserts a time -------------------------------------------------------

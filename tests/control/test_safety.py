@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lfm_runtime.control import ControlLoop, ControlOptions
 from lfm_runtime.control.safety import ActionLimits
@@ -41,11 +43,114 @@ def test_actions_are_clipped(options: Any, action: list[float], expected: list[f
     assert limited
 
 
-def test_the_way_back_into_the_bounds_is_no_jump() -> None:
-    allowed, _ = limits(low=0.0, high=1.0, max_change=0.5).apply(
-        np.zeros(2, dtype=np.float32), np.array([3.0, 0.2])
+@pytest.mark.parametrize("spike", [3.0, 1e6, 3e38])
+def test_from_outside_of_the_bounds_the_change_is_measured_from_the_nearest_within(
+    spike: float,
+) -> None:
+    """Be it a robot that starts there or one wrong number of a sensor: no action is outside."""
+    allowed, limited = limits(low=0.0, high=1.0, max_change=0.25).apply(
+        np.zeros(2, dtype=np.float32), np.array([spike, -spike])
     )
-    np.testing.assert_allclose(allowed, [2.5, 0.0])
+    np.testing.assert_array_equal(allowed, [0.75, 0.0])
+    assert limited
+
+
+NUMBERS = st.one_of(
+    st.floats(-10, 10, width=32),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+)
+
+
+@given(
+    bounds=st.tuples(NUMBERS, NUMBERS).map(sorted),
+    max_change=st.none() | st.floats(2**-100, 2.0**100, width=32),
+    action=NUMBERS,
+    previous=st.none() | NUMBERS,
+)
+def test_what_leaves_is_within_the_bounds_and_near_the_one_before(
+    bounds: list[float], max_change: float | None, action: float, previous: float | None
+) -> None:
+    low, high = bounds
+    allowed, limited = ActionLimits(
+        ControlOptions(low=low, high=high, max_change=max_change), 1
+    ).apply(np.float32([action]), None if previous is None else np.float32([previous]))
+    assert allowed.dtype == np.float32
+    told = float(allowed[0])
+    assert low <= told <= high
+    assert limited == (told != action)
+    if max_change is None or previous is None:
+        assert told == min(max(action, low), high)
+    else:
+        centre = min(max(previous, low), high)
+        # float32 has no numbers between two neighbours, but the limit is never passed.
+        assert abs(told - centre) <= max_change
+        if low <= action <= high and abs(action - centre) <= max_change:
+            assert told == action
+
+
+@given(previous=NUMBERS, action=NUMBERS, max_change=st.floats(2**-20, 2.0**20, width=32))
+def test_without_bounds_nothing_overflows(
+    previous: float, action: float, max_change: float
+) -> None:
+    allowed, _ = ActionLimits(ControlOptions(max_change=max_change), 1).apply(
+        np.float32([action]), np.float32([previous])
+    )
+    assert np.isfinite(allowed).all()
+    assert abs(float(allowed[0]) - previous) <= max_change
+
+
+@pytest.mark.parametrize("name", ["low", "high", "max_change"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e300, -1e300, 3.5e38, [0.5, np.inf]])
+def test_limits_that_float32_cannot_hold_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name} is .*, expected finite float32 numbers"):
+        limits(**{name: value})
+
+
+def test_bounds_that_cross_once_they_are_float32_are_one_point_or_refused() -> None:
+    assert limits(low=0.1, high=0.1).apply(np.zeros(2), None)[0].tolist() == [np.float32(0.1)] * 2
+    with pytest.raises(InputError, match="exceeds"):
+        limits(low=np.nextafter(np.float32(1), np.float32(2)), high=1.0)
+
+
+def test_a_caller_who_changes_the_limits_later_changes_nothing() -> None:
+    high = np.array([1.0, 1.0])
+    given = limits(high=high)
+    high[:] = 100.0
+    np.testing.assert_array_equal(given.apply(np.float32([5, 5]), None)[0], [1, 1])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_position_that_is_not_finite_moves_nothing(value: float) -> None:
+    with pytest.raises(FloatingPointError, match="position .* not finite"):
+        limits(max_change=1.0).apply(np.zeros(2), np.array([0.0, value]))
+    with pytest.raises(FloatingPointError, match="action .* not finite"):
+        limits(low=0.0, high=1.0).apply(np.array([0.0, value]), None)
+
+
+@pytest.mark.parametrize(
+    ("hold_action", "message"),
+    [
+        ([0.0], "hold_action has 1 numbers, expected 2"),
+        (0.0, "hold_action is 0.0, expected 2 numbers"),
+        ([[0.0, 0.0]], "expected 2 numbers"),
+        ([0.0, [1.0]], "expected 2 numbers"),
+        ([0.0, np.nan], "hold_action is"),
+        ([0.0, np.inf], "finite float32 numbers"),
+        (["a", "b"], "expected numbers"),
+        ([0.0, 1.5], "hold_action is .*, expected numbers within low and high"),
+    ],
+)
+def test_an_action_to_hold_with_is_checked_at_the_start(hold_action: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        limits(hold_action=hold_action, low=-1.0, high=1.0)
+
+
+def test_the_action_to_hold_with_is_reached_without_a_jump(bench: Bench) -> None:
+    result = bench.run(
+        12, delay=lambda k: 0.5 if k == 1 else 0.0, lead=1, hold_action=[-1.0], max_change=1.5
+    )
+    assert bench.robot.acted[3:8] == [3.0, 1.5, 0.0, -1.0, -1.0]
+    assert result.limited >= 2
 
 
 def test_the_first_change_is_free_unless_the_position_is_known() -> None:
@@ -79,6 +184,7 @@ def test_the_first_change_is_measured_from_the_position(bench: Bench) -> None:
     [
         ({"low": 1.0, "high": 0.0}, "exceeds"),
         ({"low": [1.0]}, "one number or 2"),
+        ({"max_change": 1e-60}, "positive"),
         ({"high": float("nan")}, "one number or 2"),
         ({"max_change": 0.0}, "positive"),
         ({"low": "a"}, "expected numbers"),
@@ -98,6 +204,10 @@ def test_limits_that_make_no_sense_are_refused(options: Any, message: str) -> No
         ({"lead": -1}, "lead is -1"),
         ({"patience": 1.0}, "patience is 1.0"),
         ({"max_staleness": 0.0}, "max_staleness is 0.0"),
+        ({"hang_timeout": 0.0}, "hang_timeout is 0.0"),
+        ({"hang_timeout": float("inf")}, "hang_timeout is inf"),
+        ({"max_bad_observations": 0}, "max_bad_observations is 0"),
+        ({"on_policy_change": "ignore"}, "on_policy_change is 'ignore', expected one of stop"),
     ],
 )
 def test_options_out_of_range_are_refused(options: Any, message: str) -> None:

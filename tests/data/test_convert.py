@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from itertools import pairwise
@@ -280,3 +283,57 @@ def test_an_interruption_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyP
         convert(store, store.parent / "new" / ".." / "out.hdf5")
     left = {path.name for path in store.parent.iterdir()}
     assert left <= {"in.zarr", "new"}
+
+
+# -- killed, and two at once ----------------------------------------------------------------------
+
+WAITING = """
+import os, sys
+from pathlib import Path
+from lfm_policy.data import convert as module
+write = module._write
+def waiting(target, *arguments):
+    from lfm_policy.data import video_writer, zarr_store
+    def stop(*arguments, **options):
+        os.write(int(os.environ["READY"]), b"x")
+        sys.stdin.readline()
+        raise SystemExit(0)
+    zarr_store._write = stop
+    video_writer.VideoWriter.write = stop
+    return write(target, *arguments)
+module._write = waiting
+module.convert(sys.argv[1], sys.argv[2], module.ConvertOptions(fps=10))
+"""
+
+
+def in_the_middle(source: Path, target: Path) -> subprocess.Popen[bytes]:
+    """Return a process that has read the source, and is writing the target."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, str(source), str(target)],
+        stdin=subprocess.PIPE,
+        pass_fds=(writing,),
+        env={**os.environ, "READY": str(writing)},
+    )
+    os.close(writing)
+    assert os.read(reading, 1) == b"x"
+    os.close(reading)
+    return process
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.zarr.zip", "lerobot"])
+def test_the_next_conversion_removes_what_a_killed_one_left(
+    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    process = in_the_middle(store, tmp_path / "new" / name)
+    with pytest.raises(InputError, match=f"{name}: process {process.pid} on .* is writing it now"):
+        convert(store, tmp_path / "new" / name, ConvertOptions(fps=10))
+    process.kill()
+    process.communicate()
+    left = [path.name for path in (tmp_path / "new").iterdir() if path.name.startswith(".tmp-")]
+    # Images and the target; a zip is made later than its name.
+    assert len(left) == (1 if name.endswith(".zip") else 2)
+    convert(store, tmp_path / "new" / "other.hdf5")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["other.hdf5"]
+    assert len(caplog.messages) == len(left)
+    assert all(f"removed, process {process.pid} on" in message for message in caplog.messages)

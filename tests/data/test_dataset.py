@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lfm_policy.data.dataset import WindowDataset, build_datasets
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.windows import WindowIndex
+from lfm_policy.data.windows import WindowIndex, shortest_episode
 from lfm_policy.data.zarr_format import ZarrConfig
 from lfm_policy.errors import InputError
 
@@ -61,7 +62,8 @@ def reference_sample(
 def test_gather_equals_the_reference(
     lengths: list[int], n_obs_steps: int, horizon: int, n_action_steps: int, data: st.DataObject
 ) -> None:
-    assume(n_action_steps <= horizon - n_obs_steps + 1 and max(lengths) >= horizon)
+    assume(n_action_steps <= horizon - n_obs_steps + 1)
+    assume(max(lengths) >= shortest_episode(n_obs_steps, horizon, n_action_steps))
     buffer = make_buffer(lengths)
     normalizer = Normalizer.fit(buffer.arrays)
     index = WindowIndex(buffer.episode_ends, n_obs_steps, horizon, n_action_steps)
@@ -183,12 +185,73 @@ def test_normalization_modes_reach_the_data() -> None:
     assert (bundle.normalizer["pos"].scale != 1).all()
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=8),
+    n_obs_steps=st.integers(1, 3),
+    horizon=st.integers(3, 32),
+    n_action_steps=st.integers(1, 32),
+    ratio=st.one_of(st.just(0.0), st.floats(0.01, 0.99)),
+    seed=st.integers(0, 1000),
+)
+def test_training_starts_exactly_when_one_episode_is_usable(
+    lengths: list[int],
+    n_obs_steps: int,
+    horizon: int,
+    n_action_steps: int,
+    ratio: float,
+    seed: int,
+) -> None:
+    assume(n_action_steps <= horizon - n_obs_steps + 1)
+    config = MemoryConfig(lengths=lengths, validation_ratio=ratio, split_seed=seed)
+    shortest = shortest_episode(n_obs_steps, horizon, n_action_steps)
+    usable = {episode for episode, length in enumerate(lengths) if length >= shortest}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if not usable:
+            with pytest.raises(InputError, match=f"horizon {horizon} is longer than every episode"):
+                build_datasets(config, n_obs_steps, horizon, n_action_steps)
+            return
+        bundle = build_datasets(config, n_obs_steps, horizon, n_action_steps)
+    train, validation = set(bundle.train_episodes), set(bundle.validation_episodes)
+    assert train | validation == usable and not train & validation and train
+    assert sorted(bundle.left_out_episodes) == sorted(set(range(len(lengths))) - usable)
+    assert (len(validation) > 0) == (ratio > 0 and len(usable) > 1)
+    assert (bundle.validation is not None) == bool(validation)
+    assert len(bundle.train) > 0 and (bundle.validation is None or len(bundle.validation) > 0)
+    said = " ".join(str(warning.message) for warning in caught)
+    n_left_out = len(lengths) - len(usable)
+    assert (f"{n_left_out} of {len(lengths)} episodes are left out" in said) == (n_left_out > 0)
+    assert ("nothing is kept for validation" in said) == (ratio > 0 and len(usable) == 1)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_seed_trains(seed: int) -> None:
+    """40 episodes, most of them shorter than the horizon, one validation episode."""
+    config = MemoryConfig(lengths=[*range(30, 69), 90], validation_ratio=0.02, split_seed=seed)
+    bundle = build_datasets(config, 2, 64, 8)
+    assert bundle.validation is not None and len(bundle.validation) > 0
+    assert bundle.left_out_episodes.tolist() == list(range(26))  # of fewer than 56 steps
+    assert len(bundle.train_episodes) == 13
+
+
+def test_nothing_is_learned_from_episodes_that_are_left_out() -> None:
+    config = MemoryConfig(lengths=[20, 3, 20], validation_ratio=0, outlier_episode=1)
+    with pytest.warns(UserWarning, match=r"1 of 3 episodes are left out: .* fewer than the 4 step"):
+        bundle = build_datasets(config, 2, 8, 4)
+    assert bundle.normalizer["pos"].max.max() < 100
+
+
 def test_horizon_longer_than_every_episode() -> None:
     config = MemoryConfig(lengths=[20, 15], validation_ratio=0)
-    with pytest.raises(InputError, match=r"horizon 21 is longer than every episode .* 20 steps"):
-        build_datasets(config, 2, 21, 8)
-    with pytest.raises(InputError, match=r"validation split.*horizon 18 is longer"):
-        build_datasets(MemoryConfig(lengths=[15, 15, 20], validation_ratio=0.34), 2, 18, 8)
+    with pytest.raises(InputError, match=r"horizon 29 is longer than every episode .* 20 steps"):
+        build_datasets(config, 2, 29, 8)
+    few = MemoryConfig(lengths=[20, 15], max_episodes=2)
+    with pytest.raises(InputError, match=r"\(with dataset.max_episodes 2\): horizon 29 is longer"):
+        build_datasets(few, 2, 29, 8)
+    # a split never leaves one side with episodes that are all too short
+    bundle = build_datasets(MemoryConfig(lengths=[11, 11, 20], validation_ratio=0.34), 2, 18, 2)
+    assert bundle.train_episodes.tolist() == [2] and bundle.validation is None
 
 
 def test_human_demonstrations(pusht_zarr: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import importlib.util
 import io
+import os
 import shutil
 import sys
 import zipfile
@@ -221,6 +222,46 @@ def test_two_processes(server: Any, tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process is downloading this file"):
             get(lift(server), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lift.hdf5.part", "lift.hdf5.part.version", "lift.hdf5.sha256"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
+def test_nothing_is_written_through_what_others_put_there(
+    server: Any, tmp_path: Path, name: str, kind: str
+) -> None:
+    target, placed = tmp_path / "target", tmp_path / "robomimic" / name
+    target.write_bytes(b"mine")
+    placed.parent.mkdir()
+    if kind == "link":
+        placed.symlink_to(target)
+    elif kind == "hard link":
+        placed.hardlink_to(target)
+    else:
+        os.mkfifo(placed)
+    if name.endswith(".part"):
+        with pytest.raises(
+            InputError, match=r"lift\.hdf5\.part: is a link, a file with another na"
+        ):
+            get(lift(server), tmp_path)
+        assert server.requests == []
+    else:
+        assert Path(get(lift(server), tmp_path).path).read_bytes() == CONTENT
+        assert left(tmp_path / "robomimic") == ["lift.hdf5", "lift.hdf5.sha256"]
+    assert target.read_bytes() == b"mine"
+
+
+def test_something_else_at_the_final_name(server: Any, tmp_path: Path) -> None:
+    path = tmp_path / "robomimic/lift.hdf5"
+    path.parent.mkdir()
+    path.symlink_to(tmp_path / "target")  # to nothing: it is replaced, not followed
+    assert get(lift(server), tmp_path).fetched
+    assert not path.is_symlink() and not (tmp_path / "target").exists()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(
+        InputError, match=r"lift\.hdf5: expected a file, found something that is no"
+    ):
+        get(lift(server), tmp_path)
 
 
 # -- archives -------------------------------------------------------------------------------------

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +74,77 @@ def test_a_damaged_cache_is_named(images: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / cache.key / "frames.npy").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="remove this folder"):
         cache.open(tmp_path)
+
+
+def test_a_cache_that_is_a_pipe_is_not_waited_for(images: np.ndarray, tmp_path: Path) -> None:
+    cache = of(images)
+    (tmp_path / cache.key).mkdir()
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"has no file frames\.npy: remove this folder"):
+            cache.open(tmp_path)
+        if not (tmp_path / cache.key / "frames.npy").exists():
+            os.mkfifo(tmp_path / cache.key / "frames.npy")
+
+
+def test_of_two_at_once_one_reads(images: np.ndarray, tmp_path: Path) -> None:
+    """As processes that train together, or two trainings on the same demonstrations."""
+    reading, go_on, reads = threading.Event(), threading.Event(), []
+
+    def slow() -> Iterator[np.ndarray]:
+        reads.append(1)
+        reading.set()
+        assert go_on.wait(60)
+        yield images
+
+    def cache() -> CachedImages:
+        return CachedImages("a store", {"file": "a"}, 12, (6, 5, 3), slow())
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(lambda: cache().open(tmp_path))
+        assert reading.wait(60)
+        second = pool.submit(lambda: cache().open(tmp_path))
+        time.sleep(0.3)
+        assert not second.done()
+        go_on.set()
+        for future in (first, second):
+            np.testing.assert_array_equal(future.result(60), images)
+    assert reads == [1]
+    assert [path.name for path in tmp_path.iterdir()] == [cache().key]
+
+
+def test_the_next_one_reads_when_the_first_one_failed(images: np.ndarray, tmp_path: Path) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def failing() -> Iterator[np.ndarray]:
+        reading.set()
+        assert go_on.wait(60)
+        yield images[:3]
+
+    with ThreadPoolExecutor() as pool:
+        broken = CachedImages("a store", {"file": "a"}, 12, (6, 5, 3), failing())
+        first = pool.submit(lambda: broken.open(tmp_path))
+        assert reading.wait(60)
+        second = pool.submit(lambda: of(images).open(tmp_path))
+        go_on.set()
+        with pytest.raises(InputError, match="holds 3 frames, expected 12"):
+            first.result(60)
+        np.testing.assert_array_equal(second.result(60), images)
+
+
+def test_a_disk_without_room(
+    images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing to mapped pages that have no room on the disk would end the process by a signal."""
+
+    def no_room(descriptor: int, begin: int, size: int) -> None:
+        assert size >= images.nbytes
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(OSError, match="No space left") as caught:
+        of(images).open(tmp_path)
+    assert str(caught.value.filename).startswith(str(tmp_path / of(images).key))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_floats_are_rounded_and_ranges_checked(images: np.ndarray) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.lerobot_format import LeRobotConfig, default_name
 from lfm_policy.data.replay_buffer import ReplayBuffer
@@ -527,11 +529,12 @@ def check(root: Path, cache: Path, message: str, **options: Any) -> None:
         (text("meta/info.json", "1" * 5000), "info.json is no JSON"),
         (text("meta/info.json", "[1, 2]"), r"info.json holds \[1, 2\]; expected an object"),
         (text("meta/info.json", '"' + "a" * 2**25 + '"'), "expected at most 16777216"),
-        (info(codebase_version=None), "codebase_version is missing; expected 'v2.1' or 'v3.0'"),
-        (info(codebase_version=3), "codebase_version is 3; expected 'v2.1' or 'v3.0'"),
-        (info(codebase_version="v2.0"), "is 'v2.0', but v2.1 and v3.0 are read.*v20_to_v21.py"),
+        (info(codebase_version=None), "codebase_version is missing; expected 'v2.0', 'v2.1' or"),
+        (info(codebase_version=3), "codebase_version is 3; expected 'v2.0', 'v2.1' or 'v3.0'"),
         (info(codebase_version="v1.6"), "is 'v1.6', but.*convert_dataset_v1_to_v2.py"),
+        (info(codebase_version="v2.2"), "is 'v2.2', but 'v2.0', 'v2.1' or 'v3.0' are read"),
         (info(codebase_version="v3.1"), "is 'v3.1', but.*update this package"),
+        (info(codebase_version="v4.0"), "is 'v4.0', but.*update this package"),
         (info(fps=0), "info.json: fps is 0; expected a number"),
         (info(fps="30"), "fps is '30'; expected a number"),
         (info(fps=float("nan")), "fps is nan; expected a number"),
@@ -548,42 +551,188 @@ def check(root: Path, cache: Path, message: str, **options: Any) -> None:
         (info(data_path="data/{file_index!r}"), "unknown field 'file_index!r'"),
         (info(data_path="data/{episode_index:06d}"), "unknown field 'episode_index'"),
         (info(data_path="data/{file_index:{chunk_index}d}"), "at most with a number of digits"),
-        (info(video_path=None), "video_path is missing, but feature '.*top' has dtype video"),
         (info(video_path="videos/{key}.mp4"), "unknown field 'key': did you mean 'video_key'"),
-        (
-            feature(STATE, dtype="string", shape=[1]),
-            "dtype 'string'; expected a numeric one.*obs_keys",
-        ),
-        (feature(STATE, dtype=["float32"], shape=[4]), "expected a numeric one"),
-        (feature(STATE, dtype="float32"), "'observation.state' has shape missing"),
-        (feature(STATE, dtype="float32", shape=[0]), r"has shape \[0\]; expected a list of sizes"),
-        (
-            feature(STATE, dtype="float32", shape=[10**6, 10**6]),
-            "values per step; expected at most",
-        ),
-        (feature(STATE, dtype="float32", shape=[10**12]), r"has shape \[1000000000000\]"),
         (feature(STATE, dtype="float32", shape=[5]), r"holds a list of 4 in row 0; expected 5"),
-        (
-            feature(STATE, dtype="float32", shape=[2, 2]),
-            r"lists of depth 1; expected shape \[2, 2\]",
-        ),
         (feature(STATE, dtype="int64", shape=[4]), "column 'observation.state' holds float32"),
-        (feature(TOP, dtype="video", shape=[10**5, 10**5, 3]), "expected images"),
-        (feature(TOP, dtype="video", shape=[HEIGHT, WIDTH]), "expected images"),
         (feature(TOP, dtype="video", shape=[64, 64, 3]), r"frames of 32 x 48 .*expected 64 x 64"),
-        (
-            feature(TOP, dtype="video", shape=[32, 48, 3], info={"video.is_depth_map": True}),
-            "is a depth map",
-        ),
-        (feature("observation.extra", dtype="int8", shape=[1]), "no column 'observation.extra'"),
-        (feature("observation.top", dtype="int8", shape=[1]), "expected different names"),
-        (feature(STATE, dtype="image", shape=[32, 48, 3]), "has type list<.*expected pictures"),
     ],
 )
 def test_bad_info(v30: Path, damage: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
     root = copy(v30, tmp_path)
     damage(root)
     check(root, tmp_path / "cache", message)
+
+
+# -- features that cannot be observed ------------------------------------------------------------
+
+UNUSABLE: list[tuple[str, Callable[[Path], Any], str]] = [
+    (STATE, feature(STATE, dtype="string", shape=[1]), "dtype 'string'; expected a numeric one"),
+    (STATE, feature(STATE, dtype="complex64", shape=[4]), "dtype 'complex64'; expected a numeric"),
+    (STATE, feature(STATE, dtype=["float32"], shape=[4]), "expected a numeric one"),
+    (STATE, feature(STATE, dtype="float32"), "'observation.state' has shape missing"),
+    (
+        STATE,
+        feature(STATE, dtype="float32", shape=[0]),
+        r"has shape \[0\]; expected a list of sizes",
+    ),
+    (STATE, feature(STATE, dtype="float32", shape=[10**6, 10**6]), "per step; expected at most"),
+    (STATE, feature(STATE, dtype="float32", shape=[10**12]), r"has shape \[1000000000000\]"),
+    (
+        STATE,
+        feature(STATE, dtype="float32", shape=[2, 2]),
+        r"lists of depth 1; expected shape \[2, 2\]",
+    ),
+    (
+        "observation.pose",
+        feature("observation.pose", dtype="float64", shape=[6]),
+        r"lists of depth 2; expected shape \[6\]",
+    ),
+    (
+        STATE,
+        lambda r: set_data(r, STATE, lambda t: ["a"] * len(t)),
+        "type string; expected numbers",
+    ),
+    (
+        STATE,
+        lambda r: set_data(r, STATE, lambda t: [{"x": 1.0}] * len(t)),
+        "has type struct<x: double>; expected numbers",
+    ),
+    (STATE, feature(STATE, dtype="image", shape=[32, 48, 3]), "has type list<.*expected pictures"),
+    (
+        "observation.extra",
+        feature("observation.extra", dtype="int8", shape=[1]),
+        "no column 'observation.extra'",
+    ),
+    (TOP, feature(TOP, dtype="video", shape=[10**5, 10**5, 3]), "expected images"),
+    (TOP, feature(TOP, dtype="video", shape=[HEIGHT, WIDTH]), "expected images"),
+    (
+        TOP,
+        feature(TOP, dtype="video", shape=[32, 48, 3], info={"video.is_depth_map": True}),
+        "is a depth map",
+    ),
+    (
+        TOP,
+        feature(TOP, dtype="video", shape=[32, 48, 3], video_info={"video.is_depth_map": True}),
+        "is a depth map",
+    ),
+    (
+        "observation.images.side",
+        feature("observation.images.side", dtype="video", shape=[32, 48, 3]),
+        "no column 'videos/observation.images.side/file_index'",
+    ),
+    (TOP, lambda r: set_codec(r, b"zzzz", "odd"), r"no decoder here for .* \(odd, as meta/info"),
+    (TOP, lambda r: shutil.rmtree(r / "videos" / TOP), "no such file, nor any other video of feat"),
+    (TOP, lambda r: depth_videos(r), "frames of 12 bits in one channel .gray12le., as depth is"),
+]
+
+
+def set_data(root: Path, name: str, change: Callable[[Any], Any]) -> None:
+    for file in (root / "data").rglob("*.parquet"):
+        set_column(file, name, change)
+
+
+def set_codec(root: Path, tag: bytes, name: str) -> None:
+    """Make the videos of TOP those of a codec that FFmpeg does not know."""
+    for file in (root / "videos" / TOP).rglob("*.mp4"):
+        file.write_bytes(file.read_bytes().replace(b"avc1", tag))
+    entry = {"dtype": "video", "shape": [HEIGHT, WIDTH, 3], "info": {"video.codec": name}}
+    set_info(root, lambda info: info["features"].update({TOP: entry}))
+
+
+def depth_videos(root: Path) -> None:
+    for file in (root / "videos" / TOP).rglob("*.mp4"):
+        with av.open(str(file), "w") as container:
+            stream = container.add_stream("ffv1", rate=FPS)
+            stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "gray12le"
+            for _ in range(20):
+                frame = av.VideoFrame(WIDTH, HEIGHT, "gray12le")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+
+
+@pytest.mark.parametrize(("key", "damage", "message"), UNUSABLE)
+def test_an_unusable_feature_asked_for_by_name(
+    v30: Path, key: str, damage: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
+    root = copy(v30, tmp_path)
+    damage(root)
+    obs_keys = ["observation.gripper", key]
+    check(root, tmp_path / "cache", f"{message}.*obs_keys, without this one", obs_keys=obs_keys)
+    check(root, tmp_path / "cache", message, rename={key: "renamed"})
+
+
+@pytest.mark.parametrize(("key", "damage", "message"), UNUSABLE)
+def test_an_unusable_feature_is_left_out_with_a_warning(
+    v30: Path, key: str, damage: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
+    root = copy(v30, tmp_path)
+    damage(root)
+    with pytest.warns(UserWarning) as caught:
+        buffer = load(root, tmp_path / "cache")
+    said = f"copy: {re.escape(key)} is left out, because it cannot be observed: .*{message}"
+    assert [bool(re.search(said, str(warning.message))) for warning in caught] == [True]
+    names = ["state", "gripper", "pose", "top", "wrist"]
+    expected = ["action", *(name for name in names if name != default_name(key))]
+    assert list(buffer.arrays) == expected
+    for name in expected[:-2]:
+        full = "action" if name == "action" else f"observation.{name}"
+        if full in numbers(1):
+            np.testing.assert_array_equal(buffer.arrays[name], numbers(sum(LENGTHS))[full])
+    # Nobody needs the others either.
+    assert list(load(root, obs_keys=["observation.gripper"]).arrays) == ["action", "gripper"]
+
+
+def test_unusable_pictures(embedded: Path, tmp_path: Path) -> None:
+    root = copy(embedded, tmp_path)
+    tiff = io.BytesIO()
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(tiff, format="TIFF")
+    depth = png(np.zeros((HEIGHT, WIDTH), np.uint16))
+    for picture_of_depth, message in (
+        ({"bytes": tiff.getvalue(), "path": "0.tiff"}, "row 0 .* is a TIFF, as depth is stored"),
+        (depth, "row 0 .* is a picture of mode I;16; expected RGB"),
+    ):
+        set_data(root, TOP, lambda t, image=picture_of_depth: [image] * len(t))
+        with pytest.warns(UserWarning, match=f"images.top is left out.*{message}"):
+            buffer = load(root, tmp_path / "cache")
+        assert list(buffer.arrays) == ["action", "state", "gripper", "pose", "wrist"]
+        with pytest.raises(InputError, match=message):
+            load(root, tmp_path / "none", obs_keys=[TOP])
+
+
+def test_nothing_is_left_to_observe(v30: Path, tmp_path: Path) -> None:
+    root = copy(v30, tmp_path)
+    odd = {key: {"dtype": "string", "shape": [1]} for key in ("observation.a", "observation.b")}
+    set_info(root, lambda i: i.update(features=odd | {"action": i["features"]["action"]}))
+    check(root, tmp_path / "cache", "no observation can be used.*observation.a.*observation.b")
+
+
+def test_an_action_that_cannot_be_read(v30: Path, tmp_path: Path) -> None:
+    root = copy(v30, tmp_path)
+    feature("action", dtype="string", shape=[1])(root)
+    check(root, tmp_path / "cache", "dtype 'string'.* it is the action: choose another action_key")
+
+
+def test_two_features_of_one_name(v30: Path, tmp_path: Path) -> None:
+    root = copy(v30, tmp_path)
+    feature("observation.top", dtype="int8", shape=[1])(root)
+    for file in (root / "data").rglob("*.parquet"):
+        table = pq.read_table(file)
+        table = table.append_column("observation.top", pa.array([0] * len(table), pa.int8()))
+        pq.write_table(table, file)
+    check(root, tmp_path / "cache", "expected different names")
+
+
+def test_video_path_of_a_camera(v30: Path, tmp_path: Path) -> None:
+    """Null says that there are none; where nothing is said, they are where LeRobot has them."""
+    root = copy(v30, tmp_path)
+    set_info(root, lambda info: info.update(video_path=None))
+    message = "video_path is missing, but feature '.*top' has dtype video"
+    check(root, tmp_path / "cache", message, obs_keys=[TOP])
+    with pytest.warns(UserWarning, match=message):
+        assert list(load(root, tmp_path / "none").arrays)[1:] == ["state", "gripper", "pose"]
+    set_info(root, lambda info: info.pop("video_path"))
+    with pytest.warns(AssumptionWarning, match="video_path is missing: assumed .*videos/{video_k"):
+        assert_images(load(root, tmp_path / "cache").arrays["top"], TOP, sum(LENGTHS))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +134,35 @@ def test_train_and_valid_share_the_demos() -> None:
     assert sorted(masks["train"] + masks["valid"]) == list(range(10, 30))
     assert masks == train_valid_masks(range(10, 30), ratio=0.1)
     assert train_valid_masks([4]) == {"train": [4]}
+
+
+def test_one_process_records_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out.hdf5"
+    first, second = DemoRecording(path, {"task": "a"}), DemoRecording(path, {"task": "a"})
+    with first.only_recorder():
+        with (
+            pytest.raises(InputError, match=r"out\.hdf5: process .* is writing it now"),
+            second.only_recorder(),
+        ):
+            pass
+        DemoRecording(path, {"task": "a"}).add(0, demo_of(0))  # as its own processes do
+    with second.only_recorder():
+        assert second.demos() == [0]
+    other = DemoRecording(tmp_path / "b.hdf5", {"task": "b"})
+    (tmp_path / "new" / "out.hdf5.parts").rename(tmp_path / "b.hdf5.parts")
+    with pytest.raises(InputError, match="was recorded with task 'a'"), other.only_recorder():
+        pass
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "pipe"])
+def test_something_else_at_the_name_of_the_folder(tmp_path: Path, kind: str) -> None:
+    parts = tmp_path / "out.hdf5.parts"
+    (tmp_path / "elsewhere").mkdir()
+    if kind == "link":
+        parts.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        parts.touch()
+    else:
+        os.mkfifo(parts)
+    with pytest.raises(InputError, match=r"out\.hdf5\.parts: expected a folder or nothing: remove"):
+        DemoRecording(tmp_path / "out.hdf5", {})

@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from lfm_policy.data.robomimic_file import KeyInfo, inspect_robomimic, read_env_args
+from lfm_policy.data.robomimic_file import KeyInfo, read_env_args
+from lfm_policy.data.robomimic_format import RobomimicConfig
+from lfm_policy.data.robomimic_summary import inspect_robomimic
 from lfm_policy.errors import InputError
 
 ENV_ARGS = {
@@ -93,10 +95,13 @@ def test_the_environment(path: Path, as_stored: Any) -> None:
 )
 def test_a_description_that_does_not_fit(path: Path, changes: dict[str, Any], message: str) -> None:
     set_env_args(path, json.dumps(ENV_ARGS | changes))
-    for read in (read_env_args, inspect_robomimic):
-        with pytest.raises(InputError, match=message) as caught:
-            read(path)
-        assert f"{path}: data.attrs['env_args']" in str(caught.value)
+    with pytest.raises(InputError, match=message) as caught:
+        read_env_args(path)
+    assert f"{path}: data.attrs['env_args']" in str(caught.value)
+    # Who looks at the data gets them, and is told the same.
+    summary = inspect_robomimic(path)
+    assert summary.env_args is None and summary.env_problem == str(caught.value)
+    assert list(summary.demos) == ["demo_9", "demo_10"]
 
 
 @pytest.mark.parametrize("key", ["env_name", "type", "env_kwargs"])
@@ -104,3 +109,28 @@ def test_a_description_that_lacks_something(path: Path, key: str) -> None:
     set_env_args(path, json.dumps({k: v for k, v in ENV_ARGS.items() if k != key}))
     with pytest.raises(InputError, match=f"has no '{key}'; expected"):
         read_env_args(path)
+
+
+@pytest.mark.parametrize(
+    ("env_args", "message"),
+    [
+        ("{", r"data.attrs\['env_args'\] does not parse as JSON .*expected an object"),
+        (3, r"data.attrs\['env_args'\] does not parse as JSON .*expected an object"),
+        ("[" * 50_000, "does not parse as JSON"),
+        ("[]", r"data.attrs\['env_args'\] is list; expected an object"),
+        ('{"env_name": "Isaac-Lift-v0", "type": 2}', "has no 'env_kwargs'; expected an object"),
+        (None, r"data.attrs\['env_args'\] is absent, expected JSON"),
+        (np.zeros(4, "S9"), "does not parse as JSON"),
+        ("x" * 2**21, "attribute env_args has 2,097,152 characters; expected at most 1,048,576"),
+    ],
+)
+def test_demos_do_not_depend_on_the_environment(path: Path, env_args: Any, message: str) -> None:
+    with h5py.File(path, "a") as file:
+        del file["data"].attrs["env_args"]
+        if env_args is not None:
+            file["data"].attrs["env_args"] = env_args
+    buffer = RobomimicConfig(path=str(path)).load(path.parent / "cache")
+    assert buffer.episode_ends.tolist() == [3, 7] and set(buffer.arrays) >= {"action", "object"}
+    with pytest.raises(InputError, match=message) as caught:
+        read_env_args(path)
+    assert str(path) in str(caught.value)

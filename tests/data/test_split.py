@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,6 +33,51 @@ def test_is_the_choice_of_diffusion_policy() -> None:
     """Their ``get_val_mask``, written out, for PushT's 206 episodes."""
     expected = np.random.default_rng(seed=42).choice(206, size=round(206 * 0.02), replace=False)
     assert split_episodes(206, 0.02, 42)[1].tolist() == sorted(expected.tolist())
+
+
+@settings(deadline=None)
+@given(
+    usable=st.lists(st.booleans(), min_size=1, max_size=80),
+    ratio=st.floats(0, 0.999),
+    seed=st.integers(0, 2**31),
+)
+def test_only_usable_episodes_are_chosen(usable: list[bool], ratio: float, seed: int) -> None:
+    n_usable = sum(usable)
+    if not n_usable:
+        with pytest.raises(InputError, match="cannot split 0 episodes"):
+            split_episodes(len(usable), ratio, seed, usable=np.array(usable))
+        return
+    train, validation = split_episodes(len(usable), ratio, seed, usable=np.array(usable))
+    assert sorted([*train, *validation]) == np.flatnonzero(usable).tolist()
+    assert len(train) >= 1
+    # the choice that the usable ones alone would give
+    alone = split_episodes(n_usable, ratio, seed)
+    for found, ranks in zip((train, validation), alone, strict=True):
+        np.testing.assert_array_equal(found, np.flatnonzero(usable)[ranks])
+
+
+@pytest.mark.parametrize("all_usable", [None, True])
+@pytest.mark.parametrize(
+    ("n_episodes", "ratio", "seed", "first", "digest"),
+    [
+        (206, 0.02, 42, [18, 90, 134, 157], "300809a478961fa2"),
+        (206, 0.1, 0, [3, 7, 14, 34], "8af27ec4618c88fe"),
+        (200, 0.02, 42, [17, 87, 130, 153], "04e58ccdb80b7564"),
+        (3000, 0.02, 42, [131, 189, 202, 253], "8f6fd02aff872e61"),
+        (90, 0.3, 7, [0, 3, 9, 10], "4a51881b42b8c878"),
+        (40, 0.02, 42, [3], "35be322d094f9d15"),
+        (2, 0.02, 42, [0], "af5570f5a1810b7a"),
+    ],
+)
+def test_split_of_published_trainings(
+    n_episodes: int, ratio: float, seed: int, first: list[int], digest: str, all_usable: bool | None
+) -> None:
+    """Published results depend on these choices: they stay what they were."""
+    usable = None if all_usable is None else np.ones(n_episodes, dtype=bool)
+    train, validation = split_episodes(n_episodes, ratio, seed, usable=usable)
+    assert validation[:4].tolist() == first
+    assert hashlib.sha256(validation.astype("<i8").tobytes()).hexdigest()[:16] == digest
+    np.testing.assert_array_equal(train, np.setdiff1d(np.arange(n_episodes), validation))
 
 
 @pytest.mark.parametrize(

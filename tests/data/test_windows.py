@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lfm_policy.data.windows import WindowIndex
+from lfm_policy.data.windows import (
+    WindowIndex,
+    shortest_episode,
+    warn_of_short_episodes,
+    windows_of_lengths,
+)
 from lfm_policy.errors import InputError
 
 
@@ -40,9 +48,17 @@ def reference_windows(
 def test_equals_the_reference(
     lengths: list[int], n_obs_steps: int, horizon: int, n_action_steps: int
 ) -> None:
-    assume(n_action_steps <= horizon - n_obs_steps + 1 and max(lengths) >= horizon)
-    index = WindowIndex(np.cumsum(lengths), n_obs_steps, horizon, n_action_steps)
+    assume(n_action_steps <= horizon - n_obs_steps + 1)
     expected = reference_windows(lengths, n_obs_steps, horizon, n_action_steps)
+    counts = windows_of_lengths(np.array(lengths), n_obs_steps, horizon, n_action_steps)
+    assert counts.sum() == len(expected)
+    shortest = shortest_episode(n_obs_steps, horizon, n_action_steps)
+    assert (counts > 0).tolist() == [length >= shortest for length in lengths]
+    if not expected:
+        with pytest.raises(InputError, match=f"a window needs {shortest}"):
+            WindowIndex(np.cumsum(lengths), n_obs_steps, horizon, n_action_steps)
+        return
+    index = WindowIndex(np.cumsum(lengths), n_obs_steps, horizon, n_action_steps)
     assert index.indices.tolist() == expected
     assert index.obs_indices.tolist() == [window[:n_obs_steps] for window in expected]
     assert len(index) == len(expected)
@@ -78,12 +94,47 @@ def test_to_moves_a_copy() -> None:
     assert index.indices.device.type == "cpu" and moved.horizon == 4
 
 
+def test_episodes_shorter_than_the_horizon_repeat_their_edges() -> None:
+    index = WindowIndex(np.array([8, 15]), 2, 16, 8)
+    # of 8 steps, the fewest: one window, which executes all of them; of 7 steps: none
+    assert index.indices.tolist() == [[0, 0, 1, 2, 3, 4, 5, 6, *[7] * 8]]
+    assert index.obs_indices.tolist() == [[0, 0]]
+
+
 def test_horizon_longer_than_every_episode() -> None:
     with pytest.raises(
         InputError,
-        match=r"d.zarr: horizon 16 is longer than every episode \(the longest of 3 has 15 steps\)",
+        match=r"d.zarr: horizon 16 is longer than every episode \(the longest of 3 has 7 steps; "
+        r"with n_obs_steps 2 and n_action_steps 8 a window needs 8\): use a shorter policy.horizon",
     ):
-        WindowIndex(np.array([4, 19, 20]), 2, 16, 8, source="d.zarr")
+        WindowIndex(np.array([4, 11, 12]), 2, 16, 8, source="d.zarr")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "n_windows", "digest"),
+    [
+        ((2, 16, 8), 30135, "33f82c480fc99c56"),
+        ((1, 16, 16), 31577, "9a6189d789920d66"),
+        ((2, 64, 32), 25191, "5fc6ca37e6df14b4"),
+        ((3, 10, 1), 30135, "896835ea3e8859ac"),
+    ],
+)
+def test_windows_of_published_trainings(
+    lengths: tuple[int, int, int], n_windows: int, digest: str
+) -> None:
+    """206 episodes as long as PushT's give the windows that published results were trained on."""
+    episodes = np.random.default_rng(206).integers(49, 247, 206)
+    index = WindowIndex(np.cumsum(episodes), *lengths)
+    found = hashlib.sha256(index.indices.numpy().astype("<i8").tobytes()).hexdigest()
+    assert (len(index), found[:16]) == (n_windows, digest)
+
+
+def test_short_episodes_are_counted() -> None:
+    with pytest.warns(UserWarning, match=r"d.zarr: 2 of 3 episodes are left out: .* than the 8 st"):
+        warn_of_short_episodes(np.array([7, 8, 1]), 2, 16, 8, source="d.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_short_episodes(np.array([8, 200]), 2, 16, 8, source="d.zarr")
 
 
 @pytest.mark.parametrize(

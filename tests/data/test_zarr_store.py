@@ -306,20 +306,6 @@ def test_absurd_metadata_allocates_nothing(
     refused(store, "data/state|meta/episode_ends")
 
 
-@pytest.fixture
-def limited_memory() -> Any:
-    """Let no single allocation of this process succeed beyond about 2 GB more than it has."""
-    resource = pytest.importorskip("resource")
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        pytest.skip("the memory in use is read from /proc, which this system does not have")
-    used = int(statm.read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
-
-
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"zarr_format": 9}', "\x00\xff"])
 def test_unreadable_metadata(store: Path, text: str) -> None:
     (store / "data/state/.zarray").write_text(text)

@@ -135,7 +135,7 @@ def test_an_interrupted_demo_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(demo_module, stage, interrupt)
         code, _, err = run("--output", copied, "--resume", "--quiet")
-        assert code == 1 and err == "interrupted\n"
+        assert code == 130 and err == "interrupted\n"
     assert run("--output", copied, "--resume", "--quiet")[0] == 0
 
 

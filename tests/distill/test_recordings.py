@@ -23,9 +23,16 @@ QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4
 LENGTHS = (8, 11)
 
 
-def write_recording(path: Path, *, seed: int = 7, pose: int = 4, steps: int | None = None) -> Path:
+def write_recording(
+    path: Path,
+    *,
+    seed: int = 7,
+    pose: int = 4,
+    steps: int | None = None,
+    lengths: tuple[int, ...] = LENGTHS,
+) -> Path:
     generator = np.random.default_rng(seed)
-    ends = np.cumsum(LENGTHS if steps is None else [steps])
+    ends = np.cumsum(lengths if steps is None else [steps])
     arrays = {
         "action": np.zeros((ends[-1], 2), np.float32),
         "agent_pos": generator.uniform(0, 500, (ends[-1], 2)).astype(np.float32),
@@ -84,6 +91,17 @@ def _array(path: Path, key: str) -> np.ndarray:
     import zarr
 
     return np.asarray(zarr.open(str(path), mode="r")[f"data/{key}"])
+
+
+def test_recorded_episodes_too_short_for_a_window_are_counted(
+    teacher: Path, tmp_path: Path
+) -> None:
+    recording = write_recording(tmp_path / "run.zarr", lengths=(8, 2, 11))
+    overrides = [*QUICK, f"distill.recording={recording}"]
+    with pytest.warns(
+        UserWarning, match="run.zarr: 1 of 3 episodes are left out: .* than the 3 st"
+    ):
+        distill(teacher, tmp_path / "student", nfe=1, overrides=overrides, device="cpu", quiet=True)
 
 
 def test_a_run_goes_on_with_its_own_recording_only(teacher: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -75,6 +76,24 @@ def test_a_lost_worker_loses_no_episode(policy: Policy, runner: RayRunner) -> No
 def test_bad_input_in_a_worker_is_the_same_error(policy: Policy, runner: RayRunner) -> None:
     with pytest.raises(InputError, match=r"lfm/Nothing-v0.*cannot be created"):
         runner(policy, replace(CONFIG, env_id="lfm/Nothing-v0"), range(2))
+
+
+def test_a_module_of_the_folder_that_the_runner_was_made_in(
+    policy: Policy, runner: RayRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = (
+        "import gymnasium as gym\nimport lfm_envs\n"
+        "gym.register('Elsewhere-v0', entry_point='lfm_envs.pusht:PushTEnv', max_episode_steps=9)\n"
+    )
+    (tmp_path / "only_in_this_folder.py").write_text(module)
+    config = replace(CONFIG, env_id="only_in_this_folder:Elsewhere-v0")
+    monkeypatch.setattr(runner, "_module_folder", str(tmp_path / "other"))
+    with pytest.raises(
+        InputError, match="no module named 'only_in_this_folder'; looked in .*other"
+    ):
+        runner(policy, config, range(2))
+    monkeypatch.setattr(runner, "_module_folder", str(tmp_path))
+    assert runner(policy, config, range(2)) == rollout(policy, CONFIG, range(2))
 
 
 def test_a_cluster_that_is_not_there_is_an_error() -> None:

@@ -168,6 +168,41 @@ def test_large_arrays_are_not_read(
     assert inspection.to_dict()["arrays"]["pose"] == {"shape": [70, 4], "dtype": "float32"}
     inspection.print()
     assert "large: not read" in capsys.readouterr().out
+    assert inspection.to_dict()["not_looked_at"] == {"pose": "large"}
+
+
+def test_without_warnings_it_is_said_what_was_not_looked_at(
+    good: ReplayBuffer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    path = tmp_path / "data.zarr"
+    write_zarr(path, good)
+    whole = inspect_dataset(path)
+    assert whole.to_dict()["not_looked_at"] == {}
+    whole.print()
+    assert capsys.readouterr().out.splitlines()[-1] == "no warnings"
+
+    data = zarr.open_group(path / "data", mode="r+")
+    data.create_array("points", data=np.ones((good.n_steps, 300, 3), np.float32))
+    monkeypatch.setattr(contents, "LARGEST_CAMERA_BYTES", 100 * 24 * 32 * 3)
+    inspection = inspect_dataset(path)
+    unread = {"image": "92 of 392 images read", "points": "more than 512 values per step"}
+    assert inspection.to_dict()["not_looked_at"] == unread
+    inspection.print()
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "no warnings in 3 of 5 arrays; not looked at: image (92 of 392 images read), points (more "
+        "than 512 values per step)"
+    )
+    data.create_array("reward", data=np.zeros(good.n_steps))
+    inspection = inspect_dataset(path)
+    assert inspection.to_dict()["not_looked_at"] == unread | {"reward": "not usable"}
+    inspection.print()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("not looked at: image (92 of 392 images read), points (more than")
+    assert not any("no warnings" in line for line in lines)
 
 
 @pytest.mark.parametrize(("room", "n_episodes"), [(100, 2), (10, 0)])

@@ -20,10 +20,14 @@ def test_short_episodes(good: ReplayBuffer) -> None:
     assert find_short_episodes(good) == []
     ends = np.array([15, 31, 40, *good.episode_ends[1:]])
     (finding,) = find_short_episodes(replace(good, episode_ends=ends))
-    assert finding.facts == {"episodes": [0, 2], "lengths": [15, 9]}
+    assert finding.facts == {"episodes": [0, 2], "lengths": [15, 9], "left_out": 0}
     assert "2 of 10 episodes are shorter than 16 steps: 0 (15 steps), 2 (9 steps)" in (
         finding.message
     )
+    ends = np.array([7, 15, 40, *good.episode_ends[1:]])
+    (finding,) = find_short_episodes(replace(good, episode_ends=ends))
+    assert finding.facts == {"episodes": [0, 1], "lengths": [7, 8], "left_out": 1}
+    assert "leaves out those of fewer than 8 steps (1)" in finding.message
 
 
 def pairs(buffer: ReplayBuffer, values: Values) -> list[list[int]]:

@@ -8,11 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from lfm_runtime import WebsocketClientPolicy
@@ -260,3 +263,120 @@ def test_addresses(host: str, port: int | None, uri: str) -> None:
 def test_refuses_addresses(host: str, port: int | None) -> None:
     with pytest.raises(InputError, match="address"):
         PolicyConnection(host, port)
+
+
+def openpi_server(websocket: ServerConnection) -> None:
+    """Answer as openpi's own server does: its timings, float64 actions, a traceback as error."""
+    websocket.send(packb({"reset_pose": [0.0, 1.0], "action_horizon": 3}))
+    for number, message in enumerate(websocket):
+        assert isinstance(message, bytes)
+        obs = unpackb(message)
+        if "state" not in obs:
+            websocket.send("Traceback (most recent call last):\n" + "x\n" * 2_000 + "KeyError")
+            websocket.close(1011, "Internal server error. Traceback included in previous frame.")
+            return
+        timing = {"infer_ms": 1.5, **({"prev_total_ms": 2.5} if number else {})}
+        websocket.send(
+            packb(
+                {
+                    "actions": np.full((3, 1), obs["state"].sum()),
+                    "state": obs["state"],
+                    "policy_timing": {"infer_ms": np.float64(1.25)},
+                    "server_timing": timing,
+                }
+            )
+        )
+
+
+def test_reads_what_openpis_servers_answer() -> None:
+    with running(openpi_server) as port:
+        connection = PolicyConnection(port=port)
+        for number in range(2):
+            answer = connection.ask(packb({"state": np.ones(2), "prompt": "push"}), WAIT)
+            np.testing.assert_array_equal(answer["actions"], np.full((3, 1), 2.0))
+            assert answer["actions"].dtype == np.float64
+            assert answer["policy_timing"] == {"infer_ms": 1.25}
+            assert ("prev_total_ms" in answer["server_timing"]) == (number == 1)
+        with pytest.raises(PolicyServerError, match=r"(?s)Traceback.*KeyError$"):
+            connection.ask(packb({"prompt": "push"}), WAIT)
+        connection.close()
+        # It does not say what its policy needs, so there is nothing to check observations with.
+        with pytest.raises(InputError, match="started with 'lfm-policy serve'"):
+            WebsocketClientPolicy(port=port)
+
+
+def test_answers_in_openpis_manner_drive_the_whole_client() -> None:
+    answer = packb(
+        {
+            "actions": np.arange(3.0).reshape(3, 1),
+            "policy_timing": {"infer_ms": 1.25},
+            "server_timing": {"infer_ms": 1.5, "prev_total_ms": 2.5},
+        }
+    )
+    with running(answering(answer)) as port, WebsocketClientPolicy(port=port) as client:
+        assert [float(client.select_action(OBS)[0]) for _ in range(4)] == [0, 1, 2, 0]
+        assert client.select_action(OBS).dtype == np.float32
+        assert client.server_timing == {"infer_ms": 1.5, "prev_total_ms": 2.5}
+
+
+CLAIMS = {
+    "a scalar as long as it says": msgpack.packb(
+        {"actions": {b"__npgeneric__": True, b"data": 2 * 10**9, b"dtype": "S1"}}
+    ),
+    "an array of many": msgpack.packb(
+        {"actions": {b"__ndarray__": True, b"data": b"", b"dtype": "<f4", b"shape": [2**40]}}
+    ),
+    "an array of none": msgpack.packb(
+        {"actions": {b"__ndarray__": True, b"data": b"", b"dtype": "<f4", b"shape": [0, 2**40]}}
+    ),
+    "lists": b"\x81\xa7actions" + b"\xdc\x10\x00" * 1_000,
+    "maps": b"\x81\xa7actions\xdc\x10\x00" + (b"\xdc\x10\x00" + b"\x80" * 4096) * 4096,
+}
+
+
+@pytest.mark.parametrize("name", sorted(CLAIMS))
+@pytest.mark.parametrize("as_metadata", [False, True])
+def test_a_server_cannot_ask_for_memory_that_it_does_not_send(name: str, as_metadata: bool) -> None:
+    claim = CLAIMS[name]
+
+    def handle(websocket: ServerConnection) -> None:
+        websocket.send(claim if as_metadata else packb(METADATA))
+        for _ in websocket:
+            websocket.send(claim)
+
+    with running(handle) as port:
+        tracemalloc.start()
+        with pytest.raises(InputError), WebsocketClientPolicy(port=port) as client:
+            client.select_action(OBS)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    # The message is held by this server and by the client, while it is put together.
+    assert peak < 10 * len(claim) + 10_000_000
+
+
+def test_a_huge_error_text_is_cut_short() -> None:
+    with (
+        running(answering("no " * 5_000_000)) as port,
+        WebsocketClientPolicy(port=port, timeout=WAIT) as client,
+        pytest.raises(PolicyServerError, match=r"no no .*\(15,000,000 characters\)$") as caught,
+    ):
+        client.select_action(OBS)
+    assert len(str(caught.value)) < 11_000
+
+
+def test_messages_that_nobody_asked_for_are_not_read_ahead() -> None:
+    sent = []
+    go_on = threading.Event()
+
+    def handle(websocket: ServerConnection) -> None:
+        websocket.send(packb(METADATA))
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(40):
+                websocket.send(bytes(8_000_000))
+                sent.append(1)
+        go_on.set()
+
+    with running(handle) as port, WebsocketClientPolicy(port=port):
+        assert not go_on.wait(0.5)
+        assert len(sent) < 10
+    assert go_on.wait(WAIT)

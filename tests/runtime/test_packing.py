@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfm_runtime.errors import InputError
-from lfm_runtime.packing import MAXIMUM_DEPTH, MAXIMUM_ITEMS, packb, unpackb
+from lfm_runtime.msgpack_reader import MAXIMUM_DEPTH, MAXIMUM_ITEMS
+from lfm_runtime.packing import packb, unpackb
 
 # The bytes were recorded with openpi-client 0.1.2: `openpi_client.msgpack_numpy.packb` of
 # `messages()`, in base64.
@@ -208,6 +209,104 @@ def test_refuses_what_is_no_message(message: bytes) -> None:
     refused(message)
 
 
+# `msgpack.packb(msgpack_numpy_values(), default=msgpack_numpy.encode)`, version 0.4.8.
+RECORDED_MSGPACK_NUMPY = base64.b64decode(
+    "h6VhcnJheYXEAm5kw8QEdHlwZaM8ZjTEBGtpbmTEAMQFc2hhcGWSAgPEBGRhdGHEGAAAAAAAAIA/AAAAQAAAQEAAAIBA"
+    "AACgQKVpbWFnZYXEAm5kw8QEdHlwZaN8dTHEBGtpbmTEAMQFc2hhcGWTAgIDxARkYXRhxAwAAQIDBAUGBwgJCgumc2Nh"
+    "bGFyyz/gAAAAAAAApGZsYWeDxAJuZMLEBHR5cGWjfGIxxARkYXRhxAEBo2ludIPEAm5kwsQEdHlwZaM8aTLEBGRhdGHE"
+    "Av3/pHRleHSFxAJuZMPEBHR5cGWjPFUyxARraW5kxADEBXNoYXBlkQLEBGRhdGHEEGEAAAAAAAAAYgAAAGMAAACnZm9y"
+    "dHJhboXEAm5kw8QEdHlwZaM8aTjEBGtpbmTEAMQFc2hhcGWSAgPEBGRhdGHEMAAAAAAAAAAAAQAAAAAAAAACAAAAAAAA"
+    "AAMAAAAAAAAABAAAAAAAAAAFAAAAAAAAAA=="
+)
+
+
+def msgpack_numpy_values() -> dict[str, Any]:
+    return {
+        "array": np.arange(6, dtype="<f4").reshape(2, 3),
+        "image": np.arange(12, dtype=np.uint8).reshape(2, 2, 3),
+        "scalar": np.float64(0.5),
+        "flag": np.bool_(True),
+        "int": np.int16(-3),
+        "text": np.array(["a", "bc"]),
+        "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
+    }
+
+
+def with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key.decode() if isinstance(key, bytes) else key: with_text_keys(item)
+            for key, item in value.items()
+        }
+    return value
+
+
+def test_reads_what_msgpack_numpy_packed() -> None:
+    read = unpackb(RECORDED_MSGPACK_NUMPY)
+    assert same(msgpack_numpy_values(), read)
+    assert isinstance(read["int"], np.int16) and isinstance(read["flag"], np.bool_)
+    in_text = msgpack.packb(with_text_keys(msgpack.unpackb(RECORDED_MSGPACK_NUMPY)))
+    assert same(msgpack_numpy_values(), unpackb(in_text))
+    without_kind = {"nd": True, "type": "<f4", "shape": [1], "data": bytes(4)}
+    assert same(unpackb(msgpack.packb(without_kind)), np.zeros(1, np.float32))
+
+
+def test_reads_openpis_arrays_with_text_as_keys() -> None:
+    in_text = msgpack.packb(with_text_keys(msgpack.unpackb(RECORDED["observation"])))
+    assert same(MESSAGES["observation"], unpackb(in_text))
+
+
+def test_an_observation_may_be_called_like_the_mark_of_an_array() -> None:
+    assert same(unpackb(packb({"nd": np.zeros(3), "data": 1})), {"nd": np.zeros(3), "data": 1})
+
+
+ND = {b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [3], b"data": bytes(12)}
+
+
+@pytest.mark.parametrize(
+    ("claim", "what"),
+    [
+        ({**ND, b"kind": b"O", b"type": "|O"}, "objects or structures"),
+        ({**ND, b"kind": b"V", b"type": [["f0", "<f4"]]}, "objects or structures"),
+        ({**ND, b"type": "|O"}, "dtype"),
+        ({**ND, b"type": [["f0", "<f4"]]}, "dtype"),
+        ({**ND, b"shape": [2**40]}, "expected 4,398"),
+        ({**ND, b"data": "text"}, "data are str"),
+        ({**ND, b"more": 1}, "other keys"),
+        ({**ND, "nd": True}, "twice"),
+        ({b"nd": True, b"type": "<f4", b"data": bytes(4)}, "other keys"),
+        ({b"nd": False, b"type": "<f4", b"data": bytes(8)}, "8 bytes, expected 4"),
+        ({b"nd": False, b"type": "|S1", b"data": 2_000_000_000}, "data are int"),
+    ],
+)
+def test_compares_claims_of_msgpack_numpy_with_the_bytes_too(
+    claim: dict[Any, Any], what: str
+) -> None:
+    assert what in refused(msgpack.packb(claim))
+
+
+def scalar(dtype: str, data: Any) -> bytes:
+    return msgpack.packb({b"__npgeneric__": True, b"dtype": dtype, b"data": data})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [
+        *(("|S1", 2_000_000_000), ("|S9", "text"), ("<U1", 5), ("<U1", b"x"), ("|S1", True)),
+        *(("<M8[s]", "2020"), ("<m8[s]", 1.5), ("<M8[s]", True), ("<m8[s]", b"1")),
+        *(("<i4", True), ("<i4", 1.5), ("<f4", "1"), ("<f4", True), ("|b1", 1), ("<u1", -1)),
+    ],
+)
+def test_a_scalar_holds_what_its_dtype_is_made_of(dtype: str, data: Any) -> None:
+    refused(scalar(dtype, data))
+
+
+def test_times_are_read_with_their_unit() -> None:
+    assert unpackb(scalar("<M8[s]", 5)) == np.datetime64(5, "s")
+    assert unpackb(scalar("<m8[ms]", -7)) == np.timedelta64(-7, "ms")
+    refused(scalar("<M8", 5))
+
+
 def test_bounds_depth() -> None:
     def nested(depth: int) -> bytes:
         return b"\x91" * depth + b"\x01"
@@ -234,7 +333,7 @@ def test_a_claimed_length_takes_no_memory() -> None:
     for claim in claims:
         tracemalloc.start()
         refused(claim)
-        assert tracemalloc.get_traced_memory()[1] < 60_000_000
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(claim) + 100_000
         tracemalloc.stop()
 
 

@@ -11,6 +11,14 @@ import numpy as np
 from openpi_client import action_chunk_broker, websocket_client_policy
 
 
+def error_of(policy, obs):
+    try:
+        policy.infer(obs)
+    except RuntimeError as caught:
+        return str(caught)
+    return ""
+
+
 def main() -> None:
     port, key = int(sys.argv[1]), sys.argv[2]
     policy = websocket_client_policy.WebsocketClientPolicy("127.0.0.1", port, api_key=key)
@@ -25,11 +33,13 @@ def main() -> None:
     reset = policy.infer({"__reset__": True})
     broker = action_chunk_broker.ActionChunkBroker(policy, metadata["action_horizon"])
     steps = [broker.infer(obs)["actions"].shape for _ in range(metadata["action_horizon"] + 1)]
-    try:
-        policy.infer({"state": np.zeros(3)})
-        error = ""
-    except RuntimeError as caught:
-        error = str(caught)
+    policy.infer({"__reset__": True})
+    # As openpi's own policies take it: channels first, floats in [0, 1], and more than is needed.
+    floats = np.full((3, 2, 3), 9.5 / 255, dtype=np.float32)
+    converted = policy.infer({**obs, "camera": floats, "session_id": "7f9c"})
+    error = error_of(policy, {"state": np.zeros(3)})
+    other = websocket_client_policy.WebsocketClientPolicy("127.0.0.1", port, api_key=key)
+    too_large = error_of(other, {**obs, "camera": np.zeros(17 * 2**20, dtype=np.uint8)})
     print(
         json.dumps(
             {
@@ -41,6 +51,8 @@ def main() -> None:
                 "reset": reset,
                 "steps": steps,
                 "error": error,
+                "converted": converted["actions"].tolist(),
+                "too_large": too_large,
             }
         )
     )

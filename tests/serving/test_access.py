@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ import pytest
 pytest.importorskip("prometheus_client")
 
 from lfm_policy.errors import InputError
-from lfm_policy.serving import ApiKeys, ServerOptions, check_bind, read_api_keys, tls_context
+from lfm_policy.serving import (
+    ApiKeys,
+    ServerOptions,
+    check_bind,
+    read_api_keys,
+    tls_context,
+    warning_of_secret,
+)
 from lfm_policy.serving.access import is_loopback
 
 
@@ -81,6 +89,31 @@ def test_bad_key_files(tmp_path: Path, content: bytes, what: str) -> None:
     assert "two words" not in str(caught.value)
     with pytest.raises(InputError, match="cannot be read"):
         read_api_keys(tmp_path / "absent")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
+@pytest.mark.parametrize(
+    ("mode", "private"),
+    [
+        *((0o600, True), (0o400, True), (0o700, True), (0o711, True)),
+        *((0o640, False), (0o604, False), (0o644, False), (0o620, False), (0o602, False)),
+    ],
+)
+def test_a_secret_that_others_can_read_is_named_with_the_cure(
+    tmp_path: Path, mode: int, private: bool
+) -> None:
+    path = tmp_path / "keys"
+    path.write_text("key\n")
+    path.chmod(mode)
+    warning = warning_of_secret(path)
+    if private:
+        assert warning is None
+    else:
+        assert warning is not None
+        assert warning.startswith(f"{path}: ") and f"(mode {mode:o})" in warning
+        assert warning.endswith(f": chmod 600 {path}")
+        path.chmod(0o600)
+        assert warning_of_secret(path) is None
 
 
 def test_bad_certificates(tmp_path: Path) -> None:

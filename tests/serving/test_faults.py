@@ -8,7 +8,6 @@ import socket
 import struct
 import sys
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,13 +18,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from lfm_policy.serving.logs import LOGGER
 from lfm_runtime.packing import packb, unpackb
 
-WAIT = 20.0
-HANDSHAKE = (
-    "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
+from .wire import WAIT, raw, wait_until
 
 
 @contextlib.contextmanager
@@ -33,19 +29,6 @@ def join(port: int) -> Iterator[ClientConnection]:
     with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as websocket:
         websocket.recv(WAIT)
         yield websocket
-
-
-@contextlib.contextmanager
-def raw(port: int, *, receive_buffer: int | None = None) -> Iterator[socket.socket]:
-    """Connect without a websocket library; the metadata lie unread."""
-    with socket.socket() as sock:
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(WAIT)
-        sock.connect(("127.0.0.1", port))
-        sock.sendall(HANDSHAKE.encode())
-        assert b" 101 " in sock.recv(64)
-        yield sock
 
 
 def frame(payload: bytes, *, claimed: int | None = None, first: int = 0x82) -> bytes:
@@ -60,13 +43,6 @@ def ask(websocket: ClientConnection, obs: Any) -> np.ndarray:
     assert isinstance(answer, bytes), answer
     actions: np.ndarray = unpackb(answer)["actions"]
     return actions
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_waiting_robots_share_a_call_and_get_their_own_answers(
@@ -150,8 +126,14 @@ def malformed(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_malformed_messages_end_their_connection_and_nothing_else(
-    start: Callable[..., Any], toy: Any, obs: Callable[..., Any], malformed: Any
+    start: Callable[..., Any],
+    toy: Any,
+    obs: Callable[..., Any],
+    malformed: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # pytest keeps every line that is logged, which would be counted here.
+    monkeypatch.setattr(LOGGER, "propagate", False)
     running = start(toy)
     rng = np.random.default_rng(0)
 

@@ -54,3 +54,5 @@ def test_openpi_client_works_unchanged(
     assert seen["reset"] == {"__reset__": True}
     assert seen["steps"] == [[3]] * 5
     assert "['camera'] are missing" in seen["error"]
+    np.testing.assert_allclose(np.mean(seen["converted"], axis=0), [6, 6, 9], atol=3)
+    assert "exceeds limit of 16777216 bytes" in seen["too_large"]

@@ -152,8 +152,8 @@ def with_change(obs: dict[str, Any], **changes: Any) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"state": None}, r"\['state'\] are missing: found \['camera'\]"),
-        ({"extra": np.zeros(2)}, r"\['extra'\] are unknown"),
+        ({"state": None}, r"\['state'\] are missing: found camera uint8 \(2, 3, 3\); "),
+        ({"__reste__": True}, r"\['__reste__'\] are unknown"),
         ({"state": np.zeros(4)}, r"'state' has shape \(4,\), expected \(3,\), or \(2, 3\)"),
         ({"state": np.zeros((1, 3))}, r"'state' has shape \(1, 3\)"),
         ({"state": np.zeros((2, 3))}, "with a history"),
@@ -164,8 +164,9 @@ def with_change(obs: dict[str, Any], **changes: Any) -> bytes:
         ({"state": "text"}, "'state' has dtype"),
         ({"state": {"x": 1}}, "'state' has dtype object"),
         ({"state": [[1, 2], [3]]}, "'state'"),
-        ({"camera": np.zeros((2, 3, 3))}, "'camera' has dtype float64, expected uint8"),
-        ({"camera": np.zeros((3, 2, 3), np.uint8)}, r"'camera' has shape \(3, 2, 3\)"),
+        ({"camera": np.full((2, 3, 3), 1.5)}, "'camera' is an image of float64 from 1.5 to 1.5"),
+        ({"camera": np.zeros((2, 3, 3), int)}, "'camera' has dtype int64, expected uint8"),
+        ({"camera": np.zeros((3, 3, 2), np.uint8)}, r"'camera' has shape \(3, 3, 2\)"),
         ({"__reset__": "yes"}, "__reset__: expected true"),
         ({"__noise__": [1, 2]}, "__noise__: expected"),
         ({"__noise__": [1, 2, -3]}, "__noise__: expected"),
@@ -211,14 +212,22 @@ def test_refuses_what_is_no_message(
         assert what in refused(socket, message)
 
 
-def test_too_large_a_message_is_not_read(start: Callable[..., Any], toy: Any) -> None:
+@pytest.mark.parametrize("pieces", [[bytes(1001)], [bytes(600), bytes(600)]])
+def test_too_large_a_message_is_not_read_and_the_client_told_why(
+    start: Callable[..., Any], toy: Any, pieces: list[bytes]
+) -> None:
     running = start(toy, max_message_bytes=1000)
     with join(running.port) as socket:
         assert unpackb(socket.recv(WAIT))["max_message_bytes"] == 1000
-        socket.send(bytes(1001))
+        socket.send(pieces[0] if len(pieces) == 1 else pieces)
+        text = socket.recv(WAIT)
+        assert isinstance(text, str)
+        assert str(len(pieces[-1])) in text and "1000 bytes" in text
         with pytest.raises(ConnectionClosed):
             socket.recv(WAIT)
         assert socket.close_code == 1009
+    running.stop()
+    assert running.metric("errors_total", reason="message") == 1
 
 
 def test_accepts_lists_and_float64(

@@ -33,6 +33,51 @@ def test_a_checkpoint_over_the_network_is_the_checkpoint(
             np.testing.assert_array_equal(local.select_action(obs), remote.select_action(obs))
 
 
+def test_the_metadata_tell_policies_apart(small_run: Path, tmp_path: Path) -> None:
+    """Also those of the same shapes and the same training, with other weights or normalisers."""
+    pytest.importorskip("onnxscript")
+    from safetensors.torch import load_file
+
+    from lfm_policy.cli.main import main
+    from lfm_policy.data.normalizer import Normalizer
+    from lfm_policy.policy.checkpoint import read_header, read_normalizer, write_checkpoint
+
+    header = read_header(small_run)
+    state = load_file(header.folder / "model.safetensors")
+    normalizer = read_normalizer(header)
+    tensors = normalizer.state_tensors()
+
+    def digest(name: str, state: dict[str, Any], normalizer: Normalizer) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        write_checkpoint(
+            folder,
+            config=header.config,
+            spec=header.spec,
+            model_state=state,
+            normalizer=normalizer,
+            training=header.training,
+        )
+        return str(load_served_policy(str(folder), device="cpu").metadata()["policy_sha256"])
+
+    first = digest("same", state, normalizer)
+    key = next(iter(state))
+    others = {
+        digest("weights", {**state, key: state[key] + 1e-3}, normalizer),
+        digest(
+            "normaliser",
+            state,
+            Normalizer.from_tensors({k: v * 1.001 for k, v in tensors.items()}, source="test"),
+        ),
+    }
+    for name, nfe in (("two", "2"), ("four", "4")):
+        folder = tmp_path / name
+        assert main(["export", str(tmp_path / "same"), str(folder), "--nfe", nfe]) == 0
+        others.add(load_served_policy(str(folder)).metadata()["policy_sha256"])
+    assert first == header.sha256
+    assert len({first, *others}) == 5 and "" not in others
+
+
 def test_sampler_of_a_checkpoint_can_be_chosen(small_run: Path) -> None:
     served = load_served_policy(str(small_run), device="cpu", nfe=4, noise_scale=0.5)
     assert served.metadata()["nfe"] == 4
@@ -77,6 +122,9 @@ def test_refuses_observations_called_like_instructions(make_toy: Callable[..., A
 
 
 def test_largest_message_fits_the_observations(make_toy: Callable[..., Any]) -> None:
-    served = served_policy(make_toy({"state": (3,), "camera": (240, 320, 3)}))
-    # A history of two images, and the state as float64.
-    assert 2 * (240 * 320 * 3 + 24) < served.message_bytes < 2 * 240 * 320 * 3 + 100_000
+    served = served_policy(make_toy({"state": (3,), "camera": (1080, 1920, 3)}))
+    # A history of two images as float32, and the state as float64.
+    needed = 2 * (4 * 1080 * 1920 * 3 + 24)
+    assert needed < served.message_bytes < needed + 100_000
+    # Clients made for other observations are answered, and not cut off.
+    assert served_policy(make_toy({"state": (3,)})).message_bytes == 16 * 2**20

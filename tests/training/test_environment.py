@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from lfm_envs.robosuite_tasks import default_env_args
@@ -13,7 +15,8 @@ from lfm_envs.robosuite_tasks import default_env_args
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig, config_from_dict
 from lfm_policy.data.robomimic_demos import Demo, DemoRecording
-from lfm_policy.training.environment import with_environment
+from lfm_policy.errors import InputError
+from lfm_policy.training.environment import why_no_environment, with_environment
 
 STEPS = 12
 
@@ -25,6 +28,7 @@ def write(path: Path, env_args: dict[str, Any], images: tuple[str, ...] = ()) ->
         obs = {
             "object": generator.normal(size=(STEPS, 10)).astype(np.float32),
             "robot0_eef_pos": generator.normal(size=(STEPS, 3)).astype(np.float32),
+            "robot0_eef_quat": np.tile(np.float32([0, 0, 0, 1]), (STEPS, 1)),
         }
         obs |= {f"{camera}_image": np.zeros((STEPS, 8, 8, 3), np.uint8) for camera in images}
         actions = generator.uniform(-1, 1, (STEPS, 7))
@@ -81,6 +85,50 @@ def test_what_the_user_chose_or_nobody_knows_stays(
 ) -> None:
     config = config_of(write(tmp_path / "a.hdf5", env_args), env=env)
     assert with_environment(config) is config
+
+
+@pytest.mark.parametrize(
+    ("env_args", "message"),
+    [
+        ('{"env_name": "Isaac-Lift-v0", "type": 2}', "has no 'env_kwargs'; expected an object"),
+        ("{", "does not parse as JSON"),
+        (None, "is absent, expected JSON"),
+    ],
+)
+def test_training_does_not_depend_on_the_description(
+    tmp_path: Path, env_args: str | None, message: str
+) -> None:
+    path = write(tmp_path / "a.hdf5", default_env_args("Lift"))
+    with h5py.File(path, "a") as file:
+        del file["data"].attrs["env_args"]
+        if env_args is not None:
+            file["data"].attrs["env_args"] = env_args
+    config = config_of(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert with_environment(config) is config
+    assert message in why_no_environment(config)
+    assert str(path) in why_no_environment(config)
+    # Actions cannot be made absolute without.
+    absolute = config_of(path, dataset={"action_space": "absolute", "obs_keys": ["object"]})
+    with pytest.raises(InputError, match=message):
+        absolute.dataset.load(tmp_path / "cache")
+    # Who has chosen an environment is told that nobody knows how it was set up.
+    chosen = config_of(path, env={"id": "lfm/Lift-v0"})
+    if env_args is None:
+        assert with_environment(chosen) is chosen
+        return
+    with pytest.warns(UserWarning, match=f"{message}.*: the policy will be evaluated in lfm/Lift"):
+        assert with_environment(chosen) is chosen
+
+
+def test_an_environment_of_somebody_else_is_named(tmp_path: Path) -> None:
+    env_args = {"env_name": "Isaac-Lift-v0", "type": 2, "env_kwargs": {}}
+    config = config_of(write(tmp_path / "a.hdf5", env_args))
+    assert why_no_environment(config).endswith(
+        "has env_name 'Isaac-Lift-v0', type 2, which is no environment of this package"
+    )
+    assert why_no_environment(config_of(tmp_path / "absent.hdf5")) == ""
 
 
 def test_a_file_that_is_not_there_is_somebody_elses_message(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from lfm_runtime.control.clock import Clock, RealClock, SimulatedClock
 from lfm_runtime.control.inference import Inference, SimulatedInference, ThreadedInference
 from lfm_runtime.control.joining import JOININGS
 from lfm_runtime.control.loop import ControlLoop
-from lfm_runtime.control.options import ON_MISS, ControlOptions
+from lfm_runtime.control.options import ON_MISS, ON_POLICY_CHANGE, ControlOptions
 from lfm_runtime.control.recording import Recorder
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.control.robot import Robot
@@ -14,6 +14,7 @@ from lfm_runtime.control.robot import Robot
 __all__ = [
     "JOININGS",
     "ON_MISS",
+    "ON_POLICY_CHANGE",
     "Clock",
     "ControlLoop",
     "ControlOptions",

@@ -17,7 +17,7 @@ class Request:
         step: the step that its first action is for: how many planned actions had been executed.
         asked_at: time of the observation, in seconds.
         obs: history by name, each (n_obs_steps, *shape).
-        prefix: (d, action_dim) float32 actions for the steps from ``step`` on that are executed
+        prefix: (d, action_dim) actions for the steps from ``step`` on that are executed
             whatever the answer is; d may be 0.
     """
 
@@ -52,7 +52,7 @@ class Chunk:
     Attributes:
         number: of its request.
         start: step that ``actions[0]`` is for.
-        actions: (n, action_dim) float32, finite.
+        actions: (n, action_dim), finite.
         observed_at: time of the observation behind it, in seconds.
     """
 

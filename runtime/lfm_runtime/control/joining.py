@@ -11,6 +11,8 @@ import numpy as np
 from lfm_runtime.control.chunk import Chunk
 from lfm_runtime.errors import InputError
 
+_LARGEST_DECAY = 1e6
+
 
 class Joining(ABC):
     """Holds the chunks that are still of use; steps count planned actions that were executed.
@@ -36,7 +38,7 @@ class Joining(ABC):
 
     @abstractmethod
     def action(self, step: int) -> np.ndarray | None:
-        """Return the action for a step, (action_dim,) float32; None if no chunk reaches it."""
+        """Return the action for a step, (action_dim,); None if no chunk reaches it."""
 
     def default_lead(self, n_action_steps: int) -> int:
         """Return how many actions before the end of a chunk the next one is asked for."""
@@ -103,7 +105,8 @@ class Ensemble(Joining):
         """
         if not math.isfinite(decay):
             raise InputError(f"the decay of the ensemble is {decay}, expected a finite number")
-        self._decay = decay
+        # Beyond that all weights but one are 0 anyway.
+        self._decay = min(max(decay, -_LARGEST_DECAY), _LARGEST_DECAY)
         self._chunks: deque[Chunk] = deque()
 
     @property
@@ -128,9 +131,11 @@ class Ensemble(Joining):
         if not self._chunks or self._chunks[-1].at(step) is None:
             return None
         actions = [action for chunk in self._chunks if (action := chunk.at(step)) is not None]
-        weights = np.exp(-self._decay * np.arange(len(actions)))
+        exponents = -self._decay * np.arange(len(actions))
+        # The largest weight is 1: none is infinite, and they are never all 0.
+        weights = np.exp(exponents - exponents.max())
         mean = np.average(np.stack(actions), axis=0, weights=weights)
-        return np.asarray(mean, dtype=np.float32)
+        return np.asarray(mean, dtype=actions[0].dtype)
 
     def default_lead(self, n_action_steps: int) -> int:
         """Return the lead with which a new chunk is asked for at every step."""

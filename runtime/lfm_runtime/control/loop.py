@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable
 
-from lfm_runtime.control.clock import Clock, RealClock
+from lfm_runtime.control.clock import Clock, RealClock, SimulatedClock
+from lfm_runtime.control.guard import Call, Hang, RobotGuard
 from lfm_runtime.control.inference import Inference, Predict, ThreadedInference
 from lfm_runtime.control.joining import create_joining
+from lfm_runtime.control.logbook import Logbook
 from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.control.planner import ControlPolicy, Planner
 from lfm_runtime.control.recording import Recorder
@@ -20,6 +24,10 @@ from lfm_runtime.interrupt import InterruptFlag
 
 _LOG = logging.getLogger("lfm_runtime.control")
 MAXIMUM_HZ = 10_000
+_SLICE = 0.1
+"""Seconds after which a loop that waits for its next tick looks for signals."""
+_GRACE = 3.0
+"""Seconds that a call which hangs gets to end, once the robot has been stopped."""
 
 
 class ControlLoop:
@@ -55,7 +63,7 @@ class ControlLoop:
             recorder: writes down what happens.
 
         Raises:
-            InputError: an option does not fit the policy, or the rate is no rate.
+            InputError: an option does not fit the policy or the robot, or the rate is no rate.
         """
         if not 0 < hz <= MAXIMUM_HZ:
             raise InputError(f"hz is {hz}, expected a number above 0, at most {MAXIMUM_HZ}")
@@ -69,7 +77,7 @@ class ControlLoop:
         )
         self._recorder = recorder
         spec = policy.spec
-        self._limits = ActionLimits(options, spec.action_dim)
+        self._limits = ActionLimits(options, spec.action_dim, spec.dtype("action"))
         self._whole = _actions_per_chunk(policy)
         self._execute = options.execute or policy.n_action_steps
         if self._execute > self._whole:
@@ -92,41 +100,75 @@ class ControlLoop:
                 f"policy.max_prefix={max(self._lead, 1)}, or choose another joining"
             )
         self._check_position(options)
-        if options.hold_action is not None and len(options.hold_action) != spec.action_dim:
+        self._real_time = not isinstance(self._clock, SimulatedClock)
+        if (
+            options.max_bad_observations is None
+            and self._real_time
+            and not getattr(robot, "simulated", False)
+        ):
             raise InputError(
-                f"hold_action has {len(options.hold_action)} numbers, expected {spec.action_dim}"
+                "max_bad_observations is not set: say after how many bad observations in a row a "
+                f"run of this robot has to end, such as ControlOptions(max_bad_observations="
+                f"{max(round(hz), 1)}) for a second of them; or give a robot that is simulated an "
+                "attribute simulated = True"
             )
 
     def run(self, max_ticks: int | None = None) -> ControlResult:
-        """Control the robot until its task is done; `stop` is called on every way out.
+        """Control the robot until its task is done; `stop` is called once on every way out.
+
+        SIGINT and SIGTERM end the run after the present tick, however many come: none interrupts
+        ``stop``. (Python tells only the main thread of signals; in another one, nothing is
+        watched for.) When a call of the robot takes longer than ``hang_timeout``, a watchdog
+        stops the robot from its own thread and interrupts the call. A call that cannot be
+        interrupted would never let `run` return: in the main thread the process then ends with
+        exit code 1, after the recording has been closed.
 
         Args:
             max_ticks: ticks after which the run ends; None: no limit.
 
         Returns:
-            What happened; ``reason`` says why the run ended: ``done``, ``max_ticks``,
-            ``deadline`` (with on_miss ``stop``), ``SIGTERM`` or ``SIGINT``.
+            What happened; ``reason`` says why the run ended, see `ControlResult`.
 
         Raises:
             InputError: the policy refused its input.
             FloatingPointError: the policy's actions were not finite; they were not executed.
             Exception: whatever else the robot or the policy raised.
         """
+        guard = RobotGuard(
+            self._robot, hang_timeout=self._options.hang_timeout, watched=self._real_time
+        )
+        try:
+            # No signal may break off what follows, until the robot has been stopped.
+            with InterruptFlag(second_raises=False) as flag:
+                guard.on_hang(lambda call: self._leave(call, guard, flag))
+                result = self._run(guard, flag, max_ticks)
+        finally:
+            guard.stop()  # for a signal in between the two lines above
+            guard.close()
+        _LOG.info("run ended: %s", result.to_dict())
+        return result
+
+    def _run(self, guard: RobotGuard, flag: InterruptFlag, max_ticks: int | None) -> ControlResult:
         inference: Inference | None = None
-        with InterruptFlag() as flag:
+        logbook = Logbook(self._recorder, guard)
+        try:
+            inference = self._make_inference(Planner(self._policy))
+            run = self._start(inference, guard, logbook)
             try:
-                inference = self._make_inference(Planner(self._policy))
-                run = self._start(inference)
                 self._tick_until_done(run, flag, max_ticks)
+            except Hang:
+                run.result.reason = f"{guard.hung or 'interpreter'} hung"
+            return run.result
+        finally:
+            # Before anything that could take long: the robot comes first.
+            try:
+                guard.stop()
             finally:
-                # Before anything that could take long: the robot comes first.
-                self._robot.stop()
-                if inference is not None:
-                    inference.close()
-                if self._recorder is not None:
-                    self._recorder.end_episode()
-        _LOG.info("run ended: %s", run.result.to_dict())
-        return run.result
+                try:
+                    if inference is not None:
+                        inference.close()
+                finally:
+                    logbook.end_episode()
 
     def _tick_until_done(self, run: Run, flag: InterruptFlag, max_ticks: int | None) -> None:
         clock, result = self._clock, run.result
@@ -143,19 +185,38 @@ class ControlLoop:
                 if clock.now() > anchor + n * self._period:
                     result.late_ticks += 1
                     anchor, n = clock.now(), 0
-                clock.sleep_until(anchor + n * self._period)
+                self._wait(anchor + n * self._period, flag)
 
-    def _start(self, inference: Inference) -> Run:
+    def _wait(self, moment: float, flag: InterruptFlag) -> None:
+        clock = self._clock
+        while self._real_time and moment - clock.now() > _SLICE and flag.name is None:
+            clock.sleep_until(clock.now() + _SLICE)
+        if flag.name is None:
+            clock.sleep_until(moment)
+
+    def _leave(self, call: Call, guard: RobotGuard, flag: InterruptFlag) -> None:
+        """Get the main thread out of a call that hangs; in the watchdog, the robot stopped."""
+        flag.interrupt_main_thread(lambda: Hang() if guard.is_under_way(call) else None)
+        if guard.returns(call, _GRACE) or not flag.watches:
+            return
+        _LOG.critical("%s.%s() cannot be interrupted: the process ends", call.owner, call.name)
+        if self._recorder is not None:
+            closing = threading.Thread(target=self._recorder.close, daemon=True)
+            closing.start()
+            closing.join(_GRACE)
+        os._exit(1)
+
+    def _start(self, inference: Inference, guard: RobotGuard, logbook: Logbook) -> Run:
         policy, options = self._policy, self._options
         staleness = options.max_staleness
         return Run(
-            self._robot,
+            guard,
             inference,
             create_joining(options.joining, ensemble_decay=options.ensemble_decay),
             self._limits,
-            TickHistory(policy.spec.obs_shapes, policy.n_obs_steps),
+            TickHistory(policy.spec, policy.n_obs_steps),
             self._clock,
-            self._recorder,
+            logbook,
             options,
             period=self._period,
             execute=self._execute,

@@ -12,6 +12,9 @@ from lfm_runtime.errors import InputError
 ON_MISS = ("hold", "continue", "stop")
 """What may be done when the next chunk is not there in time."""
 
+ON_POLICY_CHANGE = ("stop", "hold")
+"""What may be done when the server of the policy serves another one."""
+
 
 @dataclass(frozen=True)
 class ControlOptions:
@@ -40,16 +43,27 @@ class ControlOptions:
             deadline.
         max_staleness: seconds; no action is executed whose observation is older. None: twice the
             time that a whole chunk lasts.
-        low: smallest action, (action_dim,), or one number for all; None: no limit.
-        high: largest action, in the same way.
+        low: smallest action, (action_dim,), or one number for all; None: no limit. Finite float32
+            numbers, as all limits.
+        high: largest action, in the same way. No action outside of ``low`` and ``high`` is ever
+            executed, wherever the robot is.
         max_change: largest change of each number of the action from one tick to the next, in the
-            same way.
+            same way. From outside of the bounds it is measured from the nearest point within.
         position_key: observation that says where the robot is, in the units and the shape of an
             action, from which the change of the first action is measured; None: the first action
             may be anywhere.
         hold_action: what a robot that has to stand still is told, (action_dim,); None: the last
-            action again, which is right for targets and wrong for velocities and differences.
+            action again, which is right for targets and wrong for velocities and differences. All
+            limits hold for it too: with ``max_change`` it is reached tick by tick.
         ensemble_decay: of ``ensemble``.
+        max_bad_observations: the run ends when so many ticks in a row had no complete and finite
+            observation; None: never, the robot then holds until there is one. On a real robot it
+            has to be said, see `lfm_runtime.control.Robot`.
+        hang_timeout: seconds that one call of the robot may take. After that a watchdog stops the
+            robot, from another thread, and ends the run. Not with a simulated clock.
+        on_policy_change: when the server, after a connection was lost, serves another policy or
+            another sampler: ``stop`` ends the run, ``hold`` stands still until the old one is
+            back.
     """
 
     joining: str = "replace"
@@ -64,6 +78,9 @@ class ControlOptions:
     position_key: str | None = None
     hold_action: Sequence[float] | None = None
     ensemble_decay: float = 0.01
+    max_bad_observations: int | None = None
+    hang_timeout: float = 5.0
+    on_policy_change: str = "stop"
 
     def __post_init__(self) -> None:
         """Check what can be checked without a policy.
@@ -73,18 +90,19 @@ class ControlOptions:
         """
         _check_choice("joining", self.joining, JOININGS)
         _check_choice("on_miss", self.on_miss, ON_MISS)
-        if self.execute is not None and self.execute < 1:
-            raise InputError(f"execute is {self.execute}, expected at least 1")
+        _check_choice("on_policy_change", self.on_policy_change, ON_POLICY_CHANGE)
+        for name in ("execute", "max_bad_observations"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"{name} is {count}, expected at least 1")
         if self.lead is not None and self.lead < 0:
             raise InputError(f"lead is {self.lead}, expected at least 0")
         if not 0 <= self.patience < 1:
             raise InputError(f"patience is {self.patience}, expected a part of a period below 1")
-        if self.max_staleness is not None and not (
-            math.isfinite(self.max_staleness) and self.max_staleness > 0
-        ):
-            raise InputError(
-                f"max_staleness is {self.max_staleness}, expected a positive number of seconds"
-            )
+        for name in ("max_staleness", "hang_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+                raise InputError(f"{name} is {seconds}, expected a positive number of seconds")
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:

@@ -44,7 +44,8 @@ class Planner:
         self._fresh = False
 
     def __call__(self, request: Request) -> np.ndarray:
-        """Return the actions for the steps from ``request.step`` on, (n, action_dim) float32.
+        """Return the actions for the steps from ``request.step`` on, (n, action_dim) of
+        ``policy.spec.dtype("action")``.
 
         Raises:
             InputError: the policy refuses the observations or the prefix, or returns something
@@ -57,12 +58,13 @@ class Planner:
             policy.reset()
             self._fresh = True
         batch = {key: frames[None] for key, frames in request.obs.items()}
+        dtype = policy.spec.dtype("action")
         options = {"prefix": request.prefix[None]} if len(request.prefix) else {}
         if hasattr(policy, "sample"):
-            chunk = _array(policy.sample(batch, **options).chunk)
+            chunk = _array(policy.sample(batch, **options).chunk, dtype)
             actions = chunk[0, policy.n_obs_steps - 1 :]
         else:
-            actions = _array(policy.predict_action_chunk(batch, **options))[0]
+            actions = _array(policy.predict_action_chunk(batch, **options), dtype)[0]
         if actions.ndim != 2 or actions.shape[1] != policy.spec.action_dim or not len(actions):
             raise InputError(
                 f"the policy returned a chunk of shape {actions.shape}, expected (n, "
@@ -73,7 +75,7 @@ class Planner:
         return actions
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: Any, dtype: str) -> np.ndarray:
     # A torch tensor may be on a GPU; here nobody knows torch.
     on_cpu = value.cpu().numpy() if hasattr(value, "cpu") else value
-    return np.array(on_cpu, dtype=np.float32)
+    return np.array(on_cpu, dtype=dtype)

@@ -19,13 +19,14 @@ class StepRecord:
     Attributes:
         time: when the robot was told, seconds since the run began.
         observed: when the observation of the tick was made, in the same way.
-        action: (action_dim,) float32, after all limits.
+        action: (action_dim,), after all limits.
         obs: the newest good observation.
         kind: `PLANNED`, `HELD` or `CONTINUED`.
         step: the step that it is for: how many planned actions had been executed before.
         chunk: number of the newest chunk, -1 without any.
         limited: whether a limit changed the action.
         obs_valid: whether the observation is of this tick; else that of the last good one.
+        failed: whether the robot's ``act`` raised; what it did with the action is not known.
     """
 
     time: float
@@ -37,6 +38,7 @@ class StepRecord:
     chunk: int
     limited: bool
     obs_valid: bool
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class ChunkRecord:
         answered_at: in the same way.
         taken_at: when the loop took it, in the same way.
         prefix: how many committed actions the policy was given.
-        actions: (n, action_dim) float32.
+        actions: (n, action_dim).
     """
 
     number: int
@@ -63,13 +65,20 @@ class ChunkRecord:
     prefix: int
     actions: np.ndarray
 
+    @property
+    def length(self) -> int:
+        """Actions of the chunk."""
+        return len(self.actions)
+
 
 @dataclass
 class ControlResult:
     """Counts of a run.
 
     Attributes:
-        reason: why it ended: ``done``, ``max_steps``, ``deadline`` or the name of a signal.
+        reason: why it ended: ``done``, ``max_ticks``, ``deadline``, ``bad observations``,
+            ``policy changed``, ``robot hung`` (a watchdog stopped it; likewise ``recorder hung``
+            and ``inference hung``) or the name of a signal.
         ticks: periods that passed.
         steps: planned actions executed.
         waiting: ticks before the first action, the robot standing still.
@@ -79,6 +88,7 @@ class ControlResult:
         bad_observations: ticks without a complete and finite observation.
         failed_calls: requests that failed for a while only, such as those to a server that is
             down.
+        policy_changes: how often the server was found to serve another policy.
         limited: actions that a limit changed.
         late_ticks: ticks that began late because the one before took too long.
         delays: actions consumed while each chunk was computed.
@@ -94,6 +104,7 @@ class ControlResult:
     continued: int = 0
     bad_observations: int = 0
     failed_calls: int = 0
+    policy_changes: int = 0
     limited: int = 0
     late_ticks: int = 0
     delays: list[int] = field(default_factory=list)

@@ -9,27 +9,37 @@ import numpy as np
 
 
 class Robot(Protocol):
-    """Three calls, all from the thread that runs the loop.
+    """Three calls, all from the thread that runs the loop; but see `stop`.
 
     A robot that knows when its task is over may have an attribute ``done`` (bool) too; the loop
-    looks at it after every `observe`.
+    looks at it after every `observe`. A robot of which nothing is real may have an attribute
+    ``simulated = True``: the loop then does not insist on ``max_bad_observations``.
     """
 
     def observe(self) -> Mapping[str, Any] | None:
         """Return the newest observation by name, or None when there is no new one.
 
         Every entry has the shape of one frame. It may be incomplete or hold NaN, which sensors
-        do: the loop refuses such a frame, counts it and goes on with the chunk that it has.
+        do: the loop refuses such a frame, or whatever else is no observation, counts it and goes
+        on with the chunk that it has. InputError means the same; every other exception ends the
+        run. The arrays stay the robot's: the loop copies them at once.
         """
 
     def act(self, action: np.ndarray) -> None:
-        """Make ``action`` (action_dim,) float32 the target from now on; must not wait for it."""
+        """Make ``action`` (action_dim,) the target from now on; must not wait for it.
+
+        float32, or float64 where the policy's ``spec.dtype("action")`` says so.
+
+        The array is the robot's to keep and to change.
+        """
 
     def stop(self) -> None:
         """Bring the robot to rest and keep it safe.
 
         Called exactly once at the end of every run, whatever ended it, and possibly before any
-        other call. Nothing is called after it.
+        other call. Nothing is called after it, and no signal interrupts it. When `observe` or
+        `act` hangs, it is called from another thread (a watchdog) while that call is still under
+        way; so it should not wait for what such a call holds.
         """
 
 

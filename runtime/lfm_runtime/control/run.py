@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 
 from lfm_runtime.control.chunk import Answer, Chunk, Request
 from lfm_runtime.control.clock import Clock
+from lfm_runtime.control.guard import RobotGuard
 from lfm_runtime.control.inference import Inference
 from lfm_runtime.control.joining import Joining
+from lfm_runtime.control.logbook import Logbook
+from lfm_runtime.control.occasions import Occasions
 from lfm_runtime.control.options import ControlOptions
-from lfm_runtime.control.recording import Recorder
 from lfm_runtime.control.result import (
     CONTINUED,
     HELD,
@@ -20,11 +23,14 @@ from lfm_runtime.control.result import (
     ControlResult,
     StepRecord,
 )
-from lfm_runtime.control.robot import Episodic, Robot
 from lfm_runtime.control.safety import ActionLimits, TickHistory
+from lfm_runtime.control.sight import Sight
 from lfm_runtime.errors import InputError
+from lfm_runtime.policy_identity import PolicyChangedError
 
 _LOG = logging.getLogger("lfm_runtime.control")
+_ASK_AGAIN = 1.0
+"""Seconds between two questions to a server that serves another policy."""
 
 
 class Run:
@@ -36,13 +42,13 @@ class Run:
 
     def __init__(
         self,
-        robot: Robot,
+        robot: RobotGuard,
         inference: Inference,
         joining: Joining,
         limits: ActionLimits,
         history: TickHistory,
         clock: Clock,
-        recorder: Recorder | None,
+        logbook: Logbook,
         options: ControlOptions,
         *,
         period: float,
@@ -58,7 +64,7 @@ class Run:
         self._limits = limits
         self._history = history
         self._clock = clock
-        self._recorder = recorder
+        self._logbook = logbook
         self._options = options
         self._period = period
         self._execute = execute
@@ -68,17 +74,22 @@ class Run:
         self._began = clock.now()
         self._asked = 0
         self._last: np.ndarray | None = None
+        self._sight = Sight(history, self.result, max_bad_observations=options.max_bad_observations)
         self._missing_since: int | None = None
-        self._unreachable = False
-        self._blind = False
+        self._misses, self._outages = Occasions(), Occasions()
+        self._unreachable = self._changed = self._miss_said = False
+        self._ask_from = self._began
+        self._reason: str | None = None
 
     def tick(self) -> str | None:
         """Observe, ask, take, act; return why the run is over, or None."""
         self.result.ticks += 1
         observed = self._clock.now()
         valid = self._observe()
-        if isinstance(self._robot, Episodic) and self._robot.done:
+        if self._robot.done():
             return "done"
+        if self._sight.lost():
+            return "bad observations"
         self._take(observed)
         self._joining.forget(observed_before=observed - self._max_staleness)
         if valid and not self._inference.busy and self._left() <= self._lead:
@@ -86,22 +97,16 @@ class Run:
             self._take(observed)
         if self._left() <= 0:
             self._take(observed + self._options.patience * self._period)
-        return self._act(observed, valid)
+        return self._reason or self._act(observed, valid)
 
     def _observe(self) -> bool:
         """Take the tick's observation into the history; return whether it is good."""
         try:
-            self._history.add(self._robot.observe())
-        except InputError as error:
-            self.result.bad_observations += 1
-            if not self._blind:
-                _LOG.warning("bad observation at step %d: %s", self.result.steps, error)
-            self._blind = True
+            obs = self._robot.observe()
+        except InputError as error:  # a robot that looked at its data itself
+            self._sight.refuse(error)
             return False
-        if self._blind:
-            _LOG.warning("observations are good again at step %d", self.result.steps)
-        self._blind = False
-        return True
+        return self._sight.take(obs)
 
     def _left(self) -> int:
         """Return how many actions of the newest chunk are to be executed before its deadline."""
@@ -113,6 +118,8 @@ class Run:
     # -- chunks -------------------------------------------------------------------------------
 
     def _ask(self, observed: float) -> None:
+        if observed < self._ask_from or self._reason:
+            return
         step = self.result.steps
         prefix: list[np.ndarray] = []
         if self._joining.uses_prefix:
@@ -126,39 +133,63 @@ class Run:
                 step=step,
                 asked_at=observed,
                 obs=self._history.stacked(),
-                prefix=np.array(prefix, dtype=np.float32).reshape(len(prefix), action_dim),
+                prefix=np.array(prefix, dtype=self._limits.dtype).reshape(len(prefix), action_dim),
             )
         )
         self._asked += 1
 
     def _take(self, until: float) -> None:
         """Take the answer if it is there, or comes before ``until``."""
-        answer = self._inference.take(until)
+        inference = self._inference
+        answer = self._robot.call(
+            "inference",
+            "take",
+            lambda: inference.take(until),
+            extra=max(until - self._clock.now(), 0.0),
+        )
         if answer is None:
             return
         if answer.error is not None:
             self._fail(answer.error)
             return
         assert answer.actions is not None
-        self._unreachable = False
+        if self._changed:
+            _LOG.warning("the policy is back; going on at step %d", self.result.steps)
+        self._unreachable = self._changed = False
         request, taken = answer.request, self._clock.now()
         self.result.delays.append(self.result.steps - request.step)
         self.result.seconds.append(answer.answered_at - request.asked_at)
-        self._joining.add(
-            Chunk(request.number, request.step, answer.actions, observed_at=request.asked_at)
-        )
+        # A copy: whoever computes chunks may do so in the same array again and again.
+        actions = np.array(answer.actions, dtype=self._limits.dtype)
+        self._joining.add(Chunk(request.number, request.step, actions, request.asked_at))
         # A slow answer may be too old already.
         self._joining.forget(observed_before=taken - self._max_staleness)
-        self._record_chunk(answer, taken)
+        self._record_chunk(answer, actions, taken)
 
     def _fail(self, error: BaseException) -> None:
         """Go on without an answer if the policy cannot be reached; else end the run."""
+        if isinstance(error, PolicyChangedError):
+            self._take_change(error)
+            return
         if not isinstance(error, (ConnectionError, TimeoutError)):
             raise error
         self.result.failed_calls += 1
-        if not self._unreachable:
-            _LOG.warning("the policy cannot be reached (%s); asking again", error)
+        if not self._unreachable and self._outages.again():
+            _LOG.warning(
+                "the policy cannot be reached (%s); asking again%s", error, str(self._outages)
+            )
         self._unreachable = True
+
+    def _take_change(self, error: PolicyChangedError) -> None:
+        """End the run, or wait until the policy that it began with is back."""
+        if self._options.on_policy_change == "stop":
+            self._reason = "policy changed"
+            _LOG.error("the run ends: %s", error)
+        elif not self._changed:
+            _LOG.error("holding until the old policy is back: %s", error)
+        self.result.policy_changes += not self._changed
+        self._changed = True
+        self._ask_from = self._clock.now() + _ASK_AGAIN
 
     # -- actions ------------------------------------------------------------------------------
 
@@ -170,33 +201,42 @@ class Run:
         elif self._last is None:
             self.result.waiting += 1
         else:
-            self._missed()
-            if self._options.on_miss == "stop":
+            # Nothing more of the old chunk's rest while the server serves another policy.
+            on_miss = "hold" if self._changed else self._options.on_miss
+            self._missed(on_miss)
+            if on_miss == "stop":
                 return "deadline"
-            if self._options.on_miss == "continue" and planned is not None:
+            if on_miss == "continue" and planned is not None:
                 self._execute_action(planned, CONTINUED, observed, valid)
             else:
                 self._execute_action(self._hold_action(), HELD, observed, valid)
         return None
 
-    def _missed(self) -> None:
+    def _missed(self, on_miss: str) -> None:
         if self._missing_since is None:
             self._missing_since = self.result.ticks
             self.result.deadline_misses += 1
-            _LOG.warning("deadline missed at step %d: %s", self.result.steps, self._options.on_miss)
+            self._miss_said = self._misses.again()
+            if self._miss_said:
+                _LOG.warning(
+                    "deadline missed at step %d: %s%s",
+                    self.result.steps,
+                    on_miss,
+                    str(self._misses),
+                )
 
     def _on_time(self) -> None:
-        if self._missing_since is not None:
+        if self._missing_since is not None and self._miss_said:
             _LOG.warning(
                 "a chunk came %d ticks late, going on at step %d",
                 self.result.ticks - self._missing_since,
                 self.result.steps,
             )
-            self._missing_since = None
+        self._missing_since = None
 
     def _hold_action(self) -> np.ndarray:
-        if self._options.hold_action is not None:
-            return np.asarray(self._options.hold_action, dtype=np.float32)
+        if self._limits.hold_action is not None:
+            return self._limits.hold_action
         assert self._last is not None
         return self._last
 
@@ -207,33 +247,34 @@ class Run:
         if previous is None and self._options.position_key is not None:
             previous = frame[self._options.position_key]
         allowed, limited = self._limits.apply(action, previous)
-        self._robot.act(allowed)
         self._last = allowed
         result, newest = self.result, self._joining.newest
-        if self._recorder is not None:
-            self._recorder.step(
-                StepRecord(
-                    time=self._clock.now() - self._began,
-                    observed=observed - self._began,
-                    action=allowed,
-                    obs=frame,
-                    kind=kind,
-                    step=result.steps,
-                    chunk=-1 if newest is None else newest.number,
-                    limited=limited,
-                    obs_valid=valid,
-                )
-            )
+        record = StepRecord(
+            time=self._clock.now() - self._began,
+            observed=observed - self._began,
+            action=allowed,
+            obs=frame,
+            kind=kind,
+            step=result.steps,
+            chunk=-1 if newest is None else newest.number,
+            limited=limited,
+            obs_valid=valid,
+        )
+        try:
+            self._robot.act(allowed)
+        except BaseException:
+            # It may have reached the robot all the same; somebody will want to know.
+            self._logbook.step(replace(record, failed=True))
+            raise
+        self._logbook.step(record)
         result.limited += limited
         result.held += kind == HELD
         result.continued += kind == CONTINUED
         result.steps += kind != HELD
 
-    def _record_chunk(self, answer: Answer, taken: float) -> None:
-        if self._recorder is None or answer.actions is None:
-            return
+    def _record_chunk(self, answer: Answer, actions: np.ndarray, taken: float) -> None:
         request = answer.request
-        self._recorder.chunk(
+        self._logbook.chunk(
             ChunkRecord(
                 number=request.number,
                 start=request.step,
@@ -242,6 +283,6 @@ class Run:
                 answered_at=answer.answered_at - self._began,
                 taken_at=taken - self._began,
                 prefix=len(request.prefix),
-                actions=answer.actions,
+                actions=actions,
             )
         )

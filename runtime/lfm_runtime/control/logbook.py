@@ -1,0 +1,65 @@
+"""What a run hands to its recorder, which must never reach back to the robot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from lfm_runtime.control.guard import RobotGuard
+from lfm_runtime.control.recording import Recorder
+from lfm_runtime.control.result import ChunkRecord, StepRecord
+
+_LOG = logging.getLogger("lfm_runtime.control")
+
+
+class Logbook:
+    """Passes records on to a recorder, if there is one.
+
+    The arrays of a record are copies. What a recorder raises is said once and ends the recording
+    of the run, not the run; a recorder that hangs is watched as the robot is.
+    """
+
+    def __init__(self, recorder: Recorder | None, guard: RobotGuard) -> None:
+        self._recorder = recorder
+        self._guard = guard
+        self._failed = False
+
+    def step(self, record: StepRecord) -> None:
+        """Write down an action."""
+        recorder = self._recorder
+        if recorder is None or self._failed:
+            return
+        obs = {key: np.array(value) for key, value in record.obs.items()}
+        own = replace(record, action=np.array(record.action), obs=obs)
+        self._write("step", lambda: recorder.step(own))
+
+    def chunk(self, record: ChunkRecord) -> None:
+        """Write down an answer of the policy."""
+        recorder = self._recorder
+        if recorder is None or self._failed:
+            return
+        own = replace(record, actions=np.array(record.actions))
+        self._write("chunk", lambda: recorder.chunk(own))
+
+    def end_episode(self) -> None:
+        """End the episode of the run."""
+        if self._recorder is not None:
+            self._write("end_episode", self._recorder.end_episode)
+
+    def _write(self, name: str, function: Callable[[], None]) -> None:
+        if self._guard.stopping:  # nothing moves that a recorder could keep from stopping
+            self._tried(name, function)
+        else:
+            self._tried(name, lambda: self._guard.call("recorder", name, function))
+
+    def _tried(self, name: str, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception as error:
+            _LOG.error(
+                "recorder.%s() failed, nothing more is recorded of this run: %r", name, error
+            )
+            self._failed = True

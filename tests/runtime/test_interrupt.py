@@ -1,0 +1,58 @@
+"""Signals that must not break something off, and calls that must be broken off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from lfm_runtime.interrupt import InterruptFlag, signals_held_back
+
+
+def test_no_signal_raises_where_none_must() -> None:
+    with InterruptFlag(second_raises=False) as flag:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert flag.name == "SIGINT"
+        assert flag.watches
+    assert not flag.watches
+
+
+def test_signals_come_when_the_block_is_over() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), signals_held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(1)
+    assert done == [1]
+    with signals_held_back():
+        done.append(2)
+    assert done == [1, 2]
+
+
+class Enough(BaseException):
+    pass
+
+
+def test_the_main_thread_is_interrupted_while_it_waits() -> None:
+    with InterruptFlag() as flag:
+        threading.Timer(0.1, flag.interrupt_main_thread, [Enough]).start()
+        with pytest.raises(Enough):
+            threading.Lock().acquire() and threading.Event().wait(60)
+        assert not flag
+
+
+def test_nothing_is_raised_where_it_is_too_late() -> None:
+    asked = threading.Event()
+
+    def too_late() -> None:
+        asked.set()
+
+    with InterruptFlag() as flag:
+        threading.Timer(0.05, flag.interrupt_main_thread, [too_late]).start()
+        assert asked.wait(60)
+        assert not flag
+        os.kill(os.getpid(), signal.SIGINT)  # and a signal is a signal again
+        assert flag.name == "SIGINT"
+    flag.interrupt_main_thread(Enough)  # no handler is there any more
