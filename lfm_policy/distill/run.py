@@ -187,7 +187,7 @@ class DistillRun(BlockwiseRun):
                 trainer.load(self._restored, self._progress.trainer, str(self.folder))
                 self._restored = {}
             self._train_block(trainer)
-            trainer.apply_average()
+            trainer.apply_ema()
             self._accelerator.free_memory()
         assert trainer is not None
         return self._checkpoint(trainer, complete=True)

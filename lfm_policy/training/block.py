@@ -8,18 +8,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.optimization import (
-    get_cosine_schedule_with_warmup,
-    get_cosine_with_hard_restarts_schedule_with_warmup,
-)
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.errors import InputError
 from lfm_policy.training.batches import BatchOrder
+from lfm_policy.training.ema import EMA
+from lfm_policy.training.learning_rate import cosine_share, round_starts
 from lfm_policy.training.objective import BlockObjective
 from lfm_policy.training.seeds import STEP, VALIDATION, derived_seed, seed_generators
 
@@ -63,21 +59,9 @@ class BlockTrainer:
             fused=True,
         )
         self._wrapped, self._optimizer = accelerator.prepare(self.loss_module, optimizer)
-        warmup = min(config.warmup_steps, n_steps)
-        if objective.n_rounds == 1:
-            self._schedule = get_cosine_schedule_with_warmup(optimizer, warmup, n_steps)
-        else:
-            self._schedule = get_cosine_with_hard_restarts_schedule_with_warmup(
-                optimizer, warmup, n_steps, num_cycles=objective.n_rounds
-            )
-        self._round_starts = round_starts(n_steps, warmup, objective.n_rounds)
-        self._ema = EMAModel(
-            self._parameters,
-            decay=config.ema_decay,
-            use_ema_warmup=True,
-            power=config.ema_power,
-            foreach=True,
-        )
+        self._warmup = min(config.warmup_steps, n_steps)
+        self._round_starts = round_starts(n_steps, self._warmup, objective.n_rounds)
+        self._ema = EMA(self._parameters, decay=config.ema_decay, power=config.ema_power)
         self._order = BatchOrder(
             len(objective),
             config.batch_size,
@@ -104,17 +88,18 @@ class BlockTrainer:
         loss = self._wrapped(*self._objective.batch(idx, training=True))
         self._accelerator.backward(loss)
         norm = self._clip_gradients()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate
         self._optimizer.step()
-        self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._update_average()
+        self._ema.update()
         self.step += 1
         return loss.detach(), norm
 
     @torch.no_grad()
     def _start_round(self, number: int) -> None:
         if number:
-            self._ema.copy_to(self._parameters)
+            self._ema.copy_to_parameters()
         self._objective.start_round(number)
 
     def _clip_gradients(self) -> Tensor:
@@ -128,16 +113,15 @@ class BlockTrainer:
             clip_grads_with_norm_(self._parameters, largest, norm)
         return norm
 
-    def _update_average(self) -> None:
-        # The decay is diffusers'; torch's update goes through the weights once, not three times.
-        self._ema.optimization_step += 1
-        decay = self._ema.get_decay(self._ema.optimization_step)
-        get_ema_multi_avg_fn(decay)(self._ema.shadow_params, self._parameters, None)
-
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next step."""
-        return float(self._schedule.get_last_lr()[0])
+        return self._config.learning_rate * cosine_share(
+            self.step,
+            warmup=self._warmup,
+            n_steps=self.n_steps,
+            n_rounds=self._objective.n_rounds,
+        )
 
     def all_finite(self) -> bool:
         """Whether every trained weight is a finite number."""
@@ -150,29 +134,28 @@ class BlockTrainer:
 
         ``objective`` shares the loss module of the one that is trained.
         """
-        self._ema.store(self._parameters)
-        self._ema.copy_to(self._parameters)
         self.loss_module.eval()
         seed_generators(derived_seed(self._seed, VALIDATION, self.n), self._device)
         total = 0.0
-        for begin in range(0, len(objective), batch_size):
-            idx = torch.arange(begin, min(begin + batch_size, len(objective)), device=self._device)
-            batch = objective.batch(idx, training=False)
-            total += float(self.loss_module(*batch)) * len(idx)
-        self._ema.restore(self._parameters)
+        with self._ema.applied():
+            for begin in range(0, len(objective), batch_size):
+                end = min(begin + batch_size, len(objective))
+                idx = torch.arange(begin, end, device=self._device)
+                batch = objective.batch(idx, training=False)
+                total += float(self.loss_module(*batch)) * len(idx)
         self.loss_module.train()
         return total / len(objective)
 
     # -- state --------------------------------------------------------------------------------
 
-    def averaged(self) -> dict[str, Tensor]:
+    def ema(self) -> dict[str, Tensor]:
         """Return the averaged weights by name (``network...``, ``encoder...``)."""
-        return dict(zip(self._named, self._ema.shadow_params, strict=True))
+        return dict(zip(self._named, self._ema.weights, strict=True))
 
-    def apply_average(self) -> None:
+    def apply_ema(self) -> None:
         """Give the network (and the encoder, if it was trained) the averaged weights, for use."""
         self._online = {name: p.detach().clone() for name, p in self._named.items()}
-        self._ema.copy_to(self._parameters)
+        self._ema.copy_to_parameters()
         self._wrapped.eval()  # the push-forward is without dropout
 
     def tensors(self) -> dict[str, Tensor]:
@@ -181,7 +164,7 @@ class BlockTrainer:
         tensors: dict[str, Tensor] = {}
         for position, (name, parameter) in enumerate(self._named.items()):
             tensors[f"online/{name}"] = self._online.get(name, parameter.detach())
-            tensors[f"average/{name}"] = self._ema.shadow_params[position]
+            tensors[f"average/{name}"] = self._ema.weights[position]
             for key, value in state.get(position, {}).items():
                 tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
         for name, tensor in self._objective.kept_tensors().items():
@@ -193,7 +176,7 @@ class BlockTrainer:
         scaler = getattr(self._accelerator, "scaler", None)
         return {
             "step": self.step,
-            "average_steps": self._ema.optimization_step,
+            "average_steps": self._ema.steps,
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
 
@@ -204,12 +187,12 @@ class BlockTrainer:
             InputError: a tensor is missing or has another shape; ``label`` names the file.
         """
         state: dict[int, dict[str, Tensor]] = {}
+        averages = []
         for position, (name, parameter) in enumerate(self._named.items()):
             online = _take(tensors, f"online/{name}", parameter.shape, label)
-            average = _take(tensors, f"average/{name}", parameter.shape, label)
+            averages.append(_take(tensors, f"average/{name}", parameter.shape, label))
             with torch.no_grad():
                 parameter.copy_(online)
-                self._ema.shadow_params[position].copy_(average)
             if numbers["step"] > 0:
                 state[position] = {
                     "step": _take(tensors, f"optimizer/{name}/step", torch.Size([]), label),
@@ -227,12 +210,7 @@ class BlockTrainer:
         if state:
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self._ema.optimization_step = int(numbers["average_steps"])
-        # The schedule is a function of the step alone.
-        self._schedule.last_epoch = self.step - 1
-        # It serves one warning only, of a first step before the optimiser's: keep clear of 1.
-        self._schedule._step_count = self.step + 2
-        self._schedule.step()
+        self._ema.load(averages, int(numbers["average_steps"]))
         if numbers["scaler"]:
             self._accelerator.scaler.load_state_dict(dict(numbers["scaler"]))
 
@@ -242,16 +220,9 @@ class BlockTrainer:
         ``tensors`` are that block's `tensors`; the optimiser starts afresh.
         """
         with torch.no_grad():
-            for position, (name, parameter) in enumerate(self._named.items()):
+            for name, parameter in self._named.items():
                 parameter.copy_(tensors[f"online/{name}"])
-                self._ema.shadow_params[position].copy_(tensors[f"average/{name}"])
-        self._ema.optimization_step = average_steps
-
-
-def round_starts(n_steps: int, warmup: int, n_rounds: int) -> list[int]:
-    """Return the step at which each round starts: where the cosine of the learning rate does."""
-    length = n_steps - warmup
-    return [0] + [warmup + math.ceil(k * length / n_rounds) for k in range(1, n_rounds)]
+        self._ema.load([tensors[f"average/{name}"] for name in self._named], average_steps)
 
 
 def _take(tensors: Mapping[str, Tensor], name: str, shape: torch.Size, label: str) -> Tensor:

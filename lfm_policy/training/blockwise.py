@@ -277,7 +277,7 @@ class BlockwiseRun(ABC):
     def _fill(self, folder: Path, trainer: BlockTrainer, complete: bool) -> None:
         """Write all files of a checkpoint."""
         state = dict(self._model.state_dict())
-        for key, value in trainer.averaged().items():
+        for key, value in trainer.ema().items():
             part, _, rest = key.partition(".")
             # A method of distillation may train other networks too, which no policy needs.
             if part == "network":

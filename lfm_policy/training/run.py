@@ -110,7 +110,7 @@ class TrainingRun(BlockwiseRun):
             self._progress.block = n
             if self._progress.phase == TRAIN:
                 self._train_block(trainer)
-            trainer.apply_average()
+            trainer.apply_ema()
             if STAGE < n < last and not self._parallel:
                 self._freeze_encoder(n + 1)
                 self._push_block(trainer)

@@ -94,7 +94,7 @@ def test_the_encoder_learns_with_the_first_block_and_is_frozen_afterwards(
         trainer.train_step()
         expected = before.keys() if learns else set()
         assert _changed(before, model.encoder.state_dict()) == expected
-        assert any(name.startswith("encoder.") for name in trainer.averaged()) == learns
+        assert any(name.startswith("encoder.") for name in trainer.ema()) == learns
 
 
 def test_loss_and_gradient_norm_are_finite_scalars(make_trainer: MakeTrainer) -> None:
@@ -207,7 +207,7 @@ def test_the_average_follows_its_definition(make_trainer: MakeTrainer) -> None:
             key: online[key] if not expected else decay * expected[key] + (1 - decay) * online[key]
             for key in online
         }
-        averaged = trainer.averaged()
+        averaged = trainer.ema()
         assert averaged.keys() == expected.keys()
         for key in expected:
             torch.testing.assert_close(averaged[key], expected[key])
@@ -218,9 +218,9 @@ def test_the_network_gets_the_averaged_weights_at_the_end(make_trainer: MakeTrai
     for _ in range(6):
         trainer.train_step()
     online = _clone(model.blocks[1].state_dict())
-    average = _clone(trainer.averaged())
+    average = _clone(trainer.ema())
     assert _changed(online, {k.removeprefix("network."): v for k, v in average.items()})
-    trainer.apply_average()
+    trainer.apply_ema()
     _assert_equal(model.blocks[1].state_dict(), {k[8:]: v for k, v in average.items()})
     # The trained weights are not lost: the next block starts from them.
     tensors = trainer.tensors()
@@ -232,7 +232,7 @@ def test_dropout_is_off_once_the_block_is_trained(make_trainer: MakeTrainer) -> 
     trainer, model, _ = make_trainer(changes={"network.dropout": 0.5, "encoder.hidden": [4]})
     assert model.blocks[0].training
     trainer.train_step()
-    trainer.apply_average()
+    trainer.apply_ema()
     assert not model.blocks[0].training
     assert not model.encoder.training
 
@@ -240,7 +240,7 @@ def test_dropout_is_off_once_the_block_is_trained(make_trainer: MakeTrainer) -> 
 def test_a_trained_block_draws_the_same_velocity_twice(make_trainer: MakeTrainer) -> None:
     trainer, model, _ = make_trainer(changes={"network.dropout": 0.5})
     trainer.train_step()
-    trainer.apply_average()
+    trainer.apply_ema()
     x, t, cond = torch.randn(3, *model.chunk_shape), torch.rand(3), torch.randn(3, 6)
     with torch.no_grad():
         assert torch.equal(model.blocks[0](x, t, cond), model.blocks[0](x, t, cond))
@@ -274,7 +274,7 @@ def test_the_validation_loss_is_that_of_the_averaged_weights(make_trainer: MakeT
             parameter.add_(1.0)
     assert trainer.validation_loss(objective, 16) == before
     with torch.no_grad():
-        for average in trainer.averaged().values():
+        for average in trainer.ema().values():
             average.add_(1.0)
     assert trainer.validation_loss(objective, 16) != before
 
@@ -355,7 +355,7 @@ def test_warm_start_takes_weights_and_average_but_not_the_optimiser(
     assert taken.keys() == {
         f"{part}/{name}"
         for part in ("online", "average")
-        for name in first.averaged()
+        for name in first.ema()
         if name.startswith("network.")
     }
     _assert_equal(taken, {key: given[key] for key in taken})

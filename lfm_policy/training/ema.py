@@ -1,0 +1,70 @@
+"""The exponential moving average (EMA) of weights that a policy is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class EMA:
+    """The average of parameters over the steps; the newest have weight 1 - decay.
+
+    The decay grows with the steps, 1 - (1 + k)^-power up to a largest one, so that the first
+    weights are soon forgotten (the warm-up of Katherine Crowson's, in diffusers' `EMAModel`).
+
+    Attributes:
+        weights: averaged, one for each parameter.
+        steps: updates so far.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], *, decay: float, power: float) -> None:
+        """Begin with the parameters as they are.
+
+        Args:
+            parameters: what is averaged.
+            decay: largest decay.
+            power: how fast it grows.
+        """
+        self._parameters: tuple[Tensor, ...] = tuple(parameters)
+        self._decay = decay
+        self._power = power
+        self.weights = [parameter.clone().detach() for parameter in parameters]
+        self.steps = 0
+
+    def update(self) -> None:
+        """Take the parameters of one more step into the average."""
+        self.steps += 1
+        # torch's update goes through the weights once, diffusers' three times.
+        update = get_ema_multi_avg_fn(self._decay_now())
+        update(tuple(self.weights), self._parameters, self.steps)
+
+    @torch.no_grad()
+    def copy_to_parameters(self) -> None:
+        """Give the parameters the averaged weights."""
+        torch._foreach_copy_(self._parameters, self.weights)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Give the parameters the averaged weights for a while."""
+        own = [parameter.detach().clone() for parameter in self._parameters]
+        self.copy_to_parameters()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self._parameters, own)
+
+    @torch.no_grad()
+    def load(self, weights: Sequence[Tensor], steps: int) -> None:
+        """Take an average that was made before, one tensor for each parameter."""
+        torch._foreach_copy_(self.weights, list(weights))
+        self.steps = steps
+
+    def _decay_now(self) -> float:
+        if self.steps <= 1:
+            return 0.0
+        return min(1 - float(self.steps) ** -self._power, self._decay)
