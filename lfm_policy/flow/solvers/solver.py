@@ -53,8 +53,10 @@ class SolverSpec:
             equal segments in which a path is reported.
         rtol: relative tolerance, dopri5 only.
         atol: absolute tolerance, dopri5 only.
-        times: where the steps end between t = 1 and t = 0, decreasing, ``n_steps`` - 1 of them;
-            empty: equal steps, or those that dopri5 chooses.
+        times: where the steps of a fixed-step solver end between t = 1 and t = 0, decreasing,
+            ``n_steps`` - 1 of them; empty: equal steps.
+        chosen: where the steps of dopri5 end, in the same way, once they are chosen: see
+            `with_fixed_times`; empty: it chooses them.
 
     Raises:
         InputError: the name is unknown, ``n_steps`` is below 1, a tolerance is not a finite
@@ -66,6 +68,7 @@ class SolverSpec:
     rtol: float = 1e-4
     atol: float = 1e-4
     times: tuple[float, ...] = ()
+    chosen: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -80,10 +83,10 @@ class SolverSpec:
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"solver {self.name}: {key} is {value}; expected a number above 0")
         object.__setattr__(self, "times", tuple(float(time) for time in self.times))
-        if self.times and len(self.times) != self.n_steps - 1:
+        if self.times and (self.evaluations is None or len(self.times) != self.n_steps - 1):
             raise InputError(
                 f"solver {self.name}: {len(self.times)} times between the ends were given for "
-                f"{self.n_steps} steps; expected {self.n_steps - 1}"
+                f"{self.n_steps} steps; expected {self.n_steps - 1}, and a solver of fixed steps"
             )
         check_step_times(self.times, f"solver {self.name}: times")
 
@@ -97,7 +100,7 @@ class SolverSpec:
         """Velocity evaluations per block; None for an adaptive method."""
         if self.evaluations is not None:
             return self.n_steps * self.evaluations
-        return self.n_steps * EVALUATIONS + 1 if self.times else None
+        return (len(self.chosen) + 1) * EVALUATIONS + 1 if self.chosen else None
 
 
 def check_step_times(times: Sequence[float], label: str) -> None:
@@ -172,7 +175,7 @@ def integrate(
         rtol=solver.rtol,
         atol=solver.atol,
         n_segments=solver.n_steps if return_path else 1,
-        inner=_inner_times(solver.times, t_start, t_end),
+        inner=_inner_times(solver.chosen, t_start, t_end),
     )
     return OdeResult(states[-1], counted.nfe, torch.stack(states) if return_path else None)
 
@@ -207,8 +210,7 @@ def with_fixed_times(
         n_segments=1,
         accepted=accepted,
     )
-    times = tuple(sorted(accepted, reverse=True)) or (0.5,)
-    return replace(solver, n_steps=len(times) + 1, times=times)
+    return replace(solver, chosen=tuple(sorted(accepted, reverse=True)) or (0.5,))
 
 
 def integrate_steps(
