@@ -85,7 +85,7 @@ def collect(
         InputError: the file exists and was collected with other options, or the recording that is
             to be continued was; or the simulator is missing.
         CollectError: almost no episode succeeds, or an episode crashes again and again.
-        Interrupted: SIGINT or SIGTERM came; what is finished is kept.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; what is finished is kept.
     """
     path = Path(path).expanduser()
     if workers < 1:

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.detect import detect_format
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic_format import ActionRangeWarning
 from lfm_policy.data.video_writer import DEFAULT_CRF, ImageLoss
+from lfm_policy.data.zarr_format import ZarrConfig
 from lfm_policy.errors import InputError
 from lfm_policy.files import exists, only_writer, temporary_folder
 
@@ -172,7 +175,7 @@ def convert(
         with warnings.catch_warnings():
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
-            buffer = config.load(cache, quiet=quiet)
+            buffer = _load(config, options, cache, quiet)
         losses = _write(target, to_format, buffer, env_args, fps, options, quiet)
     return Conversion(
         source=source,
@@ -225,6 +228,38 @@ def _dataset_config(source: Path, name: str, options: ConvertOptions) -> Dataset
                 stacklevel=3,
             )
     return config_class(**chosen)
+
+
+def _load(config: DatasetConfig, options: ConvertOptions, cache: Path, quiet: bool) -> ReplayBuffer:
+    """Read what a configuration names, without cameras that nobody asked for and that are none.
+
+    Depth, shares and the like are stored as images are, and only their values tell. A camera of
+    uint8 is one: if it cannot be read, it is damaged, and that is an error.
+    """
+    if not isinstance(config, ZarrConfig) or options.obs_keys:
+        return config.load(cache, quiet=quiet)
+    from lfm_policy.data.zarr_store import inspect_zarr
+
+    stored = inspect_zarr(config.path)
+    left_out: dict[str, str] = {}
+    for key in config.obs_keys:
+        info = stored[key]
+        if info.layout is None or info.dtype == np.uint8 or key in options.rename:
+            continue
+        alone = dataclasses.replace(config, obs_keys=[key], rename={})
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is kept is read once more, and says it then
+                alone.load(cache, quiet=quiet)
+        except InputError as error:
+            left_out[key] = str(error)
+    kept = [key for key in config.obs_keys if key not in left_out]
+    if kept:
+        config = dataclasses.replace(config, obs_keys=kept)
+    buffer = config.load(cache, quiet=quiet)
+    for problem in left_out.values():
+        warnings.warn(f"{problem}; left out", stacklevel=3)
+    return buffer
 
 
 def _env_args(source: Path) -> dict[str, Any] | None:

@@ -47,7 +47,16 @@ def detect_format(path: str | Path) -> str:
             return "lerobot"
         if path.suffix == ".zarr" or _holds_zarr_arrays(path):
             return "zarr"
-        raise InputError(f"{shown}: not a zarr store and no other known dataset; {RECOGNISED}")
+        inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _HDF5_SUFFIXES)
+        hint = (
+            f". It holds {len(inside)} HDF5 files, such as {inside[0]:.100}: name one of them, as "
+            "a robomimic file holds all its demos"
+            if inside
+            else ""
+        )
+        raise InputError(
+            f"{shown}: not a zarr store and no other known dataset; {RECOGNISED}{hint}"
+        )
     if path.suffix.lower() in _HDF5_SUFFIXES or _starts_with(path, _HDF5_SIGNATURE):
         return "robomimic"
     if path.suffix.lower() == ".zip" or _starts_with(path, b"PK"):

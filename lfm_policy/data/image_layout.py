@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from einops import rearrange
 
+from lfm_policy.errors import InputError
 from lfm_policy.observations import is_image
 
 CHANNELS = (1, 3, 4)
@@ -57,6 +58,26 @@ class ImageLayout:
         if self.axes == "c h w":
             images = rearrange(images, "n c h w -> n h w c")
         return images[..., :3] if self.has_alpha else images
+
+    def checked_frames(self, images: np.ndarray, source: str) -> np.ndarray:
+        """Return what `to_frames` does, of images that may not have been looked at for alpha.
+
+        Args:
+            images: as they are stored, (n, *stored).
+            source: file and camera, for messages.
+
+        Raises:
+            InputError: the fourth channel was opaque in the first images and is not in these.
+        """
+        if self.has_alpha:
+            alpha = replace(self, has_alpha=False).to_frames(images)[..., 3]
+            if not (alpha == 255).all():
+                raise InputError(
+                    f"{source}: the fourth channel is 255 in the first images, as alpha is, but "
+                    f"down to {alpha.min()} in later ones; expected opaque images throughout: "
+                    "store three channels, and depth or a mask as an array of its own"
+                )
+        return self.to_frames(images)
 
     def with_alpha_of(self, images: np.ndarray) -> ImageLayout:
         """Return the layout for a camera that shows these images, (n, *stored).

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lfm_policy.data.hdf5_file import Hdf5Group
 from lfm_policy.errors import InputError
 
 _LISTED = 20
@@ -45,6 +46,37 @@ def some_names(names: Sequence[str]) -> str:
     listed = [f"{name:.60}" for name in names[:_LISTED]]
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(listed) + more if listed else "nothing"
+
+
+def one_episode_hint(names: Sequence[str]) -> str:
+    """Return what to do with a file that holds one episode, as ALOHA's and DROID's recorders write.
+
+    Args:
+        names: what is at the root of a file that has no ``data``.
+
+    Returns:
+        To follow a message; empty where nothing looks like an episode.
+    """
+    if not {"action", "actions"} & set(names) or not {"observation", "observations"} & set(names):
+        return ""
+    return (
+        ". It looks like a single episode, as ALOHA and DROID record them, one file each: that "
+        "layout is not read. Convert all of them to a LeRobot dataset (v2.0 to v3.0; the makers of "
+        "such sets publish converters), or copy them into one robomimic file (data/demo_0, "
+        "data/demo_1 and so on) or one zarr replay buffer (data/<key>, episodes end to end, and "
+        "meta/episode_ends)"
+    )
+
+
+def is_marked_failed(demo: Hdf5Group) -> bool:
+    """Return whether the attribute ``success`` of a demo says no, as Isaac Lab writes it."""
+    if not demo.has_attribute("success"):
+        return False
+    try:
+        said = np.asarray(demo.attribute("success"))
+    except InputError:  # too large for a mark: nobody asked for it
+        return False
+    return said.size == 1 and said.dtype.kind in "biuf" and not said.item()
 
 
 def check_memory(n_bytes: int, source: str) -> None:

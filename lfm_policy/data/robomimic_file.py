@@ -23,7 +23,14 @@ from lfm_policy.data.hdf5_errors import as_text, reading
 from lfm_policy.data.hdf5_file import Hdf5File, Hdf5Group
 from lfm_policy.data.image_layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import check_array_type
-from lfm_policy.data.robomimic_checks import check_finite, check_memory, numeric_order, some_names
+from lfm_policy.data.robomimic_checks import (
+    check_finite,
+    check_memory,
+    is_marked_failed,
+    numeric_order,
+    one_episode_hint,
+    some_names,
+)
 from lfm_policy.data.robomimic_masks import FilterKeys
 from lfm_policy.errors import InputError
 from lfm_policy.observations import is_image
@@ -185,6 +192,10 @@ class RobomimicFile:
             if isinstance(array, Hdf5Array) and array.shape:
                 return array.shape[0]
         raise InputError(f"{self._path}: {demo} holds no arrays")
+
+    def is_marked_failed(self, demo: str) -> bool:
+        """Return whether the attribute ``success`` of a demo says no, as Isaac Lab writes it."""
+        return is_marked_failed(self._demo(demo))
 
     def n_steps(self, demo: str, name: str) -> int | None:
         """Return how many steps an array of a demo holds; None where it cannot be told."""
@@ -356,6 +367,7 @@ class RobomimicFile:
         raise InputError(
             f"{self._path}: {found} group {full_name} (found: {some_names(parent.names())}); "
             "expected robomimic's layout data/demo_0/actions, data/demo_0/obs/<key>"
+            + (one_episode_hint(parent.names()) if parent is self._file.root else "")
         )
 
     def _array(self, demo: str, name: str) -> Hdf5Array:

@@ -55,4 +55,5 @@ def _image_parts(
     """Yield the images in parts; the file is not opened before the first is asked for."""
     with RobomimicFile(path) as file:
         for demo in demos:
-            yield from (layout.to_frames(part) for part in file.parts(demo, name))
+            source = f"{path}: {demo}: {name}"
+            yield from (layout.checked_frames(part, source) for part in file.parts(demo, name))

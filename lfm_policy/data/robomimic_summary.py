@@ -21,6 +21,7 @@ class RobomimicSummary:
         env_args: description of the environment; None where the file has none that can be used.
         env_problem: why it has none, as evaluation would say it; ``""`` if it has one.
         unusable_masks: why filter keys cannot be read, one message each.
+        failed: demos that the file marks as not successful; they are demos like all others.
     """
 
     keys: dict[str, KeyInfo]
@@ -29,6 +30,7 @@ class RobomimicSummary:
     env_args: dict[str, Any] | None
     env_problem: str = ""
     unusable_masks: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def inspect_robomimic(path: str | Path) -> RobomimicSummary:
@@ -51,4 +53,5 @@ def inspect_robomimic(path: str | Path) -> RobomimicSummary:
             env_args=env_args,
             env_problem=env_problem,
             unusable_masks=tuple(str(v) for v in lists.values() if isinstance(v, InputError)),
+            failed=tuple(demo for demo in file.demos if file.is_marked_failed(demo)),
         )

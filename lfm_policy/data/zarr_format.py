@@ -95,6 +95,11 @@ class ZarrConfig(DatasetConfig):
                     f"{self.path}: there is no array data/{key}: "
                     f"{nearest_names(key, (*stored, *derivable))} (stored: {', '.join(stored)}"
                     + (f"; derived: {', '.join(derivable)})" if derivable else ")")
+                    + (
+                        "; dataset.action_key says which array is imitated"
+                        if key == self.action_key
+                        else ""
+                    )
                 )
         images = [key for key in raw_obs if stored[key].layout is not None]
         small = [key for key in raw_obs if key not in images]

@@ -231,8 +231,9 @@ def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
 def _image_parts(path: Path, name: str, n_frames: int, layout: ImageLayout) -> Iterator[np.ndarray]:
     """Yield the images chunk by chunk, uint8; nothing is opened before the first is asked for."""
     with ZarrReader(path) as store:
-        parts = (layout.to_frames(part) for part in store.parts(store.open(name), n_frames))
-        yield from as_uint8(f"{path}: {name}", parts)
+        source = f"{path}: {name}"
+        stored = store.parts(store.open(name), n_frames)
+        yield from as_uint8(source, (layout.checked_frames(part, source) for part in stored))
 
 
 def _open(store: ZarrReader, key: str, n_steps: int) -> OpenedArray:

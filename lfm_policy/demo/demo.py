@@ -76,7 +76,7 @@ def run_demo(
 
     Raises:
         InputError: bad options or data, a missing simulator, or ``output`` holds something else.
-        Interrupted: SIGINT or SIGTERM came during a training; what was done is kept.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came during a training; what was done is kept.
         TrainingError: a loss became NaN.
     """
     config = demo_config(dataset, overrides)

@@ -135,7 +135,7 @@ def distill(
 
     Raises:
         InputError: bad input; see `student_config` and `DistillRun`.
-        Interrupted: SIGINT or SIGTERM came; what was done is kept.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; what was done is kept.
         TrainingError: the loss became NaN.
     """
     teacher = read_header(teacher_path)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lfm_policy.data.replay_buffer import ACTION_KEY
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import RolloutConfig, mcnemar_exact, rollout, successes_of
 from lfm_policy.evaluation.episodes import no_success_message
@@ -27,7 +28,7 @@ class Difference:
 
     Attributes:
         largest: largest difference of an action, relative to the largest action of the policy in
-            the same dimension.
+            the same dimension; where the normaliser has an origin, counted from there.
         mean: mean of the same.
         n: observations compared.
         source: where they came from.
@@ -88,7 +89,10 @@ def compare_chunks(
         ours.append(policy.sample(part, noise=given).chunk.cpu().numpy())
         theirs.append(exported.sample(part, noise=given).chunk.numpy())
     reference = np.concatenate(ours)
-    scale = np.maximum(np.abs(reference).max(axis=(0, 1)), np.finfo(np.float32).tiny)
+    origin = policy.normalizer[ACTION_KEY].origin
+    # Beside an offset of millions every difference would be small.
+    sizes = np.abs(reference if origin is None else reference - origin.cpu().numpy())
+    scale = np.maximum(sizes.max(axis=(0, 1)), np.finfo(np.float32).tiny)
     relative = np.abs(np.concatenate(theirs) - reference) / scale
     return Difference(float(relative.max()), float(relative.mean()), n, observations.source)
 

@@ -24,6 +24,7 @@ from lfm_policy.data.replay_buffer import (
 )
 from lfm_policy.errors import InputError
 from lfm_policy.files import temporary_folder
+from lfm_policy.inspection.finding import listed
 from lfm_policy.observations import is_image
 
 if TYPE_CHECKING:
@@ -285,6 +286,12 @@ class RobomimicContents(ConfiguredContents):
                 f"{summary.env_problem}; training does without, evaluation will ask for --env"
             )
         self.notes += [f"filter key is not usable: {reason}" for reason in summary.unusable_masks]
+        if summary.failed:
+            self.notes.append(
+                f"{len(summary.failed)} of {len(summary.demos)} demos are marked success = False "
+                f"({listed(summary.failed, 4)}): they are read like the others; to leave them out, "
+                "list the others as mask/<name> of the file and set dataset.filter_key"
+            )
         for name, info in summary.keys.items():
             key = ACTION_KEY if name == "actions" else name.removeprefix("obs/")
             if key != name or name == "obs":

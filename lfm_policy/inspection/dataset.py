@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm.auto import tqdm
 
-from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import InputError
 from lfm_policy.files import temporary_folder
 from lfm_policy.inspection import contents as limits
@@ -218,6 +218,8 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
             findings.append(
                 Finding("unusable_array", f"{key} is not usable: {array.not_read}", {"key": key})
             )
+    if ACTION_KEY not in opened.stored:
+        findings.append(_no_action(opened))
     for remark in opened.remarks:
         findings.append(Finding("reader", remark))
     for key in opened.cameras:
@@ -255,6 +257,15 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
         warnings=findings + find_all(buffer, ranges, cameras, fps=opened.fps),
         notes=opened.notes + notes,
         episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
+    )
+
+
+def _no_action(opened: Contents) -> Finding:
+    return Finding(
+        "no_action",
+        f"there is no {opened.prefix}{ACTION_KEY} for a policy to imitate: name another array as "
+        f"dataset.action_key, or write {opened.prefix}{ACTION_KEY}, (steps, dim). Recordings of "
+        "states alone, such as UMI's, become goals: the action of a step is the pose of the next",
     )
 
 

@@ -33,7 +33,7 @@ def train(
 
     Raises:
         InputError: bad data or options, or ``folder`` holds another run.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; a checkpoint was written.
         TrainingError: the loss became NaN; the last good checkpoint was kept.
     """
     folder = Path(folder)

@@ -161,7 +161,7 @@ class BlockwiseRun(ABC):
         Raises:
             InputError: another process trains in the folder, or the disk is full; the last good
                 checkpoint was kept.
-            Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came; a checkpoint was written.
             TrainingError: the loss became NaN; the last good checkpoint was kept.
         """
         if self.already_complete:

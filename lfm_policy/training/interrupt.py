@@ -1,4 +1,4 @@
-"""Stopping cleanly on SIGINT and SIGTERM."""
+"""Stopping cleanly on SIGINT, SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 

@@ -38,10 +38,12 @@ from lfm_policy.training.run import TrainingRun
 from lfm_policy.training.run_folder import FINAL, RunFolder
 from lfm_runtime.child_processes import deaf_to_ctrl_c
 from lfm_runtime.disk import explain
+from lfm_runtime.interrupt import HANGUP
 
 BLOCKS = "blocks"
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 3
+_EXITS_STOPPED = (EXIT_INTERRUPTED, -signal.SIGTERM, *([] if HANGUP is None else [-HANGUP]))
 
 
 def block_folder(folder: Path, n: int) -> Path:
@@ -68,7 +70,7 @@ def train_blocks_in_processes(
     An encoder with weights is trained with block 1 first; the others then share it, frozen.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; every block wrote a checkpoint.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; every block wrote a checkpoint.
         TrainingError: a block failed; its own message was printed.
     """
     launched = get_int_from_env(["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"], 1)
@@ -159,8 +161,8 @@ def _run_wave(
             if not process.is_alive():
                 process.join()
                 del running[n]
-                # SIGTERM ends a process that has not begun to train yet.
-                if process.exitcode in (EXIT_INTERRUPTED, -signal.SIGTERM):
+                # Signals end a process that has not begun to train yet.
+                if process.exitcode in _EXITS_STOPPED:
                     stopped.append(n)
                 elif process.exitcode != EXIT_DONE:
                     failed.append(n)

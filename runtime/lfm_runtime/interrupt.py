@@ -1,4 +1,4 @@
-"""Stopping cleanly on SIGINT and SIGTERM."""
+"""Stopping cleanly on the signals that end a process: SIGINT, SIGTERM, SIGHUP, SIGQUIT."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+HANGUP: int | None = getattr(signal, "SIGHUP", None)
+"""What a process gets whose terminal is closed, or whose ssh connection is lost; not on Windows."""
+
+_QUIT: int | None = getattr(signal, "SIGQUIT", None)
+"""Of Ctrl-\\, which people press when Ctrl-C seems to do nothing."""
+
 
 class InterruptFlag:
-    """Remembers that SIGINT or SIGTERM came, so that a loop can stop between two steps.
+    """Remembers that SIGINT, SIGTERM or SIGHUP came: a loop can stop between two steps.
 
     A second SIGINT raises KeyboardInterrupt at once, for people who do not want to wait. Handlers
-    are put back on exit. Outside the main thread, where Python allows no handlers, nothing is
-    watched and the flag stays off.
+    are put back on exit. SIGHUP stays ignored where it is, as under nohup. Outside the main
+    thread, where Python allows no handlers, nothing is watched and the flag stays off.
 
     Args:
         second_raises: whether a second SIGINT does that. Where something must be brought to its
-            end whatever happens, it must not.
+            end whatever happens, it must not; SIGQUIT is then remembered too.
     """
 
     def __init__(self, *, second_raises: bool = True) -> None:
@@ -34,7 +40,7 @@ class InterruptFlag:
     def __enter__(self) -> InterruptFlag:
         if threading.current_thread() is not threading.main_thread():
             return self
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *self._others()):
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -47,6 +53,12 @@ class InterruptFlag:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+    def _others(self) -> Iterator[int]:
+        if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:
+            yield HANGUP
+        if _QUIT is not None and not self._second_raises:
+            yield _QUIT
 
     @property
     def watches(self) -> bool:
@@ -81,7 +93,7 @@ class InterruptFlag:
 
 @contextlib.contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the end of the block, which they cannot break off."""
+    """Let signals wait until the end of the block, which they cannot break off."""
     with InterruptFlag(second_raises=False) as flag:
         yield
     if flag.name is not None:

@@ -204,11 +204,13 @@ def as_array(key: str, value: Any) -> np.ndarray:
 def _check_no_texts(key: str, values: Sequence[Any]) -> None:
     # numpy makes all texts of a list as long as the longest: a few megabytes would ask for
     # gigabytes before their dtype could be refused.
-    lists = [values]
+    lists, seen = [values], {id(values)}
     while lists:
         for value in lists.pop():
             if isinstance(value, (list, tuple)):
-                lists.append(value)
+                if id(value) not in seen:  # a list may hold itself
+                    seen.add(id(value))
+                    lists.append(value)
             elif isinstance(value, (str, bytes)) or (
                 isinstance(value, np.ndarray) and value.dtype.kind in "SU"
             ):

@@ -30,6 +30,9 @@ class Refuses:
         raise self.error
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
 BAD: dict[str, Any] = {
     "a number": 5,
     "a list": [np.zeros(1)],
@@ -40,6 +43,7 @@ BAD: dict[str, Any] = {
     "None inside": {"next": None},
     "a shape": {"next": np.zeros((1, 1))},
     "a scalar": {"next": 0.0},
+    "a list of itself": {"next": ENDLESS},
     "ragged": {"next": [[0.0], [0.0, 1.0]]},
     "objects": {"next": np.array([object()])},
     "a huge integer": {"next": [10**400]},

@@ -108,7 +108,7 @@ class Robot(Robot):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_during_stop_interrupt_nothing(
     launch: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:
@@ -183,6 +183,26 @@ def test_a_robot_that_hangs_is_stopped_by_the_watchdog(
     code_, lines, err = rest(process)
     assert (code_, lines) == (0, ["stop", "ended: robot hung"])
     assert "robot.observe() has not returned for 0.5 seconds: stopping the robot" in err
+
+
+def test_an_observation_that_hangs_when_it_is_looked_at(
+    launch: Callable[..., subprocess.Popen[str]],
+) -> None:
+    """Some frames are fetched from the camera only when they become an array."""
+    process = launch(
+        """
+        class Lazy:
+            def __array__(self, *args, **options): time.sleep(60)
+        class Robot(Robot):
+            def observe(self):
+                obs = super().observe()
+                return {"next": Lazy()} if self.ticks > 9 else obs
+        """,
+        hang=0.5,
+    )
+    code, lines, err = rest(process)
+    assert (code, lines) == (0, ["running", "stop", "ended: robot hung"])
+    assert "robot.observe() has not returned for 0.5 seconds" in err
 
 
 def test_a_robot_that_can_not_be_interrupted_ends_the_process_and_keeps_the_recording(

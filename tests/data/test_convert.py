@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,6 +161,33 @@ def test_images_of_floats_become_uint8(tmp_path: Path) -> None:
 
 
 # -- options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["out.zarr", "out.hdf5", "out"])
+def test_cameras_that_hold_no_images_are_left_out(store: Path, target: str) -> None:
+    odd = {
+        "depth": np.full((15, 16, 24, 1), 2000, np.uint16),
+        "share": np.full((15, 16, 24, 3), 0.5, np.float32),
+    }
+    data = zarr.open_group(store / "data", mode="r+")
+    for key, values in odd.items():
+        data.create_array(key, data=values)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        found = convert(store, store.parent / target, ConvertOptions(fps=10))
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "data/depth: holds 2000 to 2000" in said and "data/share: no value exceeds 0.5" in said
+    assert set(found.shapes) == set(make_buffer().arrays)
+    # What is asked for by name is not left out.
+    for options in ({"obs_keys": ["state", "depth"]}, {"rename": {"depth": "d"}}):
+        with pytest.raises(InputError, match="data/depth: holds 2000 to 2000"):
+            convert(store, store.parent / "other.zarr", ConvertOptions(**options))
+
+
+def test_a_damaged_camera_is_not_left_out(store: Path) -> None:
+    chunk = next(file for file in (store / "data" / "image").rglob("*") if file.name[0].isdigit())
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    with pytest.raises(InputError, match="data/image"):
+        convert(store, store.parent / "out.zarr")
 
 
 def test_names_decide_the_format() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfm_policy.data.image_layout import ImageLayout, image_layout
+from lfm_policy.errors import InputError
 
 SIDES = st.integers(5, 40)
 
@@ -100,6 +101,22 @@ def test_an_opaque_fourth_channel_is_alpha(axes: str) -> None:
     kept = seen.with_alpha_of(stored[:1])
     assert not kept.has_alpha and kept.frame_shape == (8, 9, 4)
     np.testing.assert_array_equal(kept.to_frames(stored), images)
+
+
+@pytest.mark.parametrize("axes", ["h w c", "c h w"])
+def test_a_fourth_channel_that_is_opaque_at_first_is_no_alpha(axes: str) -> None:
+    images = np.full((3, 8, 9, 4), 255, np.uint8)
+    images[..., :3], images[2, 5, 6, 3] = 7, 31
+    if axes == "c h w":
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    layout = image_layout(images.shape[1:], images.dtype)
+    assert layout is not None
+    seen = layout.with_alpha_of(images[:1])
+    np.testing.assert_array_equal(
+        seen.checked_frames(images[:2], "file"), np.full((2, 8, 9, 3), 7, np.uint8)
+    )
+    with pytest.raises(InputError, match=r"file: the fourth channel is 255 .* down to 31 in later"):
+        seen.checked_frames(images[1:], "file")
 
 
 def test_three_channels_have_no_alpha() -> None:

@@ -86,6 +86,17 @@ def test_a_fourth_channel_that_is_not_opaque_stays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, images)
 
 
+def test_a_fourth_channel_that_a_later_demo_uses_is_refused(tmp_path: Path) -> None:
+    images = RGBA.copy()
+    images[-1, 3, 4, 3] = 9
+    path = make_file(tmp_path / "demo.hdf5", images)
+    with (
+        pytest.warns(AssumptionWarning, match="without alpha"),
+        pytest.raises(InputError, match=rf"{list(LENGTHS)[-1]}: obs/camera: the fourth .* to 9 in"),
+    ):
+        RobomimicConfig(path=str(path)).load(tmp_path / "cache")
+
+
 def test_depth_with_channels_first_is_left_out_or_refused(tmp_path: Path) -> None:
     path = make_file(tmp_path / "demo.hdf5", np.ones((N, 1, HEIGHT, WIDTH), np.uint16))
     with pytest.warns(UserWarning, match=r"left out: camera \(has shape \(1, 20, 18\) per step"):

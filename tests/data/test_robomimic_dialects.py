@@ -321,3 +321,37 @@ def test_a_raw_recording_points_to_extract(
             use(path)
     assert main(["inspect", str(path)]) == 2
     assert command in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("observed", "action"), [("observations", "action"), ("observation", "action")]
+)
+def test_a_file_of_a_single_episode_says_how_to_go_on(
+    tmp_path: Path, observed: str, action: str
+) -> None:
+    path = tmp_path / "episode_0.hdf5"
+    with h5py.File(path, "w") as file:
+        file[f"{observed}/qpos"], file[action] = np.zeros((9, 14)), np.zeros((9, 14))
+        file[f"{observed}/images/top"] = np.zeros((9, 6, 8, 3), np.uint8)
+    for use in (load, inspect_dataset, lambda p: convert(p, tmp_path / "out.zarr")):
+        with pytest.raises(InputError, match=r"no group data.*single episode.*LeRobot.*zarr") as e:
+            use(path)
+        assert str(path) in str(e.value)
+    with pytest.raises(InputError, match="holds 1 HDF5 files, such as episode_0.hdf5: name one"):
+        inspect_dataset(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file[action]
+    with pytest.raises(InputError, match=r"no group data .*obs/<key>$"):
+        load(path)
+
+
+def test_demos_that_failed_are_counted(isaac: Path) -> None:
+    assert not [note for note in inspect_dataset(isaac).notes if "success" in note]
+    marks = {"demo_0": np.array([True]), "demo_3": False, "demo_12": np.zeros(500)}
+    with h5py.File(isaac, "a") as file:
+        for demo, mark in marks.items():
+            file[f"data/{demo}"].attrs["success"] = mark
+    (note,) = [note for note in inspect_dataset(isaac).notes if "success" in note]
+    assert note.startswith("1 of 3 demos are marked success = False (demo_3): they are read like")
+    assert "mask/<name>" in note and "dataset.filter_key" in note
+    assert load(isaac, obs_keys=["eef_pos"]).n_episodes == 3

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
+from lfm_policy.data import zarr_reader
+from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.convert import convert
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr_format import ZarrConfig
@@ -106,6 +108,20 @@ def test_a_fourth_channel_that_is_not_opaque_stays(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         found = load(path, tmp_path / "cache").arrays["camera"]
     np.testing.assert_array_equal(found, images)
+
+
+def test_a_fourth_channel_that_is_opaque_only_at_first_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = RGBA.copy()
+    images[-1, 3, 4, 3] = 9
+    path = make_store(tmp_path / "demo.zarr", images)
+    monkeypatch.setattr(zarr_reader, "_PART_BYTES", 1)  # so that the first part is one chunk
+    with (
+        pytest.warns(AssumptionWarning, match="without alpha"),
+        pytest.raises(InputError, match="data/camera: the fourth channel is 255 .* down to 9 in"),
+    ):
+        load(path, tmp_path / "cache")
 
 
 def test_the_caches_of_two_layouts_are_two(tmp_path: Path) -> None:

@@ -256,6 +256,14 @@ def test_arrays_and_images_that_training_cannot_use(
     assert "not usable" in capsys.readouterr().out
 
 
+def test_without_actions(good: ReplayBuffer, tmp_path: Path) -> None:
+    arrays = {key: array for key, array in good.arrays.items() if key != "action"}
+    write_zarr(tmp_path / "data.zarr", ReplayBuffer(arrays, good.episode_ends, "umi"))
+    (finding,) = [w for w in inspect_dataset(tmp_path / "data.zarr").warnings]
+    assert finding.kind == "no_action"
+    assert "no data/action" in finding.message and "dataset.action_key" in finding.message
+
+
 def test_more_episodes_than_are_compared(small_zarr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "COMPARED_EPISODES", 5)
     (note,) = inspect_dataset(small_zarr).to_dict()["notes"]

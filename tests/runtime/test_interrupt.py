@@ -20,6 +20,34 @@ def test_no_signal_raises_where_none_must() -> None:
     assert not flag.watches
 
 
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_every_signal_that_ends_a_process_is_remembered(number: signal.Signals) -> None:
+    before = [signal.getsignal(one) for one in ENDING]
+    with InterruptFlag(second_raises=False) as flag:
+        os.kill(os.getpid(), number)
+        assert flag.name == number.name
+    assert [signal.getsignal(one) for one in ENDING] == before
+
+
+def test_what_nohup_lets_live_lives() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with InterruptFlag(second_raises=False) as flag:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert flag.name is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_people_who_do_not_want_to_wait_have_ctrl_backslash_too() -> None:
+    before = signal.getsignal(signal.SIGQUIT)
+    with InterruptFlag():
+        assert signal.getsignal(signal.SIGQUIT) == before
+
+
 def test_signals_come_when_the_block_is_over() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), signals_held_back():

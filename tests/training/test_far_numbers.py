@@ -112,6 +112,26 @@ def test_exported(pair: Pair, tmp_path: Path) -> None:
     assert inputs["outputs"]["action"]["dtype"] == "float64"
 
 
+def test_an_export_of_another_policy_is_noticed_far_from_zero_too(
+    pair: Pair, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    import lfm_policy.export as export
+    from lfm_policy.evaluation.exported import ExportedPolicy
+
+    differences = []
+    for policy, name in zip(pair, ("near", "far"), strict=True):
+        exported = ExportedPolicy(export.export_policy(policy, tmp_path / name))
+        observations = export.real_observations(policy, 8)
+        assert export.compare_chunks(policy, exported, observations, n=8).within_tolerance
+        policy.set_sampler(noise_scale=0.599)
+        try:
+            differences.append(export.compare_chunks(policy, exported, observations, n=8))
+        finally:
+            policy.set_sampler()
+    assert not any(difference.within_tolerance for difference in differences)
+
+
 def test_what_a_file_has_made_constant_is_refused_or_said(
     make_config: Callable[..., ExperimentConfig], tmp_path: Path
 ) -> None:

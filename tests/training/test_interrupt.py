@@ -9,7 +9,7 @@ import pytest
 from lfm_policy.training.interrupt import InterruptFlag
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_remembered(number: signal.Signals) -> None:
     with InterruptFlag() as flag:
         assert not flag

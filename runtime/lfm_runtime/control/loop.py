@@ -116,12 +116,12 @@ class ControlLoop:
     def run(self, max_ticks: int | None = None) -> ControlResult:
         """Control the robot until its task is done; `stop` is called once on every way out.
 
-        SIGINT and SIGTERM end the run after the present tick, however many come: none interrupts
-        ``stop``. (Python tells only the main thread of signals; in another one, nothing is
-        watched for.) When a call of the robot takes longer than ``hang_timeout``, a watchdog
-        stops the robot from its own thread and interrupts the call. A call that cannot be
-        interrupted would never let `run` return: in the main thread the process then ends with
-        exit code 1, after the recording has been closed.
+        SIGINT, SIGTERM, SIGQUIT and SIGHUP (unless it is ignored) end the run after the present
+        tick, however many come: none interrupts ``stop``. (Python tells only the main thread of
+        signals; in another one, nothing is watched for.) When a call of the robot takes longer
+        than ``hang_timeout``, a watchdog stops the robot from its own thread and interrupts the
+        call. A call that cannot be interrupted would never let `run` return: in the main thread
+        the process then ends with exit code 1, after the recording has been closed.
 
         Args:
             max_ticks: ticks after which the run ends; None: no limit.

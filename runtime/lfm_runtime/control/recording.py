@@ -166,8 +166,7 @@ class Recorder:
     def close(self) -> None:
         """Finish the store and give it its name; without any action there is none.
 
-        Nothing is raised because of the disk: see `error`. SIGINT and SIGTERM wait until it is
-        done.
+        Nothing is raised because of the disk: see `error`. Signals wait until it is done.
         """
         if self._closed:
             return

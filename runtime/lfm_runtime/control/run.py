@@ -106,7 +106,8 @@ class Run:
         except InputError as error:  # a robot that looked at its data itself
             self._sight.refuse(error)
             return False
-        return self._sight.take(obs)
+        # Watched too: some observations are fetched only when they are looked at.
+        return self._robot.call("robot", "observe", lambda: self._sight.take(obs))
 
     def _left(self) -> int:
         """Return how many actions of the newest chunk are to be executed before its deadline."""
