@@ -31,8 +31,8 @@ from server_faults import (
 from server_load import measure_load
 from server_process import ServerProcess
 
-from lfm_policy.files import write_json
 from lfm_runtime import WebsocketClientPolicy
+from lfm_runtime.files import write_json
 from lfm_runtime.packing import packb
 
 

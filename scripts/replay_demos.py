@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from lfm_policy.collect.collect import facts_of
 from lfm_policy.data.robomimic_file import RobomimicFile
 from lfm_policy.evaluation import wilson_interval
-from lfm_policy.files import write_json
+from lfm_runtime.files import write_json
 
 ENOUGH = 0.99
 _worker: dict[str, Any] = {}

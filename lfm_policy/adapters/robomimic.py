@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_policy.observations import is_image
 from lfm_runtime.chunk_policy import ChunkPolicy
+from lfm_runtime.observations import is_image
 
 try:
     from robomimic.algo import RolloutPolicy as _Base

@@ -97,11 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.evaluation.report import footnote, results_table
     from lfm_policy.evaluation.subject import EvaluatedPolicy
     from lfm_policy.evaluation.video import record_videos
-    from lfm_policy.files import write_json
     from lfm_policy.policy import find_checkpoint, load_policy
     from lfm_policy.training.accelerator import choose_device
     from lfm_policy.training.environment import why_no_environment
     from lfm_runtime.export_file import is_export
+    from lfm_runtime.files import write_json
 
     torch.set_num_threads(arguments.threads)
     filmed = sorted({*range(arguments.video), *arguments.video_episodes})

@@ -43,8 +43,8 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from lfm_policy.errors import InputError
-    from lfm_policy.files import exists
     from lfm_policy.inspection import inspect_checkpoint, inspect_dataset, is_checkpoint
+    from lfm_runtime.files import exists
 
     path = arguments.path
     if not exists(path):

@@ -96,11 +96,13 @@ def _run(arguments: Sequence[str] | None) -> int:
                 parser.error(f"unrecognized arguments: {' '.join(extra)}")
             parsed.overrides = [*parsed.overrides, *late]
         # These import torch, which `lfm-policy --help` does not need.
-        from lfm_policy.collect.errors import CollectError
-        from lfm_policy.errors import InputError
-        from lfm_policy.evaluation.errors import EvaluationError
-        from lfm_policy.training.errors import TrainingError
-        from lfm_policy.training.interrupt import Interrupted
+        from lfm_policy.errors import (
+            CollectError,
+            EvaluationError,
+            InputError,
+            Interrupted,
+            TrainingError,
+        )
 
     try:
         with raised_by_ctrl_c():

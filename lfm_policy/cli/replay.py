@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.control.replay import replay_actions
     from lfm_policy.control.report import recording_table
     from lfm_policy.errors import InputError
-    from lfm_policy.files import atomic_file
+    from lfm_runtime.files import atomic_file
 
     recording = load_recording(arguments.recording)
     episode = recording.episode(arguments.episode)

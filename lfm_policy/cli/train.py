@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.config import config_to_dict, config_to_yaml, load_config
     from lfm_policy.config.describe import describe_options
     from lfm_policy.errors import InputError
-    from lfm_policy.files import is_file
+    from lfm_runtime.files import is_file
 
     config = load_config(arguments.config, overrides_of(arguments))
     if arguments.options:

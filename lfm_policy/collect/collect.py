@@ -12,7 +12,6 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lfm_policy.collect.attempts import Attempts
-from lfm_policy.collect.errors import CollectError
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import make_stage
 from lfm_policy.collect.workers import Workers
@@ -20,8 +19,8 @@ from lfm_policy.data.hdf5_errors import as_text
 from lfm_policy.data.hdf5_file import Hdf5File, Hdf5Group
 from lfm_policy.data.robomimic_demos import DemoRecording, train_valid_masks
 from lfm_policy.data.robomimic_file import RobomimicFile
-from lfm_policy.errors import InputError
-from lfm_policy.files import exists
+from lfm_policy.errors import CollectError, InputError
+from lfm_runtime.files import exists
 from lfm_runtime.interrupt import InterruptFlag
 
 ATTRIBUTE = "lfm_collect"
@@ -132,7 +131,7 @@ def _record(
 ) -> int:
     """Run episodes until enough have succeeded; returns how often a process died."""
     # Here, because it brings all that trains, which worker processes would import for nothing.
-    from lfm_policy.training.interrupt import Interrupted
+    from lfm_policy.errors import Interrupted
 
     succeeded, failed = set(recording.demos()), set(recording.skipped())
     done = False

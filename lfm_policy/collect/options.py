@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lfm_policy.errors import InputError
-from lfm_policy.registry import nearest_names
+from lfm_runtime.registry import nearest_names
 
 COLLECT_TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
 

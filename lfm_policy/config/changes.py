@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lfm_policy.config.option import validate_options
 from lfm_policy.errors import InputError
-from lfm_policy.registry import nearest_names
+from lfm_runtime.registry import nearest_names
 
 OptionsT = TypeVar("OptionsT")
 

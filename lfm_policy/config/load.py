@@ -15,11 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lfm_policy.config.block_networks import network_configs, student_network
 from lfm_policy.config.changes import with_changes
-from lfm_policy.config.plain import plain_options
 from lfm_policy.config.schema import CHOICES, ExperimentConfig
 from lfm_policy.errors import InputError
-from lfm_policy.files import is_file
-from lfm_policy.registry import nearest_names
+from lfm_runtime.files import is_file
+from lfm_runtime.plain import plain_options
+from lfm_runtime.registry import nearest_names
 
 INCLUDE = "include"
 MAXIMUM_INCLUDES = 16

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lfm_policy.errors import InputError
-from lfm_policy.registry import nearest_names
+from lfm_runtime.registry import nearest_names
 
 MAXIMUM_LIST_LENGTH = 64
 

@@ -22,7 +22,7 @@ from lfm_policy.flow import (
     check_step_times,
 )
 from lfm_policy.networks import NETWORKS, NetworkConfig
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 
 @dataclass

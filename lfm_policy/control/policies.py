@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import is_file
+from lfm_runtime.files import is_file
 
 _SCHEMES = ("ws://", "wss://")
 

@@ -20,7 +20,8 @@ from lfm_policy.data.robomimic_format import ActionRangeWarning
 from lfm_policy.data.video_writer import DEFAULT_CRF, ImageLoss
 from lfm_policy.data.zarr_format import ZarrConfig
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists, only_writer, temporary_folder
+from lfm_runtime.files import exists, temporary_folder
+from lfm_runtime.leftovers import only_writer
 
 _SUFFIXES = {".zarr": "zarr", ".zip": "zarr", ".hdf5": "robomimic", ".h5": "robomimic"}
 

@@ -26,7 +26,7 @@ from lfm_policy.data.windows import (
     windows_of_lengths,
 )
 from lfm_policy.errors import InputError
-from lfm_policy.observations import is_image
+from lfm_runtime.observations import is_image
 
 
 class WindowDataset:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists, is_file
+from lfm_runtime.files import exists, is_file
 
 LEROBOT_INFO = Path("meta") / "info.json"
 """The file of every LeRobot dataset that says what is in it."""

@@ -14,7 +14,7 @@ from lfm_policy.data.download_fetch import UnreachableError, fetch
 from lfm_policy.data.download_locations import HUB_ID, REVISION, Location
 from lfm_policy.data.lerobot_files import brief
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, exists, read_line, write_text
+from lfm_runtime.files import atomic_folder, exists, read_line, write_text
 from lfm_runtime.input_files import require_file
 
 _MOST_UNPACKED = 20 * 2**30

@@ -15,8 +15,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import open_unlinked, read_line, write_text
 from lfm_policy.version import __version__
+from lfm_runtime.files import open_unlinked, read_line, write_text
 
 ATTEMPTS = 4
 """Times in a row that a connection may bring nothing."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lfm_policy.errors import InputError
-from lfm_policy.registry import nearest_names
+from lfm_runtime.registry import nearest_names
 
 HUB_ID = "robomimic/robomimic_datasets"
 REVISION = "74fa018461f479cd9fd15b924a16103012096203"

@@ -23,7 +23,7 @@ import numpy as np
 from lfm_policy.data.hdf5_array import ONE_FILE, Hdf5Array, ObjectRefused
 from lfm_policy.data.hdf5_errors import brief, reading
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists, is_file
+from lfm_runtime.files import exists, is_file
 
 _MOST_LINKS, _MOST_STEPS = 16, 64
 """Soft links that one path may follow, and names that it may have with them."""

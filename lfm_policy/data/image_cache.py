@@ -14,7 +14,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, is_file, only_writer, write_json
+from lfm_runtime.files import atomic_folder, is_file, write_json
+from lfm_runtime.leftovers import only_writer
 
 DEFAULT_CACHE = Path("runs") / "image-cache"
 """Where images are kept when nobody names a folder."""

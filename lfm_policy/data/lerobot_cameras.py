@@ -15,7 +15,7 @@ from lfm_policy.data.lerobot_files import files_digest, require_file
 from lfm_policy.data.lerobot_images import check_pictures, read_pictures
 from lfm_policy.data.lerobot_info import DatasetInfo
 from lfm_policy.data.lerobot_video import check_video, clips_of, frame_count, read_clips
-from lfm_policy.files import is_file
+from lfm_runtime.files import is_file
 
 
 def camera_images(

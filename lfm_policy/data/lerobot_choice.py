@@ -16,7 +16,7 @@ from lfm_policy.data.lerobot_rows import column_of
 from lfm_policy.data.lerobot_tables import ColumnError, check_type, open_parquet
 from lfm_policy.data.lerobot_video import check_decodable
 from lfm_policy.errors import InputError
-from lfm_policy.files import is_file
+from lfm_runtime.files import is_file
 
 _T = TypeVar("_T")
 

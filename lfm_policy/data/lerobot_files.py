@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import is_file
-from lfm_policy.registry import nearest_names
+from lfm_runtime.files import is_file
+from lfm_runtime.registry import nearest_names
 
 _FIELD = re.compile(r"\{([^{}:]*)(?::0([0-9]{1,2})d)?\}")
 

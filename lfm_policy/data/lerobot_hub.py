@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lfm_policy.data.lerobot_files import brief
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists
+from lfm_runtime.files import exists
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _META = ("meta/info.json", "meta/episodes.jsonl", "meta/episodes/*")

@@ -13,7 +13,7 @@ from lfm_policy.data.detect import LEROBOT_V1_INFO
 from lfm_policy.data.lerobot_feature import Feature, UnusableFeature, read_feature, shown
 from lfm_policy.data.lerobot_files import PathTemplate, brief, similar_names
 from lfm_policy.errors import InputError
-from lfm_policy.files import is_file
+from lfm_runtime.files import is_file
 
 V20, V21, V30 = "v2.0", "v2.1", "v3.0"
 READ_VERSIONS = f"'{V20}', '{V21}' or '{V30}'"

@@ -19,7 +19,7 @@ from lfm_policy.data.lerobot_stats import Stats, array_stats, image_histogram, i
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.data.video_writer import DEFAULT_CRF, ImageLoss, VideoWriter, measure_loss
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, exists, write_json
+from lfm_runtime.files import atomic_folder, exists, write_json
 
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"

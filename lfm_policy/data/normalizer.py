@@ -17,7 +17,7 @@ from lfm_policy.data.resolution import (
     levels,
 )
 from lfm_policy.errors import InputError
-from lfm_policy.registry import nearest_names
+from lfm_runtime.registry import nearest_names
 
 MODES = ("limits", "standard", "identity")
 """limits: to [-1, 1]; standard: mean 0, standard deviation 1; identity: unchanged."""

@@ -23,8 +23,9 @@ from lfm_policy.data.hdf5_file import Hdf5File
 from lfm_policy.data.replay_buffer import is_image
 from lfm_policy.data.robomimic_env import check_env_args
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file, exists, only_writer, write_json, write_text
+from lfm_runtime.files import atomic_file, exists, write_json, write_text
 from lfm_runtime.input_files import require_file
+from lfm_runtime.leftovers import only_writer
 
 _FACTS = "recording.json"
 _SUFFIX, _SKIPPED = ".hdf5", ".skipped"

@@ -33,8 +33,8 @@ from lfm_policy.data.robomimic_checks import (
 )
 from lfm_policy.data.robomimic_masks import FilterKeys
 from lfm_policy.errors import InputError
-from lfm_policy.observations import is_image
-from lfm_policy.registry import nearest_names
+from lfm_runtime.observations import is_image
+from lfm_runtime.registry import nearest_names
 
 _PART_BYTES = 32 * 2**20
 """Images are read in parts of about this size, or one chunk of the file where that is larger."""

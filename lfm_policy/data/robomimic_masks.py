@@ -8,7 +8,7 @@ from lfm_policy.data.hdf5_array import Hdf5Array, ObjectRefused
 from lfm_policy.data.hdf5_file import Hdf5Group
 from lfm_policy.data.robomimic_checks import numeric_order
 from lfm_policy.errors import InputError
-from lfm_policy.registry import nearest_names
+from lfm_runtime.registry import nearest_names
 
 _FEW_NAMES = 1000
 """A list may have so many names, or ten times as many as there are demos."""

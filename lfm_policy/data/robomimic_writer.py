@@ -15,7 +15,7 @@ from lfm_policy.data.image_cache import release
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.data.robomimic_env import check_env_args
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file, exists
+from lfm_runtime.files import atomic_file, exists
 
 _PART_BYTES = 32 * 2**20
 _CHUNK_BYTES = 2**20

@@ -12,7 +12,7 @@ from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
 from lfm_policy.errors import InputError
-from lfm_policy.registry import nearest_names
+from lfm_runtime.registry import nearest_names
 
 
 @dataclass

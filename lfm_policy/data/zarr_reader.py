@@ -34,7 +34,7 @@ from lfm_policy.data.zarr_codecs import check_codecs
 from lfm_policy.data.zarr_files import open_zarr_files
 from lfm_policy.data.zarr_guarded import GuardedArray
 from lfm_policy.errors import InputError
-from lfm_policy.registry import nearest_names
+from lfm_runtime.registry import nearest_names
 
 DATA = "data/"
 """Folder of the arrays that are one step long per step."""

@@ -25,7 +25,7 @@ from lfm_policy.data.replay_buffer import (
 )
 from lfm_policy.data.zarr_reader import DATA, OpenedArray, ZarrReader
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file, atomic_folder
+from lfm_runtime.files import atomic_file, atomic_folder
 
 _ENDS = "meta/episode_ends"
 _CHUNK_BYTES = 2**20

@@ -28,11 +28,11 @@ from lfm_policy.demo.scene import Scene, most_open_scene, start_scenes
 from lfm_policy.demo.stages import Stages
 from lfm_policy.distill import distill
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists, is_file, write_json, write_text
 from lfm_policy.policy import Policy, chunk_noise, load_policy, read_header
 from lfm_policy.training import train
 from lfm_policy.training.accelerator import choose_device
 from lfm_policy.training.metrics import METRICS_FILE, read_metrics
+from lfm_runtime.files import exists, is_file, write_json, write_text
 
 PAGE = "demo.html"
 REPORT = "demo.json"

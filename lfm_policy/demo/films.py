@@ -12,8 +12,8 @@ import numpy as np
 from lfm_policy.demo.evaluations import VIDEOS, KeptEvaluation
 from lfm_policy.evaluation import EpisodeResult, RolloutConfig
 from lfm_policy.evaluation.video import record_videos
-from lfm_policy.files import atomic_file
 from lfm_policy.policy import Policy
+from lfm_runtime.files import atomic_file
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from lfm_policy.distill.distribution import DistributionLoss
 from lfm_policy.distill.method import DistillLoss
 from lfm_policy.distill.progressive import ProgressiveLoss
 from lfm_policy.distill.regression import RegressionLoss
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 METHODS: Registry[type[DistillLoss]] = Registry(
     "distillation method",

@@ -20,7 +20,7 @@ from lfm_policy.distill.objective import PairObjective, Pairs
 from lfm_policy.distill.pair_source import PairSource
 from lfm_policy.distill.pairs import in_parts
 from lfm_policy.distill.recordings import read_observations, windows_of_recording
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
@@ -28,7 +28,6 @@ from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.blockwise import BlockwiseRun
 from lfm_policy.training.data import IMAGE_CACHE
 from lfm_policy.training.features import FEATURES, with_frozen_features
-from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
 from lfm_policy.training.obs_noise import ObsNoise
 from lfm_policy.training.resume import check_same_data

@@ -6,7 +6,7 @@ from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
 from lfm_policy.encoders.cameras import CamerasConfig
 from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
 from lfm_policy.encoders.state import StateEncoderConfig
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 ENCODERS: Registry[type[EncoderConfig]] = Registry(
     "encoder", {"state": StateEncoderConfig, "cameras": CamerasConfig}

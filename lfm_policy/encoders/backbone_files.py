@@ -18,7 +18,7 @@ from torch import Tensor
 from lfm_policy.encoders.backbone_names import stable_name
 from lfm_policy.encoders.backbone_options import options_from_config
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists, is_file
+from lfm_runtime.files import exists, is_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

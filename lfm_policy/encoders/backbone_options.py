@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lfm_policy.errors import InputError
-from lfm_policy.registry import Registry, nearest_names
+from lfm_runtime.registry import Registry, nearest_names
 
 MODEL_TYPE = "model_type"
 MAX_WIDTH = 8192

@@ -19,8 +19,8 @@ from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
 from lfm_policy.encoders.state import StateEncoderConfig
 from lfm_policy.errors import InputError
 from lfm_policy.networks.base import MAX_COND_DIM
-from lfm_policy.observations import is_image
-from lfm_policy.registry import nearest_names
+from lfm_runtime.observations import is_image
+from lfm_runtime.registry import nearest_names
 
 SHARED = "shared"
 

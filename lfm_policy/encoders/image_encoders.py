@@ -6,7 +6,7 @@ from lfm_policy.encoders.compact import CompactConfig
 from lfm_policy.encoders.image import ImageEncoderConfig
 from lfm_policy.encoders.pretrained import PretrainedConfig
 from lfm_policy.encoders.resnet18 import ResNet18Config
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 IMAGE_ENCODERS: Registry[type[ImageEncoderConfig]] = Registry(
     "image encoder",

@@ -13,7 +13,7 @@ from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.networks.base import MAX_COND_DIM
 from lfm_policy.networks.checks import check_int, check_ints
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 ACTIVATIONS: Registry[type[nn.Module]] = Registry(
     "activation", {"silu": nn.SiLU, "mish": nn.Mish, "gelu": nn.GELU, "relu": nn.ReLU}

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lfm_policy.errors import InputError
-from lfm_policy.evaluation.errors import EvaluationError
+from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.policy import DataSpec
 

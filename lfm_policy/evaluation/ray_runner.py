@@ -15,15 +15,15 @@ from typing import Any
 
 import lfm_envs
 
+from lfm_policy.errors import EvaluationError
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig
-from lfm_policy.evaluation.errors import EvaluationError
 from lfm_policy.evaluation.exported import ExportedPolicy
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
-from lfm_policy.files import temporary_folder
 from lfm_policy.policy import load_policy
 from lfm_policy.ray_cluster import WorkerLostError, connect, result_of
 from lfm_runtime.export_file import is_export
+from lfm_runtime.files import temporary_folder
 
 EPISODES_PER_TASK = 4
 """Few, so that a lost worker costs little; more than one, because a batch costs little more."""

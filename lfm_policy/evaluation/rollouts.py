@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.errors import InputError
+from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.evaluation.batching import ChunkRequest, predict_chunks
 from lfm_policy.evaluation.environments import check_spaces, make_environments
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, Running
-from lfm_policy.evaluation.errors import EvaluationError
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 
 MAXIMUM_ROLLOUT_ENVS = 1024

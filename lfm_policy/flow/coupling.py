@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.flow.schedule import OUStep
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 
 class Coupling(Protocol):

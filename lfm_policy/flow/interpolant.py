@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.flow.velocity import per_sample
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 
 class Coefficients(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 
 class TimeSampler(Protocol):

@@ -12,7 +12,6 @@ from rich.table import Table
 from lfm_policy.config import config_to_dict, config_to_yaml
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file
 from lfm_policy.policy.checkpoint import (
     CONFIG_FILE,
     LATEST_FILE,
@@ -21,6 +20,7 @@ from lfm_policy.policy.checkpoint import (
     read_normalizer,
 )
 from lfm_policy.training.metrics import METRICS_FILE, read_metrics
+from lfm_runtime.files import atomic_file
 
 
 @dataclass(frozen=True)

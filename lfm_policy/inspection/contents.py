@@ -23,9 +23,9 @@ from lfm_policy.data.replay_buffer import (
     check_lengths,
 )
 from lfm_policy.errors import InputError
-from lfm_policy.files import temporary_folder
 from lfm_policy.inspection.finding import listed
-from lfm_policy.observations import is_image
+from lfm_runtime.files import temporary_folder
+from lfm_runtime.observations import is_image
 
 if TYPE_CHECKING:
     from lfm_policy.data.robomimic_file import KeyInfo

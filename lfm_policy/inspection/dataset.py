@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import InputError
-from lfm_policy.files import temporary_folder
 from lfm_policy.inspection import contents as limits
 from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
 from lfm_policy.inspection.contents import Contents, StoredArray, open_dataset
@@ -26,6 +25,7 @@ from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_episodes import COMPARED_EPISODES
 from lfm_policy.inspection.warnings_timing import lead_without_a_rate
+from lfm_runtime.files import temporary_folder
 
 EPISODES_DRAWN = 6
 """Episodes whose frames and actions are drawn."""
@@ -177,8 +177,8 @@ class DatasetInspection:
 
     def plot(self, path: Path) -> None:
         """Write a PNG; see `lfm_policy.inspection.dataset_plot.dataset_figure`."""
-        from lfm_policy.files import atomic_file
         from lfm_policy.inspection.dataset_plot import dataset_figure
+        from lfm_runtime.files import atomic_file
 
         figure = dataset_figure(
             self.path.name,

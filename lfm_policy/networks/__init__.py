@@ -6,7 +6,7 @@ from lfm_policy.networks.base import NetworkConfig, VelocityNetwork, count_param
 from lfm_policy.networks.mlp import MLPConfig
 from lfm_policy.networks.transformer import TransformerConfig
 from lfm_policy.networks.unet1d import UNet1DConfig
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 NETWORKS: Registry[type[NetworkConfig]] = Registry(
     "network", {"mlp": MLPConfig, "unet1d": UNet1DConfig, "transformer": TransformerConfig}

@@ -21,12 +21,9 @@ from lfm_policy.assets import POLICIES, bundled_policy
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
-from lfm_policy.files import exists, is_file, write_json
-from lfm_policy.observations import is_image
 from lfm_policy.policy.header_file import check_training
 from lfm_policy.policy.model import PolicyModel, tensor_shapes
 from lfm_policy.policy.policy import Policy
-from lfm_policy.policy.spec import DataSpec
 from lfm_policy.policy.tensors import (
     MAXIMUM_HEADER_BYTES,
     check_tensors,
@@ -37,7 +34,10 @@ from lfm_policy.policy.tensors import (
     write_tensors,
 )
 from lfm_policy.version import __version__
+from lfm_runtime.files import exists, is_file, write_json
 from lfm_runtime.input_files import content_digest, read_json_object
+from lfm_runtime.observations import is_image
+from lfm_runtime.spec import DataSpec
 
 FORMAT = "lfm-policy"
 FORMAT_VERSION = 1
@@ -92,7 +92,7 @@ def write_checkpoint(
 ) -> None:
     """Write the three files of a checkpoint into an existing folder.
 
-    The caller makes the folder appear as a whole (`lfm_policy.files.atomic_folder`).
+    The caller makes the folder appear as a whole (`lfm_runtime.files.atomic_folder`).
     """
     files = {
         MODEL_FILE: write_tensors(folder / MODEL_FILE, model_state),

@@ -8,7 +8,6 @@ import torch
 
 from lfm_policy.config import config_from_dict, config_to_dict
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder
 from lfm_policy.policy.checkpoint import (
     MODEL_FILE,
     read_header,
@@ -17,6 +16,7 @@ from lfm_policy.policy.checkpoint import (
     require_sampleable,
     write_checkpoint,
 )
+from lfm_runtime.files import atomic_folder
 
 
 def half_precision_copy(

@@ -15,20 +15,20 @@ from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
-from lfm_policy.observations import is_image
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.policy.sampler import plan_sampler
-from lfm_policy.policy.spec import DataSpec
 from lfm_runtime.chunk_policy import ChunkPolicy, Frame
 from lfm_runtime.observations import (
     check_history_shape,
     float_array,
     image_array,
+    is_image,
     not_finite,
     require_observation,
 )
 from lfm_runtime.prefix import padded_prefix
+from lfm_runtime.spec import DataSpec
 
 
 @dataclass(frozen=True)

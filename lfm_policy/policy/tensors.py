@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_file
+from lfm_runtime.files import atomic_file
 from lfm_runtime.input_files import require_file, sha256_of
 
 __all__ = [

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_policy.observations import is_image
 from lfm_runtime.history import History, stacked
 from lfm_runtime.observation_layouts import arranged
-from lfm_runtime.observations import float_array, image_array, not_finite
+from lfm_runtime.observations import float_array, image_array, is_image, not_finite
 from lfm_runtime.spec import DataSpec
 
 IGNORED_KEYS = frozenset({"prompt"})

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_policy.observations import is_image
 from lfm_policy.policy import Policy
 from lfm_policy.serving.batcher import Predict
 from lfm_policy.serving.observations import IGNORED_KEYS
 from lfm_policy.version import __version__
 from lfm_runtime.chunk_policy import ChunkPolicy
+from lfm_runtime.observations import is_image
 from lfm_runtime.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
 
 _FLOAT_BYTES = 8

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.errors import Interrupted, TrainingError
 from lfm_policy.training.environment import with_environment
-from lfm_policy.training.errors import TrainingError
-from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import TrainingRun, warn_ignored_warm_start
 

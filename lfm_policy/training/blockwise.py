@@ -18,16 +18,12 @@ from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig, config_to_yaml
 from lfm_policy.data import DatasetBundle
-from lfm_policy.errors import InputError
-from lfm_policy.files import write_text
+from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import TRAIN_STATE, CheckpointHeader, write_checkpoint
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.policy.spec import DataSpec
 from lfm_policy.training.accelerator import available_options, choose_device, make_accelerator
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.data import IMAGE_CACHE, data_spec, load_datasets
-from lfm_policy.training.errors import TrainingError
-from lfm_policy.training.interrupt import Interrupted, InterruptFlag
 from lfm_policy.training.meters import Clock, RunningMean
 from lfm_policy.training.metrics import MetricsLog, checkpoint_message
 from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
@@ -41,6 +37,9 @@ from lfm_policy.training.state import (
     read_train_state,
     write_train_state,
 )
+from lfm_runtime.files import write_text
+from lfm_runtime.interrupt import InterruptFlag
+from lfm_runtime.spec import DataSpec
 
 SYNC_EVERY = 20
 """Steps between looks at values on a GPU and at the interrupts of other processes."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lfm_policy.config import EnvConfig, ExperimentConfig
 from lfm_policy.errors import InputError
-from lfm_policy.files import is_file
+from lfm_runtime.files import is_file
 
 if TYPE_CHECKING:
     from lfm_policy.data.robomimic_file import RobomimicFile

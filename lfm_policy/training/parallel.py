@@ -20,8 +20,7 @@ from accelerate.utils import get_int_from_env
 from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict, config_to_yaml
-from lfm_policy.errors import InputError
-from lfm_policy.files import write_text
+from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
     LATEST_FILE,
     CheckpointHeader,
@@ -31,14 +30,13 @@ from lfm_policy.policy.checkpoint import (
     write_checkpoint,
 )
 from lfm_policy.training.data import IMAGE_CACHE, data_spec, load_datasets
-from lfm_policy.training.errors import TrainingError
-from lfm_policy.training.interrupt import Interrupted, InterruptFlag
 from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
 from lfm_policy.training.run import TrainingRun
 from lfm_policy.training.run_folder import FINAL, RunFolder
 from lfm_runtime.child_processes import deaf_to_ctrl_c
 from lfm_runtime.disk import explain
-from lfm_runtime.interrupt import HANGUP
+from lfm_runtime.files import write_text
+from lfm_runtime.interrupt import HANGUP, InterruptFlag
 
 BLOCKS = "blocks"
 

@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from lfm_policy.config.schema import PushForwardConfig
+from lfm_policy.errors import TrainingError
 from lfm_policy.flow import FlowChain, SolverSpec
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
-from lfm_policy.training.errors import TrainingError
 from lfm_policy.training.source import ChunkSource
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.data.dataset import WindowDataset
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.policy import PolicyModel
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.training.block import BlockTrainer
@@ -20,7 +20,6 @@ from lfm_policy.training.blockwise import SYNC_EVERY, BlockwiseRun
 from lfm_policy.training.encoder_objective import STAGE, EncoderObjective, SharedEncoderLoss
 from lfm_policy.training.features import FEATURES, with_frozen_features
 from lfm_policy.training.flow_objective import FlowLoss, FlowObjective
-from lfm_policy.training.interrupt import Interrupted
 from lfm_policy.training.meters import Clock
 from lfm_policy.training.objective import BlockObjective
 from lfm_policy.training.prefixes import TrainingPrefixes

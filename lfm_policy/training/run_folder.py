@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import atomic_folder, write_text
 from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training.metrics import METRICS_FILE
 from lfm_runtime.disk import FULL, explain
+from lfm_runtime.files import atomic_folder, write_text
 from lfm_runtime.leftovers import remove_leftovers
 from lfm_runtime.locks import FileLock, LockedError, check_free
 

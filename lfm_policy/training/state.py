@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import write_json
 from lfm_policy.policy.tensors import read_tensors, require_file, sha256_of, write_tensors
+from lfm_runtime.files import write_json
 
 STATE_FILE = "state.json"
 BLOCK_FILE = "block.safetensors"

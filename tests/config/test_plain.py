@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lfm_policy.config.plain import plain_options
 from lfm_policy.errors import InputError
+from lfm_runtime.plain import plain_options
 
 
 def test_plain_values_are_copied() -> None:

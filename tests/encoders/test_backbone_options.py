@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from lfm_policy.config.plain import plain_options
 from lfm_policy.encoders.backbone_options import (
     BACKBONE_OPTIONS,
     check_image_size,
@@ -16,6 +15,7 @@ from lfm_policy.encoders.backbone_options import (
     options_from_config,
 )
 from lfm_policy.errors import InputError
+from lfm_runtime.plain import plain_options
 
 
 def options(kind: str, **changes: Any) -> dict[str, Any]:

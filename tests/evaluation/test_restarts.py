@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from lfm_envs import WorkerDiedError, make_vector_env
 
+from lfm_policy.errors import EvaluationError
 from lfm_policy.evaluation import Cell, RolloutConfig, evaluation_to_dict, rollout
 from lfm_policy.evaluation.environments import choose_workers
-from lfm_policy.evaluation.errors import EvaluationError
 from lfm_policy.evaluation.recording import record_successes
 from lfm_policy.evaluation.report import footnote
 from lfm_policy.policy import Policy

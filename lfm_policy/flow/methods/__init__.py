@@ -4,7 +4,7 @@ from lfm_policy.flow.methods.base import BlockPath, Method, OdeMethod, check_out
 from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
 from lfm_policy.flow.methods.regression import RegressionMethod
 from lfm_policy.flow.methods.velocity import VelocityMethod
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 METHODS: Registry[Method] = Registry(
     "method",

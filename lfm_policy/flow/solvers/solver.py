@@ -21,7 +21,7 @@ from lfm_policy.flow.solvers.fixed_step import (
     midpoint_step,
 )
 from lfm_policy.flow.velocity import CountedVelocity, Network, Velocity
-from lfm_policy.registry import Registry
+from lfm_runtime.registry import Registry
 
 
 @dataclass(frozen=True)

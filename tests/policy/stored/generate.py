@@ -12,8 +12,8 @@ import torch
 from lfm_policy import load_policy
 from lfm_policy.config import config_from_dict
 from lfm_policy.data.normalizer import Normalizer
-from lfm_policy.files import write_json
 from lfm_policy.policy import DataSpec, PolicyModel, write_checkpoint
+from lfm_runtime.files import write_json
 
 OPTIONS: dict[str, Any] = {
     "name": "stored-example",

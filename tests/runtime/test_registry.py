@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lfm_policy.errors import InputError
-from lfm_policy.registry import Registry, nearest_names
+from lfm_runtime.registry import Registry, nearest_names
 
 COLOURS = Registry("colour", {"red": 1, "green": 2, "grey": 3, "black": 4})
 

@@ -17,17 +17,17 @@ from pathlib import Path
 import pytest
 
 from lfm_policy.errors import InputError
-from lfm_policy.files import (
+from lfm_runtime.disk import explain
+from lfm_runtime.files import (
     atomic_file,
     atomic_folder,
     exists,
     is_file,
-    only_writer,
     open_unlinked,
     write_json,
     write_text,
 )
-from lfm_runtime.disk import explain
+from lfm_runtime.leftovers import only_writer
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_kinds_of_entries(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from lfm_policy.files import atomic_file, atomic_folder, temporary_folder
+from lfm_runtime.files import atomic_file, atomic_folder, temporary_folder
 kind, path = sys.argv[1], Path(sys.argv[2])
 writing = {
     "file": lambda: atomic_file(path),

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lfm_policy.training.interrupt import InterruptFlag
+from lfm_runtime.interrupt import InterruptFlag
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -1,7 +1,0 @@
-"""Why a training cannot go on."""
-
-from __future__ import annotations
-
-
-class TrainingError(RuntimeError):
-    """The loss is not a number, or a block cannot be integrated."""
