@@ -137,7 +137,8 @@ class PolicyServer:
             options.host,
             options.port,
             process_request=front_door,
-            create_connection=partial(PacedConnection, handshakes=self._handshakes),
+            # Called, never asked for its type.
+            create_connection=partial(PacedConnection, handshakes=self._handshakes),  # type: ignore[arg-type]
             compression=None,
             max_size=self.max_message_bytes,
             max_queue=_BUFFERED_MESSAGES,
