@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lfm_policy.data.hdf5_chunks import stored_chunks, unpacked_problem
 from lfm_policy.data.hdf5_errors import COPY_AGAIN, as_text, brief, reading
 from lfm_policy.data.hdf5_filters import missing_filter
 from lfm_policy.errors import InputError
@@ -50,6 +51,7 @@ class Hdf5Array:
     def __init__(self, identifier: h5py.h5d.DatasetID, name: str, file_bytes: int) -> None:
         self.name, self._id, self._file_bytes = name, identifier, file_bytes
         self._checked = False
+        self._unseen: list[tuple[int, ...]] = []
         self._properties = identifier.get_create_plist()
         self.shape: tuple[int, ...] = ()
         self.dtype = np.dtype(np.void)
@@ -83,7 +85,10 @@ class Hdf5Array:
         """
         with reading(self.name):
             stored = min(self._id.get_storage_size(), self._file_bytes)
-            n_chunks = self._id.get_num_chunks() if self.chunk_rows else 0
+            n_chunks, problem = 0, ""
+            if self.chunk_rows:
+                chunks = stored_chunks(self._id, self._properties, self.dtype.itemsize)
+                n_chunks, problem, self._unseen = chunks.count, chunks.problem, chunks.large
         promised = self.n_bytes
         if promised and not stored:
             return (
@@ -95,7 +100,7 @@ class Hdf5Array:
                 f"promises {promised:,} bytes (shape {self.shape}), more than {_MAX_EXPANSION:,} "
                 f"times the {stored:,} bytes in the file, which cannot hold them: {COPY_AGAIN}"
             )
-        return ""
+        return problem
 
     def check(self) -> None:
         """Check that values can be read; nothing is read.
@@ -118,6 +123,7 @@ class Hdf5Array:
             raise ObjectRefused(
                 self.name, f"has dtype {self.dtype}, shape {self.shape}; expected rows of numbers"
             )
+        self._look_at_chunks(begin, self.shape[0] if end is None else end)
         with reading(self.name):
             values: np.ndarray = h5py.Dataset(self._id)[begin:end]
         return values
@@ -144,6 +150,8 @@ class Hdf5Array:
             raise ObjectRefused(
                 self.name, f"lists {self.shape[0]:,} names; expected at most {most:,}"
             )
+        self.check()
+        self._look_at_chunks(0, self.shape[0])
         longest = text.length or 0
         values: Any = []
         if longest <= _NAME_BYTES:
@@ -164,6 +172,16 @@ class Hdf5Array:
             )
         with reading(self.name):
             return [as_text(value) for value in values]
+
+    def _look_at_chunks(self, begin: int, end: int) -> None:
+        """Check large chunks with steps from ``begin`` to ``end``, each of them once."""
+        wanted = [o for o in self._unseen if o[0] < end and o[0] + self.chunk_rows > begin]
+        for offset in wanted:
+            with reading(self.name):
+                problem = unpacked_problem(self._id, self._properties, self.dtype.itemsize, offset)
+            if problem:
+                raise ObjectRefused(self.name, problem)
+            self._unseen.remove(offset)
 
     def _place_problem(self) -> str:
         is_virtual = self._properties.get_layout() == h5py.h5d.VIRTUAL

@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from websockets.asyncio.server import ServerConnection
-from websockets.frames import CloseCode
+from websockets.frames import CloseCode, Frame
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
+from lfm_policy.serving.logs import log_event
+from lfm_policy.serving.session import peer_of
+
 SLICE_BYTES = 2_048
-"""Bytes that are parsed in one go. Frames without content have six."""
+"""Bytes that are parsed in one go, once a client has sent large frames."""
+FIRST_SLICE_BYTES = 192
+"""Before that, and after small ones: as many as ``TURN_FRAMES`` frames without content have."""
 TURN_SECONDS = 0.001
 """Seconds after which the event loop has its turn; one slice may take longer."""
 TURN_FRAMES = 32
-"""Frames after which a client waits: those of robots are large, or come one at a time."""
+"""Small frames after which a client waits: those of robots are large, or come one at a time."""
+SMALL_FRAME_BYTES = 1_024
 PAUSE_SECONDS = 0.05
 """How long it waits then."""
+SLOT_SECONDS = 0.005
+"""Of many that wait only one goes on in this time, however many there are."""
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Handshakes:
+    """Connections that have not become websockets yet; of too many the oldest is given up.
+
+    They cost a client nothing, and the server a file descriptor each.
+
+    Args:
+        most: that there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._connections: dict[PacedConnection, None] = {}
+
+    def begin(self, connection: PacedConnection) -> PacedConnection | None:
+        """Count one more; return the one that has to go, if there is one."""
+        self._connections[connection] = None
+        if len(self._connections) <= self._most:
+            return None
+        oldest = next(iter(self._connections))
+        self.end(oldest)
+        return oldest
+
+    def end(self, connection: PacedConnection) -> None:
+        """It has become a websocket, or is gone."""
+        self._connections.pop(connection, None)
 
 
 class PacedConnection(ServerConnection):
@@ -26,14 +62,29 @@ class PacedConnection(ServerConnection):
     The loop hands over up to 256 KiB at once, which the library parses at once: 43,000 frames
     without content, or pings, each with an answer, for a second or longer. Nobody else is served
     meanwhile. Here the rest waits its turn, or until the messages before it have been taken and
-    the client has read its answers. A client that sends many small frames waits longer than others.
+    the client has read its answers. A client that sends many small frames waits longer than others,
+    and the more of such clients there are, the longer does each of them.
 
     A message that is too large is refused with a text, which clients of openpi show, before the
     close code 1009, of which they show nothing.
+
+    Args:
+        protocol: of the library, as everything that follows it.
+        handshakes: of the same server.
     """
 
-    def __init__(self, protocol: ServerProtocol, *arguments: Any, **options: Any) -> None:
+    _next_slot: ClassVar[float] = 0.0
+
+    def __init__(
+        self,
+        protocol: ServerProtocol,
+        *arguments: Any,
+        handshakes: Handshakes,
+        **options: Any,
+    ) -> None:
         super().__init__(protocol, *arguments, **options)
+        self._handshakes = handshakes
+        self._slice_bytes = FIRST_SLICE_BYTES
         self._unread = bytearray()
         self._next_turn: asyncio.Handle | None = None
         self._frames = 0
@@ -47,6 +98,10 @@ class PacedConnection(ServerConnection):
         super().connection_made(transport)
         self.recv_messages.pause = self._pause
         self.recv_messages.resume = self._resume
+        given_up = self._handshakes.begin(self)
+        if given_up is not None:
+            log_event("connection refused", remote=peer_of(given_up), reason="handshakes")
+            given_up.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take what came, and parse what there is time for."""
@@ -55,8 +110,8 @@ class PacedConnection(ServerConnection):
             self._read()
 
     def process_event(self, event: Event) -> None:
-        """Count the frames."""
-        self._frames += 1
+        """Count the frames, unless their content is what takes the time."""
+        self._frames += not (isinstance(event, Frame) and len(event.data) > SMALL_FRAME_BYTES)
         super().process_event(event)
 
     def eof_received(self) -> None:
@@ -69,6 +124,7 @@ class PacedConnection(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what waits."""
+        self._handshakes.end(self)
         self._unread.clear()
         if self._next_turn is not None:
             self._next_turn.cancel()
@@ -95,7 +151,7 @@ class PacedConnection(ServerConnection):
         while self._unread and not (self._full or self._unsent):
             self._read_slice()
             if self._frames > TURN_FRAMES:
-                self._next_turn = self.loop.call_later(PAUSE_SECONDS, self._read)
+                self._next_turn = self.loop.call_later(self._pause_seconds(), self._read)
                 break
             if self._unread and self.loop.time() > end:
                 self._next_turn = self.loop.call_soon(self._read)
@@ -106,9 +162,18 @@ class PacedConnection(ServerConnection):
             self.transport.resume_reading()
 
     def _read_slice(self) -> None:
-        data = bytes(self._unread[:SLICE_BYTES])
-        del self._unread[:SLICE_BYTES]
+        size, frames = self._slice_bytes, self._frames
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
         super().data_received(data)
+        few = self._frames - frames <= 1
+        self._slice_bytes = min(2 * size, SLICE_BYTES) if few else FIRST_SLICE_BYTES
+
+    def _pause_seconds(self) -> float:
+        now = self.loop.time()
+        slot = max(PacedConnection._next_slot, now + PAUSE_SECONDS)
+        PacedConnection._next_slot = min(slot + SLOT_SECONDS, now + LONGEST_PAUSE_SECONDS)
+        return slot - now
 
     def _pause(self) -> None:
         self._full = True

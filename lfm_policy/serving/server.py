@@ -11,6 +11,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,14 @@ from lfm_policy.serving.logs import log_event
 from lfm_policy.serving.metrics import ServerMetrics
 from lfm_policy.serving.observations import ConnectionHistory
 from lfm_policy.serving.options import ServerOptions
-from lfm_policy.serving.paced_connection import PacedConnection
+from lfm_policy.serving.paced_connection import Handshakes, PacedConnection
 from lfm_policy.serving.requests import Request, checked_prefix
 from lfm_policy.serving.served import ServedPolicy
 from lfm_policy.serving.session import Session
 from lfm_runtime.noise import chunk_noise
 from lfm_runtime.packing import packb
 
+_OPEN_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _BUFFERED_MESSAGES = 2
 _READING_THREADS = 4
@@ -67,6 +69,7 @@ class PolicyServer:
         self._metrics = ServerMetrics()
         self._noise = np.random.default_rng(options.seed)
         self._sessions: set[Session] = set()
+        self._handshakes = Handshakes(options.max_connections)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
         self._metadata = packb(served.metadata() | {"max_message_bytes": self.max_message_bytes})
@@ -134,16 +137,21 @@ class PolicyServer:
             options.host,
             options.port,
             process_request=front_door,
-            create_connection=PacedConnection,
+            # Called, never asked for its type.
+            create_connection=partial(PacedConnection, handshakes=self._handshakes),  # type: ignore[arg-type]
             compression=None,
             max_size=self.max_message_bytes,
             max_queue=_BUFFERED_MESSAGES,
+            open_timeout=_OPEN_SECONDS,
             close_timeout=_CLOSE_SECONDS,
             ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else _OPEN_SECONDS,
             server_header=None,
         )
 
     async def _handle(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, PacedConnection)
+        self._handshakes.end(connection)
         # The front door looked before the handshake; others may have come in since.
         if self._full():
             self._metrics.refused.labels("full").inc()

@@ -11,7 +11,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training.metrics import METRICS_FILE
 from lfm_runtime.disk import FULL, explain
-from lfm_runtime.files import atomic_folder, write_text
+from lfm_runtime.files import atomic_folder, read_line, write_text
 from lfm_runtime.leftovers import remove_leftovers
 from lfm_runtime.locks import FileLock, LockedError, check_free
 
@@ -96,7 +96,7 @@ class RunFolder:
         pointer = self.path / LATEST_FILE
         if not pointer.exists():
             return None
-        return self.checkpoint(pointer.read_text(encoding="utf-8").strip())
+        return self.checkpoint(read_line(pointer))
 
     def write(self, name: str, fill: Callable[[Path], None]) -> Path:
         """Make the checkpoint ``name`` appear, make it the latest, and drop old ones.

@@ -299,6 +299,90 @@ def test_values_packed_into_almost_nothing(path: Path) -> None:
         load(path)
 
 
+def chunk_of_zeros(
+    file: h5py.File, name: str, n_bytes: int, *, chunk: tuple[int, ...], times: int = 1
+) -> None:
+    """Put (20, 3) float64 whose only chunk unpacks to ``n_bytes`` of zeros."""
+    if name in file:
+        del file[name]
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk(chunk)
+    for _ in range(times):
+        properties.set_deflate(9)
+    space = h5py.h5s.create_simple((LENGTH, 3), chunk)
+    where, _, own = name.rpartition("/")
+    array = h5py.h5d.create(file[where].id, own.encode(), h5py.h5t.IEEE_F64LE, space, properties)
+    packed = zlib.compress(bytes(n_bytes), 9)
+    for _ in range(times - 1):
+        packed = zlib.compress(packed, 9)
+    array.write_direct_chunk((0, 0), packed)
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "chunk", "times", "message"),
+    [
+        (2**23, (LENGTH, 3), 1, r"has a chunk of 8,\d+ bytes in the file, expected at most 4,636"),
+        (2**23, (LENGTH, 3), 2, r"is compressed 2 times over \(HDF5 filters \[1, 1\]\)"),
+        (
+            2**26,
+            (LENGTH, 2**16),
+            1,
+            r"has a chunk at \(0, 0\) that unpacks to more than the 10,485,764 bytes",
+        ),
+    ],
+)
+def test_a_chunk_that_unpacks_to_more_than_its_values(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_bytes: int,
+    chunk: tuple[int, ...],
+    times: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr("lfm_policy.data.hdf5_chunks._LARGE_BYTES", 2**14)
+    with h5py.File(path, "r+") as file:
+        chunk_of_zeros(file, "data/demo_1/actions", n_bytes, chunk=chunk, times=times)
+    with pytest.raises(InputError, match=f"demo_1: actions {message}"):
+        load(path)
+
+
+def test_a_mask_that_unpacks_to_more_than_its_names(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["mask/good"]
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((1,))
+        properties.set_deflate(9)
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(8)
+        space = h5py.h5s.create_simple((1,))
+        array = h5py.h5d.create(file["mask"].id, b"good", kind, space, properties)
+        array.write_direct_chunk((0,), zlib.compress(b"demo_1".ljust(2**23, b"\0"), 9))
+    with pytest.raises(InputError, match=r"good.* has a chunk of 8,\d+ bytes in the file"):
+        load(path, filter_key="good")
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_large_chunks_of_honest_files_are_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, compression: str
+) -> None:
+    monkeypatch.setattr("lfm_policy.data.hdf5_chunks._LARGE_BYTES", 2**10)
+    values = np.random.default_rng(0).uniform(-1, 1, (3000, 3))
+    with h5py.File(path, "r+") as file:
+        file.create_dataset(
+            "x",
+            data=values,
+            chunks=(1000, 3),
+            compression=compression,
+            shuffle=True,
+            fletcher32=True,
+        )
+    with Hdf5File(path) as opened:
+        array = opened.root.find("x")
+        assert isinstance(array, Hdf5Array)
+        np.testing.assert_array_equal(array.read(500, 1500), values[500:1500])
+        np.testing.assert_array_equal(array.read(), values)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     length=st.integers(1, 4000),
@@ -380,7 +464,8 @@ def test_nothing_in_the_package_reads_hdf5_another_way() -> None:
     users = {path.name: path.read_text() for path in package.rglob("*.py")}
     users = {name: text for name, text in users.items() if "import h5py" in text}
     writers = {"robomimic_demos.py", "robomimic_writer.py"}
-    assert set(users) == {"hdf5_array.py", "hdf5_file.py", "hdf5_filters.py", *writers}
+    readers = {"hdf5_array.py", "hdf5_chunks.py", "hdf5_file.py", "hdf5_filters.py"}
+    assert set(users) == {*readers, *writers}
     for name in writers:
         opened = re.findall(r"h5py\.File\((.*?)\)", users[name])
         assert opened and all(call.endswith('"w"') for call in opened)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import struct
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,19 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from lfm_policy.serving import server as server_module
-from lfm_policy.serving.paced_connection import SLICE_BYTES, TURN_FRAMES, PacedConnection
+from lfm_policy.serving.paced_connection import (
+    FIRST_SLICE_BYTES,
+    LONGEST_PAUSE_SECONDS,
+    PAUSE_SECONDS,
+    SLICE_BYTES,
+    SLOT_SECONDS,
+    TURN_FRAMES,
+    PacedConnection,
+)
 from lfm_policy.serving.session import MAXIMUM_FRAGMENTS
 from lfm_runtime.packing import packb, unpackb
 
-from .wire import WAIT, raw, wait_until
+from .wire import HANDSHAKE, WAIT, raw, wait_until
 
 FRAGMENT, BEGINNING, PING, CLOSE = 0x00, 0x02, 0x89, 0x88
 
@@ -63,7 +73,7 @@ def test_the_event_loop_runs_between_small_frames(
         wait_until(lambda: bool(watched.made) and sum(watched.made[0].turns) >= 600)
     (connection,) = watched.made
     # One slice more than allowed; all at once it would be 600.
-    assert max(connection.turns) <= TURN_FRAMES + SLICE_BYTES // 6 + 1
+    assert max(connection.turns) <= TURN_FRAMES + FIRST_SLICE_BYTES // 6 + 1
     assert sum(turn > 0 for turn in connection.turns) > 1
 
 
@@ -201,3 +211,51 @@ def test_nobody_waits_for_a_message_that_takes_long_to_read(
         assert isinstance(other.recv(WAIT), bytes)
         go_on.set()
         assert isinstance(one.recv(WAIT), bytes)
+
+
+def test_of_many_clients_with_small_frames_one_goes_on_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PacedConnection, "_next_slot", 0.0)
+    connection = object.__new__(PacedConnection)
+    connection.loop = SimpleNamespace(time=lambda: 100.0)  # type: ignore[assignment]
+    pauses = [connection._pause_seconds() for _ in range(1_000)]
+    assert pauses[:3] == pytest.approx([PAUSE_SECONDS + k * SLOT_SECONDS for k in range(3)])
+    assert max(pauses) == pauses[-1] == pytest.approx(LONGEST_PAUSE_SECONDS)
+    connection.loop = SimpleNamespace(time=lambda: 200.0)  # type: ignore[assignment]
+    assert connection._pause_seconds() == pytest.approx(PAUSE_SECONDS)
+
+
+def test_slices_grow_with_large_frames_and_shrink_with_small_ones(
+    start: Callable[..., Any], toy: Any, obs: Callable[..., Any], watched: type[Watched]
+) -> None:
+    with raw(start(toy).port) as sock:
+        large = {**obs(), "other": np.zeros(50_000, dtype=np.uint8)}
+        message = packb(large)
+        sock.sendall(struct.pack(">BBHI", 0x82, 0x80 | 126, len(message), 0) + message)
+        (connection,) = watched.made
+        wait_until(lambda: connection._slice_bytes == SLICE_BYTES)
+        sock.sendall(small(PING) * 600)
+        wait_until(lambda: sum(connection.turns) >= 300)
+        assert connection._slice_bytes == FIRST_SLICE_BYTES
+
+
+def test_of_too_many_that_never_become_websockets_the_oldest_is_given_up(
+    start: Callable[..., Any], toy: Any, obs: Callable[..., Any]
+) -> None:
+    running = start(toy, max_connections=2)
+    with contextlib.ExitStack() as stack:
+        waiting = []
+        for _ in range(3):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), WAIT))
+            sock.sendall(b"GET / HTTP/1.1\r\n")
+            waiting.append(sock)
+        with contextlib.suppress(ConnectionResetError):
+            assert waiting[0].recv(1) == b""
+        with connect(f"ws://127.0.0.1:{running.port}", compression=None) as websocket:
+            websocket.recv(WAIT)
+            websocket.send(packb(obs()))
+            assert isinstance(websocket.recv(WAIT), bytes)
+        # The websocket above had its turn at the cost of the second; the third still may go on.
+        waiting[2].sendall(HANDSHAKE.partition("\r\n")[2].encode())
+        assert b" 101 " in waiting[2].recv(64)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lfm_policy.policy.checkpoint import CHECKPOINTS
+from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training.run_folder import RunFolder
 
 
@@ -80,3 +80,8 @@ def test_leftovers_of_a_run_without_checkpoint_are_cleared(tmp_path: Path) -> No
     (tmp_path / "notes.txt").write_text("the user's own")
     RunFolder(tmp_path, keep=1).clear_leftovers()
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_pipe_in_place_of_the_pointer_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LATEST_FILE)
+    assert RunFolder(tmp_path, keep=1).latest() == tmp_path / CHECKPOINTS
