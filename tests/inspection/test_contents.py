@@ -18,7 +18,8 @@ from lfm_policy.data.zarr_store import write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import contents as module
 from lfm_policy.inspection import inspect_dataset
-from lfm_policy.inspection.contents import StoredArray, describe, open_dataset
+from lfm_policy.inspection.contents import StoredArray, describe
+from lfm_policy.inspection.formats import open_dataset
 
 
 @pytest.fixture
