@@ -11,12 +11,15 @@ from typing import Any
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.policy.tensors import read_tensors, require_file, sha256_of, write_tensors
+from lfm_policy.policy.tensors import read_tensors, sha256_of, write_tensors
 from lfm_runtime.files import write_json
+from lfm_runtime.input_files import read_bounded
 
 STATE_FILE = "state.json"
 BLOCK_FILE = "block.safetensors"
 CHUNKS_FILE = "chunks.safetensors"
+
+MAXIMUM_STATE_BYTES = 16_000_000
 
 TRAIN = "train"
 PUSH = "push_forward"
@@ -89,9 +92,8 @@ def read_train_state(folder: Path) -> tuple[Progress, dict[str, Tensor], dict[st
         InputError: something is missing, damaged, or not what it has to be.
     """
     file = folder / STATE_FILE
-    require_file(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(file, MAXIMUM_STATE_BYTES).decode("utf-8"))
         progress = Progress(**content["progress"])
         progress.records = [BlockRecord(**record) for record in content["progress"]["records"]]
         progress.encoder = BlockRecord(**content["progress"].get("encoder", {}))

@@ -12,7 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from lfm_runtime.errors import InputError
 from lfm_runtime.graph_file import MAXIMUM_BYTES, check_graph
-from lfm_runtime.input_files import require_file
+from lfm_runtime.input_files import read_bounded, require_file
 
 MAXIMUM_THREADS = 1024
 
@@ -59,11 +59,8 @@ class GraphSession:
         if not 1 <= threads <= MAXIMUM_THREADS:
             raise InputError(f"threads is {threads}, expected 1 to {MAXIMUM_THREADS}")
         self._path = path
-        require_file(path, maximum_bytes=MAXIMUM_BYTES)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error}") from None
+        require_file(path, maximum_bytes=MAXIMUM_BYTES)  # before any of it is in memory
+        content = read_bounded(path, MAXIMUM_BYTES)
         # The bytes that are checked are the bytes that are opened.
         if hashlib.sha256(content).hexdigest() != sha256:
             raise InputError(
