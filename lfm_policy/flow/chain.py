@@ -82,6 +82,7 @@ class FlowChain(nn.Module):
         if not shared_weights:
             _check_own_weights(blocks)
         self.blocks = nn.ModuleList(blocks)
+        self._in_order = tuple(blocks)  # a list of modules looks its items up by name, every time
 
     @property
     def n_blocks(self) -> int:
@@ -90,9 +91,7 @@ class FlowChain(nn.Module):
 
     def block(self, n: int) -> FlowBlock:
         """Return block n = 1..N."""
-        block = self.blocks[n - 1]
-        assert isinstance(block, FlowBlock)
-        return block
+        return self._in_order[n - 1]
 
     def sample(
         self,
