@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from lfm_policy.flow.chain import FlowChain
+from lfm_policy.flow.ema import EMA
 from lfm_policy.flow.solvers import SolverSpec
 
 
@@ -46,6 +46,7 @@ def fit(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     ema_decay: float = 0.999,
+    ema_power: float = 0.75,
     push_solver: SolverSpec | None = None,
     push_batch_size: int = 4096,
     warm_start: bool = True,
@@ -65,7 +66,8 @@ def fit(
         batch_size: rows per step, drawn with replacement.
         learning_rate: of AdamW at the start.
         weight_decay: of AdamW.
-        ema_decay: of the moving average of the weights, which grows to this over the first steps.
+        ema_decay: largest decay of the moving average of the weights, see `EMA`.
+        ema_power: how fast it grows to that over the first steps.
         push_solver: of the push-forward; 8 steps of Heun's method when None.
         push_batch_size: rows pushed at a time.
         warm_start: begin a block with the weights of the one before, where they fit.
@@ -86,7 +88,7 @@ def fit(
         if warm_start and n > 1:
             _take_weights(block.network, chain.block(n - 1).network)
         block.train()
-        averaged = AveragedModel(block, multi_avg_fn=_growing_average(ema_decay))
+        ema = EMA(list(block.parameters()), decay=ema_decay, power=ema_power)
         optimizer = torch.optim.AdamW(
             block.parameters(), lr=learning_rate, weight_decay=weight_decay
         )
@@ -109,9 +111,9 @@ def fit(
             loss.backward()
             optimizer.step()
             schedule.step()
-            averaged.update_parameters(block)
+            ema.update()
             losses[n - 1, step] = loss.detach()
-        block.load_state_dict(averaged.module.state_dict())
+        ema.copy_to_parameters()
         block.eval()
         if n < chain.n_blocks:
             with torch.no_grad():
@@ -137,14 +139,3 @@ def _take_weights(network: object, before: object) -> None:
     weights, own = before.state_dict(), network.state_dict()
     if {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in own.items()}:
         network.load_state_dict(weights)
-
-
-def _growing_average(decay: float):  # type: ignore[no-untyped-def]
-    """Return an update whose decay grows to ``decay``, so that the first weights are forgotten."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        n = int(count)
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, count)
-
-    return update

@@ -13,8 +13,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from lfm_policy.config.schema import TrainingConfig
 from lfm_policy.errors import InputError
+from lfm_policy.flow.ema import EMA
 from lfm_policy.training.batches import BatchOrder
-from lfm_policy.training.ema import EMA
 from lfm_policy.training.learning_rate import cosine_share, round_starts
 from lfm_policy.training.objective import BlockObjective
 from lfm_policy.training.seeds import STEP, VALIDATION, derived_seed, seed_generators

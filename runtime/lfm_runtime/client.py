@@ -164,7 +164,11 @@ class WebsocketClientPolicy(ChunkPolicy):
         obs = checked_batch(batch, self.spec, n_obs_steps=self.n_obs_steps)
         n_rows = len(next(iter(obs.values()))) if obs else 1
         padded_prefix(
-            prefix, n_rows=n_rows, max_prefix=self.max_prefix, action_dim=self.spec.action_dim
+            prefix,
+            n_rows=n_rows,
+            max_prefix=self.max_prefix,
+            action_dim=self.spec.action_dim,
+            dtype=self.spec.dtype("action"),
         )
         noise = self._next_noise()
         rows = [

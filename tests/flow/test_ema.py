@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lfm_policy.training.ema import EMA
+from lfm_policy.flow.ema import EMA
 
 
 def parameters(seed: int) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""The exponential moving average (EMA) of weights that a policy is made of."""
+"""The exponential moving average (EMA) of weights, which is what is kept of a training."""
 
 from __future__ import annotations
 
