@@ -2,7 +2,7 @@
 
 ``lfm/PushT-v0`` and ``lfm/PushTImage-v0``: see :mod:`lfm_envs.pusht`. ``lfm/Lift-v0``, ``Can``,
 ``Square``, ``ToolHang`` and ``Transport``, and ``lfm/LiftImage-v0`` and so on with robomimic's
-cameras: see :mod:`lfm_envs.robosuite_env`; ``lfm/Robosuite-v0`` is whatever its ``env_args`` say.
+cameras: see :mod:`lfm_envs.robosuite.env`; ``lfm/Robosuite-v0`` is whatever its ``env_args`` say.
 Importing the package needs no simulator; each one is imported when its environment is created.
 """
 
@@ -17,9 +17,9 @@ from .errors import EnvArgsError, EnvLookupError, MissingSimulatorError
 from .freeze import FreezeAfterEnd
 from .lookup import make_named_env, working_folder
 from .outcome import FAULT_KEY, SUCCESS_KEYS, OutcomeError, PlainOutcome, StepOutcome, success_of
-from .robosuite_tasks import ROBOSUITE_TYPE
-from .robosuite_tasks import TASKS as _ROBOSUITE_TASKS
-from .robosuite_tasks import task_of as _task_of
+from .robosuite.tasks import ROBOSUITE_TYPE
+from .robosuite.tasks import TASKS as _ROBOSUITE_TASKS
+from .robosuite.tasks import task_of as _task_of
 from .vector import EnvFactory, FreezingSyncVectorEnv, WorkerDiedError, make_vector_env
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "working_folder",
 ]
 
-_ROBOSUITE = "robosuite_env:RobosuiteEnv"
+_ROBOSUITE = "robosuite.env:RobosuiteEnv"
 _ANY_ROBOSUITE = "lfm/Robosuite-v0"
 
 # Id, class (imported when the environment is created), steps until an episode is truncated, and

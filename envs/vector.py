@@ -21,7 +21,7 @@ from lfm_runtime.child_processes import deaf_to_ctrl_c
 from .freeze import FreezeAfterEnd
 from .lookup import make_named_env, working_folder
 from .outcome import PlainOutcome
-from .robosuite_args import TranslatedEnvArgsWarning
+from .robosuite.args import TranslatedEnvArgsWarning
 
 _Result = TypeVar("_Result")
 

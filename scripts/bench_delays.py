@@ -35,7 +35,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.evaluation import paired_bootstrap, wilson_interval
 from lfm_policy.evaluation.episodes import no_success_message
 from lfm_runtime.control import ControlOptions
-from lfm_runtime.files import atomic_file, write_json, write_text
+from lfm_runtime.disk.files import atomic_file, write_json, write_text
 
 matplotlib.use("Agg", force=False)
 

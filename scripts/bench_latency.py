@@ -29,7 +29,7 @@ from latency_rows import Row, measure
 from results_page import put_table
 from tqdm.auto import tqdm
 
-from lfm_runtime.files import write_json
+from lfm_runtime.disk.files import write_json
 
 ENGINES = ("eager", "compile", "onnx-fp32", "onnx-int8")
 

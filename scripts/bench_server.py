@@ -32,8 +32,8 @@ from server_load import measure_load
 from server_process import ServerProcess
 
 from lfm_runtime import WebsocketClientPolicy
-from lfm_runtime.files import write_json
-from lfm_runtime.packing import packb
+from lfm_runtime.disk.files import write_json
+from lfm_runtime.wire.packing import packb
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from lfm_policy import load_policy
 from lfm_policy.assets import DEMONSTRATIONS
 from lfm_policy.control.recording import load_recording
-from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.evaluation import RolloutConfig
 from lfm_policy.evaluation.recording import record_successes
 from lfm_policy.policy import half_precision_copy, read_header

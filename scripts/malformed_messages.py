@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from lfm_runtime.packing import packb
+from lfm_runtime.wire.packing import packb
 
 Obs = Mapping[str, np.ndarray]
 

@@ -27,7 +27,7 @@ from typing import Any
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.policy import read_header
-from lfm_runtime.files import write_text
+from lfm_runtime.disk.files import write_text
 
 TEST_SEEDS = 100_000
 SELECTION_SEEDS = 200_000

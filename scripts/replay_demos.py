@@ -21,16 +21,16 @@ from results_page import put_table
 from tqdm.auto import tqdm
 
 from lfm_policy.collect.collect import facts_of
-from lfm_policy.data.robomimic_file import RobomimicFile
+from lfm_policy.data.robomimic.file import RobomimicFile
 from lfm_policy.evaluation import wilson_interval
-from lfm_runtime.files import write_json
+from lfm_runtime.disk.files import write_json
 
 ENOUGH = 0.99
 _worker: dict[str, Any] = {}
 
 
 def _open(path: str) -> None:
-    from lfm_envs.robosuite_env import RobosuiteEnv
+    from lfm_envs.robosuite.env import RobosuiteEnv
 
     file = RobomimicFile(path)
     _worker.update(file=file, env=RobosuiteEnv(env_args=file.env_args(), cameras=()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lfm_runtime.files import write_text
+from lfm_runtime.disk.files import write_text
 
 
 def put_table(results: Path, name: str, lines: Iterable[str]) -> None:

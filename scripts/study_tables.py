@@ -14,7 +14,7 @@ from pieces import Sampler, Study
 from results_page import put_table
 
 from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap, wilson_interval
-from lfm_runtime.files import atomic_file
+from lfm_runtime.disk.files import atomic_file
 
 matplotlib.use("Agg", force=False)
 

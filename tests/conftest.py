@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.data.zarr.store import write_zarr
 
 torch.set_num_threads(1)
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_runtime.chunk_policy import ChunkPolicy
-from lfm_runtime.observations import is_image
+from lfm_runtime.policy.chunk_policy import ChunkPolicy
+from lfm_runtime.policy.observations import is_image
 
 try:
     from robomimic.algo import RolloutPolicy as _Base
@@ -95,7 +95,7 @@ class RolloutPolicy(_Base):  # type: ignore[misc,unused-ignore]
             frame[key] = _frame(name, ob[name], shape)
         action = self.policy.select_action(frame)
         if self._axis_angle:
-            from lfm_envs.absolute_actions import to_controller
+            from lfm_envs.robosuite.absolute_actions import to_controller
 
             action = to_controller(action).astype(np.float32)
         return action

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from lfm_policy.errors import InputError
-from lfm_runtime.files import exists
+from lfm_runtime.disk.files import exists
 
 DEMONSTRATIONS = "pusht_demonstrations.zarr"
 

@@ -30,21 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
     import argparse
 
-    from lfm_policy.cli import (
-        collect,
-        control,
-        convert,
-        demo,
-        distill,
-        download,
-        evaluate,
-        export,
-        extract,
-        inspect,
-        replay,
-        serve,
-        train,
-    )
+    from lfm_policy.cli.data import collect, convert, download, extract, inspect
+    from lfm_policy.cli.policies import demo, distill, evaluate, export, train
+    from lfm_policy.cli.robots import control, replay, serve
     from lfm_policy.version import __version__
 
     parser = argparse.ArgumentParser(
@@ -125,7 +113,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:  # a path that cannot be written or read, a disk without room
-        from lfm_runtime.disk import explain
+        from lfm_runtime.disk.full import explain
 
         print(f"error: {explain(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from typing import Any
 
-from lfm_policy.data.robomimic_demos import Demo, DemoRecording
+from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 
 MAXIMUM_CRASHES = 3
 """Crashes during one episode after which it is given up."""

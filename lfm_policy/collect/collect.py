@@ -15,12 +15,12 @@ from lfm_policy.collect.attempts import Attempts
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import make_stage
 from lfm_policy.collect.workers import Workers
-from lfm_policy.data.hdf5_errors import as_text
-from lfm_policy.data.hdf5_file import Hdf5File, Hdf5Group
-from lfm_policy.data.robomimic_demos import DemoRecording, train_valid_masks
-from lfm_policy.data.robomimic_file import RobomimicFile
+from lfm_policy.data.hdf5.errors import as_text
+from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
+from lfm_policy.data.robomimic.demos import DemoRecording, train_valid_masks
+from lfm_policy.data.robomimic.file import RobomimicFile
 from lfm_policy.errors import CollectError, InputError
-from lfm_runtime.files import exists
+from lfm_runtime.disk.files import exists
 from lfm_runtime.interrupt import InterruptFlag
 
 ATTRIBUTE = "lfm_collect"

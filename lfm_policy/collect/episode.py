@@ -8,7 +8,7 @@ import numpy as np
 
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import Observation, Stage
-from lfm_policy.data.robomimic_demos import Demo
+from lfm_policy.data.robomimic.demos import Demo
 
 
 def record_episode(stage: Stage, options: CollectOptions, seed: int) -> Demo | None:

@@ -8,7 +8,7 @@ from lfm_policy.collect.attempts import MAXIMUM_CRASHES, Attempts, keep
 from lfm_policy.collect.episode import record_episode
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import Stage, make_stage
-from lfm_policy.data.robomimic_demos import Demo, DemoRecording
+from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 from lfm_policy.errors import CollectError
 from lfm_policy.ray_cluster import WorkerLostError, connect, result_of
 

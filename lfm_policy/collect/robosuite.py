@@ -21,8 +21,8 @@ class RobosuiteStage:
             InputError: robosuite is missing or has the wrong version.
         """
         import lfm_envs
-        from lfm_envs.robosuite_env import RobosuiteEnv
-        from lfm_envs.robosuite_tasks import TASKS
+        from lfm_envs.robosuite.env import RobosuiteEnv
+        from lfm_envs.robosuite.tasks import TASKS
 
         task = TASKS[options.task]
         try:

@@ -17,7 +17,7 @@ from lfm_policy.collect.attempts import MAXIMUM_CRASHES, Attempts, keep
 from lfm_policy.collect.episode import record_episode
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.stage import Stage, make_stage
-from lfm_policy.data.robomimic_demos import DemoRecording
+from lfm_policy.data.robomimic.demos import DemoRecording
 from lfm_policy.errors import CollectError
 from lfm_runtime.child_processes import deaf_to_ctrl_c
 

@@ -17,8 +17,8 @@ from lfm_policy.config.block_networks import network_configs, student_network
 from lfm_policy.config.changes import with_changes
 from lfm_policy.config.schema import CHOICES, ExperimentConfig
 from lfm_policy.errors import InputError
-from lfm_runtime.files import is_file
-from lfm_runtime.plain import plain_options
+from lfm_runtime.disk.files import is_file
+from lfm_runtime.disk.plain import plain_options
 from lfm_runtime.registry import nearest_names
 
 INCLUDE = "include"

@@ -25,8 +25,8 @@ from lfm_runtime.control import (
     SimulatedInference,
     ThreadedInference,
 )
-from lfm_runtime.control.chunk import Request
-from lfm_runtime.control.inference import Predict
+from lfm_runtime.control.planning.chunk import Request
+from lfm_runtime.control.planning.inference import Predict
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.errors import InputError
-from lfm_runtime.files import is_file
+from lfm_runtime.disk.files import is_file
 
 _SCHEMES = ("ws://", "wss://")
 
@@ -43,11 +43,11 @@ def open_policy(
             "--noise-scale out"
         )
     if remote:
-        from lfm_runtime.client import WebsocketClientPolicy
+        from lfm_runtime.wire.client import WebsocketClientPolicy
 
         return WebsocketClientPolicy(name)
     if exported:
-        from lfm_runtime.onnx_policy import OnnxPolicy
+        from lfm_runtime.export.onnx_policy import OnnxPolicy
 
         return OnnxPolicy(name, threads=threads)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.data.zarr_store import inspect_zarr, load_arrays, load_zarr
+from lfm_policy.data.zarr.store import inspect_zarr, load_arrays, load_zarr
 from lfm_policy.errors import InputError
-from lfm_runtime.control.recording import CHUNK_FIELDS, FORMAT_VERSION, STEP_FIELDS
+from lfm_runtime.control.recording.recorder import CHUNK_FIELDS, FORMAT_VERSION, STEP_FIELDS
 from lfm_runtime.control.result import CONTINUED, HELD
-from lfm_runtime.files import exists
-from lfm_runtime.input_files import read_bounded
+from lfm_runtime.disk.files import exists
+from lfm_runtime.disk.input_files import read_bounded
 
 _MAXIMUM_ATTRIBUTES = 2**20
 _LATER_FIELDS = frozenset({"failed", "length"})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.data.dataset_config import DatasetConfig
-from lfm_policy.data.frames import Frames
+from lfm_policy.data.images.frames import Frames
 from lfm_policy.data.normalizer import DEFAULT_MODE, Normalizer
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.resolution import coarse_elements, coarse_message, is_wide
@@ -26,7 +26,7 @@ from lfm_policy.data.windows import (
     windows_of_lengths,
 )
 from lfm_policy.errors import InputError
-from lfm_runtime.observations import is_image
+from lfm_runtime.policy.observations import is_image
 
 
 class WindowDataset:
@@ -247,7 +247,7 @@ def build_datasets(
         horizon: length of a chunk.
         n_action_steps: how much of a chunk is executed.
         normalization: modes as in :meth:`Normalizer.fit`.
-        image_cache: folder for decoded images, see `lfm_policy.data.image_cache`.
+        image_cache: folder for decoded images, see `lfm_policy.data.images.cache`.
         quiet: no progress bars.
 
     Raises:

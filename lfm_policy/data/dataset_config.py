@@ -41,7 +41,7 @@ class DatasetConfig(ABC):
         """Read the dataset.
 
         Args:
-            image_cache: folder for decoded images, see `lfm_policy.data.image_cache`.
+            image_cache: folder for decoded images, see `lfm_policy.data.images.cache`.
             quiet: no progress bars.
 
         Returns:

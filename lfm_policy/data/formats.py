@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lfm_policy.data.dataset_config import DatasetConfig
-from lfm_policy.data.lerobot_format import LeRobotConfig
-from lfm_policy.data.robomimic_format import RobomimicConfig
-from lfm_policy.data.zarr_format import ZarrConfig
+from lfm_policy.data.lerobot.format import LeRobotConfig
+from lfm_policy.data.robomimic.format import RobomimicConfig
+from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_runtime.registry import Registry
 
 DATASET_FORMATS: Registry[type[DatasetConfig]] = Registry(

@@ -10,8 +10,6 @@ import torch
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.demo.evaluations import KeptEvaluation, evaluate_once
-from lfm_policy.demo.films import Film, choose_episodes, film
-from lfm_policy.demo.flow_film import write_flow_film
 from lfm_policy.demo.flow_states import FlowState, flow_states
 from lfm_policy.demo.options import (
     SEED_START,
@@ -23,8 +21,10 @@ from lfm_policy.demo.options import (
     student_overrides,
 )
 from lfm_policy.demo.page import demo_page
+from lfm_policy.demo.pictures.films import Film, choose_episodes, film
+from lfm_policy.demo.pictures.flow_film import write_flow_film
+from lfm_policy.demo.pictures.scene import Scene, most_open_scene, start_scenes
 from lfm_policy.demo.results import DataFacts, DemoResults, PolicyResult
-from lfm_policy.demo.scene import Scene, most_open_scene, start_scenes
 from lfm_policy.demo.stages import Stages
 from lfm_policy.distill import distill
 from lfm_policy.errors import InputError
@@ -32,7 +32,7 @@ from lfm_policy.policy import Policy, chunk_noise, load_policy, read_header
 from lfm_policy.training import train
 from lfm_policy.training.accelerator import choose_device
 from lfm_policy.training.metrics import METRICS_FILE, read_metrics
-from lfm_runtime.files import exists, is_file, write_json, write_text
+from lfm_runtime.disk.files import exists, is_file, write_json, write_text
 
 PAGE = "demo.html"
 REPORT = "demo.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 from lfm_policy.evaluation import Cell, EpisodeResult, RolloutConfig, evaluate, evaluation_to_dict
 from lfm_policy.policy import Policy
-from lfm_runtime.files import write_json
+from lfm_runtime.disk.files import write_json
 
 EVALUATION_FILE = "eval.json"
 VIDEOS = "videos"

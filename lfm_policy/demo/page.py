@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from importlib import resources
 from string import Template
 
-from lfm_policy.demo.charts import loss_figure, results_figure, score_interval
 from lfm_policy.demo.facts import made_of
-from lfm_policy.demo.flow_figure import flow_figure
+from lfm_policy.demo.pictures.charts import loss_figure, results_figure, score_interval
+from lfm_policy.demo.pictures.flow_figure import flow_figure
+from lfm_policy.demo.pictures.theme import DARK, LIGHT, data_address, themed_picture
 from lfm_policy.demo.results import DemoResults, PolicyResult
-from lfm_policy.demo.theme import DARK, LIGHT, data_address, themed_picture
 from lfm_policy.evaluation import mcnemar_exact, successes_of
 from lfm_policy.version import __version__
 

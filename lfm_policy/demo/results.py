@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lfm_policy.demo.evaluations import KeptEvaluation
-from lfm_policy.demo.films import ChosenEpisode, Film
 from lfm_policy.demo.flow_states import FlowState
-from lfm_policy.demo.scene import Scene
+from lfm_policy.demo.pictures.films import ChosenEpisode, Film
+from lfm_policy.demo.pictures.scene import Scene
 from lfm_policy.policy import CheckpointHeader
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lfm_policy.errors import InputError
-from lfm_runtime.files import write_json
+from lfm_runtime.disk.files import write_json
 
 
 class Stages:

@@ -8,7 +8,7 @@ from lfm_policy.data import DatasetBundle
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.windows import WindowIndex, warn_of_short_episodes
-from lfm_policy.data.zarr_format import ZarrConfig
+from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.policy.checkpoint import CheckpointHeader
 
 

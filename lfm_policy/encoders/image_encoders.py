@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lfm_policy.encoders.compact import CompactConfig
 from lfm_policy.encoders.image import ImageEncoderConfig
-from lfm_policy.encoders.pretrained import PretrainedConfig
+from lfm_policy.encoders.pretrained.encoder import PretrainedConfig
 from lfm_policy.encoders.resnet18 import ResNet18Config
 from lfm_runtime.registry import Registry
 

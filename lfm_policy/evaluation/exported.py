@@ -14,7 +14,7 @@ from lfm_policy.config import config_from_dict
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import ChunkResult
-from lfm_runtime.onnx_policy import OnnxPolicy
+from lfm_runtime.export.onnx_policy import OnnxPolicy
 
 TRAINING_KEYS = {"steps", "train_seconds", "push_seconds"}
 """What reports say of a training, all or nothing."""

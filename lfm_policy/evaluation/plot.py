@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lfm_policy.evaluation.episodes import outcome_of
 from lfm_policy.evaluation.report import Cell
-from lfm_runtime.files import atomic_file
+from lfm_runtime.disk.files import atomic_file
 
 matplotlib.use("Agg", force=False)
 

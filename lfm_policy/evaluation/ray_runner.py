@@ -22,8 +22,8 @@ from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.policy import load_policy
 from lfm_policy.ray_cluster import WorkerLostError, connect, result_of
-from lfm_runtime.export_file import is_export
-from lfm_runtime.files import temporary_folder
+from lfm_runtime.disk.files import temporary_folder
+from lfm_runtime.export.file import is_export
 
 EPISODES_PER_TASK = 4
 """Few, so that a lost worker costs little; more than one, because a batch costs little more."""

@@ -14,7 +14,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, outcome_of, settled
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
-from lfm_runtime.files import atomic_file
+from lfm_runtime.disk.files import atomic_file
 
 VIDEO_SIZE = 256
 VIDEOS_AT_ONCE = 8

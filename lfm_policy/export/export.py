@@ -11,12 +11,12 @@ from lfm_policy.errors import InputError
 from lfm_policy.export.graph import policy_graph
 from lfm_policy.export.precision import with_precision
 from lfm_policy.policy import Policy
-from lfm_runtime.export_description import PRECISIONS, ExportDescription
-from lfm_runtime.export_file import GRAPH_FILE, write_description
-from lfm_runtime.files import atomic_folder, exists
-from lfm_runtime.graph_file import MAXIMUM_BYTES, check_graph
-from lfm_runtime.input_files import sha256_of
-from lfm_runtime.observations import is_image
+from lfm_runtime.disk.files import atomic_folder, exists
+from lfm_runtime.disk.input_files import sha256_of
+from lfm_runtime.export.description import PRECISIONS, ExportDescription
+from lfm_runtime.export.file import GRAPH_FILE, write_description
+from lfm_runtime.export.graph_file import MAXIMUM_BYTES, check_graph
+from lfm_runtime.policy.observations import is_image
 
 TRAINING_KEYS = ("complete", "steps", "train_seconds", "push_seconds", "threads")
 

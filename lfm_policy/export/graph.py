@@ -12,7 +12,7 @@ import torch
 
 from lfm_policy.export.sampler_module import SamplerModule, example_inputs
 from lfm_policy.policy import Policy
-from lfm_runtime.export_description import OUTPUT, extra_inputs
+from lfm_runtime.export.description import OUTPUT, extra_inputs
 
 OPSET = 20
 """What torch's exporter writes without a conversion; ONNX Runtime reads it since 1.17."""

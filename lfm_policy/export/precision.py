@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lfm_policy.errors import InputError
-from lfm_runtime.files import temporary_folder
+from lfm_runtime.disk.files import temporary_folder
 
 SMALLEST_HALF = 256
 """Tensors with fewer numbers stay float32: limits and scales, where digits count and bytes do

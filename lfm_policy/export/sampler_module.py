@@ -11,7 +11,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.networks.conditioning import ConditionEmbedding
 from lfm_policy.policy import Policy
 from lfm_policy.policy.prefix import with_prefix
-from lfm_runtime.observations import is_image
+from lfm_runtime.policy.observations import is_image
 
 EXAMPLE_ROWS = 3
 """Rows of example inputs; not 1, which a tracer takes for a size that broadcasts."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from lfm_policy.data.image_cache import release
+from lfm_policy.data.images.cache import release
 from lfm_policy.data.replay_buffer import ReplayBuffer
 
 SHOWN_FRAMES = 8

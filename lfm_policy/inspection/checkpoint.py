@@ -20,7 +20,7 @@ from lfm_policy.policy.checkpoint import (
     read_normalizer,
 )
 from lfm_policy.training.metrics import METRICS_FILE, read_metrics
-from lfm_runtime.files import atomic_file
+from lfm_runtime.disk.files import atomic_file
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from lfm_policy.data.replay_buffer import (
     check_array_type,
 )
 from lfm_policy.errors import InputError
-from lfm_runtime.files import temporary_folder
-from lfm_runtime.observations import is_image
+from lfm_runtime.disk.files import temporary_folder
+from lfm_runtime.policy.observations import is_image
 
 LARGEST_READ_BYTES = 256_000_000
 """Low-dimensional arrays larger than this are described by their metadata and not read."""

@@ -26,7 +26,7 @@ from lfm_policy.inspection.formats import open_dataset
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_episodes import COMPARED_EPISODES
 from lfm_policy.inspection.warnings_timing import lead_without_a_rate
-from lfm_runtime.files import temporary_folder
+from lfm_runtime.disk.files import temporary_folder
 
 EPISODES_DRAWN = 6
 """Episodes whose frames and actions are drawn."""
@@ -179,7 +179,7 @@ class DatasetInspection:
     def plot(self, path: Path) -> None:
         """Write a PNG; see `lfm_policy.inspection.dataset_plot.dataset_figure`."""
         from lfm_policy.inspection.dataset_plot import dataset_figure
-        from lfm_runtime.files import atomic_file
+        from lfm_runtime.disk.files import atomic_file
 
         figure = dataset_figure(
             self.path.name,

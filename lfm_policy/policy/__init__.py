@@ -14,7 +14,7 @@ from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.noise import chunk_noise
 from lfm_policy.policy.policy import ChunkResult, Policy
 from lfm_policy.policy.sampler import plan_sampler
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 __all__ = [
     "CheckpointHeader",

@@ -34,10 +34,10 @@ from lfm_policy.policy.tensors import (
     write_tensors,
 )
 from lfm_policy.version import __version__
-from lfm_runtime.files import exists, is_file, write_json
-from lfm_runtime.input_files import content_digest, read_json_object
-from lfm_runtime.observations import is_image
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.disk.files import exists, is_file, write_json
+from lfm_runtime.disk.input_files import content_digest, read_json_object
+from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import DataSpec
 
 FORMAT = "lfm-policy"
 FORMAT_VERSION = 1
@@ -92,7 +92,7 @@ def write_checkpoint(
 ) -> None:
     """Write the three files of a checkpoint into an existing folder.
 
-    The caller makes the folder appear as a whole (`lfm_runtime.files.atomic_folder`).
+    The caller makes the folder appear as a whole (`lfm_runtime.disk.files.atomic_folder`).
     """
     files = {
         MODEL_FILE: write_tensors(folder / MODEL_FILE, model_state),

@@ -16,7 +16,7 @@ from lfm_policy.policy.checkpoint import (
     require_sampleable,
     write_checkpoint,
 )
-from lfm_runtime.files import atomic_folder
+from lfm_runtime.disk.files import atomic_folder
 
 
 def half_precision_copy(

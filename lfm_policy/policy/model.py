@@ -24,7 +24,7 @@ from lfm_policy.flow import (
 from lfm_policy.networks import NetworkConfig
 from lfm_policy.policy.per_block import PerBlockEncoder, block_cond_dim
 from lfm_policy.policy.prefix import prefix_condition
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 
 def ou_schedule(flow: FlowConfig) -> OUSchedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lfm_runtime.noise import chunk_noise as numpy_noise
+from lfm_runtime.policy.noise import chunk_noise as numpy_noise
 
 
 def chunk_noise(seed: int, episode: int, chunk: int, shape: tuple[int, ...]) -> Tensor:

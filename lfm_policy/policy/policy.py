@@ -18,8 +18,8 @@ from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.policy.sampler import plan_sampler
-from lfm_runtime.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.observations import (
+from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
+from lfm_runtime.policy.observations import (
     check_history_shape,
     float_array,
     image_array,
@@ -27,8 +27,8 @@ from lfm_runtime.observations import (
     not_finite,
     require_observation,
 )
-from lfm_runtime.prefix import padded_prefix
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.prefix import padded_prefix
+from lfm_runtime.policy.spec import DataSpec
 
 
 @dataclass(frozen=True)

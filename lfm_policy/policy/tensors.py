@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_runtime.files import atomic_file
-from lfm_runtime.input_files import require_file, sha256_of
+from lfm_runtime.disk.files import atomic_file
+from lfm_runtime.disk.input_files import require_file, sha256_of
 
 __all__ = [
     "MAXIMUM_HEADER_BYTES",

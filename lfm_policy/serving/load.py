@@ -5,7 +5,7 @@ from __future__ import annotations
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy
 from lfm_policy.serving.served import ServedPolicy, served_policy
-from lfm_runtime.export_file import is_export
+from lfm_runtime.export.file import is_export
 
 
 def load_served_policy(
@@ -36,7 +36,7 @@ def load_served_policy(
                 f"{path}: an exported policy has its sampler inside: leave --solver, --nfe and "
                 "--noise-scale out, or export it again with others"
             )
-        from lfm_runtime.onnx_policy import OnnxPolicy
+        from lfm_runtime.export.onnx_policy import OnnxPolicy
 
         return served_policy(OnnxPolicy(path, threads=threads))
     import torch

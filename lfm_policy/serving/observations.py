@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_runtime.history import History, stacked
-from lfm_runtime.observation_layouts import arranged
-from lfm_runtime.observations import float_array, image_array, is_image, not_finite
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.history import History, stacked
+from lfm_runtime.policy.observation_layouts import arranged
+from lfm_runtime.policy.observations import float_array, image_array, is_image, not_finite
+from lfm_runtime.policy.spec import DataSpec
 
 IGNORED_KEYS = frozenset({"prompt"})
 """What openpi's clients send along whatever the policy is, and no policy here reads."""
@@ -59,7 +59,7 @@ class ConnectionHistory:
         Args:
             obs: either one frame, each observation of its own shape, or the whole history, each
                 (n_obs_steps, *shape), which then replaces what was remembered; laid out as
-                `lfm_runtime.observation_layouts` knows.
+                `lfm_runtime.policy.observation_layouts` knows.
 
         Raises:
             InputError: an observation is missing, of another shape or dtype, or not finite; or

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from lfm_policy.errors import InputError
-from lfm_runtime.protocol import DEFAULT_PORT
+from lfm_runtime.wire.protocol import DEFAULT_PORT
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from lfm_policy.policy import Policy
 from lfm_policy.serving.batcher import Predict
 from lfm_policy.serving.observations import IGNORED_KEYS
 from lfm_policy.version import __version__
-from lfm_runtime.chunk_policy import ChunkPolicy
-from lfm_runtime.observations import is_image
-from lfm_runtime.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
+from lfm_runtime.policy.chunk_policy import ChunkPolicy
+from lfm_runtime.policy.observations import is_image
+from lfm_runtime.wire.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
 
 _FLOAT_BYTES = 8
 """Clients may send float64."""

@@ -20,17 +20,17 @@ from websockets.frames import CloseCode
 
 from lfm_policy.serving.access import ApiKeys
 from lfm_policy.serving.batcher import Batcher, Prediction, Query
-from lfm_policy.serving.front_door import FrontDoor
+from lfm_policy.serving.connections.front_door import FrontDoor
+from lfm_policy.serving.connections.paced_connection import Handshakes, PacedConnection
+from lfm_policy.serving.connections.requests import Request, checked_prefix
+from lfm_policy.serving.connections.session import Session
 from lfm_policy.serving.logs import log_event
 from lfm_policy.serving.metrics import ServerMetrics
 from lfm_policy.serving.observations import ConnectionHistory
 from lfm_policy.serving.options import ServerOptions
-from lfm_policy.serving.paced_connection import Handshakes, PacedConnection
-from lfm_policy.serving.requests import Request, checked_prefix
 from lfm_policy.serving.served import ServedPolicy
-from lfm_policy.serving.session import Session
-from lfm_runtime.noise import chunk_noise
-from lfm_runtime.packing import packb
+from lfm_runtime.policy.noise import chunk_noise
+from lfm_runtime.wire.packing import packb
 
 _OPEN_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0

@@ -37,9 +37,9 @@ from lfm_policy.training.state import (
     read_train_state,
     write_train_state,
 )
-from lfm_runtime.files import write_text
+from lfm_runtime.disk.files import write_text
 from lfm_runtime.interrupt import InterruptFlag
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 SYNC_EVERY = 20
 """Steps between looks at values on a GPU and at the interrupts of other processes."""

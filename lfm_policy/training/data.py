@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data import DatasetBundle, build_datasets
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 IMAGE_CACHE = "image-cache"
 """Name of the folder, beside a run's, that holds decoded camera images."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from lfm_policy.config import EnvConfig, ExperimentConfig
 from lfm_policy.errors import InputError
-from lfm_runtime.files import is_file
+from lfm_runtime.disk.files import is_file
 
 if TYPE_CHECKING:
-    from lfm_policy.data.robomimic_file import RobomimicFile
+    from lfm_policy.data.robomimic.file import RobomimicFile
 
 _IMAGE = "_image"
 
@@ -38,9 +38,9 @@ def with_environment(config: ExperimentConfig) -> ExperimentConfig:
         return config  # what is wrong with the data is said by who loads them
     import gymnasium
     import lfm_envs
-    from lfm_envs.robosuite_tasks import ROBOSUITE_TYPE
+    from lfm_envs.robosuite.tasks import ROBOSUITE_TYPE
 
-    from lfm_policy.data.robomimic_file import RobomimicFile
+    from lfm_policy.data.robomimic.file import RobomimicFile
 
     with RobomimicFile(path) as file:
         if not file.has_env_args:
@@ -80,7 +80,7 @@ def why_no_environment(config: ExperimentConfig) -> str:
     path = _robomimic_file(config)
     if path is None:
         return ""
-    from lfm_policy.data.robomimic_file import read_env_args
+    from lfm_policy.data.robomimic.file import read_env_args
 
     try:
         described = read_env_args(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lfm_runtime.files import write_text
+from lfm_runtime.disk.files import write_text
 
 METRICS_FILE = "metrics.jsonl"
 

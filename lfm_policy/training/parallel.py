@@ -34,8 +34,8 @@ from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resuma
 from lfm_policy.training.run import TrainingRun
 from lfm_policy.training.run_folder import FINAL, RunFolder
 from lfm_runtime.child_processes import deaf_to_ctrl_c
-from lfm_runtime.disk import explain
-from lfm_runtime.files import write_text
+from lfm_runtime.disk.files import write_text
+from lfm_runtime.disk.full import explain
 from lfm_runtime.interrupt import HANGUP, InterruptFlag
 
 BLOCKS = "blocks"

@@ -8,7 +8,7 @@ from pathlib import Path
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import LATEST_FILE, CheckpointHeader, read_header
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 CONFIG_COPY = "config.yaml"
 

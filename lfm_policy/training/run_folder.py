@@ -10,10 +10,10 @@ from pathlib import Path
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training.metrics import METRICS_FILE
-from lfm_runtime.disk import FULL, explain
-from lfm_runtime.files import atomic_folder, read_line, write_text
-from lfm_runtime.leftovers import remove_leftovers
-from lfm_runtime.locks import FileLock, LockedError, check_free
+from lfm_runtime.disk.files import atomic_folder, read_line, write_text
+from lfm_runtime.disk.full import FULL, explain
+from lfm_runtime.disk.leftovers import remove_leftovers
+from lfm_runtime.disk.locks import FileLock, LockedError, check_free
 
 FINAL = "final"
 LOCK = ".lock"

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lfm_policy.errors import InputError
 from lfm_policy.policy.tensors import read_tensors, sha256_of, write_tensors
-from lfm_runtime.files import write_json
-from lfm_runtime.input_files import read_bounded
+from lfm_runtime.disk.files import write_json
+from lfm_runtime.disk.input_files import read_bounded
 
 STATE_FILE = "state.json"
 BLOCK_FILE = "block.safetensors"

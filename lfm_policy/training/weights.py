@@ -11,7 +11,7 @@ from lfm_policy.flow import METHODS
 from lfm_policy.networks import VelocityNetwork
 from lfm_policy.policy.model import PolicyModel, create_encoder, network_cond_dim
 from lfm_policy.training.seeds import FLOW_WEIGHTS, INITIAL_WEIGHTS, derived_seed
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 
 def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: DataSpec) -> None:

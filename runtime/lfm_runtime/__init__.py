@@ -9,17 +9,17 @@ from lfm_runtime.errors import InputError
 from lfm_runtime.version import __version__
 
 if TYPE_CHECKING:
-    from lfm_runtime.client import WebsocketClientPolicy
-    from lfm_runtime.onnx_policy import OnnxPolicy
-    from lfm_runtime.policy_identity import PolicyChangedError
+    from lfm_runtime.export.onnx_policy import OnnxPolicy
+    from lfm_runtime.wire.client import WebsocketClientPolicy
+    from lfm_runtime.wire.policy_identity import PolicyChangedError
 
 __all__ = ["InputError", "OnnxPolicy", "PolicyChangedError", "WebsocketClientPolicy", "__version__"]
 
 # Imported when asked for: who needs the client should not wait for ONNX Runtime.
 _WHERE = {
-    "OnnxPolicy": "lfm_runtime.onnx_policy",
-    "PolicyChangedError": "lfm_runtime.policy_identity",
-    "WebsocketClientPolicy": "lfm_runtime.client",
+    "OnnxPolicy": "lfm_runtime.export.onnx_policy",
+    "PolicyChangedError": "lfm_runtime.wire.policy_identity",
+    "WebsocketClientPolicy": "lfm_runtime.wire.client",
 }
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lfm_envs.absolute_actions import from_controller
+from lfm_envs.robosuite.absolute_actions import from_controller
 
 from lfm_policy.adapters.robomimic import RolloutPolicy
-from lfm_policy.data.robomimic_format import RobomimicConfig
+from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.errors import InputError
-from lfm_runtime.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
+from lfm_runtime.policy.spec import DataSpec
 
 SHAPES: dict[str, tuple[int, ...]] = {"object": (3,), "image": (4, 5, 3)}
 

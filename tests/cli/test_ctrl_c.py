@@ -46,7 +46,7 @@ def run(code: str, *arguments: str, folder: Path | None = None) -> subprocess.Co
     ("module", "arguments"),
     [
         ("argparse", ["--help"]),
-        ("lfm_policy.cli.serve", ["eval", "pusht-state"]),
+        ("lfm_policy.cli.robots.serve", ["eval", "pusht-state"]),
         ("torch", ["eval", "pusht-state"]),
         ("lfm_policy.config.schema", ["serve", "pusht-state"]),
         ("lfm_policy.serving", ["serve", "pusht-state"]),
@@ -65,7 +65,7 @@ def test_what_cannot_be_raised_comes_again() -> None:
     """As in the callbacks of weak references, where Python prints a traceback and goes on."""
     code = """
         import os, signal, time
-        from lfm_policy.cli import inspect
+        from lfm_policy.cli.data import inspect
 
         class Lost:
             def __del__(self):
@@ -86,7 +86,7 @@ def test_what_cannot_be_raised_comes_again() -> None:
 def test_after_the_command() -> None:
     code = """
         import atexit, os, signal, time
-        from lfm_policy.cli import inspect
+        from lfm_policy.cli.data import inspect
 
         def late():
             os.kill(os.getpid(), signal.SIGINT)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lfm_policy.cli import inspect as inspect_command
+from lfm_policy.cli.data import inspect as inspect_command
 from lfm_policy.errors import InputError
 from lfm_policy.training import Interrupted, TrainingError
 from lfm_policy.version import __version__

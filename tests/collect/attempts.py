@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.data.robomimic_demos import Demo, DemoRecording
+from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 
 
 def quick(path: Path, options: CollectOptions, seed: int) -> bool:

@@ -11,7 +11,7 @@ from lfm_policy.cli.main import main
 from lfm_policy.collect import CollectError, CollectOptions, collect
 from lfm_policy.collect.collect import ATTRIBUTE, _kept, _next_seed
 from lfm_policy.collect.workers import attempt
-from lfm_policy.data.robomimic_demos import DemoRecording
+from lfm_policy.data.robomimic.demos import DemoRecording
 from lfm_policy.errors import InputError
 
 _FEW = CollectOptions("Lift", episodes=3, seed_start=10)

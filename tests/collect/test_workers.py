@@ -7,7 +7,7 @@ import pytest
 
 from lfm_policy.collect import CollectError, CollectOptions
 from lfm_policy.collect.workers import Workers
-from lfm_policy.data.robomimic_demos import DemoRecording
+from lfm_policy.data.robomimic.demos import DemoRecording
 
 _OPTIONS = CollectOptions("Lift", episodes=3, seed_start=1)
 

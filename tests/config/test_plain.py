@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lfm_policy.errors import InputError
-from lfm_runtime.plain import plain_options
+from lfm_runtime.disk.plain import plain_options
 
 
 def test_plain_values_are_copied() -> None:

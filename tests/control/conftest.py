@@ -17,7 +17,7 @@ from lfm_runtime.control import (
     SimulatedClock,
     SimulatedInference,
 )
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 
 class Counter:

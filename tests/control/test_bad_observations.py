@@ -15,7 +15,7 @@ from lfm_policy.errors import InputError
 from lfm_runtime.control import ControlLoop, ControlOptions, SimulatedClock
 from lfm_runtime.control.occasions import Occasions
 from lfm_runtime.control.safety import TickHistory
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 from .conftest import Bench, Continues, Counter
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from lfm_policy.control import GymRobot, load_recording
-from lfm_policy.data.zarr_store import load_zarr
-from lfm_runtime.chunk_policy import ChunkPolicy
+from lfm_policy.data.zarr.store import load_zarr
 from lfm_runtime.control import Recorder, SimulatedClock
+from lfm_runtime.control.recording.zarr_writer import TableWriter
 from lfm_runtime.control.result import ChunkRecord, StepRecord
-from lfm_runtime.control.zarr_writer import TableWriter
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.chunk_policy import ChunkPolicy
+from lfm_runtime.policy.spec import DataSpec
 
 from .conftest import Bench, Continues, Counter, Sampled
 

@@ -18,7 +18,7 @@ from lfm_policy.control.policies import open_policy
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import RolloutConfig, rollout
 from lfm_runtime.control import ControlLoop, ControlOptions, Recorder, SimulatedClock
-from lfm_runtime.control.zarr_writer import TableWriter
+from lfm_runtime.control.recording.zarr_writer import TableWriter
 
 
 class Line(gym.Env[Any, Any]):

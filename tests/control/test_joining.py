@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lfm_runtime.control.chunk import Chunk
-from lfm_runtime.control.joining import Ensemble, Replace, create_joining
+from lfm_runtime.control.planning.chunk import Chunk
+from lfm_runtime.control.planning.joining import Ensemble, Replace, create_joining
 from lfm_runtime.errors import InputError
 
 

@@ -10,7 +10,7 @@ import pytest
 from lfm_policy.control import LeRobotRobot
 from lfm_policy.errors import InputError
 from lfm_runtime.control import ControlLoop, ControlOptions, SimulatedClock, SimulatedInference
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 from .conftest import Sampled
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfm_runtime.control import ControlLoop, ControlOptions, inference
+from lfm_runtime.control import ControlLoop, ControlOptions
 from lfm_runtime.control.clock import RealClock, SimulatedClock
-from lfm_runtime.control.inference import ThreadedInference
-from lfm_runtime.policy_identity import PolicyChangedError
+from lfm_runtime.control.planning import inference
+from lfm_runtime.control.planning.inference import ThreadedInference
+from lfm_runtime.wire.policy_identity import PolicyChangedError
 
 from .conftest import Bench, Continues, Counter, Sampled
 

@@ -14,13 +14,13 @@ import yaml
 from lfm_policy.config import load_config
 from lfm_policy.control.figure import recording_figure
 from lfm_policy.control.recording import load_recording
-from lfm_policy.data.zarr_store import load_zarr
+from lfm_policy.data.zarr.store import load_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.training import train
 from lfm_runtime.control import Recorder
-from lfm_runtime.control import recording as runtime_recording
+from lfm_runtime.control.recording import recorder as runtime_recording
+from lfm_runtime.control.recording.zarr_writer import ArrayWriter
 from lfm_runtime.control.result import HELD
-from lfm_runtime.control.zarr_writer import ArrayWriter
 
 from .conftest import Bench
 

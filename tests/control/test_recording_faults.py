@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from lfm_policy.control.figure import recording_figure
 from lfm_policy.control.recording import load_recording
-from lfm_policy.data.zarr_store import load_arrays, load_zarr
+from lfm_policy.data.zarr.store import load_arrays, load_zarr
 from lfm_policy.errors import InputError
-from lfm_runtime.control import Recorder, zarr_writer
+from lfm_runtime.control import Recorder
+from lfm_runtime.control.recording import zarr_writer
+from lfm_runtime.control.recording.zarr_writer import ArrayWriter, TableWriter
 from lfm_runtime.control.result import CONTINUED, ChunkRecord, StepRecord
-from lfm_runtime.control.zarr_writer import ArrayWriter, TableWriter
 
 from .conftest import Bench
 
@@ -93,7 +94,7 @@ def test_a_disk_that_fills_up_keeps_what_was_written_before(
     disk = Disk(tmp_path, size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "write_bytes", lambda path, content: disk.write_bytes(path, content))
-        patch.setattr("lfm_runtime.control.recording._METADATA_BYTES", 20_000)
+        patch.setattr("lfm_runtime.control.recording.recorder._METADATA_BYTES", 20_000)
         patch.setattr(zarr_writer, "_CHUNK_BYTES", 4_000 if small_chunks else 2**16)
         recorder = Recorder(tmp_path / "run.zarr", {"hz": 10})
         record_steps(recorder, 120, camera)

@@ -26,7 +26,7 @@ PROGRAM = """
 import signal, sys, threading, time
 import numpy as np
 from lfm_runtime.control import ControlLoop, ControlOptions, Recorder
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 def say(text):
     sys.stdout.write(text + "\\n")

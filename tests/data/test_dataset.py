@@ -17,7 +17,7 @@ from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.windows import WindowIndex, shortest_episode
-from lfm_policy.data.zarr_format import ZarrConfig
+from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.errors import InputError
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from lfm_policy import InputError, load_policy
-from lfm_policy.demo.films import choose_episodes
-from lfm_policy.demo.flow_film import flow_at
 from lfm_policy.demo.flow_states import FlowState, flow_states, states_to_show
-from lfm_policy.demo.scene import GOAL_POSE, block_outline
+from lfm_policy.demo.pictures.films import choose_episodes
+from lfm_policy.demo.pictures.flow_film import flow_at
+from lfm_policy.demo.pictures.scene import GOAL_POSE, block_outline
+from lfm_policy.demo.pictures.theme import DARK, LIGHT
 from lfm_policy.demo.stages import Stages
-from lfm_policy.demo.theme import DARK, LIGHT
 from lfm_policy.evaluation import EpisodeResult
 
 

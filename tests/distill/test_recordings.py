@@ -11,7 +11,7 @@ import torch
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distill import distill
 from lfm_policy.distill.group import group_edges, teacher_groups
 from lfm_policy.distill.objective import Pairs

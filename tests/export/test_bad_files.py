@@ -15,7 +15,7 @@ import pytest
 
 from lfm_policy.policy import Policy
 from lfm_runtime import InputError, OnnxPolicy
-from lfm_runtime.input_files import content_digest
+from lfm_runtime.disk.input_files import content_digest
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

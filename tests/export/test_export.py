@@ -13,8 +13,8 @@ import torch
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, load_policy
 from lfm_runtime import OnnxPolicy
-from lfm_runtime.export_file import read_description, write_description
-from lfm_runtime.input_files import sha256_of
+from lfm_runtime.disk.input_files import sha256_of
+from lfm_runtime.export.file import read_description, write_description
 
 from .conftest import build_policy, random_batch
 

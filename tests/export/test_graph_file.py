@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lfm_policy.policy import Policy
-from lfm_runtime import InputError, graph_file
-from lfm_runtime.graph_file import DOMAINS, MAXIMUM_NODES, MAXIMUM_VALUES, check_graph
-from lfm_runtime.onnx_messages import MODEL
-from lfm_runtime.protobuf import EncodingError, RefusedError, read_message
+from lfm_runtime import InputError
+from lfm_runtime.export import graph_file
+from lfm_runtime.export.graph_file import DOMAINS, MAXIMUM_NODES, MAXIMUM_VALUES, check_graph
+from lfm_runtime.export.onnx_messages import MODEL
+from lfm_runtime.export.protobuf import EncodingError, RefusedError, read_message
 
 onnx = pytest.importorskip("onnx")
 from onnx import AttributeProto, TensorProto, helper, numpy_helper  # noqa: E402

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lfm_policy.data.lerobot_writer import write_lerobot
+from lfm_policy.data.lerobot.writer import write_lerobot
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.robomimic_writer import unknown_env_args, write_robomimic
-from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import contents as module
 from lfm_policy.inspection import inspect_dataset

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.zarr_store import load_zarr
+from lfm_policy.data.zarr.store import load_zarr
 from lfm_policy.inspection.finding import Finding, listed, place
 from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import zarr
 
-from lfm_policy.data.lerobot_writer import write_lerobot
+from lfm_policy.data.lerobot.writer import write_lerobot
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.robomimic_writer import unknown_env_args, write_robomimic
-from lfm_policy.data.zarr_store import load_zarr, write_zarr
+from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+from lfm_policy.data.zarr.store import load_zarr, write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import contents, dataset, inspect_dataset
 

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lfm_runtime.errors import InputError
-from lfm_runtime.msgpack_reader import MAXIMUM_DEPTH, MAXIMUM_ITEMS, MAXIMUM_VALUES
-from lfm_runtime.observation_layouts import arranged
-from lfm_runtime.observations import float_array, image_array, is_image
-from lfm_runtime.packing import packb, unpackb
-from lfm_runtime.server_metadata import read_metadata
+from lfm_runtime.policy.observation_layouts import arranged
+from lfm_runtime.policy.observations import float_array, image_array, is_image
+from lfm_runtime.wire.msgpack_reader import MAXIMUM_DEPTH, MAXIMUM_ITEMS, MAXIMUM_VALUES
+from lfm_runtime.wire.packing import packb, unpackb
+from lfm_runtime.wire.server_metadata import read_metadata
 
 # An empty map is one byte in a message and 64 in memory; what reading takes besides.
 PER_BYTE, ALWAYS = 100, 200_000

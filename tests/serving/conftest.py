@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfm_runtime.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.observations import is_image
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
+from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import DataSpec
 
 pytest.importorskip("prometheus_client")
 pytest.importorskip("websockets")

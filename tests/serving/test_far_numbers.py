@@ -11,11 +11,11 @@ import pytest
 
 from lfm_policy.control.recording import load_recording
 from lfm_runtime import WebsocketClientPolicy
-from lfm_runtime.chunk_policy import ChunkPolicy, Frame
 from lfm_runtime.control import ControlLoop, ControlOptions, SimulatedClock, SimulatedInference
-from lfm_runtime.control.recording import Recorder
+from lfm_runtime.control.recording.recorder import Recorder
 from lfm_runtime.errors import InputError
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
+from lfm_runtime.policy.spec import DataSpec
 
 HERE = np.array([4_200_000.125, -1_700_000_000.25])
 STEP = 1e-3

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from lfm_policy.serving.logs import LOGGER
-from lfm_runtime.packing import packb, unpackb
+from lfm_runtime.wire.packing import packb, unpackb
 
 from .wire import WAIT, raw, wait_until
 

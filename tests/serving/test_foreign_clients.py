@@ -12,9 +12,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from lfm_runtime.chunk_policy import ChunkPolicy
-from lfm_runtime.packing import packb, unpackb
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.chunk_policy import ChunkPolicy
+from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.wire.packing import packb, unpackb
 
 from .wire import WAIT
 

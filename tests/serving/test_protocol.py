@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from lfm_policy.serving import ApiKeys
-from lfm_runtime.noise import chunk_noise
-from lfm_runtime.packing import packb, unpackb
+from lfm_runtime.policy.noise import chunk_noise
+from lfm_runtime.wire.packing import packb, unpackb
 
 WAIT = 20.0
 

@@ -13,7 +13,7 @@ from lfm_policy import load_policy
 from lfm_policy.errors import InputError
 from lfm_policy.serving import load_served_policy, served_policy
 from lfm_runtime import WebsocketClientPolicy
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 WAIT = 20.0
 
@@ -97,7 +97,7 @@ def test_an_export_over_the_network_is_the_export(
 ) -> None:
     pytest.importorskip("onnxscript")
     from lfm_policy.cli.main import main
-    from lfm_runtime.onnx_policy import OnnxPolicy
+    from lfm_runtime.export.onnx_policy import OnnxPolicy
 
     folder = tmp_path / "export"
     assert main(["export", str(small_run), str(folder)]) == 0

@@ -17,12 +17,12 @@ from torch import Tensor
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_yaml
 from lfm_policy.data import DatasetBundle, build_datasets
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.policy.checkpoint import MODEL_FILE, find_checkpoint
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training import train
 from lfm_policy.training.block import BlockTrainer
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec
 
 EPISODE_LENGTHS = (11, 14, 9, 16, 12)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.zarr_store import write_zarr
+from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distill import distill
 from lfm_policy.encoders.compact import CompactEncoder
 from lfm_policy.errors import InputError

@@ -10,11 +10,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from lfm_envs.robosuite_tasks import default_env_args
+from lfm_envs.robosuite.tasks import default_env_args
 
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig, config_from_dict
-from lfm_policy.data.robomimic_demos import Demo, DemoRecording
+from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 from lfm_policy.errors import InputError
 from lfm_policy.training.environment import why_no_environment, with_environment
 

@@ -16,7 +16,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.policy import read_header
 from lfm_policy.training import TrainingRun, train
 from lfm_policy.training.run_folder import LOCK, RunFolder
-from lfm_runtime.locks import FileLock
+from lfm_runtime.disk.locks import FileLock
 
 MakeConfig = Callable[..., ExperimentConfig]
 WriteConfig = Callable[[ExperimentConfig, Path], str]

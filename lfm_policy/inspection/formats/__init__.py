@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lfm_policy.data.detect import detect_format
+from lfm_policy.data.tools.detect import detect_format
 from lfm_policy.inspection.contents import Contents
 from lfm_policy.inspection.formats.lerobot import LeRobotContents
 from lfm_policy.inspection.formats.robomimic import RobomimicContents

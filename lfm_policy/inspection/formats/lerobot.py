@@ -23,10 +23,10 @@ class LeRobotContents(ConfiguredContents):
         Raises:
             InputError: it is damaged or of an unknown version.
         """
-        from lfm_policy.data.lerobot_choice import Choice, announced, check_stored
-        from lfm_policy.data.lerobot_episodes import read_episodes
-        from lfm_policy.data.lerobot_feature import UnusableFeature
-        from lfm_policy.data.lerobot_info import read_info
+        from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
+        from lfm_policy.data.lerobot.episodes import read_episodes
+        from lfm_policy.data.lerobot.feature import UnusableFeature
+        from lfm_policy.data.lerobot.info import read_info
 
         super().__init__(path)
         self._info = read_info(path)
@@ -82,7 +82,7 @@ class LeRobotContents(ConfiguredContents):
 
     def _without_images(self) -> ReplayBuffer:
         from lfm_policy.data.assumption import warn_assumed
-        from lfm_policy.data.lerobot_rows import read_rows
+        from lfm_policy.data.lerobot.rows import read_rows
 
         action = self._info.feature(ACTION_KEY)
         rows = read_rows(self._info, self._episodes, [action])

@@ -13,7 +13,7 @@ from lfm_policy.inspection.contents import ConfiguredContents, StoredArray, desc
 from lfm_policy.inspection.finding import listed
 
 if TYPE_CHECKING:
-    from lfm_policy.data.robomimic_file import KeyInfo
+    from lfm_policy.data.robomimic.file import KeyInfo
 
 
 class RobomimicContents(ConfiguredContents):
@@ -27,8 +27,8 @@ class RobomimicContents(ConfiguredContents):
         Raises:
             InputError: not a robomimic file, or one whose metadata do not parse.
         """
-        from lfm_policy.data.robomimic_env import control_freq
-        from lfm_policy.data.robomimic_summary import inspect_robomimic
+        from lfm_policy.data.robomimic.env import control_freq
+        from lfm_policy.data.robomimic.summary import inspect_robomimic
 
         super().__init__(path)
         summary = inspect_robomimic(path)
@@ -86,7 +86,7 @@ class RobomimicContents(ConfiguredContents):
         observed = {key: array for key, array in self.stored.items() if key != ACTION_KEY}
         if not all(array.unusable for array in observed.values()):
             return
-        from lfm_policy.data.robomimic_file import RobomimicFile
+        from lfm_policy.data.robomimic.file import RobomimicFile
 
         with RobomimicFile(self.path) as file:
             file.observation_keys(file.demos[0])  # says what to do with a raw recording

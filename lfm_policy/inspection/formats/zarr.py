@@ -27,7 +27,7 @@ class ZarrContents(Contents):
         Raises:
             InputError: not a zarr store.
         """
-        from lfm_policy.data.zarr_store import LOW_DIMENSIONAL, list_zarr
+        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, list_zarr
 
         super().__init__(path)
         listing = list_zarr(path)
@@ -49,7 +49,7 @@ class ZarrContents(Contents):
         Those that cannot be used are left out, and `stored` says why from then on, as it does of
         cameras with another number of steps.
         """
-        from lfm_policy.data.zarr_store import load_usable
+        from lfm_policy.data.zarr.store import load_usable
 
         with self._noting():
             buffer, problems = load_usable(self.path, self.low_dimensional)
@@ -72,7 +72,7 @@ class ZarrContents(Contents):
         self, key: str, buffer: ReplayBuffer, n_episodes: int, cache: Path, *, quiet: bool
     ) -> np.ndarray:
         """Return images of the first episodes; see :meth:`Contents.open_camera`."""
-        from lfm_policy.data.zarr_store import zarr_images
+        from lfm_policy.data.zarr.store import zarr_images
 
         n_frames = int(buffer.episode_ends[n_episodes - 1])
         with self._noting():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from lfm_runtime.control.guard import RobotGuard
-from lfm_runtime.control.recording import Recorder
+from lfm_runtime.control.recording.recorder import Recorder
 from lfm_runtime.control.result import ChunkRecord, StepRecord
 
 _LOG = logging.getLogger("lfm_runtime.control")

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from lfm_runtime.control.clock import Clock, RealClock, SimulatedClock
 from lfm_runtime.control.guard import Call, Hang, RobotGuard
-from lfm_runtime.control.inference import Inference, Predict, ThreadedInference
-from lfm_runtime.control.joining import create_joining
 from lfm_runtime.control.logbook import Logbook
 from lfm_runtime.control.options import ControlOptions
-from lfm_runtime.control.planner import ControlPolicy, Planner
-from lfm_runtime.control.recording import Recorder
+from lfm_runtime.control.planning.inference import Inference, Predict, ThreadedInference
+from lfm_runtime.control.planning.joining import create_joining
+from lfm_runtime.control.planning.planner import ControlPolicy, Planner
+from lfm_runtime.control.recording.recorder import Recorder
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.control.robot import Robot
 from lfm_runtime.control.run import Run

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lfm_runtime.control.joining import JOININGS
+from lfm_runtime.control.planning.joining import JOININGS
 from lfm_runtime.errors import InputError
 
 ON_MISS = ("hold", "continue", "stop")
@@ -33,7 +33,8 @@ class ControlOptions:
     is computed at a time, and of each the first d actions are over when it comes.
 
     Attributes:
-        joining: ``replace``, ``ensemble`` or ``prefix``, see `lfm_runtime.control.joining`.
+        joining: ``replace``, ``ensemble`` or ``prefix``, see
+            `lfm_runtime.control.planning.joining`.
         execute: actions executed of each chunk; None: the policy's n_action_steps.
         lead: see above; None: 0, or for ``ensemble`` execute - 1, which asks at every step.
         on_miss: when a deadline is missed: ``hold`` stands still until the chunk comes,

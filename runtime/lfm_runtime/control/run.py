@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from lfm_runtime.control.chunk import Answer, Chunk, Request
 from lfm_runtime.control.clock import Clock
 from lfm_runtime.control.guard import RobotGuard
-from lfm_runtime.control.inference import Inference
-from lfm_runtime.control.joining import Joining
 from lfm_runtime.control.logbook import Logbook
 from lfm_runtime.control.occasions import Occasions
 from lfm_runtime.control.options import ControlOptions
+from lfm_runtime.control.planning.chunk import Answer, Chunk, Request
+from lfm_runtime.control.planning.inference import Inference
+from lfm_runtime.control.planning.joining import Joining
+from lfm_runtime.control.planning.sight import Sight
 from lfm_runtime.control.result import (
     CONTINUED,
     HELD,
@@ -24,9 +25,8 @@ from lfm_runtime.control.result import (
     StepRecord,
 )
 from lfm_runtime.control.safety import ActionLimits, TickHistory
-from lfm_runtime.control.sight import Sight
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy_identity import PolicyChangedError
+from lfm_runtime.wire.policy_identity import PolicyChangedError
 
 _LOG = logging.getLogger("lfm_runtime.control")
 _ASK_AGAIN = 1.0

@@ -9,9 +9,9 @@ import numpy as np
 
 from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.errors import InputError
-from lfm_runtime.history import History, stacked
-from lfm_runtime.observations import checked_frames
-from lfm_runtime.spec import DataSpec
+from lfm_runtime.policy.history import History, stacked
+from lfm_runtime.policy.observations import checked_frames
+from lfm_runtime.policy.spec import DataSpec
 
 
 class ActionLimits:
@@ -22,7 +22,7 @@ class ActionLimits:
 
     Attributes:
         action_dim: numbers in one action.
-        dtype: of actions, see `lfm_runtime.spec.DataSpec.dtype`.
+        dtype: of actions, see `lfm_runtime.policy.spec.DataSpec.dtype`.
         hold_action: what a robot that has to stand still is told, (action_dim,); None: the last
             action again.
     """

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("robosuite")
 from lfm_envs.experts import EXPERT_TASKS, make_expert
-from lfm_envs.robosuite_env import RobosuiteEnv
+from lfm_envs.robosuite.env import RobosuiteEnv
 
 
 def _episode(env: RobosuiteEnv, task: str, seed: int, max_steps: int) -> tuple[np.ndarray, bool]:

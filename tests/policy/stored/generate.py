@@ -13,7 +13,7 @@ from lfm_policy import load_policy
 from lfm_policy.config import config_from_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.policy import DataSpec, PolicyModel, write_checkpoint
-from lfm_runtime.files import write_json
+from lfm_runtime.disk.files import write_json
 
 OPTIONS: dict[str, Any] = {
     "name": "stored-example",

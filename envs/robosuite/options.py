@@ -1,0 +1,117 @@
+"""Options of robosuite environments and of their ``reset``, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import EnvArgsError
+from .args import Description
+
+MAX_IMAGE_SIZE: Final = 4096
+
+
+def images_of(
+    description: Description, cameras: Sequence[str] | None, image_size: int | None
+) -> tuple[tuple[str, ...], int, int]:
+    """Return the names of the cameras, and the height and width of their images.
+
+    Args:
+        description: what counts where an argument is None.
+        cameras: names.
+        image_size: height and width.
+
+    Raises:
+        EnvArgsError: the description has images of several sizes.
+        ValueError: an argument is not what it has to be.
+    """
+    kwargs = description.kwargs
+    if cameras is None:
+        named = kwargs.get("camera_names", "agentview") if kwargs.get("use_camera_obs") else ()
+        cameras = (named,) if isinstance(named, str) else named
+    if isinstance(cameras, str) or not all(isinstance(camera, str) for camera in cameras):
+        raise ValueError(f"cameras must be a list of names, but they are {cameras!r}")
+    if image_size is not None:
+        size = checked_size("image_size", image_size)
+        return tuple(cameras), size, size
+    sizes = []
+    for key in ("camera_heights", "camera_widths"):
+        given = kwargs.get(key, 84)
+        if isinstance(given, (list, tuple)):
+            if len(set(given)) != 1:
+                raise EnvArgsError(
+                    f"env_args have {key} {given!r:.100}; expected the same for all cameras"
+                )
+            given = given[0]
+        sizes.append(checked_size(key, given))
+    return tuple(cameras), sizes[0], sizes[1]
+
+
+def with_cameras(
+    description: Description, cameras: tuple[str, ...], height: int, width: int
+) -> Description:
+    """Return a description that says which images are observed, and nothing of other devices."""
+    dropped = ("render_gpu_device_id", "camera_names", "camera_heights", "camera_widths", "seed")
+    kwargs = {key: value for key, value in description.kwargs.items() if key not in dropped}
+    kwargs |= {
+        "has_renderer": False,
+        "has_offscreen_renderer": bool(cameras),
+        "use_camera_obs": bool(cameras),
+        "ignore_done": True,
+        "use_object_obs": True,
+        "camera_depths": False,
+        "camera_heights": height,
+        "camera_widths": width,
+    }
+    if cameras:
+        kwargs["camera_names"] = list(cameras)
+    return replace(description, kwargs=kwargs)
+
+
+def parse_reset_options(options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the recorded state named in the options of ``reset``, or None.
+
+    Returns:
+        ``states`` (n,) float64, ``model`` and ``ep_meta``, text or None.
+
+    Raises:
+        ValueError: an option that does not exist, or no state.
+    """
+    given = dict(options or {})
+    recorded = given.pop("reset_to", None)
+    if given:
+        raise ValueError(
+            f"unknown reset option {', '.join(map(repr, given))}; the only one is 'reset_to'"
+        )
+    if recorded is None:
+        return None
+    known = {"model", "states", "ep_meta"}
+    if not isinstance(recorded, Mapping) or "states" not in recorded or set(recorded) - known:
+        raise ValueError(
+            "the reset option 'reset_to' must be a dictionary of states, model and ep_meta, but "
+            f"it is {recorded!r:.200}"
+        )
+    states = np.asarray(recorded["states"], dtype=np.float64)
+    if not np.isfinite(states).all():
+        raise ValueError("the reset option 'reset_to' has states that are not finite")
+    return {
+        "states": states,
+        "model": recorded.get("model"),
+        "ep_meta": recorded.get("ep_meta"),
+    }
+
+
+def checked_size(name: str, value: Any) -> int:
+    """Return a width or height in pixels.
+
+    Raises:
+        ValueError: it is none, or too large.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_IMAGE_SIZE:
+        raise ValueError(
+            f"{name} must be an integer from 1 to {MAX_IMAGE_SIZE}, but it is {value!r}"
+        )
+    return value

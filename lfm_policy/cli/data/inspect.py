@@ -1,0 +1,68 @@
+"""``lfm-policy inspect``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.cli.common import add_common_options, print_json
+
+_EPILOG = """\
+examples:
+  lfm-policy inspect pusht_cchi_v7_replay.zarr --plot demonstrations.png
+  lfm-policy inspect demonstrations.hdf5 --json
+  lfm-policy inspect my_lerobot_dataset
+  lfm-policy inspect runs/pusht-fm --plot training.png
+  lfm-policy inspect runs/pusht-fm --json
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "inspect",
+        help="describe a dataset, a checkpoint or a run",
+        description="Episodes, shapes, ranges and images of a dataset, with warnings of what "
+        "usually ruins training; options, normaliser, parameters and history of a checkpoint or "
+        "run.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "path",
+        type=Path,
+        help="dataset (zarr, robomimic HDF5 or LeRobot folder), checkpoint folder or run folder",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it, too")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_common_options(parser, seed_help="chooses the episodes that are drawn; default 0")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    from lfm_policy.errors import InputError
+    from lfm_policy.inspection import inspect_checkpoint, inspect_dataset, is_checkpoint
+    from lfm_runtime.disk.files import exists
+
+    path = arguments.path
+    if not exists(path):
+        raise InputError(f"{str(path)[:1000]}: no such file or folder")
+    plot = arguments.plot
+    if plot is not None and plot.suffix != ".png":
+        raise InputError(f"--plot {plot}: expected a name that ends in .png")
+    inspection = (
+        inspect_checkpoint(path)
+        if is_checkpoint(path)
+        else inspect_dataset(path, seed=arguments.seed or 0, quiet=arguments.quiet)
+    )
+    if plot is not None:
+        inspection.plot(plot)
+    if arguments.json:
+        print_json(inspection.to_dict())
+    else:
+        inspection.print()
+        if plot is not None:
+            print(f"written: {plot}")
+    return 0

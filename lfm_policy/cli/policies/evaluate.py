@@ -1,0 +1,184 @@
+"""``lfm-policy eval``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.cli.common import (
+    add_common_options,
+    add_runner_options,
+    add_sampler_options,
+    non_negative,
+    positive,
+    print_json,
+)
+
+_EPILOG = """\
+Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
+episode, chunk). Test seeds start at 100000; choose settings with seeds from 200000 only.
+
+An environment says whether an episode succeeded by info['success'] or info['is_success'] of step();
+of one that never does, only rewards are reported.
+
+examples:
+  lfm-policy eval runs/pusht-fm --episodes 200 --seed-start 100000
+  lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 16 --video 8
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "eval",
+        help="roll out a policy in simulation",
+        description="Roll out a checkpoint and report success, score and latency.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "checkpoint",
+        help="checkpoint, run folder, exported folder, or a policy of the package: pusht-state",
+    )
+    parser.add_argument("--episodes", type=positive, default=200, help="default 200")
+    parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")
+    add_sampler_options(parser, solvers="euler, midpoint, heun or dopri5", several_nfe=True)
+    parser.add_argument(
+        "--env",
+        help="gymnasium id (default: the configured one), or module:Name-v0: the module, which may "
+        "lie in the working folder, registers it",
+    )
+    parser.add_argument(
+        "--num-envs",
+        type=positive,
+        help="at the same time; default 32; as processes one per CPU, at least 4",
+    )
+    parser.add_argument(
+        "--processes",
+        action=argparse.BooleanOptionalAction,
+        help="one process per environment or all in one (default: processes for slow simulators)",
+    )
+    add_runner_options(parser, local_cluster="a cluster on this machine, one worker per CPU")
+    parser.add_argument(
+        "--video", type=non_negative, default=0, metavar="K", help="film the first K episodes"
+    )
+    parser.add_argument(
+        "--video-episodes", type=non_negative, nargs="+", default=[], help="film these episodes"
+    )
+    parser.add_argument("--output", type=Path, help="results folder (default: <checkpoint>/eval)")
+    parser.add_argument("--threads", type=positive, default=1, help="torch CPU threads; default 1")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_common_options(parser, seed_help="seed of the policy's noise; default 0")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    import warnings
+
+    import torch
+    from rich.console import Console
+
+    from lfm_policy.assets import results_folder
+    from lfm_policy.errors import InputError
+    from lfm_policy.evaluation import (
+        NoSuccessReportedWarning,
+        RolloutConfig,
+        evaluate,
+        evaluation_to_dict,
+    )
+    from lfm_policy.evaluation.environments import choose_workers
+    from lfm_policy.evaluation.episodes import no_success_message
+    from lfm_policy.evaluation.exported import ExportedPolicy
+    from lfm_policy.evaluation.plot import plot_evaluation
+    from lfm_policy.evaluation.report import footnote, results_table
+    from lfm_policy.evaluation.subject import EvaluatedPolicy
+    from lfm_policy.evaluation.video import record_videos
+    from lfm_policy.policy import find_checkpoint, load_policy
+    from lfm_policy.training.accelerator import choose_device
+    from lfm_policy.training.environment import why_no_environment
+    from lfm_runtime.disk.files import write_json
+    from lfm_runtime.export.file import is_export
+
+    torch.set_num_threads(arguments.threads)
+    filmed = sorted({*range(arguments.video), *arguments.video_episodes})
+    if filmed and filmed[-1] >= arguments.episodes:
+        raise InputError(
+            f"episode {filmed[-1]} was to be filmed, but there are only {arguments.episodes}, "
+            "numbered from 0"
+        )
+    policy: EvaluatedPolicy
+    if is_export(arguments.checkpoint):
+        folder = Path(arguments.checkpoint)
+        policy = ExportedPolicy(folder, threads=arguments.threads)
+    else:
+        folder = find_checkpoint(arguments.checkpoint)
+        policy = load_policy(folder, device=choose_device(arguments.device))
+    output = arguments.output or results_folder(arguments.checkpoint) / "eval"
+    env = policy.config.env
+    env_id = arguments.env or env.id
+    if not env_id and (reason := why_no_environment(policy.config)):
+        raise InputError(
+            f"the checkpoint names no environment (env.id is empty), and {reason}; give one with "
+            "--env, such as --env lfm/PushT-v0"
+        )
+    num_envs, processes = choose_workers(env_id, arguments.num_envs, arguments.processes)
+    config = RolloutConfig(
+        env_id=env_id,
+        seed_start=arguments.seed_start,
+        noise_seed=arguments.seed or 0,
+        max_episode_steps=env.max_episode_steps,
+        num_envs=num_envs,
+        processes=processes,
+        # The options belong to the environment that the policy was trained for.
+        env_options=env.options if env_id == env.id else {},
+    )
+    quiet = arguments.quiet or arguments.json
+    with _runner(arguments, folder) as runner, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoSuccessReportedWarning)  # said below, in one line
+        cells, seconds = evaluate(
+            policy,
+            config,
+            n_episodes=arguments.episodes,
+            nfes=arguments.nfe or (None,),
+            solver=arguments.solver,
+            noise_scale=arguments.noise_scale,
+            quiet=quiet,
+            runner=runner,
+        )
+    if cells[0].summary()["successes"] is None:
+        print(f"warning: {no_success_message(env_id)}", file=sys.stderr)
+    # The sampler is still that of the last cell, whose episodes are filmed.
+    results = cells[-1].episodes
+    videos = output / "videos"
+    frames = record_videos(policy, config, [results[i] for i in filmed], videos) if filmed else {}
+    report = evaluation_to_dict(policy, config, cells, seconds)
+    write_json(output / "eval.json", report)
+    title = f"{policy.config.name} on {config.env_id}"
+    plot_evaluation(output / "eval.png", f"{title}, n = {arguments.episodes}", cells, frames)
+    if arguments.json:
+        print_json(report)
+        return 0
+    Console().print(results_table(title, cells))
+    print(footnote(policy, config, cells))
+    print(f"written: {output / 'eval.json'}, {output / 'eval.png'}")
+    if filmed:
+        print(f"videos of {len(filmed)} episodes (NFE {cells[-1].nfe:g}): {videos}")
+    return 0
+
+
+def _runner(arguments: argparse.Namespace, folder: Path) -> AbstractContextManager[Any]:
+    from lfm_policy.errors import InputError
+
+    if arguments.runner == "ray":
+        from lfm_policy.evaluation.ray_runner import RayRunner
+
+        return RayRunner(folder, address=arguments.ray_address)
+    if arguments.ray_address:
+        raise InputError(f"--ray-address is {arguments.ray_address}, which needs --runner ray")
+    from lfm_policy.evaluation import rollout
+
+    return nullcontext(rollout)

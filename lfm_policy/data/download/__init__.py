@@ -1,0 +1,1 @@
+"""Public datasets, fetched and checked."""

@@ -1,0 +1,1 @@
+"""Camera frames: layouts, cached and mapped files, batches, videos."""

@@ -1,0 +1,180 @@
+"""Camera images as memory-mapped uint8 files: decoded once, never all in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import atomic_folder, is_file, write_json
+from lfm_runtime.disk.leftovers import only_writer
+
+DEFAULT_CACHE = Path("runs") / "image-cache"
+"""Where images are kept when nobody names a folder."""
+
+FRAMES, FACTS = "frames.npy", "facts.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """The frames of one camera, to be read from a source unless they were read before.
+
+    Attributes:
+        source: file and array, for messages and for the progress bar.
+        facts: plain JSON values that change whenever the images would: names, sizes and times of
+            files, the episodes that are read.
+        n_frames: number of frames T.
+        frame_shape: (height, width, channels).
+        read: yields the frames in order, uint8 (n, height, width, channels), in parts of any n.
+        remark: what became of the images as they are stored, such as ``"front: channels first
+            (3, 96, 96), read as (96, 96, 3)"``; empty if they are read as stored.
+    """
+
+    source: str
+    facts: Mapping[str, Any]
+    n_frames: int
+    frame_shape: tuple[int, int, int]
+    read: Iterable[np.ndarray]
+    remark: str = ""
+
+    def open(self, folder: Path | None = None, *, quiet: bool = True) -> np.memmap:
+        """Return the frames (T, height, width, channels) uint8, read-only and memory-mapped.
+
+        They are read from the source into ``folder`` the first time; a half-written cache never
+        appears under its name.
+
+        Args:
+            folder: holds one folder per camera; `DEFAULT_CACHE` when None.
+            quiet: no progress bar.
+
+        Raises:
+            InputError: the source gives other frames than announced, or the cache is damaged.
+            OSError: the cache cannot be written, as on a full disk.
+        """
+        target = (folder or DEFAULT_CACHE) / self.key
+        if not target.exists():
+            # Of several processes one reads the source; what it writes is the same for all.
+            with only_writer(target, "images", wait=True):
+                if not target.exists():
+                    with atomic_folder(target) as temporary:
+                        self._write(temporary, quiet=quiet)
+        return self._map(target)
+
+    @property
+    def key(self) -> str:
+        """Name of the cache: says everything the images depend on."""
+        facts = [_VERSION, self.n_frames, list(self.frame_shape), dict(self.facts)]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+    def _write(self, folder: Path, *, quiet: bool) -> None:
+        shape = (self.n_frames, *self.frame_shape)
+        frames = np.lib.format.open_memmap(folder / FRAMES, mode="w+", dtype=np.uint8, shape=shape)
+        # On a disk without room for them, writing to mapped pages would end the process.
+        with (folder / FRAMES).open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        digest = hashlib.sha256()
+        done = 0
+        with tqdm(
+            total=self.n_frames, desc=f"images of {self.source}", unit="frame", disable=quiet
+        ) as bar:
+            for part in self.read:
+                if part.dtype != np.uint8 or part.shape[1:] != self.frame_shape:
+                    raise InputError(
+                        f"{self.source}: frame {done} is {part.dtype} {part.shape[1:]}, expected "
+                        f"uint8 {self.frame_shape}, as the first one"
+                    )
+                if done + len(part) > self.n_frames:
+                    break
+                frames[done : done + len(part)] = part
+                digest.update(np.ascontiguousarray(part).data)
+                done += len(part)
+                bar.update(len(part))
+                release(frames)
+            else:
+                part = np.zeros((0, *self.frame_shape), np.uint8)
+        if done != self.n_frames or len(part) > self.n_frames - done:
+            raise InputError(
+                f"{self.source}: holds {'more' if len(part) else done} frames, expected "
+                f"{self.n_frames}: one per step"
+            )
+        frames.flush()
+        write_json(folder / FACTS, {"source": self.source, "sha256": digest.hexdigest()})
+
+    def _map(self, target: Path) -> np.memmap:
+        if not is_file(target / FRAMES):
+            raise InputError(f"{target}: the image cache has no file {FRAMES}: remove this folder")
+        try:
+            frames = np.load(target / FRAMES, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{target}: the image cache cannot be read ({str(error)[:200]}): remove this folder"
+            ) from None
+        shape = (self.n_frames, *self.frame_shape)
+        if frames.shape != shape or frames.dtype != np.uint8:
+            raise InputError(
+                f"{target}: the image cache holds {frames.dtype} {frames.shape}, expected uint8 "
+                f"{shape}: remove this folder"
+            )
+        assert isinstance(frames, np.memmap)
+        return frames
+
+
+def cached_digest(frames: np.ndarray) -> str | None:
+    """Return the SHA-256 of all frames where the cache knows it; None for other arrays."""
+    if not isinstance(frames, np.memmap) or frames.filename is None:
+        return None
+    facts = Path(frames.filename).parent / FACTS
+    if Path(frames.filename).name != FRAMES or not facts.exists():
+        return None
+    n_whole = np.load(frames.filename, mmap_mode="r", allow_pickle=False).shape[0]
+    if len(frames) != n_whole:
+        return None  # a part of it has another digest
+    digest: str = json.loads(facts.read_text())["sha256"]
+    return digest
+
+
+def release(frames: np.ndarray) -> None:
+    """Give the memory of mapped pages back to the system; they are read again when needed."""
+    mapped = getattr(frames, "_mmap", None)
+    if mapped is not None and hasattr(mapped, "madvise"):
+        import mmap
+
+        if frames.flags.writeable:
+            mapped.flush()
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def as_uint8(source: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield stored images as uint8; floats are rounded.
+
+    Raises:
+        InputError: NaN, a value outside 0 to 255, or no value above 1: images stored as a share of
+            255, which cannot be told from very dark ones and would train on black.
+    """
+    largest = 0.0
+    for part in parts:
+        if part.dtype == np.uint8:
+            largest = 255.0
+            yield part
+            continue
+        low, high = float(part.min()), float(part.max())
+        if not (low >= 0 and high <= 255):
+            raise InputError(
+                f"{source}: holds {low:g} to {high:g}; expected images of 0 to 255 without NaN"
+            )
+        largest = max(largest, high)
+        yield np.rint(part).astype(np.uint8)
+    if largest <= 1:
+        raise InputError(
+            f"{source}: no value exceeds {largest:g}; expected images of 0 to 255: multiply them "
+            "by 255"
+        )

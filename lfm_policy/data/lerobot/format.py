@@ -1,0 +1,194 @@
+"""Dataset format ``lerobot``: LeRobot datasets v2.0, v2.1 and v3.0, from a folder or the hub."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.zarr.format import check_rename
+from lfm_policy.errors import InputError
+
+if TYPE_CHECKING:
+    from lfm_policy.data.lerobot.feature import Feature
+    from lfm_policy.data.lerobot.info import DatasetInfo
+
+_OBSERVATION = "observation."
+_PREFIXES = ("observation.images.", _OBSERVATION)
+
+
+@dataclass
+class LeRobotConfig(DatasetConfig):
+    """A LeRobot dataset: where it is, which features are observed and what they are called."""
+
+    name: str = field(default="lerobot", metadata={"help": "dataset format"})
+    path: str = field(
+        default="",
+        metadata={
+            "help": "folder that holds meta/, data/ and videos/; or owner/name of a dataset on "
+            "the hub, which is downloaded"
+        },
+    )
+    revision: str | None = field(
+        default=None,
+        metadata={"help": "branch, tag or commit on the hub, e.g. v3.0; its main one by default"},
+    )
+    action_key: str = field(default=ACTION_KEY, metadata={"help": "feature to imitate"})
+    obs_keys: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "features that the policy observes, such as observation.state; by default all "
+            "that begin with observation. and can be observed"
+        },
+    )
+    rename: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "what the policy calls a feature, such as {observation.images.top: image}; by "
+            "default the end of its name, state for observation.state, top for "
+            "observation.images.top"
+        },
+    )
+    fps: float | None = field(
+        default=None,
+        metadata={"help": "steps per second that the dataset must have; any by default"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: one is outside its range or contradicts another.
+        """
+        super().__post_init__()
+        if self.action_key in self.obs_keys:
+            raise InputError(
+                f"obs_keys {list(self.obs_keys)} holds the action: the policy would be shown what "
+                "it has to predict; remove it"
+            )
+        if len(set(self.obs_keys)) != len(self.obs_keys):
+            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise InputError(f"fps is {self.fps}; expected steps per second above 0, or null")
+        if self.obs_keys:
+            self._names(self.obs_keys)
+
+    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
+        """Read action and observations; see :meth:`DatasetConfig.load`.
+
+        Numeric features become arrays (T, *shape) of their dtype, cameras uint8 (T, height,
+        width, channels).
+        """
+        # here and not above: a policy that only acts has no use for parquet and videos
+        from lfm_policy.data.assumption import warn_assumed
+        from lfm_policy.data.lerobot.cameras import camera_images
+        from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
+        from lfm_policy.data.lerobot.episodes import read_episodes
+        from lfm_policy.data.lerobot.hub import open_dataset
+        from lfm_policy.data.lerobot.info import read_info
+        from lfm_policy.data.lerobot.rows import read_rows
+
+        if not self.path:
+            raise InputError(
+                "the dataset has no path: set dataset.path to the folder of a LeRobot dataset or "
+                "to owner/name of one on the hub"
+            )
+        folder = open_dataset(self.path, self.revision)
+        info = read_info(folder.root)
+        self._check_fps(info)
+        keys, action = self._keys(info), self._action(info)
+        choice = Choice(str(folder.root), {*self.obs_keys, *self.rename})
+        described = choice.passing(keys, lambda key: announced(info, key))
+        videos = [feature.key for feature in described.values() if feature.dtype == "video"]
+        episodes = read_episodes(info, videos)[: self.max_episodes]
+        files = dict.fromkeys(episode.data for episode in episodes)
+        files |= dict.fromkeys(span.path for e in episodes for span in e.videos.values())
+        folder.fetch(list(files))
+        stored = choice.passing(described, lambda key: check_stored(described[key], episodes))
+        observed = [described[key] for key in stored]
+        choice.conclude(len(observed))
+        names = self._names([feature.key for feature in observed])
+
+        numeric = [feature for feature in (action, *observed) if not feature.is_camera]
+        rows = read_rows(info, episodes, numeric)
+        warn_assumed(info.path, info.assumed)
+        warn_assumed(f"{info.root} (parquet files)", rows.assumed)
+        ends = np.cumsum([episode.length for episode in episodes], dtype=np.int64)
+        arrays = {ACTION_KEY: rows.arrays[action.key]} | {
+            names[feature.key]: rows.arrays[feature.key]
+            for feature in observed
+            if not feature.is_camera
+        }
+        # Before the images: to decode them takes long, to find NaN does not.
+        ReplayBuffer(arrays, ends, source=self.path).validate()
+        cameras = {
+            names[feature.key]: camera_images(info, feature, episodes, rows.times)
+            for feature in observed
+            if feature.is_camera
+        }
+        for name, images in cameras.items():
+            arrays[name] = images.open(image_cache, quiet=quiet)
+        ordered = {name: arrays[name] for name in (ACTION_KEY, *names.values())}
+        buffer = ReplayBuffer(ordered, ends, source=self.path)
+        buffer.validate()
+        return buffer
+
+    def _check_fps(self, info: DatasetInfo) -> None:
+        if self.fps is not None and not math.isclose(self.fps, info.fps, rel_tol=1e-6):
+            raise InputError(
+                f"{info.path}: fps is {info.fps:g}, but dataset.fps is {self.fps:g}: a policy of "
+                "one rate does not run at another; choose other data, or leave dataset.fps out"
+            )
+
+    def _keys(self, info: DatasetInfo) -> list[str]:
+        """Return the features to be observed, in the order asked."""
+        keys = list(self.obs_keys) or [
+            key for key in info.features if key.startswith(_OBSERVATION) and key != self.action_key
+        ]
+        if not keys:
+            raise InputError(
+                f"{info.path}: no feature begins with '{_OBSERVATION}', so the policy would see "
+                f"nothing: name some in obs_keys (features: {', '.join(info.features)[:1000]})"
+            )
+        return keys
+
+    def _action(self, info: DatasetInfo) -> Feature:
+        """Return the feature to imitate."""
+        from lfm_policy.data.lerobot.feature import UnusableFeature
+
+        try:
+            action = info.feature(self.action_key)
+        except UnusableFeature as error:
+            raise InputError(
+                f"{error.fact}, and it is the action: choose another action_key"
+            ) from None
+        if action.is_camera:
+            raise InputError(
+                f"{info.path}: feature '{action.key}' has dtype {action.dtype}; expected numbers, "
+                "as it is the action: choose another action_key"
+            )
+        return action
+
+    def _names(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return what the policy calls each of ``keys``, checked."""
+        names = {key: default_name(key) for key in keys} | dict(self.rename)
+        check_rename(names, keys)
+        return names
+
+
+def default_name(key: str) -> str:
+    """Return what the policy calls a feature when nobody renames it.
+
+    ``observation.images.top`` becomes ``top``, ``observation.state`` ``state``; a feature that is
+    no observation keeps its name.
+    """
+    for prefix in _PREFIXES:
+        if key.startswith(prefix) and len(key) > len(prefix):
+            return key[len(prefix) :]
+    return key

@@ -1,0 +1,367 @@
+"""Write LeRobot datasets, version 3.0: parquet for numbers, videos for images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from lfm_policy.data.images.cache import release
+from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss, VideoWriter, measure_loss
+from lfm_policy.data.lerobot.columns import arrow_type, to_arrow, write_tasks
+from lfm_policy.data.lerobot.format import default_name
+from lfm_policy.data.lerobot.stats import Stats, array_stats, image_histogram, image_stats
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
+from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import atomic_folder, exists, write_json
+
+_DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+_EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
+_FILES_PER_CHUNK = 1000
+
+_VIDEO_SECONDS = 1000.0
+"""A video goes on in another file after so long. LeRobot looks frames up by times in float32, which
+beyond 1024 s are further apart than the 0.1 ms that it allows."""
+
+_PART_BYTES = 32 * 2**20
+
+_BOOKKEEPING = {
+    "timestamp": np.float32,
+    "frame_index": np.int64,
+    "episode_index": np.int64,
+    "index": np.int64,
+    "task_index": np.int64,
+}
+"""Columns that LeRobot has in every dataset."""
+
+
+def feature_name(key: str, shape: tuple[int, ...]) -> str:
+    """Return what LeRobot calls an array; the reader's default names are the inverse.
+
+    Args:
+        key: its name in a buffer.
+        shape: of one step.
+    """
+    if key == ACTION_KEY:
+        return key
+    if is_image(shape) and key != "image":
+        return f"observation.images.{key}"
+    return f"observation.{key}"
+
+
+def write_lerobot(
+    path: str | Path,
+    buffer: ReplayBuffer,
+    *,
+    fps: float,
+    task: str = "demonstration",
+    robot_type: str | None = None,
+    crf: int = DEFAULT_CRF,
+    quiet: bool = True,
+) -> None:
+    """Write a buffer as a LeRobot dataset.
+
+    Low-dimensional values and their dtypes stay as they are. Images are encoded as H.264 (MPEG-4
+    where PyAV lacks its encoder), which changes them: see :func:`measure_video_loss`. The folder
+    appears under its name only when it is complete; images are read part by part.
+
+    Args:
+        path: of the folder.
+        buffer: what to write, its action under ``"action"``; it is validated first.
+        fps: steps per second.
+        task: what the demonstrations show, in words.
+        robot_type: name of the robot.
+        crf: quality of H.264, 0 (best) to 51.
+        quiet: no progress bars.
+
+    Raises:
+        InputError: the buffer or another argument is not valid or cannot be written in this format,
+            or ``path`` exists already.
+    """
+    buffer.validate()
+    path = Path(path)
+    if exists(path):
+        raise InputError(f"{path} exists already: remove it or choose another name")
+    if not (isinstance(fps, int | float) and 1e-3 <= fps <= 1e5):
+        raise InputError(f"fps is {fps}; expected a number of steps per second such as 30")
+    if not 0 <= crf <= 51:
+        raise InputError(f"crf is {crf}; expected 0 (best) to 51")
+    if not task:
+        raise InputError("task is empty; expected what the demonstrations show, in words")
+    names = _names(buffer)
+    with atomic_folder(path) as folder:
+        dataset = _Dataset(folder, buffer, names, fps, quiet)
+        stats = [*dataset.write_numbers(), *dataset.write_videos(crf)]
+        dataset.write_metadata(stats, task, robot_type)
+
+
+def measure_video_loss(path: str | Path, buffer: ReplayBuffer) -> dict[str, ImageLoss]:
+    """Decode the videos of a dataset and compare them with the buffer it was written from.
+
+    Returns:
+        What was lost by key of the buffer, for every camera.
+    """
+    losses = {}
+    for key, array in buffer.arrays.items():
+        if is_image(array.shape[1:]):
+            folder = Path(path) / "videos" / feature_name(key, array.shape[1:])
+            losses[key] = measure_loss(sorted(folder.glob("*/*.mp4")), array)
+            release(array)
+    return losses
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """One feature, written: its entry in info.json, its columns in the list of episodes."""
+
+    name: str
+    entry: dict[str, Any]
+    episodes: list[Stats]
+    overall: Stats
+    columns: dict[str, Any]
+
+
+class _Dataset:
+    """Writes the parts of one dataset into a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        buffer: ReplayBuffer,
+        names: Mapping[str, str],
+        fps: float,
+        quiet: bool,
+    ) -> None:
+        self._folder = folder
+        self._buffer = buffer
+        self._fps = fps
+        self._quiet = quiet
+        self._spans = list(
+            zip(buffer.episode_starts.tolist(), buffer.episode_ends.tolist(), strict=True)
+        )
+        self._images = {
+            names[key]: array for key, array in buffer.arrays.items() if is_image(array.shape[1:])
+        }
+        numbers = {names[key]: array for key, array in buffer.arrays.items()}
+        self._numbers = {
+            name: array.astype(array.dtype.newbyteorder("="), copy=False)
+            for name, array in numbers.items()
+            if name not in self._images
+        } | self._bookkeeping()
+
+    def _bookkeeping(self) -> dict[str, np.ndarray]:
+        lengths = self._buffer.episode_lengths
+        index = np.arange(self._buffer.n_steps)
+        frame_index = index - np.repeat(self._buffer.episode_starts, lengths)
+        columns = {
+            "timestamp": frame_index / self._fps,
+            "frame_index": frame_index,
+            "episode_index": np.repeat(np.arange(len(lengths)), lengths),
+            "index": index,
+            "task_index": np.zeros(len(index)),
+        }
+        return {name: columns[name].astype(dtype)[:, None] for name, dtype in _BOOKKEEPING.items()}
+
+    def write_numbers(self) -> Iterator[_Feature]:
+        """Write the parquet file and yield what is in it."""
+        path = self._folder / _DATA_PATH.format(chunk_index=0, file_index=0)
+        path.parent.mkdir(parents=True)
+        schema = pa.schema([(name, arrow_type(array)) for name, array in self._numbers.items()])
+        with pq.ParquetWriter(path, schema, compression="snappy") as writer:
+            # One row group per episode, so that one can be read without the others.
+            for begin, end in self._spans:
+                columns = [
+                    to_arrow(array[begin:end], arrow_type(array))
+                    for array in self._numbers.values()
+                ]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+        for name, array in self._numbers.items():
+            yield _Feature(
+                name=name,
+                entry={"dtype": array.dtype.name, "shape": list(array.shape[1:]), "names": None},
+                episodes=[array_stats(array[begin:end]) for begin, end in self._spans],
+                overall=array_stats(array),
+                columns={},
+            )
+
+    def write_videos(self, crf: int) -> Iterator[_Feature]:
+        """Write the videos of every camera and yield what they show."""
+        for name, images in self._images.items():
+            with tqdm(
+                total=len(images), desc=f"video of {name}", unit="frame", disable=self._quiet
+            ) as bar:
+                yield self._write_camera(name, images, crf, bar)
+
+    def _write_camera(self, name: str, images: np.ndarray, crf: int, bar: tqdm[Any]) -> _Feature:
+        height, width, channels = images.shape[1:]
+        columns: dict[str, list[float]] = {
+            f"videos/{name}/{column}": []
+            for column in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+        }
+        histograms = []
+        for number, episodes in enumerate(self._video_files()):
+            place = dict(zip(("chunk_index", "file_index"), _place(number), strict=True))
+            path = self._folder / _VIDEO_PATH.format(video_key=name, **place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file_begin = self._spans[episodes[0]][0]
+            with VideoWriter(path, height=height, width=width, fps=self._fps, crf=crf) as video:
+                for episode in episodes:
+                    begin, end = self._spans[episode]
+                    histograms.append(_encode(video, images, begin, end, bar))
+                    values = (
+                        *_place(number),
+                        (begin - file_begin) / self._fps,
+                        (end - file_begin) / self._fps,
+                    )
+                    for column, value in zip(columns.values(), values, strict=True):
+                        column.append(value)
+        details = {
+            "video.height": height,
+            "video.width": width,
+            "video.codec": video.codec,
+            "video.pix_fmt": video.pixel_format,
+            "video.is_depth_map": False,
+            "video.fps": _plain(self._fps),
+            "video.channels": channels,
+            "has_audio": False,
+        }
+        return _Feature(
+            name=name,
+            entry={
+                "dtype": "video",
+                "shape": [height, width, channels],
+                "names": ["height", "width", "channels"],
+                "info": details,
+            },
+            episodes=[
+                image_stats(histogram, end - begin)
+                for histogram, (begin, end) in zip(histograms, self._spans, strict=True)
+            ],
+            overall=image_stats(np.sum(histograms, axis=0), len(images)),
+            columns=columns,
+        )
+
+    def _video_files(self) -> Iterator[list[int]]:
+        """Yield the episodes of one video after the other."""
+        episodes: list[int] = []
+        begin = 0
+        for episode, (first, end) in enumerate(self._spans):
+            if episodes and (end - begin) / self._fps > _VIDEO_SECONDS:
+                yield episodes
+                episodes, begin = [], first
+            episodes.append(episode)
+        yield episodes
+
+    def write_metadata(self, features: list[_Feature], task: str, robot_type: str | None) -> None:
+        """Write all files below ``meta``; ``features`` are what was written before."""
+        n_episodes, n_steps = self._buffer.n_episodes, self._buffer.n_steps
+        meta = self._folder / "meta"
+        info = {
+            "codebase_version": "v3.0",
+            "robot_type": robot_type,
+            "total_episodes": n_episodes,
+            "total_frames": n_steps,
+            "total_tasks": 1,
+            "chunks_size": _FILES_PER_CHUNK,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": _plain(self._fps),
+            "splits": {"train": f"0:{n_episodes}"},
+            "data_path": _DATA_PATH,
+            "video_path": _VIDEO_PATH if self._images else None,
+            "features": {feature.name: feature.entry for feature in features},
+        }
+        write_json(meta / "info.json", info)
+        overall = {
+            feature.name: {name: value.tolist() for name, value in feature.overall.items()}
+            for feature in features
+        }
+        write_json(meta / "stats.json", overall)
+        write_tasks(meta / "tasks.parquet", task)
+
+        zeros = [0] * n_episodes
+        columns: dict[str, list[Any]] = {
+            "episode_index": list(range(n_episodes)),
+            "tasks": [[task]] * n_episodes,
+            "length": [end - begin for begin, end in self._spans],
+            "data/chunk_index": zeros,
+            "data/file_index": zeros,
+            "dataset_from_index": [begin for begin, _ in self._spans],
+            "dataset_to_index": [end for _, end in self._spans],
+        }
+        for feature in features:
+            columns |= feature.columns
+        for feature in features:
+            for name in feature.overall:
+                values = [stats[name].tolist() for stats in feature.episodes]
+                columns[f"stats/{feature.name}/{name}"] = values
+        columns |= {"meta/episodes/chunk_index": zeros, "meta/episodes/file_index": zeros}
+        path = self._folder / _EPISODES_PATH
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.table(columns), path, compression="snappy")
+
+
+def _names(buffer: ReplayBuffer) -> dict[str, str]:
+    """Return feature by key of the buffer, having checked that the format can hold it."""
+    source = buffer.source
+    if ACTION_KEY not in buffer.arrays:
+        raise InputError(f"{source}: there is no array '{ACTION_KEY}' to write")
+    names: dict[str, str] = {}
+    for key, array in buffer.arrays.items():
+        shape = array.shape[1:]
+        name = feature_name(key, shape)
+        if not key or any(c in key for c in "/\\\0") or default_name(name) != key:
+            raise InputError(
+                f"{source}: '{key}' cannot be the name of a LeRobot feature, here '{name}': rename "
+                "it, without slashes and without 'images.' in front"
+            )
+        if name in names.values():
+            raise InputError(
+                f"{source}: '{key}' and another array would both become the feature '{name}'; "
+                "rename one of them"
+            )
+        names[key] = name
+        if is_image(shape):
+            if shape[2] != 3:
+                raise InputError(
+                    f"{source}: images {key} have {shape[2]} channels; LeRobot's videos have 3: "
+                    "leave them out, or write .zarr or .hdf5"
+                )
+        elif array.dtype.itemsize > 8 or len(shape) > 5:
+            raise InputError(
+                f"{source}: {key} is {array.dtype} {shape} per step; LeRobot's features have at "
+                "most 64 bits and 5 dimensions"
+            )
+    return names
+
+
+def _encode(
+    video: VideoWriter, images: np.ndarray, begin: int, end: int, bar: tqdm[Any]
+) -> np.ndarray:
+    """Append the images of one episode, part by part; returns their histogram."""
+    histogram = np.zeros((images.shape[3], 256), np.int64)
+    rows = max(1, _PART_BYTES // images[0].nbytes)
+    for first in range(begin, end, rows):
+        part = images[first : min(first + rows, end)]
+        video.write(part)
+        histogram += image_histogram(part)
+        bar.update(len(part))
+    release(images)
+    return histogram
+
+
+def _place(number: int) -> tuple[int, int]:
+    """Return the indices of chunk and file of the n-th file."""
+    return divmod(number, _FILES_PER_CHUNK)
+
+
+def _plain(fps: float) -> float:
+    """Return a whole number as int, as LeRobot has it."""
+    return int(fps) if fps == int(fps) else fps

@@ -1,0 +1,1 @@
+"""robomimic files, read and written."""

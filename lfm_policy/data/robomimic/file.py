@@ -1,0 +1,395 @@
+"""Read robomimic's HDF5 files: demos, arrays, filter keys and the description of the environment.
+
+Layout: ``data/<demo>/actions``, ``data/<demo>/obs/<key>``, all time first; ``mask/<filter key>``
+lists names of demos; ``data.attrs["env_args"]`` is JSON. Nothing else is needed, and what is not
+asked for may be damaged. Shapes, dtypes, lengths and sizes are checked against one another before
+values are read, and values are read demo by demo.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lfm_policy.data.hdf5.array import Hdf5Array, ObjectRefused
+from lfm_policy.data.hdf5.errors import as_text, reading
+from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
+from lfm_policy.data.images.layout import ImageLayout, image_layout
+from lfm_policy.data.replay_buffer import check_array_type
+from lfm_policy.data.robomimic import env as robomimic_env
+from lfm_policy.data.robomimic.checks import (
+    check_finite,
+    check_memory,
+    is_marked_failed,
+    numeric_order,
+    one_episode_hint,
+    some_names,
+)
+from lfm_policy.data.robomimic.masks import FilterKeys
+from lfm_policy.errors import InputError
+from lfm_runtime.policy.observations import is_image
+from lfm_runtime.registry import nearest_names
+
+_PART_BYTES = 32 * 2**20
+"""Images are read in parts of about this size, or one chunk of the file where that is larger."""
+
+_TEXT_BYTES = 64 * 2**20
+"""No model of a scene is larger."""
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """What is known of an array of a demo, or of that array in all demos.
+
+    Attributes:
+        shape: of a step, without time.
+        dtype: as it is stored.
+        problem: why it cannot be read at all, to follow its name; ``""`` if it can.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    problem: str = ""
+
+    @property
+    def layout(self) -> ImageLayout | None:
+        """How its steps are stored as images; None if they are none."""
+        if self.dtype != np.uint8 and not is_image(self.shape):
+            return None  # depth and the like in another layout: nothing says that they are images
+        return image_layout(self.shape, self.dtype)
+
+
+def read_env_args(path: str | Path) -> dict[str, Any]:
+    """Return ``env_args``, the description of the environment that the demos were recorded in.
+
+    Returns:
+        At least ``env_name`` (str), ``type`` (int; 1 is robosuite) and ``env_kwargs`` (dict);
+        ``env_version`` (str) where the file says it.
+
+    Raises:
+        InputError: there is no such description, or it does not parse or lacks one of these.
+    """
+    with RobomimicFile(path) as file:
+        return file.env_args()
+
+
+class RobomimicFile:
+    """An open file; every failure of HDF5 below it becomes an :class:`InputError`.
+
+    Attributes:
+        demos: names of all demos in numeric order, ``demo_2`` before ``demo_10``.
+        filter_keys: names of all lists of demos.
+        has_env_args: whether the file says in which environment the demos were recorded.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a file and look for its demos.
+
+        Raises:
+            InputError: there is no such file, it is no HDF5 file, or it holds no demos.
+        """
+        self._file = Hdf5File(path, "robomimic's HDF5")
+        self._path = self._file.path
+        try:
+            self._data = self._group(self._file.root, "data", "data")
+            self.demos = self._find_demos()
+            self._filters = FilterKeys(self._file.root, self.demos)
+            self.filter_keys = self._filters.names
+            self.has_env_args = self._data.has_attribute(robomimic_env.ENV_ARGS)
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
+
+    def __enter__(self) -> RobomimicFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def select(self, filter_key: str | None) -> tuple[str, ...]:
+        """Return the demos that ``mask/<filter_key>`` lists, in numeric order; all for None.
+
+        Raises:
+            InputError: there is no such filter key, or it lists no demo or one that is absent.
+        """
+        return self.demos if filter_key is None else self._filters.select(filter_key)
+
+    def filter_lists(self) -> dict[str, tuple[str, ...] | InputError]:
+        """Return the demos of every filter key; of one that cannot be read, the error."""
+        return self._filters.all()
+
+    def stored(self, demo: str) -> dict[str, KeyInfo]:
+        """Return every array of a demo by its name inside it; those of groups as ``obs/<key>``.
+
+        Raises:
+            InputError: the demo is damaged.
+        """
+        arrays = {}
+        for name, array in self._demo(demo).arrays():
+            if isinstance(array, ObjectRefused):
+                arrays[name] = KeyInfo((), np.dtype(np.void), array.reason)
+                continue
+            problem = array.problem or ("" if array.shape else "has no time axis")
+            arrays[name] = KeyInfo(array.shape[1:], array.dtype, problem)
+        return arrays
+
+    def observation_keys(self, demo: str) -> tuple[str, ...]:
+        """Return the names below ``obs`` of a demo; ``obs`` alone where that is an array.
+
+        Raises:
+            InputError: it has no observations.
+        """
+        group = self._demo(demo)
+        obs = group.find("obs")
+        if isinstance(obs, Hdf5Array):
+            return ("obs",)
+        if isinstance(obs, Hdf5Group) and (keys := obs.names()):
+            return keys
+        states = isinstance(group.find("states"), Hdf5Array)
+        hint = f"; {robomimic_env.replay_hint(self._path)}" if states else ""
+        raise InputError(
+            f"{self._path}: {demo} has no observations under obs (it holds: "
+            f"{some_names(group.names())}){hint}"
+        )
+
+    def observation(self, key: str) -> str:
+        """Return where an observation is inside a demo, for the other methods.
+
+        That is ``obs/<key>``, or ``obs`` where that is an array: Isaac Lab writes all terms of its
+        observations end to end.
+        """
+        in_one = key == "obs" and isinstance(self._data.find(f"{self.demos[0]}/obs"), Hdf5Array)
+        return "obs" if in_one else f"obs/{key}"
+
+    def num_samples(self, demo: str) -> int:
+        """Return the number of steps of a demo: of its actions, its attribute or its first array.
+
+        Raises:
+            InputError: none of them says it.
+        """
+        length = self.n_steps(demo, "actions")
+        if length is None:
+            length = self._announced(demo)
+        if length is not None:
+            return length
+        for _, array in self._demo(demo).arrays():
+            if isinstance(array, Hdf5Array) and array.shape:
+                return array.shape[0]
+        raise InputError(f"{self._path}: {demo} holds no arrays")
+
+    def is_marked_failed(self, demo: str) -> bool:
+        """Return whether the attribute ``success`` of a demo says no, as Isaac Lab writes it."""
+        return is_marked_failed(self._demo(demo))
+
+    def n_steps(self, demo: str, name: str) -> int | None:
+        """Return how many steps an array of a demo holds; None where it cannot be told."""
+        try:
+            return self._array(demo, name).shape[0]
+        except InputError:
+            return None
+
+    def lengths(self, demos: Sequence[str], action_key: str) -> list[int]:
+        """Return the number of steps of every demo: the length of its actions.
+
+        Raises:
+            InputError: a demo has no actions, is empty, or its ``num_samples`` is another number.
+        """
+        lengths = []
+        for demo in demos:
+            length = int(self._array(demo, action_key).shape[0])
+            if not length:
+                raise InputError(f"{self._path}: {demo} is empty ({action_key} holds no steps)")
+            announced = self._announced(demo)
+            if announced is not None and announced != length:
+                raise InputError(
+                    f"{self._path}: {demo} has {length} {action_key}, but num_samples is "
+                    f"{announced}; expected the same: the recording is incomplete"
+                )
+            lengths.append(length)
+        return lengths
+
+    def info(
+        self, demos: Sequence[str], name: str, lengths: Sequence[int], ranks: tuple[int, ...]
+    ) -> KeyInfo:
+        """Return what an array is in all of ``demos``.
+
+        Args:
+            demos: those that will be read.
+            name: of the array inside a demo.
+            lengths: number of steps of every demo.
+            ranks: the ranks allowed, time included.
+
+        Raises:
+            InputError: the array is absent from a demo, has another length than the demo, differs
+                in shape or dtype from the first one, is not numeric, or cannot be in the file.
+        """
+        first: KeyInfo | None = None
+        for demo, length in zip(demos, lengths, strict=True):
+            array = self._array(demo, name)
+            source = f"{self._path}: {demo}"
+            check_array_type(name, array.shape, array.dtype, source=source, ranks=ranks)
+            if array.shape[0] != length:
+                raise InputError(
+                    f"{source}: {name} has {array.shape[0]} steps, expected {length}, as many as "
+                    "actions"
+                )
+            info = KeyInfo(array.shape[1:], array.dtype)
+            first = first or info
+            if info != first:
+                raise InputError(
+                    f"{source}: {name} is {info.dtype} {info.shape} per step, expected "
+                    f"{first.dtype} {first.shape}, as in {demos[0]}"
+                )
+            array.check()
+        assert first is not None
+        return first
+
+    def read(
+        self, demos: Sequence[str], name: str, lengths: Sequence[int], info: KeyInfo
+    ) -> np.ndarray:
+        """Return an array of all demos end to end, read demo by demo.
+
+        Returns:
+            (T, *shape) with the stored dtype, in native byte order; (T, 1) where a step is a
+            scalar.
+
+        Raises:
+            InputError: it cannot be read, does not fit into memory, or holds NaN or infinity (in
+                float32).
+        """
+        shape = (sum(lengths), *(info.shape or (1,)))
+        check_memory(math.prod(shape) * info.dtype.itemsize, f"{self._path}: {name} of all demos")
+        values = np.empty(shape, info.dtype.newbyteorder("="))
+        begin = 0
+        for demo, length in zip(demos, lengths, strict=True):
+            part = values[begin : begin + length]
+            source = f"{self._path}: {demo}: {name}"
+            with reading(source):
+                part[...] = self._array(demo, name).read().reshape(part.shape)
+            check_finite(part, source)
+            begin += length
+        return values
+
+    def parts(self, demo: str, name: str) -> Iterator[np.ndarray]:
+        """Yield an array of one demo in parts of bounded size.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        array = self._array(demo, name)
+        row_bytes = max(1, math.prod(array.shape[1:]) * array.dtype.itemsize)
+        rows = max(1, _PART_BYTES // row_bytes)
+        if array.chunk_rows:  # whole chunks: a chunk that is read in two parts is decoded twice
+            rows = -(-rows // array.chunk_rows) * array.chunk_rows
+        for begin in range(0, array.shape[0], rows):
+            yield array.read(begin, begin + rows)
+
+    def model_file(self, demo: str) -> str:
+        """Return the XML of a demo's scene, ``""`` where it has none.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return self._text(demo, "model_file")
+
+    def ep_meta(self, demo: str) -> str:
+        """Return the JSON about an episode, ``""`` where it has none.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return self._text(demo, "ep_meta")
+
+    def env_args(self) -> dict[str, Any]:
+        """Return the description of the environment; see :func:`read_env_args`."""
+        return robomimic_env.env_args_of(self._data)
+
+    def recorded_env_args(self) -> dict[str, Any]:
+        """Return the description of the environment, also that of robosuite's raw recordings.
+
+        Raises:
+            InputError: there is no description of either kind, or it does not parse.
+        """
+        return robomimic_env.recorded_env_args_of(self._data)
+
+    def _text(self, demo: str, key: str) -> str:
+        group = self._demo(demo)
+        if not group.has_attribute(key):
+            return ""
+        with reading(f"{self._path}: {key} of {demo}"):
+            return as_text(group.attribute(key, _TEXT_BYTES))
+
+    def _announced(self, demo: str) -> int | None:
+        group = self._demo(demo)
+        if not group.has_attribute("num_samples"):
+            return None
+        value = np.asarray(group.attribute("num_samples"))
+        if value.size != 1 or value.dtype.kind not in "iu":
+            raise InputError(
+                f"{self._path}: {demo} has num_samples {value.tolist()!r:.100}; expected an integer"
+            )
+        return int(value.item())
+
+    def _find_demos(self) -> tuple[str, ...]:
+        names = self._data.names()
+        for name in names:
+            self._demo(name)
+        if not names:
+            raise InputError(
+                f"{self._path}: the group data holds no demos; expected data/demo_0 and so on"
+            )
+        return tuple(sorted(names, key=numeric_order))
+
+    def _demo(self, demo: str) -> Hdf5Group:
+        return self._group(self._data, demo, f"data/{demo}")
+
+    def _group(self, parent: Hdf5Group, name: str, full_name: str) -> Hdf5Group:
+        child = parent.find(name)
+        if isinstance(child, Hdf5Group):
+            return child
+        found = "there is no" if child is None else "an array was found instead of the"
+        raise InputError(
+            f"{self._path}: {found} group {full_name} (found: {some_names(parent.names())}); "
+            "expected robomimic's layout data/demo_0/actions, data/demo_0/obs/<key>"
+            + (one_episode_hint(parent.names()) if parent is self._file.root else "")
+        )
+
+    def _array(self, demo: str, name: str) -> Hdf5Array:
+        array = self._data.find(f"{demo}/{name}")
+        source = f"{self._path}: {demo}"
+        if not isinstance(array, Hdf5Array):
+            if array is not None:  # its arrays are what can be asked for
+                inside = f"{name}/"
+                held = tuple(key for key in self.stored(demo) if key.startswith(inside))
+            elif name.startswith("obs/"):
+                held = self.observation_keys(demo)
+            else:
+                held = self._demo(demo).names()
+            held = tuple(key.removeprefix("obs/") for key in held)
+            what = "has no" if array is None else "has a group instead of the array"
+            raise InputError(
+                f"{source} {what} {name}: {nearest_names(name.removeprefix('obs/'), held)} (it "
+                f"holds: {some_names(held)})"
+            )
+        array.name = f"{source}: {name}"
+        if array.problem:
+            raise ObjectRefused(array.name, array.problem)
+        if not array.shape:
+            raise InputError(f"{source}: {name} has no time axis, expected shape (steps, ...)")
+        return array

@@ -1,0 +1,245 @@
+"""Dataset format ``robomimic``: HDF5 files of robomimic, MimicGen and tools like them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lfm_policy.data.assumption import AssumptionWarning
+from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.zarr.format import check_rename
+from lfm_policy.errors import InputError
+
+if TYPE_CHECKING:
+    from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
+
+STORED_ABSOLUTE = "actions_abs"
+"""What robomimic and Diffusion Policy call goals: position 3, axis-angle 3, gripper 1 per arm."""
+
+_ACTION_SPACES = ("stored", "absolute")
+_RANKS = (1, 2, 3)
+"""Ranks of low-dimensional arrays, time included; of one step they are 0 to 2."""
+
+
+class ActionRangeWarning(UserWarning):
+    """Actions are outside what robomimic's controllers take."""
+
+
+@dataclass
+class RobomimicConfig(DatasetConfig):
+    """A robomimic HDF5 file: which demos and arrays are read and what they are called."""
+
+    name: str = field(default="robomimic", metadata={"help": "dataset format"})
+    path: str = field(default="", metadata={"help": "HDF5 file with data/demo_N/actions and obs/"})
+    action_key: str = field(
+        default="actions", metadata={"help": "array of a demo to imitate, e.g. actions_abs"}
+    )
+    action_space: str = field(
+        default="stored",
+        metadata={
+            "help": "stored: actions as they are in the file; absolute: goals in the world instead "
+            "of deltas, per arm position 3, rotation 6 (never scaled) and gripper 1, converted "
+            "once when the file is loaded (from actions_abs where it is there)",
+            "choices": _ACTION_SPACES,
+        },
+    )
+    obs_keys: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "arrays under obs/ that the policy observes; none means all low-dimensional "
+            "arrays and uint8 images of the first demo, but for those of groups in it "
+            "(group/key)"
+        },
+    )
+    rename: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "what the policy calls an array, such as {agentview_image: image}; by default "
+            "what the file calls it"
+        },
+    )
+    filter_key: str | None = field(
+        default=None, metadata={"help": "read only the demos of mask/<filter_key>; all by default"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: one is outside its range or contradicts another.
+        """
+        super().__post_init__()
+        if self.action_space not in _ACTION_SPACES:
+            raise InputError(
+                f"action_space is '{self.action_space}', expected one of "
+                f"{', '.join(_ACTION_SPACES)}"
+            )
+        if len(set(self.obs_keys)) != len(self.obs_keys):
+            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
+        if self.obs_keys:  # otherwise they are known when the file is open
+            check_rename(self.rename, self.obs_keys)
+
+    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
+        """Read action and observations; see :meth:`DatasetConfig.load`.
+
+        Warns:
+            ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are.
+            UserWarning: arrays under obs/ that nobody named are left out, because they cannot be
+                read or are neither low-dimensional nor uint8 images.
+            AssumptionWarning: images are stored with channels first, without channels or with
+                alpha.
+        """
+        # here and not above: a policy that only acts has no use for HDF5
+        from lfm_policy.data.robomimic.file import RobomimicFile
+        from lfm_policy.data.robomimic.images import robomimic_images
+
+        if not self.path:
+            raise InputError("the dataset has no path: set dataset.path to a robomimic HDF5 file")
+        with RobomimicFile(self.path) as file:
+            demos = file.select(self.filter_key)[: self.max_episodes]
+            absolute = self.action_space == "absolute"
+            action_key = self._stored_actions(file, demos[0])
+            lengths = file.lengths(demos, action_key)
+            obs_keys = self._observed(file, demos, lengths)
+            check_rename(self.rename, obs_keys)
+            actions = file.info(demos, action_key, lengths, ranks=(1, 2))
+            names = {key: file.observation(key) for key in obs_keys}
+            observed = {
+                key: file.info(demos, name, lengths, ranks=(*_RANKS, 4))
+                for key, name in names.items()
+            }
+            self._check_kinds(observed, names)
+            action = file.read(demos, action_key, lengths, actions)
+            unscaled = {}
+            if absolute:
+                from lfm_policy.data.robomimic.absolute_actions import read_absolute_actions
+
+                action, rotations = read_absolute_actions(file, demos, lengths, action, action_key)
+                unscaled = {ACTION_KEY: rotations}
+            observations = {
+                key: file.read(demos, names[key], lengths, info)
+                for key, info in observed.items()
+                if info.layout is None
+            }
+
+        n_steps = sum(lengths)
+        for key, info in observed.items():
+            if info.layout is not None:
+                images = robomimic_images(self.path, names[key], demos, n_steps, info.layout)
+                if images.remark:
+                    warnings.warn(f"{self.path}: {images.remark}", AssumptionWarning, stacklevel=2)
+                observations[key] = images.open(image_cache, quiet=quiet)
+        renamed = {self.rename.get(key, key): observations[key] for key in obs_keys}
+        buffer = ReplayBuffer(
+            arrays={ACTION_KEY: action, **renamed},
+            episode_ends=np.cumsum(lengths, dtype=np.int64),
+            source=self.path,
+            unscaled=unscaled,
+        )
+        buffer.validate()
+        if not absolute:
+            self._warn_of_range(action)
+        return buffer
+
+    def _stored_actions(self, file: RobomimicFile, demo: str) -> str:
+        """Return the name of the actions to read: goals where they are wanted and there."""
+        wanted = self.action_space == "absolute" and self.action_key == "actions"
+        return (
+            STORED_ABSOLUTE if wanted and STORED_ABSOLUTE in file.stored(demo) else self.action_key
+        )
+
+    def _observed(
+        self, file: RobomimicFile, demos: Sequence[str], lengths: Sequence[int]
+    ) -> list[str]:
+        """Return the observations to read: those named, or all that can be observations."""
+        there = file.observation_keys(demos[0])
+        if self.obs_keys:
+            return list(self.obs_keys)
+        stored = file.stored(demos[0])
+        left_out = {}
+        for key in there:
+            name = file.observation(key)
+            if name in stored:
+                reason = why_no_observation(stored[name]) or _why_other_length(
+                    file, demos, lengths, name
+                )
+            else:
+                inside = [n for n in stored if n.startswith(f"{name}/")]
+                reason = (
+                    f"is a group: name its arrays, such as {inside[0].removeprefix('obs/')}"
+                    if inside
+                    else "is an empty group"
+                )
+            if reason:
+                left_out[key] = reason
+        reasons = ", ".join(f"{key} ({reason})" for key, reason in left_out.items())
+        usable = [key for key in there if key not in left_out]
+        if not usable:
+            raise InputError(
+                f"{self.path}: {demos[0]} has neither low-dimensional arrays nor uint8 images "
+                f"under obs, only: {reasons}; name obs_keys to choose"
+            )
+        if left_out:
+            warnings.warn(
+                f"{self.path}: left out: {reasons}; name obs_keys to choose", stacklevel=3
+            )
+        return usable
+
+    def _check_kinds(self, observed: dict[str, KeyInfo], names: dict[str, str]) -> None:
+        for key, info in observed.items():
+            if info.layout is not None and info.dtype != np.uint8:
+                raise InputError(
+                    f"{self.path}: {names[key]} holds {info.dtype} {info.shape} per step; expected "
+                    "uint8 images (depth is not supported)"
+                )
+            if len(info.shape) == 3 and info.layout is None:
+                raise InputError(
+                    f"{self.path}: {names[key]} has shape {info.shape} per step; expected at most "
+                    "2 dimensions, or an image (height, width, 1, 3 or 4), uint8 also with its "
+                    "channels first"
+                )
+
+    def _warn_of_range(self, actions: np.ndarray) -> None:
+        low, high = actions.min(), actions.max()
+        if low < -1 or high > 1:
+            warnings.warn(
+                f"{self.path}: {self.action_key} range from {low:g} to {high:g}; robomimic's "
+                "controllers take -1 to 1 unless the actions are absolute",
+                ActionRangeWarning,
+                stacklevel=3,
+            )
+
+
+def why_no_observation(info: KeyInfo) -> str:
+    """Say why an array cannot be observed, to follow its name; ``""`` if it can."""
+    if info.problem:
+        return info.problem
+    if info.dtype.kind not in "fiub":
+        return f"has dtype {info.dtype}, expected numbers"
+    if 0 in info.shape:
+        return "holds no values"
+    if info.layout is not None:
+        return "" if info.dtype == np.uint8 else f"holds images of {info.dtype}, expected uint8"
+    return "" if len(info.shape) + 1 in _RANKS else f"has shape {info.shape} per step"
+
+
+def _why_other_length(
+    file: RobomimicFile, demos: Sequence[str], lengths: Sequence[int], name: str
+) -> str:
+    """Say that an array has not one row per step, which is its nature if most demos have it so.
+
+    Otherwise single demos are damaged, which has to be said to who reads them.
+    """
+    if file.n_steps(demos[0], name) == lengths[0]:
+        return ""
+    found = [file.n_steps(demo, name) for demo in demos]
+    others = [n != length for n, length in zip(found, lengths, strict=True)]
+    if 2 * sum(others) <= len(demos):
+        return ""
+    return f"has {found[0]} rows, where {demos[0]} has {lengths[0]} steps"

@@ -1,0 +1,317 @@
+"""Convert demonstrations from one format to another: zarr, robomimic's HDF5, LeRobot."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.formats import DATASET_FORMATS
+from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.robomimic.format import ActionRangeWarning
+from lfm_policy.data.tools.detect import detect_format
+from lfm_policy.data.zarr.format import ZarrConfig
+from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import exists, temporary_folder
+from lfm_runtime.disk.leftovers import only_writer
+
+_SUFFIXES = {".zarr": "zarr", ".zip": "zarr", ".hdf5": "robomimic", ".h5": "robomimic"}
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What is converted and how.
+
+    Attributes:
+        source_format: name of a dataset format; by default what the source looks like.
+        target_format: the same of the target; by default what its name ends in.
+        action_key: the array to imitate, as the source calls it; by default that of the format.
+        obs_keys: the observations, as the source calls them; by default all that can be one.
+        rename: new names of observations.
+        filter_key: of a robomimic file: only the demos that it lists.
+        max_episodes: only the first so many.
+        fps: steps per second; by default what the source says.
+        task: what the demonstrations show, in words, for LeRobot.
+        crf: quality of videos, 0 (best) to 51.
+    """
+
+    source_format: str | None = None
+    target_format: str | None = None
+    action_key: str | None = None
+    obs_keys: Sequence[str] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    filter_key: str | None = None
+    max_episodes: int | None = None
+    fps: float | None = None
+    task: str = "demonstration"
+    crf: int = DEFAULT_CRF
+
+    def __post_init__(self) -> None:
+        """Check the rate; readers and writers check the rest.
+
+        Raises:
+            InputError: it is no rate.
+        """
+        if self.fps is not None and not 1e-3 <= self.fps <= 1e5:
+            raise InputError(f"fps is {self.fps}; expected steps per second such as 30")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written.
+
+    Attributes:
+        source: what was read.
+        target: what was written.
+        source_format: name of its format.
+        target_format: name of its format.
+        n_episodes: number of episodes.
+        n_steps: number of steps of all episodes together.
+        fps: steps per second; None where nobody knows.
+        shapes: of one step, by key.
+        dtypes: by key.
+        losses: by key of images that were encoded as videos: how far they are from the source's.
+    """
+
+    source: Path
+    target: Path
+    source_format: str
+    target_format: str
+    n_episodes: int
+    n_steps: int
+    fps: float | None
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    losses: dict[str, ImageLoss]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; an infinite PSNR (nothing was lost) becomes None."""
+        return {
+            "source": str(self.source),
+            "source_format": self.source_format,
+            "target": str(self.target),
+            "target_format": self.target_format,
+            "episodes": self.n_episodes,
+            "steps": self.n_steps,
+            "fps": self.fps,
+            "arrays": {
+                key: {"shape": list(shape), "dtype": self.dtypes[key]}
+                for key, shape in self.shapes.items()
+            },
+            "image_loss": {
+                key: {
+                    "mean": loss.mean,
+                    "largest": loss.largest,
+                    "psnr": loss.psnr if math.isfinite(loss.psnr) else None,
+                }
+                for key, loss in self.losses.items()
+            },
+        }
+
+
+def target_format(path: Path) -> str:
+    """Return the format that a name stands for: its suffix says, and a folder is LeRobot's."""
+    return _SUFFIXES.get(path.suffix.lower(), "lerobot")
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    options: ConvertOptions | None = None,
+    *,
+    quiet: bool = True,
+) -> Conversion:
+    """Read a dataset of one format and write it in another.
+
+    Low-dimensional values and dtypes stay as they are. Images become uint8 and stay exact, except
+    in LeRobot's videos, where what was lost is measured. Only the action and observations are
+    carried over: no rewards, simulator states or language. The target appears under its name only
+    when it is complete; images go through a temporary folder beside it, which takes their
+    uncompressed size.
+
+    Args:
+        source: file or folder of the dataset.
+        target: what to write; must not exist.
+        options: see :class:`ConvertOptions`.
+        quiet: no progress bars.
+
+    Raises:
+        InputError: the source is not what it has to be, the target exists, an option does not fit
+            the formats, or the target's format cannot hold the data.
+    """
+    options = options or ConvertOptions()
+    source, target = Path(source).expanduser(), Path(target).expanduser()
+    if exists(target) or target.is_symlink():
+        raise InputError(f"{target} exists already: remove it or choose another name")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{target} is inside {source}: choose another place for what is written")
+    if options.source_format is None:
+        from_format = detect_format(source)
+    else:
+        from_format = options.source_format
+        DATASET_FORMATS.get(from_format)
+    to_format = options.target_format or target_format(target)
+    DATASET_FORMATS.get(to_format)
+    env_args = _env_args(source) if from_format == "robomimic" else None
+    fps = options.fps if options.fps is not None else _source_fps(source, from_format, env_args)
+    if fps is None and to_format == "lerobot":
+        raise InputError(
+            f"{source} does not say how many steps per second it holds, and LeRobot needs that: "
+            "give --fps"
+        )
+
+    config = _dataset_config(source, from_format, options)
+    with (
+        only_writer(target, "convert"),
+        temporary_folder(target.with_name(f"images-{target.name}")) as cache,
+    ):
+        with warnings.catch_warnings():
+            # Only who executes actions is concerned.
+            warnings.simplefilter("ignore", ActionRangeWarning)
+            buffer = _load(config, options, cache, quiet)
+        losses = _write(target, to_format, buffer, env_args, fps, options, quiet)
+    return Conversion(
+        source=source,
+        target=target,
+        source_format=from_format,
+        target_format=to_format,
+        n_episodes=buffer.n_episodes,
+        n_steps=buffer.n_steps,
+        fps=fps,
+        shapes={key: array.shape[1:] for key, array in buffer.arrays.items()},
+        dtypes={key: str(array.dtype) for key, array in buffer.arrays.items()},
+        losses=losses,
+    )
+
+
+def _dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetConfig:
+    """Return the configuration that reads what is asked for."""
+    config_class = DATASET_FORMATS.get(name)
+    chosen: dict[str, Any] = {
+        "path": str(source),
+        "obs_keys": list(options.obs_keys),
+        "rename": dict(options.rename),
+        "max_episodes": options.max_episodes,
+    }
+    for key in ("action_key", "filter_key"):
+        if (value := getattr(options, key)) is not None:
+            chosen[key] = value
+    known = {item.name for item in dataclasses.fields(config_class)}
+    for key in chosen:
+        if key not in known:
+            raise InputError(
+                f"--{key.replace('_', '-')} does not fit: {source} is read as {name}, which has "
+                "nothing of the kind"
+            )
+    if name == "zarr" and not chosen["obs_keys"]:
+        # The format itself wants them named: most stores hold more than a policy should see.
+        from lfm_policy.data.zarr.store import observable_zarr
+
+        stored, left_out = observable_zarr(source)
+        action_key = options.action_key or ACTION_KEY
+        # The name is taken in the result, and the format refuses it as an observation.
+        chosen["obs_keys"] = [key for key in stored if key not in (action_key, ACTION_KEY)]
+        for key, problem in left_out.items():
+            if key not in (action_key, ACTION_KEY):  # reading the action says the same
+                warnings.warn(f"data/{key} is left out: {problem}", stacklevel=3)
+        if action_key in stored and action_key != ACTION_KEY and ACTION_KEY in stored:
+            warnings.warn(
+                f"{source}: data/{ACTION_KEY} is left out, because data/{action_key} becomes the "
+                "action",
+                stacklevel=3,
+            )
+    return config_class(**chosen)
+
+
+def _load(config: DatasetConfig, options: ConvertOptions, cache: Path, quiet: bool) -> ReplayBuffer:
+    """Read what a configuration names, without cameras that nobody asked for and that are none.
+
+    Depth, shares and the like are stored as images are, and only their values tell. A camera of
+    uint8 is one: if it cannot be read, it is damaged, and that is an error.
+    """
+    if not isinstance(config, ZarrConfig) or options.obs_keys:
+        return config.load(cache, quiet=quiet)
+    from lfm_policy.data.zarr.store import inspect_zarr
+
+    stored = inspect_zarr(config.path)
+    left_out: dict[str, str] = {}
+    for key in config.obs_keys:
+        info = stored[key]
+        if info.layout is None or info.dtype == np.uint8 or key in options.rename:
+            continue
+        alone = dataclasses.replace(config, obs_keys=[key], rename={})
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is kept is read once more, and says it then
+                alone.load(cache, quiet=quiet)
+        except InputError as error:
+            left_out[key] = str(error)
+    kept = [key for key in config.obs_keys if key not in left_out]
+    if kept:
+        config = dataclasses.replace(config, obs_keys=kept)
+    buffer = config.load(cache, quiet=quiet)
+    for problem in left_out.values():
+        warnings.warn(f"{problem}; left out", stacklevel=3)
+    return buffer
+
+
+def _env_args(source: Path) -> dict[str, Any] | None:
+    from lfm_policy.data.robomimic.file import RobomimicFile
+
+    with RobomimicFile(source) as file:
+        if not file.has_env_args:
+            return None
+        try:
+            return file.env_args()
+        except InputError as error:
+            warnings.warn(f"{error}: this description is left out", stacklevel=3)
+            return None
+
+
+def _source_fps(source: Path, name: str, env_args: Mapping[str, Any] | None) -> float | None:
+    if name == "lerobot":
+        from lfm_policy.data.lerobot.hub import open_dataset
+        from lfm_policy.data.lerobot.info import read_info
+
+        return read_info(open_dataset(str(source), None).root).fps
+    if name == "robomimic":
+        from lfm_policy.data.robomimic.env import control_freq
+
+        return control_freq(env_args)
+    return None
+
+
+def _write(
+    target: Path,
+    name: str,
+    buffer: ReplayBuffer,
+    env_args: dict[str, Any] | None,
+    fps: float | None,
+    options: ConvertOptions,
+    quiet: bool,
+) -> dict[str, ImageLoss]:
+    """Write the buffer; returns what was lost of its images."""
+    if name == "zarr":
+        from lfm_policy.data.zarr.store import write_zarr
+
+        write_zarr(target, buffer)
+        return {}
+    if name == "robomimic":
+        from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+
+        described = env_args or unknown_env_args(fps)
+        write_robomimic(target, buffer, env_args=described, quiet=quiet)
+        return {}
+    from lfm_policy.data.lerobot.writer import measure_video_loss, write_lerobot
+
+    assert fps is not None
+    write_lerobot(target, buffer, fps=fps, task=options.task, crf=options.crf, quiet=quiet)
+    return measure_video_loss(target, buffer)

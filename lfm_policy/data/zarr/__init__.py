@@ -1,0 +1,1 @@
+"""zarr replay buffers that are not trusted."""

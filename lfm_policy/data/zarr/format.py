@@ -1,0 +1,153 @@
+"""Dataset format ``zarr``: Diffusion Policy's replay buffer and users' own data like it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lfm_policy.data.assumption import AssumptionWarning
+from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.derived import DERIVATIONS
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
+from lfm_policy.errors import InputError
+from lfm_runtime.registry import nearest_names
+
+
+@dataclass
+class ZarrConfig(DatasetConfig):
+    """A zarr replay buffer: which arrays are read and what becomes of them."""
+
+    name: str = field(default="zarr", metadata={"help": "dataset format"})
+    path: str = field(
+        default="", metadata={"help": "directory store or .zarr.zip with data/<key> and meta/"}
+    )
+    action_key: str = field(default=ACTION_KEY, metadata={"help": "array under data/ to imitate"})
+    obs_keys: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "arrays under data/ (or outputs of `derive`) that the policy observes; with "
+            "`derive`, none means all its outputs"
+        },
+    )
+    rename: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "what the policy calls an array, such as {img: image}; by default what the "
+            "store calls it"
+        },
+    )
+    derive: str | None = field(
+        default=None,
+        metadata={"help": "derivation that computes observations from stored arrays, e.g. pusht"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            InputError: one is outside its range, unknown or contradicts another.
+        """
+        super().__post_init__()
+        if self.derive is not None:
+            DERIVATIONS.get(self.derive)
+        if ACTION_KEY in self.obs_keys or self.action_key in self.obs_keys:
+            raise InputError(
+                f"obs_keys {list(self.obs_keys)} holds the action: the policy would be shown what "
+                "it has to predict; remove it"
+            )
+        if len(set(self.obs_keys)) != len(self.obs_keys):
+            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
+        check_rename(self.rename, self.obs_keys)
+
+    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
+        """Read action and observations; see :meth:`DatasetConfig.load`.
+
+        Arrays that nobody asked for are not touched, whatever they hold.
+
+        Warns:
+            UserWarning: chunks are absent and were read as the fill value, or images are stored
+                with channels first, without channels or with alpha.
+        """
+        # here and not above: a policy that only acts has no use for zarr
+        from lfm_policy.data.zarr.store import check_observation, list_zarr, load_zarr, zarr_images
+
+        if not self.path:
+            raise InputError("the dataset has no path: set dataset.path to a zarr replay buffer")
+        derivation = DERIVATIONS.get(self.derive) if self.derive else None
+        derivable = derivation.outputs if derivation else ()
+        obs_keys = list(self.obs_keys) or list(derivable)
+
+        listing = list_zarr(self.path)
+        stored = listing.readable
+        if not obs_keys:
+            raise InputError(
+                f"{self.path}: obs_keys is empty, so the policy would see nothing; the store "
+                f"holds: {', '.join(stored)}"
+            )
+        raw_obs = [key for key in obs_keys if key not in derivable]
+        for key in (self.action_key, *raw_obs):
+            if key in listing.unreadable:
+                raise InputError(listing.unreadable[key].problem)
+            if key not in stored:
+                raise InputError(
+                    f"{self.path}: there is no array data/{key}: "
+                    f"{nearest_names(key, (*stored, *derivable))} (stored: {', '.join(stored)}"
+                    + (f"; derived: {', '.join(derivable)})" if derivable else ")")
+                    + (
+                        "; dataset.action_key says which array is imitated"
+                        if key == self.action_key
+                        else ""
+                    )
+                )
+        images = [key for key in raw_obs if stored[key].layout is not None]
+        small = [key for key in raw_obs if key not in images]
+        for key in raw_obs:
+            check_observation(key, stored[key], self.path)
+        inputs = derivation.inputs if derivation and set(obs_keys) & set(derivable) else ()
+        raw = load_zarr(self.path, tuple(dict.fromkeys((self.action_key, *small, *inputs))))
+        check_lengths(
+            {f"data/{key}": stored[key].shape[0] for key in images},
+            n_steps=raw.n_steps,
+            source=self.path,
+        )
+        if self.max_episodes is not None and self.max_episodes < raw.n_episodes:
+            raw = raw.select_episodes(range(self.max_episodes))
+
+        available = raw.arrays | (derivation(raw.arrays) if derivation and inputs else {})
+        for key in images:
+            frames = zarr_images(self.path, key, raw.n_steps)
+            if frames.remark:
+                warnings.warn(f"{self.path}: {frames.remark}", AssumptionWarning, stacklevel=2)
+            available[key] = frames.open(image_cache, quiet=quiet)
+        buffer = ReplayBuffer(
+            arrays={
+                ACTION_KEY: raw.arrays[self.action_key],
+                **{self.rename.get(key, key): available[key] for key in obs_keys},
+            },
+            episode_ends=raw.episode_ends,
+            source=self.path,
+        )
+        buffer.validate()
+        return buffer
+
+
+def check_rename(rename: Mapping[str, str], obs_keys: Sequence[str]) -> None:
+    """Check new names of observations.
+
+    Raises:
+        InputError: one is for a key that is not observed, or is taken.
+    """
+    for key in rename:
+        if key not in obs_keys:
+            raise InputError(
+                f"rename names '{key}', which is not among obs_keys {list(obs_keys)}: "
+                + nearest_names(key, tuple(obs_keys))
+            )
+    names = [rename.get(key, key) for key in obs_keys]
+    if len(set(names)) != len(names) or ACTION_KEY in names or "" in names:
+        raise InputError(
+            f"with rename {dict(rename)} the observations are called {names}: expected different "
+            f"names, none of them empty or '{ACTION_KEY}'"
+        )

@@ -1,0 +1,279 @@
+"""An opened zarr store: arrays are opened and read here, and every check is made on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import zarr
+
+from lfm_policy.data.zarr.absent import (
+    absent_chunks,
+    check_absent,
+    check_repeats,
+    check_tail,
+    remark,
+)
+from lfm_policy.data.zarr.chunks import (
+    COPY_AGAIN,
+    Chunks,
+    brief,
+    chunk_coordinates,
+    chunk_grid,
+    find_chunks,
+)
+from lfm_policy.data.zarr.codecs import check_codecs
+from lfm_policy.data.zarr.files import open_zarr_files
+from lfm_policy.data.zarr.guarded import GuardedArray
+from lfm_policy.errors import InputError
+from lfm_runtime.registry import nearest_names
+
+DATA = "data/"
+"""Folder of the arrays that are one step long per step."""
+
+_PART_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class OpenedArray:
+    """An array of a store, of numbers and with codecs that are read; no value was read yet.
+
+    Attributes:
+        name: path inside the store.
+        source: store and name, for messages.
+        array: zarr's view of it.
+        files: its files.
+        metadata: as JSON.
+    """
+
+    name: str
+    source: str
+    array: zarr.Array
+    files: GuardedArray
+    metadata: Mapping[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(int(size) for size in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of its values."""
+        return np.dtype(self.array.dtype)
+
+
+class ZarrReader:
+    """An open store; every failure of zarr below it becomes an :class:`InputError`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a store.
+
+        Raises:
+            InputError: nothing is there, or no zarr store.
+        """
+        self.path = path.expanduser()
+        self._files = open_zarr_files(self.path)
+        self.array_names = self._files.array_names()
+        if not self.array_names:
+            self._files.close()
+            raise InputError(
+                f"{path}: not a zarr store (no array metadata, .zarray or zarr.json, inside); "
+                "expected a replay buffer with data/<key> and meta/episode_ends"
+            )
+
+    def __enter__(self) -> ZarrReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.close()
+
+    def described(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Return shape and dtype that an array's metadata name, as far as they can be read."""
+        with contextlib.suppress(Exception):  # `open` says what is wrong
+            metadata = self._metadata(GuardedArray(self._files, name))[1]
+            shape = tuple(int(size) for size in metadata["shape"])
+            return shape, str(_stored_dtype(metadata))[:40]
+        return (), ""
+
+    def open(self, name: str) -> OpenedArray:
+        """Return an array without reading values.
+
+        Raises:
+            InputError: there is none, its metadata are damaged, it holds no numbers or is encoded
+                in a way that is not read here.
+        """
+        if name not in self.array_names:
+            raise InputError(
+                f"{self.path}: there is no array {name}: {nearest_names(name, self.array_names)} "
+                f"(the store holds: {', '.join(self.array_names)})"
+            )
+        source = f"{self.path}: {name}"
+        files = GuardedArray(self._files, name)
+        try:
+            version, metadata = self._metadata(files)
+            dtype = _stored_dtype(metadata)
+            if getattr(dtype, "kind", "?") not in "fiub":
+                raise InputError(
+                    f"{source} has dtype {str(dtype)[:60]}; expected numbers (float, integer or "
+                    "boolean)"
+                )
+            check_codecs(metadata, source)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                array = zarr.open_array(files, mode="r", zarr_format=version)
+            return OpenedArray(name, source, array, files, metadata)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{self.path}: the metadata of {name} cannot be read ({brief(error)}): the file "
+                "is damaged, or of a kind that zarr 3 does not know; copy the store again"
+            ) from error
+
+    def read(self, opened: OpenedArray, *, whole: bool = False) -> np.ndarray:
+        """Return all values, C-contiguous.
+
+        Args:
+            opened: the array.
+            whole: whether every chunk has to be there; else absent ones are the fill value.
+
+        Raises:
+            InputError: chunks are damaged, or absent and not the fill value.
+
+        Warns:
+            UserWarning: chunks are absent.
+        """
+        try:
+            chunks = self._chunks(opened, whole=whole)
+            values = np.ascontiguousarray(opened.array[...])
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{opened.source}: {_first_damaged(opened.array)} cannot be decoded "
+                f"({brief(error)}): {COPY_AGAIN}"
+            ) from error
+        if chunks.n_absent:
+            check_repeats(opened.array, values, chunks, opened.source)
+            warnings.warn(f"{opened.source}: {remark(opened.array, chunks)}", stacklevel=3)
+        return values
+
+    def parts(self, opened: OpenedArray, n_rows: int) -> Iterator[np.ndarray]:
+        """Yield the first rows, whole chunks of `_PART_BYTES` or a little more at a time.
+
+        Raises:
+            InputError: chunks are damaged, or absent and not the fill value.
+
+        Warns:
+            UserWarning: chunks are absent.
+        """
+        chunks = self._chunks(opened)
+        if chunks.n_absent:
+            warnings.warn(f"{opened.source}: {remark(opened.array, chunks)}", stacklevel=3)
+        row_bytes = math.prod(opened.shape[1:]) * opened.dtype.itemsize
+        length = chunk_grid(opened.array)[1][0]
+        step = length * -(-_PART_BYTES // max(1, length * row_bytes))
+        for begin in range(0, n_rows, step):
+            try:
+                rows = np.ascontiguousarray(opened.array[begin : min(begin + step, n_rows)])
+            except InputError:
+                raise
+            except Exception as error:
+                raise InputError(
+                    f"{opened.source}: rows from {begin} on cannot be decoded ({brief(error)}): "
+                    + COPY_AGAIN
+                ) from error
+            yield rows
+
+    def identity(self, name: str) -> str:
+        """Return a digest of where the array's files are, how large they are and how old."""
+        return self._files.identity(name)
+
+    def _metadata(self, files: GuardedArray) -> tuple[Any, dict[str, Any]]:
+        """Return zarr's format version and the metadata of an array."""
+        for key, version in (("zarr.json", 3), (".zarray", 2)):
+            text = files.read(key)
+            if text is not None:
+                metadata = json.loads(text)
+                if not isinstance(metadata, dict):
+                    raise ValueError(f"{key} is no JSON object")
+                return version, metadata
+        raise ValueError("no .zarray or zarr.json")
+
+    def _chunks(self, opened: OpenedArray, *, whole: bool = False) -> Chunks:
+        """Return which chunks are there, once those that are not have proved harmless."""
+        array, source = opened.array, opened.source
+        if not opened.shape:
+            raise InputError(f"{source} has no axis of steps; expected a shape such as (steps, 2)")
+        try:
+            chunks = find_chunks(array, opened.files, opened.metadata, source)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{source}: chunks cannot be decoded ({brief(error)}): {COPY_AGAIN}"
+            ) from error
+        if not chunks.n_absent:
+            return chunks
+        if whole:
+            raise absent_chunks(array, chunks, source, "")
+        check_absent(array, chunks, source)
+        if chunks.end < chunks.n_steps:
+            check_tail(array, chunks, self._ends_of_others(opened), source)
+        return chunks
+
+    def _ends_of_others(self, opened: OpenedArray) -> dict[str, int | None]:
+        """Return where the other arrays of the same length end, None for damaged ones."""
+        ends: dict[str, int | None] = {}
+        for name in self.array_names:
+            if name == opened.name or not name.startswith(DATA):
+                continue
+            try:
+                other = self.open(name)
+            except InputError:
+                continue  # nobody knows its chunks
+            if other.shape[:1] != opened.shape[:1]:
+                continue
+            try:
+                ends[name] = find_chunks(other.array, other.files, other.metadata, name).end
+            except Exception:
+                ends[name] = None
+        return ends
+
+
+def _stored_dtype(metadata: Mapping[str, Any]) -> Any:
+    """Return the dtype of v2 or v3 metadata; what numpy does not know comes as it is written."""
+    stored = metadata["data_type"] if "data_type" in metadata else metadata["dtype"]
+    if isinstance(stored, dict):
+        return stored.get("name", "unknown")
+    if not isinstance(stored, str):
+        return stored
+    try:
+        return np.dtype(stored)
+    except TypeError:
+        return stored
+
+
+def _first_damaged(array: zarr.Array) -> str:
+    grid, shape = chunk_grid(array)
+    for coordinates in chunk_coordinates(grid):
+        region = tuple(slice(i * n, (i + 1) * n) for i, n in zip(coordinates, shape, strict=True))
+        try:
+            array[region]
+        except Exception:
+            return f"chunk {array.metadata.encode_chunk_key(coordinates)}"
+    return "a chunk"

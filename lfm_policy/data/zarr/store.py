@@ -1,0 +1,307 @@
+"""Read and write Diffusion Policy's zarr replay buffers.
+
+Layout: ``data/<key>`` with time first and ``meta/episode_ends``, cumulative and exclusive; a
+directory store or a zip of one, zarr format v2 (what is found in the wild) or v3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+import zarr
+from zarr.storage import LocalStore, ZipStore
+
+from lfm_policy.data.images.cache import CachedImages, as_uint8
+from lfm_policy.data.images.layout import ImageLayout, image_layout
+from lfm_policy.data.replay_buffer import (
+    ReplayBuffer,
+    check_array_type,
+    check_episode_ends,
+    check_lengths,
+)
+from lfm_policy.data.zarr.reader import DATA, OpenedArray, ZarrReader
+from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import atomic_file, atomic_folder
+
+_ENDS = "meta/episode_ends"
+_CHUNK_BYTES = 2**20
+LOW_DIMENSIONAL = (2, 3)
+"""Ranks of arrays that are observations without being images."""
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """Metadata of a stored array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def layout(self) -> ImageLayout | None:
+        """How its steps are stored as images; None if they are none."""
+        return image_layout(self.shape[1:], self.dtype)
+
+
+@dataclass(frozen=True)
+class UnreadableArray:
+    """A stored array that nothing can be read of.
+
+    Attributes:
+        shape: as far as it is known, else empty.
+        dtype: the same.
+        problem: a message that names the store, the array and why.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class ZarrListing:
+    """Every array under ``data/`` by its key."""
+
+    readable: dict[str, ArrayInfo]
+    unreadable: dict[str, UnreadableArray]
+
+
+def list_zarr(path: str | Path) -> ZarrListing:
+    """Return what is under ``data/``, reading metadata only.
+
+    Raises:
+        InputError: nothing is there, or it is no zarr store.
+    """
+    with ZarrReader(Path(path)) as store:
+        listing = ZarrListing({}, {})
+        for name in store.array_names:
+            key = name.removeprefix(DATA)
+            if key == name:
+                continue
+            try:
+                opened = store.open(name)
+            except InputError as error:
+                listing.unreadable[key] = UnreadableArray(*store.described(name), str(error))
+            else:
+                listing.readable[key] = ArrayInfo(opened.shape, opened.dtype)
+        return listing
+
+
+def inspect_zarr(path: str | Path) -> dict[str, ArrayInfo]:
+    """Return shape and dtype of every array of numbers under ``data/`` by its key.
+
+    Only metadata are read; arrays that cannot be read are left out, see `list_zarr`.
+
+    Raises:
+        InputError: nothing is there, or it is no zarr store.
+    """
+    return list_zarr(path).readable
+
+
+def observable_zarr(path: str | Path) -> tuple[list[str], dict[str, str]]:
+    """Return (keys under ``data/`` that a policy could observe, why not by key of the others).
+
+    Raises:
+        InputError: no zarr store, or its episode ends are absent or damaged.
+    """
+    listing = list_zarr(path)
+    with ZarrReader(Path(path)) as store:
+        n_steps = int(_episode_ends(store)[-1])
+    left_out = {key: array.problem for key, array in listing.unreadable.items()}
+    for key, info in listing.readable.items():
+        try:
+            check_observation(key, info, str(path))
+            check_lengths({f"data/{key}": info.shape[0]}, n_steps=n_steps, source=str(path))
+        except InputError as error:
+            left_out[key] = str(error)
+    return [key for key in listing.readable if key not in left_out], left_out
+
+
+def check_observation(key: str, info: ArrayInfo, source: str) -> None:
+    """Check that an array can be an observation, from its metadata alone.
+
+    Raises:
+        InputError: its rank is none of an image's or a low-dimensional array's.
+    """
+    ranks = () if info.layout is not None else LOW_DIMENSIONAL
+    check_array_type(f"data/{key}", info.shape, info.dtype, source=source, ranks=ranks)
+
+
+def load_zarr(path: str | Path, keys: Iterable[str]) -> ReplayBuffer:
+    """Read ``data/<key>`` for every key, and the episode ends.
+
+    Shapes, dtypes, chunk files and sizes are checked against one another before anything large is
+    read; the values after.
+
+    Args:
+        path: folder or zip of the store.
+        keys: what to read; nothing else is touched.
+
+    Returns:
+        The validated buffer, arrays in the order of ``keys`` with their stored dtypes.
+
+    Raises:
+        InputError: the store is absent, damaged, incomplete or holds something else; the message
+            names file and array, what was found and what was expected.
+
+    Warns:
+        UserWarning: chunks are absent and were read as the fill value.
+    """
+    with ZarrReader(Path(path)) as store:
+        ends = _episode_ends(store)
+        opened = {key: _open(store, key, int(ends[-1])) for key in keys}
+        arrays = {key: store.read(array) for key, array in opened.items()}
+    buffer = ReplayBuffer(arrays=arrays, episode_ends=ends, source=str(path))
+    buffer.validate()
+    return buffer
+
+
+def load_usable(path: str | Path, keys: Iterable[str]) -> tuple[ReplayBuffer, dict[str, str]]:
+    """Read like `load_zarr`, but leave out arrays that cannot be used.
+
+    Returns:
+        The buffer of all others, and why not by key of those.
+
+    Raises:
+        InputError: the store or its episode ends are damaged, or no array can be used.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    problems: dict[str, str] = {}
+    with ZarrReader(Path(path)) as store:
+        ends = _episode_ends(store)
+        for key in keys:
+            try:
+                values = store.read(_open(store, key, int(ends[-1])))
+                ReplayBuffer({key: values}, ends, str(path)).validate()
+            except InputError as error:
+                problems[key] = str(error)
+            else:
+                arrays[key] = values
+    if not arrays:
+        raise InputError(
+            "; ".join(problems.values()) or f"{path}: holds no low-dimensional array under data/"
+        )
+    return ReplayBuffer(arrays, ends, str(path)), problems
+
+
+def load_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read arrays from anywhere in a store by their whole names, such as ``steps/time``.
+
+    Raises:
+        InputError: the store or an array is absent or damaged; the message names it.
+    """
+    with ZarrReader(Path(path)) as store:
+        return {name: store.read(store.open(name), whole=True) for name in names}
+
+
+def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
+    """Return the first ``n_frames`` images of ``data/<key>``, to be read when they are needed.
+
+    Raises:
+        InputError: the array is absent, damaged or holds no images of 0 to 255.
+    """
+    path = Path(path)
+    name = f"data/{key}"
+    with ZarrReader(path) as store:
+        opened = store.open(name)
+        layout = image_layout(opened.shape[1:], opened.dtype)
+        if layout is None or opened.shape[0] < n_frames:
+            raise InputError(
+                f"{opened.source} has shape {opened.shape}; expected images ({n_frames}, height, "
+                "width, 1, 3 or 4), channels first or grey"
+            )
+        if layout.frame_shape[2] == 4:
+            layout = layout.with_alpha_of(next(store.parts(opened, 1)))
+        facts = {"format": "zarr", "array": name, "files": store.identity(name)}
+    if not layout.is_plain:
+        facts["axes"] = layout.axes
+    return CachedImages(
+        f"{path}: {name}",
+        facts,
+        n_frames,
+        layout.frame_shape,
+        _image_parts(path, name, n_frames, layout),
+        layout.remark(key),
+    )
+
+
+def _image_parts(path: Path, name: str, n_frames: int, layout: ImageLayout) -> Iterator[np.ndarray]:
+    """Yield the images chunk by chunk, uint8; nothing is opened before the first is asked for."""
+    with ZarrReader(path) as store:
+        source = f"{path}: {name}"
+        stored = store.parts(store.open(name), n_frames)
+        yield from as_uint8(source, (layout.checked_frames(part, source) for part in stored))
+
+
+def _open(store: ZarrReader, key: str, n_steps: int) -> OpenedArray:
+    """Return an array under ``data/`` of a shape and dtype that a buffer may hold."""
+    opened = store.open(f"{DATA}{key}")
+    source = str(store.path)
+    check_array_type(opened.name, opened.shape, opened.dtype, source=source)
+    check_lengths({opened.name: opened.shape[0]}, n_steps=n_steps, source=source)
+    return opened
+
+
+def _episode_ends(store: ZarrReader) -> np.ndarray:
+    """Return the checked ends of the episodes, int64."""
+    array = store.open(_ENDS)
+    if len(array.shape) != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"{store.path}: {_ENDS} has shape {array.shape} and dtype {array.dtype}; "
+            "expected rank 1 and int64"
+        )
+    ends = store.read(array, whole=True).astype(np.int64)
+    check_episode_ends(ends, source=str(store.path))
+    return ends
+
+
+def write_zarr(path: str | Path, buffer: ReplayBuffer) -> None:
+    """Write a buffer in zarr format v2 with Blosc/zstd chunks, as Diffusion Policy does.
+
+    The store appears under its name only when it is complete.
+
+    Args:
+        path: a name that ends in ``.zip`` gives a zip, any other a directory store.
+        buffer: what to write; it is validated first.
+
+    Raises:
+        InputError: the buffer is not valid or ``path`` exists already.
+    """
+    buffer.validate()
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists already: remove it or choose another name")
+    if path.suffix == ".zip":
+        with atomic_file(path) as temporary:
+            temporary.unlink()  # zarr wants to create the archive itself
+            store = ZipStore(temporary, mode="w")
+            try:
+                _write(store, buffer)
+            finally:
+                store.close()
+    else:
+        with atomic_folder(path) as folder:
+            _write(LocalStore(folder), buffer)
+
+
+def _write(store: LocalStore | ZipStore, buffer: ReplayBuffer) -> None:
+    root = zarr.create_group(store, zarr_format=2)
+    arrays = {f"data/{key}": array for key, array in buffer.arrays.items()}
+    arrays[_ENDS] = np.asarray(buffer.episode_ends, dtype=np.int64)
+    for group in ("data", "meta"):
+        root.create_group(group)
+    compressor = numcodecs.Blosc(cname="zstd", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
+    for name, values in arrays.items():
+        rows = max(1, min(len(values), _CHUNK_BYTES // (values.nbytes // len(values))))
+        array = root.create_array(
+            name,
+            shape=values.shape,
+            chunks=(rows, *values.shape[1:]),
+            dtype=values.dtype,
+            compressors=compressor,
+            config={"write_empty_chunks": True},  # an absent chunk may be one that was lost
+        )
+        array[...] = values

@@ -1,0 +1,1 @@
+"""What the demo page shows: charts, figures, films."""

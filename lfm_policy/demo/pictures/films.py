@@ -1,0 +1,98 @@
+"""Which episodes are shown, and their videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+from lfm_policy.demo.evaluations import VIDEOS, KeptEvaluation
+from lfm_policy.evaluation import EpisodeResult, RolloutConfig
+from lfm_policy.evaluation.video import record_videos
+from lfm_policy.policy import Policy
+from lfm_runtime.disk.files import atomic_file
+
+
+@dataclass(frozen=True)
+class ChosenEpisode:
+    """An episode that all policies are shown in, and why it was chosen."""
+
+    episode: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video, MP4, and its last frame beside it, PNG."""
+
+    video: Path
+
+    @property
+    def last_frame(self) -> Path:
+        """The picture to show before the video is played."""
+        return self.video.with_suffix(".png")
+
+
+def choose_episodes(results: Sequence[Sequence[EpisodeResult]]) -> list[ChosenEpisode]:
+    """Choose an easy episode, one that not all policies solve, and the hardest one.
+
+    Args:
+        results: one sequence per policy, of the same episodes in the same order.
+
+    Returns:
+        One to three episodes, none of them twice: where there is none of a kind, it is left out.
+    """
+    solved = np.array([[bool(result.success) for result in policy] for policy in results])
+    rewards = np.array([[result.max_reward for result in policy] for policy in results])
+    episodes = [result.episode for result in results[0]]
+    by_all = np.flatnonzero(solved.all(axis=0))
+    by_some = np.flatnonzero(solved.any(axis=0) & ~solved.all(axis=0))
+    by_none = np.flatnonzero(~solved.any(axis=0))
+    chosen = []
+    if len(by_all):
+        chosen.append(ChosenEpisode(episodes[by_all[0]], "every policy solves it"))
+    if len(by_some):
+        chosen.append(ChosenEpisode(episodes[by_some[0]], "some policies solve it, some do not"))
+    if len(by_none):
+        hardest = by_none[np.argmin(rewards[:, by_none].mean(axis=0))]
+        chosen.append(ChosenEpisode(episodes[hardest], "the hardest: the lowest rewards of all"))
+    return chosen
+
+
+def film(
+    policy: Policy,
+    config: RolloutConfig,
+    evaluation: KeptEvaluation,
+    chosen: Sequence[ChosenEpisode],
+) -> dict[int, Film]:
+    """Return the film of each chosen episode; videos that are there already are kept.
+
+    Raises:
+        RuntimeError: an episode did not repeat itself.
+    """
+    folder = evaluation.folder / VIDEOS
+    results = {result.episode: result for result in evaluation.cell.episodes}
+    numbers = [episode.episode for episode in chosen]
+    missing = [results[number] for number in numbers if not _films(folder, number)]
+    for number, last_frame in record_videos(policy, config, missing, folder).items():
+        (video,) = folder.glob(_name(number, "mp4"))
+        write_last_frame(Film(video), last_frame)
+    return {number: _films(folder, number)[0] for number in numbers}
+
+
+def write_last_frame(film: Film, last_frame: np.ndarray) -> None:
+    """Write the picture of a film, uint8 (H, W, 3)."""
+    with atomic_file(film.last_frame) as temporary:
+        iio.imwrite(temporary, last_frame)
+
+
+def _films(folder: Path, episode: int) -> list[Film]:
+    """Return the film of an episode, if its picture is there: it is written last."""
+    return [Film(path.with_suffix(".mp4")) for path in folder.glob(_name(episode, "png"))]
+
+
+def _name(episode: int, suffix: str) -> str:
+    return f"episode_{episode:04d}_*.{suffix}"

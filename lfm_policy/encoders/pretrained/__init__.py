@@ -1,0 +1,1 @@
+"""Vision backbones of transformers as encoders."""

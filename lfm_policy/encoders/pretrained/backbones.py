@@ -1,0 +1,144 @@
+"""Pretrained vision backbones of the transformers library, built from their options alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from lfm_policy.encoders.pretrained.names import use_stable_names
+from lfm_policy.encoders.pretrained.options import MODEL_TYPE
+from lfm_policy.errors import InputError
+
+_CLASSES = {
+    "resnet": "ResNet",
+    "convnext": "ConvNext",
+    "convnextv2": "ConvNextV2",
+    "vit": "ViT",
+    "dinov2": "Dinov2",
+    "dinov2_with_registers": "Dinov2WithRegisters",
+    "siglip_vision_model": "SiglipVision",
+    "clip_vision_model": "CLIPVision",
+}
+_INTERPOLATE_WHEN_ASKED = ("vit", "siglip_vision_model", "clip_vision_model")
+
+
+def build_backbone(options: Mapping[str, Any]) -> nn.Module:
+    """Build a backbone with fresh weights; touches neither files nor the network.
+
+    Its state dict has the names of files on the hub (`backbone_names`).
+
+    Args:
+        options: checked by `backbone_options.check_options`.
+
+    Raises:
+        InputError: the transformers library is missing, or too old for this backbone.
+    """
+    kind = options[MODEL_TYPE]
+    values = {name: value for name, value in options.items() if name != MODEL_TYPE}
+    if kind in ("convnext", "convnextv2"):
+        values["num_stages"] = len(options["depths"])
+    config = _library_class(f"{_CLASSES[kind]}Config")(**values)
+    # The pooler of a ViT is often one that nobody trained.
+    extra = {"add_pooling_layer": False} if kind == "vit" else {}
+    with _SchedulesOnCPU():
+        backbone = _library_class(f"{_CLASSES[kind]}Model")(config, **extra)
+    _replace_batch_norms(backbone)
+    if kind.startswith("dinov2"):
+        # Stands in for hidden patches in pretraining; nothing here ever reads it.
+        backbone.embeddings.mask_token = None
+    use_stable_names(backbone)
+    built: nn.Module = backbone
+    return built
+
+
+def pooled_features(options: Mapping[str, Any], backbone: nn.Module, images: Tensor) -> Tensor:
+    """Return one vector per image.
+
+    Args:
+        options: of the backbone.
+        backbone: as `build_backbone` returns.
+        images: (B, 3, h, w) floating point, normalised as in pretraining.
+
+    Returns:
+        (B, `backbone_options.feature_size`), the same dtype.
+    """
+    kind = options[MODEL_TYPE]
+    extra = {}
+    own = options.get("image_size")
+    if kind in _INTERPOLATE_WHEN_ASKED and tuple(images.shape[2:]) != (own, own):
+        extra["interpolate_pos_encoding"] = True
+    output = backbone(pixel_values=images, **extra)
+    if kind == "vit":
+        first: Tensor = output.last_hidden_state[:, 0]
+        return first
+    pooled: Tensor = output.pooler_output
+    return pooled.flatten(1)
+
+
+def _library_class(name: str) -> Callable[..., Any]:
+    # What the library computes while it is imported must not end up on the meta device.
+    with torch.device("cpu"):
+        try:
+            import transformers
+
+            found: Callable[..., Any] = getattr(transformers, name)
+            return found
+        # RuntimeError: what its lazy imports raise when one of them fails.
+        except (ImportError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+            raise InputError(
+                "the image encoder 'pretrained' needs the transformers library, version 4.48 or "
+                f"later ({reason}): pip install 'transformers>=4.48,<6'"
+            ) from None
+
+
+class _SchedulesOnCPU(TorchFunctionMode):
+    """Lets a model that reads numbers off ``torch.linspace`` be built on the meta device.
+
+    ConvNeXt did in early versions of the library, for the rates of its stochastic depth.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.linspace:
+            given["device"] = "cpu"
+        return func(*args, **given)
+
+
+class FixedBatchNorm(nn.Module):
+    """Batch normalisation with the statistics of pretraining, in training too.
+
+    Small batches of almost equal frames would spoil them, and so would an average over the
+    weights of many steps. Scale and shift are trained. Maps (B, C, h, w) to the same shape.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None and norm.running_var is not None
+        self.weight = norm.weight
+        self.bias = norm.bias
+        self.register_buffer("running_mean", norm.running_mean)
+        self.register_buffer("running_var", norm.running_var)
+        self._eps = norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` normalised, scaled and shifted by channel."""
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        return functional.batch_norm(
+            x, mean, variance, self.weight, self.bias, training=False, eps=self._eps
+        )
+
+
+def _replace_batch_norms(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FixedBatchNorm(child))
+        else:
+            _replace_batch_norms(child)

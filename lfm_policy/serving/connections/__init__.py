@@ -1,0 +1,1 @@
+"""One client of the server: from its first byte to its last answer."""

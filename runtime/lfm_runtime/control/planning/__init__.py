@@ -1,0 +1,1 @@
+"""Which chunk acts, and when the next one is asked for."""

@@ -1,0 +1,1 @@
+"""Recordings of what a robot saw and did."""

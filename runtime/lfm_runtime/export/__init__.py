@@ -1,0 +1,1 @@
+"""Exported policies: their files, checked, and their graphs, run."""

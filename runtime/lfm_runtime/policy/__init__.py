@@ -1,0 +1,1 @@
+"""What every policy of action chunks has in common."""

@@ -1,0 +1,217 @@
+"""What kind of observation a shape is, and checks of observations before a policy sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lfm_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from lfm_runtime.policy.spec import DataSpec
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether one step of this shape is a camera image: height, width and 1, 3 or 4 channels.
+
+    Camera images are uint8 wherever they are; everything else is floating point.
+    """
+    return len(shape) == 3 and shape[2] in (1, 3, 4)
+
+
+def require_observation(key: str, obs: Mapping[str, Any], known: Iterable[str]) -> Any:
+    """Return ``obs[key]``.
+
+    Raises:
+        InputError: it is missing; the message lists what is there and what the policy ``known``.
+            Or ``obs`` is no map.
+    """
+    if not isinstance(obs, Mapping):
+        raise InputError(
+            f"found {type(obs).__name__}, expected a map from the names {sorted(known)} to "
+            "observations"
+        )
+    if key not in obs:
+        # Names need not be text where they come from foreign code.
+        found = sorted(str(name)[:60] for name in obs)
+        raise InputError(
+            f"observation '{key}' is missing: found {found or 'nothing'}, expected {sorted(known)}"
+        )
+    return obs[key]
+
+
+def checked_frame(
+    key: str, value: Any, shape: tuple[int, ...], dtype: str = "float32"
+) -> np.ndarray:
+    """Return a copy of one observation, ``shape``; uint8 for camera images, ``dtype`` otherwise.
+
+    Raises:
+        InputError: it is no array of numbers, has another shape, or is not finite.
+    """
+    frame = image_array(key, value) if is_image(shape) else float_array(key, value, dtype)
+    if frame.shape != tuple(shape):
+        raise InputError(f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}")
+    # Now and not when the next chunk is sampled: a bad frame must not enter the history.
+    if frame.dtype != np.uint8 and not np.isfinite(frame).all():
+        raise not_finite(key)
+    return frame
+
+
+def checked_frames(
+    obs: Mapping[str, Any], spec: DataSpec, plain: Callable[[Any], Any] = lambda value: value
+) -> dict[str, np.ndarray]:
+    """Return a copy of all observations that a policy sees of one step, each of its dtype.
+
+    Args:
+        obs: by name, each one frame; other names are left.
+        spec: of the policy.
+        plain: returns what numpy can read, for callers that take other arrays too.
+
+    Raises:
+        InputError: one is missing, is no array of numbers, has another shape, or is not finite.
+    """
+    return {
+        key: checked_frame(
+            key, plain(require_observation(key, obs, spec.obs_shapes)), shape, spec.dtype(key)
+        )
+        for key, shape in spec.obs_shapes.items()
+    }
+
+
+def check_history_shape(
+    key: str,
+    found: Sequence[int],
+    *,
+    n_obs_steps: int,
+    frame_shape: Sequence[int],
+    n_rows: int | None,
+) -> None:
+    """Check the shape of a batch of histories, (B, n_obs_steps, *frame_shape).
+
+    Raises:
+        InputError: it has another shape, or not as many rows as the observations before it
+            (``n_rows``; None for the first).
+    """
+    expected = (n_obs_steps, *frame_shape)
+    if len(found) != len(expected) + 1 or tuple(found[1:]) != expected:
+        raise InputError(
+            f"observation '{key}' has shape {tuple(found)}, expected (B, "
+            f"{', '.join(str(size) for size in expected)}): batch, n_obs_steps, then one frame"
+        )
+    if n_rows is not None and found[0] != n_rows:
+        raise InputError(f"observation '{key}' has {found[0]} rows, the others have {n_rows}")
+
+
+def checked_batch(
+    batch: Mapping[str, Any], spec: DataSpec, *, n_obs_steps: int
+) -> dict[str, np.ndarray]:
+    """Return a copy of a batch of histories, each (B, n_obs_steps, *shape); other names are left.
+
+    Each of its `DataSpec.dtype`.
+
+    Raises:
+        InputError: an observation is missing, is no array of numbers, has another shape, or is
+            not finite.
+    """
+    obs: dict[str, np.ndarray] = {}
+    n_rows: int | None = None
+    for key, shape in spec.obs_shapes.items():
+        given = require_observation(key, batch, spec.obs_shapes)
+        dtype = spec.dtype(key)
+        value = image_array(key, given) if is_image(shape) else float_array(key, given, dtype)
+        check_history_shape(
+            key, value.shape, n_obs_steps=n_obs_steps, frame_shape=shape, n_rows=n_rows
+        )
+        n_rows = len(value)
+        if value.dtype != np.uint8 and not np.isfinite(value).all():
+            raise not_finite(key)
+        obs[key] = value
+    return obs
+
+
+def not_finite(key: str) -> InputError:
+    """Return the error for an observation with NaN or infinity in it."""
+    return InputError(f"observation '{key}' contains NaN or infinity")
+
+
+def image_array(key: str, value: Any) -> np.ndarray:
+    """Return a copy of camera images as a uint8 array.
+
+    Raises:
+        InputError: it is not an array of uint8.
+    """
+    array = as_array(key, value)
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"observation '{key}' has dtype {array.dtype}, expected uint8: camera images of 0 to "
+            "255, (height, width, channels)"
+        )
+    return np.array(array, order="C")
+
+
+def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
+    """Return a copy of an observation as an array of ``dtype``, of whatever numbers it was.
+
+    A copy, because many environments return the same array again and again.
+
+    Args:
+        key: its name, for messages.
+        value: numbers; for ``float64`` not in a smaller format, in which they would have lost
+            what tells them apart already.
+        dtype: see `lfm_runtime.policy.spec.DataSpec.dtype`.
+
+    Raises:
+        InputError: it is not an array of real numbers, or it is float32 or less where float64 is
+            expected.
+    """
+    array = require_numbers(key, as_array(key, value))
+    if dtype == "float64" and array.dtype.kind == "f" and array.dtype.itemsize < 8:
+        raise InputError(
+            f"observation '{key}' has dtype {array.dtype}, expected float64 as in training: its "
+            "values are so far from zero that float32 cannot tell them apart"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        return np.array(array, dtype=dtype, order="C")
+
+
+def require_numbers(key: str, array: np.ndarray) -> np.ndarray:
+    """Return the array.
+
+    Raises:
+        InputError: it is not an array of real numbers.
+    """
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    return array
+
+
+def as_array(key: str, value: Any) -> np.ndarray:
+    """Return an observation as an array, without copying what is one.
+
+    Raises:
+        InputError: it is a list whose rows differ in length, or that holds texts.
+    """
+    if isinstance(value, (list, tuple)):
+        _check_no_texts(key, value)
+    try:
+        return np.asarray(value)
+    except Exception as error:  # objects may convert themselves, and raise whatever they like
+        raise InputError(f"observation '{key}' is not an array: {error}") from None
+
+
+def _check_no_texts(key: str, values: Sequence[Any]) -> None:
+    # numpy makes all texts of a list as long as the longest: a few megabytes would ask for
+    # gigabytes before their dtype could be refused.
+    lists, seen = [values], {id(values)}
+    while lists:
+        for value in lists.pop():
+            if isinstance(value, (list, tuple)):
+                if id(value) not in seen:  # a list may hold itself
+                    seen.add(id(value))
+                    lists.append(value)
+            elif isinstance(value, (str, bytes)) or (
+                isinstance(value, np.ndarray) and value.dtype.kind in "SU"
+            ):
+                raise InputError(f"observation '{key}' is a list with texts, expected numbers")

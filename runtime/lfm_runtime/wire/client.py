@@ -1,0 +1,266 @@
+"""A policy that is computed on another machine."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Mapping, Sequence
+from ssl import SSLContext
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lfm_runtime.errors import InputError
+from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
+from lfm_runtime.policy.observations import checked_batch
+from lfm_runtime.policy.prefix import padded_prefix
+from lfm_runtime.wire.connection import PolicyConnection
+from lfm_runtime.wire.packing import packb
+from lfm_runtime.wire.policy_identity import PolicyChangedError, policy_changes
+from lfm_runtime.wire.protocol import NOISE, PREFIX, RESET
+from lfm_runtime.wire.server_metadata import read_metadata
+
+
+class WebsocketClientPolicy(ChunkPolicy):
+    """The policy behind ``lfm-policy serve``, with the methods that a local one has.
+
+    `infer` is openpi's: one frame in, a dictionary with ``actions`` out; the server remembers the
+    frames. `predict_action_chunk` and `select_action` are those of `OnnxPolicy`: the history is
+    kept here, so that a server that was started again lacks nothing.
+
+    A lost connection is opened again by itself, within the time of a call; what the server knew
+    of the old one (its frames) is forgotten, as after `reset`. When that fails, a call raises
+    ConnectionError or TimeoutError, and a later call tries again.
+
+    Args:
+        host: name or address, or a URI that begins with ``ws://`` or ``wss://``.
+        port: 8000 when left out, or what the URI says.
+        api_key: for servers that ask for one.
+        timeout: seconds that a call may take, opening a lost connection included.
+        connect_timeout: seconds to wait here for the server to come up.
+        ssl_context: for ``wss://``; the system's certificates when left out.
+
+    Raises:
+        InputError: the server refuses the key, or does not say what its policy needs.
+        ConnectionError: there is no server after ``connect_timeout`` seconds.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 5.0,
+        connect_timeout: float = 10.0,
+        ssl_context: SSLContext | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._server_metadata: dict[str, Any] = {}
+        self._connection = PolicyConnection(
+            host, port, api_key=api_key, ssl_context=ssl_context, on_metadata=self._take_metadata
+        )
+        self._connection.open(connect_timeout)
+        spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
+        super().__init__(spec, **horizons)
+        self.server_timing: dict[str, float] = {}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the server says of its policy: shapes, dtypes, horizons, network evaluations."""
+        return copy.deepcopy(self._server_metadata)
+
+    def get_server_metadata(self) -> dict[str, Any]:
+        """Return `metadata`; openpi's name for it."""
+        return self.metadata
+
+    @property
+    def connections_opened(self) -> int:
+        """How often a connection was opened; more than 1 after one was lost."""
+        return self._connection.opened
+
+    def accept_policy(self) -> list[str]:
+        """Take the policy that is served now for this client's, whatever it is.
+
+        History and queued actions are forgotten, as by `reset`.
+
+        Returns:
+            In what it differs from the one before.
+
+        Raises:
+            InputError: the server does not say what its policy needs.
+            ConnectionError: there is no server.
+        """
+        before = self._server_metadata
+        self._connection.close()
+        self._server_metadata = {}
+        try:
+            self._connection.open(self._connect_timeout)
+            spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
+        except BaseException:
+            self._connection.close()
+            self._server_metadata = before
+            raise
+        seed = self._seed
+        super().__init__(spec, **horizons)
+        self._seed = seed
+        return policy_changes(before, self._server_metadata)
+
+    def infer(self, obs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the server's answer to one observation, as openpi's client does.
+
+        Args:
+            obs: observations by name, each one frame of shape ``spec.obs_shapes[name]``, or all
+                with their history, (n_obs_steps, *shape).
+
+        Returns:
+            ``actions`` (n_action_steps, action_dim) of ``spec.dtype("action")``, the first of
+            them for this observation, and ``server_timing``: ``{"infer_ms": ...}``.
+
+        Raises:
+            PolicyServerError: the server refuses the observation; its message says why.
+            PolicyChangedError: another policy is served than the one that this client is for.
+            ConnectionError, TimeoutError: the server cannot be reached or does not answer.
+        """
+        return self._ask(obs)
+
+    def reset(self) -> None:
+        """Forget the history and the queued actions, here and on the server.
+
+        Without a connection nothing is sent: a new one has no history anyway.
+        """
+        super().reset()
+        if not self._connection.is_open:
+            return
+        with contextlib.suppress(ConnectionError, TimeoutError):  # then it is closed by now
+            self._connection.ask(packb({RESET: True}), self._timeout, resend=False)
+
+    @property
+    def max_prefix(self) -> int:
+        """Most committed actions that a chunk can be made to continue."""
+        value = self._server_metadata.get("max_prefix", 0)
+        return value if isinstance(value, int) else 0
+
+    def predict_action_chunk(
+        self, batch: Mapping[str, Any], *, prefix: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the actions to execute, (B, n_action_steps, action_dim).
+
+        Rows are asked one after the other: the protocol knows no batches.
+
+        Args:
+            batch: observations by name, each (B, n_obs_steps, *shape), in the units of the
+                demonstrations.
+            prefix: (B, d, action_dim) in the robot's units, d at most `max_prefix`: actions that
+                are executed first whatever the policy says. The answer begins with them.
+
+        Raises:
+            InputError: an observation or the prefix has another shape, or is not finite, or an
+                observation is missing.
+            PolicyServerError, PolicyChangedError, ConnectionError, TimeoutError: as `infer`.
+        """
+        obs = checked_batch(batch, self.spec, n_obs_steps=self.n_obs_steps)
+        n_rows = len(next(iter(obs.values()))) if obs else 1
+        padded_prefix(
+            prefix,
+            n_rows=n_rows,
+            max_prefix=self.max_prefix,
+            action_dim=self.spec.action_dim,
+            dtype=self.spec.dtype("action"),
+        )
+        noise = self._next_noise()
+        rows = [
+            self._actions(
+                {key: value[row] for key, value in obs.items()},
+                noise,
+                row,
+                None if prefix is None else np.asarray(prefix)[row],
+            )
+            for row in range(n_rows)
+        ]
+        return np.array(rows).reshape(n_rows, self.n_action_steps, self.spec.action_dim)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> WebsocketClientPolicy:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._connection.ask(packb(dict(message)), self._timeout)
+        timing = answer.get("server_timing")
+        self.server_timing = dict(timing) if isinstance(timing, dict) else {}
+        return answer
+
+    def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
+        obs = {key: np.stack([frame.obs[key] for frame in frames]) for key in self.spec.obs_shapes}
+        return self._actions(obs, self._next_noise(), 0)
+
+    def _next_noise(self) -> tuple[int, int, int] | None:
+        if self._seed is None:
+            return None
+        self._chunks_drawn += 1
+        return (*self._seed, self._chunks_drawn - 1)
+
+    def _actions(
+        self,
+        obs: dict[str, np.ndarray],
+        noise: tuple[int, int, int] | None,
+        row: int,
+        prefix: np.ndarray | None = None,
+    ) -> np.ndarray:
+        message: dict[str, Any] = dict(obs)
+        if noise is not None:
+            seed, episode, chunk = noise
+            message[NOISE] = [seed, episode + row, chunk]
+        if prefix is not None and len(prefix):
+            message[PREFIX] = prefix
+        actions = self._ask(message).get("actions")
+        expected = (self.n_action_steps, self.spec.action_dim)
+        if (
+            not isinstance(actions, np.ndarray)
+            or actions.shape != expected
+            or actions.dtype.kind != "f"
+        ):
+            found = getattr(actions, "shape", type(actions).__name__)
+            raise InputError(
+                f"{self._connection.uri}: the answer's actions are {found}, expected {expected}"
+            )
+        if not np.isfinite(actions).all():
+            raise FloatingPointError(f"{self._connection.uri}: the action is not finite")
+        return np.array(actions, dtype=self.spec.dtype("action"))
+
+    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        described = self._server_metadata["observations"][key]
+        shape = self.spec.obs_shapes[key]
+        try:
+            ends = (np.array(described[end], self.spec.dtype(key)) for end in ("low", "high"))
+            low, high = (np.broadcast_to(end, shape) for end in ends)
+            return low, high
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"{self._connection.uri}: does not say in what range '{key}' is"
+            ) from None
+
+    def _take_metadata(self, metadata: dict[str, Any]) -> None:
+        """Keep what a new connection says, unless it is about another policy.
+
+        Raises:
+            PolicyChangedError: it is, or describes no policy at all any more.
+        """
+        if self._server_metadata and (changes := policy_changes(self._server_metadata, metadata)):
+            raise PolicyChangedError(self._connection.uri, changes)
+        self._server_metadata = metadata

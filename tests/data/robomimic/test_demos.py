@@ -1,0 +1,168 @@
+"""Files recorded demo by demo."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lfm_policy.data.robomimic.demos import Demo, DemoRecording, train_valid_masks
+from lfm_policy.data.robomimic.file import RobomimicFile
+from lfm_policy.data.robomimic.format import RobomimicConfig
+from lfm_policy.errors import InputError
+
+ENV_ARGS = {"env_name": "Lift", "env_version": "1.5.1", "type": 1, "env_kwargs": {}}
+FACTS = {"task": "Lift", "seed": 0}
+
+
+def demo_of(number: int, length: int = 5) -> Demo:
+    generator = np.random.default_rng(number)
+    return Demo(
+        actions=generator.uniform(-1, 1, (length, 7)),
+        obs={
+            "object": generator.normal(size=(length, 10)).astype(np.float32),
+            "agentview_image": generator.integers(0, 255, (length, 8, 8, 3), dtype=np.uint8),
+        },
+        rewards=np.zeros(length),
+        dones=np.arange(1, length + 1) // length,
+        states=generator.normal(size=(length, 32)),
+        model_file=f"<mujoco n='{number}'/>",
+        ep_meta='{"lang": "lift"}',
+        attributes={"seed": number},
+        arrays={"actions_abs": generator.normal(size=(length, 7))},
+    )
+
+
+def test_demos_in_any_order_make_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "lift.hdf5"
+    recording = DemoRecording(path, FACTS)
+    for number in (7, 2, 5):
+        recording.add(number, demo_of(number, length=number))
+    recording.skip(3, "the cube fell")
+    assert not path.exists()
+    assert recording.demos() == [2, 5, 7] and recording.skipped() == [3]
+    assert recording.attributes(5)["seed"] == 5
+
+    again = DemoRecording(path, FACTS)
+    assert again.demos() == [2, 5, 7] and again.skipped() == [3]
+    again.finish(ENV_ARGS, masks={"train": [2, 7], "valid": [5]}, attributes={"date": "today"})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lift.hdf5"]
+
+    with RobomimicFile(path) as file:
+        assert file.demos == ("demo_0", "demo_1", "demo_2")
+        assert file.select("train") == ("demo_0", "demo_2") and file.select("valid") == ("demo_1",)
+        assert file.env_args() == ENV_ARGS
+        assert file.lengths(file.demos, "actions") == [2, 5, 7]
+        assert file.model_file("demo_1") == "<mujoco n='5'/>"
+        assert file.ep_meta("demo_1") == '{"lang": "lift"}'
+    with h5py.File(path) as file:
+        assert file["data"].attrs["total"] == 14 and file["data"].attrs["date"] == "today"
+        assert file["mask/train"].dtype.kind == "S"
+        for name, number in (("demo_0", 2), ("demo_1", 5), ("demo_2", 7)):
+            group, demo = file[f"data/{name}"], demo_of(number, length=number)
+            assert group.attrs["num_samples"] == number and group.attrs["seed"] == number
+            np.testing.assert_array_equal(group["actions"], demo.actions)
+            np.testing.assert_array_equal(group["states"], demo.states)
+            np.testing.assert_array_equal(group["actions_abs"], demo.arrays["actions_abs"])
+            assert group["dones"][:].tolist() == demo.dones.tolist()
+            for key, values in demo.obs.items():
+                np.testing.assert_array_equal(group[f"obs/{key}"], values)
+                assert group[f"obs/{key}"].dtype == values.dtype
+    buffer = RobomimicConfig(path=str(path), obs_keys=["object"], filter_key="train").load()
+    assert buffer.n_episodes == 2 and buffer.n_steps == 9
+
+
+def test_the_same_demos_make_the_same_values_whatever_their_order(tmp_path: Path) -> None:
+    for name, order in (("a.hdf5", (1, 2, 3)), ("b.hdf5", (3, 1, 2))):
+        recording = DemoRecording(tmp_path / name, FACTS)
+        for number in order:
+            recording.add(number, demo_of(number))
+        recording.finish(ENV_ARGS, numbers=[1, 3], names={1: "demo_4", 3: "demo_9"})
+    with RobomimicFile(tmp_path / "a.hdf5") as a, RobomimicFile(tmp_path / "b.hdf5") as b:
+        assert a.demos == b.demos == ("demo_4", "demo_9")
+        for demo in a.demos:
+            for key in ("actions", "obs/object"):
+                info = a.info([demo], key, [5], ranks=(2,))
+                np.testing.assert_array_equal(
+                    a.read([demo], key, [5], info), b.read([demo], key, [5], info)
+                )
+
+
+def test_a_half_written_demo_is_no_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = DemoRecording(tmp_path / "lift.hdf5", FACTS)
+    recording.add(0, demo_of(0))
+    broken = replace(demo_of(1), attributes={"seed": object()})
+    with pytest.raises(TypeError):
+        recording.add(1, broken)
+    assert recording.demos() == [0]
+    recording.finish(ENV_ARGS)
+    with RobomimicFile(tmp_path / "lift.hdf5") as file:
+        assert file.demos == ("demo_0",)
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "lift.hdf5"
+    recording = DemoRecording(path, FACTS)
+    assert recording.demos() == recording.skipped() == []
+    with pytest.raises(InputError, match="holds no demo"):
+        recording.finish(ENV_ARGS)
+    assert not list(tmp_path.iterdir())
+    recording.skip(1)
+    with pytest.raises(InputError, match="recorded with seed 0, now it is 1: continue"):
+        DemoRecording(path, FACTS | {"seed": 1})
+    with pytest.raises(InputError, match=r"4 obs/object; expected 5"):
+        replace(demo_of(0), obs={"object": np.zeros((4, 10))})
+    with pytest.raises(InputError, match="states of a demo are not finite"):
+        replace(demo_of(0), states=np.full((5, 32), np.nan))
+    with pytest.raises(InputError, match="no steps"):
+        Demo(np.zeros((0, 7)), {}, np.zeros(0), np.zeros(0))
+    recording.add(0, demo_of(0))
+    with pytest.raises(InputError, match="env_args has no 'type'"):
+        recording.finish({"env_name": "Lift"})
+    recording.finish(ENV_ARGS)
+    with pytest.raises(InputError, match="exists already"):
+        DemoRecording(path, FACTS)
+
+
+def test_train_and_valid_share_the_demos() -> None:
+    masks = train_valid_masks(range(10, 30), ratio=0.1)
+    assert len(masks["valid"]) == 2
+    assert sorted(masks["train"] + masks["valid"]) == list(range(10, 30))
+    assert masks == train_valid_masks(range(10, 30), ratio=0.1)
+    assert train_valid_masks([4]) == {"train": [4]}
+
+
+def test_one_process_records_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out.hdf5"
+    first, second = DemoRecording(path, {"task": "a"}), DemoRecording(path, {"task": "a"})
+    with first.only_recorder():
+        with (
+            pytest.raises(InputError, match=r"out\.hdf5: process .* is writing it now"),
+            second.only_recorder(),
+        ):
+            pass
+        DemoRecording(path, {"task": "a"}).add(0, demo_of(0))  # as its own processes do
+    with second.only_recorder():
+        assert second.demos() == [0]
+    other = DemoRecording(tmp_path / "b.hdf5", {"task": "b"})
+    (tmp_path / "new" / "out.hdf5.parts").rename(tmp_path / "b.hdf5.parts")
+    with pytest.raises(InputError, match="was recorded with task 'a'"), other.only_recorder():
+        pass
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "pipe"])
+def test_something_else_at_the_name_of_the_folder(tmp_path: Path, kind: str) -> None:
+    parts = tmp_path / "out.hdf5.parts"
+    (tmp_path / "elsewhere").mkdir()
+    if kind == "link":
+        parts.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        parts.touch()
+    else:
+        os.mkfifo(parts)
+    with pytest.raises(InputError, match=r"out\.hdf5\.parts: expected a folder or nothing: remove"):
+        DemoRecording(tmp_path / "out.hdf5", {})

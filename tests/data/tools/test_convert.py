@@ -1,0 +1,367 @@
+"""Conversions: nothing is lost on any way round, except by videos, where the loss is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lfm_policy.data.formats import DATASET_FORMATS
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.robomimic.file import read_env_args
+from lfm_policy.data.robomimic.writer import write_robomimic
+from lfm_policy.data.tools import convert as convert_module
+from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, target_format
+from lfm_policy.data.zarr.store import inspect_zarr, load_zarr, write_zarr
+from lfm_policy.errors import InputError
+
+ENV_ARGS = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}}
+
+
+def make_buffer(lengths: tuple[int, ...] = (5, 1, 9), *, images: bool = True) -> ReplayBuffer:
+    rng, n = np.random.default_rng(0), sum(lengths)
+    arrays = {
+        "action": rng.uniform(-400, 500, (n, 2)),
+        "state": rng.normal(size=(n, 5)).astype(np.float32),
+        "keypoint": rng.normal(size=(n, 4, 2)).astype(np.float32),
+        "contacts": rng.integers(-(2**62), 2**62, (n, 1)),
+        "flags": rng.integers(0, 255, (n, 3), dtype=np.uint8),
+    }
+    if images:
+        levels = (20 + 12 * np.arange(n)).astype(np.uint8)[:, None, None, None]
+        arrays["image"] = np.broadcast_to(levels, (n, 16, 24, 3)).copy()
+        arrays["wrist"] = np.broadcast_to(255 - levels, (n, 15, 17, 3)).copy()
+    return ReplayBuffer(arrays, np.cumsum(lengths), "made up")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    write_zarr(tmp_path / "in.zarr", make_buffer())
+    return tmp_path / "in.zarr"
+
+
+@pytest.fixture
+def demos(tmp_path: Path) -> Path:
+    buffer = make_buffer((3,) * 12, images=False)
+    path = tmp_path / "in.hdf5"
+    write_robomimic(path, buffer, env_args=ENV_ARGS)
+    with h5py.File(path, "a") as file:
+        file["mask/some"] = np.array(["demo_10", "demo_2"], "S")
+    return path
+
+
+def read_zarr(path: Path) -> ReplayBuffer:
+    return load_zarr(path, inspect_zarr(path))
+
+
+def assert_same(found: ReplayBuffer, expected: ReplayBuffer, *, lossy: bool = False) -> None:
+    np.testing.assert_array_equal(found.episode_ends, expected.episode_ends)
+    assert set(found.arrays) == set(expected.arrays)
+    for key, values in expected.arrays.items():
+        assert found.arrays[key].dtype == values.dtype, key
+        if lossy and key in ("image", "wrist"):
+            assert np.abs(found.arrays[key].astype(int) - values).max() <= 4, key
+        else:
+            np.testing.assert_array_equal(found.arrays[key], values, err_msg=key)
+
+
+# -- round trips --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.hdf5", "b.zarr"],
+        ["a.zarr.zip", "b.h5", "c.zarr"],
+        ["a", "b.zarr"],
+        ["a.hdf5", "b", "c.zarr"],
+        ["a", "b.hdf5", "c", "d.zarr"],
+    ],
+)
+def test_there_and_back_again(store: Path, names: list[str]) -> None:
+    folder = store.parent
+    paths = [store, *(folder / name for name in names)]
+    for source, target in pairwise(paths):
+        # Only zarr does not say its rate: the others keep it.
+        fps = 10 if ".zarr" in source.name else None
+        assert convert(source, target, ConvertOptions(fps=fps)).fps == 10
+    assert_same(read_zarr(paths[-1]), make_buffer(), lossy="a" in names or "b" in names)
+    assert sorted(folder.iterdir()) == sorted(paths)  # no temporary folder stays
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=12),
+    shape=st.lists(st.integers(1, 3), min_size=1, max_size=2),
+    dtype=st.sampled_from(["float32", "float64", "int32", "int64", "uint8", "bool"]),
+    seed=st.integers(0, 99),
+)
+def test_numbers_survive_all_formats(
+    lengths: list[int], shape: list[int], dtype: str, seed: int
+) -> None:
+    rng, n = np.random.default_rng(seed), sum(lengths)
+    low = rng.integers(0, 256, (n, *shape)).astype(np.uint8)
+    if dtype in ("float32", "float64"):
+        # Any finite bits, denormal numbers and minus zero among them.
+        bits = rng.integers(0, 2**31, (n, *shape)).astype(np.uint32).view(np.float32)
+        low = np.where(np.isfinite(bits), bits, np.float32(-0.0))
+    arrays = {"action": rng.normal(size=(n, 2)), "low": low.astype(dtype)}
+    buffer = ReplayBuffer(arrays, np.cumsum(lengths))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_zarr(folder / "a.zarr", buffer)
+        for source, target in pairwise(["a.zarr", "b.hdf5", "c", "d.zarr"]):
+            convert(folder / source, folder / target, ConvertOptions(fps=3))
+        again = read_zarr(folder / "d.zarr")
+    assert_same(again, buffer)
+    assert again.arrays["low"].tobytes() == buffer.arrays["low"].tobytes()
+
+
+def test_what_videos_lost_is_told(store: Path) -> None:
+    target = store.parent / "out"
+    done = convert(store, target, ConvertOptions(fps=10))
+    assert set(done.losses) == {"image", "wrist"}
+    config = DATASET_FORMATS.get("lerobot")(path=str(target))  # type: ignore[call-arg]
+    again = config.load(store.parent / "cache").arrays["image"]
+    difference = again.astype(float) - make_buffer().arrays["image"]
+    # Our reader decodes the very frames that were measured.
+    assert done.losses["image"].mean == pytest.approx(np.abs(difference).mean())
+    assert done.losses["image"].largest == np.abs(difference).max()
+    report = json.loads(json.dumps(done.to_dict(), allow_nan=False))
+    assert report["image_loss"]["image"]["largest"] == done.losses["image"].largest
+    assert report["arrays"]["keypoint"] == {"shape": [4, 2], "dtype": "float32"}
+    assert (report["episodes"], report["steps"], report["fps"]) == (3, 15, 10)
+    assert not convert(store, store.parent / "out.hdf5").losses
+
+
+def test_images_of_floats_become_uint8(tmp_path: Path) -> None:
+    buffer = make_buffer()
+    floats = buffer.arrays | {"image": buffer.arrays["image"].astype(np.float32)}
+    import zarr
+
+    write_zarr(tmp_path / "in.zarr", buffer)
+    root = zarr.open_group(str(tmp_path / "in.zarr"), mode="r+")
+    del root["data/image"]
+    root.create_array("data/image", data=floats["image"])
+    convert(tmp_path / "in.zarr", tmp_path / "out.zarr")
+    assert_same(read_zarr(tmp_path / "out.zarr"), buffer)
+
+
+# -- options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["out.zarr", "out.hdf5", "out"])
+def test_cameras_that_hold_no_images_are_left_out(store: Path, target: str) -> None:
+    odd = {
+        "depth": np.full((15, 16, 24, 1), 2000, np.uint16),
+        "share": np.full((15, 16, 24, 3), 0.5, np.float32),
+    }
+    data = zarr.open_group(store / "data", mode="r+")
+    for key, values in odd.items():
+        data.create_array(key, data=values)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        found = convert(store, store.parent / target, ConvertOptions(fps=10))
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "data/depth: holds 2000 to 2000" in said and "data/share: no value exceeds 0.5" in said
+    assert set(found.shapes) == set(make_buffer().arrays)
+    # What is asked for by name is not left out.
+    for options in ({"obs_keys": ["state", "depth"]}, {"rename": {"depth": "d"}}):
+        with pytest.raises(InputError, match="data/depth: holds 2000 to 2000"):
+            convert(store, store.parent / "other.zarr", ConvertOptions(**options))
+
+
+def test_a_damaged_camera_is_not_left_out(store: Path) -> None:
+    chunk = next(file for file in (store / "data" / "image").rglob("*") if file.name[0].isdigit())
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    with pytest.raises(InputError, match="data/image"):
+        convert(store, store.parent / "out.zarr")
+
+
+def test_names_decide_the_format() -> None:
+    for name, expected in (
+        ("a.zarr", "zarr"),
+        ("a.zarr.zip", "zarr"),
+        ("a.hdf5", "robomimic"),
+        ("a.H5", "robomimic"),
+        ("a", "lerobot"),
+        ("a.v3", "lerobot"),
+    ):
+        assert target_format(Path(name)) == expected
+
+
+def test_formats_can_be_named(store: Path, tmp_path: Path) -> None:
+    options = ConvertOptions(source_format="zarr", target_format="robomimic")
+    done = convert(store, tmp_path / "data", options)
+    assert (done.source_format, done.target_format) == ("zarr", "robomimic")
+    assert convert(tmp_path / "data", tmp_path / "b.zarr").source_format == "robomimic"
+    assert_same(read_zarr(tmp_path / "b.zarr"), make_buffer())
+
+
+def test_keys_are_chosen_and_renamed(store: Path, tmp_path: Path) -> None:
+    options = ConvertOptions(
+        obs_keys=["image", "state"], rename={"image": "top"}, action_key="keypoint"
+    )
+    with pytest.raises(InputError, match="action has rank 3"):
+        convert(store, tmp_path / "out.zarr", options)
+    options = ConvertOptions(
+        obs_keys=["image", "state"], rename={"image": "top"}, action_key="flags"
+    )
+    convert(store, tmp_path / "out.zarr", options)
+    arrays = read_zarr(tmp_path / "out.zarr").arrays
+    assert set(arrays) == {"action", "top", "state"}
+    np.testing.assert_array_equal(arrays["action"], make_buffer().arrays["flags"])
+    np.testing.assert_array_equal(arrays["top"], make_buffer().arrays["image"])
+    # By default all but the action, whatever it is called.
+    with pytest.warns(UserWarning, match="data/action is left out, because data/flags becomes"):
+        convert(store, tmp_path / "other.zarr", ConvertOptions(action_key="flags"))
+    others = set(make_buffer().arrays) - {"flags"}
+    assert set(read_zarr(tmp_path / "other.zarr").arrays) == others
+
+
+def test_demos_are_chosen(demos: Path, tmp_path: Path) -> None:
+    whole = make_buffer((3,) * 12, images=False)
+    convert(demos, tmp_path / "some.zarr", ConvertOptions(filter_key="some"))
+    assert_same(read_zarr(tmp_path / "some.zarr"), whole.select_episodes([2, 10]))
+    convert(demos, tmp_path / "first.zarr", ConvertOptions(max_episodes=3))
+    assert_same(read_zarr(tmp_path / "first.zarr"), whole.select_episodes(range(3)))
+
+
+def test_rate_and_environment_of_demos_are_kept(demos: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # absolute actions are no matter of a conversion
+        convert(demos, tmp_path / "out")
+    assert json.loads((tmp_path / "out/meta/info.json").read_text())["fps"] == 20
+    convert(demos, tmp_path / "again.hdf5")
+    assert read_env_args(tmp_path / "again.hdf5") == ENV_ARGS
+    convert(tmp_path / "out", tmp_path / "back.hdf5")
+    back = read_env_args(tmp_path / "back.hdf5")
+    assert back["env_name"] == "unknown" and back["env_kwargs"] == {"control_freq": 20}
+    convert(demos, tmp_path / "other", ConvertOptions(fps=5))
+    assert json.loads((tmp_path / "other/meta/info.json").read_text())["fps"] == 5
+
+
+@pytest.mark.parametrize("rate", ["fast", True, -1, None])
+def test_a_rate_that_is_none(tmp_path: Path, rate: Any) -> None:
+    env_args = ENV_ARGS | {"env_kwargs": {"control_freq": rate}}
+    write_robomimic(tmp_path / "in.hdf5", make_buffer(images=False), env_args=env_args)
+    with pytest.raises(InputError, match="does not say how many steps per second"):
+        convert(tmp_path / "in.hdf5", tmp_path / "out")
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        ("in.zarr", {}, "in.zarr exists already: remove it or choose another name"),
+        ("in.zarr/out.hdf5", {}, "is inside .*in.zarr: choose another place"),
+        ("out", {}, "does not say how many steps per second it holds, .*give --fps"),
+        ("out", {"fps": -1}, "fps is -1; expected steps per second"),
+        ("out", {"fps": float("nan")}, "fps is nan"),
+        ("out", {"fps": 5, "crf": 99}, "crf is 99"),
+        ("out.hdf5", {"obs_keys": ["stat"]}, "no array data/stat: did you mean 'state'"),
+        ("out.hdf5", {"rename": {"stat": "s"}}, "names 'stat', .*did you mean 'state'"),
+        ("out.hdf5", {"action_key": "actions"}, "no array data/actions: did you mean 'action'"),
+        ("out.hdf5", {"filter_key": "train"}, "--filter-key does not fit: .* read as zarr"),
+        ("out.hdf5", {"source_format": "robomimic"}, "in.zarr: is no regular file"),
+        ("out.hdf5", {"source_format": "lerobot"}, "no meta/info.json, so this is no LeRobot"),
+        ("out.hdf5", {"source_format": "hdf5"}, "unknown dataset format 'hdf5'"),
+        ("out.hdf5", {"target_format": "hdf5"}, "unknown dataset format 'hdf5'"),
+    ],
+)
+def test_one_message_and_nothing_is_left(
+    store: Path, target: str, options: dict[str, Any], message: str
+) -> None:
+    before = sorted(store.parent.rglob("*"))
+    with pytest.raises(InputError, match=message):
+        convert(store, store.parent / target, ConvertOptions(**options))
+    assert sorted(store.parent.rglob("*")) == before
+
+
+def test_a_source_of_no_known_format(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        convert(tmp_path / "absent", tmp_path / "out.zarr")
+    (tmp_path / "text").write_text("text")
+    with pytest.raises(InputError, match="not a dataset of a known format"):
+        convert(tmp_path / "text", tmp_path / "out.zarr")
+
+
+def test_an_interruption_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> Conversion:
+        caches = list(store.parent.glob(".tmp-images-*"))
+        assert len(caches) == 1 and list(caches[0].iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert_module, "_write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        convert(store, store.parent / "new" / ".." / "out.hdf5")
+    left = {path.name for path in store.parent.iterdir()}
+    assert left <= {"in.zarr", "new"}
+
+
+# -- killed, and two at once ----------------------------------------------------------------------
+
+WAITING = """
+import os, sys
+from pathlib import Path
+from lfm_policy.data.tools import convert as module
+write = module._write
+def waiting(target, *arguments):
+    from lfm_policy.data import video_writer, zarr_store
+    def stop(*arguments, **options):
+        os.write(int(os.environ["READY"]), b"x")
+        sys.stdin.readline()
+        raise SystemExit(0)
+    zarr_store._write = stop
+    video_writer.VideoWriter.write = stop
+    return write(target, *arguments)
+module._write = waiting
+module.convert(sys.argv[1], sys.argv[2], module.ConvertOptions(fps=10))
+"""
+
+
+def in_the_middle(source: Path, target: Path) -> subprocess.Popen[bytes]:
+    """Return a process that has read the source, and is writing the target."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, str(source), str(target)],
+        stdin=subprocess.PIPE,
+        pass_fds=(writing,),
+        env={**os.environ, "READY": str(writing)},
+    )
+    os.close(writing)
+    assert os.read(reading, 1) == b"x"
+    os.close(reading)
+    return process
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.zarr.zip", "lerobot"])
+def test_the_next_conversion_removes_what_a_killed_one_left(
+    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    process = in_the_middle(store, tmp_path / "new" / name)
+    with pytest.raises(InputError, match=f"{name}: process {process.pid} on .* is writing it now"):
+        convert(store, tmp_path / "new" / name, ConvertOptions(fps=10))
+    process.kill()
+    process.communicate()
+    left = [path.name for path in (tmp_path / "new").iterdir() if path.name.startswith(".tmp-")]
+    # Images and the target; a zip is made later than its name.
+    assert len(left) == (1 if name.endswith(".zip") else 2)
+    convert(store, tmp_path / "new" / "other.hdf5")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["other.hdf5"]
+    assert len(caplog.messages) == len(left)
+    assert all(f"removed, process {process.pid} on" in message for message in caplog.messages)

@@ -1,0 +1,37 @@
+"""The last frames of observation."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lfm_runtime.policy.history import History, stacked
+
+
+@given(st.integers(1, 5), st.lists(st.integers(), min_size=1, max_size=12))
+def test_history_is_the_window_padded_with_the_first_frame(n_obs_steps, frames):
+    history = History(n_obs_steps)
+    assert len(history) == 0 and history.newest is None
+    for k, frame in enumerate(frames):
+        history.add(frame)
+        padded = [frames[0]] * (n_obs_steps - 1) + frames[: k + 1]
+        assert history.frames == tuple(padded[-n_obs_steps:])
+        assert history.newest == frame and len(history) == n_obs_steps
+
+
+def test_replace_and_clear():
+    history = History(2)
+    history.add("a")
+    history.replace(["b", "c"])
+    assert history.frames == ("b", "c")
+    history.clear()
+    assert history.frames == ()
+    history.add("d")
+    assert history.frames == ("d", "d")
+
+
+def test_frames_are_stacked_by_name_oldest_first():
+    frames = [{"state": np.array([k, k + 1.0]), "gripper": np.array(k)} for k in range(3)]
+    result = stacked(frames)
+    assert result.keys() == {"state", "gripper"}
+    np.testing.assert_array_equal(result["state"], [[0, 1], [1, 2], [2, 3]])
+    np.testing.assert_array_equal(result["gripper"], [0, 1, 2])
