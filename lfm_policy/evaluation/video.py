@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 
+from lfm_policy.data.images.video_writer import VideoWriter
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, outcome_of, settled
 from lfm_policy.evaluation.rollouts import rollout
@@ -19,6 +19,8 @@ from lfm_runtime.disk.files import atomic_file
 VIDEO_SIZE = 256
 VIDEOS_AT_ONCE = 8
 DEFAULT_FPS = 10
+CRF = 23
+"""Quality of H.264, its own default: these are looked at, not trained on."""
 
 
 def record_videos(
@@ -103,12 +105,11 @@ def _render(
 
 def write_video(path: Path, frames: Sequence[np.ndarray], *, fps: int = DEFAULT_FPS) -> None:
     """Write RGB frames, uint8 (H, W, 3), as H.264 MP4, without an odd last row or column."""
-    with atomic_file(path) as temporary:
-        iio.imwrite(
-            temporary,
-            np.stack([frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]),
-            plugin="pyav",
-            codec="libx264",
-            fps=fps,
-            out_pixel_format="yuv420p",
-        )
+    height, width = (size // 2 * 2 for size in frames[0].shape[:2])
+    with (
+        atomic_file(path) as temporary,
+        VideoWriter(
+            temporary, height=height, width=width, fps=fps, crf=CRF, keyframe_every=None
+        ) as writer,
+    ):
+        writer.write(frame[:height, :width] for frame in frames)
