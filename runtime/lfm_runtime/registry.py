@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
 from lfm_runtime.errors import InputError
+from lfm_runtime.plugins import broken_plugins, load_more, loading, plugin_being_loaded
 
 T = TypeVar("T")
 EntryT = TypeVar("EntryT")
-
-_adding: ContextVar[str] = ContextVar("adding", default="")
-"""The plugin that is being loaded, to which new entries belong."""
 
 
 def nearest_names(name: str, known: list[str] | tuple[str, ...]) -> str:
@@ -24,16 +20,6 @@ def nearest_names(name: str, known: list[str] | tuple[str, ...]) -> str:
     if close:
         return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     return "known: " + (", ".join(known) if known else "none")
-
-
-@contextmanager
-def entries_of(plugin: str) -> Iterator[None]:
-    """Count what is added meanwhile as part of the plugin of this name."""
-    token = _adding.set(plugin)
-    try:
-        yield
-    finally:
-        _adding.reset(token)
 
 
 class Registry(Generic[T]):
@@ -81,31 +67,39 @@ class Registry(Generic[T]):
                 return entry
 
             return added
-        if name in self._entries:
+        there = self._entries.get(name)
+        # What is defined anew, in a notebook or after `importlib.reload`, takes its own place.
+        if there is not None and not (name in self._plugins and _place(there) == _place(entry)):
             owner = self._plugins.get(name)
             raise InputError(
-                f"the {self.kind} '{name}' is there already: {_place(self._entries[name])}, "
+                f"the {self.kind} '{name}' is there already: {_place(there)}, "
                 + (f"of the plugin '{owner}'" if owner else "which comes with lfm-policy")
                 + f"; {_place(entry)} needs another name"
             )
         self._entries[name] = entry
-        self._plugins[name] = _adding.get() or _place(entry).partition(":")[0]
+        self._plugins[name] = plugin_being_loaded() or _place(entry).partition(":")[0]
         return entry
 
     def get(self, name: str) -> T:
-        """Return the entry called ``name``.
+        """Return the entry called ``name``; plugins of installed packages are loaded if need be.
 
         Raises:
             InputError: there is no such entry (the message gives the nearest names), or it cannot
                 be imported.
         """
-        entry = self._entries.get(name) if isinstance(name, str) else None
-        if entry is None:
-            hint = nearest_names(name, self.names())
+        if name not in self:
+            hint = "; ".join([nearest_names(name, self.names()), *broken_plugins()])
             raise InputError(f"unknown {self.kind} '{name}': {hint}")
+        entry = self._entries[name]
         if isinstance(entry, str):
             entry = self._entries[name] = cast(T, self._imported(name, entry))
         return entry
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such an entry, also one of a plugin that has not been needed so far."""
+        if name not in self._entries:
+            load_more()
+        return name in self._entries
 
     def names(self) -> tuple[str, ...]:
         """Return all names, in the order of the table, later additions last."""
@@ -125,7 +119,7 @@ class Registry(Generic[T]):
     def _imported(self, name: str, place: str) -> Any:
         module, _, attribute = place.partition(":")
         try:
-            with entries_of(self.plugin_of(name)):
+            with loading(self.plugin_of(name)):
                 return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise InputError(

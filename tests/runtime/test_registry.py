@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lfm_policy.errors import InputError
-from lfm_runtime.registry import Registry, entries_of, nearest_names
+from lfm_runtime.plugins import loading
+from lfm_runtime.registry import Registry, nearest_names
 
 COLOURS = Registry("colour", {"red": 1, "green": 2, "grey": 3, "black": 4})
 
@@ -62,7 +63,7 @@ def test_a_name_that_is_taken_is_refused_with_both() -> None:
     ):
         registry.add("whole", float)
     assert registry.get("whole") is int
-    with entries_of("my_numbers"):
+    with loading("my_numbers"):
         registry.add("real", float)
     with pytest.raises(InputError, match="builtins:float, of the plugin 'my_numbers'; fractions:"):
         registry.add("real", "fractions:Fraction")
@@ -86,9 +87,20 @@ def test_text_is_imported_when_it_is_asked_for() -> None:
 
 def test_the_plugin_of_an_entry() -> None:
     registry: Registry[type] = Registry("number", {"whole": int})
-    with entries_of("my_numbers"):
+    with loading("my_numbers"):
         registry.add("real", float)
     registry.add("ratio", "fractions:Fraction")
     registry.add("text", str)
     plugins = [registry.plugin_of(name) for name in registry.names()]
     assert plugins == ["", "my_numbers", "fractions", "builtins"]
+
+
+def test_what_is_defined_anew_takes_its_own_place() -> None:
+    registry: Registry[type] = Registry("shape", {})
+    for _ in range(2):  # as a cell of a notebook that is run again
+
+        @registry.add("circle")
+        class Circle:
+            pass
+
+    assert registry.get("circle") is Circle
