@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
 from lfm_runtime.errors import InputError
@@ -100,6 +100,10 @@ class Registry(Generic[T]):
         if name not in self._entries:
             load_more()
         return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, so that a registry can be what an option chooses from."""
+        return iter(self.names())
 
     def names(self) -> tuple[str, ...]:
         """Return all names, in the order of the table, later additions last."""
