@@ -60,13 +60,7 @@ def load_plugin(name: str) -> ModuleType:
             f"plugin '{name[:1000]}': expected the name of a module, such as my_module, or the "
             "path of its file, such as folder/my_module.py"
         )
-    imported = _load(folder, module)
-    if path.suffix == ".py" and Path(str(imported.__file__)).resolve() != path.resolve():
-        raise InputError(
-            f"plugin '{name}': another module is called '{module}' already "
-            f"({imported.__file__}): rename the file"
-        )
-    return imported
+    return _load(folder, module, path.resolve() if path.suffix == ".py" else None)
 
 
 def loaded_plugins() -> tuple[str, ...]:
@@ -116,9 +110,9 @@ def broken_plugins() -> tuple[str, ...]:
     return tuple(_broken)
 
 
-def _load(folder: str, module: str) -> ModuleType:
-    """Import a module, from a folder before anywhere else."""
-    if module in _loaded:
+def _load(folder: str, module: str, file: Path | None = None) -> ModuleType:
+    """Import a module, from a folder before anywhere else; it has to be that of the file."""
+    if module in _loaded and file is None:
         return _loaded[module]
     with loading(module), _first_on_path(folder):
         try:
@@ -133,6 +127,11 @@ def _load(folder: str, module: str) -> ModuleType:
                     "where Python finds packages"
                 ) from None
             raise InputError(f"plugin '{module}' cannot be loaded: {_where(error)}") from error
+    found = imported.__file__
+    if file is not None and (found is None or Path(found).resolve() != file):
+        raise InputError(
+            f"plugin '{file}': another module is called '{module}' already ({found}): rename it"
+        )
     _loaded[module] = imported
     inherited = json.loads(os.environ.get(INHERITED, "[]"))
     if [folder, module] not in inherited:
