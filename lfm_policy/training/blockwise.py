@@ -281,8 +281,6 @@ class BlockwiseRun(ABC):
             # A method of distillation may train other networks too, which no policy needs.
             if part == "network":
                 state[f"blocks.{trainer.n - 1}.{rest}"] = value
-            elif part == "encoder" and self.config.training.encoder == "own":
-                state[f"encoder.encoders.{trainer.n - 1}.{rest}"] = value
             elif part in ("encoder", "blocks"):
                 state[key] = value
         if not complete:
