@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed_start=arguments.seed_start,
         seed=arguments.seed or 0,
         images=arguments.images,
-        image_size=arguments.image_size or (96 if arguments.task == "PushT" else 84),
+        image_size=arguments.image_size or 0,
         verify=arguments.verify,
     )
     done = collect(

@@ -10,7 +10,7 @@ from typing import Any
 
 from lfm_policy.cli.common import add_common_options, positive, print_json
 
-_FORMATS = ("zarr", "robomimic", "lerobot")
+_FORMATS = "zarr, robomimic, lerobot or one of a plugin"
 
 _EPILOG = """\
 What OUT is called decides its format: NAME.zarr and NAME.zarr.zip are zarr replay buffers,
@@ -39,10 +39,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("source", type=Path, metavar="IN", help="dataset to read")
     parser.add_argument("target", type=Path, metavar="OUT", help="what to write; must not exist")
     parser.add_argument(
-        "--from", dest="source_format", choices=_FORMATS, help="format of IN (default: detected)"
+        "--from",
+        dest="source_format",
+        metavar="FORMAT",
+        help=f"format of IN: {_FORMATS} (default: detected)",
     )
     parser.add_argument(
-        "--to", dest="target_format", choices=_FORMATS, help="format of OUT (default: by its name)"
+        "--to",
+        dest="target_format",
+        metavar="FORMAT",
+        help="format of OUT (default: by its name)",
     )
     parser.add_argument(
         "--obs-keys",

@@ -48,6 +48,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--env", help="gymnasium id, or module:Name-v0 (default: the configured one)"
     )
+    parser.add_argument("--robot", help="name of a robot that a --plugin adds, instead of --env")
+    parser.add_argument(
+        "--robot-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of that robot, such as port=/dev/ttyACM0 (may be repeated)",
+    )
     parser.add_argument("--hz", type=float, default=10.0, help="ticks per second; default 10")
     parser.add_argument("--episodes", type=positive, default=1, help="default 1")
     parser.add_argument("--seed-start", type=non_negative, default=200_000, help="default 200000")
@@ -98,10 +106,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tqdm.auto import tqdm
 
-    from lfm_policy.control.episodes import run_episode
+    from lfm_policy.config.load import parse_override
+    from lfm_policy.control.episodes import run_episode, run_robot
     from lfm_policy.control.make_env import make_env
     from lfm_policy.control.policies import open_policy
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
+    from lfm_policy.control.robots import make_robot
     from lfm_policy.errors import InputError
     from lfm_runtime.control import ControlOptions, Recorder
 
@@ -117,9 +127,14 @@ def run(arguments: argparse.Namespace) -> int:
         nfe=arguments.nfe,
         noise_scale=arguments.noise_scale,
     )
-    env_id = arguments.env or _configured_env(policy)
+    if arguments.robot and arguments.env:
+        raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
+    place = arguments.robot or arguments.env or _configured_env(policy)
+    robot_options: dict[str, Any] = {}
+    for text in arguments.robot_option:
+        robot_options |= parse_override(text).options
     with ExitStack() as stack:
-        env = stack.enter_context(make_env(env_id))
+        env = None if arguments.robot else stack.enter_context(make_env(place))
         options = ControlOptions(
             joining=arguments.joining,
             execute=arguments.execute,
@@ -138,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
             facts = {
                 "hz": arguments.hz,
                 "policy": arguments.policy,
-                "env": env_id,
+                "env": place,
                 "seed_start": arguments.seed_start,
                 "noise_seed": arguments.seed or 0,
                 "delay_ms": arguments.delay,
@@ -157,17 +172,18 @@ def run(arguments: argparse.Namespace) -> int:
         bar = stack.enter_context(tqdm(total=arguments.episodes, unit="episode", disable=quiet))
         for episode in range(arguments.episodes):
             policy.sample_seed(arguments.seed or 0, episode)
-            outcome = run_episode(
-                policy,
-                env,
-                hz=arguments.hz,
-                seed=arguments.seed_start + episode,
-                options=options,
-                delay=arguments.delay / 1e3,
-                simulated=arguments.simulated,
-                recorder=recorder,
-                position_key=arguments.position_key,
-            )
+            timing: dict[str, Any] = {
+                "hz": arguments.hz,
+                "seed": arguments.seed_start + episode,
+                "options": options,
+                "delay": arguments.delay / 1e3,
+                "simulated": arguments.simulated,
+                "recorder": recorder,
+            }
+            if env is None:
+                outcome = run_robot(policy, make_robot(arguments.robot, robot_options), **timing)
+            else:
+                outcome = run_episode(policy, env, position_key=arguments.position_key, **timing)
             outcomes.append(outcome)
             bar.update()
             if outcome.control.reason not in _NEXT_EPISODE:
@@ -175,7 +191,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(outcomes_to_dict(outcomes))
     else:
-        outcomes_table(f"{arguments.policy} on {env_id} at {arguments.hz:g} Hz", outcomes)
+        outcomes_table(f"{arguments.policy} on {place} at {arguments.hz:g} Hz", outcomes)
         if recorder is not None and recorder.actions_kept:
             print(f"written: {recorder.path}")
     ended_well = all(outcome.control.reason == "done" for outcome in outcomes)
