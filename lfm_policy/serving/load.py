@@ -41,7 +41,7 @@ def load_served_policy(
         return served_policy(OnnxPolicy(path, threads=threads))
     import torch
 
-    from lfm_policy.training.accelerator import choose_device
+    from lfm_policy.device import choose_device
 
     torch.set_num_threads(threads)
     policy = load_policy(path, device=choose_device(device))

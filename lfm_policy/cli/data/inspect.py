@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lfm_policy.cli.common import add_common_options, print_json
+
+if TYPE_CHECKING:
+    from lfm_policy.inspection.checkpoint import CheckpointInspection
+    from lfm_policy.inspection.dataset import DatasetInspection
 
 _EPILOG = """\
 examples:
@@ -42,8 +46,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
+    from lfm_policy.checkpoint_folders import is_checkpoint
     from lfm_policy.errors import InputError
-    from lfm_policy.inspection import inspect_checkpoint, inspect_dataset, is_checkpoint
     from lfm_runtime.disk.files import exists
 
     path = arguments.path
@@ -52,11 +56,15 @@ def run(arguments: argparse.Namespace) -> int:
     plot = arguments.plot
     if plot is not None and plot.suffix != ".png":
         raise InputError(f"--plot {plot}: expected a name that ends in .png")
-    inspection = (
-        inspect_checkpoint(path)
-        if is_checkpoint(path)
-        else inspect_dataset(path, seed=arguments.seed or 0, quiet=arguments.quiet)
-    )
+    inspection: CheckpointInspection | DatasetInspection
+    if is_checkpoint(path):
+        from lfm_policy.inspection.checkpoint import inspect_checkpoint
+
+        inspection = inspect_checkpoint(path)
+    else:  # which needs no torch
+        from lfm_policy.inspection.dataset import inspect_dataset
+
+        inspection = inspect_dataset(path, seed=arguments.seed or 0, quiet=arguments.quiet)
     if plot is not None:
         inspection.plot(plot)
     if arguments.json:
