@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lfm_policy.cli.common import add_common_options, print_json
 
@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from lfm_policy.inspection.checkpoint import CheckpointInspection
     from lfm_policy.inspection.dataset import DatasetInspection
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Episodes, shapes, ranges and images of a dataset, with warnings of what "
+    "usually ruins training; options, normaliser, parameters and history of a checkpoint or "
+    "run."
+)
+
+EPILOG = """\
 examples:
   lfm-policy inspect pusht_cchi_v7_replay.zarr --plot demonstrations.png
   lfm-policy inspect demonstrations.hdf5 --json
@@ -22,26 +28,15 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "inspect",
-        help="describe a dataset, a checkpoint or a run",
-        description="Episodes, shapes, ranges and images of a dataset, with warnings of what "
-        "usually ruins training; options, normaliser, parameters and history of a checkpoint or "
-        "run.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "path",
         type=Path,
         help="dataset (zarr, robomimic HDF5 or LeRobot folder), checkpoint folder or run folder",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it, too")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     add_common_options(parser, seed_help="chooses the episodes that are drawn; default 0")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
