@@ -33,6 +33,15 @@ class CommandParser(argparse.ArgumentParser):
             command, self._module = importlib.import_module(self._module), ""
             self.description, self.epilog = command.DESCRIPTION, command.EPILOG
             command.add_arguments(self)
+            self.add_argument(
+                "--plugin",
+                action="append",
+                default=[],
+                metavar="MODULE",
+                help="import a module of your own first, such as my_module or folder/my_module.py: "
+                "it may add networks, methods, dataset formats, environments, robots (may be "
+                "repeated)",
+            )
             self.set_defaults(run=command.run)
         return super().parse_known_args(*arguments, **options)
 

@@ -97,6 +97,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     try:
         with raised_by_ctrl_c():
+            if parsed.plugin:
+                from lfm_runtime.plugins import load_plugin
+
+                for name in parsed.plugin:
+                    load_plugin(name)
             code: int = parsed.run(parsed)
             sys.stdout.flush()  # so that what can go wrong with it goes wrong here
         return code
