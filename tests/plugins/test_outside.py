@@ -1,4 +1,4 @@
-"""One of each kind outside the package, as docs/extending.md shows it: its code and its commands."""
+"""One of each kind outside the package, as docs/extending.md shows it: code and commands."""
 
 from __future__ import annotations
 
@@ -137,8 +137,9 @@ def test_a_checkpoint_names_its_plugins_and_imports_none(
     }
     results = json.loads(python(LOAD, folder))
     assert "needs the plugin 'reach' (dataset format 'reach', encoder" in results["without"]
-    assert "add --plugin reach, or in Python call lfm_policy.load_plugin('reach')" in (
-        results["without"]
+    assert (
+        "add --plugin reach, or in Python call lfm_policy.load_plugin('reach')"
+        in (results["without"])
     )
     assert results["imported"] is False
     assert results["with"] == pytest.approx(results["export without"], abs=1e-5)
