@@ -144,7 +144,8 @@ def themed_picture(draw: Callable[[Theme], Figure], *, raster: bool = False) -> 
             figure = draw(theme)
             addresses.append(_data_address(figure, raster=raster))
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return ThemedPicture(*addresses, width, height)
+    light, dark = addresses
+    return ThemedPicture(light, dark, width, height)
 
 
 def _data_address(figure: Figure, *, raster: bool) -> str:
