@@ -14,10 +14,9 @@ from rich.console import Console
 
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import Cell, EpisodeResult, RolloutConfig, evaluate, evaluation_to_dict
-from lfm_policy.evaluation.latency import measure_latency
-from lfm_policy.evaluation.plot import plot_evaluation
-from lfm_policy.evaluation.report import results_table
-from lfm_policy.evaluation.video import VIDEO_SIZE, record_videos, write_video
+from lfm_policy.evaluation.evaluation import measure_latency
+from lfm_policy.evaluation.recording import VIDEO_SIZE, record_videos, write_video
+from lfm_policy.evaluation.report import plot_evaluation, results_table
 from lfm_policy.policy import Policy
 
 CONFIG = RolloutConfig("lfm/PushT-v0", seed_start=200_000, max_episode_steps=20)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lfm_policy.demo.evaluations import VIDEOS, KeptEvaluation
 from lfm_policy.evaluation import EpisodeResult, RolloutConfig
-from lfm_policy.evaluation.video import record_videos
+from lfm_policy.evaluation.recording import record_videos
 from lfm_policy.policy import Policy
 from lfm_runtime.disk.files import atomic_file
 
