@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
 from lfm_policy.encoders.cameras import CamerasConfig
-from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
+from lfm_policy.encoders.image import IMAGE_ENCODERS
 from lfm_policy.encoders.state import StateEncoderConfig
 from lfm_runtime.registry import Registry
 

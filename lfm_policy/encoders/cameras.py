@@ -14,8 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from lfm_policy.encoders.base import ObsEncoder
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
-from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
+from lfm_policy.encoders.image import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from lfm_policy.encoders.state import StateEncoderConfig
 from lfm_policy.errors import InputError
 from lfm_policy.networks.base import MAX_COND_DIM

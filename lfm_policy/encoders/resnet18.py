@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
-from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
+from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig, SpatialSoftmax
 from lfm_policy.errors import InputError
 from lfm_policy.networks.checks import check_int
 

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.encoders.augment import centre_view, random_view
-from lfm_policy.encoders.image import MAX_IMAGE_SIDE, ImageEncoder, ImageEncoderConfig
-from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
+from lfm_policy.encoders.image import (
+    IMAGE_ENCODERS,
+    MAX_IMAGE_SIDE,
+    ImageEncoder,
+    ImageEncoderConfig,
+)
 from lfm_policy.errors import InputError
 
 

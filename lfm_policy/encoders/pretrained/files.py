@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lfm_policy.encoders.pretrained.names import stable_name
+from lfm_policy.encoders.pretrained.backbones import stable_name
 from lfm_policy.encoders.pretrained.options import options_from_config
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import exists, is_file
