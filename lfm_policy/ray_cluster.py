@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from lfm_policy.errors import InputError
+from lfm_runtime.plugins import INHERITED
 
 
 class WorkerLostError(Exception):
@@ -27,6 +29,8 @@ def connect(address: str | None, *, cpus: int | None) -> Any:
         raise InputError(
             "the runner 'ray' needs Ray, which is not installed: pip install 'lfm-policy[ray]'"
         ) from None
+    # Workers load the plugins of this process when they need them.
+    variables = {name: os.environ[name] for name in (INHERITED,) if name in os.environ}
     try:
         ray.init(
             address=address,
@@ -34,6 +38,7 @@ def connect(address: str | None, *, cpus: int | None) -> Any:
             include_dashboard=False,
             log_to_driver=False,
             logging_level="error",
+            runtime_env={"env_vars": variables} if variables else None,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster at '{address}': {error}") from None
