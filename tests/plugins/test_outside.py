@@ -1,4 +1,4 @@
-"""One of each kind outside the package, by the code and the commands of docs/extending.md."""
+"""One of each kind outside the package, as docs/extending.md shows it: code and commands."""
 
 from __future__ import annotations
 

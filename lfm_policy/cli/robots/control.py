@@ -11,14 +11,21 @@ from lfm_policy.cli.common import (
     add_common_options,
     add_sampler_options,
     non_negative,
+    options_of,
     positive,
     print_json,
+    sampler_of,
 )
 
 _NEXT_EPISODE = ("done", "deadline", "bad observations")
 """Reasons for the end of an episode after which another one makes sense."""
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Run a policy at a fixed rate while chunks are computed in another thread, on "
+    "an environment that does not wait."
+)
+
+EPILOG = """\
 Of every chunk --execute actions are executed, and the next one is asked for --lead actions before
 they end. With d = (seconds per chunk) x hz, rounded up, --lead d and --execute of at least 2 d
 never let the robot wait.
@@ -31,16 +38,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "control",
-        help="run a policy in real time",
-        description="Run a policy at a fixed rate while chunks are computed in another thread, on "
-        "an environment that does not wait.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "policy",
         help="checkpoint, run folder, exported folder, policy of the package, or ws://host:port",
@@ -93,9 +92,7 @@ def add_parser(commands: Any) -> None:
     loop.add_argument("--simulated", action="store_true", help="do not really wait")
     parser.add_argument("--record", type=Path, metavar="FOLDER.zarr", help="write it all down")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_common_options(parser, seed_help="seed of the policy's noise; default 0")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -123,9 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.policy,
         device=arguments.device,
         threads=arguments.threads,
-        solver=arguments.solver,
-        nfe=arguments.nfe,
-        noise_scale=arguments.noise_scale,
+        **sampler_of(arguments),
     )
     if arguments.robot and arguments.env:
         raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
@@ -135,19 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
         robot_options |= parse_override(text).options
     with ExitStack() as stack:
         env = None if arguments.robot else stack.enter_context(make_env(place))
-        options = ControlOptions(
-            joining=arguments.joining,
-            execute=arguments.execute,
-            lead=arguments.lead,
-            on_miss=arguments.on_miss,
-            patience=arguments.patience,
-            max_staleness=arguments.max_staleness,
-            max_change=arguments.max_change,
-            position_key=arguments.position_key,
-            max_bad_observations=arguments.max_bad_observations,
-            hang_timeout=arguments.hang_timeout,
-            on_policy_change=arguments.on_policy_change,
-        )
+        options = options_of(ControlOptions, arguments)
         recorder = None
         if arguments.record is not None:
             facts = {
@@ -158,11 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "noise_seed": arguments.seed or 0,
                 "delay_ms": arguments.delay,
                 "simulated": arguments.simulated,
-                "sampler": {
-                    "solver": arguments.solver,
-                    "nfe": arguments.nfe,
-                    "noise_scale": arguments.noise_scale,
-                },
+                "sampler": sampler_of(arguments),
                 "options": asdict(options),
             }
             recorder = stack.enter_context(
