@@ -92,7 +92,7 @@ def load_more() -> None:
     if _looked_for_more or _loading.get():
         return
     _looked_for_more = True
-    for folder, module in json.loads(os.environ.get(INHERITED, "[]")):
+    for folder, module in _inherited():
         _load(folder, module)
     for point in metadata.entry_points(group=ENTRY_POINTS):
         try:
@@ -122,7 +122,17 @@ def _load(folder: str, module: str, file: Path | None = None) -> ModuleType:
             f"plugin '{file}': another module is called '{module}' already ({found}): rename it"
         )
     _loaded[module] = imported
-    inherited = json.loads(os.environ.get(INHERITED, "[]"))
-    if [folder, module] not in inherited:
+    if [folder, module] not in (inherited := _inherited()):
         os.environ[INHERITED] = json.dumps([*inherited, [folder, module]])
     return imported
+
+
+def _inherited() -> list[list[str]]:
+    text = os.environ.get(INHERITED, "[]")
+    try:
+        return [[str(folder), str(module)] for folder, module in json.loads(text)]
+    except (ValueError, TypeError):
+        raise InputError(
+            f"the environment variable {INHERITED} is {text[:200]!r}, expected what lfm-policy "
+            "sets it to: unset it, and name plugins by --plugin"
+        ) from None

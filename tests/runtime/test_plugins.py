@@ -127,3 +127,9 @@ def test_installed_packages_are_asked_for_an_unknown_name(
         "imported: RuntimeError: no display .*; it belongs to bad_colours 1.5, which is installed",
     ):
         COLOURS.get("cyaan")
+
+
+def test_a_variable_that_nobody_of_us_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(plugins.INHERITED, "my_module")
+    with pytest.raises(InputError, match="LFM_POLICY_PLUGINS is 'my_module'.*--plugin"):
+        COLOURS.get("octarine")
