@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_own_name
+from lfm_policy.options import option, options
 
 # Bounds that no real robot reaches; a configuration may come from somebody else's checkpoint and
 # must not be able to ask for absurd amounts of memory.
@@ -131,22 +130,14 @@ class ObsEncoder(nn.Module):
         return value
 
 
-@dataclass
+@options
 class EncoderConfig:
     """Options of an observation encoder; subclasses add theirs and build the encoder.
 
     Adding an encoder is one file with such a subclass, and its line in ``ENCODERS``.
     """
 
-    name: str = field(default="", metadata={"help": "which observation encoder"})
-
-    def __post_init__(self) -> None:
-        """Check the options; subclasses extend this.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        check_own_name(self)
+    name: str = option("", "which observation encoder")
 
     def resolved(self) -> EncoderConfig:
         """Return the options with all that a checkpoint needs to build the encoder by itself.

@@ -5,102 +5,76 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
-from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
 from lfm_policy.encoders.state import StateEncoderConfig
 from lfm_policy.errors import InputError
 from lfm_policy.networks.base import MAX_COND_DIM
+from lfm_policy.options import Chosen, OptionError, checked, declared, dotted, option, options
 from lfm_runtime.policy.observations import is_image
 from lfm_runtime.registry import nearest_names
 
 SHARED = "shared"
 
+IMAGE_SECTION = Chosen("image encoder", "compact")
+"""The section ``image``, and what `cameras` makes of it for a camera."""
 
-@dataclass
+
+@options
 class CamerasConfig(StateEncoderConfig):
     """Options of the encoder of images: one image encoder per camera, or one for all."""
 
-    name: str = field(default="cameras", metadata={"help": "which observation encoder"})
-    image: dict[str, Any] = field(
-        default_factory=lambda: {"name": "compact"},
-        metadata={
-            "help": "options of the image encoders, such as {name: compact, crop: [84, 84]}; "
-            "names: " + ", ".join(IMAGE_ENCODERS.names())
-        },
+    name: str = option("cameras", "which observation encoder", choices=["cameras"])
+    image: dict[str, Any] = option(
+        {"name": "compact"},
+        "options of the image encoders, such as {name: compact, crop: [84, 84]}",
+        common=True,
+        section=IMAGE_SECTION,
     )
-    cameras: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "changes to `image` by camera, such as {wrist: {name: resnet18}}"},
+    cameras: dict[str, Any] = option(
+        {}, "changes to `image` by camera, such as {wrist: {name: resnet18}}"
     )
-    shared: bool = field(
-        default=False, metadata={"help": "one image encoder for all cameras, with the same weights"}
-    )
+    shared: bool = option(False, "one image encoder for all cameras, with the same weights")
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is unknown or out of range; the message prints it.
-        """
         super().__post_init__()
-        self.image_config("")
-        for key in self.cameras:
+        for key in ("", *self.cameras):
             self.image_config(key)
         if self.shared and self.cameras:
-            raise InputError(
-                f"CamerasConfig.shared is true and cameras changes {', '.join(self.cameras)}: one "
-                "image encoder for all cameras has one set of options; remove one of them"
+            raise OptionError(
+                "shared",
+                f"is true and cameras changes {', '.join(self.cameras)}: one image encoder for all "
+                "cameras has one set of options; remove one of them",
             )
 
     def image_config(self, key: str) -> ImageEncoderConfig:
         """Return the options of the image encoder of a camera; of no camera in particular for "".
 
         Raises:
-            InputError: an option is unknown or out of range.
+            OptionError: an option is unknown or out of range.
         """
-        label = self._label(key)
-        changes = self.cameras.get(key, {})
+        section, changes = self._section(key), self.cameras.get(key, {})
         if not isinstance(changes, Mapping):
-            raise InputError(f"{label} is {changes!r}, expected options and values")
-        common = dict(self.image)
-        if changes.get("name", common.get("name")) != common.get("name"):
+            raise OptionError(section, f"is {changes!r}, expected options and values")
+        common = {"name": IMAGE_SECTION.default, **self.image}
+        if changes.get("name", common["name"]) != common["name"]:
             # Another kind of encoder has only the general options in common.
-            general = {f.name for f in dataclasses.fields(ImageEncoderConfig)} - {"name"}
+            general = declared(ImageEncoderConfig).keys() - {"name"}
             common = {name: value for name, value in common.items() if name in general}
-        options = {**common, **changes}
+        given = {**common, **changes}
         try:
-            chosen = IMAGE_ENCODERS.get(str(options.get("name", "")))
-        except InputError as error:
-            raise InputError(f"{label}.name: {error}") from None
-        known = {f.name: f.type for f in dataclasses.fields(chosen)}
-        schema = OmegaConf.structured(chosen)
-        for name, value in options.items():
-            if name not in known:
-                hint = nearest_names(str(name), list(known))
-                raise InputError(f"{label} has an unknown key '{name}': {hint}")
-            try:
-                schema.merge_with({name: value})
-            except (OmegaConfBaseException, ValueError):
-                found = repr(value)[:200]
-                raise InputError(f"{label}.{name}: found {found}, expected {known[name]}") from None
-        try:
-            config = OmegaConf.to_object(schema)
-        except (OmegaConfBaseException, ValueError) as error:
-            raise InputError(f"{label}: {str(error).splitlines()[0]}") from None
-        assert isinstance(config, ImageEncoderConfig)
+            config: ImageEncoderConfig = checked(IMAGE_SECTION.options_class(given), given)
+        except OptionError as error:
+            raise error.under(*section) from None
         return config
 
-    def _label(self, key: str) -> str:
-        return f"encoder.cameras.{key}" if key in self.cameras else "encoder.image"
+    def _section(self, key: str) -> tuple[str, ...]:
+        return ("cameras", key) if key in self.cameras else ("image",)
 
     def resolved(self) -> CamerasConfig:
         """Return the options with all that a checkpoint needs to build the encoder by itself.
@@ -118,8 +92,10 @@ class CamerasConfig(StateEncoderConfig):
         config = self.image_config(key)
         try:
             resolved = dataclasses.asdict(config.resolved())
+        except OptionError as error:
+            raise error.under("encoder", *self._section(key)) from None
         except InputError as error:
-            raise InputError(f"{self._label(key)}: {error}") from None
+            raise InputError(f"{dotted(('encoder', *self._section(key)))}: {error}") from None
         before = dataclasses.asdict(config)
         return {name: value for name, value in resolved.items() if value != before[name]}
 

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 
 from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
 from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_int
+from lfm_policy.options import option, options
 
 GROUPS = 4
 SMALLEST_SIDE = 16
 
 
-@dataclass
+@options
 class CompactConfig(ImageEncoderConfig):
     """Options of the compact encoder."""
 
-    name: str = field(default="compact", metadata={"help": "which image encoder"})
-    width: int = field(
-        default=32, metadata={"help": "channels after the first layer, twice as many after that"}
+    name: str = option("compact", "which image encoder", choices=["compact"])
+    width: int = option(
+        32,
+        "channels after the first layer, twice as many after that",
+        common=True,
+        ge=GROUPS,
+        le=1024,
+        multiple_of=GROUPS,
     )
-    n_blocks: int = field(default=1, metadata={"help": "residual blocks"})
-    keypoints: int = field(
-        default=32, metadata={"help": "positions found in the image; a feature vector has x and y"}
+    n_blocks: int = option(1, "residual blocks", ge=0, le=32)
+    keypoints: int = option(
+        32, "positions found in the image; a feature vector has x and y", ge=1, le=4096
     )
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_int(self, "width", low=GROUPS, high=1024)
-        check_int(self, "n_blocks", low=0, high=32)
-        check_int(self, "keypoints", low=1, high=4096)
-        if self.width % GROUPS:
-            raise InputError(
-                f"CompactConfig.width is {self.width}, expected a multiple of {GROUPS}"
-            )
 
     def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
         if min(crop) < SMALLEST_SIDE:

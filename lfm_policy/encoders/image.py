@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from lfm_policy.encoders.augment import (
@@ -18,10 +19,12 @@ from lfm_policy.encoders.augment import (
 )
 from lfm_policy.encoders.resize import Resize
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_float, check_int, check_ints, check_own_name
+from lfm_policy.options import OptionError, option, options
 
 MAX_IMAGE_SIDE = 4096
 VIEW_SEED = 20_240
+
+Side = Annotated[int, Field(ge=1, le=MAX_IMAGE_SIDE)]
 
 
 class ImageEncoder(nn.Module):
@@ -95,55 +98,39 @@ class ImageEncoder(nn.Module):
         return random_view(self._augment, 1, self._size, generator)
 
 
-@dataclass
+@options
 class ImageEncoderConfig:
     """Options of an image encoder; subclasses add theirs and build the encoder.
 
     Adding one is one file with such a subclass, and its line in ``IMAGE_ENCODERS``.
     """
 
-    name: str = field(default="", metadata={"help": "which image encoder"})
-    resize: list[int] = field(
-        default_factory=list,
-        metadata={"help": "height and width that images are resized to first; empty: as they are"},
+    name: str = option("", "which image encoder")
+    resize: list[Side] = option(
+        [],
+        "height and width that images are resized to first; empty: as they are",
+        common=True,
+        max_length=2,
     )
-    crop: list[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "height and width of what is seen: a random part in training, the centre "
-            "otherwise; empty: the whole image"
-        },
+    crop: list[Side] = option(
+        [],
+        "height and width of what is seen: a random part in training, the centre otherwise; "
+        "empty: the whole image",
+        common=True,
+        max_length=2,
     )
-    shift: int = field(
-        default=0, metadata={"help": "random shift in training, in pixels, edges repeated"}
+    shift: int = option(0, "random shift in training, in pixels, edges repeated", ge=0, le=256)
+    brightness: float = option(
+        0.0, "largest random change in training, as a share of white", ge=0, le=1
     )
-    brightness: float = field(
-        default=0.0, metadata={"help": "largest random change in training, as a share of white"}
-    )
-    contrast: float = field(
-        default=0.0, metadata={"help": "largest random change in training, as a share"}
-    )
-    saturation: float = field(
-        default=0.0, metadata={"help": "largest random change in training, as a share"}
-    )
+    contrast: float = option(0.0, "largest random change in training, as a share", ge=0, le=1)
+    saturation: float = option(0.0, "largest random change in training, as a share", ge=0, le=1)
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        check_own_name(self)
         for key in ("resize", "crop"):
-            check_ints(self, key, low=1, high=MAX_IMAGE_SIDE, min_length=0, max_length=2)
-            if len(getattr(self, key)) == 1:
-                raise InputError(
-                    f"{type(self).__name__}.{key} is {getattr(self, key)}, expected height and "
-                    "width, or nothing"
-                )
-        check_int(self, "shift", low=0, high=256)
-        for key in ("brightness", "contrast", "saturation"):
-            check_float(self, key, low=0.0, high=1.0)
+            sides = getattr(self, key)
+            if len(sides) == 1:
+                raise OptionError(key, f"is {sides}, expected height and width, or nothing")
 
     def resized(self, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
         """Return height and width after resizing."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
 from lfm_policy.errors import InputError
-from lfm_policy.networks.base import MAX_COND_DIM
-from lfm_policy.networks.checks import check_int, check_ints
+from lfm_policy.networks.base import MAX_COND_DIM, MAX_WIDTH
+from lfm_policy.options import OptionError, option, options
 from lfm_runtime.registry import Registry
 
 ACTIVATIONS: Registry[type[nn.Module]] = Registry(
@@ -20,38 +21,32 @@ ACTIVATIONS: Registry[type[nn.Module]] = Registry(
 )
 
 
-@dataclass
+@options
 class StateEncoderConfig(EncoderConfig):
     """Options of the state encoder; by default it has no parameters."""
 
-    name: str = field(default="state", metadata={"help": "which observation encoder"})
-    hidden: list[int] = field(
-        default_factory=list,
-        metadata={"help": "widths of hidden layers; empty passes the observations on as they are"},
+    name: str = option("state", "which observation encoder", choices=["state"])
+    hidden: list[Annotated[int, Field(ge=1, le=MAX_WIDTH)]] = option(
+        [],
+        "widths of hidden layers; empty passes the observations on as they are",
+        common=True,
+        max_length=32,
     )
-    output_dim: int = field(
-        default=0,
-        metadata={"help": "length of the condition vector; 0 for the last width of hidden"},
+    output_dim: int = option(
+        0,
+        "length of the condition vector; 0 for the last width of hidden",
+        ge=0,
+        le=MAX_WIDTH,
     )
-    activation: str = field(
-        default="silu", metadata={"help": "after each hidden layer: silu, mish, gelu or relu"}
-    )
+    activation: str = option("silu", "after each hidden layer", choices=ACTIVATIONS)
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_ints(self, "hidden", low=1, high=16384, min_length=0, max_length=32)
-        check_int(self, "output_dim", low=0, high=16384)
         if self.output_dim and not self.hidden:
-            raise InputError(
-                f"StateEncoderConfig.output_dim is {self.output_dim}, expected 0 when hidden is "
-                f"empty: without layers the observations are passed on as they are"
+            raise OptionError(
+                "output_dim",
+                f"is {self.output_dim}, expected 0 when hidden is empty: without layers the "
+                "observations are passed on as they are",
             )
-        ACTIVATIONS.get(self.activation)
 
     def cond_dim(self, history_size: int) -> int:
         """Return the length of the condition for a history of so many numbers."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_own_name
+from lfm_policy.options import option, options
 
-# Bounds that no real robot reaches; see checks.py for why there are any.
+# Bounds that no real robot reaches: a configuration may come with a checkpoint that somebody else
+# wrote, and must not be able to ask for an absurd amount of memory or time.
 MAX_CHUNK_SIZE = 1 << 20
 MAX_COND_DIM = 1 << 16
+MAX_WIDTH = 16384
 
 
 class VelocityNetwork(nn.Module):
@@ -74,22 +75,14 @@ class VelocityNetwork(nn.Module):
             )
 
 
-@dataclass
+@options
 class NetworkConfig:
     """Options of a velocity network; subclasses add theirs and build the network.
 
     Adding a network is one file with such a subclass, and its line in ``NETWORKS``.
     """
 
-    name: str = field(default="", metadata={"help": "which velocity network"})
-
-    def __post_init__(self) -> None:
-        """Check the options; subclasses extend this.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        check_own_name(self)
+    name: str = option("", "which velocity network")
 
     def create(
         self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int = 1

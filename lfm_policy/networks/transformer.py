@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.errors import InputError
-from lfm_policy.networks.base import NetworkConfig, VelocityNetwork, check_sequence
-from lfm_policy.networks.checks import check_int, check_probability
+from lfm_policy.networks.base import MAX_WIDTH, NetworkConfig, VelocityNetwork, check_sequence
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
+from lfm_policy.options import OptionError, option, options
 
 
-@dataclass
+@options
 class TransformerConfig(NetworkConfig):
     """Options of the transformer; chunks are (horizon, action_dim), one token per action."""
 
-    name: str = field(default="transformer", metadata={"help": "which velocity network"})
-    width: int = field(default=128, metadata={"help": "features per token"})
-    n_layers: int = field(default=4, metadata={"help": "attention and MLP pairs"})
-    n_heads: int = field(default=4, metadata={"help": "attention heads; must divide width"})
-    expansion: int = field(default=4, metadata={"help": "hidden features per MLP over width"})
-    dropout: float = field(default=0.0, metadata={"help": "dropout rate of attention and MLPs"})
-    time_embed_dim: int = field(default=64, metadata={"help": "sines and cosines of time, even"})
+    name: str = option("transformer", "which velocity network", choices=["transformer"])
+    width: int = option(128, "features per token", common=True, ge=1, le=MAX_WIDTH)
+    n_layers: int = option(4, "attention and MLP pairs", common=True, ge=1, le=256)
+    n_heads: int = option(4, "attention heads; must divide width", ge=1, le=256)
+    expansion: int = option(4, "hidden features per MLP over width", ge=1, le=64)
+    dropout: float = option(0.0, "dropout rate of attention and MLPs", ge=0, lt=1)
+    time_embed_dim: int = option(64, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2)
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_int(self, "width", low=1, high=16384)
-        check_int(self, "n_layers", low=1, high=256)
-        check_int(self, "n_heads", low=1, high=256)
-        check_int(self, "expansion", low=1, high=64)
-        check_probability(self, "dropout")
-        check_int(self, "time_embed_dim", low=2, high=16384, multiple_of=2)
         if self.width % self.n_heads:
-            raise InputError(
-                f"TransformerConfig.n_heads is {self.n_heads}, expected a divisor of width "
-                f"{self.width}"
+            raise OptionError(
+                "n_heads", f"is {self.n_heads}, expected a divisor of width {self.width}"
             )
 
     def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:

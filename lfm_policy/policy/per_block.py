@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders import ObsEncoder
+from lfm_policy.encoders.base import ObsEncoder
 
 
 class PerBlockEncoder(ObsEncoder):

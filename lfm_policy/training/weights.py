@@ -8,7 +8,7 @@ from torch import nn
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.flow import METHODS
-from lfm_policy.networks import VelocityNetwork
+from lfm_policy.networks.base import VelocityNetwork
 from lfm_policy.policy.model import PolicyModel, create_encoder, network_cond_dim
 from lfm_policy.training.seeds import FLOW_WEIGHTS, INITIAL_WEIGHTS, derived_seed
 from lfm_runtime.policy.spec import DataSpec

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
 from lfm_policy.config import load_config
-from lfm_policy.config.schema import DistillConfig
+from lfm_policy.config.training import DistillConfig
 from lfm_policy.distill import distill, student_config
 from lfm_policy.distill.group import group_edges, teacher_groups
 from lfm_policy.distill.objective import Pairs

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lfm_policy.networks import MLPConfig
-from lfm_policy.networks.mlp import MLP
+from lfm_policy.networks.mlp import MLP, MLPConfig
 
 
 @settings(max_examples=30, deadline=None)

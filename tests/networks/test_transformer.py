@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lfm_policy.networks import TransformerConfig
-from lfm_policy.networks.transformer import Transformer
+from lfm_policy.networks.transformer import Transformer, TransformerConfig
 
 
 def make() -> Transformer:
