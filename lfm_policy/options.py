@@ -150,6 +150,8 @@ def checked(cls: type[OptionsT], given: Mapping[str, Any], *, light: bool = Fals
     Raises:
         OptionError: as when one is made in Python, but the key begins in ``given``.
     """
+    if not is_options(cls):
+        raise TypeError(f"{cls.__module__}.{cls.__qualname__} is no class of options: add @options")
     validator = vars(cls)["__pydantic_validator__"]
     try:
         made: OptionsT = validator.validate_python(dict(given), context=_LIGHT if light else None)

@@ -160,25 +160,24 @@ class ExperimentConfig:
 
     def _check_encoder_training(self) -> None:
         training = self.training
-        first = training.encoder in ("flow", "joint")
-        if first != bool(training.encoder_steps):
+        joint = training.encoder == "joint"
+        if joint != bool(training.encoder_steps):
             raise OptionError(
                 ("training", "encoder_steps"),
                 f"is {training.encoder_steps} with training.encoder '{training.encoder}': expected "
-                + ("at least 1" if first else "0, or training.encoder flow or joint"),
+                + ("at least 1" if joint else "0, or training.encoder joint"),
             )
-        if first and self.flow.coupling != "dependent":
+        if joint and self.flow.coupling != "dependent":
             raise OptionError(
                 ("flow", "coupling"),
-                f"is '{self.flow.coupling}' with training.encoder '{training.encoder}', whose "
-                "first stage works with the dependent coupling only; use "
-                "flow.coupling=dependent or training.encoder=block1",
+                f"is '{self.flow.coupling}' with training.encoder 'joint', which works with the "
+                "dependent coupling only; use flow.coupling=dependent or training.encoder=block1",
             )
-        if training.encoder in ("joint", "own") and training.parallel_processes > 1:
+        if joint and training.parallel_processes > 1:
             raise OptionError(
                 ("training", "parallel_processes"),
-                f"is {training.parallel_processes} with training.encoder '{training.encoder}', "
-                "expected 1: its blocks cannot share one frozen encoder between processes",
+                f"is {training.parallel_processes} with training.encoder 'joint', expected 1: "
+                "blocks that learn together cannot be in processes of their own",
             )
 
 

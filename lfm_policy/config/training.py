@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from lfm_policy.options import option, options
+from lfm_policy.options import OptionError, option, options
 
 
 @options
@@ -15,8 +15,8 @@ class TrainingConfig:
 
     total_steps: int = option(
         24_000,
-        "gradient steps of all blocks together; 0 leaves blocks as the joint stage of the encoder "
-        "trained them",
+        "gradient steps of all blocks together; 0 leaves blocks as the joint training with the "
+        "encoder left them",
         common=True,
         ge=0,
         le=1_000_000_000,
@@ -51,15 +51,14 @@ class TrainingConfig:
     encoder: str = option(
         "block1",
         "when an observation encoder with weights learns: block1: with block 1 (right for one "
-        "block); flow: first, with one flow from data to noise that is dropped afterwards; joint: "
-        "first, with all blocks at once on exact OU marginals (the best of these in the same "
-        "number of steps); after these it is frozen. own: every block has its own",
+        "block); joint: first, with all blocks at once on exact OU marginals (the better one of "
+        "several blocks in the same number of steps); after that it is frozen",
         common=True,
-        choices=["block1", "flow", "joint", "own"],
+        choices=["block1", "joint"],
     )
     encoder_steps: int = option(
         0,
-        "gradient steps of that first stage (encoder: flow or joint), besides total_steps",
+        "gradient steps of encoder and all blocks at once (encoder: joint), besides total_steps",
         ge=0,
         le=1_000_000_000,
     )
@@ -100,9 +99,21 @@ class TrainingConfig:
     keep_checkpoints: int = option(1, "intermediate checkpoints kept", ge=1, le=1000)
     num_threads: int = option(0, "torch CPU threads (0: leave as is)", ge=0, le=1024)
 
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _refuse_removed(cls, value: Any) -> Any:
+        if value in ("flow", "own"):
+            raise OptionError(
+                (),
+                f"is '{value}', which was removed because 'joint' trains better policies in the "
+                "same number of steps (docs/results.md): train with training.encoder=joint and "
+                "training.encoder_steps, or with block1",
+            )
+        return value
+
     @property
     def joint_only(self) -> bool:
-        """Whether the joint stage is all the training that blocks get."""
+        """Whether the joint training is all that blocks get."""
         return self.encoder == "joint" and self.total_steps == 0
 
 

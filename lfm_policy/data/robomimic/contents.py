@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.tools.contents import ConfiguredContents, StoredArray, describe
 from lfm_policy.errors import InputError
-from lfm_policy.inspection.contents import ConfiguredContents, StoredArray, describe
-from lfm_policy.inspection.finding import listed
 
 if TYPE_CHECKING:
+    from lfm_policy.data.dataset_config import DatasetConfig
     from lfm_policy.data.robomimic.file import KeyInfo
+
+_DEMOS_NAMED = 4
 
 
 class RobomimicContents(ConfiguredContents):
@@ -21,7 +23,7 @@ class RobomimicContents(ConfiguredContents):
 
     format = "robomimic"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
         """Read the metadata of the first demo.
 
         Raises:
@@ -30,7 +32,7 @@ class RobomimicContents(ConfiguredContents):
         from lfm_policy.data.robomimic.env import control_freq
         from lfm_policy.data.robomimic.summary import inspect_robomimic
 
-        super().__init__(path)
+        super().__init__(path, config_class)
         summary = inspect_robomimic(path)
         self._n_steps = sum(summary.demos.values())
         self.fps = control_freq(summary.env_args)
@@ -40,9 +42,12 @@ class RobomimicContents(ConfiguredContents):
             )
         self.notes += [f"filter key is not usable: {reason}" for reason in summary.unusable_masks]
         if summary.failed:
+            failed = ", ".join(summary.failed[:_DEMOS_NAMED])
+            if len(summary.failed) > _DEMOS_NAMED:
+                failed += f" and {len(summary.failed) - _DEMOS_NAMED} more"
             self.notes.append(
                 f"{len(summary.failed)} of {len(summary.demos)} demos are marked success = False "
-                f"({listed(summary.failed, 4)}): they are read like the others; to leave them out, "
+                f"({failed}): they are read like the others; to leave them out, "
                 "list the others as mask/<name> of the file and set dataset.filter_key"
             )
         for name, info in summary.keys.items():

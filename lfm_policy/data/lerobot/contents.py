@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.tools.contents import ConfiguredContents, StoredArray, describe
 from lfm_policy.errors import InputError
-from lfm_policy.inspection.contents import ConfiguredContents, StoredArray, describe
+
+if TYPE_CHECKING:
+    from lfm_policy.data.dataset_config import DatasetConfig
 
 
 class LeRobotContents(ConfiguredContents):
@@ -17,7 +21,7 @@ class LeRobotContents(ConfiguredContents):
 
     format = "lerobot"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
         """Read what is under ``meta/``, and of each feature of what kind its first file is.
 
         Raises:
@@ -28,7 +32,7 @@ class LeRobotContents(ConfiguredContents):
         from lfm_policy.data.lerobot.feature import UnusableFeature
         from lfm_policy.data.lerobot.info import read_info
 
-        super().__init__(path)
+        super().__init__(path, config_class)
         self._info = read_info(path)
         self.fps = self._info.fps
         keys = [k for k in self._info.features if k == ACTION_KEY or k.startswith("observation.")]

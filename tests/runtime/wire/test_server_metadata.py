@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfm_runtime.wire.policy_identity import policy_changes
+from lfm_runtime.wire.server_metadata import policy_changes
 
 OURS: dict[str, Any] = {
     "observations": {

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import (
     ACTION_KEY,
     ReplayBuffer,
@@ -22,6 +22,9 @@ from lfm_policy.data.replay_buffer import (
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import temporary_folder
 from lfm_runtime.policy.observations import is_image
+
+if TYPE_CHECKING:
+    from lfm_policy.data.dataset_config import DatasetConfig
 
 LARGEST_READ_BYTES = 256_000_000
 """Low-dimensional arrays larger than this are described by their metadata and not read."""
@@ -117,9 +120,9 @@ class Contents(ABC):
 class ConfiguredContents(Contents):
     """A format that is read through its configuration: robomimic and LeRobot."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
         super().__init__(path)
-        self._config = DATASET_FORMATS.get(self.format)
+        self._config = config_class
 
     def read_values(self) -> ReplayBuffer:
         """Return action and observations; see :meth:`Contents.read_values`."""
@@ -178,6 +181,40 @@ class ConfiguredContents(Contents):
         }
         config = self._config(max_episodes=max_episodes, **options)
         return config.load(cache, quiet=quiet)
+
+
+class LoadedContents(Contents):
+    """A format that says no more of itself than what it loads by default."""
+
+    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
+        """Load it; images that are not in memory stay in a folder that is gone with this.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        super().__init__(path)
+        self._folder = tempfile.TemporaryDirectory()
+        options: dict[str, Any] = {"path": str(path)}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config = config_class(**options)
+            self._buffer = config.load(Path(self._folder.name))
+        self.format = config.name
+        self.fps = config_class.facts(path).fps
+        self.remarks = [str(warning.message) for warning in caught]
+        for key, array in self._buffer.arrays.items():
+            self.stored[key] = describe(key, array.shape, array.dtype, source=str(path))
+
+    def read_values(self) -> ReplayBuffer:
+        """Return action and observations; see :meth:`Contents.read_values`."""
+        arrays = self._buffer.arrays
+        return replace(self._buffer, arrays={key: arrays[key] for key in self.low_dimensional})
+
+    def open_camera(
+        self, key: str, buffer: ReplayBuffer, n_episodes: int, cache: Path, *, quiet: bool
+    ) -> np.ndarray:
+        """Return images of the first episodes; see :meth:`Contents.open_camera`."""
+        return self._buffer.arrays[key][: int(buffer.episode_ends[n_episodes - 1])]
 
 
 def _is_assumption(warning: warnings.WarningMessage) -> bool:

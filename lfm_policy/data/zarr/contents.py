@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from lfm_policy.data.replay_buffer import ReplayBuffer, check_lengths
+from lfm_policy.data.tools.contents import Contents, StoredArray, describe
 from lfm_policy.errors import InputError
-from lfm_policy.inspection.contents import Contents, StoredArray, describe
 
 
 class ZarrContents(Contents):
