@@ -27,8 +27,8 @@ NETWORK = Chosen("network", "mlp")
 
 if TYPE_CHECKING:
     from lfm_policy.data.dataset_config import DatasetConfig
-    from lfm_policy.encoders.base import EncoderConfig
-    from lfm_policy.networks.base import NetworkConfig
+    from lfm_policy.encoders.options import EncoderConfig
+    from lfm_policy.networks.options import NetworkConfig
 else:  # of the class that their name chooses, which is imported when it is needed
     DatasetConfig = Annotated[Any, DATASET]
     EncoderConfig = Annotated[Any, ENCODER]

@@ -21,11 +21,9 @@ from lfm_policy.config import (
     config_to_yaml,
     load_config,
 )
-from lfm_policy.encoders.state import StateEncoderConfig
+from lfm_policy.encoders.options import StateEncoderConfig
 from lfm_policy.errors import InputError
-from lfm_policy.networks.mlp import MLPConfig
-from lfm_policy.networks.transformer import TransformerConfig
-from lfm_policy.networks.unet1d import UNet1DConfig
+from lfm_policy.networks.options import MLPConfig, TransformerConfig, UNet1DConfig
 
 Write = Callable[..., str]
 
