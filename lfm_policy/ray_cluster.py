@@ -5,11 +5,13 @@ Ray sends Python objects between its machines, so a cluster must be one that is 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 
 from lfm_policy.errors import InputError
+from lfm_runtime.plugins import INHERITED
 
 MAXIMUM_LOSSES = 3
 """Times that the worker of one task may be lost before it is given up."""
@@ -131,6 +133,8 @@ def _connect(address: str | None, *, cpus: int | None) -> Any:
         raise InputError(
             "the runner 'ray' needs Ray, which is not installed: pip install 'lfm-policy[ray]'"
         ) from None
+    # Workers load the plugins of this process when they need them.
+    variables = {name: os.environ[name] for name in (INHERITED,) if name in os.environ}
     try:
         ray.init(
             address=address,
@@ -138,6 +142,7 @@ def _connect(address: str | None, *, cpus: int | None) -> Any:
             include_dashboard=False,
             log_to_driver=False,
             logging_level="error",
+            runtime_env={"env_vars": variables} if variables else None,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster at '{address}': {error}") from None
