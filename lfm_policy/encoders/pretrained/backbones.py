@@ -19,26 +19,16 @@ from torch.overrides import TorchFunctionMode
 from lfm_policy.encoders.pretrained.options import MODEL_TYPE
 from lfm_policy.errors import InputError
 
-_CLASSES = {
-    "resnet": "ResNet",
-    "convnext": "ConvNext",
-    "convnextv2": "ConvNextV2",
-    "vit": "ViT",
-    "dinov2": "Dinov2",
-    "dinov2_with_registers": "Dinov2WithRegisters",
-    "siglip_vision_model": "SiglipVision",
-    "clip_vision_model": "CLIPVision",
-}
 _INTERPOLATE_WHEN_ASKED = ("vit", "siglip_vision_model", "clip_vision_model")
 
 
 def build_backbone(options: Mapping[str, Any]) -> nn.Module:
     """Build a backbone with fresh weights; touches neither files nor the network.
 
-    Its state dict has the names of files on the hub (`backbone_names`).
+    Its state dict has the names of files on the hub (`stable_name`).
 
     Args:
-        options: checked by `backbone_options.check_options`.
+        options: checked by `check_options`.
 
     Raises:
         InputError: the transformers library is missing, or too old for this backbone.
@@ -47,11 +37,11 @@ def build_backbone(options: Mapping[str, Any]) -> nn.Module:
     values = {name: value for name, value in options.items() if name != MODEL_TYPE}
     if kind in ("convnext", "convnextv2"):
         values["num_stages"] = len(options["depths"])
-    config = _library_class(f"{_CLASSES[kind]}Config")(**values)
+    config, model = _of_library(kind, values)
     # The pooler of a ViT is often one that nobody trained.
     extra = {"add_pooling_layer": False} if kind == "vit" else {}
     with _SchedulesOnCPU():
-        backbone = _library_class(f"{_CLASSES[kind]}Model")(config, **extra)
+        backbone = model(config, **extra)
     _replace_batch_norms(backbone)
     if kind.startswith("dinov2"):
         # Stands in for hidden patches in pretraining; nothing here ever reads it.
@@ -70,7 +60,7 @@ def pooled_features(options: Mapping[str, Any], backbone: nn.Module, images: Ten
         images: (B, 3, h, w) floating point, normalised as in pretraining.
 
     Returns:
-        (B, `backbone_options.feature_size`), the same dtype.
+        (B, `feature_size`), the same dtype.
     """
     kind = options[MODEL_TYPE]
     extra = {}
@@ -85,16 +75,18 @@ def pooled_features(options: Mapping[str, Any], backbone: nn.Module, images: Ten
     return pooled.flatten(1)
 
 
-def _library_class(name: str) -> Callable[..., Any]:
+def _of_library(kind: str, values: Mapping[str, Any]) -> tuple[Any, Callable[..., Any]]:
+    """Return the library's options and class of a kind of model."""
     # What the library computes while it is imported must not end up on the meta device.
     with torch.device("cpu"):
         try:
-            import transformers
+            from transformers import MODEL_MAPPING, AutoConfig
 
-            found: Callable[..., Any] = getattr(transformers, name)
-            return found
-        # RuntimeError: what its lazy imports raise when one of them fails.
-        except (ImportError, AttributeError, RuntimeError) as error:
+            config = AutoConfig.for_model(kind, **values)
+            return config, MODEL_MAPPING[type(config)]
+        # ValueError, KeyError: a kind of a later version. RuntimeError: what the library's lazy
+        # imports raise when one of them fails.
+        except (ImportError, AttributeError, RuntimeError, ValueError, KeyError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
             raise InputError(
                 "the image encoder 'pretrained' needs the transformers library, version 4.48 or "
