@@ -10,16 +10,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from lfm_policy.errors import InputError
-from lfm_policy.options import (
-    Chosen,
-    OptionError,
-    UnknownOptionError,
-    checked,
-    option,
-    options,
-    with_changes,
-)
+from lfm_policy.errors import InputError, OptionError, UnknownOptionError
+from lfm_policy.options import Chosen, checked, option, options, with_changes
 
 
 @options

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from lfm_policy.config.schema import SECTIONS, ExperimentConfig
-from lfm_policy.errors import InputError
-from lfm_policy.options import Key, OptionError, checked
+from lfm_policy.errors import InputError, Key, OptionError
+from lfm_policy.options import checked
 from lfm_runtime.disk.files import is_file
 from lfm_runtime.disk.plain import plain_options
 from lfm_runtime.registry import nearest_names

@@ -19,7 +19,8 @@ from lfm_policy.config.flow import (
     check_evaluations,
 )
 from lfm_policy.config.training import DistillConfig, TrainingConfig
-from lfm_policy.options import Chosen, OptionError, is_light, option, options, with_changes
+from lfm_policy.errors import OptionError
+from lfm_policy.options import Chosen, is_light, option, options, with_changes
 
 DATASET = Chosen("dataset format", "zarr")
 ENCODER = Chosen("encoder", "state")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
 from lfm_policy.encoders.state import StateEncoderConfig
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, OptionError, dotted
 from lfm_policy.networks.base import MAX_COND_DIM
-from lfm_policy.options import Chosen, OptionError, checked, declared, dotted, option, options
+from lfm_policy.options import Chosen, checked, declared, option, options
 from lfm_runtime.policy.observations import is_image
 from lfm_runtime.registry import nearest_names
 

@@ -18,8 +18,8 @@ from lfm_policy.encoders.augment import (
     random_view,
 )
 from lfm_policy.encoders.resize import Resize
-from lfm_policy.errors import InputError
-from lfm_policy.options import OptionError, option, options
+from lfm_policy.errors import InputError, OptionError
+from lfm_policy.options import option, options
 
 MAX_IMAGE_SIDE = 4096
 VIEW_SEED = 20_240

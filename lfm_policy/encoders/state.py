@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, OptionError
 from lfm_policy.networks.base import MAX_COND_DIM, MAX_WIDTH
-from lfm_policy.options import OptionError, option, options
+from lfm_policy.options import option, options
 from lfm_runtime.registry import Registry
 
 ACTIVATIONS: Registry[type[nn.Module]] = Registry(

@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lfm_policy.errors import OptionError
 from lfm_policy.networks.base import MAX_WIDTH, NetworkConfig, VelocityNetwork, check_sequence
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
-from lfm_policy.options import OptionError, option, options
+from lfm_policy.options import option, options
 
 
 @options
