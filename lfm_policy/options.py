@@ -111,8 +111,8 @@ def checked(cls: type[OptionsT], given: Mapping[str, Any], *, light: bool = Fals
     Args:
         cls: a class of options.
         given: key -> value; the others have their defaults.
-        light: check only what can be without importing the code that sections and choices are
-            names of. The result is good for nothing else.
+        light: leave out what would import the mathematics: choices from registries by kind, and
+            what depends on them. The result is good for nothing else.
 
     Raises:
         OptionError: as when one is made in Python, but the key begins in ``given``.
@@ -192,9 +192,7 @@ class Chosen:
             return value
         if not isinstance(value, Mapping):
             raise OptionError((), _no_section(value, self.options_class({})))
-        if is_light(info) and str(value.get("name", self.default)) in self.registry:
-            return value
-        return checked(self.options_class(value), value)
+        return checked(self.options_class(value), value, light=is_light(info))
 
 
 def _refuse_flags(cls: type, value: Any, info: ValidationInfo) -> Any:

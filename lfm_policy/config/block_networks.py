@@ -9,7 +9,7 @@ from lfm_policy.options import Chosen, with_changes
 
 if TYPE_CHECKING:
     from lfm_policy.config.schema import ExperimentConfig
-    from lfm_policy.networks.base import NetworkConfig
+    from lfm_policy.networks.options import NetworkConfig
 
 
 def network_configs(config: ExperimentConfig) -> list[NetworkConfig]:

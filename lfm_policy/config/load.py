@@ -111,8 +111,7 @@ def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
     """
     merged, labels = _merged(sources)
     try:
-        # Most mistakes are found before anything is imported for what the sections choose.
-        checked(ExperimentConfig, {name: {} for name in SECTIONS} | merged, light=True)
+        checked(ExperimentConfig, merged, light=True)  # finds most mistakes without torch
         return checked(ExperimentConfig, merged)
     except OptionError as error:
         raise InputError(f"{_origin(error.key, labels)}: {str(error)[:1000]}") from None

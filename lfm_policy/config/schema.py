@@ -28,8 +28,8 @@ NETWORK = Chosen("network", "mlp")
 
 if TYPE_CHECKING:
     from lfm_policy.data.dataset_config import DatasetConfig
-    from lfm_policy.encoders.base import EncoderConfig
-    from lfm_policy.networks.base import NetworkConfig
+    from lfm_policy.encoders.options import EncoderConfig
+    from lfm_policy.networks.options import NetworkConfig
 else:  # of the class that their name chooses, which is imported when it is needed
     DatasetConfig = Annotated[Any, DATASET]
     EncoderConfig = Annotated[Any, ENCODER]
@@ -125,8 +125,6 @@ class ExperimentConfig:
     @model_validator(mode="after")
     def _check_together(self, info: ValidationInfo) -> ExperimentConfig:
         """Check what must hold between sections, now and not when a trained policy is loaded."""
-        if is_light(info):
-            return self
         n_blocks, training = self.flow.n_blocks, self.training
         for key, values in (
             (("block_networks",), self.block_networks),
@@ -136,7 +134,6 @@ class ExperimentConfig:
                 raise OptionError(
                     key, f"has {len(values)} elements, expected flow.n_blocks = {n_blocks}"
                 )
-        check_evaluations(self.sampler.nfe, self.sampler.solver, n_blocks, key=("sampler", "nfe"))
         self._check_encoder_training()
         if training.total_steps < n_blocks and not training.joint_only:
             raise OptionError(
@@ -157,6 +154,9 @@ class ExperimentConfig:
             with_changes(training, self.distill.training)
         except OptionError as error:
             raise error.under("distill", "training") from None
+        if not is_light(info):
+            sampler = self.sampler
+            check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=("sampler", "nfe"))
         return self
 
     def _check_encoder_training(self) -> None:

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 from lfm_runtime.registry import Registry
 
 if TYPE_CHECKING:
-    from lfm_policy.encoders.base import EncoderConfig
-    from lfm_policy.encoders.image import ImageEncoderConfig
+    from lfm_policy.encoders.options import EncoderConfig, ImageEncoderConfig
 
 ENCODERS: Registry[type[EncoderConfig]] = Registry(
     "encoder",
     {
-        "state": "lfm_policy.encoders.state:StateEncoderConfig",
-        "cameras": "lfm_policy.encoders.cameras:CamerasConfig",
+        "state": "lfm_policy.encoders.options:StateEncoderConfig",
+        "cameras": "lfm_policy.encoders.options:CamerasConfig",
     },
 )
 IMAGE_ENCODERS: Registry[type[ImageEncoderConfig]] = Registry(
     "image encoder",
     {
-        "compact": "lfm_policy.encoders.compact:CompactConfig",
-        "resnet18": "lfm_policy.encoders.resnet18:ResNet18Config",
+        "compact": "lfm_policy.encoders.options:CompactConfig",
+        "resnet18": "lfm_policy.encoders.options:ResNet18Config",
         "pretrained": "lfm_policy.encoders.pretrained.encoder:PretrainedConfig",
     },
 )

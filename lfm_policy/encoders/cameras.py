@@ -2,105 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lfm_policy.encoders.base import ObsEncoder
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
-from lfm_policy.encoders.state import StateEncoderConfig
-from lfm_policy.errors import InputError, OptionError, dotted
-from lfm_policy.networks.base import MAX_COND_DIM
-from lfm_policy.options import Chosen, checked, declared, option, options
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import CamerasConfig
+from lfm_policy.encoders.state import fusion_layers
+from lfm_policy.errors import InputError
+from lfm_policy.networks.options import MAX_COND_DIM
 from lfm_runtime.policy.observations import is_image
 from lfm_runtime.registry import nearest_names
 
 SHARED = "shared"
-
-IMAGE_SECTION = Chosen("image encoder", "compact")
-"""The section ``image``, and what `cameras` makes of it for a camera."""
-
-
-@options
-class CamerasConfig(StateEncoderConfig):
-    """Options of the encoder of images: one image encoder per camera, or one for all."""
-
-    name: str = option("cameras", "which observation encoder", choices=["cameras"])
-    image: dict[str, Any] = option(
-        {"name": "compact"},
-        "options of the image encoders, such as {name: compact, crop: [84, 84]}",
-        common=True,
-        section=IMAGE_SECTION,
-    )
-    cameras: dict[str, Any] = option(
-        {}, "changes to `image` by camera, such as {wrist: {name: resnet18}}"
-    )
-    shared: bool = option(False, "one image encoder for all cameras, with the same weights")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("", *self.cameras):
-            self.image_config(key)
-        if self.shared and self.cameras:
-            raise OptionError(
-                "shared",
-                f"is true and cameras changes {', '.join(self.cameras)}: one image encoder for all "
-                "cameras has one set of options; remove one of them",
-            )
-
-    def image_config(self, key: str) -> ImageEncoderConfig:
-        """Return the options of the image encoder of a camera; of no camera in particular for "".
-
-        Raises:
-            OptionError: an option is unknown or out of range.
-        """
-        section, changes = self._section(key), self.cameras.get(key, {})
-        if not isinstance(changes, Mapping):
-            raise OptionError(section, f"is {changes!r}, expected options and values")
-        common = {"name": IMAGE_SECTION.default, **self.image}
-        if changes.get("name", common["name"]) != common["name"]:
-            # Another kind of encoder has only the general options in common.
-            general = declared(ImageEncoderConfig).keys() - {"name"}
-            common = {name: value for name, value in common.items() if name in general}
-        given = {**common, **changes}
-        try:
-            config: ImageEncoderConfig = checked(IMAGE_SECTION.options_class(given), given)
-        except OptionError as error:
-            raise error.under(*section) from None
-        return config
-
-    def _section(self, key: str) -> tuple[str, ...]:
-        return ("cameras", key) if key in self.cameras else ("image",)
-
-    def resolved(self) -> CamerasConfig:
-        """Return the options with all that a checkpoint needs to build the encoder by itself.
-
-        Raises:
-            InputError: a pretrained backbone cannot be found.
-        """
-        cameras = {key: {**self.cameras[key], **self._found_out(key)} for key in self.cameras}
-        return dataclasses.replace(
-            self, image={**self.image, **self._found_out("")}, cameras=cameras
-        )
-
-    def _found_out(self, key: str) -> dict[str, Any]:
-        """Return the options of a camera's image encoder that resolving it changes."""
-        config = self.image_config(key)
-        try:
-            resolved = dataclasses.asdict(config.resolved())
-        except OptionError as error:
-            raise error.under("encoder", *self._section(key)) from None
-        except InputError as error:
-            raise InputError(f"{dotted(('encoder', *self._section(key)))}: {error}") from None
-        before = dataclasses.asdict(config)
-        return {name: value for name, value in resolved.items() if value != before[name]}
-
-    def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        return CamerasEncoder(self, obs_shapes, n_obs_steps)
 
 
 class CamerasEncoder(ObsEncoder):
@@ -151,7 +68,7 @@ class CamerasEncoder(ObsEncoder):
         self._sizes = sizes
         self.image_encoders = nn.ModuleDict(modules)
         self._by_key = image_encoders
-        self.layers = config.layers(history_size)
+        self.layers = fusion_layers(config, history_size)
 
     @property
     def image_keys(self) -> tuple[str, ...]:

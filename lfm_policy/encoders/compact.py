@@ -5,40 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import GROUPS, CompactConfig
 from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
 from lfm_policy.errors import InputError
-from lfm_policy.options import option, options
 
-GROUPS = 4
 SMALLEST_SIDE = 16
-
-
-@options
-class CompactConfig(ImageEncoderConfig):
-    """Options of the compact encoder."""
-
-    name: str = option("compact", "which image encoder", choices=["compact"])
-    width: int = option(
-        32,
-        "channels after the first layer, twice as many after that",
-        common=True,
-        ge=GROUPS,
-        le=1024,
-        multiple_of=GROUPS,
-    )
-    n_blocks: int = option(1, "residual blocks", ge=0, le=32)
-    keypoints: int = option(
-        32, "positions found in the image; a feature vector has x and y", ge=1, le=4096
-    )
-
-    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        if min(crop) < SMALLEST_SIDE:
-            raise InputError(
-                f"the 'compact' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{SMALLEST_SIDE} x {SMALLEST_SIDE}"
-            )
-        return CompactEncoder(self, frame_shape, crop)
 
 
 class _Residual(nn.Module):
@@ -63,6 +35,11 @@ class CompactEncoder(ImageEncoder):
     def __init__(
         self, config: CompactConfig, frame_shape: tuple[int, int, int], crop: tuple[int, int]
     ) -> None:
+        if min(crop) < SMALLEST_SIDE:
+            raise InputError(
+                f"the 'compact' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
+                f"{SMALLEST_SIDE} x {SMALLEST_SIDE}"
+            )
         super().__init__(config, frame_shape, 2 * config.keypoints)
         wide = 2 * config.width
         self.layers = nn.Sequential(

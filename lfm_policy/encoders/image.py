@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from lfm_policy.encoders.augment import (
-    AugmentOptions,
     View,
     centre_crop,
     centre_view,
@@ -17,14 +13,12 @@ from lfm_policy.encoders.augment import (
     crop_images,
     random_view,
 )
+from lfm_policy.encoders.options import ImageEncoderConfig
 from lfm_policy.encoders.resize import Resize
-from lfm_policy.errors import InputError, OptionError
-from lfm_policy.options import option, options
 
-MAX_IMAGE_SIDE = 4096
 VIEW_SEED = 20_240
 
-Side = Annotated[int, Field(ge=1, le=MAX_IMAGE_SIDE)]
+__all__ = ["ImageEncoder", "ImageEncoderConfig"]
 
 
 class ImageEncoder(nn.Module):
@@ -96,84 +90,3 @@ class ImageEncoder(nn.Module):
             return centre_view(self._augment, 1, self._size)
         generator = torch.Generator().manual_seed(VIEW_SEED + number)
         return random_view(self._augment, 1, self._size, generator)
-
-
-@options
-class ImageEncoderConfig:
-    """Options of an image encoder; subclasses add theirs and build the encoder.
-
-    Adding one is one file with such a subclass, and its line in ``IMAGE_ENCODERS``.
-    """
-
-    name: str = option("", "which image encoder")
-    resize: list[Side] = option(
-        [],
-        "height and width that images are resized to first; empty: as they are",
-        common=True,
-        max_length=2,
-    )
-    crop: list[Side] = option(
-        [],
-        "height and width of what is seen: a random part in training, the centre otherwise; "
-        "empty: the whole image",
-        common=True,
-        max_length=2,
-    )
-    shift: int = option(0, "random shift in training, in pixels, edges repeated", ge=0, le=256)
-    brightness: float = option(
-        0.0, "largest random change in training, as a share of white", ge=0, le=1
-    )
-    contrast: float = option(0.0, "largest random change in training, as a share", ge=0, le=1)
-    saturation: float = option(0.0, "largest random change in training, as a share", ge=0, le=1)
-
-    def __post_init__(self) -> None:
-        for key in ("resize", "crop"):
-            sides = getattr(self, key)
-            if len(sides) == 1:
-                raise OptionError(key, f"is {sides}, expected height and width, or nothing")
-
-    def resized(self, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
-        """Return height and width after resizing."""
-        height, width = self.resize or frame_shape[:2]
-        return int(height), int(width)
-
-    def augmentation(self) -> AugmentOptions:
-        """Return the options of cropping and augmentation."""
-        return AugmentOptions(
-            crop=(int(self.crop[0]), int(self.crop[1])) if self.crop else None,
-            shift=self.shift,
-            brightness=self.brightness,
-            contrast=self.contrast,
-            saturation=self.saturation,
-        )
-
-    def resolved(self) -> ImageEncoderConfig:
-        """Return the options with all that a checkpoint needs to build the encoder by itself.
-
-        Raises:
-            InputError: a pretrained backbone cannot be found.
-        """
-        return self
-
-    def create(self, key: str, frame_shape: tuple[int, int, int]) -> ImageEncoder:
-        """Build the encoder, with fresh weights from torch's global random numbers.
-
-        Args:
-            key: name of the camera, for messages.
-            frame_shape: height, width, channels.
-
-        Raises:
-            InputError: this encoder cannot be made for such images.
-        """
-        height, width = self.resized(frame_shape)
-        crop = self.augmentation().crop_of(height, width)
-        if crop[0] > height or crop[1] > width:
-            raise InputError(
-                f"images '{key}' are {height} x {width} pixels, smaller than the crop "
-                f"{crop[0]} x {crop[1]} that the encoder is asked to see: choose a smaller crop, "
-                "or resize"
-            )
-        return self._build(frame_shape, crop)
-
-    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        raise NotImplementedError(f"{type(self).__name__} does not build an encoder")

@@ -5,40 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import GROUP_SIZE, ResNet18Config
 from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
 from lfm_policy.errors import InputError
-from lfm_policy.options import option, options
 
-GROUP_SIZE = 16
 STAGES = 4
 REDUCTION = 32
 """Pixels of the image per position of the last feature maps."""
-
-
-@options
-class ResNet18Config(ImageEncoderConfig):
-    """Options of ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
-
-    name: str = option("resnet18", "which image encoder", choices=["resnet18"])
-    width: int = option(
-        64,
-        "channels of the first stage, doubled in each later one",
-        common=True,
-        ge=GROUP_SIZE,
-        le=1024,
-        multiple_of=GROUP_SIZE,
-    )
-    keypoints: int = option(32, "positions found in the image (spatial softmax)", ge=1, le=4096)
-    output_dim: int = option(64, "length of a frame's feature vector", ge=1, le=16384)
-
-    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        if min(crop) < REDUCTION:
-            raise InputError(
-                f"the 'resnet18' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{REDUCTION} x {REDUCTION}"
-            )
-        return ResNet18Encoder(self, frame_shape, crop)
 
 
 def _norm(width: int) -> nn.GroupNorm:
@@ -70,6 +44,11 @@ class ResNet18Encoder(ImageEncoder):
     def __init__(
         self, config: ResNet18Config, frame_shape: tuple[int, int, int], crop: tuple[int, int]
     ) -> None:
+        if min(crop) < REDUCTION:
+            raise InputError(
+                f"the 'resnet18' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
+                f"{REDUCTION} x {REDUCTION}"
+            )
         super().__init__(config, frame_shape, config.output_dim)
         width = config.width
         layers: list[nn.Module] = [

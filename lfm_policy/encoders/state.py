@@ -4,69 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
-from lfm_policy.errors import InputError, OptionError
-from lfm_policy.networks.base import MAX_COND_DIM, MAX_WIDTH
-from lfm_policy.options import option, options
-from lfm_runtime.registry import Registry
-
-ACTIVATIONS: Registry[type[nn.Module]] = Registry(
-    "activation", {"silu": nn.SiLU, "mish": nn.Mish, "gelu": nn.GELU, "relu": nn.ReLU}
-)
+from lfm_policy.encoders.base import ObsEncoder
+from lfm_policy.encoders.options import ACTIVATIONS, StateEncoderConfig
+from lfm_policy.errors import InputError
+from lfm_policy.networks.options import MAX_COND_DIM
 
 
-@options
-class StateEncoderConfig(EncoderConfig):
-    """Options of the state encoder; by default it has no parameters."""
-
-    name: str = option("state", "which observation encoder", choices=["state"])
-    hidden: list[Annotated[int, Field(ge=1, le=MAX_WIDTH)]] = option(
-        [],
-        "widths of hidden layers; empty passes the observations on as they are",
-        common=True,
-        max_length=32,
-    )
-    output_dim: int = option(
-        0,
-        "length of the condition vector; 0 for the last width of hidden",
-        ge=0,
-        le=MAX_WIDTH,
-    )
-    activation: str = option("silu", "after each hidden layer", choices=ACTIVATIONS)
-
-    def __post_init__(self) -> None:
-        if self.output_dim and not self.hidden:
-            raise OptionError(
-                "output_dim",
-                f"is {self.output_dim}, expected 0 when hidden is empty: without layers the "
-                "observations are passed on as they are",
-            )
-
-    def cond_dim(self, history_size: int) -> int:
-        """Return the length of the condition for a history of so many numbers."""
-        # Without observations there is nothing to encode, whatever the layers.
-        if not self.hidden or not history_size:
-            return history_size
-        return self.output_dim or self.hidden[-1]
-
-    def layers(self, history_size: int) -> nn.Sequential:
-        """Return the MLP from the history to the condition; empty: pass on."""
-        hidden = list(self.hidden) if history_size else []
-        layers: list[nn.Module] = []
-        for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
-            layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(self.activation)()]
-        if hidden and self.output_dim:
-            layers.append(nn.Linear(hidden[-1], self.output_dim))
-        return nn.Sequential(*layers)
-
-    def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        return StateEncoder(self, obs_shapes, n_obs_steps)
+def fusion_layers(config: StateEncoderConfig, history_size: int) -> nn.Sequential:
+    """Return the MLP from the history to the condition; empty: pass on."""
+    hidden = list(config.hidden) if history_size else []
+    layers: list[nn.Module] = []
+    for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
+        layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(config.activation)()]
+    if hidden and config.output_dim:
+        layers.append(nn.Linear(hidden[-1], config.output_dim))
+    return nn.Sequential(*layers)
 
 
 class StateEncoder(ObsEncoder):
@@ -98,7 +54,7 @@ class StateEncoder(ObsEncoder):
             )
         super().__init__(obs_shapes, n_obs_steps, config.cond_dim(history_size))
         self._sizes = sizes
-        self.layers = config.layers(history_size)
+        self.layers = fusion_layers(config, history_size)
 
     def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:
         """Return the condition, shape (batch, cond_dim), or None without observations.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from lfm_runtime.registry import Registry
 
 if TYPE_CHECKING:
-    from lfm_policy.networks.base import NetworkConfig
+    from lfm_policy.networks.options import NetworkConfig
 
 NETWORKS: Registry[type[NetworkConfig]] = Registry(
     "network",
     {
-        "mlp": "lfm_policy.networks.mlp:MLPConfig",
-        "unet1d": "lfm_policy.networks.unet1d:UNet1DConfig",
-        "transformer": "lfm_policy.networks.transformer:TransformerConfig",
+        "mlp": "lfm_policy.networks.options:MLPConfig",
+        "unet1d": "lfm_policy.networks.options:UNet1DConfig",
+        "transformer": "lfm_policy.networks.options:TransformerConfig",
     },
 )

@@ -8,24 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.networks.base import MAX_WIDTH, NetworkConfig, VelocityNetwork
+from lfm_policy.networks.base import VelocityNetwork
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
-from lfm_policy.options import option, options
-
-
-@options
-class MLPConfig(NetworkConfig):
-    """Options of the residual MLP; works on chunks of any shape."""
-
-    name: str = option("mlp", "which velocity network", choices=["mlp"])
-    width: int = option(192, "features of the residual stream", common=True, ge=1, le=MAX_WIDTH)
-    n_layers: int = option(2, "residual layers", common=True, ge=1, le=256)
-    expansion: int = option(2, "hidden features per layer over width", ge=1, le=64)
-    dropout: float = option(0.0, "dropout rate inside each layer", ge=0, lt=1)
-    time_embed_dim: int = option(64, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2)
-
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
-        return MLP(self, chunk_shape, cond_dim, n_times)
+from lfm_policy.networks.options import MLPConfig
 
 
 class MLP(VelocityNetwork):

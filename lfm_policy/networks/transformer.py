@@ -6,33 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.errors import OptionError
-from lfm_policy.networks.base import MAX_WIDTH, NetworkConfig, VelocityNetwork, check_sequence
+from lfm_policy.networks.base import VelocityNetwork, check_sequence
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
-from lfm_policy.options import option, options
-
-
-@options
-class TransformerConfig(NetworkConfig):
-    """Options of the transformer; chunks are (horizon, action_dim), one token per action."""
-
-    name: str = option("transformer", "which velocity network", choices=["transformer"])
-    width: int = option(128, "features per token", common=True, ge=1, le=MAX_WIDTH)
-    n_layers: int = option(4, "attention and MLP pairs", common=True, ge=1, le=256)
-    n_heads: int = option(4, "attention heads; must divide width", ge=1, le=256)
-    expansion: int = option(4, "hidden features per MLP over width", ge=1, le=64)
-    dropout: float = option(0.0, "dropout rate of attention and MLPs", ge=0, lt=1)
-    time_embed_dim: int = option(64, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2)
-
-    def __post_init__(self) -> None:
-        if self.width % self.n_heads:
-            raise OptionError(
-                "n_heads", f"is {self.n_heads}, expected a divisor of width {self.width}"
-            )
-
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
-        check_sequence(chunk_shape, self.name)
-        return Transformer(self, chunk_shape, cond_dim, n_times)
+from lfm_policy.networks.options import TransformerConfig
 
 
 class Transformer(VelocityNetwork):
@@ -45,6 +21,7 @@ class Transformer(VelocityNetwork):
     def __init__(
         self, config: TransformerConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
     ) -> None:
+        check_sequence(chunk_shape, config.name)
         super().__init__(chunk_shape, cond_dim, n_times)
         horizon, action_dim = chunk_shape
         width = config.width

@@ -2,55 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.errors import OptionError
-from lfm_policy.networks.base import MAX_WIDTH, NetworkConfig, VelocityNetwork, check_sequence
+from lfm_policy.networks.base import VelocityNetwork, check_sequence
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
-from lfm_policy.options import option, options
-
-
-@options
-class UNet1DConfig(NetworkConfig):
-    """Options of the temporal U-Net; chunks are (horizon, action_dim), of any horizon."""
-
-    name: str = option("unet1d", "which velocity network", choices=["unet1d"])
-    channels: list[Annotated[int, Field(ge=1, le=8192)]] = option(
-        [64, 128, 256],
-        "features per level; each level after the first halves the horizon",
-        common=True,
-        min_length=1,
-        max_length=8,
-    )
-    kernel_size: int = option(5, "length of the convolutions, odd", ge=1, le=63)
-    n_groups: int = option(8, "groups of the norms; divides channels", ge=1, le=1024)
-    embed_dim: int = option(128, "features of the condition embedding", ge=1, le=MAX_WIDTH)
-    time_embed_dim: int = option(
-        128, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2
-    )
-
-    def __post_init__(self) -> None:
-        if any(features % self.n_groups for features in self.channels):
-            raise OptionError(
-                "channels",
-                f"is {self.channels}, expected each a multiple of {self.n_groups} (n_groups must "
-                "divide the features of every level)",
-            )
-        if self.kernel_size % 2 == 0:
-            raise OptionError(
-                "kernel_size",
-                f"is {self.kernel_size}, expected an odd number, so that a convolution keeps the "
-                "horizon",
-            )
-
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
-        check_sequence(chunk_shape, self.name)
-        return UNet1D(self, chunk_shape, cond_dim, n_times)
+from lfm_policy.networks.options import UNet1DConfig
 
 
 class UNet1D(VelocityNetwork):
@@ -64,6 +22,7 @@ class UNet1D(VelocityNetwork):
     def __init__(
         self, config: UNet1DConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
     ) -> None:
+        check_sequence(chunk_shape, config.name)
         super().__init__(chunk_shape, cond_dim, n_times)
         self.horizon, action_dim = chunk_shape
         channels = list(config.channels)

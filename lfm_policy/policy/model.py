@@ -22,7 +22,7 @@ from lfm_policy.flow import (
     TimeSampler,
     geometric_step_sizes,
 )
-from lfm_policy.networks.base import NetworkConfig
+from lfm_policy.networks.options import NetworkConfig
 from lfm_policy.policy.prefix import prefix_condition
 from lfm_runtime.policy.spec import DataSpec
 

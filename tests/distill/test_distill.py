@@ -21,7 +21,7 @@ from lfm_policy.distill.pairs import teacher_noise
 from lfm_policy.distill.regression import RegressionLoss
 from lfm_policy.distill.run import action_weights
 from lfm_policy.flow import SolverSpec
-from lfm_policy.networks.transformer import TransformerConfig
+from lfm_policy.networks.options import TransformerConfig
 from lfm_policy.policy import read_header
 from lfm_policy.training import TrainingRun, train
 

@@ -15,9 +15,7 @@ from lfm_policy.config.load import (
     config_to_yaml,
     load_config,
 )
-from lfm_policy.encoders.cameras import CamerasConfig
-from lfm_policy.encoders.compact import CompactConfig
-from lfm_policy.encoders.resnet18 import ResNet18Config
+from lfm_policy.encoders.options import CamerasConfig, CompactConfig, ResNet18Config
 from lfm_policy.errors import InputError
 
 COMPACT = {"name": "compact", "width": 8, "keypoints": 3}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lfm_policy.config import config_from_dict, config_to_dict, load_config
-from lfm_policy.encoders.cameras import CamerasConfig
 from lfm_policy.encoders.compact import CompactEncoder
+from lfm_policy.encoders.options import CamerasConfig
 from lfm_policy.encoders.resnet18 import ResNet18Encoder
 from lfm_policy.errors import InputError
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lfm_policy.encoders.compact import SMALLEST_SIDE, CompactConfig
+from lfm_policy.encoders.compact import SMALLEST_SIDE
+from lfm_policy.encoders.options import CompactConfig
 from lfm_policy.errors import InputError
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lfm_policy.encoders import IMAGE_ENCODERS
 from lfm_policy.encoders.augment import centre_view, random_view
-from lfm_policy.encoders.image import MAX_IMAGE_SIDE, ImageEncoder, ImageEncoderConfig
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import MAX_IMAGE_SIDE, ImageEncoderConfig
 from lfm_policy.errors import InputError
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lfm_policy.encoders import ENCODERS
-from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
-from lfm_policy.encoders.state import StateEncoderConfig
+from lfm_policy.encoders.base import ObsEncoder
+from lfm_policy.encoders.options import EncoderConfig, StateEncoderConfig
 from lfm_policy.errors import InputError
 from lfm_policy.options import checked
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lfm_policy.errors import InputError
 from lfm_policy.networks import NETWORKS
-from lfm_policy.networks.base import NetworkConfig, VelocityNetwork, count_parameters
+from lfm_policy.networks.base import VelocityNetwork, count_parameters
+from lfm_policy.networks.options import NetworkConfig
 from lfm_policy.options import checked
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lfm_policy.networks.base import VelocityNetwork
-from lfm_policy.networks.unet1d import UNet1DConfig
+from lfm_policy.networks.options import UNet1DConfig
 
 
 def make(horizon: int, channels: list[int]) -> VelocityNetwork:

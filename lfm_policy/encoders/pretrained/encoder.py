@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import ImageEncoderConfig
 from lfm_policy.encoders.pretrained.backbones import build_backbone, pooled_features
 from lfm_policy.encoders.pretrained.files import load_weights, read_options
 from lfm_policy.encoders.pretrained.options import (

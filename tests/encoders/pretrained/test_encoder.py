@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lfm_policy.config.load import config_from_dict, config_to_dict, load_config
-from lfm_policy.encoders.cameras import CamerasConfig, CamerasEncoder
+from lfm_policy.encoders.cameras import CamerasEncoder
+from lfm_policy.encoders.options import CamerasConfig
 from lfm_policy.encoders.pretrained.backbones import pooled_features
 from lfm_policy.encoders.pretrained.encoder import PretrainedConfig, PretrainedEncoder
 from lfm_policy.errors import InputError

@@ -2,7 +2,7 @@
 # Installs the published openpi-client package into an environment of its own (it wants an older
 # numpy than ours) and drives our server with it.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 environment=".venv/openpi-client"
 if [ ! -x "$environment/bin/python" ]; then
   "${PYTHON:-python3}" -m venv "$environment"

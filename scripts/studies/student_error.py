@@ -4,7 +4,7 @@ The teacher is rolled out on selection seeds; in the observations before its chu
 students get the same noise, and the actions to execute are compared, in the robot's units. It tells
 students apart that 200 episodes cannot, and says nothing about success.
 
-    python scripts/student_error.py runs/pusht-lfm runs/pusht-lfm/student-nfe*-regression \\
+    python scripts/studies/student_error.py runs/pusht-lfm runs/pusht-lfm/student-nfe*-regression \\
         --solver midpoint --nfe 64
 """
 

@@ -5,7 +5,7 @@ the training loop adds what every step of a run needs: gathering windows, noise 
 clipping, learning rate schedule, weight average, NaN check, progress bar. Both take turns of a few
 steps, so that a busy machine slows both.
 
-    python scripts/bench_training.py --dataset pusht_cchi_v7_replay.zarr
+    python scripts/benchmarks/training.py --dataset pusht_cchi_v7_replay.zarr
 """
 
 from __future__ import annotations

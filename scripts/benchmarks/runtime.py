@@ -4,25 +4,25 @@ Each run is a fresh process that imports `lfm_runtime`, opens the exported folde
 observation; it fails if that imported torch.
 
     lfm-policy export pusht-state exported
-    python scripts/bench_runtime.py exported --results docs
+    python scripts/benchmarks/runtime.py exported --results docs
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from results_page import put_table
+from latency_rows import run_alone
 from tqdm.auto import tqdm
 
-HEADER = (
-    "| policy | threads | import to first action (s), median | slowest | of it: import | "
-    "resident after 1,000 actions (MiB) |\n| --- | --- | --- | --- | --- | --- |"
+sys.path.append(str(Path(__file__).parents[1] / "studies"))
+from results_page import publish, table_lines
+
+COLUMNS = (
+    "policy | threads | import to first action (s), median | slowest | of it: import | "
+    "resident after 1,000 actions (MiB)"
 )
 CHILD = """
 import json, resource, sys, time
@@ -41,18 +41,6 @@ print(json.dumps({"import": imported - start, "first": acted - start, "peak_mib"
 """
 
 
-def measure(folder: Path, *, threads: int, repeats: int) -> list[dict[str, Any]]:
-    """Return what each of some fresh processes took; memory is the largest resident set."""
-    command = [sys.executable, "-c", CHILD, str(folder), str(threads)]
-    found = []
-    for _ in tqdm(range(repeats), desc=str(folder), unit="process"):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{folder}:\n{done.stderr[-3000:]}")
-        found.append(json.loads(done.stdout))
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -62,18 +50,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="processes per policy")
     parser.add_argument("--results", type=Path, help="folder of results.md to write into")
     arguments = parser.parse_args()
-    lines = [HEADER]
+    rows = []
     for folder in arguments.exported:
-        runs = measure(folder, threads=arguments.threads, repeats=arguments.repeats)
+        child = ("-c", CHILD, str(folder), str(arguments.threads))
+        turns = tqdm(range(arguments.repeats), desc=str(folder), unit="process")
+        runs = [run_alone(*child) for _ in turns]
         first = [run["first"] for run in runs]
-        lines.append(
-            f"| {folder.name} | {arguments.threads} | {median(first):.2f} | {max(first):.2f} | "
-            f"{median(run['import'] for run in runs):.2f} | "
-            f"{max(run['peak_mib'] for run in runs):.0f} |"
-        )
-    print("\n".join(lines))
-    if arguments.results:
-        put_table(arguments.results, "runtime", lines)
+        seconds = (median(first), max(first), median(run["import"] for run in runs))
+        peak = max(run["peak_mib"] for run in runs)
+        numbers = (*(f"{value:.2f}" for value in seconds), f"{peak:.0f}")
+        rows.append((folder.name, arguments.threads, *numbers))
+    publish("runtime", table_lines(COLUMNS, rows), arguments.results)
 
 
 if __name__ == "__main__":

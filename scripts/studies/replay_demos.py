@@ -3,8 +3,8 @@
 Each demo starts from its first recorded state, in the environment that the file describes. Exit
 status 1 if less than 99% of a file's demos succeed.
 
-    python scripts/replay_demos.py lift.hdf5 can.hdf5 --workers 2
-    python scripts/replay_demos.py square.hdf5 --demos 50 --results docs   # first 50, and the table
+    python scripts/studies/replay_demos.py lift.hdf5 can.hdf5 --workers 2
+    python scripts/studies/replay_demos.py square.hdf5 --demos 50 --results docs
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from results_page import put_table
+from results_page import publish, table_lines
+from study_tables import success_cells
 from tqdm.auto import tqdm
 
 from lfm_policy.collect.collect import facts_of
 from lfm_policy.data.robomimic.file import RobomimicFile
-from lfm_policy.evaluation import wilson_interval
 from lfm_runtime.disk.files import write_json
 
 ENOUGH = 0.99
@@ -78,25 +78,21 @@ def replay_file(path: Path, *, demos: int | None, workers: int) -> dict[str, Any
     return {**facts, "replayed": len(names), "failed": failed}
 
 
-def table(results: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of the markdown table."""
-    yield (
-        "| task | version of the expert | demonstrations | steps | expert's successes | "
-        "95% interval | solved again when replayed |"
-    )
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+COLUMNS = (
+    "task | version of the expert | demonstrations | steps | expert's successes | "
+    "95% interval | solved again when replayed"
+)
+
+
+def rows_of(results: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of the table."""
     for _, facts in sorted(results.items()):
-        expert = " | "
+        expert = ("", "")
         if facts["attempts"]:
-            low, high = wilson_interval(facts["demos"], facts["attempts"])
-            rate = facts["demos"] / facts["attempts"]
-            expert = f"{facts['demos']}/{facts['attempts']} = {rate:.3f} | {low:.3f} to {high:.3f}"
-        again = facts["replayed"] - len(facts["failed"])
-        yield (
-            f"| {facts['task']} | {facts['version'] or ''} | {facts['demos']} | "
-            f"{facts['steps']:,} | {expert} | "
-            f"{again}/{facts['replayed']} |"
-        )
+            expert = success_cells(facts["demos"], facts["attempts"])
+        again = f"{facts['replayed'] - len(facts['failed'])}/{facts['replayed']}"
+        about = (facts["task"], facts["version"] or "", facts["demos"], f"{facts['steps']:,}")
+        yield *about, *expert, again
 
 
 def main() -> None:
@@ -116,10 +112,7 @@ def main() -> None:
             short.append(f"{path}: {', '.join(facts['failed'])} failed")
         if archive:
             write_json(archive, results)
-    lines = list(table(results))
-    print("\n".join(lines))
-    if arguments.results:
-        put_table(arguments.results, "collected", lines)
+    publish("collected", table_lines(COLUMNS, rows_of(results)), arguments.results)
     if short:
         raise SystemExit("\n".join(short))
 

@@ -1,6 +1,6 @@
 """Jerk and success on PushT when every chunk takes 0 to 400 ms, for each way to join chunks.
 
-    python scripts/bench_delays.py runs/pusht-lfm-prefix/student-nfe2-regression --output delays
+    python scripts/studies/delays.py runs/pusht-lfm-prefix/student-nfe2-regression --output delays
 
 Time is simulated: a chunk takes exactly as long as it is told to, and an episode as long as it
 takes to compute. Cells that are in the results already are not measured again. A policy trained
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from pieces import SELECTION_SEEDS
-from results_page import put_table
+from results_page import publish, table_lines
 from tqdm.auto import tqdm
 
 from lfm_policy.control import run_episode
@@ -98,13 +98,16 @@ def column(cell: dict[str, Any], name: str) -> list[Any]:
     return [episode[name] for episode in cell["episodes"]]
 
 
-def table(cells: list[dict[str, Any]], hz: float) -> str:
+COLUMNS = (
+    "delay (ms) | joining | success | 95% interval | score | "
+    "score against replace, 95% interval | jerk of actions | jerk of the agent | "
+    "held ticks"
+)
+
+
+def table(cells: list[dict[str, Any]], hz: float) -> list[str]:
     """Return a markdown table; jerks are in 1000 pixels per second cubed."""
-    lines = [
-        "| delay (ms) | joining | success | 95% interval | score | score against replace, 95% "
-        f"interval | jerk of actions | jerk of the agent | held ticks | at {hz:g} Hz: lead |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     reference = {cell["delay_ms"]: cell for cell in cells if cell["joining"] == "replace"}
     for cell in sorted(cells, key=lambda c: (c["delay_ms"], list(LABELS).index(c["joining"]))):
         successes = column(cell, "success")
@@ -114,15 +117,21 @@ def table(cells: list[dict[str, Any]], hz: float) -> str:
         if other is not None and other is not cell:
             interval = paired_bootstrap(column(cell, "score"), column(other, "score"))
             against = f"{interval.low:+.3f} to {interval.high:+.3f}"
-        lines.append(
-            f"| {cell['delay_ms']:g} | {LABELS[cell['joining']]} | {sum(successes)}/"
-            f"{len(successes)} | {low:.2f} to {high:.2f} | {np.mean(column(cell, 'score')):.3f} | "
-            f"{against} | {np.mean(column(cell, 'action_jerk')) / 1e3:.1f} | "
-            f"{np.mean(column(cell, 'position_jerk')) / 1e3:.1f} | "
-            f"{np.mean(column(cell, 'held')):.1f} | "
-            f"{'every step' if cell['joining'] == 'ensemble' else cell['lead'] or 0} |"
+        rows.append(
+            (
+                f"{cell['delay_ms']:g}",
+                LABELS[cell["joining"]],
+                f"{sum(successes)}/{len(successes)}",
+                f"{low:.2f} to {high:.2f}",
+                f"{np.mean(column(cell, 'score')):.3f}",
+                against,
+                f"{np.mean(column(cell, 'action_jerk')) / 1e3:.1f}",
+                f"{np.mean(column(cell, 'position_jerk')) / 1e3:.1f}",
+                f"{np.mean(column(cell, 'held')):.1f}",
+                "every step" if cell["joining"] == "ensemble" else cell["lead"] or 0,
+            )
         )
-    return "\n".join(lines) + "\n"
+    return table_lines(f"{COLUMNS} | at {hz:g} Hz: lead", rows)
 
 
 def figure(cells: list[dict[str, Any]], title: str) -> Figure:
@@ -191,15 +200,13 @@ def main() -> None:
                 if (name, delay) not in known:
                     cells.append(measure(policy, env, name, delay, settings))
                     write_json(path, results)
-    text = table(cells, settings.hz)
-    write_text(settings.output / "delays.md", text)
+    lines = table(cells, settings.hz)
+    write_text(settings.output / "delays.md", "\n".join([*lines, ""]))
     with atomic_file(settings.output / "delays.png") as temporary:
         figure(cells, f"PushT, n = {settings.episodes}").savefig(temporary, dpi=110)
-    print(text)
+    publish("delays", lines, settings.results, results)
     if settings.results is not None:
-        put_table(settings.results, "delays", text.splitlines())
-        for name in ("delays.json", "delays.png"):
-            shutil.copyfile(settings.output / name, settings.results / "results" / name)
+        shutil.copyfile(settings.output / "delays.png", settings.results / "results" / "delays.png")
 
 
 if __name__ == "__main__":

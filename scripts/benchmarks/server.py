@@ -3,9 +3,9 @@
 Both run on this machine, so the clients take time from the server. Latency is from the moment an
 observation is sent to its answer being read; an answer that takes longer than a period is late.
 
-    python scripts/bench_server.py pusht-state
-    python scripts/bench_server.py pusht-state --quick          # seconds instead of minutes
-    python scripts/bench_server.py pusht-state --results docs
+    python scripts/benchmarks/server.py pusht-state
+    python scripts/benchmarks/server.py pusht-state --quick          # seconds instead of minutes
+    python scripts/benchmarks/server.py pusht-state --results docs
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ import argparse
 import asyncio
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from results_page import put_table
 from server_faults import (
+    attacks,
     killed_clients,
-    many_values,
     measure_beside,
     measure_malformed,
     measure_restart,
     slow_client,
-    small_frames,
 )
-from server_load import measure_load
-from server_process import ServerProcess
+from server_load import ServerProcess, measure_load
 
 from lfm_runtime import WebsocketClientPolicy
-from lfm_runtime.disk.files import write_json
 from lfm_runtime.wire.packing import packb
+
+sys.path.append(str(Path(__file__).parents[1] / "studies"))
+from results_page import publish, table_lines
+
+COLUMNS = "robots at the server | p50 (ms) | p95 | p99 | longest | late | lost"
 
 
 def main() -> None:
@@ -73,53 +75,51 @@ def main() -> None:
             ),
             "slow_client": lambda: measure_beside(server, good, slow_client(server, good[0]), half),
         }
-        attacks = small_frames(server) | {"messages of 16 MB of empty maps": many_values(server)}
         for name, step in steps.items():
             results[name] = asyncio.run(step())
             print(f"{name}: {results[name]}", flush=True)
         results["attacks"] = {
             name: asyncio.run(measure_beside(server, good, what, half / 2))
-            for name, what in attacks.items()
+            for name, what in attacks(server).items()
         }
         print(f"attacks: {results['attacks']}", flush=True)
         results["restart"] = measure_restart(server, obs)
         print(f"restart: {results['restart']}")
         results["exit_code"] = server.terminate()
     print(f"exit code after SIGTERM: {results['exit_code']}")
-    lines = list(table(results))
-    print("\n".join(lines))
-    if arguments.results is not None:
-        write_json(arguments.results / "results" / "server.json", results)
-        put_table(arguments.results, "server", lines)
+    publish("server", [*table(results), "", *remarks(results)], arguments.results, results)
 
 
-def table(results: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of the markdown table and what else is to be said."""
-    load, malformed, restart = results["load"], results["malformed"], results["restart"]
-    yield "| robots at the server | p50 (ms) | p95 | p99 | longest | late | lost |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    count = malformed["messages"]
-    for label, seen in (
+def table(results: dict[str, Any]) -> list[str]:
+    """Return the lines of the markdown table."""
+    load, malformed = results["load"], results["malformed"]
+    rows = (
         ("1", results["one_robot"]),
         (f"{load['clients']}", load),
-        (f"1, beside {count:,} malformed messages", malformed["bystander"]),
+        (f"1, beside {malformed['messages']:,} malformed messages", malformed["bystander"]),
         ("4, beside 500 clients killed in the middle of a frame", results["killed_mid_frame"]),
         ("4, beside a client that sends and reads slowly", results["slow_client"]),
         *((f"4, beside {name}, again and again", s) for name, s in results["attacks"].items()),
-    ):
-        yield (
-            f"| {label} | {seen['p50_ms']:.1f} | {seen['p95_ms']:.1f} | {seen['p99_ms']:.1f} | "
-            f"{seen['max_ms']:.1f} | {seen.get('late', '')} | {seen['lost']} |"
-        )
-    yield ""
+    )
+    measured = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
+    cells = [
+        (label, *(f"{seen[key]:.1f}" for key in measured), seen.get("late", ""), seen["lost"])
+        for label, seen in rows
+    ]
+    return table_lines(COLUMNS, cells)
+
+
+def remarks(results: dict[str, Any]) -> Iterator[str]:
+    """Yield what else is to be said."""
+    load, malformed, restart = results["load"], results["malformed"], results["restart"]
     yield (
         f"- {load['clients']} robots at {load['hz']:g} Hz for {load['seconds']:g} s: "
         f"{load['answers']:,} answers, {load['robots_per_call']} robots per call of the policy, "
         f"{load['server_cpu_share']:.0%} of one core, {load['resident_mb']:.0f} MB resident"
     )
     yield (
-        f"- malformed messages: {malformed['refused_with_text']:,} of {count:,} answered with the "
-        f"protocol's error, {malformed['closed_with_1011']:,} closed with 1011, "
+        f"- malformed messages: {malformed['refused_with_text']:,} of {malformed['messages']:,} "
+        f"answered with the protocol's error, {malformed['closed_with_1011']:,} closed with 1011, "
         f"{malformed['internal_errors']} internal errors; resident memory "
         f"{malformed['resident_mb_first_tenth']:.0f} MB after a tenth of them, "
         f"{malformed['resident_mb_last']:.0f} MB at the end"

@@ -1,11 +1,13 @@
-"""What scripts/bench_latency.py times; every row in a process of its own."""
+"""What latency.py times; every row in a process of its own."""
 
 from __future__ import annotations
 
 import copy
 import importlib.util
 import json
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,8 +28,8 @@ class Row:
 
     Attributes:
         label: what is timed.
-        kind: ``ours``, ``diffusers`` or ``lerobot``.
-        policy: name or folder of a policy (ours, diffusers).
+        kind: ``ours``, ``network`` (one evaluation of it), ``diffusers`` or ``lerobot``.
+        policy: name or folder of a policy (ours, network, diffusers).
         nfe: network evaluations per chunk.
         solver: of ours; name of a scheduler of diffusers.
         engine: ``eager``, ``compile``, ``onnx-fp32`` or ``onnx-int8``.
@@ -43,6 +45,25 @@ class Row:
     engine: str = "eager"
     one_block: bool = False
     repeats: int = 300
+
+
+class ProcessError(Exception):
+    """A process failed; what it wrote to stderr."""
+
+
+def run_alone(*arguments: str, threads: int = 1) -> dict[str, Any]:
+    """Run Python in a process of its own; returns the JSON of the last line that it prints.
+
+    Raises:
+        ProcessError: it failed.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise ProcessError(done.stderr[-3000:])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def measure(row: Row, threads: int, lerobot: str = "") -> dict[str, Any]:
@@ -78,46 +99,55 @@ def _ours(row: Row, threads: int, _: str) -> tuple[Callable[[], object], int]:
         for block in policy.model.blocks:
             block.compile()
         policy.model.encoder.compile()
-    obs = policy.fake_obs()
-    batch = {
-        key: torch.from_numpy(np.stack([value] * policy.n_obs_steps)[None])
-        for key, value in obs.items()
-    }
-    noise = torch.randn(1, *policy.chunk_shape)
+    batch, noise = _inputs(policy)
     return lambda: policy.sample(batch, noise=noise), parameters
+
+
+def _inputs(policy: Any) -> tuple[dict[str, Any], Any]:
+    """Return a batch of one made-up observation window, and noise."""
+    import torch
+
+    frames = {key: [value] * policy.n_obs_steps for key, value in policy.fake_obs().items()}
+    batch = {key: torch.from_numpy(np.stack(value)[None]) for key, value in frames.items()}
+    return batch, torch.randn(1, *policy.chunk_shape)
+
+
+def _network(row: Row, threads: int, _: str) -> tuple[Callable[[], object], int]:
+    import torch
+
+    torch.set_num_threads(threads)
+    policy = _policy(row)
+    network: Any = policy.model.blocks[0]
+    batch, x = _inputs(policy)
+    t, cond = torch.rand(1), policy.encode(batch)
+
+    def call() -> object:
+        with torch.inference_mode():
+            return network(x, t, cond)
+
+    return call, sum(p.numel() for p in network.parameters())
 
 
 def _exported(row: Row, threads: int) -> tuple[Callable[[], object], int]:
     """Export in another process, so that the memory measured here is the runtime's alone."""
-    import subprocess
-
     from lfm_runtime import OnnxPolicy
 
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "export"
-        code = (
-            "import sys, json; sys.path.insert(0, sys.argv[1]); import latency_rows as r; "
-            "print(r.write_export(r.Row(**json.loads(sys.argv[2])), sys.argv[3]))"
-        )
-        arguments = [str(Path(__file__).parent), json.dumps(asdict(row)), str(exported)]
-        written = subprocess.run(
-            [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
-        )
+        written = run_alone(__file__, json.dumps(asdict(row)), str(exported))
         policy = OnnxPolicy(exported, threads=threads)
     obs = policy.fake_obs()
     batch = {key: np.stack([value] * policy.n_obs_steps)[None] for key, value in obs.items()}
     noise = np.random.default_rng(0).standard_normal((1, *policy.chunk_shape), dtype=np.float32)
-    parameters = int(written.stdout.split()[-1])
-    return lambda: policy.sample(batch, noise=noise), parameters
+    return lambda: policy.sample(batch, noise=noise), written["parameters"]
 
 
-def write_export(row: Row, folder: str) -> int:
-    """Export a row's policy; returns its number of parameters."""
+def _export(row: Row, folder: str) -> None:
     from lfm_policy.export import export_policy
 
     policy = _policy(row)
     export_policy(policy, folder, precision=row.engine.removeprefix("onnx-"))
-    return policy.parameter_counts()["total"]
+    print(json.dumps({"parameters": policy.parameter_counts()["total"]}))
 
 
 def _policy(row: Row) -> Any:
@@ -145,12 +175,7 @@ def _diffusers(row: Row, threads: int, _: str) -> tuple[Callable[[], object], in
     network = policy.model.blocks[0]
     scheduler = getattr(diffusers, row.solver)(num_train_timesteps=100)
     scheduler.set_timesteps(row.nfe)
-    obs = policy.fake_obs()
-    batch = {
-        key: torch.from_numpy(np.stack([value] * policy.n_obs_steps)[None])
-        for key, value in obs.items()
-    }
-    noise = torch.randn(1, *policy.chunk_shape)
+    batch, noise = _inputs(policy)
     low = torch.full((2,), -1.0)
 
     def call() -> object:
@@ -207,4 +232,7 @@ def _lerobot(row: Row, threads: int, folder: str) -> tuple[Callable[[], object],
     return call, sum(p.numel() for p in policy.parameters())
 
 
-_CALLS = {"ours": _ours, "diffusers": _diffusers, "lerobot": _lerobot}
+_CALLS = {"ours": _ours, "network": _network, "diffusers": _diffusers, "lerobot": _lerobot}
+
+if __name__ == "__main__":
+    _export(Row(**json.loads(sys.argv[1])), sys.argv[2])

@@ -17,10 +17,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +84,9 @@ class Sampler:
         if self.noise_scale is not None:
             options += ["--noise-scale", str(self.noise_scale)]
         return options
+
+
+Wanted = tuple[str, int, Sequence[Sampler]]
 
 
 class Study:
@@ -176,15 +178,8 @@ class Study:
                 shutil.rmtree(partial, ignore_errors=True)
                 options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
                 options += sampler.options() if sampler else []
-                _run(
-                    "control",
-                    str(policy),
-                    "--simulated",
-                    *options,
-                    "--record",
-                    str(partial),
-                    "--quiet",
-                )
+                options += ["--record", str(partial), "--quiet"]
+                _run("control", str(policy), "--simulated", *options)
                 partial.rename(path)
         return path
 
@@ -193,16 +188,16 @@ class Study:
         return f"{name} seed{seed} {sampler} n{episodes} from{self._seed_start}"
 
 
-def study_options(description: str | None, *, output: str) -> argparse.ArgumentParser:
+def study_options(description: str | None) -> argparse.ArgumentParser:
     """Return the parser of the options that every study has."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", type=Path, help="Diffusion Policy's PushT zarr")
-    parser.add_argument("--output", type=Path, default=Path(output), help="run folders")
+    parser.add_argument("--dataset", type=Path, help="what the models learn from")
+    parser.add_argument("--output", type=Path, help="run folders, default in runs/")
     parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
-    parser.add_argument("--minutes", type=float, help="start no new model after so many minutes")
+    parser.add_argument("--minutes", type=float, help="start no new cell after so many minutes")
     parser.add_argument("--tables-only", action="store_true", help="run nothing")
     return parser
 
@@ -226,69 +221,40 @@ def open_study(
         archive: name of the file.
         options: of `Study`.
     """
-    return Study(
-        models,
-        dataset=arguments.dataset,
-        output=arguments.output,
-        archive=arguments.results / "results" / archive,
-        **options,
-    )
+    path = arguments.results / "results" / archive
+    return Study(models, dataset=arguments.dataset, archive=path, **options)
 
 
-def measure(
-    study: Study,
-    wanted: Iterable[tuple[str, int, Sequence[Sampler]]],
-    arguments: argparse.Namespace,
-) -> list[str]:
-    """Measure the cells of (model, training seed, samplers) that are not known yet.
+def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespace) -> list[str]:
+    """Measure the cells that are not known yet, a chain of them per model and training seed.
 
-    With ``--tables-only`` nothing is run. Returns what went wrong, a line each.
+    A model whose cells are all known is not made again. With ``--tables-only`` nothing is run, and
+    after ``--minutes`` no cell is begun. Returns what went wrong, a line each.
     """
     if arguments.tables_only:
         return []
-    return _run_chains(_missing_cells(study, wanted, minutes=arguments.minutes), arguments.jobs)
-
-
-def finish(failures: Sequence[str]) -> None:
-    """Say what failed, and leave with exit code 1 if anything did."""
-    for line in failures:
-        print(f"failed: {line}")
-    if failures:
-        raise SystemExit(1)
-
-
-def _missing_cells(
-    study: Study,
-    wanted: Iterable[tuple[str, int, Sequence[Sampler]]],
-    *,
-    minutes: float | None,
-) -> list[Callable[[], None]]:
-    """Return one chain per model and seed that measures the cells not known yet.
-
-    A model whose cells are all known is not made again. After ``minutes`` chains do nothing.
-    """
-    deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+    deadline = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
 
     def run(model: str, seed: int, samplers: Sequence[Sampler]) -> None:
         for sampler in samplers:
             if study.known(model, sampler, seed) is None and time.monotonic() < deadline:
                 study.cell(model, sampler, seed)
 
-    return [partial(run, *one) for one in wanted]
-
-
-def _run_chains(chains: Sequence[Callable[[], object]], jobs: int) -> list[str]:
-    """Run chains of pieces, ``jobs`` at a time; returns what went wrong, a line each."""
     failures = []
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(chain) for chain in chains]
-        for future in as_completed(futures):
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for future in as_completed([pool.submit(run, *one) for one in wanted]):
             try:
                 future.result()
             except subprocess.CalledProcessError as error:
                 command = " ".join(map(str, error.cmd[3:]))
                 failures.append(f"{command}: exit code {error.returncode}")
     return failures
+
+
+def finish(failures: Sequence[str]) -> None:
+    """Say what failed, and leave with exit code 1 if anything did."""
+    if failures:
+        raise SystemExit("\n".join(f"failed: {line}" for line in failures))
 
 
 def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ network in the loops of Diffusion Policy (DDIM with 10 steps, DDPM with 100); an
 DiffusionPolicy, if a folder is given that holds it:
 
     pip install --no-deps --target lerobot-only lerobot==0.4.4 torchvision draccus ...
-    python scripts/bench_latency.py --lerobot lerobot-only --results docs
+    python scripts/benchmarks/latency.py --lerobot lerobot-only --results docs
+    python scripts/benchmarks/latency.py --policy runs/pusht-fm     # one network, and its chunks
 
 Run it on a machine that does nothing else. All rows are measured in one run, unless it is told to
 add those that are ``--missing``.
@@ -18,24 +19,26 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from latency_rows import Row, measure
-from results_page import put_table
+from latency_rows import ProcessError, Row, measure, run_alone
 from tqdm.auto import tqdm
 
-from lfm_runtime.disk.files import write_json
+sys.path.append(str(Path(__file__).parents[1] / "studies"))
+from results_page import publish, table_lines
 
 ENGINES = ("eager", "compile", "onnx-fp32", "onnx-int8")
+COLUMNS = (
+    "what | engine | NFE | threads | ms per chunk, median | p95 | peak memory (MiB) | parameters"
+)
 
 
-def rows(lerobot: str) -> list[Row]:
-    """Return the rows of the table."""
+def rows_of_table(lerobot: str) -> list[Row]:
+    """Return the rows of the table of docs/results.md."""
     found = []
     for name, title, teacher, sampler, student in (
         ("state", "teacher", "pusht-state-teacher", (6, "euler"), "pusht-state"),
@@ -62,12 +65,22 @@ def rows(lerobot: str) -> list[Row]:
     return found
 
 
+def rows_of_policy(policy: str) -> list[Row]:
+    """Return the rows of any policy: one evaluation of its first block's network, and chunks."""
+    from lfm_policy import load_policy
+
+    n_blocks = load_policy(policy).model.n_blocks
+    chunks = [Row("chunk", "ours", policy, nfe) for nfe in (1, 2, 4, 8, 16) if nfe >= n_blocks]
+    return [Row("one network evaluation", "network", policy), *chunks]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--lerobot", default="", help="folder with LeRobot and what it imports")
+    parser.add_argument("--policy", help="only this policy, with several numbers of evaluations")
     parser.add_argument("--only", help="rows whose label contains this")
     parser.add_argument("--results", type=Path, help="folder of results.md to write into")
     parser.add_argument("--missing", action="store_true", help="only rows not in the results yet")
@@ -77,59 +90,40 @@ def main() -> None:
         row = Row(**json.loads(arguments.row))
         print(json.dumps(measure(row, arguments.threads[0], arguments.lerobot)))
         return
-    if arguments.only and arguments.results:
-        parser.error("--only would leave a table of these rows alone: leave out --results")
-    chosen = [r for r in rows(arguments.lerobot) if not arguments.only or arguments.only in r.label]
+    if (arguments.only or arguments.policy) and arguments.results:
+        parser.error("--only and --policy would leave a table of these rows alone: no --results")
+    if arguments.policy:
+        rows = rows_of_policy(arguments.policy)
+    else:
+        rows = rows_of_table(arguments.lerobot)
+    chosen = [row for row in rows if not arguments.only or arguments.only in row.label]
     archive = arguments.results and arguments.results / "results" / "latency.json"
-    earlier = []
+    known = {}
     if arguments.missing and archive and archive.exists():
-        earlier = json.loads(archive.read_text())["rows"]
-    known = {_identity(one): one for one in earlier}
+        known = {_identity(one): one for one in json.loads(archive.read_text())["rows"]}
     run = time.strftime("%Y-%m-%d %H:%M")
     measured, failed = [], []
     pairs = [(row, threads) for row in chosen for threads in arguments.threads]
     for row, threads in tqdm(pairs, unit="row"):
-        if (one := known.get(_identity({**asdict(row), "threads": threads}))) is not None:
-            measured.append(one)
-            continue
-        try:
-            one = _measure_alone(row, threads, arguments.lerobot) | {"run": run}
-        except RowError as error:
-            tqdm.write(str(error))
-            failed.append(f"{row.label}, {row.engine}, {threads} thread(s)")
-            continue
+        one = known.get(_identity({**asdict(row), "threads": threads}))
+        if one is None:
+            command = [__file__, "--row", json.dumps(asdict(row)), "--threads", str(threads)]
+            command += ["--lerobot", arguments.lerobot]
+            try:
+                one = run_alone(*command, threads=threads) | {"run": run}
+            except ProcessError as error:  # the other rows go on
+                failed.append(f"{row.label}, {row.engine}, {threads} thread(s)")
+                tqdm.write(f"{failed[-1]}:\n{error}")
+                continue
+            tqdm.write(" | ".join(map(str, _cells(one))))
         measured.append(one)
-        tqdm.write(_line(one))
-    lines = [HEADER, *(_line(one) for one in measured), "", *_runs(measured), *_ratios(measured)]
-    print("\n".join(lines))
-    if archive:
-        processor = platform.processor() or platform.machine()
-        report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
-        write_json(archive, report)
-        put_table(arguments.results, "latency", lines)
+    lines = table_lines(COLUMNS, map(_cells, measured))
+    lines += ["", *_runs(measured), *_ratios(measured)]
+    processor = platform.processor() or platform.machine()
+    report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
+    publish("latency", lines, arguments.results, report)
     if failed:
         raise SystemExit("not measured: " + "; ".join(failed))
-
-
-HEADER = (
-    "| what | engine | NFE | threads | ms per chunk, median | p95 | peak memory (MiB) | parameters "
-    "|\n| --- | --- | --- | --- | --- | --- | --- | --- |"
-)
-
-
-class RowError(Exception):
-    """A row's process failed; the others go on."""
-
-
-def _measure_alone(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--row", json.dumps(asdict(row))]
-    command += ["--threads", str(threads), "--lerobot", lerobot]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RowError(f"{row.label}, {row.engine}:\n{done.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
 
 
 def _identity(one: dict[str, Any]) -> tuple[Any, ...]:
@@ -148,12 +142,16 @@ def _runs(measured: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _line(one: dict[str, Any]) -> str:
-    engine = one["engine"] if one["kind"] == "ours" else "PyTorch"
+def _cells(one: dict[str, Any]) -> tuple[object, ...]:
     return (
-        f"| {one['label']} | {engine} | {one['nfe']} | {one['threads']} | "
-        f"{one['median_ms']:.3f} | {one['p95_ms']:.3f} | {one['peak_mib']:.0f} | "
-        f"{one['parameters']:,} |"
+        one["label"],
+        one["engine"] if one["kind"] == "ours" else "PyTorch",
+        one["nfe"],
+        one["threads"],
+        f"{one['median_ms']:.3f}",
+        f"{one['p95_ms']:.3f}",
+        f"{one['peak_mib']:.0f}",
+        f"{one['parameters']:,}",
     )
 
 
@@ -165,23 +163,16 @@ def _ratios(measured: list[dict[str, Any]]) -> list[str]:
         for one in measured
         if one["label"].endswith("student")
     }
-    lines = []
-    for other in (one for one in measured if one["kind"] != "ours"):
+    rows = []
+    for other in (one for one in measured if one["kind"] in ("diffusers", "lerobot")):
         ours = [students.get((_sees(other), engine, other["threads"])) for engine in engines]
         cells = [f"{other['median_ms'] / ms:,.0f}" if ms else "" for ms in ours]
-        line = [other["label"], str(other["nfe"]), str(other["threads"]), *cells]
-        lines.append(f"| {' | '.join(line)} |")
-    if not lines:
+        rows.append((other["label"], other["nfe"], other["threads"], *cells))
+    if not rows:
         return []
-    titles = [f"student, {engine}" for engine in engines]
-    return [
-        "",
-        "How many times as long as our two-step student with the same observations:",
-        "",
-        f"| what | NFE | threads | {' | '.join(titles)} |",
-        "| --- " * (3 + len(engines)) + "|",
-        *lines,
-    ]
+    columns = " | ".join(["what", "NFE", "threads", *(f"student, {name}" for name in engines)])
+    title = "How many times as long as our two-step student with the same observations:"
+    return ["", title, "", *table_lines(columns, rows)]
 
 
 def _sees(one: dict[str, Any]) -> str:

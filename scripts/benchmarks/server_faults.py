@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 from malformed_messages import KINDS, malformed
-from server_load import WAIT, Load, joined, percentiles, robot
-from server_process import ServerProcess
+from server_load import WAIT, Load, ServerProcess, joined, percentiles, robot
 from websockets.exceptions import ConnectionClosed
 
 from lfm_runtime import WebsocketClientPolicy
@@ -109,53 +108,43 @@ def slow_client(server: ServerProcess, message: bytes) -> Any:
     return run
 
 
-def many_small_frames(server: ServerProcess, first: int, following: int, count: int) -> Any:
-    """Return an attack: again and again a connection that sends ``count`` frames without content.
+def again_and_again(server: ServerProcess, data: bytes, patience: float) -> Any:
+    """Return an attack: one connection after the other that sends ``data``.
 
     Args:
         server: the target.
-        first: first byte of the first frame, opcode and whether it is final.
-        following: that of the others.
-        count: frames of a connection.
+        data: frames.
+        patience: seconds to wait for a server that reads no more, or for its answer.
     """
-    small = struct.pack(">BBI", following, 0x80, 0)
-    frames = struct.pack(">BBI", first, 0x80, 0) + (count - 1) * small
 
     def run(ended: threading.Event) -> None:
         while not ended.is_set():
             with contextlib.suppress(OSError), _handshake(server.port) as sock:
-                sock.settimeout(1.0)  # a server that is done with this client reads no more
-                sock.sendall(frames)
+                sock.settimeout(patience)
+                sock.sendall(data)
                 while sock.recv(65_536):
                     pass
 
     return run
 
 
-def small_frames(server: ServerProcess) -> dict[str, Any]:
-    """Return attacks with frames that cost more to read than to send, by name."""
-    return {
-        "5,000 empty fragments": many_small_frames(server, 0x02, 0x00, 5_000),
-        "100,000 empty fragments": many_small_frames(server, 0x02, 0x00, 100_000),
-        "100,000 pings": many_small_frames(server, 0x89, 0x89, 100_000),
-        "100,000 empty messages": many_small_frames(server, 0x82, 0x82, 100_000),
-    }
+def attacks(server: ServerProcess) -> dict[str, Any]:
+    """Return attacks that cost more to read than to send, by name."""
 
+    def small(first: int, following: int, count: int) -> Any:
+        """Frames without content; opcode and finality of the first and of the others."""
+        others = (count - 1) * struct.pack(">BBI", following, 0x80, 0)
+        return again_and_again(server, struct.pack(">BBI", first, 0x80, 0) + others, patience=1.0)
 
-def many_values(server: ServerProcess) -> Any:
-    """Return an attack: again and again a message that is made of empty maps."""
     rows = [b"\xdc\x10\x00" + b"\x80" * 4096] * 4_000
-    message = b"\x81\xa5state\xdc" + struct.pack(">H", len(rows)) + b"".join(rows)
-
-    def run(ended: threading.Event) -> None:
-        while not ended.is_set():
-            with contextlib.suppress(OSError), _handshake(server.port) as sock:
-                sock.settimeout(WAIT)
-                sock.sendall(_frame(message))
-                while sock.recv(65_536):
-                    pass
-
-    return run
+    maps = b"\x81\xa5state\xdc" + struct.pack(">H", len(rows)) + b"".join(rows)
+    return {
+        "5,000 empty fragments": small(0x02, 0x00, 5_000),
+        "100,000 empty fragments": small(0x02, 0x00, 100_000),
+        "100,000 pings": small(0x89, 0x89, 100_000),
+        "100,000 empty messages": small(0x82, 0x82, 100_000),
+        "messages of 16 MB of empty maps": again_and_again(server, _frame(maps), patience=WAIT),
+    }
 
 
 class StandIn:

@@ -3,7 +3,7 @@
 The demonstrations are successful rollouts of the teacher from seeds of their own (300000 on), the
 checkpoints are copies in half precision. A README in the folder says how they were made.
 
-    python scripts/bundle_pusht.py --teacher runs/study/seed0/lfm3-unet \\
+    python scripts/tools/bundle_pusht.py --teacher runs/study/seed0/lfm3-unet \\
         --student runs/study/seed0/lfm3-unet-2
 
 Without --image-student the package keeps the image policy that it has.
@@ -30,7 +30,7 @@ ASSETS = Path("lfm_policy/assets")
 README = """\
 # What the package carries for PushT
 
-Everything here was made by this project, with `scripts/bundle_pusht.py`.
+Everything here was made by this project, with `scripts/tools/bundle_pusht.py`.
 
 - `{demonstrations}`: {n} successful rollouts, {steps:,} steps, of the policy below called
   `pusht-state-teacher`, sampled with {sampler},

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from pieces import Sampler, Study
-from results_page import put_table
+from results_page import put_table, table_lines
 
 from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap, wilson_interval
 from lfm_runtime.disk.files import atomic_file
@@ -51,17 +51,13 @@ FEW_EVALUATIONS = 16
 """Samplers of more are drawn in a colour of their own."""
 LEGEND_COLUMNS = 4
 
-HEADER = (
-    "| policy | NFE | score | success | 95% interval | per seed: score / success | parameters | "
-    "gradient steps | training + push-forward or teacher samples (s) |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+COLUMNS = (
+    "policy | NFE | score | success | 95% interval | per seed: score / success | "
+    "parameters | gradient steps | training + push-forward or teacher samples (s)"
 )
-
-
-SECONDS_HEADER = (
-    "| model | runs | gradient steps | training (s) | push-forward (s) | teacher samples (s) | "
-    "in all (s) | gradient steps per second |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+SECONDS_COLUMNS = (
+    "model | runs | gradient steps | training (s) | push-forward (s) | teacher samples (s) | "
+    "in all (s) | gradient steps per second"
 )
 
 
@@ -85,18 +81,17 @@ def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int])
 
 def policy_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
     """Return the table of what policies achieve, a row per model and sampler."""
-    lines = [HEADER]
-    for row in part.rows:
-        for sampler in row.samplers:
-            cells = cells_of(study, row.model, sampler, seeds)
-            if cells:
-                lines.append(table_row(row.label, cells))
-    return lines
+    rows = [
+        (row.label, cells_of(study, row.model, sampler, seeds))
+        for row in part.rows
+        for sampler in row.samplers
+    ]
+    return table_lines(COLUMNS, [table_row(label, cells) for label, cells in rows if cells])
 
 
 def seconds_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
     """Return the table of where the seconds go, a row per model, and what all runs took."""
-    lines = [SECONDS_HEADER]
+    rows = []
     runs, hours = 0, 0.0
     for row in part.rows:
         cells = cells_of(study, row.model, row.samplers[0], seeds)
@@ -107,12 +102,10 @@ def seconds_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
         hours += len(cells) * (train + push) / 3600
         student = bool(study.models[row.model].teacher)
         shown = ("", f"{push:.0f}") if student else (f"{push:.0f}", "")
-        lines.append(
-            f"| {row.label} | {len(cells)} | {steps:,} | {train:.0f} | {shown[0]} | {shown[1]} | "
-            f"{train + push:.0f} | {steps / train:.0f} |"
-        )
-    lines.append(f"\n{runs} runs took {hours:.1f} hours of one thread.")
-    return lines
+        seconds = (f"{train:.0f}", *shown, f"{train + push:.0f}", f"{steps / train:.0f}")
+        rows.append((row.label, len(cells), f"{steps:,}", *seconds))
+    took = f"\n{runs} runs took {hours:.1f} hours of one thread."
+    return [*table_lines(SECONDS_COLUMNS, rows), took]
 
 
 def seconds_of(cells: Sequence[dict[str, Any]]) -> tuple[float, float, int]:
@@ -146,19 +139,29 @@ def sampler_label(cell: dict[str, Any]) -> str:
     return f"{cell['nfe']:g}{solver}{noise}"
 
 
-def table_row(label: str, cells: Sequence[dict[str, Any]]) -> str:
+def success_cells(successes: int, n: int) -> tuple[str, str]:
+    """Return the cells of a success and of its interval."""
+    low, high = wilson_interval(successes, n)
+    return f"{successes}/{n} = {successes / n:.3f}", f"{low:.3f} to {high:.3f}"
+
+
+def table_row(label: str, cells: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """Return one row: all seeds pooled, and each for itself."""
     score, successes, n = pooled(cells)
-    low, high = wilson_interval(successes, n)
     each = ", ".join(
         f"{c['summary']['score']:.3f} / {c['summary']['success_rate']:.3f}" for c in cells
     )
     train, push, steps = seconds_of(cells)
+    parameters = cells[0]["training"]["parameters"]["total"]
     return (
-        f"| {label} | {sampler_label(cells[0])} | {score:.3f} | {successes}/{n} = "
-        f"{successes / n:.3f} | {low:.3f} to {high:.3f} | {each} | "
-        f"{cells[0]['training']['parameters']['total']:,} | {steps:,} | "
-        f"{train:.0f} + {push:.0f} |"
+        label,
+        sampler_label(cells[0]),
+        f"{score:.3f}",
+        *success_cells(successes, n),
+        each,
+        f"{parameters:,}",
+        f"{steps:,}",
+        f"{train:.0f} + {push:.0f}",
     )
 
 
@@ -337,3 +340,13 @@ plot_against_blocks = _against(
 )
 plot_against_steps = _against("gradient steps", lambda cell: float(cell["training"]["steps"]))
 plot_against_noise = _against("scale of the initial noise", lambda cell: float(cell["noise_scale"]))
+
+PLOTS = {
+    "nfe": plot_against_nfe,
+    "blocks": plot_against_blocks,
+    "parameters": plot_against_parameters,
+    "noise": plot_against_noise,
+    "settings": plot_settings,
+    "seconds": plot_seconds,
+}
+"""By the names that pusht_studies.yaml gives them."""

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "studies"
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     pytest.importorskip("gym_pusht")
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_delays
+    import delays
 
-    for name in ("bench_delays", "pieces"):
+    for name in ("delays", "pieces", "results_page"):
         monkeypatch.delitem(sys.modules, name)
-    return bench_delays
+    return delays
 
 
 def test_cells_are_measured_once(
@@ -29,7 +29,7 @@ def test_cells_are_measured_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = ["bench_delays", "pusht-state", "--output", str(tmp_path), "--episodes", "1"]
+    arguments = ["delays", "pusht-state", "--output", str(tmp_path), "--episodes", "1"]
     arguments += ["--joinings", "wait", "replace", "--delays", "200"]
     monkeypatch.setattr(sys, "argv", arguments)
     bench.main()

@@ -8,28 +8,30 @@ a policy. It can be stopped and started again at any time; what is finished is k
 docs/results/robomimic.json.
 
     lfm-policy collect Lift --episodes 200 --output lift.hdf5
-    python scripts/robomimic_table.py lift --dataset lift.hdf5
-    python scripts/robomimic_table.py square --dataset square.hdf5 --models fm lfm lfm-2
-    python scripts/robomimic_table.py lift --tables-only
+    python scripts/studies/robomimic_table.py lift --dataset lift.hdf5
+    python scripts/studies/robomimic_table.py square --dataset square.hdf5 --models fm lfm lfm-2
+    python scripts/studies/robomimic_table.py lift --tables-only
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pieces import (
     Model,
     Sampler,
     Study,
+    Wanted,
     finish,
     measure,
     open_study,
     parse_study,
     study_options,
 )
-from results_page import put_table
+from results_page import put_table, table_lines
 from study_tables import (
     Part,
     Row,
@@ -37,10 +39,9 @@ from study_tables import (
     plot_against_steps,
     pooled,
     seconds_of,
+    success_cells,
     write_part,
 )
-
-from lfm_policy.evaluation import wilson_interval
 
 # Width of FM's network, which has about the parameters of LFM's two blocks; steps of training;
 # episodes per cell.
@@ -80,10 +81,10 @@ LEARNING = Part(
     ),
     plot=plot_against_steps,
 )
-HEADER = (
-    "| task | policy | NFE | success, a third of the steps | 95% interval | success, all steps | "
-    "95% interval | parameters | gradient steps | training + push-forward or teacher samples (s) "
-    "|\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+COLUMNS = (
+    "task | policy | NFE | success, a third of the steps | 95% interval | "
+    "success, all steps | 95% interval | parameters | gradient steps | "
+    "training + push-forward or teacher samples (s)"
 )
 
 
@@ -109,7 +110,7 @@ def models_of(task: str) -> dict[str, Model]:
 
 
 def main() -> None:
-    parser = study_options(__doc__, output="runs/robomimic")
+    parser = study_options(__doc__)
     parser.add_argument("task", choices=list(TASKS))
     names = [model for _, model, _ in POLICIES]
     names += [f"{prefix}-{family}" for prefix in EARLIER for family in FINE]
@@ -117,55 +118,56 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
     arguments = parse_study(parser)
     studies = {
-        task: open_study(models_of(task), arguments, "robomimic.json", episodes=episodes)
+        task: open_study(
+            models_of(task),
+            arguments,
+            "robomimic.json",
+            output=arguments.output or Path("runs/robomimic"),
+            episodes=episodes,
+        )
         for task, (_, _, episodes) in TASKS.items()
     }
     failures = measure(studies[arguments.task], _wanted(arguments), arguments)
-    lines = [HEADER]
-    for task, study in studies.items():
-        lines += task_lines(task, study, arguments.seeds)
-    print("\n".join([HEADER, *(line for line in lines if line.startswith(f"| {arguments.task} "))]))
-    put_table(arguments.results, "robomimic", lines)
+    rows = [row for task, one in studies.items() for row in rows_of(task, one, arguments.seeds)]
+    print("\n".join(table_lines(COLUMNS, [row for row in rows if row[0] == arguments.task])))
+    put_table(arguments.results, "robomimic", table_lines(COLUMNS, rows))
     write_part(LEARNING, studies["square"], arguments.results, seeds=arguments.seeds)
     finish(failures)
 
 
-def _wanted(arguments: argparse.Namespace) -> list[tuple[str, int, list[Sampler]]]:
+def _wanted(arguments: argparse.Namespace) -> Iterator[Wanted]:
     samplers = {model: sampler for _, model, sampler in POLICIES}
-    wanted = []
     for seed in arguments.seeds:
         for model in arguments.models:
             prefix, _, rest = model.partition("-")
             family, when = (rest, f"{prefix}-") if prefix in EARLIER else (model, "")
-            wanted.append((f"{when}{arguments.task}-{family}", seed, [samplers[family]]))
-    return wanted
+            yield f"{when}{arguments.task}-{family}", seed, [samplers[family]]
 
 
-def task_lines(task: str, study: Study, seeds: Iterable[int]) -> list[str]:
-    """Return a task's rows of the table, from the cells that are known."""
-    lines = []
+def rows_of(task: str, study: Study, seeds: Iterable[int]) -> Iterator[tuple[str, ...]]:
+    """Yield a task's rows of the table, from the cells that are known."""
     for label, model, sampler in POLICIES:
-        cells = cells_of(study, f"{task}-{model}", sampler, list(seeds))
-        early = []
-        if f"early-{task}-{model}" in study.models:
-            early = cells_of(study, f"early-{task}-{model}", sampler, list(seeds))
+        cells, early = (
+            cells_of(study, f"{when}{task}-{model}", sampler, list(seeds))
+            for when in ("", "early-")
+        )
         if not cells:
             continue
         train, push, steps = seconds_of(cells)
-        lines.append(
-            f"| {task} | {label} | {cells[0]['nfe']:g} | {_success(early)} | {_success(cells)} | "
-            f"{cells[0]['training']['parameters']['total']:,} | {steps:,} | "
-            f"{train:.0f} + {push:.0f} |"
+        yield (
+            task,
+            label,
+            f"{cells[0]['nfe']:g}",
+            *_success(early),
+            *_success(cells),
+            f"{cells[0]['training']['parameters']['total']:,}",
+            f"{steps:,}",
+            f"{train:.0f} + {push:.0f}",
         )
-    return lines
 
 
-def _success(cells: list[dict[str, Any]]) -> str:
-    if not cells:
-        return " | "
-    _, successes, n = pooled(cells)
-    low, high = wilson_interval(successes, n)
-    return f"{successes}/{n} = {successes / n:.3f} | {low:.3f} to {high:.3f}"
+def _success(cells: list[dict[str, Any]]) -> tuple[str, str]:
+    return success_cells(*pooled(cells)[1:]) if cells else ("", "")
 
 
 if __name__ == "__main__":
