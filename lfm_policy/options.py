@@ -222,9 +222,7 @@ class Chosen:
             return value
         if not isinstance(value, Mapping):
             raise OptionError((), _no_section(value, self.options_class({})))
-        if is_light(info) and str(value.get("name", self.default)) in self.registry:
-            return value
-        return checked(self.options_class(value), value)
+        return checked(self.options_class(value), value, light=is_light(info))
 
 
 def _refuse_flags(cls: type, value: Any, info: ValidationInfo) -> Any:
@@ -246,8 +244,6 @@ def _check_choices(cls: type, value: Any, info: ValidationInfo) -> Any:
     if choices is None or value is None or value == field.default:
         return value
     if isinstance(choices, str):
-        if is_light(info):
-            return value
         choices = registry(choices)
     for index, element in enumerate(value) if isinstance(value, list) else [(None, value)]:
         if element not in choices:
