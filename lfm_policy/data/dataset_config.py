@@ -31,6 +31,21 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
+class WriteOptions(DatasetFacts):
+    """What a writer may need besides the data.
+
+    Attributes:
+        task: what the demonstrations show, in words.
+        crf: quality of videos, 0 (best) to 51.
+        quiet: no progress bars.
+    """
+
+    task: str = "demonstration"
+    crf: int = 18
+    quiet: bool = True
+
+
+@dataclass(frozen=True)
 class RecordedIn:
     """The environment in which demonstrations were recorded, as they say it.
 
@@ -126,25 +141,13 @@ class DatasetConfig(ABC):
         return DatasetFacts()
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a dataset; returns what was lost of images, by key.
 
         Args:
             target: what to write; it appears under its name when it is complete.
             buffer: action and observations.
-            facts: what is known besides; ``fps`` is there if `needs_fps`.
-            task: what the demonstrations show, in words.
-            crf: quality of videos, 0 (best) to 51.
-            quiet: no progress bars.
+            how: ``fps`` is there if `needs_fps`.
 
         Raises:
             InputError: the format cannot be written, or cannot hold the data.

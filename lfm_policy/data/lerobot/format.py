@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, WriteOptions
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.zarr.format import check_obs_keys, check_rename
 from lfm_policy.errors import InputError
@@ -147,21 +147,12 @@ class LeRobotConfig(DatasetConfig):
         return DatasetFacts(fps=read_info(open_dataset(str(path), None).root).fps)
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a dataset v3.0; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.lerobot.writer import measure_video_loss, write_lerobot
 
-        assert facts.fps is not None
-        write_lerobot(target, buffer, fps=facts.fps, task=task, crf=crf, quiet=quiet)
+        assert how.fps is not None
+        write_lerobot(target, buffer, fps=how.fps, task=how.task, crf=how.crf, quiet=how.quiet)
         return measure_video_loss(target, buffer)
 
     def _check_fps(self, info: DatasetInfo) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, RecordedIn
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, RecordedIn, WriteOptions
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.zarr.format import check_obs_keys, check_rename
 from lfm_policy.errors import InputError
@@ -204,21 +204,12 @@ class RobomimicConfig(DatasetConfig):
         return DatasetFacts(control_freq(env_args), env_args)
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a file; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
 
-        described = facts.env_args or unknown_env_args(facts.fps)
-        write_robomimic(target, buffer, env_args=described, quiet=quiet)
+        described = how.env_args or unknown_env_args(how.fps)
+        write_robomimic(target, buffer, env_args=described, quiet=how.quiet)
         return {}
 
     def _stored_actions(self, file: RobomimicFile, demo: str) -> str:
