@@ -21,17 +21,17 @@ REGISTRIES = {
     "network": "lfm_policy.networks:NETWORKS",
     "encoder": "lfm_policy.encoders:ENCODERS",
     "image encoder": "lfm_policy.encoders:IMAGE_ENCODERS",
-    "method": "lfm_policy.flow.methods:METHODS",
+    "method": "lfm_policy.flow.choices:METHODS",
     "distillation method": "lfm_policy.distill.methods:METHODS",
     "dataset format": "lfm_policy.data.formats:DATASET_FORMATS",
     "derivation": "lfm_policy.data.derived:DERIVATIONS",
     "environment": "lfm_envs.environments:ENVIRONMENTS",
     "expert": "lfm_policy.collect.experts:EXPERTS",
     "robot": "lfm_policy.control.robots:ROBOTS",
-    "interpolant": "lfm_policy.flow.interpolant:INTERPOLANTS",
-    "coupling": "lfm_policy.flow.coupling:COUPLINGS",
-    "solver": "lfm_policy.flow.solvers:SOLVERS",
-    "time sampler": "lfm_policy.flow.time_sampling:TIME_SAMPLERS",
+    "interpolant": "lfm_policy.flow.choices:INTERPOLANTS",
+    "coupling": "lfm_policy.flow.choices:COUPLINGS",
+    "solver": "lfm_policy.flow.choices:SOLVERS",
+    "time sampler": "lfm_policy.flow.choices:TIME_SAMPLERS",
 }
 """Kind -> where its registry is; they are imported when they are needed."""
 
