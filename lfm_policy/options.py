@@ -214,8 +214,6 @@ def _check_choices(cls: type, value: Any, info: ValidationInfo) -> Any:
     if choices is None or value is None or value == field.default:
         return value
     if isinstance(choices, str):
-        if is_light(info):
-            return value
         choices = registry(choices)
     for index, element in enumerate(value) if isinstance(value, list) else [(None, value)]:
         if element not in choices:

@@ -112,7 +112,7 @@ def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str | Key) -
         OptionError: ``nfe`` is too small for one step in every block, or not whole steps; ``key``
             is what to call it.
     """
-    from lfm_policy.flow import SOLVERS  # imports torch
+    from lfm_policy.flow.choices import SOLVERS  # whose entries import torch
 
     per_step = SOLVERS.get(solver).evaluations
     if per_step is None:
