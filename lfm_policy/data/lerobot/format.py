@@ -16,8 +16,7 @@ from lfm_policy.data.zarr.format import check_rename
 from lfm_policy.errors import InputError
 
 if TYPE_CHECKING:
-    from lfm_policy.data.lerobot.feature import Feature
-    from lfm_policy.data.lerobot.info import DatasetInfo
+    from lfm_policy.data.lerobot.info import DatasetInfo, Feature
 
 _OBSERVATION = "observation."
 _PREFIXES = ("observation.images.", _OBSERVATION)
@@ -90,7 +89,7 @@ class LeRobotConfig(DatasetConfig):
         from lfm_policy.data.lerobot.cameras import camera_images
         from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
         from lfm_policy.data.lerobot.episodes import read_episodes
-        from lfm_policy.data.lerobot.hub import open_dataset
+        from lfm_policy.data.lerobot.files import open_dataset
         from lfm_policy.data.lerobot.info import read_info
         from lfm_policy.data.lerobot.rows import read_rows
 
@@ -160,7 +159,7 @@ class LeRobotConfig(DatasetConfig):
 
     def _action(self, info: DatasetInfo) -> Feature:
         """Return the feature to imitate."""
-        from lfm_policy.data.lerobot.feature import UnusableFeature
+        from lfm_policy.data.lerobot.info import UnusableFeature
 
         try:
             action = info.feature(self.action_key)

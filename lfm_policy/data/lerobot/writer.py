@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.images.cache import release
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss, VideoWriter, measure_loss
-from lfm_policy.data.lerobot.columns import arrow_type, to_arrow, write_tasks
 from lfm_policy.data.lerobot.format import default_name
 from lfm_policy.data.lerobot.stats import Stats, array_stats, image_histogram, image_stats
+from lfm_policy.data.lerobot.tables import arrow_type, to_arrow, write_tasks
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_folder, exists, write_json

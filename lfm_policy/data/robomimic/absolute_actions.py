@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lfm_policy.data.robomimic.format import STORED_ABSOLUTE
 from lfm_policy.data.robomimic.robot_bases import base_pose
 from lfm_policy.errors import InputError
 
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from lfm_envs.robosuite.absolute_actions import PoseController
 
     from lfm_policy.data.robomimic.file import RobomimicFile
+
+STORED_ABSOLUTE = "actions_abs"
+"""What robomimic and Diffusion Policy call goals: position 3, axis-angle 3, gripper 1 per arm."""
 
 _FARTHEST, _MOST_TURNED = 0.5, 1.0
 """Metres and radians from the grip site where goals, taken together, are still believed: the frame

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.data.hdf5.errors import as_text, brief, reading
+from lfm_policy.data.hdf5.errors import as_text, reading
 from lfm_policy.data.hdf5.file import Hdf5Group
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, brief
 
 ENV_ARGS = "env_args"
 """Attribute of ``data``: JSON."""

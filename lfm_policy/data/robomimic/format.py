@@ -19,9 +19,6 @@ from lfm_policy.errors import InputError
 if TYPE_CHECKING:
     from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
 
-STORED_ABSOLUTE = "actions_abs"
-"""What robomimic and Diffusion Policy call goals: position 3, axis-angle 3, gripper 1 per arm."""
-
 _ACTION_SPACES = ("stored", "absolute")
 _RANKS = (1, 2, 3)
 """Ranks of low-dimensional arrays, time included; of one step they are 0 to 2."""
@@ -149,10 +146,11 @@ class RobomimicConfig(DatasetConfig):
 
     def _stored_actions(self, file: RobomimicFile, demo: str) -> str:
         """Return the name of the actions to read: goals where they are wanted and there."""
-        wanted = self.action_space == "absolute" and self.action_key == "actions"
-        return (
-            STORED_ABSOLUTE if wanted and STORED_ABSOLUTE in file.stored(demo) else self.action_key
-        )
+        if self.action_space != "absolute" or self.action_key != "actions":
+            return self.action_key
+        from lfm_policy.data.robomimic.absolute_actions import STORED_ABSOLUTE
+
+        return STORED_ABSOLUTE if STORED_ABSOLUTE in file.stored(demo) else self.action_key
 
     def _observed(
         self, file: RobomimicFile, demos: Sequence[str], lengths: Sequence[int]

@@ -278,7 +278,7 @@ def _env_args(source: Path) -> dict[str, Any] | None:
 
 def _source_fps(source: Path, name: str, env_args: Mapping[str, Any] | None) -> float | None:
     if name == "lerobot":
-        from lfm_policy.data.lerobot.hub import open_dataset
+        from lfm_policy.data.lerobot.files import open_dataset
         from lfm_policy.data.lerobot.info import read_info
 
         return read_info(open_dataset(str(source), None).root).fps

@@ -20,7 +20,7 @@ from zarr.codecs import ShardingCodec
 from lfm_policy.data.zarr.codecs import last_codec
 from lfm_policy.data.zarr.files import StoredFile
 from lfm_policy.data.zarr.guarded import GuardedArray
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, reading
 
 COPY_AGAIN = "the file is truncated or damaged; copy the store again"
 """What a message says of a chunk that cannot be decoded."""
@@ -129,21 +129,9 @@ def find_chunks(
     return Chunks(present, tuple(array.chunks), array.shape[0])
 
 
-def brief(error: Exception) -> str:
-    """Return kind and first line of an error, for messages."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
 def _read(files: GuardedArray, key: str, begin: int, end: int, source: str) -> bytes:
-    try:
+    with reading(f"{source}: chunk {key} cannot be decoded", COPY_AGAIN):
         return files.read(key, begin, end) or b""
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{source}: chunk {key} cannot be decoded ({brief(error)}): {COPY_AGAIN}"
-        ) from error
 
 
 def _grid(shape: tuple[int, ...], chunks: tuple[int, ...]) -> tuple[int, ...]:

@@ -25,7 +25,6 @@ from lfm_policy.data.zarr.absent import (
 from lfm_policy.data.zarr.chunks import (
     COPY_AGAIN,
     Chunks,
-    brief,
     chunk_coordinates,
     chunk_grid,
     find_chunks,
@@ -33,7 +32,7 @@ from lfm_policy.data.zarr.chunks import (
 from lfm_policy.data.zarr.codecs import check_codecs
 from lfm_policy.data.zarr.files import open_zarr_files
 from lfm_policy.data.zarr.guarded import GuardedArray
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, brief, reading
 from lfm_runtime.registry import nearest_names
 
 DATA = "data/"
@@ -123,7 +122,10 @@ class ZarrReader:
             )
         source = f"{self.path}: {name}"
         files = GuardedArray(self._files, name)
-        try:
+        with reading(
+            f"{self.path}: the metadata of {name} cannot be read",
+            "the file is damaged, or of a kind that zarr 3 does not know; copy the store again",
+        ):
             version, metadata = self._metadata(files)
             dtype = _stored_dtype(metadata)
             if getattr(dtype, "kind", "?") not in "fiub":
@@ -136,13 +138,6 @@ class ZarrReader:
                 warnings.simplefilter("ignore")
                 array = zarr.open_array(files, mode="r", zarr_format=version)
             return OpenedArray(name, source, array, files, metadata)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{self.path}: the metadata of {name} cannot be read ({brief(error)}): the file "
-                "is damaged, or of a kind that zarr 3 does not know; copy the store again"
-            ) from error
 
     def read(self, opened: OpenedArray, *, whole: bool = False) -> np.ndarray:
         """Return all values, C-contiguous.
@@ -157,8 +152,8 @@ class ZarrReader:
         Warns:
             UserWarning: chunks are absent.
         """
+        chunks = self._chunks(opened, whole=whole)
         try:
-            chunks = self._chunks(opened, whole=whole)
             values = np.ascontiguousarray(opened.array[...])
         except InputError:
             raise
@@ -188,15 +183,8 @@ class ZarrReader:
         length = chunk_grid(opened.array)[1][0]
         step = length * -(-_PART_BYTES // max(1, length * row_bytes))
         for begin in range(0, n_rows, step):
-            try:
+            with reading(f"{opened.source}: rows from {begin} on cannot be decoded", COPY_AGAIN):
                 rows = np.ascontiguousarray(opened.array[begin : min(begin + step, n_rows)])
-            except InputError:
-                raise
-            except Exception as error:
-                raise InputError(
-                    f"{opened.source}: rows from {begin} on cannot be decoded ({brief(error)}): "
-                    + COPY_AGAIN
-                ) from error
             yield rows
 
     def identity(self, name: str) -> str:
@@ -219,14 +207,8 @@ class ZarrReader:
         array, source = opened.array, opened.source
         if not opened.shape:
             raise InputError(f"{source} has no axis of steps; expected a shape such as (steps, 2)")
-        try:
+        with reading(f"{source}: chunks cannot be decoded", COPY_AGAIN):
             chunks = find_chunks(array, opened.files, opened.metadata, source)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{source}: chunks cannot be decoded ({brief(error)}): {COPY_AGAIN}"
-            ) from error
         if not chunks.n_absent:
             return chunks
         if whole:

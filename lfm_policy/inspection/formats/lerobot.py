@@ -25,8 +25,7 @@ class LeRobotContents(ConfiguredContents):
         """
         from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
         from lfm_policy.data.lerobot.episodes import read_episodes
-        from lfm_policy.data.lerobot.feature import UnusableFeature
-        from lfm_policy.data.lerobot.info import read_info
+        from lfm_policy.data.lerobot.info import UnusableFeature, read_info
 
         super().__init__(path)
         self._info = read_info(path)

@@ -399,7 +399,7 @@ def test_the_cache_is_reused_until_a_file_changes(
 
 
 def test_images_come_in_bounded_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lfm_policy.data.lerobot import frames as lerobot_frames
+    from lfm_policy.data.lerobot import video as lerobot_frames
 
     monkeypatch.setattr(lerobot_frames, "_PART_FRAMES", 4)
     root = write_v30(tmp_path / "demo", (9, 8), data_files=((0, 1),), video_files=((0, 1),))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lfm_policy.data.lerobot.hub import DatasetFolder, open_dataset
+from lfm_policy.data.lerobot.files import DatasetFolder, open_dataset
 from lfm_policy.errors import InputError
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
