@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from lfm_policy.data.images.layout import ImageLayout
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_folder, is_file, write_json
 from lfm_runtime.disk.leftovers import only_writer
@@ -126,6 +127,39 @@ class CachedImages:
             )
         assert isinstance(frames, np.memmap)
         return frames
+
+
+def stored_images(
+    source: str,
+    name: str,
+    facts: Mapping[str, Any],
+    n_frames: int,
+    layout: ImageLayout,
+    parts: Callable[[], Iterator[tuple[str, np.ndarray]]],
+) -> CachedImages:
+    """Return images that lie in a file in some layout, to be read when they are needed.
+
+    Args:
+        source: file and array, for messages.
+        name: of the camera, for the remark.
+        facts: see `CachedImages`; the layout is added.
+        n_frames: number of frames.
+        layout: how they are stored; whether a fourth channel is alpha, the first part says.
+        parts: opens the file and yields where a part is, for messages, and the images in it as
+            they are stored, (n, *layout.stored); called when they are needed.
+
+    Raises:
+        InputError: the first part is needed, and cannot be read.
+    """
+    if layout.frame_shape[2] == 4:
+        layout = layout.with_alpha_of(next(parts())[1])
+
+    def frames() -> Iterator[np.ndarray]:
+        yield from as_uint8(source, (layout.checked_frames(part, at) for at, part in parts()))
+
+    facts = facts if layout.is_plain else {**facts, "axes": layout.axes}
+    shape = layout.frame_shape
+    return CachedImages(source, facts, n_frames, shape, frames(), layout.remark(name))
 
 
 def cached_digest(frames: np.ndarray) -> str | None:

@@ -19,7 +19,7 @@ from lfm_policy.data.lerobot.stats import Stats, array_stats, image_histogram, i
 from lfm_policy.data.lerobot.tables import arrow_type, to_arrow, write_tasks
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.errors import InputError
-from lfm_runtime.disk.files import atomic_folder, exists, write_json
+from lfm_runtime.disk.files import atomic_folder, require_absent, write_json
 
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -87,8 +87,7 @@ def write_lerobot(
     """
     buffer.validate()
     path = Path(path)
-    if exists(path):
-        raise InputError(f"{path} exists already: remove it or choose another name")
+    require_absent(path)
     if not (isinstance(fps, int | float) and 1e-3 <= fps <= 1e5):
         raise InputError(f"fps is {fps}; expected a number of steps per second such as 30")
     if not 0 <= crf <= 51:

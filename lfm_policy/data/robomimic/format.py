@@ -99,7 +99,7 @@ class RobomimicConfig(DatasetConfig):
         if not self.path:
             raise InputError("the dataset has no path: set dataset.path to a robomimic HDF5 file")
         with RobomimicFile(self.path) as file:
-            demos = file.select(self.filter_key)[: self.max_episodes]
+            demos = file.filters.select(self.filter_key)[: self.max_episodes]
             absolute = self.action_space == "absolute"
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)

@@ -45,7 +45,7 @@ def inspect_robomimic(path: str | Path) -> RobomimicSummary:
             env_args = file.env_args()
         except InputError as error:
             env_problem = str(error)
-        lists = file.filter_lists()
+        lists = file.filters.all()
         return RobomimicSummary(
             keys=file.stored(file.demos[0]),
             demos={demo: file.num_samples(demo) for demo in file.demos},

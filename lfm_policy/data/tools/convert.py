@@ -305,7 +305,7 @@ def _write(
         write_zarr(target, buffer)
         return {}
     if name == "robomimic":
-        from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+        from lfm_policy.data.robomimic.demos import unknown_env_args, write_robomimic
 
         described = env_args or unknown_env_args(fps)
         write_robomimic(target, buffer, env_args=described, quiet=quiet)

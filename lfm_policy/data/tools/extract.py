@@ -132,7 +132,7 @@ def _environment(file: RobomimicFile, options: ExtractOptions) -> Any:
     from lfm_envs.robosuite.env import RobosuiteEnv
     from lfm_envs.robosuite.tasks import TASKS, task_of
 
-    env_args = file.recorded_env_args()
+    env_args = file.env_args(raw=True)
     cameras = tuple(options.cameras)
     if options.images and not cameras:
         task = task_of(env_args["env_name"])
@@ -159,7 +159,7 @@ def _replay(env: Any, file: RobomimicFile, demo: str, length: int) -> Demo:
     source = f"{file.path}: {demo}"
     actions = _read(file, demo, "actions", length)
     states = _read(file, demo, "states", length)
-    model, meta = file.model_file(demo), file.ep_meta(demo)
+    model, meta = file.text(demo, "model_file"), file.text(demo, "ep_meta")
     if not model:
         raise InputError(f"{source} has no attribute model_file; expected the XML of its scene")
     if actions.shape[1:] != env.action_space.shape:
@@ -207,7 +207,7 @@ def _read(file: RobomimicFile, demo: str, name: str, length: int) -> np.ndarray:
 
 def _masks(file: RobomimicFile, demos: Sequence[str]) -> dict[str, list[int]]:
     masks = {}
-    for key, found in file.filter_lists().items():
+    for key, found in file.filters.all().items():
         if isinstance(found, InputError):
             raise found
         masks[key] = found

@@ -36,6 +36,16 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def require_absent(path: Path) -> None:
+    """Check that there is nothing yet where something is to be written.
+
+    Raises:
+        InputError: there is.
+    """
+    if exists(path):
+        raise InputError(f"{path} exists already: remove it or choose another name")
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -54,11 +54,12 @@ def test_demos_in_any_order_make_one_file(tmp_path: Path) -> None:
 
     with RobomimicFile(path) as file:
         assert file.demos == ("demo_0", "demo_1", "demo_2")
-        assert file.select("train") == ("demo_0", "demo_2") and file.select("valid") == ("demo_1",)
+        assert file.filters.select("train") == ("demo_0", "demo_2")
+        assert file.filters.select("valid") == ("demo_1",)
         assert file.env_args() == ENV_ARGS
         assert file.lengths(file.demos, "actions") == [2, 5, 7]
-        assert file.model_file("demo_1") == "<mujoco n='5'/>"
-        assert file.ep_meta("demo_1") == '{"lang": "lift"}'
+        assert file.text("demo_1", "model_file") == "<mujoco n='5'/>"
+        assert file.text("demo_1", "ep_meta") == '{"lang": "lift"}'
     with h5py.File(path) as file:
         assert file["data"].attrs["total"] == 14 and file["data"].attrs["date"] == "today"
         assert file["mask/train"].dtype.kind == "S"

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.robomimic import writer as robomimic_writer
+from lfm_policy.data.robomimic import demos as robomimic_writer
+from lfm_policy.data.robomimic.demos import write_robomimic
 from lfm_policy.data.robomimic.file import read_env_args
 from lfm_policy.data.robomimic.format import RobomimicConfig
-from lfm_policy.data.robomimic.writer import write_robomimic
 from lfm_policy.errors import InputError
 
 ENV_ARGS = {"env_name": "Lift", "env_version": "1.5.1", "type": 1, "env_kwargs": {"x": [1, 2]}}

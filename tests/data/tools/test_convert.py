@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.robomimic.demos import write_robomimic
 from lfm_policy.data.robomimic.file import read_env_args
-from lfm_policy.data.robomimic.writer import write_robomimic
 from lfm_policy.data.tools import convert as convert_module
 from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, target_format
 from lfm_policy.data.zarr.store import inspect_zarr, load_zarr, write_zarr
@@ -321,7 +321,8 @@ from pathlib import Path
 from lfm_policy.data.tools import convert as module
 write = module._write
 def waiting(target, *arguments):
-    from lfm_policy.data import video_writer, zarr_store
+    from lfm_policy.data.images import video_writer
+    from lfm_policy.data.zarr import store as zarr_store
     def stop(*arguments, **options):
         os.write(int(os.environ["READY"]), b"x")
         sys.stdin.readline()
