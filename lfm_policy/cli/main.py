@@ -59,6 +59,15 @@ def build_parser() -> argparse.ArgumentParser:
         replay,
     ):
         module.add_parser(commands)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--plugin",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="import a module of your own first, such as my_module or folder/my_module.py: it "
+            "may add networks, methods, dataset formats, environments, robots (may be repeated)",
+        )
     return parser
 
 
@@ -94,6 +103,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     try:
         with raised_by_ctrl_c():
+            if parsed.plugin:
+                from lfm_runtime.plugins import load_plugin
+
+                for name in parsed.plugin:
+                    load_plugin(name)
             code: int = parsed.run(parsed)
             sys.stdout.flush()  # so that what can go wrong with it goes wrong here
         return code

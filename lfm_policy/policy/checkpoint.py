@@ -2,8 +2,9 @@
 
 ``config.json`` holds the format version, the resolved configuration, the shapes of the data and
 the SHA-256 of the two tensor files and of itself, so that a damaged file is noticed and never
-becomes a silently different policy. Nothing in a checkpoint is ever unpickled or imported, and
-no file name in it is followed. Folders of a run add ``train_state/``, needed only for resuming.
+becomes a silently different policy. Nothing in a checkpoint is ever unpickled or imported (what
+is needed of plugins is named, for a message), and no file name in it is followed. Folders of a
+run add ``train_state/``, needed only for resuming.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lfm_policy.assets import POLICIES, bundled_policy
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
+from lfm_policy.plugins import check_plugins, needed_plugins
 from lfm_policy.policy.header_file import check_training
 from lfm_policy.policy.model import PolicyModel, tensor_shapes
 from lfm_policy.policy.policy import Policy
@@ -98,11 +100,14 @@ def write_checkpoint(
         MODEL_FILE: write_tensors(folder / MODEL_FILE, model_state),
         NORMALIZER_FILE: write_tensors(folder / NORMALIZER_FILE, normalizer.state_tensors()),
     }
+    options = config_to_dict(config)
+    plugins = needed_plugins(options)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
-        "config": config_to_dict(config),
+        **({"plugins": plugins} if plugins else {}),
+        "config": options,
         "data": spec.to_dict(),
         "training": dict(training),
         "files": files,
@@ -189,6 +194,7 @@ def read_header(path: str | Path) -> CheckpointHeader:
         if not isinstance(value, dict):
             raise InputError(f"{file}: {key}: expected an object, found {type(value).__name__}")
     assert isinstance(options, dict) and isinstance(training, dict) and isinstance(files, dict)
+    check_plugins(content.get("plugins", {}), str(file))
     config = config_from_dict(options, str(file))
     check_training(training, config.flow.n_blocks, str(file))
     return CheckpointHeader(
@@ -277,7 +283,8 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
 
     Raises:
         InputError: there is no checkpoint, it is damaged, does not match its configuration, was
-            written by a newer version, or its training has not reached the last block.
+            written by a newer version, needs a plugin that is not loaded, or its training has not
+            reached the last block.
     """
     header = read_header(path)
     require_sampleable(header)

@@ -461,8 +461,7 @@ def test_a_link_to_nothing_is_nothing(path: Path) -> None:
 
 def test_nothing_in_the_package_reads_hdf5_another_way() -> None:
     package = Path(lfm_policy.__file__).parent
-    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
-    users = {name: path.read_text() for name, path in files.items()}
+    users = {str(p.relative_to(package)): p.read_text() for p in package.rglob("*.py")}
     users = {name: text for name, text in users.items() if "import h5py" in text}
     writers = {"data/robomimic/demos.py"}
     readers = {f"data/hdf5/{name}.py" for name in ("array", "chunks", "file")}
