@@ -82,11 +82,9 @@ class CachedImages:
         # On a disk without room for them, writing to mapped pages would end the process.
         with (folder / FRAMES).open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        digest = hashlib.sha256()
-        done = 0
-        with tqdm(
-            total=self.n_frames, desc=f"images of {self.source}", unit="frame", disable=quiet
-        ) as bar:
+        digest, done = hashlib.sha256(), 0
+        title, expected = f"images of {self.source}", f"expected {self.n_frames}: one per step"
+        with tqdm(total=self.n_frames, desc=title, unit="frame", disable=quiet) as bar:
             for part in self.read:
                 if part.dtype != np.uint8 or part.shape[1:] != self.frame_shape:
                     raise InputError(
@@ -94,19 +92,14 @@ class CachedImages:
                         f"uint8 {self.frame_shape}, as the first one"
                     )
                 if done + len(part) > self.n_frames:
-                    break
+                    raise InputError(f"{self.source}: holds more frames, {expected}")
                 frames[done : done + len(part)] = part
                 digest.update(np.ascontiguousarray(part).data)
                 done += len(part)
                 bar.update(len(part))
                 release(frames)
-            else:
-                part = np.zeros((0, *self.frame_shape), np.uint8)
-        if done != self.n_frames or len(part) > self.n_frames - done:
-            raise InputError(
-                f"{self.source}: holds {'more' if len(part) else done} frames, expected "
-                f"{self.n_frames}: one per step"
-            )
+        if done != self.n_frames:
+            raise InputError(f"{self.source}: holds {done} frames, {expected}")
         frames.flush()
         write_json(folder / FACTS, {"source": self.source, "sha256": digest.hexdigest()})
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from einops import rearrange
 from tqdm.auto import tqdm
 
 from lfm_policy.data.images.cache import release
@@ -89,7 +90,8 @@ def write_lerobot(
         raise InputError("task is empty; expected what the demonstrations show, in words")
     dataset = _Dataset(buffer, fps, quiet)
     with atomic_folder(path) as folder:
-        features = [*dataset.write_numbers(folder), *dataset.write_videos(folder, crf)]
+        features = list(dataset.write_numbers(folder))
+        features += [dataset.write_camera(folder, name, crf) for name in dataset.images]
         dataset.write_metadata(folder, features, task)
 
 
@@ -128,11 +130,11 @@ class _Dataset:
         self._spans = list(zip(starts, ends, strict=True))
         names = _names(buffer)
         arrays = {names[key]: array for key, array in buffer.arrays.items()}
-        self._images = {name: array for name, array in arrays.items() if is_image(array.shape[1:])}
+        self.images = {name: array for name, array in arrays.items() if is_image(array.shape[1:])}
         self._numbers = {
             name: array.astype(array.dtype.newbyteorder("="), copy=False)
             for name, array in arrays.items()
-            if name not in self._images
+            if name not in self.images
         } | self._bookkeeping()
 
     def _bookkeeping(self) -> dict[str, np.ndarray]:
@@ -171,12 +173,9 @@ class _Dataset:
                 columns={},
             )
 
-    def write_videos(self, folder: Path, crf: int) -> Iterator[_Feature]:
-        """Write the videos of every camera and yield what they show."""
-        for name, images in self._images.items():
-            yield self._write_camera(folder, name, images, crf)
-
-    def _write_camera(self, folder: Path, name: str, images: np.ndarray, crf: int) -> _Feature:
+    def write_camera(self, folder: Path, name: str, crf: int) -> _Feature:
+        """Write the videos of a camera and return what they show."""
+        images = self.images[name]
         height, width, channels = images.shape[1:]
         places: list[tuple[float, ...]] = []
         histograms = []
@@ -250,7 +249,7 @@ class _Dataset:
             "fps": _plain(self._fps),
             "splits": {"train": f"0:{n_episodes}"},
             "data_path": _DATA_PATH,
-            "video_path": _VIDEO_PATH if self._images else None,
+            "video_path": _VIDEO_PATH if self.images else None,
             "features": {feature.name: feature.entry for feature in features},
         }
         write_json(meta / "info.json", info)
@@ -366,8 +365,8 @@ def image_histogram(images: np.ndarray) -> np.ndarray:
 
     Histograms of parts add up to that of the whole, and give exact statistics.
     """
-    channels = np.moveaxis(images, -1, 0)
-    return np.stack([np.bincount(c.reshape(-1), minlength=256) for c in channels])
+    channels = rearrange(images, "t h w c -> c (t h w)")
+    return np.stack([np.bincount(values, minlength=256) for values in channels])
 
 
 def image_stats(histogram: np.ndarray, n_frames: int) -> Stats:
@@ -395,6 +394,6 @@ def image_stats(histogram: np.ndarray, n_frames: int) -> Stats:
         **{name: levels[(below >= q - 1e-12).argmax(axis=1)] for name, q in _QUANTILES.items()},
     }
     return {
-        **{name: value.reshape(-1, 1, 1) for name, value in stats.items()},
+        **{name: rearrange(value, "c -> c 1 1") for name, value in stats.items()},
         "count": np.array([n_frames]),
     }
