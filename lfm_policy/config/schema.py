@@ -185,14 +185,17 @@ class PushForwardConfig:
     checkpoint_every: int = option(8, "batches between checkpoints", minimum=1)
 
 
+REMOVED_ENCODER_TRAINING = ("flow", "own")
+
+
 @dataclass
 class TrainingConfig:
     """One training run, all blocks."""
 
     total_steps: int = option(
         24_000,
-        "gradient steps of all blocks together; 0 leaves blocks as the joint stage of the encoder "
-        "trained them",
+        "gradient steps of all blocks together; 0 leaves blocks as the joint training with the "
+        "encoder left them",
         minimum=0,
         maximum=1_000_000_000,
     )
@@ -225,14 +228,13 @@ class TrainingConfig:
     encoder: str = option(
         "block1",
         "when an observation encoder with weights learns: block1: with block 1 (right for one "
-        "block); flow: first, with one flow from data to noise that is dropped afterwards; joint: "
-        "first, with all blocks at once on exact OU marginals (the best of these in the same "
-        "number of steps); after these it is frozen. own: every block has its own",
-        choices=["block1", "flow", "joint", "own"],
+        "block); joint: first, with all blocks at once on exact OU marginals (the better one of "
+        "several blocks in the same number of steps); after that it is frozen",
+        choices=["block1", "joint"],
     )
     encoder_steps: int = option(
         0,
-        "gradient steps of that first stage (encoder: flow or joint), besides total_steps",
+        "gradient steps of encoder and all blocks at once (encoder: joint), besides total_steps",
         minimum=0,
         maximum=1_000_000_000,
     )
@@ -272,9 +274,17 @@ class TrainingConfig:
     keep_checkpoints: int = option(1, "intermediate checkpoints kept", minimum=1, maximum=1000)
     num_threads: int = option(0, "torch CPU threads (0: leave as is)", minimum=0, maximum=1024)
 
+    def __post_init__(self) -> None:
+        if self.encoder in REMOVED_ENCODER_TRAINING:
+            raise InputError(
+                f"training.encoder is '{self.encoder}', which was removed because 'joint' trains "
+                "better policies in the same number of steps (docs/results.md): train with "
+                "training.encoder=joint and training.encoder_steps, or with block1"
+            )
+
     @property
     def joint_only(self) -> bool:
-        """Whether the joint stage is all the training that blocks get."""
+        """Whether the joint training is all that blocks get."""
         return self.encoder == "joint" and self.total_steps == 0
 
 
@@ -427,24 +437,24 @@ class ExperimentConfig:
 
     def _validate_encoder_training(self) -> None:
         training = self.training
-        first = training.encoder in ("flow", "joint")
-        if first != bool(training.encoder_steps):
+        joint = training.encoder == "joint"
+        if joint != bool(training.encoder_steps):
             raise InputError(
                 f"training.encoder_steps is {training.encoder_steps} with training.encoder "
                 f"'{training.encoder}': expected "
-                + ("at least 1" if first else "0, or training.encoder flow or joint")
+                + ("at least 1" if joint else "0, or training.encoder joint")
             )
-        if first and self.flow.coupling != "dependent":
+        if joint and self.flow.coupling != "dependent":
             raise InputError(
-                f"flow.coupling is '{self.flow.coupling}' with training.encoder "
-                f"'{training.encoder}', whose first stage works with the dependent coupling only; "
-                "use flow.coupling=dependent or training.encoder=block1"
+                f"flow.coupling is '{self.flow.coupling}' with training.encoder 'joint', which "
+                "works with the dependent coupling only; use flow.coupling=dependent or "
+                "training.encoder=block1"
             )
-        if training.encoder in ("joint", "own") and training.parallel_processes > 1:
+        if joint and training.parallel_processes > 1:
             raise InputError(
                 f"training.parallel_processes is {training.parallel_processes} with "
-                f"training.encoder '{training.encoder}', expected 1: its blocks cannot share one "
-                "frozen encoder between processes"
+                "training.encoder 'joint', expected 1: blocks that learn together cannot be in "
+                "processes of their own"
             )
 
 

@@ -37,16 +37,27 @@ class Registry(Generic[T]):
     An entry may be text, ``module:attribute``, which is imported when somebody asks for it.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, T | str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, T | str],
+        *,
+        added: Callable[[str, T], None] | None = None,
+    ) -> None:
         """Make the table of the package itself.
 
         Args:
             kind: what the entries are, in the singular, for messages.
             entries: name -> implementation, or where it is imported from.
+            added: called with each entry before it is in the table; it may refuse it.
         """
         self.kind = kind
         self._entries: dict[str, T | str] = dict(entries)
         self._plugins: dict[str, str] = {}
+        self._added = added
+        if added is not None:
+            for name, entry in self.items():
+                added(name, entry)
 
     @overload
     def add(self, name: str, entry: T | str) -> T | str: ...
@@ -76,6 +87,8 @@ class Registry(Generic[T]):
                 + (f"of the plugin '{owner}'" if owner else "which comes with lfm-policy")
                 + f"; {_place(entry)} needs another name"
             )
+        if self._added is not None:
+            self._added(name, entry)
         self._entries[name] = entry
         self._plugins[name] = plugin_being_loaded() or _place(entry).partition(":")[0]
         return entry

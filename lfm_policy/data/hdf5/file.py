@@ -22,6 +22,7 @@ import numpy as np
 from lfm_policy.data.hdf5.array import ONE_FILE, Hdf5Array, ObjectRefused
 from lfm_policy.data.hdf5.errors import reading
 from lfm_policy.errors import InputError, brief
+from lfm_runtime.closing import Closing
 from lfm_runtime.disk.files import exists, is_file
 
 _MOST_LINKS, _MOST_STEPS = 16, 64
@@ -33,7 +34,7 @@ _MOST_OBJECTS, _DEEPEST = 10_000, 8
 _VALUE_BYTES = 1024
 
 
-class Hdf5File:
+class Hdf5File(Closing):
     """An open file.
 
     Attributes:
@@ -72,12 +73,6 @@ class Hdf5File:
         except BaseException:
             self._file.close()
             raise
-
-    def __enter__(self) -> Hdf5File:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file and everything that was opened in it."""

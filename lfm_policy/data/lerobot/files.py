@@ -16,6 +16,12 @@ from lfm_runtime.registry import nearest_names
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _META = ("meta/info.json", "meta/episodes.jsonl", "meta/episodes/*")
 _MAX_PATTERNS = 200
+INFO = Path("meta") / "info.json"
+"""The file of every LeRobot dataset that says what is in it."""
+
+V1_INFO = Path("meta_data") / "info.json"
+"""The same in version 1, which is not read: the message says what converts it."""
+
 _FIELD = re.compile(r"\{([^{}:]*)(?::0([0-9]{1,2})d)?\}")
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.data.lerobot.files import PathTemplate, similar_names
-from lfm_policy.data.tools.detect import LEROBOT_V1_INFO
+from lfm_policy.data.lerobot.files import V1_INFO, PathTemplate, similar_names
 from lfm_policy.errors import InputError, brief
 from lfm_runtime.disk.files import is_file
 
@@ -164,6 +163,18 @@ class DatasetInfo:
         return feature
 
 
+def default_name(key: str) -> str:
+    """Return what the policy calls a feature when nobody renames it.
+
+    ``observation.images.top`` becomes ``top``, ``observation.state`` ``state``; a feature that is
+    no observation keeps its name.
+    """
+    for prefix in ("observation.images.", "observation."):
+        if key.startswith(prefix) and len(key) > len(prefix):
+            return key[len(prefix) :]
+    return key
+
+
 def read_info(root: Path) -> DatasetInfo:
     """Read and check ``meta/info.json``.
 
@@ -173,9 +184,9 @@ def read_info(root: Path) -> DatasetInfo:
     """
     path = root / "meta" / "info.json"
     if not is_file(path):
-        if is_file(root / LEROBOT_V1_INFO):
+        if is_file(root / V1_INFO):
             raise InputError(
-                f"{root / LEROBOT_V1_INFO}: this is a LeRobot dataset of version 1, but "
+                f"{root / V1_INFO}: this is a LeRobot dataset of version 1, but "
                 f"{READ_VERSIONS} are read here: {_V1_ADVICE}"
             )
         raise InputError(

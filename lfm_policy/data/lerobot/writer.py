@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.images.cache import release
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss, VideoWriter, measure_loss
-from lfm_policy.data.lerobot.format import default_name
+from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.lerobot.tables import arrow_type, to_arrow, write_tasks
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.errors import InputError

@@ -30,6 +30,7 @@ from lfm_policy.data.robomimic.names import (
     some_names,
 )
 from lfm_policy.errors import InputError
+from lfm_runtime.closing import Closing
 from lfm_runtime.policy.observations import is_image
 from lfm_runtime.registry import nearest_names
 
@@ -76,7 +77,7 @@ def read_env_args(path: str | Path) -> dict[str, Any]:
         return file.env_args()
 
 
-class RobomimicFile:
+class RobomimicFile(Closing):
     """An open file; every failure of HDF5 below it becomes an :class:`InputError`.
 
     Attributes:
@@ -103,10 +104,8 @@ class RobomimicFile:
             self._file.close()
             raise
 
-    def __enter__(self) -> RobomimicFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def stored(self, demo: str) -> dict[str, KeyInfo]:

@@ -25,6 +25,7 @@ from lfm_policy.data.zarr.codecs import check_codecs
 from lfm_policy.data.zarr.files import open_zarr_files
 from lfm_policy.data.zarr.guarded import GuardedArray
 from lfm_policy.errors import InputError, brief, reading
+from lfm_runtime.closing import Closing
 from lfm_runtime.registry import nearest_names
 
 DATA = "data/"
@@ -33,7 +34,7 @@ DATA = "data/"
 _PART_BYTES = 8 * 2**20
 
 
-class ZarrReader:
+class ZarrReader(Closing):
     """An open store; every failure of zarr below it becomes an :class:`InputError`."""
 
     def __init__(self, path: Path) -> None:
@@ -52,10 +53,8 @@ class ZarrReader:
                 "expected a replay buffer with data/<key> and meta/episode_ends"
             )
 
-    def __enter__(self) -> ZarrReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the store."""
         self._files.close()
 
     def described(self, name: str) -> tuple[tuple[int, ...], str]:

@@ -20,9 +20,9 @@ import lfm_policy
 from lfm_policy.collect.collect import facts_of
 from lfm_policy.data.hdf5.array import Hdf5Array
 from lfm_policy.data.hdf5.file import Hdf5File
+from lfm_policy.data.robomimic.contents import inspect_robomimic
 from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 from lfm_policy.data.robomimic.format import RobomimicConfig
-from lfm_policy.data.robomimic.summary import inspect_robomimic
 from lfm_policy.data.tools.convert import ConvertOptions, convert
 from lfm_policy.data.tools.extract import extract
 from lfm_policy.errors import InputError

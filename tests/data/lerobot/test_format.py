@@ -22,7 +22,8 @@ from PIL import Image
 
 from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.formats import DATASET_FORMATS
-from lfm_policy.data.lerobot.format import LeRobotConfig, default_name
+from lfm_policy.data.lerobot.format import LeRobotConfig
+from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.errors import InputError
 

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
+from lfm_policy.data.robomimic.contents import inspect_robomimic
 from lfm_policy.data.robomimic.file import KeyInfo, read_env_args
 from lfm_policy.data.robomimic.format import RobomimicConfig
-from lfm_policy.data.robomimic.summary import inspect_robomimic
 from lfm_policy.errors import InputError
 
 ENV_ARGS = {
