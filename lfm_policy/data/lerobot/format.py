@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, check_observed
 from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.zarr.format import check_rename
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import is_file
 
@@ -72,13 +71,6 @@ class LeRobotConfig(DatasetConfig):
             InputError: one is outside its range or contradicts another.
         """
         super().__post_init__()
-        if self.action_key in self.obs_keys:
-            raise InputError(
-                f"obs_keys {list(self.obs_keys)} holds the action: the policy would be shown what "
-                "it has to predict; remove it"
-            )
-        if len(set(self.obs_keys)) != len(self.obs_keys):
-            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise InputError(f"fps is {self.fps}; expected steps per second above 0, or null")
         if self.obs_keys:
@@ -223,5 +215,5 @@ class LeRobotConfig(DatasetConfig):
     def _names(self, keys: Sequence[str]) -> dict[str, str]:
         """Return what the policy calls each of ``keys``, checked."""
         names = {key: default_name(key) for key in keys} | dict(self.rename)
-        check_rename(names, keys)
+        check_observed(keys, names, (self.action_key,))
         return names

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, RecordedIn
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, RecordedIn, check_observed
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.zarr.format import check_rename
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import is_file, starts_with
 
@@ -84,10 +83,8 @@ class RobomimicConfig(DatasetConfig):
                 f"action_space is '{self.action_space}', expected one of "
                 f"{', '.join(_ACTION_SPACES)}"
             )
-        if len(set(self.obs_keys)) != len(self.obs_keys):
-            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
         if self.obs_keys:  # otherwise they are known when the file is open
-            check_rename(self.rename, self.obs_keys)
+            check_observed(self.obs_keys, self.rename)
 
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
         """Read action and observations; see :meth:`DatasetConfig.load`.
@@ -111,7 +108,7 @@ class RobomimicConfig(DatasetConfig):
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)
             obs_keys = self._observed(file, demos, lengths)
-            check_rename(self.rename, obs_keys)
+            check_observed(obs_keys, self.rename)
             actions = file.info(demos, action_key, lengths, ranks=(1, 2))
             names = {key: file.observation(key) for key in obs_keys}
             observed = {

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, check_observed
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
 from lfm_policy.errors import InputError
@@ -61,14 +60,7 @@ class ZarrConfig(DatasetConfig):
         super().__post_init__()
         if self.derive is not None:
             DERIVATIONS.get(self.derive)
-        if ACTION_KEY in self.obs_keys or self.action_key in self.obs_keys:
-            raise InputError(
-                f"obs_keys {list(self.obs_keys)} holds the action: the policy would be shown what "
-                "it has to predict; remove it"
-            )
-        if len(set(self.obs_keys)) != len(self.obs_keys):
-            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
-        check_rename(self.rename, self.obs_keys)
+        check_observed(self.obs_keys, self.rename, (ACTION_KEY, self.action_key))
 
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
         """Read action and observations; see :meth:`DatasetConfig.load`.
@@ -175,23 +167,3 @@ class ZarrConfig(DatasetConfig):
 
         write_zarr(target, buffer)
         return {}
-
-
-def check_rename(rename: Mapping[str, str], obs_keys: Sequence[str]) -> None:
-    """Check new names of observations.
-
-    Raises:
-        InputError: one is for a key that is not observed, or is taken.
-    """
-    for key in rename:
-        if key not in obs_keys:
-            raise InputError(
-                f"rename names '{key}', which is not among obs_keys {list(obs_keys)}: "
-                + nearest_names(key, tuple(obs_keys))
-            )
-    names = [rename.get(key, key) for key in obs_keys]
-    if len(set(names)) != len(names) or ACTION_KEY in names or "" in names:
-        raise InputError(
-            f"with rename {dict(rename)} the observations are called {names}: expected different "
-            f"names, none of them empty or '{ACTION_KEY}'"
-        )
