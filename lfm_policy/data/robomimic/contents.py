@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,20 +68,8 @@ class RobomimicContents(ConfiguredContents):
         )
 
     def read_values(self) -> ReplayBuffer:
-        """Return action and observations; see :meth:`Contents.read_values`.
-
-        Observations that cannot be read are called unusable, and the others are read.
-        """
+        """Return action and observations; see :meth:`Contents.read_values`."""
         self._check_observations()
-        try:
-            return super().read_values()
-        except InputError:
-            keys = [key for key in self.low_dimensional if key != ACTION_KEY]
-            unusable = {key: reason for key in keys if (reason := self._why_unreadable(key))}
-            if not unusable or (len(unusable) == len(keys) and not self.cameras):
-                raise
-        for key, reason in unusable.items():
-            self.stored[key] = replace(self.stored[key], not_read=reason, unusable=True)
         return super().read_values()
 
     def _check_observations(self) -> None:
@@ -96,15 +83,6 @@ class RobomimicContents(ConfiguredContents):
             file.observation_keys(file.demos[0])  # says what to do with a raw recording
         reasons = "; ".join(array.not_read for array in observed.values())
         raise InputError(f"{self.path}: holds nothing that a policy could observe: {reasons}")
-
-    def _why_unreadable(self, key: str) -> str:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                self._load([key])
-            except InputError as error:
-                return str(error)
-        return ""
 
 
 @dataclass(frozen=True)

@@ -90,17 +90,6 @@ def list_zarr(path: str | Path) -> ZarrListing:
         return listing
 
 
-def inspect_zarr(path: str | Path) -> dict[str, ArrayInfo]:
-    """Return shape and dtype of every array of numbers under ``data/`` by its key.
-
-    Only metadata are read; arrays that cannot be read are left out, see `list_zarr`.
-
-    Raises:
-        InputError: nothing is there, or it is no zarr store.
-    """
-    return list_zarr(path).readable
-
-
 def observable_zarr(path: str | Path) -> tuple[list[str], dict[str, str]]:
     """Return (keys under ``data/`` that a policy could observe, why not by key of the others).
 

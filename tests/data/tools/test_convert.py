@@ -23,9 +23,9 @@ from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic.demos import write_robomimic
 from lfm_policy.data.robomimic.file import read_env_args
-from lfm_policy.data.tools import convert as convert_module
+from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, target_format
-from lfm_policy.data.zarr.store import inspect_zarr, load_zarr, write_zarr
+from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
 
 ENV_ARGS = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}}
@@ -64,7 +64,7 @@ def demos(tmp_path: Path) -> Path:
 
 
 def read_zarr(path: Path) -> ReplayBuffer:
-    return load_zarr(path, inspect_zarr(path))
+    return load_zarr(path, list_zarr(path).readable)
 
 
 def assert_same(found: ReplayBuffer, expected: ReplayBuffer, *, lossy: bool = False) -> None:
@@ -301,12 +301,12 @@ def test_a_source_of_no_known_format(tmp_path: Path) -> None:
 
 
 def test_an_interruption_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*arguments: object) -> Conversion:
+    def interrupt(*arguments: object, **options: object) -> Conversion:
         caches = list(store.parent.glob(".tmp-images-*"))
         assert len(caches) == 1 and list(caches[0].iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert_module, "_write", interrupt)
+    monkeypatch.setattr(RobomimicConfig, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert(store, store.parent / "new" / ".." / "out.hdf5")
     left = {path.name for path in store.parent.iterdir()}
@@ -318,19 +318,15 @@ def test_an_interruption_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyP
 WAITING = """
 import os, sys
 from pathlib import Path
+from lfm_policy.data.images import video_writer
 from lfm_policy.data.tools import convert as module
-write = module._write
-def waiting(target, *arguments):
-    from lfm_policy.data.images import video_writer
-    from lfm_policy.data.zarr import store as zarr_store
-    def stop(*arguments, **options):
-        os.write(int(os.environ["READY"]), b"x")
-        sys.stdin.readline()
-        raise SystemExit(0)
-    zarr_store._write = stop
-    video_writer.VideoWriter.write = stop
-    return write(target, *arguments)
-module._write = waiting
+from lfm_policy.data.zarr import store as zarr_store
+def stop(*arguments, **options):
+    os.write(int(os.environ["READY"]), b"x")
+    sys.stdin.readline()
+    raise SystemExit(0)
+zarr_store._write = stop
+video_writer.VideoWriter.write = stop
 module.convert(sys.argv[1], sys.argv[2], module.ConvertOptions(fps=10))
 """
 
