@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.split import check_split
 from lfm_policy.errors import InputError
+from lfm_policy.options import OptionError, option, options
 from lfm_runtime.registry import nearest_names
 
 if TYPE_CHECKING:
@@ -32,6 +32,21 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
+class WriteOptions(DatasetFacts):
+    """What a writer may need besides the data.
+
+    Attributes:
+        task: what the demonstrations show, in words.
+        crf: quality of videos, 0 (best) to 51.
+        quiet: no progress bars.
+    """
+
+    task: str = "demonstration"
+    crf: int = 18
+    quiet: bool = True
+
+
+@dataclass(frozen=True)
 class RecordedIn:
     """The environment in which demonstrations were recorded, as they say it.
 
@@ -50,7 +65,7 @@ class RecordedIn:
     damaged: bool = False
 
 
-@dataclass
+@options
 class DatasetConfig(ABC):
     """Options of every dataset format; a format adds its own and says how to load.
 
@@ -68,26 +83,14 @@ class DatasetConfig(ABC):
     needs_fps: ClassVar[bool] = False
     """Whether `write` needs the steps per second."""
 
-    name: str = field(default="", metadata={"help": "dataset format"})
-    max_episodes: int | None = field(
-        default=None, metadata={"help": "read only the first so many episodes; all by default"}
+    name: str = option("", "dataset format")
+    max_episodes: int | None = option(
+        None, "read only the first so many episodes; all by default", common=True, ge=1
     )
-    validation_ratio: float = field(
-        default=0.02, metadata={"help": "share of episodes kept for validation, 0 for none"}
+    validation_ratio: float = option(
+        0.02, "share of episodes kept for validation, 0 for none", ge=0, lt=1
     )
-    split_seed: int = field(
-        default=42, metadata={"help": "seed that chooses the validation episodes"}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: one is outside its range.
-        """
-        check_split(self.validation_ratio, self.split_seed)
-        if self.max_episodes is not None and self.max_episodes < 1:
-            raise InputError(f"max_episodes is {self.max_episodes}; expected at least 1 or null")
+    split_seed: int = option(42, "seed that chooses the validation episodes", ge=0)
 
     @abstractmethod
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
@@ -139,25 +142,13 @@ class DatasetConfig(ABC):
         return DatasetFacts()
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a dataset; returns what was lost of images, by key.
 
         Args:
             target: what to write; it appears under its name when it is complete.
             buffer: action and observations.
-            facts: what is known besides; ``fps`` is there if `needs_fps`.
-            task: what the demonstrations show, in words.
-            crf: quality of videos, 0 (best) to 51.
-            quiet: no progress bars.
+            how: ``fps`` is there if `needs_fps`.
 
         Raises:
             InputError: the format cannot be written, or cannot hold the data.
@@ -176,25 +167,27 @@ def check_observed(
         action_keys: arrays that must not be observed.
 
     Raises:
-        InputError: the action is among them, one is named twice, or a new name is for a key that
+        OptionError: the action is among them, one is named twice, or a new name is for a key that
             is not observed, or is taken.
     """
     if set(obs_keys) & set(action_keys):
-        raise InputError(
-            f"obs_keys {list(obs_keys)} holds the action: the policy would be shown what it has to "
-            "predict; remove it"
+        raise OptionError(
+            "obs_keys",
+            f"{list(obs_keys)} holds the action: the policy would be shown what it has to predict; "
+            "remove it",
         )
     if len(set(obs_keys)) != len(obs_keys):
-        raise InputError(f"obs_keys {list(obs_keys)} names a key twice")
+        raise OptionError("obs_keys", f"{list(obs_keys)} names a key twice")
     for key in rename:
         if key not in obs_keys:
-            raise InputError(
-                f"rename names '{key}', which is not among obs_keys {list(obs_keys)}: "
-                + nearest_names(key, tuple(obs_keys))
+            hint = nearest_names(key, tuple(obs_keys))
+            raise OptionError(
+                "rename", f"names '{key}', which is not among obs_keys {list(obs_keys)}: {hint}"
             )
     names = [rename.get(key, key) for key in obs_keys]
     if len(set(names)) != len(names) or ACTION_KEY in names or "" in names:
-        raise InputError(
-            f"with rename {dict(rename)} the observations are called {names}: expected different "
-            f"names, none of them empty or '{ACTION_KEY}'"
+        raise OptionError(
+            "rename",
+            f"{dict(rename)} gives the observations the names {names}: expected different names, "
+            f"none of them empty or '{ACTION_KEY}'",
         )

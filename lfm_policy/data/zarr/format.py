@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, check_observed
+from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions, check_observed
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
 from lfm_policy.errors import InputError
+from lfm_policy.options import option, options
 from lfm_runtime.disk.files import starts_with
 from lfm_runtime.registry import nearest_names
 
@@ -20,46 +20,33 @@ if TYPE_CHECKING:
     from lfm_policy.data.tools.contents import Contents
 
 
-@dataclass
+@options
 class ZarrConfig(DatasetConfig):
     """A zarr replay buffer: which arrays are read and what becomes of them."""
 
     recognised_as = "a zarr replay buffer (a folder, or a file that ends in .zip)"
     suffixes = (".zarr", ".zip")
 
-    name: str = field(default="zarr", metadata={"help": "dataset format"})
-    path: str = field(
-        default="", metadata={"help": "directory store or .zarr.zip with data/<key> and meta/"}
+    name: str = option("zarr", "dataset format", choices=["zarr"])
+    path: str = option("", "directory store or .zarr.zip with data/<key> and meta/", common=True)
+    action_key: str = option(ACTION_KEY, "array under data/ to imitate")
+    obs_keys: list[str] = option(
+        [],
+        "arrays under data/ (or outputs of `derive`) that the policy observes; with `derive`, none "
+        "means all its outputs",
+        common=True,
     )
-    action_key: str = field(default=ACTION_KEY, metadata={"help": "array under data/ to imitate"})
-    obs_keys: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "arrays under data/ (or outputs of `derive`) that the policy observes; with "
-            "`derive`, none means all its outputs"
-        },
+    rename: dict[str, str] = option(
+        {},
+        "what the policy calls an array, such as {img: image}; by default what the store calls it",
     )
-    rename: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "what the policy calls an array, such as {img: image}; by default what the "
-            "store calls it"
-        },
-    )
-    derive: str | None = field(
-        default=None,
-        metadata={"help": "derivation that computes observations from stored arrays, e.g. pusht"},
+    derive: str | None = option(
+        None,
+        "derivation that computes observations from stored arrays",
+        choices=DERIVATIONS,
     )
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: one is outside its range, unknown or contradicts another.
-        """
-        super().__post_init__()
-        if self.derive is not None:
-            DERIVATIONS.get(self.derive)
         check_observed(self.obs_keys, self.rename, (ACTION_KEY, self.action_key))
 
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
@@ -152,16 +139,7 @@ class ZarrConfig(DatasetConfig):
         return ZarrContents(path)
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a replay buffer; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.zarr.store import write_zarr
 
