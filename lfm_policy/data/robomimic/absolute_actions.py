@@ -133,7 +133,7 @@ def absolute_actions(
     Args:
         action: (T, 7 * n_arms) as stored.
         poses: of every arm.
-        env_args: see `lfm_policy.data.robomimic.file.read_env_args`.
+        env_args: see `RobomimicFile.env_args`.
         models: gives of every demo its number of steps and its ``model_file``, empty without one;
             called where goals or deltas are in the frame of the arm's base.
         stored_absolute: whether they are goals already, whatever ``env_args`` say.

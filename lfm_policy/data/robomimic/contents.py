@@ -92,7 +92,6 @@ class RobomimicSummary:
     Attributes:
         keys: every array of the first demo by its name inside the demo, ``obs/<key>`` included.
         demos: number of steps by name of the demo, in numeric order.
-        filter_keys: names of demos by filter key, as far as they can be read.
         env_args: description of the environment; None where the file has none that can be used.
         env_problem: why it has none, as evaluation would say it; ``""`` if it has one.
         unusable_masks: why filter keys cannot be read, one message each.
@@ -101,7 +100,6 @@ class RobomimicSummary:
 
     keys: dict[str, KeyInfo]
     demos: dict[str, int]
-    filter_keys: dict[str, tuple[str, ...]]
     env_args: dict[str, Any] | None
     env_problem: str = ""
     unusable_masks: tuple[str, ...] = ()
@@ -126,7 +124,6 @@ def inspect_robomimic(path: str | Path) -> RobomimicSummary:
         return RobomimicSummary(
             keys=file.stored(file.demos[0]),
             demos={demo: file.num_samples(demo) for demo in file.demos},
-            filter_keys={k: v for k, v in lists.items() if not isinstance(v, InputError)},
             env_args=env_args,
             env_problem=env_problem,
             unusable_masks=tuple(str(v) for v in lists.values() if isinstance(v, InputError)),

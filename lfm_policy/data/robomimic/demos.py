@@ -112,7 +112,7 @@ def write_robomimic(
     Args:
         path: of the file.
         buffer: what to write, its action under ``"action"``; it is validated first.
-        env_args: description of the environment, see `robomimic.file.read_env_args`; by default
+        env_args: description of the environment, see `RobomimicFile.env_args`; by default
             that of an unknown one.
         states: (T, n) states of the simulator; left out by default.
         quiet: no progress bar.
@@ -256,7 +256,7 @@ class DemoRecording:
         """Join the demos into the file and remove the folder.
 
         Args:
-            env_args: description of the environment, see `robomimic.file.read_env_args`.
+            env_args: description of the environment, see `RobomimicFile.env_args`.
             numbers: the demos of the file, in this order; by default all.
             masks: numbers of demos by filter key.
             names: of demos by number; by default ``demo_0``, ``demo_1`` and so on.

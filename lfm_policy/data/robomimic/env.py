@@ -25,7 +25,7 @@ _MOST_HERTZ = 1e5
 
 
 def env_args_of(data: Hdf5Group, *, raw: bool = False) -> dict[str, Any]:
-    """Return ``env_args``; see `lfm_policy.data.robomimic.file.read_env_args`.
+    """Return ``env_args``; see `RobomimicFile.env_args`.
 
     Args:
         data: the group of that name.
@@ -78,7 +78,7 @@ def check_env_args(value: Any, source: str) -> dict[str, Any]:
         source: for messages.
 
     Returns:
-        The same, see `lfm_policy.data.robomimic.file.read_env_args`.
+        The same, see `RobomimicFile.env_args`.
 
     Raises:
         InputError: it is no object, or a part of it is absent or of another type.

@@ -63,20 +63,6 @@ class KeyInfo:
         return image_layout(self.shape, self.dtype)
 
 
-def read_env_args(path: str | Path) -> dict[str, Any]:
-    """Return ``env_args``, the description of the environment that the demos were recorded in.
-
-    Returns:
-        At least ``env_name`` (str), ``type`` (int; 1 is robosuite) and ``env_kwargs`` (dict);
-        ``env_version`` (str) where the file says it.
-
-    Raises:
-        InputError: there is no such description, or it does not parse or lacks one of these.
-    """
-    with RobomimicFile(path) as file:
-        return file.env_args()
-
-
 class RobomimicFile(Closing):
     """An open file; every failure of HDF5 below it becomes an :class:`InputError`.
 
@@ -303,7 +289,18 @@ class RobomimicFile(Closing):
             return as_text(group.attribute(key, _TEXT_BYTES))
 
     def env_args(self, *, raw: bool = False) -> dict[str, Any]:
-        """Return the description of the environment; see `robomimic.env.env_args_of`."""
+        """Return the description of the environment that the demos were recorded in.
+
+        Args:
+            raw: whether what robosuite's raw recordings have instead will do.
+
+        Returns:
+            At least ``env_name`` (str), ``type`` (int; 1 is robosuite) and ``env_kwargs`` (dict);
+            ``env_version`` (str) where the file says it.
+
+        Raises:
+            InputError: there is no such description, or it does not parse or lacks one of these.
+        """
         return robomimic_env.env_args_of(self._data, raw=raw)
 
     def _announced(self, demo: str) -> int | None:

@@ -18,12 +18,17 @@ from hypothesis import strategies as st
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic import demos as robomimic_writer
 from lfm_policy.data.robomimic.demos import Demo, DemoRecording, train_valid_masks, write_robomimic
-from lfm_policy.data.robomimic.file import RobomimicFile, read_env_args
+from lfm_policy.data.robomimic.file import RobomimicFile
 from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.errors import InputError
 
 ENV_ARGS = {"env_name": "Lift", "env_version": "1.5.1", "type": 1, "env_kwargs": {"x": [1, 2]}}
 FACTS = {"task": "Lift", "seed": 0}
+
+
+def read_env_args(path: Path) -> dict[str, Any]:
+    with RobomimicFile(path) as file:
+        return file.env_args()
 
 
 def demo_of(number: int, length: int = 5) -> Demo:

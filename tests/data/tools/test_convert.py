@@ -22,13 +22,18 @@ from hypothesis import strategies as st
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic.demos import write_robomimic
-from lfm_policy.data.robomimic.file import read_env_args
+from lfm_policy.data.robomimic.file import RobomimicFile
 from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, target_format
 from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
 
 ENV_ARGS = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}}
+
+
+def read_env_args(path: Path) -> dict[str, Any]:
+    with RobomimicFile(path) as file:
+        return file.env_args()
 
 
 def make_buffer(lengths: tuple[int, ...] = (5, 1, 9), *, images: bool = True) -> ReplayBuffer:
