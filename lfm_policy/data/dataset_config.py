@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.errors import InputError
-from lfm_policy.options import OptionError, option, options
+from lfm_policy.errors import InputError, OptionError
+from lfm_policy.options import option, options
 from lfm_runtime.registry import nearest_names
 
 if TYPE_CHECKING:
