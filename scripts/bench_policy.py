@@ -16,7 +16,7 @@ import torch
 
 from lfm_policy import load_policy
 from lfm_policy.evaluation import measure_latency
-from lfm_policy.training.data import load_datasets
+from lfm_policy.training.rows.data import load_datasets
 
 
 def median_ms(function: Callable[[], object], repeats: int) -> tuple[float, float]:

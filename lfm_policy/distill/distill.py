@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from lfm_policy.config.block_networks import student_network
 from lfm_policy.config.load import Source, config_from_sources, parse_override
 from lfm_policy.distill.group import group_edges, group_step_sizes
 from lfm_policy.distill.methods import METHODS
-from lfm_policy.distill.run import DistillRun, check_teacher
+from lfm_policy.distill.plan import DistillPlan
+from lfm_policy.distill.recordings import read_observations
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
 from lfm_policy.policy.model import ou_schedule
-from lfm_policy.training.data import IMAGE_CACHE
+from lfm_policy.training.rows.data import IMAGE_CACHE
+from lfm_policy.training.run import Run
+from lfm_policy.training.train import train_parts
 
 PAIRS = "pairs"
 
@@ -56,7 +59,7 @@ def student_config(
     sizes_of_blocks = [] if options["distill"]["network"] else options["block_networks"]
     options |= {
         "name": f"{options['name']}-nfe{nfe}",
-        "network": dataclasses.asdict(student_network(teacher.config)),
+        "network": asdict(student_network(teacher.config)),
         "block_networks": [sizes_of_blocks[math.ceil(end) - 1] for end in edges[1:]]
         if sizes_of_blocks
         else [],
@@ -134,7 +137,7 @@ def distill(
         quiet: no progress bars.
 
     Raises:
-        InputError: bad input; see `student_config` and `DistillRun`.
+        InputError: bad input; see `student_config` and `DistillPlan`.
         Interrupted: SIGINT, SIGTERM or SIGHUP came; what was done is kept.
         TrainingError: the loss became NaN.
     """
@@ -142,16 +145,36 @@ def distill(
     config = student_config(teacher, nfe=nfe, method=method, groups=groups, overrides=overrides)
     root = results_folder(teacher_path)
     name = "-".join([f"student-nfe{nfe}", *map(str, groups), method])
-    run = DistillRun(
+    image_cache = root.parent / IMAGE_CACHE
+    recording = None
+    if config.distill.recording:
+        recording = read_observations(config.distill.recording, teacher, image_cache, quiet=quiet)
+        options = replace(config.distill, recording_fingerprint=recording.fingerprint())
+        config = replace(config, distill=options)
+    run = Run(
         config,
-        teacher,
         folder or root / name,
-        pairs_folder=pairs_folder or root / PAIRS,
-        image_cache=root.parent / IMAGE_CACHE,
         device=device,
         resume=resume,
         quiet=quiet,
+        image_cache=image_cache,
     )
-    if not run.already_complete and run.accelerator.is_main_process and not quiet:
-        print(run.describe(), flush=True)
-    return run.run()
+    return train_parts(run, DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording))
+
+
+def check_teacher(teacher: CheckpointHeader) -> None:
+    """Check that a checkpoint can be a teacher.
+
+    Raises:
+        InputError: it is a student, or its training is not complete.
+    """
+    if teacher.config.distill.method:
+        raise InputError(
+            f"{teacher.folder}: is a student itself (distilled by '{teacher.config.distill.method}'"
+            "); give the teacher's checkpoint"
+        )
+    if not teacher.complete:
+        raise InputError(
+            f"{teacher.folder}: its training is not complete; finish it with 'lfm-policy train ... "
+            "--resume'"
+        )

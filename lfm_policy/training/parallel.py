@@ -29,10 +29,12 @@ from lfm_policy.policy.checkpoint import (
     read_normalizer,
     write_checkpoint,
 )
-from lfm_policy.training.data import IMAGE_CACHE, data_spec, load_datasets
-from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
-from lfm_policy.training.run import TrainingRun
-from lfm_policy.training.run_folder import FINAL, RunFolder
+from lfm_policy.training.blocks import BlockPlan
+from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
+from lfm_policy.training.run import Run
+from lfm_policy.training.run_folder.checkpoints import FINAL, RunFolder
+from lfm_policy.training.run_folder.resume import CONFIG_COPY, check_same_data, find_resumable
+from lfm_policy.training.train import train_parts
 from lfm_runtime.child_processes import deaf_to_ctrl_c
 from lfm_runtime.disk.files import write_text
 from lfm_runtime.disk.full import explain
@@ -200,22 +202,18 @@ def _train_one(
             torch.set_num_threads(
                 max(1, torch.get_num_threads() // config.training.parallel_processes)
             )
-        encoder = _encoder_of_first_block(root) if n > 1 else None
         own = block_folder(root, n)
-        run = TrainingRun(
+        run = Run(
             config,
             own,
             device=device,
             resume=resume and (own / LATEST_FILE).exists(),
-            only_block=n,
-            initial_encoder=encoder,
-            progress_position=n - 1,
+            bar_position=n - 1,
             quiet=quiet,
             image_cache=root.parent / IMAGE_CACHE,
         )
-        if n == 1 and not quiet:
-            print(run.describe(), flush=True)
-        run.run()
+        encoder = _encoder_of_first_block(root) if n > 1 else None
+        train_parts(run, BlockPlan(run, only_block=n, initial_encoder=encoder))
     except Interrupted:
         sys.exit(EXIT_INTERRUPTED)
     except InputError as error:

@@ -16,14 +16,15 @@ from lfm_policy.config import load_config
 from lfm_policy.config.schema import DistillConfig
 from lfm_policy.distill import distill, student_config
 from lfm_policy.distill.group import group_edges, teacher_groups
-from lfm_policy.distill.objective import Pairs
-from lfm_policy.distill.pairs import teacher_noise
-from lfm_policy.distill.regression import RegressionLoss
-from lfm_policy.distill.run import action_weights
+from lfm_policy.distill.methods.regression import RegressionLoss
+from lfm_policy.distill.plan import DistillPlan, action_weights
+from lfm_policy.distill.samples import Pairs, teacher_noise
 from lfm_policy.flow import SolverSpec
 from lfm_policy.networks.transformer import TransformerConfig
 from lfm_policy.policy import read_header
-from lfm_policy.training import TrainingRun, train
+from lfm_policy.training import train
+from lfm_policy.training.run import Run
+from lfm_policy.training.trainer import Part, Trainer
 
 QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
 
@@ -125,16 +126,15 @@ def test_pairs_are_the_teachers_samples(
 ) -> None:
     """X is where the teacher's group takes y; y is the teacher's state or the student's."""
     seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    from lfm_policy.distill import run as module
+    original = DistillPlan.part
 
-    original = module.PairObjective
+    def spy(plan: DistillPlan, n: int) -> Part:
+        part = original(plan, n)
+        assert isinstance(part.rows, Pairs)
+        seen[n] = (part.rows.y, part.rows.path[:, 0])
+        return part
 
-    def spy(n: int, loss: torch.nn.Module, pairs: object) -> object:
-        if loss.training and n not in seen:
-            seen[n] = (pairs.y, pairs.path[:, 0])  # type: ignore[attr-defined]
-        return original(n, loss, pairs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "PairObjective", spy)
+    monkeypatch.setattr(DistillPlan, "part", spy)
     overrides = [*QUICK, f"distill.inputs={inputs}"]
     checkpoint = distill(teacher, nfe=2, overrides=overrides, device="cpu", quiet=True)
     parent, student = load_policy(teacher).model, load_policy(checkpoint).model
@@ -157,7 +157,7 @@ def test_pairs_are_the_teachers_samples(
 
 
 def _encodings(checkpoint: Path) -> list[torch.Tensor]:
-    from lfm_policy.training.data import load_datasets
+    from lfm_policy.training.rows.data import load_datasets
 
     header = read_header(checkpoint)
     data = load_datasets(header.config).train
@@ -203,17 +203,17 @@ def test_correction_is_for_methods_without_a_path(teacher: Path) -> None:
 def test_observation_noise_displaces_what_teacher_and_student_see(
     teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lfm_policy.distill import run as module
-
     seen: dict[str, torch.Tensor] = {}
-    original = module.PairObjective
+    original = DistillPlan.part
 
-    def spy(n: int, loss: torch.nn.Module, pairs: Pairs) -> object:
-        key = "training" if loss.training else "validation"
-        seen.setdefault(key, pairs.condition(torch.arange(len(pairs.y))))  # type: ignore[arg-type]
-        return original(n, loss, pairs)  # type: ignore[arg-type]
+    def spy(plan: DistillPlan, n: int) -> Part:
+        part = original(plan, n)
+        for key, pairs in (("training", part.rows), ("validation", part.validation)):
+            if isinstance(pairs, Pairs):
+                seen[key] = pairs.condition(torch.arange(len(pairs)))  # type: ignore[assignment]
+        return part
 
-    monkeypatch.setattr(module, "PairObjective", spy)
+    monkeypatch.setattr(DistillPlan, "part", spy)
     overrides = [*QUICK, "training.obs_noise=0.1"]
     checkpoint = distill(teacher, nfe=1, overrides=overrides, device="cpu", quiet=True)
     plain = torch.cat(_encodings(checkpoint) * 2)
@@ -266,12 +266,11 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(
     arguments = {"nfe": 2, "overrides": overrides, "device": "cpu", "quiet": True}
     whole = distill(teacher, tmp_path / "whole", **arguments)
 
-    from lfm_policy.distill import pairs
-    from lfm_policy.training.block import BlockTrainer
+    from lfm_policy.distill import samples
 
     # Once among the teacher's samples, then in the second block that is trained.
     calls = {"parts": 0, "steps": 0}
-    write, step = pairs.write_tensors, BlockTrainer.train_step
+    write, step = samples.write_tensors, Trainer.train_step
 
     def failing_write(*args: object) -> str:
         calls["parts"] += 1
@@ -279,15 +278,15 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(
             raise KeyboardInterrupt
         return write(*args)  # type: ignore[arg-type]
 
-    def failing_step(self: BlockTrainer) -> tuple:
+    def failing_step(self: Trainer) -> tuple:
         calls["steps"] += 1
         if calls["steps"] == 5:
             raise KeyboardInterrupt
         return step(self)
 
     other = {**arguments, "pairs_folder": tmp_path / "pairs"}
-    monkeypatch.setattr(pairs, "write_tensors", failing_write)
-    monkeypatch.setattr(BlockTrainer, "train_step", failing_step)
+    monkeypatch.setattr(samples, "write_tensors", failing_write)
+    monkeypatch.setattr(Trainer, "train_step", failing_step)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             distill(teacher, tmp_path / "pieces", resume=True, **other)
@@ -349,18 +348,20 @@ def test_bad_input_is_refused(teacher: Path, tmp_path: Path, small_config: Path)
     assert not (tmp_path / "other").exists()
 
 
-def test_an_unfinished_teacher_is_refused(small_config: Path, tmp_path: Path) -> None:
-    run = TrainingRun(load_config(str(small_config)), tmp_path / "run", device="cpu", quiet=True)
-    original = run._train_block
+def test_an_unfinished_teacher_is_refused(
+    small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Run.checkpoint
 
-    def stop_after_checkpoint(trainer: object) -> None:
-        original(trainer)  # type: ignore[arg-type]
-        run._checkpoint(trainer)  # type: ignore[arg-type]
+    def stop_after_checkpoint(run: Run, trainer: Trainer, **options: bool) -> None:
+        original(run, trainer, **options)
         raise KeyboardInterrupt
 
-    run._train_block = stop_after_checkpoint  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(Run, "checkpoint", stop_after_checkpoint)
+    config = load_config(str(small_config), ["training.checkpoint_every=2"])
     with pytest.raises(KeyboardInterrupt):
-        run.run()
+        train(config, tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.undo()
     with pytest.raises(InputError, match="training is not complete"):
         distill(tmp_path / "run", nfe=1, device="cpu")
 
