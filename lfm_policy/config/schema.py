@@ -77,7 +77,7 @@ class NormalizationConfig:
 class TimeConfig:
     """Distribution of the time t inside a block during training."""
 
-    name: str = option("uniform", "distribution of t", choices=TIME_SAMPLERS.names())
+    name: str = option("uniform", "distribution of t", choices=TIME_SAMPLERS)
     alpha: float = option(1.0, "first parameter of the Beta distribution", minimum=1e-3)
     beta: float = option(1.0, "second parameter of the Beta distribution", minimum=1e-3)
     points: list[float] = option([], "the times of `points`", minimum=0.0, maximum=1.0)
@@ -100,13 +100,13 @@ class FlowConfig:
     step_sizes: list[float] = option(
         [], "OU time steps of blocks 1..N-1, instead of c and rho", minimum=1e-9, maximum=50
     )
-    interpolant: str = option("linear", "path inside a block", choices=INTERPOLANTS.names())
+    interpolant: str = option("linear", "path inside a block", choices=INTERPOLANTS)
     block_interpolants: list[str] = option(
-        [], "interpolant of each block, instead of `interpolant`", choices=INTERPOLANTS.names()
+        [], "interpolant of each block, instead of `interpolant`", choices=INTERPOLANTS
     )
-    coupling: str = option("dependent", "how ends are paired", choices=COUPLINGS.names())
+    coupling: str = option("dependent", "how ends are paired", choices=COUPLINGS)
     method: str = option(
-        "velocity", "what networks learn and how they move a chunk", choices=METHODS.names()
+        "velocity", "what networks learn and how they move a chunk", choices=METHODS
     )
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 
@@ -127,7 +127,7 @@ class FlowConfig:
 class SamplerConfig:
     """How a chunk is sampled when nothing else is asked for."""
 
-    solver: str = option("euler", "ODE solver", choices=SOLVERS.names())
+    solver: str = option("euler", "ODE solver", choices=SOLVERS)
     nfe: int = option(
         4,
         "network evaluations per chunk over all blocks (fixed-step solvers)",
@@ -177,7 +177,7 @@ def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str) -> None
 class PushForwardConfig:
     """Integration of the training set through a trained block."""
 
-    solver: str = option("dopri5", "ODE solver", choices=SOLVERS.names())
+    solver: str = option("dopri5", "ODE solver", choices=SOLVERS)
     n_steps: int = option(32, "steps of a fixed-step solver", minimum=1, maximum=10_000)
     rtol: float = option(1e-4, "relative tolerance of dopri5", minimum=1e-12, maximum=1.0)
     atol: float = option(1e-4, "absolute tolerance of dopri5", minimum=1e-12, maximum=1.0)
@@ -303,9 +303,7 @@ class DistillConfig:
         "many), filled in by `distill`",
         minimum=1,
     )
-    teacher_solver: str = option(
-        "midpoint", "ODE solver of the teacher's samples", choices=SOLVERS.names()
-    )
+    teacher_solver: str = option("midpoint", "ODE solver of the teacher's samples", choices=SOLVERS)
     teacher_steps: int = option(
         16, "steps per teacher block (fixed-step solvers)", minimum=1, maximum=10_000
     )

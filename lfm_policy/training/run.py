@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig, config_to_yaml
-from lfm_policy.data import DatasetBundle
+from lfm_policy.data.dataset import DatasetBundle
+from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
     TRAIN_STATE,
@@ -24,7 +25,7 @@ from lfm_policy.policy.checkpoint import (
     write_checkpoint,
 )
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.training.accelerator import available_options, choose_device, make_accelerator
+from lfm_policy.training.accelerator import available_options, make_accelerator
 from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
 from lfm_policy.training.run_folder.checkpoints import FINAL, RunFolder
 from lfm_policy.training.run_folder.metrics import MetricsLog, checkpoint_message
