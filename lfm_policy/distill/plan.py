@@ -86,9 +86,11 @@ class DistillPlan:
         draw_initial_weights(run.model, config, run.spec)
         # The encoder is the teacher's, frozen: students see what their teacher saw.
         run.model.encoder.load_state_dict(teacher_model.encoder.state_dict())
-        if options.warm_start and teacher.config.flow.method == "velocity":
-            for student, group in zip(run.model.blocks, self._groups, strict=True):
-                copy_fitting_weights(student, teacher_model.blocks[group.last - 1])
+        for student, group in zip(run.model.blocks, self._groups, strict=True):
+            block = group.chain.block(group.last)
+            # Only the weights of a network that is a velocity itself mean something to a student.
+            if options.warm_start and block.velocity is block.network:
+                copy_fitting_weights(student, block.network)
         run.progress.block = config.flow.n_blocks
         run.restore()
 

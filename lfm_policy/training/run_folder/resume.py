@@ -42,10 +42,7 @@ def find_resumable(
             )
         return None
     if not resume:
-        raise InputError(
-            f"{folder}: there is a run already; continue it with --resume, or choose another "
-            "folder with --output"
-        )
+        raise already_begun(folder)
     header = read_header(folder)
     if changed := changed_options(header.config, config):
         raise InputError(
@@ -53,6 +50,14 @@ def find_resumable(
             + "; ".join(f"{key} was {old!r}, is now {new!r}" for key, old, new in changed[:5])
         )
     return header
+
+
+def already_begun(folder: Path) -> InputError:
+    """Return the error for a folder with a run that nobody asked to continue."""
+    return InputError(
+        f"{folder}: there is a run already; continue it with --resume, or choose another folder "
+        "with --output"
+    )
 
 
 def changed_options(

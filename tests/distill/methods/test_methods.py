@@ -233,3 +233,18 @@ def test_more_students_than_blocks(teacher: Path, tmp_path: Path) -> None:
     assert student.nfe == student.model.n_blocks == 4
     with pytest.raises(InputError, match="needs students of whole blocks"):
         distill(teacher, tmp_path / "other", method="distribution", **arguments)
+
+
+def test_options_that_only_other_methods_know_are_named(teacher: Path, tmp_path: Path) -> None:
+    assert all(
+        hasattr(DistillConfig(), name)
+        for method in METHODS.names()
+        for name in METHODS.get(method).own_options
+    )
+    overrides = [*QUICK, "distill.trajectory_points=8", "distill.regression_weight=0.5"]
+    with pytest.warns(UserWarning, match="means nothing to the method 'regression'") as caught:
+        distill(teacher, tmp_path / "x", nfe=1, overrides=overrides, device="cpu", quiet=True)
+    messages = [str(w.message) for w in caught if "means nothing" in str(w.message)]
+    assert messages == [
+        "distill.regression_weight is 0.5, which means nothing to the method 'regression'"
+    ]
