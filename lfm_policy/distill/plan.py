@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.config.schema import DistillConfig
+from lfm_policy.config.training import DistillConfig
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.joined import JoinedWindows, Windows
 from lfm_policy.data.replay_buffer import ReplayBuffer

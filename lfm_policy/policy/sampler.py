@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lfm_policy.config.schema import SamplerConfig, check_evaluations
+from lfm_policy.config.flow import SamplerConfig, check_evaluations
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
 
