@@ -44,10 +44,11 @@ def test_help_imports_nothing(command: str) -> None:
     [
         (("import", "lfm_policy"), set()),
         (("import", "lfm_policy.training"), {"torch", "accelerate", "lfm_policy.training"}),
+        (("import", "lfm_policy.distill.methods"), set()),
         (("download", "--list"), {"torch"}),
         (("train", "pusht/fm", "flow.n_block=3"), {"torch"}),
     ],
-    ids=["package", "training", "download", "misspelt option"],
+    ids=["package", "training", "distillation methods", "download", "misspelt option"],
 )
 def test_commands_import_what_they_need(command: tuple[str, ...], allowed: set[str]) -> None:
     assert imported(*command) <= allowed

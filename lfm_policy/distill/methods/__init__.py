@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from lfm_policy.distill.methods.base import DistillLoss
-from lfm_policy.distill.methods.consistency import ConsistencyLoss
-from lfm_policy.distill.methods.distribution import DistributionLoss
-from lfm_policy.distill.methods.progressive import ProgressiveLoss
-from lfm_policy.distill.methods.regression import RegressionLoss
+from typing import TYPE_CHECKING
+
 from lfm_runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from lfm_policy.distill.methods.base import DistillLoss
 
 METHODS: Registry[type[DistillLoss]] = Registry(
     "distillation method",
     {
-        "regression": RegressionLoss,
-        "progressive": ProgressiveLoss,
-        "consistency": ConsistencyLoss,
-        "distribution": DistributionLoss,
+        "regression": "lfm_policy.distill.methods.regression:RegressionLoss",
+        "progressive": "lfm_policy.distill.methods.progressive:ProgressiveLoss",
+        "consistency": "lfm_policy.distill.methods.consistency:ConsistencyLoss",
+        "distribution": "lfm_policy.distill.methods.distribution:DistributionLoss",
     },
 )
-
-__all__ = ["METHODS", "DistillLoss"]
