@@ -8,7 +8,7 @@ x (B, *chunk_shape) for any chunk shape, t (B,), cond (B, cond_dim) or None.
     methods        rules for a block, one file each         block          network, path and method
     solvers        one ODE, evaluations counted             chain          sampling, push-forward
     likelihood     log p(x | O)                             affine         closed forms to verify by
-    fitting        trains a chain on tensors                ema            average of the weights
+    fitting        trains a chain on tensors                ema            EMA of the weights
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.policy import find_checkpoint, load_policy
 from lfm_policy.training import train
-from lfm_policy.training.features import FEATURES
+from lfm_policy.training.rows.features import FEATURES
 
 LENGTHS = (11, 9, 12)
 
