@@ -107,9 +107,9 @@ def check_plugins(needed: Any, label: str) -> None:
         if missing:
             plugin = plugin[:200]
             raise InputError(
-                f"{label}: needs the plugin '{plugin}' ({', '.join(missing)}), which is not "
-                f"loaded: add --plugin {plugin}, or in Python call "
-                f"lfm_policy.load_plugin('{plugin}') first, if you trust that module"
+                f"{label}: needs the plugin '{plugin}' ({', '.join(missing[:8])}), which is not "
+                f"loaded: if you trust that module, add --plugin {plugin} (or the path of its "
+                f"file), or call lfm_policy.load_plugin('{plugin}') first"
             )
 
 

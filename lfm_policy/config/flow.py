@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lfm_policy.options import Key, OptionError, option, options
+from lfm_policy.errors import Key, OptionError
+from lfm_policy.options import option, options
 
 Time = Annotated[float, Field(ge=0, le=1)]
 
