@@ -12,6 +12,8 @@ import pytest
 from lfm_policy.cli.main import COMMANDS
 from lfm_policy.data.tools.convert import ConvertOptions, convert
 
+pytestmark = pytest.mark.slow
+
 HEAVY = (
     *("torch", "diffusers", "transformers", "accelerate", "zarr", "h5py", "scipy", "matplotlib"),
     *("gymnasium", "pyarrow", "tensorboard", "onnxruntime", "av", "ray", "lfm_policy.training"),

@@ -18,6 +18,8 @@ from lfm_policy.config.environment import why_no_environment, with_environment
 from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 from lfm_policy.errors import InputError
 
+pytestmark = pytest.mark.simulator
+
 STEPS = 12
 
 
