@@ -19,6 +19,8 @@ from lfm_policy.flow import (
     METHODS,
     SOLVERS,
     TIME_SAMPLERS,
+    Method,
+    SolverSpec,
     check_step_times,
 )
 from lfm_policy.networks import NETWORKS, NetworkConfig
@@ -155,14 +157,20 @@ class SamplerConfig:
         check_step_times(self.times, "sampler.times")
 
 
-def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str) -> None:
+def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str, method: Method) -> None:
     """Check that network evaluations can be shared out to blocks; adaptive solvers take any.
 
+    Args:
+        nfe: over all blocks.
+        solver: its name.
+        n_blocks: number of blocks.
+        key: what to call ``nfe``.
+        method: of the blocks; it says what a step costs.
+
     Raises:
-        InputError: ``nfe`` is too small for one step in every block, or not whole steps; ``key``
-            is what to call it.
+        InputError: ``nfe`` is too small for one step in every block, or not whole steps.
     """
-    per_step = SOLVERS.get(solver).evaluations
+    per_step = method.evaluations(SolverSpec(solver))
     if per_step is None:
         return
     smallest = n_blocks * per_step
@@ -407,7 +415,13 @@ class ExperimentConfig:
                 f"= {n_blocks}"
             )
         # Now and not when the trained policy is loaded.
-        check_evaluations(self.sampler.nfe, self.sampler.solver, n_blocks, key="sampler.nfe")
+        check_evaluations(
+            self.sampler.nfe,
+            self.sampler.solver,
+            n_blocks,
+            key="sampler.nfe",
+            method=METHODS.get(self.flow.method),
+        )
         shares = self.training.block_shares
         if shares and len(shares) != n_blocks:
             raise InputError(

@@ -69,13 +69,12 @@ def evaluate(
         label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
         with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
             results = runner(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
-        per_block = [spec.nfe for spec in policy.solvers]
         cells.append(
             Cell(
-                solver=policy.solvers[0].name,
+                solver=policy.solver,
                 nfe=float(np.mean([result.nfe for result in results])),
                 noise_scale=policy.noise_scale,
-                nfe_per_block=None if policy.nfe is None else [n or 0 for n in per_block],
+                nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
                 latency=measure_latency(policy),
                 episodes=results,
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,25 +11,18 @@ import torch
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 
 
-def measure_latency(
-    policy: EvaluatedPolicy, obs: Mapping[str, np.ndarray] | None = None, *, repeats: int = 100
-) -> dict[str, Any]:
+def measure_latency(policy: EvaluatedPolicy, *, repeats: int = 100) -> dict[str, Any]:
     """Time whole policy calls: normalise, encode, sample, un-normalise.
 
     Args:
         policy: what is timed, with its current sampler.
-        obs: one observation frame; a random valid one when left out.
         repeats: timed calls, after a tenth as many (at least 5) untimed ones.
 
     Returns:
         ``median_ms``, ``p95_ms``, ``ms_per_evaluation`` (median over NFE), ``threads``,
         ``device``, ``repeats``.
     """
-    frame = policy.fake_obs() if obs is None else obs
-    batch = {
-        key: torch.as_tensor(np.repeat(np.asarray(frame[key])[None, None], policy.n_obs_steps, 1))
-        for key in policy.spec.obs_shapes
-    }
+    batch = policy.fake_batch()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, *policy.chunk_shape, generator=generator).to(policy.device)
     for _ in range(max(5, repeats // 10)):

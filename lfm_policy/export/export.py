@@ -82,9 +82,9 @@ def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDes
         name=config.name,
         sampler={
             "nfe": policy.nfe,
-            "solver": policy.solvers[0].name,
+            "solver": policy.solver,
             "noise_scale": policy.noise_scale,
-            "nfe_per_block": [solver.nfe for solver in policy.solvers],
+            "nfe_per_block": list(policy.nfe_per_block or ()),
         },
         precision=precision,
         clips_actions=config.policy.clip_actions,

@@ -86,14 +86,9 @@ class ServedPolicy:
         Raises:
             InputError: the policy refuses its own random observation.
         """
-        obs = self.policy.fake_obs()
         for rows in {1, max_batch if self.batches else 1}:
-            batch = {
-                key: np.broadcast_to(value, (rows, self.policy.n_obs_steps, *value.shape)).copy()
-                for key, value in obs.items()
-            }
             noise = np.zeros((rows, *self.policy.chunk_shape), dtype=np.float32)
-            self.predict(batch, noise, None)
+            self.predict(self.policy.fake_batch(rows), noise, None)
 
 
 def served_policy(policy: ChunkPolicy) -> ServedPolicy:

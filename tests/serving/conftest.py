@@ -89,7 +89,7 @@ class ToyPolicy(ChunkPolicy):
         }
         return self.predict_action_chunk(batch)[0]
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         shape = self.spec.obs_shapes[key]
         return np.full(shape, -1.0), np.full(shape, 1.0)
 

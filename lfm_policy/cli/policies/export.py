@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         "folder": str(folder),
         "precision": arguments.precision,
         "nfe": policy.nfe,
-        "solver": policy.solvers[0].name,
+        "solver": policy.solver,
         "noise_scale": policy.noise_scale,
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
     }
