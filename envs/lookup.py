@@ -12,6 +12,8 @@ from typing import Any
 
 import gymnasium as gym
 
+from lfm_runtime.plugins import load_more
+
 from .errors import EnvArgsError, EnvLookupError, MissingSimulatorError
 
 
@@ -48,6 +50,8 @@ def make_named_env(env_id: str, folder: str, options: dict[str, Any]) -> gym.Env
         try:
             if module:
                 _import(module, folder)
+            elif env_id not in gym.registry:
+                load_more()  # it may be one of a plugin
             return gym.make(env_id, disable_env_checker=True, **options)
         except (MissingSimulatorError, EnvArgsError, EnvLookupError, OSError, MemoryError):
             raise

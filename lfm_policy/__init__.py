@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     from lfm_policy.errors import InputError
     from lfm_policy.policy import Policy, load_policy
+    from lfm_runtime.plugins import load_plugin
 
-__all__ = ["InputError", "Policy", "__version__", "load_policy"]
+__all__ = ["InputError", "Policy", "__version__", "load_plugin", "load_policy"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from lfm_policy.errors import InputError
 
         return InputError
+    if name == "load_plugin":
+        from lfm_runtime.plugins import load_plugin
+
+        return load_plugin
     if name in ("Policy", "load_policy"):
         from lfm_policy import policy
 

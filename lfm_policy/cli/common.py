@@ -1,12 +1,49 @@
-"""Options that every command has."""
+"""What commands share: their parser, options that several have, and what they print."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
+
+OptionsT = TypeVar("OptionsT")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command, which imports the command's module once it is chosen.
+
+    The module has ``DESCRIPTION`` and ``EPILOG`` for the help, ``add_arguments(parser)``, and
+    ``run(arguments)``, which returns the exit code.
+    """
+
+    def __init__(self, *, module: str, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self._module = module
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse as every parser does, with the arguments that the module adds."""
+        if self._module:
+            command, self._module = importlib.import_module(self._module), ""
+            self.description, self.epilog = command.DESCRIPTION, command.EPILOG
+            command.add_arguments(self)
+            self.add_argument(
+                "--plugin",
+                action="append",
+                default=[],
+                metavar="MODULE",
+                help="import a module of your own first, such as my_module or folder/my_module.py: "
+                "it may add networks, methods, dataset formats, environments, robots (may be "
+                "repeated)",
+            )
+            self.set_defaults(run=command.run)
+        return super().parse_known_args(*arguments, **options)
 
 
 def non_negative(text: str) -> int:
@@ -26,7 +63,7 @@ def positive(text: str) -> int:
 
 
 def add_common_options(parser: argparse.ArgumentParser, *, seed_help: str) -> None:
-    """Add ``--seed``, ``--device`` and ``--json``."""
+    """Add ``--seed``, ``--device``, ``--json`` and ``--quiet``."""
     parser.add_argument("--seed", type=non_negative, default=None, help=seed_help)
     parser.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda or cuda:<number>"
@@ -34,6 +71,7 @@ def add_common_options(parser: argparse.ArgumentParser, *, seed_help: str) -> No
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object instead of text and tables"
     )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def add_runner_options(parser: argparse.ArgumentParser, *, local_cluster: str) -> None:
@@ -75,13 +113,12 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, output_help: str) -> None:
-    """Add what every command that trains has: overrides, output, resuming, quiet."""
+    """Add what every command that trains has: overrides, output, resuming."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
     parser.add_argument("--output", type=Path, help=output_help)
     parser.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint in the run folder"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     add_common_options(parser, seed_help="the same as the option seed=...")
 
 
@@ -91,6 +128,27 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
     return overrides
+
+
+def options_of(kind: type[OptionsT], arguments: argparse.Namespace, **given: Any) -> OptionsT:
+    """Return a dataclass: ``given``, else the arguments of the same names, else its defaults."""
+    named = {field.name: getattr(arguments, field.name, None) for field in fields(cast(Any, kind))}
+    return kind(**{name: value for name, value in named.items() if value is not None} | given)
+
+
+def sampler_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return ``solver``, ``nfe`` and ``noise_scale``; None where they stay as configured."""
+    return {name: getattr(arguments, name) for name in ("solver", "nfe", "noise_scale")}
+
+
+@contextmanager
+def warnings_printed() -> Iterator[None]:
+    """Print warnings to standard error once all has gone well, each in one line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -26,13 +26,29 @@ a first session:
 """
 
 
+COMMANDS = {
+    "demo": ("policies.demo", "train, distil, evaluate and film on bundled data; writes a page"),
+    "train": ("policies.train", "train a policy"),
+    "distill": ("policies.distill", "distil a trained policy to few network evaluations"),
+    "eval": ("policies.evaluate", "roll out a policy in simulation"),
+    "export": ("policies.export", "write a policy as one ONNX graph that needs no torch"),
+    "extract": ("data.extract", "replay recorded simulator states and write their observations"),
+    "inspect": ("data.inspect", "describe a dataset, a checkpoint or a run"),
+    "convert": ("data.convert", "convert demonstrations between zarr, robomimic and LeRobot"),
+    "collect": ("data.collect", "make demonstrations with scripted experts"),
+    "download": ("data.download", "download public demonstrations (robomimic, PushT)"),
+    "serve": ("robots.serve", "serve a policy to robots over a network"),
+    "control": ("robots.control", "run a policy in real time"),
+    "replay": ("robots.replay", "look at a recording of the control loop"),
+}
+"""Name -> module in `lfm_policy.cli`, and what it does in one line; see `CommandParser`."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
     import argparse
 
-    from lfm_policy.cli.data import collect, convert, download, extract, inspect
-    from lfm_policy.cli.policies import demo, distill, evaluate, export, train
-    from lfm_policy.cli.robots import control, replay, serve
+    from lfm_policy.cli.common import CommandParser
     from lfm_policy.version import __version__
 
     parser = argparse.ArgumentParser(
@@ -42,23 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"lfm-policy {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (
-        demo,
-        train,
-        distill,
-        evaluate,
-        export,
-        extract,
-        inspect,
-        convert,
-        collect,
-        download,
-        serve,
-        control,
-        replay,
-    ):
-        module.add_parser(commands)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
+    for name, (module, purpose) in COMMANDS.items():
+        commands.add_parser(name, module=f"lfm_policy.cli.{module}", help=purpose)
     return parser
 
 
@@ -83,7 +87,6 @@ def _run(arguments: Sequence[str] | None) -> int:
             if parsed.command not in ("demo", "train", "distill") or late != extra:
                 parser.error(f"unrecognized arguments: {' '.join(extra)}")
             parsed.overrides = [*parsed.overrides, *late]
-        # These import torch, which `lfm-policy --help` does not need.
         from lfm_policy.errors import (
             CollectError,
             EvaluationError,
@@ -94,6 +97,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     try:
         with raised_by_ctrl_c():
+            if parsed.plugin:
+                from lfm_runtime.plugins import load_plugin
+
+                for name in parsed.plugin:
+                    load_plugin(name)
             code: int = parsed.run(parsed)
             sys.stdout.flush()  # so that what can go wrong with it goes wrong here
         return code

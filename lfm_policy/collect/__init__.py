@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from lfm_policy.collect.collect import Collected, collect
-from lfm_policy.collect.options import COLLECT_TASKS, CollectOptions
+from lfm_policy.collect.demonstrator import Demonstrator
+from lfm_policy.collect.experts import EXPERTS
+from lfm_policy.collect.options import CollectOptions
 from lfm_policy.errors import CollectError
 
-__all__ = ["COLLECT_TASKS", "CollectError", "CollectOptions", "Collected", "collect"]
+__all__ = ["EXPERTS", "CollectError", "CollectOptions", "Collected", "Demonstrator", "collect"]

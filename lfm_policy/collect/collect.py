@@ -12,8 +12,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lfm_policy.collect.attempts import Attempts
+from lfm_policy.collect.demonstrator import make_demonstrator
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.collect.stage import make_stage
 from lfm_policy.collect.workers import Workers
 from lfm_policy.data.hdf5.errors import as_text
 from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
@@ -98,9 +98,9 @@ def collect(
     recording = DemoRecording(path, options.facts())
     with recording.only_recorder():
         # Fails early and with a clear message where the simulator is missing.
-        stage = make_stage(options)
-        env_args = stage.env_args
-        stage.close()
+        demonstrator = make_demonstrator(options)
+        env_args = demonstrator.env_args
+        demonstrator.close()
         team: Attempts
         if runner == "ray":
             from lfm_policy.collect.ray_workers import RayWorkers

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from lfm_policy.collect.demonstrator import Demonstrator, Observation
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.collect.stage import Observation, Stage
 from lfm_policy.data.robomimic.demos import Demo
 
 
-def record_episode(stage: Stage, options: CollectOptions, seed: int) -> Demo | None:
+def record_episode(demonstrator: Demonstrator, options: CollectOptions, seed: int) -> Demo | None:
     """Demonstrate the task once.
 
     Args:
-        stage: where.
+        demonstrator: where.
         options: ``seed`` and ``verify`` count here.
         seed: of the environment; with ``options.seed`` it determines the episode.
 
@@ -24,27 +24,28 @@ def record_episode(stage: Stage, options: CollectOptions, seed: int) -> Demo | N
         replayed, did.
     """
     generator = np.random.default_rng([options.seed, seed])
-    shortest, longest = stage.tail
+    shortest, longest = demonstrator.tail
     tail = int(generator.integers(shortest, longest + 1))
-    obs = _own(stage.start(seed, generator))
-    first = stage.scene()
+    obs = _own(demonstrator.start(seed, generator))
+    first = demonstrator.scene()
     steps: list[tuple[Observation, np.ndarray, np.ndarray, float, bool]] = []
     solved_for = 0
     while solved_for <= tail:
-        if len(steps) == stage.max_steps:
+        if len(steps) == demonstrator.max_steps:
             return None
-        states = np.array(first["states"] if not steps else stage.scene()["states"])
-        action = np.array(stage.act(_own(obs)))
+        # A copy, as of all that an environment may keep and change.
+        states = np.array((demonstrator.scene() if steps else first).get("states", []))
+        action = np.array(demonstrator.act(_own(obs)))
         # A copy, because an environment may change the action that it is given.
-        following, reward, solved = stage.step(action.copy())
+        following, reward, solved = demonstrator.step(action.copy())
         steps.append((obs, action, states, reward, solved))
         solved_for = solved_for + 1 if solved else 0
         obs = _own(following)
     demo = _demo(steps, first, seed)
-    return None if options.verify and not replays(stage, demo) else demo
+    return None if options.verify and not replays(demonstrator, demo) else demo
 
 
-def replays(stage: Stage, demo: Demo) -> bool:
+def replays(demonstrator: Demonstrator, demo: Demo) -> bool:
     """Whether repeating the actions of a demo from its first state solves the task again.
 
     Raises:
@@ -57,10 +58,10 @@ def replays(stage: Stage, demo: Demo) -> bool:
         scene |= {"model": demo.model_file}
     if demo.ep_meta is not None:
         scene |= {"ep_meta": demo.ep_meta}
-    stage.restart(scene)
+    demonstrator.restart(scene)
     solved = False
     for action in demo.actions:
-        _, _, solved = stage.step(action.copy())
+        _, _, solved = demonstrator.step(action.copy())
     return solved
 
 
@@ -82,7 +83,7 @@ def _demo(
         obs={key: np.stack([obs[key] for obs in observations]) for key in observations[0]},
         rewards=np.array(rewards, dtype=np.float64),
         dones=dones,
-        states=np.stack(states),
+        states=np.stack(states) if "states" in first else None,
         model_file=first.get("model"),
         ep_meta=first.get("ep_meta"),
         attributes={"seed": seed},

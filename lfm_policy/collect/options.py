@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lfm_policy.collect.experts import EXPERTS
 from lfm_policy.errors import InputError
-from lfm_runtime.registry import nearest_names
-
-COLLECT_TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
-
-VERSIONS = dict.fromkeys(COLLECT_TASKS, 2) | {"PushT": 5}
-"""To be raised when a demonstrator acts otherwise than before: recordings must not mix both."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +14,12 @@ class CollectOptions:
     """Which demonstrations; two recordings with equal options hold the same demos.
 
     Attributes:
-        task: one of `COLLECT_TASKS`.
+        task: a name of `EXPERTS`.
         episodes: demos to keep.
         seed_start: the first episode starts from this environment seed, the next from the next.
         seed: of the demonstrators' habits, mistakes and pauses.
         images: record what the cameras of the task see, too.
-        image_size: their width and height in pixels.
+        image_size: their width and height in pixels; by default what suits the task.
         verify: replay every demo and keep it only if it succeeds again.
     """
 
@@ -33,7 +28,7 @@ class CollectOptions:
     seed_start: int = 300_000
     seed: int = 0
     images: bool = False
-    image_size: int = 84
+    image_size: int = 0
     verify: bool = False
 
     def __post_init__(self) -> None:
@@ -42,11 +37,9 @@ class CollectOptions:
         Raises:
             InputError: an unknown task or a number out of its range.
         """
-        if self.task not in COLLECT_TASKS:
-            raise InputError(
-                f"there is no task '{self.task}' to collect: "
-                + nearest_names(self.task, COLLECT_TASKS)
-            )
+        expert = EXPERTS.get(self.task)
+        if not self.image_size:
+            object.__setattr__(self, "image_size", expert.image_size)
         if self.episodes < 1:
             raise InputError(f"episodes is {self.episodes}, expected at least 1")
         if min(self.seed_start, self.seed) < 0:
@@ -66,4 +59,4 @@ class CollectOptions:
     def facts(self) -> dict[str, Any]:
         """Return what single demos depend on, as plain JSON values: all but how many there are."""
         options = {k: v for k, v in asdict(self).items() if k != "episodes"}
-        return {"version": VERSIONS[self.task]} | options
+        return {"version": EXPERTS.get(self.task).version} | options

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.collect.attempts import MAXIMUM_CRASHES, Attempts, keep
+from lfm_policy.collect.demonstrator import Demonstrator, make_demonstrator
 from lfm_policy.collect.episode import record_episode
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.collect.stage import Stage, make_stage
 from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 from lfm_policy.errors import CollectError
 from lfm_policy.ray_cluster import WorkerLostError, connect, result_of
 
-_stage: tuple[CollectOptions, Stage] | None = None  # of a worker's process
+_demonstrator: tuple[CollectOptions, Demonstrator] | None = None  # of a worker's process
 
 
 class RayWorkers(Attempts):
@@ -77,9 +77,9 @@ class RayWorkers(Attempts):
 
 
 def _record(options: CollectOptions, seed: int) -> Demo | None:
-    global _stage
-    if _stage is None or _stage[0] != options:
-        if _stage is not None:
-            _stage[1].close()
-        _stage = (options, make_stage(options))
-    return record_episode(_stage[1], options, seed)
+    global _demonstrator
+    if _demonstrator is None or _demonstrator[0] != options:
+        if _demonstrator is not None:
+            _demonstrator[1].close()
+        _demonstrator = (options, make_demonstrator(options))
+    return record_episode(_demonstrator[1], options, seed)

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.collect.attempts import MAXIMUM_CRASHES, Attempts, keep
+from lfm_policy.collect.demonstrator import Demonstrator, make_demonstrator
 from lfm_policy.collect.episode import record_episode
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.collect.stage import Stage, make_stage
 from lfm_policy.data.robomimic.demos import DemoRecording
 from lfm_policy.errors import CollectError
 from lfm_runtime.child_processes import deaf_to_ctrl_c
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-_stage: Stage | None = None  # of this process
+_demonstrator: Demonstrator | None = None  # of this process
 
 
 def attempt(path: Path, options: CollectOptions, seed: int) -> bool:
@@ -32,10 +32,10 @@ def attempt(path: Path, options: CollectOptions, seed: int) -> bool:
     Returns:
         Whether it did.
     """
-    global _stage
-    if _stage is None:
-        _stage = make_stage(options)
-    demo = record_episode(_stage, options, seed)
+    global _demonstrator
+    if _demonstrator is None:
+        _demonstrator = make_demonstrator(options)
+    demo = record_episode(_demonstrator, options, seed)
     return keep(DemoRecording(path, options.facts()), seed, demo)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lfm_policy.errors import InputError
-from lfm_runtime.registry import nearest_names
+from lfm_runtime.registry import Registry, nearest_names
 
 MAXIMUM_LIST_LENGTH = 64
 
@@ -19,9 +19,11 @@ def option(
     *,
     minimum: float | None = None,
     maximum: float | None = None,
-    choices: Sequence[str] | None = None,
+    choices: Sequence[str] | Registry[Any] | None = None,
 ) -> Any:
     """Declare a dataclass field with its meaning and the values it may take.
+
+    ``choices`` may be a registry, whose names are those at the time of checking.
 
     Bounds are inclusive; on a list they hold for each element. A list has at most
     ``MAXIMUM_LIST_LENGTH`` elements, so a hostile file cannot ask for unbounded work.

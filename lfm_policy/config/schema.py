@@ -79,7 +79,7 @@ class NormalizationConfig:
 class TimeConfig:
     """Distribution of the time t inside a block during training."""
 
-    name: str = option("uniform", "distribution of t", choices=TIME_SAMPLERS.names())
+    name: str = option("uniform", "distribution of t", choices=TIME_SAMPLERS)
     alpha: float = option(1.0, "first parameter of the Beta distribution", minimum=1e-3)
     beta: float = option(1.0, "second parameter of the Beta distribution", minimum=1e-3)
     points: list[float] = option([], "the times of `points`", minimum=0.0, maximum=1.0)
@@ -102,13 +102,13 @@ class FlowConfig:
     step_sizes: list[float] = option(
         [], "OU time steps of blocks 1..N-1, instead of c and rho", minimum=1e-9, maximum=50
     )
-    interpolant: str = option("linear", "path inside a block", choices=INTERPOLANTS.names())
+    interpolant: str = option("linear", "path inside a block", choices=INTERPOLANTS)
     block_interpolants: list[str] = option(
-        [], "interpolant of each block, instead of `interpolant`", choices=INTERPOLANTS.names()
+        [], "interpolant of each block, instead of `interpolant`", choices=INTERPOLANTS
     )
-    coupling: str = option("dependent", "how ends are paired", choices=COUPLINGS.names())
+    coupling: str = option("dependent", "how ends are paired", choices=COUPLINGS)
     method: str = option(
-        "velocity", "what networks learn and how they move a chunk", choices=METHODS.names()
+        "velocity", "what networks learn and how they move a chunk", choices=METHODS
     )
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 
@@ -129,7 +129,7 @@ class FlowConfig:
 class SamplerConfig:
     """How a chunk is sampled when nothing else is asked for."""
 
-    solver: str = option("euler", "ODE solver", choices=SOLVERS.names())
+    solver: str = option("euler", "ODE solver", choices=SOLVERS)
     nfe: int = option(
         4,
         "network evaluations per chunk over all blocks (fixed-step solvers)",
@@ -185,12 +185,15 @@ def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str, method:
 class PushForwardConfig:
     """Integration of the training set through a trained block."""
 
-    solver: str = option("dopri5", "ODE solver", choices=SOLVERS.names())
+    solver: str = option("dopri5", "ODE solver", choices=SOLVERS)
     n_steps: int = option(32, "steps of a fixed-step solver", minimum=1, maximum=10_000)
     rtol: float = option(1e-4, "relative tolerance of dopri5", minimum=1e-12, maximum=1.0)
     atol: float = option(1e-4, "absolute tolerance of dopri5", minimum=1e-12, maximum=1.0)
     batch_size: int = option(2048, "chunks integrated together", minimum=1, maximum=1_000_000)
     checkpoint_every: int = option(8, "batches between checkpoints", minimum=1)
+
+
+REMOVED_ENCODER_TRAINING = ("flow", "own")
 
 
 @dataclass
@@ -199,8 +202,8 @@ class TrainingConfig:
 
     total_steps: int = option(
         24_000,
-        "gradient steps of all blocks together; 0 leaves blocks as the joint stage of the encoder "
-        "trained them",
+        "gradient steps of all blocks together; 0 leaves blocks as the joint training with the "
+        "encoder left them",
         minimum=0,
         maximum=1_000_000_000,
     )
@@ -233,14 +236,13 @@ class TrainingConfig:
     encoder: str = option(
         "block1",
         "when an observation encoder with weights learns: block1: with block 1 (right for one "
-        "block); flow: first, with one flow from data to noise that is dropped afterwards; joint: "
-        "first, with all blocks at once on exact OU marginals (the best of these in the same "
-        "number of steps); after these it is frozen. own: every block has its own",
-        choices=["block1", "flow", "joint", "own"],
+        "block); joint: first, with all blocks at once on exact OU marginals (the better one of "
+        "several blocks in the same number of steps); after that it is frozen",
+        choices=["block1", "joint"],
     )
     encoder_steps: int = option(
         0,
-        "gradient steps of that first stage (encoder: flow or joint), besides total_steps",
+        "gradient steps of encoder and all blocks at once (encoder: joint), besides total_steps",
         minimum=0,
         maximum=1_000_000_000,
     )
@@ -280,9 +282,17 @@ class TrainingConfig:
     keep_checkpoints: int = option(1, "intermediate checkpoints kept", minimum=1, maximum=1000)
     num_threads: int = option(0, "torch CPU threads (0: leave as is)", minimum=0, maximum=1024)
 
+    def __post_init__(self) -> None:
+        if self.encoder in REMOVED_ENCODER_TRAINING:
+            raise InputError(
+                f"training.encoder is '{self.encoder}', which was removed because 'joint' trains "
+                "better policies in the same number of steps (docs/results.md): train with "
+                "training.encoder=joint and training.encoder_steps, or with block1"
+            )
+
     @property
     def joint_only(self) -> bool:
-        """Whether the joint stage is all the training that blocks get."""
+        """Whether the joint training is all that blocks get."""
         return self.encoder == "joint" and self.total_steps == 0
 
 
@@ -301,9 +311,7 @@ class DistillConfig:
         "many), filled in by `distill`",
         minimum=1,
     )
-    teacher_solver: str = option(
-        "midpoint", "ODE solver of the teacher's samples", choices=SOLVERS.names()
-    )
+    teacher_solver: str = option("midpoint", "ODE solver of the teacher's samples", choices=SOLVERS)
     teacher_steps: int = option(
         16, "steps per teacher block (fixed-step solvers)", minimum=1, maximum=10_000
     )
@@ -443,24 +451,24 @@ class ExperimentConfig:
 
     def _validate_encoder_training(self) -> None:
         training = self.training
-        first = training.encoder in ("flow", "joint")
-        if first != bool(training.encoder_steps):
+        joint = training.encoder == "joint"
+        if joint != bool(training.encoder_steps):
             raise InputError(
                 f"training.encoder_steps is {training.encoder_steps} with training.encoder "
                 f"'{training.encoder}': expected "
-                + ("at least 1" if first else "0, or training.encoder flow or joint")
+                + ("at least 1" if joint else "0, or training.encoder joint")
             )
-        if first and self.flow.coupling != "dependent":
+        if joint and self.flow.coupling != "dependent":
             raise InputError(
-                f"flow.coupling is '{self.flow.coupling}' with training.encoder "
-                f"'{training.encoder}', whose first stage works with the dependent coupling only; "
-                "use flow.coupling=dependent or training.encoder=block1"
+                f"flow.coupling is '{self.flow.coupling}' with training.encoder 'joint', which "
+                "works with the dependent coupling only; use flow.coupling=dependent or "
+                "training.encoder=block1"
             )
-        if training.encoder in ("joint", "own") and training.parallel_processes > 1:
+        if joint and training.parallel_processes > 1:
             raise InputError(
                 f"training.parallel_processes is {training.parallel_processes} with "
-                f"training.encoder '{training.encoder}', expected 1: its blocks cannot share one "
-                "frozen encoder between processes"
+                "training.encoder 'joint', expected 1: blocks that learn together cannot be in "
+                "processes of their own"
             )
 
 

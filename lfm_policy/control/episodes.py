@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from lfm_runtime.control import (
 )
 from lfm_runtime.control.planning.chunk import Request
 from lfm_runtime.control.planning.inference import Predict
+from lfm_runtime.control.robot import Robot
 
 
 @dataclass(frozen=True)
@@ -85,18 +86,7 @@ def run_episode(
             gives a reward that is no finite number.
     """
     check_env(policy, env)
-    clock: Clock
-    if simulated:
-        clock = simulated_clock = SimulatedClock()
-
-        def inference(predict: Predict) -> Inference:
-            return SimulatedInference(predict, simulated_clock, delay)
-    else:
-        clock = real_clock = RealClock()
-
-        def inference(predict: Predict) -> Inference:
-            return ThreadedInference(_slower(predict, delay), real_clock)
-
+    clock, inference = _timing(delay, simulated)
     robot = GymRobot(
         env,
         hz=hz,
@@ -129,6 +119,85 @@ def run_episode(
         position_jerk=position_jerk,
         control=result,
     )
+
+
+def run_robot(
+    policy: Any,
+    robot: Robot,
+    *,
+    hz: float,
+    seed: int = 0,
+    options: ControlOptions | None = None,
+    delay: float = 0.0,
+    simulated: bool = False,
+    recorder: Recorder | None = None,
+) -> EpisodeOutcome:
+    """Control a robot until its task is over, or the loop has another reason to end.
+
+    Args:
+        policy: see `lfm_runtime.control.ControlLoop`.
+        robot: stopped in the end; its attribute ``success``, if it has one, says how it went.
+        hz: ticks per second.
+        seed: for the outcome.
+        options: see `run_episode`, as the rest.
+        delay: seconds that every chunk takes.
+        simulated: let time pass only where somebody waits.
+        recorder: writes the episode down.
+
+    Raises:
+        InputError: policy and options do not fit.
+    """
+    clock, inference = _timing(delay, simulated)
+    noted = _Noted(robot)
+    loop = ControlLoop(
+        noted,
+        policy,
+        hz=hz,
+        options=options,
+        clock=clock,
+        inference=inference,
+        recorder=recorder,
+    )
+    result = loop.run()
+    return EpisodeOutcome(
+        seed=seed,
+        success=getattr(robot, "success", None),
+        max_reward=0.0,
+        steps=len(noted.actions),
+        action_jerk=rms_jerk(noted.actions, hz),
+        position_jerk=None,
+        control=result,
+    )
+
+
+class _Noted:
+    """A robot whose actions are kept."""
+
+    def __init__(self, robot: Robot) -> None:
+        self._robot = robot
+        self.actions: list[np.ndarray] = []
+
+    def observe(self) -> Mapping[str, Any] | None:
+        return self._robot.observe()
+
+    def act(self, action: np.ndarray) -> None:
+        self.actions.append(action.copy())
+        self._robot.act(action)
+
+    def stop(self) -> None:
+        self._robot.stop()
+
+    def __getattr__(self, name: str) -> Any:  # `done` and `simulated`, where it has them
+        return getattr(self._robot, name)
+
+
+def _timing(delay: float, simulated: bool) -> tuple[Clock, Callable[[Predict], Inference]]:
+    """Return the clock of a loop, and what computes its chunks."""
+    if simulated:
+        simulated_clock = SimulatedClock()
+        return simulated_clock, lambda predict: SimulatedInference(predict, simulated_clock, delay)
+    clock = RealClock()
+    return clock, lambda predict: ThreadedInference(_slower(predict, delay), clock)
 
 
 def check_env(policy: Any, env: gym.Env[Any, Any]) -> None:

@@ -53,8 +53,8 @@ def open_policy(
 
     import torch
 
+    from lfm_policy.device import choose_device
     from lfm_policy.policy import load_policy
-    from lfm_policy.training.accelerator import choose_device
 
     torch.set_num_threads(threads)
     policy = load_policy(name, device=choose_device(device))

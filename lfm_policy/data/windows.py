@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from lfm_policy.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_horizons(n_obs_steps: int, horizon: int, n_action_steps: int) -> None:
@@ -152,6 +155,8 @@ class WindowIndex:
         rank = np.arange(len(episode_of)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
         relative = (rank - (n_obs_steps - 1))[:, None] + np.arange(horizon)[None, :]
         relative = np.clip(relative, 0, (lengths[episode_of] - 1)[:, None])
+        import torch  # which a look at the lengths of episodes does not need
+
         self.indices = torch.from_numpy(relative + starts[episode_of][:, None])
         self.obs_indices = self.indices[:, :n_obs_steps].contiguous()
 

@@ -26,11 +26,11 @@ from lfm_policy.demo.pictures.flow_film import write_flow_film
 from lfm_policy.demo.pictures.scene import Scene, most_open_scene, start_scenes
 from lfm_policy.demo.results import DataFacts, DemoResults, PolicyResult
 from lfm_policy.demo.stages import Stages
+from lfm_policy.device import choose_device
 from lfm_policy.distill import distill
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, chunk_noise, load_policy, read_header
 from lfm_policy.training import train
-from lfm_policy.training.accelerator import choose_device
 from lfm_policy.training.metrics import METRICS_FILE, read_metrics
 from lfm_runtime.disk.files import exists, is_file, write_json, write_text
 

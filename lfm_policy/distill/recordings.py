@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lfm_policy.data import DatasetBundle
-from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.data.dataset import DatasetBundle, WindowDataset
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.windows import WindowIndex, warn_of_short_episodes
 from lfm_policy.data.zarr.format import ZarrConfig

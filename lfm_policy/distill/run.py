@@ -262,12 +262,6 @@ def check_teacher(teacher: CheckpointHeader) -> None:
     Raises:
         InputError: it is a student, or its training is not complete.
     """
-    if teacher.config.training.encoder == "own" and teacher.config.flow.n_blocks > 1:
-        raise InputError(
-            f"{teacher.folder}: every block has its own observation encoder (training.encoder is "
-            "'own'), which a student of several blocks cannot share; train the teacher with "
-            "training.encoder flow, joint or block1"
-        )
     if teacher.config.distill.method:
         raise InputError(
             f"{teacher.folder}: is a student itself (distilled by '{teacher.config.distill.method}'"

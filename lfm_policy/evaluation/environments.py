@@ -11,9 +11,6 @@ from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.policy import DataSpec
 
-OWN_ENVIRONMENTS = "lfm/"
-"""What the ids of `lfm_envs` begin with."""
-
 ENVS_IN_ONE_PROCESS = 32
 # More processes than CPUs make the batches of the policy larger, which is worth more than what they
 # take from one another; each needs up to a gigabyte, which is why there are no more by default.
@@ -74,7 +71,8 @@ def make_environments(
     chosen = dict(options) | {"max_episode_steps": max_episode_steps}
     if render_size is not None:
         chosen |= {"render_mode": "rgb_array"}
-        if env_id.startswith(OWN_ENVIRONMENTS):  # others draw in the size that they have
+        own = lfm_envs.declared(env_id)
+        if own is not None and own.takes_render_size:  # others draw in the size that they have
             chosen |= {"render_size": render_size}
     with environment_errors(env_id, options):
         return lfm_envs.make_vector_env(

@@ -13,8 +13,6 @@ from lfm_policy.config import config_to_dict, config_to_yaml
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import (
-    CONFIG_FILE,
-    LATEST_FILE,
     CheckpointHeader,
     read_header,
     read_normalizer,
@@ -144,11 +142,6 @@ class CheckpointInspection:
         rates.set_ylabel("learning rate")
         with atomic_file(path) as temporary:
             figure.savefig(temporary, dpi=120)
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a path looks like a checkpoint or a run folder."""
-    return (path / CONFIG_FILE).exists() or (path / LATEST_FILE).exists()
 
 
 def inspect_checkpoint(path: Path) -> CheckpointInspection:

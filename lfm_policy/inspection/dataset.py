@@ -16,13 +16,13 @@ from rich.text import Text
 from tqdm.auto import tqdm
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.tools import contents as limits
+from lfm_policy.data.tools.contents import Contents, StoredArray
+from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.errors import InputError
-from lfm_policy.inspection import contents as limits
 from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
-from lfm_policy.inspection.contents import Contents, StoredArray
 from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings import find_all
-from lfm_policy.inspection.formats import open_dataset
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_episodes import COMPARED_EPISODES
 from lfm_policy.inspection.warnings_timing import lead_without_a_rate

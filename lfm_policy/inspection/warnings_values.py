@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lfm_policy.data.normalizer import CONSTANT_RANGE
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.resolution import (
+    CONSTANT_RANGE,
     coarse_elements,
     coarse_message,
     far_elements,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lfm_policy.checkpoint_folders import find_checkpoint
 from lfm_policy.policy.checkpoint import (
     CheckpointHeader,
-    find_checkpoint,
     load_policy,
     read_header,
     write_checkpoint,

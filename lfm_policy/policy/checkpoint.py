@@ -2,8 +2,9 @@
 
 ``config.json`` holds the format version, the resolved configuration, the shapes of the data and
 the SHA-256 of the two tensor files and of itself, so that a damaged file is noticed and never
-becomes a silently different policy. Nothing in a checkpoint is ever unpickled or imported, and
-no file name in it is followed. Folders of a run add ``train_state/``, needed only for resuming.
+becomes a silently different policy. Nothing in a checkpoint is ever unpickled or imported (what
+is needed of plugins is named, for a message), and no file name in it is followed. Folders of a
+run add ``train_state/``, needed only for resuming.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lfm_policy.assets import POLICIES, bundled_policy
+from lfm_policy.checkpoint_folders import CONFIG_FILE, find_checkpoint
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
+from lfm_policy.plugins import check_plugins, needed_plugins
 from lfm_policy.policy.model import PolicyModel, tensor_shapes
 from lfm_policy.policy.policy import Policy
 from lfm_policy.policy.tensors import (
@@ -33,7 +35,7 @@ from lfm_policy.policy.tensors import (
     write_tensors,
 )
 from lfm_policy.version import __version__
-from lfm_runtime.disk.files import exists, is_file, write_json
+from lfm_runtime.disk.files import write_json
 from lfm_runtime.disk.input_files import content_digest, read_json_object
 from lfm_runtime.policy.observations import is_image
 from lfm_runtime.policy.spec import DataSpec
@@ -41,12 +43,9 @@ from lfm_runtime.policy.spec import DataSpec
 FORMAT = "lfm-policy"
 FORMAT_VERSION = 1
 
-CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"
 NORMALIZER_FILE = "normalizer.safetensors"
 TRAIN_STATE = "train_state"
-LATEST_FILE = "latest"
-CHECKPOINTS = "checkpoints"
 
 MAXIMUM_PARAMETERS = 400_000_000
 """1.6 GB of float32: nothing larger is built from a file."""
@@ -97,58 +96,19 @@ def write_checkpoint(
         MODEL_FILE: write_tensors(folder / MODEL_FILE, model_state),
         NORMALIZER_FILE: write_tensors(folder / NORMALIZER_FILE, normalizer.state_tensors()),
     }
+    options = config_to_dict(config)
+    plugins = needed_plugins(options)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
-        "config": config_to_dict(config),
+        **({"plugins": plugins} if plugins else {}),
+        "config": options,
         "data": spec.to_dict(),
         "training": dict(training),
         "files": files,
     }
     write_json(folder / CONFIG_FILE, {**content, "sha256": content_digest(content)})
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """Return the checkpoint folder meant by a path: itself, or the newest one of a run folder.
-
-    A name of `lfm_policy.assets.POLICIES` means that policy, unless there is such a path.
-
-    Raises:
-        InputError: there is no checkpoint; the message says what was looked for.
-    """
-    folder = Path(path)
-    if exists(folder / CONFIG_FILE):
-        return folder
-    if name := _newest_checkpoint(folder / LATEST_FILE):
-        target = folder / CHECKPOINTS / name
-        if exists(target / CONFIG_FILE):
-            return target
-    if not exists(folder):
-        if str(path) in POLICIES:
-            return bundled_policy(str(path))
-        raise InputError(
-            f"{str(folder)[:1000]}: no such checkpoint or run folder, nor a policy that comes with "
-            f"the package ({', '.join(POLICIES)})"
-        )
-    raise InputError(
-        f"{folder}: not a checkpoint: expected '{CONFIG_FILE}' in it (or '{LATEST_FILE}', as in a "
-        "run folder that has written a checkpoint)"
-    )
-
-
-def _newest_checkpoint(pointer: Path) -> str:
-    """Return the name in the pointer file of a run; empty if there is none."""
-    if not is_file(pointer):
-        return ""
-    try:
-        with pointer.open("rb") as file:
-            text = file.read(200).decode("utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"{pointer}: cannot be read: {error}") from None
-    # Only the last part of the name is used, so that a pointer cannot lead out of the run.
-    name = Path(text.strip()).name
-    return "" if name == ".." else name
 
 
 def read_header(path: str | Path) -> CheckpointHeader:
@@ -188,6 +148,7 @@ def read_header(path: str | Path) -> CheckpointHeader:
         if not isinstance(value, dict):
             raise InputError(f"{file}: {key}: expected an object, found {type(value).__name__}")
     assert isinstance(options, dict) and isinstance(training, dict) and isinstance(files, dict)
+    check_plugins(content.get("plugins", {}), str(file))
     config = config_from_dict(options, str(file))
     _check_training(training, config.flow.n_blocks, str(file))
     return CheckpointHeader(
@@ -334,7 +295,8 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
 
     Raises:
         InputError: there is no checkpoint, it is damaged, does not match its configuration, was
-            written by a newer version, or its training has not reached the last block.
+            written by a newer version, needs a plugin that is not loaded, or its training has not
+            reached the last block.
     """
     header = read_header(path)
     require_sampleable(header)

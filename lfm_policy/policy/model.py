@@ -22,7 +22,6 @@ from lfm_policy.flow import (
     geometric_step_sizes,
 )
 from lfm_policy.networks import NetworkConfig
-from lfm_policy.policy.per_block import PerBlockEncoder, block_cond_dim
 from lfm_policy.policy.prefix import prefix_condition
 from lfm_runtime.policy.spec import DataSpec
 
@@ -35,20 +34,14 @@ def ou_schedule(flow: FlowConfig) -> OUSchedule:
 
 
 def create_encoder(config: ExperimentConfig, spec: DataSpec) -> ObsEncoder:
-    """Return the observation encoder, or those of all blocks, with fresh weights."""
-
-    def create() -> ObsEncoder:
-        return config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
-
-    if config.training.encoder == "own":
-        return PerBlockEncoder([create() for _ in range(config.flow.n_blocks)])
-    return create()
+    """Return the observation encoder, with fresh weights."""
+    return config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
 
 
 def network_cond_dim(config: ExperimentConfig, spec: DataSpec, encoder: ObsEncoder) -> int:
     """Return the length of the condition of a block's network: observations and prefix."""
     prefix = prefix_condition(config, spec.action_dim)
-    return block_cond_dim(encoder) + (0 if prefix is None else prefix.size)
+    return encoder.cond_dim + (0 if prefix is None else prefix.size)
 
 
 def tensor_shapes(
@@ -132,17 +125,8 @@ class PolicyModel(nn.Module):
         self._schedule = ou_schedule(config.flow)
         self._flow = config.flow
 
-    def encoder_of(self, n: int) -> ObsEncoder:
-        """Return the encoder of block n = 1..N: the same for all, or its own."""
-        if isinstance(self.encoder, PerBlockEncoder):
-            return self.encoder.of_block(n)
-        return self.encoder
-
     def flow_block(self, n: int, velocity: Any = None) -> FlowBlock:
-        """Return block n = 1..N; ``velocity`` stands in for the network (a compiled one, say).
-
-        Its condition is that of `encoder_of` (n).
-        """
+        """Return block n = 1..N; ``velocity`` stands in for the network (a compiled one, say)."""
         flow = self._flow
         interpolant = (
             flow.block_interpolants[n - 1] if flow.block_interpolants else flow.interpolant
@@ -166,26 +150,9 @@ class PolicyModel(nn.Module):
         """Number N of blocks."""
         return len(self.blocks)
 
-    def whole_flow(self, velocity: Any) -> FlowBlock:
-        """Return one flow all the way from data to noise (N = 1), with another network."""
-        flow = self._flow
-        return FlowBlock(
-            network=velocity,
-            step=OUSchedule(()).step(1),
-            interpolant=flow.interpolant,
-            coupling=flow.coupling,
-            time_sampler=_time_sampler(flow.time),
-            method=flow.method,
-        )
-
     def chain(self) -> FlowChain:
         """Return all blocks as one chain from noise to data; its condition is the encoder's."""
-        numbers = range(1, self.n_blocks + 1)
-        if not isinstance(self.encoder, PerBlockEncoder):
-            return FlowChain([self.flow_block(n) for n in numbers])
-        return FlowChain(
-            [self.flow_block(n, self.encoder.velocity(n, self.blocks[n - 1])) for n in numbers]
-        )
+        return FlowChain([self.flow_block(n) for n in range(1, self.n_blocks + 1)])
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters of the encoder, of each block and in total."""

@@ -10,10 +10,9 @@ from lfm_policy.serving.access import (
     tls_context,
     warning_of_secret,
 )
-from lfm_policy.serving.load import load_served_policy
 from lfm_policy.serving.logs import configure_logging, log_event
 from lfm_policy.serving.options import ServerOptions
-from lfm_policy.serving.served import ServedPolicy, served_policy
+from lfm_policy.serving.served import ServedPolicy, load_served_policy, served_policy
 from lfm_policy.serving.server import PolicyServer
 
 __all__ = [

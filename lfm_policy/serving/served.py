@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
+from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError
-from lfm_policy.policy import Policy
+from lfm_policy.policy import Policy, load_policy
 from lfm_policy.serving.batcher import Predict
 from lfm_policy.serving.observations import IGNORED_KEYS
 from lfm_policy.version import __version__
+from lfm_runtime.export.file import is_export
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
 from lfm_runtime.policy.observations import is_image
 from lfm_runtime.wire.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
@@ -91,6 +94,43 @@ class ServedPolicy:
             self.predict(self.policy.fake_batch(rows), noise, None)
 
 
+def load_served_policy(
+    path: str,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    solver: str | None = None,
+    nfe: int | None = None,
+    noise_scale: float | None = None,
+) -> ServedPolicy:
+    """Load a checkpoint or an exported policy.
+
+    Args:
+        path: checkpoint, run folder, exported folder, or a policy of the package.
+        device: of a checkpoint; ``auto`` takes a GPU if there is one.
+        threads: CPU threads of a policy call.
+        solver: another one than configured; checkpoints only.
+        nfe: another number of network evaluations than configured; checkpoints only.
+        noise_scale: another standard deviation of the noise; checkpoints only.
+
+    Raises:
+        InputError: there is no such policy, it is damaged, or the sampler does not fit.
+    """
+    if is_export(path):
+        if (solver, nfe, noise_scale) != (None, None, None):
+            raise InputError(
+                f"{path}: an exported policy has its sampler inside: leave --solver, --nfe and "
+                "--noise-scale out, or export it again with others"
+            )
+        from lfm_runtime.export.onnx_policy import OnnxPolicy
+
+        return served_policy(OnnxPolicy(path, threads=threads))
+    torch.set_num_threads(threads)
+    policy = load_policy(path, device=choose_device(device))
+    policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
+    return served_policy(policy)
+
+
 def served_policy(policy: ChunkPolicy) -> ServedPolicy:
     """Return what a server needs of a policy.
 
@@ -105,29 +145,18 @@ def served_policy(policy: ChunkPolicy) -> ServedPolicy:
         )
     # An adaptive solver chooses its steps for a whole batch: robots would change one another's.
     batches = policy.metadata.get("nfe") is not None and bool(policy.spec.obs_shapes)
-    predict = _torch(policy) if isinstance(policy, Policy) else _numpy(policy)
-    return ServedPolicy(policy, predict, batches)
+    return ServedPolicy(policy, _predict_of(policy), batches)
 
 
-def _torch(policy: Policy) -> Predict:
-    import torch
+def _predict_of(policy: Any) -> Predict:
+    torch_policy = isinstance(policy, Policy)
 
     def predict(
         batch: Mapping[str, np.ndarray], noise: np.ndarray, prefix: np.ndarray | None
     ) -> np.ndarray:
+        given = torch.from_numpy(noise) if torch_policy else noise
         options = {} if prefix is None else {"prefix": prefix}
-        actions = policy.predict_action_chunk(batch, noise=torch.from_numpy(noise), **options)
-        numbers: np.ndarray = actions.cpu().numpy()
-        return numbers
-
-    return predict
-
-
-def _numpy(policy: Any) -> Predict:
-    def predict(
-        batch: Mapping[str, np.ndarray], noise: np.ndarray, prefix: np.ndarray | None
-    ) -> np.ndarray:
-        options = {} if prefix is None else {"prefix": prefix}
-        return np.asarray(policy.predict_action_chunk(batch, noise=noise, **options))
+        actions = policy.predict_action_chunk(batch, noise=given, **options)
+        return actions.cpu().numpy() if torch_policy else np.asarray(actions)
 
     return predict

@@ -17,11 +17,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig, config_to_yaml
-from lfm_policy.data import DatasetBundle
+from lfm_policy.data.dataset import DatasetBundle
+from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import TRAIN_STATE, CheckpointHeader, write_checkpoint
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.training.accelerator import available_options, choose_device, make_accelerator
+from lfm_policy.training.accelerator import available_options, make_accelerator
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.data import IMAGE_CACHE, data_spec, load_datasets
 from lfm_policy.training.meters import Clock, RunningMean
@@ -281,8 +282,6 @@ class BlockwiseRun(ABC):
             # A method of distillation may train other networks too, which no policy needs.
             if part == "network":
                 state[f"blocks.{trainer.n - 1}.{rest}"] = value
-            elif part == "encoder" and self.config.training.encoder == "own":
-                state[f"encoder.encoders.{trainer.n - 1}.{rest}"] = value
             elif part in ("encoder", "blocks"):
                 state[key] = value
         if not complete:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.data import DatasetBundle, build_datasets
+from lfm_policy.data.dataset import DatasetBundle, build_datasets
 from lfm_runtime.policy.spec import DataSpec
 
 IMAGE_CACHE = "image-cache"

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.config.schema import TrainingConfig
-from lfm_policy.flow import FlowBlock, OUStep
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.objective import BlockObjective
@@ -26,29 +25,15 @@ class SharedEncoderLoss(nn.Module):
     learn at once.
     """
 
-    def __init__(self, model: PolicyModel, network: nn.Module | None, *, compile: bool) -> None:
-        """Build the loss.
-
-        Args:
-            model: its encoder learns, and its blocks unless ``network`` is given.
-            network: learns one flow from data to noise in place of the blocks.
-            compile: compile the networks.
-        """
+    def __init__(self, model: PolicyModel, *, compile: bool) -> None:
+        """Build the loss of the encoder and all blocks of ``model``."""
         super().__init__()
         self.encoder = model.encoder
-        self.blocks = nn.ModuleList() if network is not None else model.blocks
-        self.flow = network
-        networks = [network] if network is not None else list(model.blocks)
-        velocities = [torch.compile(one) if compile else one for one in networks]
-        self._flows: list[FlowBlock]
-        self._marginals: list[OUStep]
-        if network is not None:
-            self._flows = [model.whole_flow(velocities[0])]
-            self._marginals = [model.schedule.marginal(0)]
-        else:
-            numbers = range(1, model.n_blocks + 1)
-            self._flows = [model.flow_block(n, velocities[n - 1]) for n in numbers]
-            self._marginals = [model.schedule.marginal(n - 1) for n in numbers]
+        self.blocks = model.blocks
+        numbers = range(1, model.n_blocks + 1)
+        velocities = [torch.compile(one) if compile else one for one in model.blocks]
+        self._flows = [model.flow_block(n, velocities[n - 1]) for n in numbers]
+        self._marginals = [model.schedule.marginal(n - 1) for n in numbers]
 
     def forward(self, x_0: Tensor, condition: Condition, prefix: Tensor | None = None) -> Tensor:
         """Return the loss of a batch, a scalar."""
@@ -78,13 +63,10 @@ class EncoderObjective(BlockObjective):
         return len(self._source)
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the weights of the encoder and of the blocks, or of the flow that is dropped."""
+        """Return the weights of the encoder and of the blocks."""
         module = self.loss_module
         named = {f"encoder.{k}": p for k, p in module.encoder.trained_parameters().items()}
-        named |= {f"blocks.{name}": p for name, p in module.blocks.named_parameters()}
-        if module.flow is not None:
-            named |= {f"flow.{name}": p for name, p in module.flow.named_parameters()}
-        return named
+        return named | {f"blocks.{name}": p for name, p in module.blocks.named_parameters()}
 
     def batch(self, idx: Tensor, *, training: bool) -> tuple[Any, ...]:
         """Return demonstrated chunks and their observations."""

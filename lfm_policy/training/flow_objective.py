@@ -21,7 +21,7 @@ class FlowLoss(nn.Module):
     def __init__(self, model: PolicyModel, n: int, *, compile: bool) -> None:
         super().__init__()
         self.network = model.blocks[n - 1]
-        self.encoder = model.encoder_of(n)
+        self.encoder = model.encoder
         velocity = torch.compile(self.network) if compile else self.network
         self._flow_block = model.flow_block(n, velocity)
 

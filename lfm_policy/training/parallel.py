@@ -19,10 +19,10 @@ import torch
 from accelerate.utils import get_int_from_env
 from torch import Tensor
 
+from lfm_policy.checkpoint_folders import LATEST_FILE
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict, config_to_yaml
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
-    LATEST_FILE,
     CheckpointHeader,
     read_header,
     read_model_state,

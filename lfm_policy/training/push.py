@@ -31,7 +31,7 @@ class BlockPusher:
         self._batch_size = options.batch_size
         self._solver = SolverSpec(options.solver, options.n_steps, options.rtol, options.atol)
         self._chain = FlowChain([model.flow_block(n)])
-        self._encoder = model.encoder_of(n)
+        self._encoder = model.encoder
         self._accelerator = accelerator
 
     def push(self, source: ChunkSource, begin: int = 0) -> Iterator[tuple[Tensor, int]]:

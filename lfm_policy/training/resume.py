@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lfm_policy.checkpoint_folders import LATEST_FILE
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.errors import InputError
-from lfm_policy.policy.checkpoint import LATEST_FILE, CheckpointHeader, read_header
+from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
 from lfm_runtime.policy.spec import DataSpec
 
 CONFIG_COPY = "config.yaml"

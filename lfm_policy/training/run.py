@@ -26,7 +26,7 @@ from lfm_policy.training.prefixes import TrainingPrefixes
 from lfm_policy.training.push import BlockPusher
 from lfm_policy.training.source import ChunkSource, encode_all
 from lfm_policy.training.state import PUSH, TRAIN
-from lfm_policy.training.weights import draw_flow_network, draw_initial_weights
+from lfm_policy.training.weights import draw_initial_weights
 
 
 class TrainingRun(BlockwiseRun):
@@ -74,7 +74,7 @@ class TrainingRun(BlockwiseRun):
         self._only_block = only_block
         self._parallel = config.training.block_training == "parallel"
         self._encoder_training = config.training.encoder
-        self._has_stage = self._encoder_training in ("flow", "joint")
+        self._has_stage = self._encoder_training == "joint"
         if self._has_stage and not self._model.encoder.trained_parameters():
             raise InputError(
                 f"training.encoder is '{self._encoder_training}', but the encoder "
@@ -140,7 +140,7 @@ class TrainingRun(BlockwiseRun):
         if not self._model.encoder.trained_parameters():
             return False
         first = STAGE if self._has_stage else 1
-        return n == first or self._encoder_training == "own"
+        return n == first
 
     def _freeze_encoder(self, n: int) -> None:
         """Let features stand in for images from block n on, if the encoder is frozen by then."""
@@ -169,10 +169,7 @@ class TrainingRun(BlockwiseRun):
     def _objective(self, n: int) -> BlockObjective:
         source = self._source(n, self._train_set, self._chunks)
         if n == STAGE:
-            network = None
-            if self._encoder_training == "flow":
-                network = draw_flow_network(self._model, self.config).to(self._device)
-            loss = SharedEncoderLoss(self._model, network, compile=self._options.compile)
+            loss = SharedEncoderLoss(self._model, compile=self._options.compile)
             return EncoderObjective(self._options, loss, source)
         return FlowObjective(
             self._options, self._model, n, source, trains_encoder=self._trains_encoder(n)
@@ -311,6 +308,6 @@ def warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyModel
         warnings.warn(
             f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
             "takes the last noise off a chunk, and teaches the encoder little. Use "
-            "training.encoder=joint (or flow) and training.encoder_steps",
+            "training.encoder=joint and training.encoder_steps",
             stacklevel=2,
         )

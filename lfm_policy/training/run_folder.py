@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.errors import InputError
-from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training.metrics import METRICS_FILE
 from lfm_runtime.disk.files import atomic_folder, read_line, write_text
 from lfm_runtime.disk.full import FULL, explain

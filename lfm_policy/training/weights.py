@@ -8,9 +8,8 @@ from torch import nn
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.flow import METHODS
-from lfm_policy.networks import VelocityNetwork
 from lfm_policy.policy.model import PolicyModel, create_encoder, network_cond_dim
-from lfm_policy.training.seeds import FLOW_WEIGHTS, INITIAL_WEIGHTS, derived_seed
+from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
 from lfm_runtime.policy.spec import DataSpec
 
 
@@ -32,11 +31,3 @@ def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: Dat
             )
         part.load_state_dict(fresh.state_dict())
     model.encoder.load_pretrained()
-
-
-def draw_flow_network(model: PolicyModel, config: ExperimentConfig) -> VelocityNetwork:
-    """Return a network for the whole way from data to noise, with weights from the seed alone."""
-    torch.manual_seed(derived_seed(config.seed, FLOW_WEIGHTS))
-    prefix_size = 0 if model.prefix is None else model.prefix.size
-    n_times = METHODS.get(config.flow.method).n_times
-    return config.network.create(model.chunk_shape, model.encoder.cond_dim + prefix_size, n_times)

@@ -11,14 +11,14 @@ from lfm_runtime.version import __version__
 if TYPE_CHECKING:
     from lfm_runtime.export.onnx_policy import OnnxPolicy
     from lfm_runtime.wire.client import WebsocketClientPolicy
-    from lfm_runtime.wire.policy_identity import PolicyChangedError
+    from lfm_runtime.wire.server_metadata import PolicyChangedError
 
 __all__ = ["InputError", "OnnxPolicy", "PolicyChangedError", "WebsocketClientPolicy", "__version__"]
 
 # Imported when asked for: who needs the client should not wait for ONNX Runtime.
 _WHERE = {
     "OnnxPolicy": "lfm_runtime.export.onnx_policy",
-    "PolicyChangedError": "lfm_runtime.wire.policy_identity",
+    "PolicyChangedError": "lfm_runtime.wire.server_metadata",
     "WebsocketClientPolicy": "lfm_runtime.wire.client",
 }
 

@@ -46,7 +46,7 @@ def run(code: str, *arguments: str, folder: Path | None = None) -> subprocess.Co
     ("module", "arguments"),
     [
         ("argparse", ["--help"]),
-        ("lfm_policy.cli.robots.serve", ["eval", "pusht-state"]),
+        ("lfm_policy.cli.policies.evaluate", ["eval", "pusht-state"]),
         ("torch", ["eval", "pusht-state"]),
         ("lfm_policy.config.schema", ["serve", "pusht-state"]),
         ("lfm_policy.serving", ["serve", "pusht-state"]),

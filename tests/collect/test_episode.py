@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lfm_policy.collect import CollectOptions
+from lfm_policy.collect.demonstrator import Observation
 from lfm_policy.collect.episode import record_episode, replays
-from lfm_policy.collect.stage import Observation
 
 _OPTIONS = CollectOptions("Lift")
 

@@ -4,18 +4,19 @@ from typing import Any
 
 import pytest
 
-from lfm_policy.collect import COLLECT_TASKS, CollectOptions
+from lfm_policy.cli.data.collect import _TASKS
+from lfm_policy.collect import EXPERTS, CollectOptions
 from lfm_policy.errors import InputError
 
 
-@pytest.mark.parametrize("task", COLLECT_TASKS)
+@pytest.mark.parametrize("task", EXPERTS.names())
 def test_every_task_can_be_asked_for(task: str) -> None:
     assert CollectOptions(task).seed_start == 300_000
 
 
 def test_experts_and_tasks_agree() -> None:
     experts = pytest.importorskip("lfm_envs.experts")
-    assert set(COLLECT_TASKS) == {*experts.EXPERT_TASKS, "PushT"}
+    assert set(EXPERTS) == {*experts.EXPERT_TASKS, "PushT"} == set(_TASKS)
 
 
 @pytest.mark.parametrize(

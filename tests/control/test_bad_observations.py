@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lfm_policy.control import LeRobotRobot
 from lfm_policy.errors import InputError
 from lfm_runtime.control import ControlLoop, ControlOptions, SimulatedClock
-from lfm_runtime.control.occasions import Occasions
+from lfm_runtime.control.planning.sight import Occasions
 from lfm_runtime.control.safety import TickHistory
 from lfm_runtime.policy.spec import DataSpec
 

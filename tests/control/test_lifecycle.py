@@ -15,7 +15,7 @@ from lfm_runtime.control import ControlLoop, ControlOptions
 from lfm_runtime.control.clock import RealClock, SimulatedClock
 from lfm_runtime.control.planning import inference
 from lfm_runtime.control.planning.inference import ThreadedInference
-from lfm_runtime.wire.policy_identity import PolicyChangedError
+from lfm_runtime.wire.server_metadata import PolicyChangedError
 
 from .conftest import Bench, Continues, Counter, Sampled
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lfm_policy.config import ExperimentConfig, config_from_dict
-from lfm_policy.data import Normalizer
+from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.policy import DataSpec, Policy, PolicyModel
 
 PIXELS = np.array([[0.0], [512.0]])

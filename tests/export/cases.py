@@ -26,7 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
         },
         "sampler": {"solver": "heun", "nfe": 2},
     },
-    "transformer, encoder per block, resize": {
+    "transformer, resize, prefix": {
         "obs_shapes": CAMERAS,
         "network": {
             "name": "transformer",
@@ -36,7 +36,6 @@ CASES: dict[str, dict[str, Any]] = {
             "time_embed_dim": 8,
         },
         "encoder": {"name": "cameras", "image": {**COMPACT, "resize": [18, 17]}},
-        "training": {"encoder": "own"},
         "policy": {**STEPS, "max_prefix": 1},
     },
     "two-step regression, resnet18": {

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from lfm_policy import load_policy
+from lfm_policy.checkpoint_folders import is_checkpoint
 from lfm_policy.config import config_from_dict
 from lfm_policy.errors import InputError
-from lfm_policy.inspection import inspect_checkpoint, is_checkpoint
+from lfm_policy.inspection.checkpoint import inspect_checkpoint
 from lfm_policy.policy import find_checkpoint
 
 

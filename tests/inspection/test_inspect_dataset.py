@@ -15,9 +15,10 @@ import zarr
 from lfm_policy.data.lerobot.writer import write_lerobot
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+from lfm_policy.data.tools import contents
 from lfm_policy.data.zarr.store import load_zarr, write_zarr
 from lfm_policy.errors import InputError
-from lfm_policy.inspection import contents, dataset, inspect_dataset
+from lfm_policy.inspection import dataset, inspect_dataset
 
 KEYS = ("action", "agent_pos", "pose")
 STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lfm_policy import Policy, load_policy
+from lfm_policy.checkpoint_folders import CONFIG_FILE
 from lfm_policy.config import config_to_dict
 from lfm_policy.errors import InputError
 from lfm_policy.policy import find_checkpoint, read_header, write_checkpoint
 from lfm_policy.policy.checkpoint import (
-    CONFIG_FILE,
     FORMAT_VERSION,
     MODEL_FILE,
     NORMALIZER_FILE,

@@ -104,18 +104,6 @@ def test_encode_is_the_condition_without_a_prefix() -> None:
     assert not cond[:, -policy.model.prefix.size :].any()
 
 
-def test_every_block_with_its_own_encoder_sees_the_prefix() -> None:
-    policy = make_policy(
-        encoder={"name": "state", "hidden": [5]}, training={"encoder": "own", "total_steps": 4}
-    )
-    noise = torch.zeros(2, 6, 3)
-    chunks = [
-        policy.sample(batch_of(policy), noise=noise, prefix=np.full((2, 1, 3), value)).chunk
-        for value in (150.0, 350.0)
-    ]
-    assert not torch.equal(chunks[0][:, 2:], chunks[1][:, 2:])
-
-
 @pytest.mark.parametrize(("max_prefix", "fine"), [(4, True), (5, False)])
 def test_at_least_one_action_is_the_policys_own(max_prefix: int, fine: bool) -> None:
     if fine:

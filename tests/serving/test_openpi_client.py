@@ -1,7 +1,7 @@
 """The published openpi-client package against our server.
 
 It wants an older numpy, so it lives in an environment of its own, which
-scripts/check_openpi_client.sh makes; another one can be named with LFM_POLICY_OPENPI_PYTHON.
+scripts/tools/check_openpi_client.sh makes; another one can be named with LFM_POLICY_OPENPI_PYTHON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def openpi_python() -> str:
         return named
     if ENVIRONMENT.exists():
         return str(ENVIRONMENT)
-    pytest.skip("openpi-client is absent: run scripts/check_openpi_client.sh")
+    pytest.skip("openpi-client is absent: run scripts/tools/check_openpi_client.sh")
 
 
 def test_openpi_client_works_unchanged(

@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lfm_policy.checkpoint_folders import find_checkpoint
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_yaml
-from lfm_policy.data import DatasetBundle, build_datasets
+from lfm_policy.data.dataset import DatasetBundle, build_datasets
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
-from lfm_policy.policy.checkpoint import MODEL_FILE, find_checkpoint
+from lfm_policy.policy.checkpoint import MODEL_FILE
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training import train
 from lfm_policy.training.block import BlockTrainer

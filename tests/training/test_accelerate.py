@@ -15,11 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.data import DatasetBundle
+from lfm_policy.data.dataset import DatasetBundle
 from lfm_policy.errors import InputError
 from lfm_policy.policy import PolicyModel, load_policy, read_header
-from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE, TRAIN_STATE, read_model_state
+from lfm_policy.policy.checkpoint import TRAIN_STATE, read_model_state
 from lfm_policy.training import TrainingRun, train
 from lfm_policy.training.accelerator import make_accelerator
 from lfm_policy.training.batches import BatchOrder

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.data import DatasetBundle
+from lfm_policy.data.dataset import DatasetBundle
 from lfm_policy.errors import InputError
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.accelerator import make_accelerator

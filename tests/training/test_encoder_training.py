@@ -33,9 +33,7 @@ BeforeStep = Callable[[int, int, Callable[[], None]], None]
 LENGTHS = (11, 9, 12)
 MODES: dict[str, dict[str, Any]] = {
     "block1": {},
-    "flow": {"training.encoder_steps": 6},
     "joint": {"training.encoder_steps": 6},
-    "own": {},
 }
 
 
@@ -60,7 +58,7 @@ def camera_demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def camera_config(make_config: MakeConfig, camera_demonstrations: Path) -> MakeConfig:
-    def make(mode: str = "flow", **changes: Any) -> ExperimentConfig:
+    def make(mode: str = "joint", **changes: Any) -> ExperimentConfig:
         return make_config(
             {
                 "dataset.path": str(camera_demonstrations),
@@ -127,9 +125,7 @@ def test_a_first_block_that_teaches_little_is_warned_of(
     assert bool(found) == warns
 
 
-@pytest.mark.parametrize(
-    ("mode", "stage"), [("block1", "block1"), ("flow", "block0"), ("joint", "block0")]
-)
+@pytest.mark.parametrize(("mode", "stage"), [("block1", "block1"), ("joint", "block0")])
 def test_the_encoder_is_frozen_after_its_stage(
     runs: Callable[[str], Path], weights: Weights, mode: str, stage: str
 ) -> None:
@@ -144,20 +140,6 @@ def test_the_encoder_is_frozen_after_its_stage(
     assert not same(part(weights(in_stage[0]), "encoder."), part(final, "encoder."))
 
 
-def test_a_flow_stage_leaves_the_blocks_alone_and_a_joint_one_does_not(
-    runs: Callable[[str], Path], weights: Weights
-) -> None:
-    stages = {
-        mode: weights(runs(mode) / "checkpoints" / "block0-train-000000003")
-        for mode in ("flow", "joint")
-    }
-    for n in (0, 1):
-        assert not same(part(stages["flow"], f"blocks.{n}."), part(stages["joint"], f"blocks.{n}."))
-    # Another flow stage: the blocks of its checkpoints still have their initial weights.
-    assert all(float(v.abs().max()) == 0 for k, v in stages["flow"].items() if "output" in k)
-    assert not any("flow" in name for name in stages["flow"])
-
-
 def test_joint_alone_is_a_whole_training(
     camera_config: MakeConfig, weights: Weights, tmp_path: Path
 ) -> None:
@@ -169,32 +151,6 @@ def test_joint_alone_is_a_whole_training(
     assert not (tmp_path / "run" / FEATURES).exists()
     policy = load_policy(tmp_path / "run")
     assert policy.select_action(policy.fake_obs()).shape == (2,)
-
-
-def test_own_encoders_learn_with_their_blocks(
-    runs: Callable[[str], Path], weights: Weights
-) -> None:
-    final = weights(runs("own"))
-    early = weights(runs("own") / "checkpoints" / "block1-train-000000003")
-    own = [list(part(final, f"encoder.encoders.{i}.").values()) for i in (0, 1)]
-    assert not all(torch.equal(a, b) for a, b in zip(*own, strict=True))
-    assert not same(part(early, "encoder.encoders.0."), part(final, "encoder.encoders.0."))
-    policy = load_policy(runs("own"))
-    batch = {key: value[None, None].repeat(2, axis=1) for key, value in policy.fake_obs().items()}
-    noise = torch.randn(1, 4, 2, generator=torch.Generator().manual_seed(0))
-    policy.set_sampler(solver="euler", nfe=2)
-    chunk = policy.sample(batch, noise=noise).chunk
-    # By hand: each block with its own encoder alone.
-    model, x = policy.model, noise
-    obs = {"image": torch.from_numpy(batch["image"])}
-    position = policy.normalizer.normalize("position", torch.from_numpy(batch["position"]))
-    for n in (2, 1):
-        with torch.no_grad():
-            cond = model.encoder_of(n)({**obs, "position": position})
-            x = x - model.blocks[n - 1](x, torch.ones(1), cond)
-    action = policy.normalizer["action"]
-    expected = policy.normalizer.unnormalize("action", x).clamp(action.min, action.max)
-    torch.testing.assert_close(chunk, expected)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -211,11 +167,8 @@ def test_images_are_looked_at_only_while_an_encoder_learns(
     monkeypatch.setattr(CompactEncoder, "features", counted)
     config = camera_config(mode, training__validation_every=1000, dataset__validation_ratio=0.0)
     train(config, tmp_path / "run", device="cpu", quiet=True)
-    steps = {"block1": 6, "flow": 6, "joint": 6, "own": 12}[mode]
-    assert frames["training"] == steps * 4 * 2  # batch and history
-    windows = read_header(tmp_path / "run").training["train_windows"]
-    # Three views of every frame once; own encoders see every window again in the push-forward.
-    assert frames["frozen"] == (2 * windows if mode == "own" else 3 * sum(LENGTHS))
+    assert frames["training"] == 6 * 4 * 2  # steps, batch and history
+    assert frames["frozen"] == 3 * sum(LENGTHS)  # three views of every frame once
 
 
 # -- features -----------------------------------------------------------------------------------
@@ -285,23 +238,16 @@ def test_a_student_learns_from_recorded_images_too(
     assert not same(part(weights[0], "blocks."), part(weights[1], "blocks."))
 
 
-def test_own_encoders_are_not_distilled(runs: Callable[[str], Path]) -> None:
-    with pytest.raises(InputError, match="every block has its own observation encoder"):
-        distill(runs("own"), nfe=2, device="cpu", quiet=True)
-
-
 # -- resuming -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("mode", "n", "step"),
     [
-        ("flow", 0, 4),
-        ("flow", 2, 1),
         ("joint", 0, 4),
         ("joint", 1, 4),
+        ("joint", 2, 1),
         ("block1", 2, 1),
-        ("own", 2, 4),
     ],
 )
 def test_resumes_to_the_same_weights(
@@ -327,9 +273,9 @@ def test_blocks_in_processes_share_the_encoder_of_the_first(
     camera_config: MakeConfig, weights: Weights, tmp_path: Path
 ) -> None:
     parallel = {"training__block_training": "parallel", "training__warm_start": False}
-    config = camera_config("flow", **parallel, training__parallel_processes=2)
+    config = camera_config("block1", **parallel, training__parallel_processes=2)
     train(config, tmp_path / "two", device="cpu", quiet=True)
-    train(camera_config("flow", **parallel), tmp_path / "one", device="cpu", quiet=True)
+    train(camera_config("block1", **parallel), tmp_path / "one", device="cpu", quiet=True)
     assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
 
 
@@ -339,11 +285,13 @@ def test_blocks_in_processes_share_the_encoder_of_the_first(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training__encoder_steps": 0}, "encoder_steps is 0 with training.encoder 'flow'"),
-        ({"mode": "own", "training__encoder_steps": 5}, "encoder_steps is 5 .* 'own': expected 0"),
+        ({"training__encoder_steps": 0}, "encoder_steps is 0 with training.encoder 'joint'"),
+        ({"mode": "block1", "training__encoder_steps": 5}, "encoder_steps is 5 .* 'block1': .* 0"),
         ({"flow__coupling": "independent"}, "works with the dependent coupling only"),
-        ({"mode": "own", "training__parallel_processes": 2}, "parallel_processes is 2 .*'own'"),
-        ({"training__total_steps": 0}, "total_steps is 0, expected at least one step"),
+        ({"training__parallel_processes": 2}, "parallel_processes is 2 .*'joint'"),
+        ({"mode": "block1", "training__total_steps": 0}, "total_steps is 0, .* at least one step"),
+        ({"training__encoder": "own"}, "'own', which was removed .* training.encoder=joint"),
+        ({"training__encoder": "flow"}, "'flow', which was removed .* training.encoder=joint"),
     ],
 )
 def test_options_that_contradict(
@@ -354,7 +302,7 @@ def test_options_that_contradict(
 
 
 def test_a_stage_for_nothing_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config({"training.encoder": "flow", "training.encoder_steps": 3})
+    config = make_config({"training.encoder": "joint", "training.encoder_steps": 3})
     with pytest.raises(InputError, match="'state' has nothing to train"):
         train(config, tmp_path / "run", device="cpu", quiet=True)
     assert not (tmp_path / "run").exists()
@@ -365,7 +313,7 @@ def test_a_state_encoder_may_have_a_stage_of_its_own(
 ) -> None:
     config = make_config(
         {
-            "training.encoder": "flow",
+            "training.encoder": "joint",
             "training.encoder_steps": 4,
             "training.checkpoint_every": 2,
             "training.keep_checkpoints": 100,

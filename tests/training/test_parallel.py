@@ -18,12 +18,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowBlock
 from lfm_policy.policy import load_policy, read_header
-from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training import Interrupted, TrainingError, train
 from lfm_policy.training.block import BlockTrainer
 from lfm_policy.training.metrics import METRICS_FILE, read_metrics

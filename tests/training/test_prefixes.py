@@ -95,12 +95,6 @@ def test_chunks_and_one_step_students_go_on_the_way_they_are_given(
         {},
         {"training.block_training": "parallel"},
         {"encoder": {"name": "state", "hidden": [6]}},
-        {"encoder": {"name": "state", "hidden": [6]}, "training.encoder": "own"},
-        {
-            "encoder": {"name": "state", "hidden": [6]},
-            "training.encoder": "flow",
-            "training.encoder_steps": 4,
-        },
         {
             "encoder": {"name": "state", "hidden": [6]},
             "training.encoder": "joint",

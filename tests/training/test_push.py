@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from lfm_policy.checkpoint_folders import CHECKPOINTS
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.data import DatasetBundle
-from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.data.dataset import DatasetBundle, WindowDataset
 from lfm_policy.flow import SolverSpec
-from lfm_policy.policy.checkpoint import CHECKPOINTS, TRAIN_STATE, read_header, read_model_state
+from lfm_policy.policy.checkpoint import TRAIN_STATE, read_header, read_model_state
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training import TrainingError, train
 from lfm_policy.training.accelerator import make_accelerator

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
+from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowChain
 from lfm_policy.policy import read_header
-from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE, TRAIN_STATE
+from lfm_policy.policy.checkpoint import TRAIN_STATE
 from lfm_policy.training import Interrupted, train
 from lfm_policy.training.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.resume import changed_options

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from lfm_policy.checkpoint_folders import CHECKPOINTS
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig, load_config
-from lfm_policy.data import DatasetBundle
+from lfm_policy.data.dataset import DatasetBundle
 from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowBlock
 from lfm_policy.policy import load_policy, read_header
-from lfm_policy.policy.checkpoint import CHECKPOINTS, TRAIN_STATE
+from lfm_policy.policy.checkpoint import TRAIN_STATE
 from lfm_policy.training import TrainingError, TrainingRun, train
 from lfm_policy.training.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.state import read_train_state

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lfm_policy.policy.checkpoint import CHECKPOINTS, LATEST_FILE
+from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.training.run_folder import RunFolder
 
 

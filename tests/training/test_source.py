@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.data import DatasetBundle
-from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.data.dataset import DatasetBundle, WindowDataset
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.source import ChunkSource, encode_all
 

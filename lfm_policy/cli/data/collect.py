@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from lfm_policy.cli.common import (
     add_common_options,
     add_runner_options,
     non_negative,
+    options_of,
     positive,
     print_json,
 )
 
 _TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
 
-_EPILOG = """\
+DESCRIPTION = "Make demonstrations of a task in robomimic's format."
+
+EPILOG = """\
 Scripted experts demonstrate robosuite's tasks; on PushT it is the policy that comes with the
 package. Every episode has a demonstrator of its own, with other speed, grasps, mistakes and pauses.
 Only successes are kept. Demos are ordered by their environment seeds, whatever the number of
@@ -31,15 +33,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "collect",
-        help="make demonstrations with scripted experts",
-        description="Make demonstrations of a task in robomimic's format.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("task", metavar="TASK", help=", ".join(_TASKS))
     parser.add_argument("--output", type=Path, required=True, help="HDF5 file to write")
     parser.add_argument(
@@ -64,23 +59,18 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="replay every demo and keep it only if it succeeds again (takes twice as long)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_common_options(parser, seed_help="of the demonstrators' behaviour; default 0")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from lfm_policy.collect import CollectOptions, collect
 
-    options = CollectOptions(
-        task=arguments.task,
-        episodes=arguments.episodes,
-        seed_start=arguments.seed_start,
+    options = options_of(
+        CollectOptions,
+        arguments,
         seed=arguments.seed or 0,
-        images=arguments.images,
-        image_size=arguments.image_size or (96 if arguments.task == "PushT" else 84),
-        verify=arguments.verify,
+        image_size=arguments.image_size or 0,
     )
     done = collect(
         arguments.output,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
-from lfm_policy.cli.common import add_common_options, positive, print_json
+from lfm_policy.cli.common import (
+    add_common_options,
+    options_of,
+    positive,
+    print_json,
+    warnings_printed,
+)
 
-_FORMATS = ("zarr", "robomimic", "lerobot")
+_FORMATS = "zarr, robomimic, lerobot or one of a plugin"
 
-_EPILOG = """\
+DESCRIPTION = "Read demonstrations in one format and write them in another."
+
+EPILOG = """\
 What OUT is called decides its format: NAME.zarr and NAME.zarr.zip are zarr replay buffers,
 NAME.hdf5 and NAME.h5 robomimic files, any other name is the folder of a LeRobot dataset (v3.0).
 
@@ -27,22 +32,21 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "convert",
-        help="convert demonstrations between zarr, robomimic and LeRobot",
-        description="Read demonstrations in one format and write them in another.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("source", type=Path, metavar="IN", help="dataset to read")
     parser.add_argument("target", type=Path, metavar="OUT", help="what to write; must not exist")
     parser.add_argument(
-        "--from", dest="source_format", choices=_FORMATS, help="format of IN (default: detected)"
+        "--from",
+        dest="source_format",
+        metavar="FORMAT",
+        help=f"format of IN: {_FORMATS} (default: detected)",
     )
     parser.add_argument(
-        "--to", dest="target_format", choices=_FORMATS, help="format of OUT (default: by its name)"
+        "--to",
+        dest="target_format",
+        metavar="FORMAT",
+        help="format of OUT (default: by its name)",
     )
     parser.add_argument(
         "--obs-keys",
@@ -75,44 +79,25 @@ def add_parser(commands: Any) -> None:
         "--task", default="demonstration", help="what the episodes show, in words, for LeRobot"
     )
     parser.add_argument(
-        "--crf", type=int, help="quality of LeRobot's videos, 0 (best) to 51; default 18"
+        "--crf",
+        type=int,
+        help="quality of LeRobot's videos, 0 (best) to 51; default 18",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     add_common_options(parser, seed_help="without effect: nothing is random here")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    from lfm_policy.data.images.video_writer import DEFAULT_CRF
     from lfm_policy.data.tools.convert import ConvertOptions, convert
     from lfm_policy.errors import InputError
 
     rename = dict(arguments.rename)
     if len(rename) != len(arguments.rename):
         raise InputError("--rename gives one observation two names")
-    options = ConvertOptions(
-        source_format=arguments.source_format,
-        target_format=arguments.target_format,
-        action_key=arguments.action_key,
-        obs_keys=arguments.obs_keys,
-        rename=rename,
-        filter_key=arguments.filter_key,
-        max_episodes=arguments.max_episodes,
-        fps=arguments.fps,
-        task=arguments.task,
-        crf=DEFAULT_CRF if arguments.crf is None else arguments.crf,
-    )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        done = convert(
-            arguments.source,
-            arguments.target,
-            options,
-            quiet=arguments.quiet or arguments.json,
-        )
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
+    options = options_of(ConvertOptions, arguments, rename=rename)
+    with warnings_printed():
+        quiet = arguments.quiet or arguments.json
+        done = convert(arguments.source, arguments.target, options, quiet=quiet)
     if arguments.json:
         print_json(done.to_dict())
         return 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from lfm_policy.cli.common import add_common_options, print_json
 
-_EPILOG = """\
+DESCRIPTION = "Download public demonstrations from their official locations and check them."
+
+EPILOG = """\
 names: pusht and robomimic/TASK/SOURCE (low-dimensional), robomimic/TASK/SOURCE/raw,
 robomimic/TASK/SOURCE/image, with TASK lift, can, square, tool_hang or transport and SOURCE ph
 (one proficient operator) or mh (several). --list prints them all.
@@ -21,23 +22,14 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "download",
-        help="download public demonstrations (robomimic, PushT)",
-        description="Download public demonstrations from their official locations and check them.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as robomimic/lift/ph")
     parser.add_argument(
         "--output", type=Path, default=Path("data"), help="the data folder (default: data)"
     )
     parser.add_argument("--list", action="store_true", help="print all names and where they are")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     add_common_options(parser, seed_help="without effect: nothing is random here")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

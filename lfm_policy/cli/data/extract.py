@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
-from lfm_policy.cli.common import add_common_options, positive, print_json
+from lfm_policy.cli.common import (
+    add_common_options,
+    options_of,
+    positive,
+    print_json,
+    warnings_printed,
+)
 
-_EPILOG = """\
+DESCRIPTION = "Set the recorded states of robosuite again and write what is observed."
+
+EPILOG = """\
 IN is a raw recording of robosuite (demo.hdf5, states without observations) or a robomimic file with
 states. OUT has its actions, states, models, names and filter keys, and for every state what
 robomimic observes in it. When it is interrupted, the same command goes on.
@@ -26,15 +31,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "extract",
-        help="replay recorded simulator states and write their observations",
-        description="Set the recorded states of robosuite again and write what is observed.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("source", type=Path, metavar="IN", help="HDF5 file with states")
     parser.add_argument("target", type=Path, metavar="OUT", help="what to write; must not exist")
     parser.add_argument(
@@ -50,32 +48,17 @@ def add_parser(commands: Any) -> None:
         "--rendering", choices=("fast", "full"), default="fast", help="default fast"
     )
     parser.add_argument("--max-demos", type=positive, help="only the first so many")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_common_options(parser, seed_help="without effect: nothing is random here")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from lfm_policy.data.tools.extract import ExtractOptions, extract
 
-    options = ExtractOptions(
-        images=arguments.images,
-        cameras=tuple(arguments.cameras),
-        image_size=arguments.image_size,
-        rendering=arguments.rendering,
-        max_demos=arguments.max_demos,
-    )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        done = extract(
-            arguments.source,
-            arguments.target,
-            options,
-            quiet=arguments.quiet or arguments.json,
-        )
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
+    options = options_of(ExtractOptions, arguments, cameras=tuple(arguments.cameras))
+    with warnings_printed():
+        quiet = arguments.quiet or arguments.json
+        done = extract(arguments.source, arguments.target, options, quiet=quiet)
     if arguments.json:
         print_json(
             {

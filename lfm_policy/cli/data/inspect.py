@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lfm_policy.cli.common import add_common_options, print_json
 
-_EPILOG = """\
+if TYPE_CHECKING:
+    from lfm_policy.inspection.checkpoint import CheckpointInspection
+    from lfm_policy.inspection.dataset import DatasetInspection
+
+DESCRIPTION = (
+    "Episodes, shapes, ranges and images of a dataset, with warnings of what "
+    "usually ruins training; options, normaliser, parameters and history of a checkpoint or "
+    "run."
+)
+
+EPILOG = """\
 examples:
   lfm-policy inspect pusht_cchi_v7_replay.zarr --plot demonstrations.png
   lfm-policy inspect demonstrations.hdf5 --json
@@ -18,32 +28,21 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "inspect",
-        help="describe a dataset, a checkpoint or a run",
-        description="Episodes, shapes, ranges and images of a dataset, with warnings of what "
-        "usually ruins training; options, normaliser, parameters and history of a checkpoint or "
-        "run.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "path",
         type=Path,
         help="dataset (zarr, robomimic HDF5 or LeRobot folder), checkpoint folder or run folder",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it, too")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     add_common_options(parser, seed_help="chooses the episodes that are drawn; default 0")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
+    from lfm_policy.checkpoint_folders import is_checkpoint
     from lfm_policy.errors import InputError
-    from lfm_policy.inspection import inspect_checkpoint, inspect_dataset, is_checkpoint
     from lfm_runtime.disk.files import exists
 
     path = arguments.path
@@ -52,11 +51,15 @@ def run(arguments: argparse.Namespace) -> int:
     plot = arguments.plot
     if plot is not None and plot.suffix != ".png":
         raise InputError(f"--plot {plot}: expected a name that ends in .png")
-    inspection = (
-        inspect_checkpoint(path)
-        if is_checkpoint(path)
-        else inspect_dataset(path, seed=arguments.seed or 0, quiet=arguments.quiet)
-    )
+    inspection: CheckpointInspection | DatasetInspection
+    if is_checkpoint(path):
+        from lfm_policy.inspection.checkpoint import inspect_checkpoint
+
+        inspection = inspect_checkpoint(path)
+    else:  # which needs no torch
+        from lfm_policy.inspection.dataset import inspect_dataset
+
+        inspection = inspect_dataset(path, seed=arguments.seed or 0, quiet=arguments.quiet)
     if plot is not None:
         inspection.plot(plot)
     if arguments.json:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any
 
 from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_json
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Train a small policy on the bundled PushT demonstrations, distil it to 2 and "
+    "1 network evaluations, evaluate all three, and write one HTML page about it. Takes "
+    "minutes on 2 cores."
+)
+
+EPILOG = """\
 Needs the simulator (pip install "lfm-policy[sim]") and no network. Options are set as
 section.key=value on top of the configuration pusht/demo; students take a third of the teacher's
 gradient steps. The folder holds run folders, evaluations and videos, and demo.html, one file that
@@ -23,17 +28,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "demo",
-        help="train, distil, evaluate and film on bundled data; writes one HTML page",
-        description="Train a small policy on the bundled PushT demonstrations, distil it to 2 and "
-        "1 network evaluations, evaluate all three, and write one HTML page about it. Takes "
-        "minutes on 2 cores.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "--dataset", type=Path, help="other PushT demonstrations than the bundled ones"
     )
@@ -41,7 +37,6 @@ def add_parser(commands: Any) -> None:
         "--episodes", type=positive, default=50, help="test episodes per policy; default 50"
     )
     add_run_options(parser, output_help="folder of the demo (default: runs/demo)")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

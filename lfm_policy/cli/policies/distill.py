@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_json
 
-_EPILOG = """\
+DESCRIPTION = "Distil a teacher into a student that takes one step per block."
+
+EPILOG = """\
 The student has --nfe blocks of one step each; each replaces as many consecutive blocks of the
 teacher. With --groups 2,1 instead it has two, which replace the first two blocks (at the data side)
 and the third. Options are set as section.key=value, those of the distillation itself as
@@ -22,15 +23,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "distill",
-        help="distil a trained policy to few network evaluations",
-        description="Distil a teacher into a student that takes one step per block.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("checkpoint", help="checkpoint or run folder of the teacher")
     blocks = parser.add_mutually_exclusive_group(required=True)
     blocks.add_argument(
@@ -49,7 +43,6 @@ def add_parser(commands: Any) -> None:
     add_run_options(
         parser, output_help="run folder (default: student-nfe<K>-<method> in the teacher's)"
     )
-    parser.set_defaults(run=run)
 
 
 def _numbers(text: str) -> list[int]:

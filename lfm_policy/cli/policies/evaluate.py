@@ -17,7 +17,9 @@ from lfm_policy.cli.common import (
     print_json,
 )
 
-_EPILOG = """\
+DESCRIPTION = "Roll out a checkpoint and report success, score and latency."
+
+EPILOG = """\
 Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
 episode, chunk). Test seeds start at 100000; choose settings with seeds from 200000 only.
 
@@ -30,15 +32,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "eval",
-        help="roll out a policy in simulation",
-        description="Roll out a checkpoint and report success, score and latency.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "checkpoint",
         help="checkpoint, run folder, exported folder, or a policy of the package: pusht-state",
@@ -70,9 +65,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--output", type=Path, help="results folder (default: <checkpoint>/eval)")
     parser.add_argument("--threads", type=positive, default=1, help="torch CPU threads; default 1")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     add_common_options(parser, seed_help="seed of the policy's noise; default 0")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lfm_policy.assets import results_folder
+    from lfm_policy.device import choose_device
     from lfm_policy.errors import InputError
     from lfm_policy.evaluation import (
         NoSuccessReportedWarning,
@@ -98,7 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.evaluation.subject import EvaluatedPolicy
     from lfm_policy.evaluation.video import record_videos
     from lfm_policy.policy import find_checkpoint, load_policy
-    from lfm_policy.training.accelerator import choose_device
     from lfm_policy.training.environment import why_no_environment
     from lfm_runtime.disk.files import write_json
     from lfm_runtime.export.file import is_export

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfm_policy.cli.common import add_sampler_options, positive, print_json
+from lfm_policy.cli.common import add_sampler_options, positive, print_json, sampler_of
 
 if TYPE_CHECKING:
     from lfm_policy.policy import Policy
@@ -17,7 +17,9 @@ EXIT_DIFFERS = 3
 OBSERVATIONS = 100
 MANY_EVALUATIONS = 16
 
-_EPILOG = """\
+DESCRIPTION = "Export a policy, its normalisation, encoder and whole sampler, as one graph."
+
+EPILOG = """\
 The folder holds policy.onnx, the whole policy from raw observations and noise to actions, and
 policy.json, which describes it. It runs where only lfm-policy-runtime is installed:
 
@@ -33,15 +35,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "export",
-        help="write a policy as one ONNX graph that needs no torch",
-        description="Export a policy, its normalisation, encoder and whole sampler, as one graph.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "checkpoint", help="checkpoint, run folder, or a policy of the package: pusht-state"
     )
@@ -66,7 +61,6 @@ def add_parser(commands: Any) -> None:
         "--episodes", type=positive, default=100, help="rollouts of --check; default 100"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,9 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)
     policy = load_policy(arguments.checkpoint)
-    policy.set_sampler(
-        solver=arguments.solver, nfe=arguments.nfe, noise_scale=arguments.noise_scale
-    )
+    policy.set_sampler(**sampler_of(arguments))
     if policy.nfe is not None and policy.nfe > MANY_EVALUATIONS:
         print(
             f"tracing {policy.nfe} network evaluations, which takes a second or two each",

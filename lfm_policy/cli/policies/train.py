@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 from lfm_policy.cli.common import add_run_options, overrides_of, print_json
 
-_EPILOG = """\
+DESCRIPTION = "Train a policy block by block from a configuration."
+
+EPILOG = """\
 Options are set as section.key=value; lists as 'flow.step_sizes=[0.03,0.1]'. `--options` lists them
 all with their meaning; `--show-config` prints what a run would use.
 
@@ -24,22 +25,14 @@ accelerate starts a single process unless MPI is there).
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "train",
-        help="train a policy",
-        description="Train a policy block by block from a configuration.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("config", help="YAML file, or the name of a bundled one such as pusht/fm")
     add_run_options(parser, output_help="run folder (default: runs/<name>)")
     parser.add_argument("--options", action="store_true", help="list all options and stop")
     parser.add_argument(
         "--show-config", action="store_true", help="print the resolved configuration and stop"
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

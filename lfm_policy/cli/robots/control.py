@@ -11,14 +11,21 @@ from lfm_policy.cli.common import (
     add_common_options,
     add_sampler_options,
     non_negative,
+    options_of,
     positive,
     print_json,
+    sampler_of,
 )
 
 _NEXT_EPISODE = ("done", "deadline", "bad observations")
 """Reasons for the end of an episode after which another one makes sense."""
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Run a policy at a fixed rate while chunks are computed in another thread, on "
+    "an environment that does not wait."
+)
+
+EPILOG = """\
 Of every chunk --execute actions are executed, and the next one is asked for --lead actions before
 they end. With d = (seconds per chunk) x hz, rounded up, --lead d and --execute of at least 2 d
 never let the robot wait.
@@ -31,22 +38,22 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "control",
-        help="run a policy in real time",
-        description="Run a policy at a fixed rate while chunks are computed in another thread, on "
-        "an environment that does not wait.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "policy",
         help="checkpoint, run folder, exported folder, policy of the package, or ws://host:port",
     )
     parser.add_argument(
         "--env", help="gymnasium id, or module:Name-v0 (default: the configured one)"
+    )
+    parser.add_argument("--robot", help="name of a robot that a --plugin adds, instead of --env")
+    parser.add_argument(
+        "--robot-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of that robot, such as port=/dev/ttyACM0 (may be repeated)",
     )
     parser.add_argument("--hz", type=float, default=10.0, help="ticks per second; default 10")
     parser.add_argument("--episodes", type=positive, default=1, help="default 1")
@@ -85,9 +92,7 @@ def add_parser(commands: Any) -> None:
     loop.add_argument("--simulated", action="store_true", help="do not really wait")
     parser.add_argument("--record", type=Path, metavar="FOLDER.zarr", help="write it all down")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_common_options(parser, seed_help="seed of the policy's noise; default 0")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,10 +103,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tqdm.auto import tqdm
 
-    from lfm_policy.control.episodes import run_episode
+    from lfm_policy.config.load import parse_override
+    from lfm_policy.control.episodes import run_episode, run_robot
     from lfm_policy.control.make_env import make_env
     from lfm_policy.control.policies import open_policy
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
+    from lfm_policy.control.robots import make_robot
     from lfm_policy.errors import InputError
     from lfm_runtime.control import ControlOptions, Recorder
 
@@ -113,41 +120,28 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.policy,
         device=arguments.device,
         threads=arguments.threads,
-        solver=arguments.solver,
-        nfe=arguments.nfe,
-        noise_scale=arguments.noise_scale,
+        **sampler_of(arguments),
     )
-    env_id = arguments.env or _configured_env(policy)
+    if arguments.robot and arguments.env:
+        raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
+    place = arguments.robot or arguments.env or _configured_env(policy)
+    robot_options: dict[str, Any] = {}
+    for text in arguments.robot_option:
+        robot_options |= parse_override(text).options
     with ExitStack() as stack:
-        env = stack.enter_context(make_env(env_id))
-        options = ControlOptions(
-            joining=arguments.joining,
-            execute=arguments.execute,
-            lead=arguments.lead,
-            on_miss=arguments.on_miss,
-            patience=arguments.patience,
-            max_staleness=arguments.max_staleness,
-            max_change=arguments.max_change,
-            position_key=arguments.position_key,
-            max_bad_observations=arguments.max_bad_observations,
-            hang_timeout=arguments.hang_timeout,
-            on_policy_change=arguments.on_policy_change,
-        )
+        env = None if arguments.robot else stack.enter_context(make_env(place))
+        options = options_of(ControlOptions, arguments)
         recorder = None
         if arguments.record is not None:
             facts = {
                 "hz": arguments.hz,
                 "policy": arguments.policy,
-                "env": env_id,
+                "env": place,
                 "seed_start": arguments.seed_start,
                 "noise_seed": arguments.seed or 0,
                 "delay_ms": arguments.delay,
                 "simulated": arguments.simulated,
-                "sampler": {
-                    "solver": arguments.solver,
-                    "nfe": arguments.nfe,
-                    "noise_scale": arguments.noise_scale,
-                },
+                "sampler": sampler_of(arguments),
                 "options": asdict(options),
             }
             recorder = stack.enter_context(
@@ -157,17 +151,18 @@ def run(arguments: argparse.Namespace) -> int:
         bar = stack.enter_context(tqdm(total=arguments.episodes, unit="episode", disable=quiet))
         for episode in range(arguments.episodes):
             policy.sample_seed(arguments.seed or 0, episode)
-            outcome = run_episode(
-                policy,
-                env,
-                hz=arguments.hz,
-                seed=arguments.seed_start + episode,
-                options=options,
-                delay=arguments.delay / 1e3,
-                simulated=arguments.simulated,
-                recorder=recorder,
-                position_key=arguments.position_key,
-            )
+            timing: dict[str, Any] = {
+                "hz": arguments.hz,
+                "seed": arguments.seed_start + episode,
+                "options": options,
+                "delay": arguments.delay / 1e3,
+                "simulated": arguments.simulated,
+                "recorder": recorder,
+            }
+            if env is None:
+                outcome = run_robot(policy, make_robot(arguments.robot, robot_options), **timing)
+            else:
+                outcome = run_episode(policy, env, position_key=arguments.position_key, **timing)
             outcomes.append(outcome)
             bar.update()
             if outcome.control.reason not in _NEXT_EPISODE:
@@ -175,7 +170,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(outcomes_to_dict(outcomes))
     else:
-        outcomes_table(f"{arguments.policy} on {env_id} at {arguments.hz:g} Hz", outcomes)
+        outcomes_table(f"{arguments.policy} on {place} at {arguments.hz:g} Hz", outcomes)
         if recorder is not None and recorder.actions_kept:
             print(f"written: {recorder.path}")
     ended_well = all(outcome.control.reason == "done" for outcome in outcomes)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from lfm_policy.cli.common import non_negative, print_json
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Draw what the control loop did: chunks, executed actions, delays, missed "
+    "deadlines; or execute the recorded actions again."
+)
+
+EPILOG = """\
 A recording is a replay buffer like any other: it can be inspected, converted and trained on.
 
 examples:
@@ -18,16 +22,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "replay",
-        help="look at a recording of the control loop",
-        description="Draw what the control loop did: chunks, executed actions, delays, missed "
-        "deadlines; or execute the recorded actions again.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("recording", type=Path, help="what 'lfm-policy control --record' wrote")
     parser.add_argument("--episode", type=non_negative, default=0, help="default 0")
     parser.add_argument(
@@ -40,7 +36,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object instead of text and tables"
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

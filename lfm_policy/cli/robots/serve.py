@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from lfm_policy.cli.common import add_sampler_options, non_negative, positive
+from lfm_policy.cli.common import (
+    add_sampler_options,
+    non_negative,
+    options_of,
+    positive,
+    sampler_of,
+)
 
-_EPILOG = """\
+DESCRIPTION = "Serve a checkpoint or an exported policy to many robots over websockets."
+
+EPILOG = """\
 Speaks openpi's websocket protocol: on connection one message of metadata; then every observation
 (msgpack, no batch dimension; images uint8 or floats in [0, 1], channels last or first) is answered
 with {"actions": (n_action_steps, action_dim), "server_timing": {"infer_ms": ...}}. The first action
@@ -23,15 +30,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "serve",
-        help="serve a policy to robots over a network",
-        description="Serve a checkpoint or an exported policy to many robots over websockets.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "policy", help="checkpoint, run folder, exported folder, or a policy of the package"
     )
@@ -88,7 +88,6 @@ def add_parser(commands: Any) -> None:
         default="info",
         help="default info",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -115,16 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     keys = read_api_keys(arguments.api_key_file) if arguments.api_key_file else ApiKeys()
     check_bind(arguments.host, keys=keys, insist=arguments.allow_insecure_bind)
     tls = tls_context(arguments.tls_cert, arguments.tls_key)
-    options = ServerOptions(
-        host=arguments.host,
-        port=arguments.port,
-        max_connections=arguments.max_connections,
-        max_message_bytes=arguments.max_message_bytes,
-        max_batch=arguments.max_batch,
-        idle_timeout=arguments.idle_timeout,
-        strict=arguments.strict,
-        seed=arguments.seed,
-    )
+    options = options_of(ServerOptions, arguments)
     configure_logging(arguments.log_level)
     for path in (arguments.api_key_file, arguments.tls_key):
         if path is not None and (warning := warning_of_secret(path)):
@@ -133,9 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.policy,
         device=arguments.device,
         threads=arguments.threads,
-        solver=arguments.solver,
-        nfe=arguments.nfe,
-        noise_scale=arguments.noise_scale,
+        **sampler_of(arguments),
     )
     served.warm_up(options.max_batch)
     # All that has been loaded stays: robots need not wait while the collector looks through it.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -23,6 +22,7 @@ import numpy as np
 from lfm_policy.data.hdf5.array import ONE_FILE, Hdf5Array, ObjectRefused
 from lfm_policy.data.hdf5.errors import brief, reading
 from lfm_policy.errors import InputError
+from lfm_runtime.closing import Closing
 from lfm_runtime.disk.files import exists, is_file
 
 _MOST_LINKS, _MOST_STEPS = 16, 64
@@ -34,7 +34,7 @@ _MOST_OBJECTS, _DEEPEST = 10_000, 8
 _VALUE_BYTES = 1024
 
 
-class Hdf5File:
+class Hdf5File(Closing):
     """An open file.
 
     Attributes:
@@ -73,17 +73,6 @@ class Hdf5File:
         except BaseException:
             self._file.close()
             raise
-
-    def __enter__(self) -> Hdf5File:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file and everything that was opened in it."""

@@ -12,6 +12,12 @@ from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import is_file
 from lfm_runtime.registry import nearest_names
 
+INFO = Path("meta") / "info.json"
+"""The file of every LeRobot dataset that says what is in it."""
+
+V1_INFO = Path("meta_data") / "info.json"
+"""The same in version 1, which is not read: the message says what converts it."""
+
 _FIELD = re.compile(r"\{([^{}:]*)(?::0([0-9]{1,2})d)?\}")
 
 

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.zarr.format import check_rename
 from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import is_file
 
 if TYPE_CHECKING:
+    from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.lerobot.feature import Feature
     from lfm_policy.data.lerobot.info import DatasetInfo
+    from lfm_policy.data.tools.contents import Contents
 
 _OBSERVATION = "observation."
 _PREFIXES = ("observation.images.", _OBSERVATION)
@@ -26,6 +29,9 @@ _PREFIXES = ("observation.images.", _OBSERVATION)
 @dataclass
 class LeRobotConfig(DatasetConfig):
     """A LeRobot dataset: where it is, which features are observed and what they are called."""
+
+    recognised_as = "a LeRobot dataset (a folder with meta/info.json)"
+    needs_fps = True
 
     name: str = field(default="lerobot", metadata={"help": "dataset format"})
     path: str = field(
@@ -138,6 +144,46 @@ class LeRobotConfig(DatasetConfig):
         buffer = ReplayBuffer(ordered, ends, source=self.path)
         buffer.validate()
         return buffer
+
+    @classmethod
+    def detects(cls, path: Path) -> bool:
+        """Whether a folder has the ``info.json`` of any version."""
+        from lfm_policy.data.lerobot.files import INFO, V1_INFO
+
+        return is_file(path / INFO) or is_file(path / V1_INFO)
+
+    @classmethod
+    def contents(cls, path: Path) -> Contents:
+        """Return what is there, for ``inspect``; see :meth:`DatasetConfig.contents`."""
+        from lfm_policy.data.lerobot.contents import LeRobotContents
+
+        return LeRobotContents(path, cls)
+
+    @classmethod
+    def facts(cls, path: Path) -> DatasetFacts:
+        """Return the rate; see :meth:`DatasetConfig.facts`."""
+        from lfm_policy.data.lerobot.hub import open_dataset
+        from lfm_policy.data.lerobot.info import read_info
+
+        return DatasetFacts(fps=read_info(open_dataset(str(path), None).root).fps)
+
+    @classmethod
+    def write(
+        cls,
+        target: Path,
+        buffer: ReplayBuffer,
+        facts: DatasetFacts,
+        *,
+        task: str,
+        crf: int,
+        quiet: bool,
+    ) -> dict[str, ImageLoss]:
+        """Write a dataset v3.0; see :meth:`DatasetConfig.write`."""
+        from lfm_policy.data.lerobot.writer import measure_video_loss, write_lerobot
+
+        assert facts.fps is not None
+        write_lerobot(target, buffer, fps=facts.fps, task=task, crf=crf, quiet=quiet)
+        return measure_video_loss(target, buffer)
 
     def _check_fps(self, info: DatasetInfo) -> None:
         if self.fps is not None and not math.isclose(self.fps, info.fps, rel_tol=1e-6):

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.data.lerobot.feature import Feature, UnusableFeature, read_feature, shown
-from lfm_policy.data.lerobot.files import PathTemplate, brief, similar_names
-from lfm_policy.data.tools.detect import LEROBOT_V1_INFO
+from lfm_policy.data.lerobot.files import V1_INFO, PathTemplate, brief, similar_names
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import is_file
 
@@ -119,9 +118,9 @@ def read_info(root: Path) -> DatasetInfo:
     """
     path = root / "meta" / "info.json"
     if not is_file(path):
-        if is_file(root / LEROBOT_V1_INFO):
+        if is_file(root / V1_INFO):
             raise InputError(
-                f"{root / LEROBOT_V1_INFO}: this is a LeRobot dataset of version 1, but "
+                f"{root / V1_INFO}: this is a LeRobot dataset of version 1, but "
                 f"{READ_VERSIONS} are read here: {_V1_ADVICE}"
             )
         raise InputError(

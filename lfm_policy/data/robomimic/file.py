@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from lfm_policy.data.robomimic.checks import (
 )
 from lfm_policy.data.robomimic.masks import FilterKeys
 from lfm_policy.errors import InputError
+from lfm_runtime.closing import Closing
 from lfm_runtime.policy.observations import is_image
 from lfm_runtime.registry import nearest_names
 
@@ -79,7 +79,7 @@ def read_env_args(path: str | Path) -> dict[str, Any]:
         return file.env_args()
 
 
-class RobomimicFile:
+class RobomimicFile(Closing):
     """An open file; every failure of HDF5 below it becomes an :class:`InputError`.
 
     Attributes:
@@ -111,15 +111,8 @@ class RobomimicFile:
         """Where the file is."""
         return self._path
 
-    def __enter__(self) -> RobomimicFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def select(self, filter_key: str | None) -> tuple[str, ...]:

@@ -6,22 +6,26 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, RecordedIn
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.zarr.format import check_rename
 from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import is_file, starts_with
 
 if TYPE_CHECKING:
+    from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
+    from lfm_policy.data.tools.contents import Contents
 
 STORED_ABSOLUTE = "actions_abs"
 """What robomimic and Diffusion Policy call goals: position 3, axis-angle 3, gripper 1 per arm."""
 
+_IMAGE = "_image"
 _ACTION_SPACES = ("stored", "absolute")
 _RANKS = (1, 2, 3)
 """Ranks of low-dimensional arrays, time included; of one step they are 0 to 2."""
@@ -34,6 +38,9 @@ class ActionRangeWarning(UserWarning):
 @dataclass
 class RobomimicConfig(DatasetConfig):
     """A robomimic HDF5 file: which demos and arrays are read and what they are called."""
+
+    recognised_as = "a robomimic file (.hdf5 or .h5)"
+    suffixes = (".hdf5", ".h5")
 
     name: str = field(default="robomimic", metadata={"help": "dataset format"})
     path: str = field(default="", metadata={"help": "HDF5 file with data/demo_N/actions and obs/"})
@@ -146,6 +153,93 @@ class RobomimicConfig(DatasetConfig):
         if not absolute:
             self._warn_of_range(action)
         return buffer
+
+    def recorded_in(self) -> RecordedIn | None:
+        """Return what ``env_args`` of the file say; see :meth:`DatasetConfig.recorded_in`.
+
+        For robosuite the description itself is an option: it says how actions are to be
+        understood. The cameras are those that are observed.
+        """
+        path = Path(self.path).expanduser()
+        if not is_file(path):
+            return None
+        import lfm_envs
+        from lfm_envs.robosuite.tasks import ROBOSUITE_TYPE
+
+        from lfm_policy.data.robomimic.file import RobomimicFile
+
+        with RobomimicFile(path) as file:
+            described = file.has_env_args
+            try:
+                env_args = file.env_args()
+            except InputError as error:
+                return RecordedIn(problem=str(error), damaged=described)
+            env_id = lfm_envs.env_id_of(env_args)
+            if not env_id:
+                return RecordedIn(
+                    problem=f"{path}: data.attrs['env_args'] has env_name "
+                    f"'{env_args['env_name']:.100}', type {env_args['type']}, which is no "
+                    "environment of this package"
+                )
+            options: dict[str, Any] = {}
+            if env_args["type"] == ROBOSUITE_TYPE:
+                keys = self.obs_keys or file.observation_keys(file.demos[0])
+                cameras = [key.removesuffix(_IMAGE) for key in keys if key.endswith(_IMAGE)]
+                options = {"env_args": env_args, "cameras": cameras}
+                if self.action_space == "absolute":
+                    options["absolute_actions"] = True
+        return RecordedIn(env_id, (env_id.replace("-v0", "Image-v0"),), options)
+
+    @classmethod
+    def detects(cls, path: Path) -> bool:
+        """Whether a file is called so, or is HDF5."""
+        return not path.is_dir() and (
+            path.suffix.lower() in cls.suffixes or starts_with(path, b"\x89HDF\r\n\x1a\n")
+        )
+
+    @classmethod
+    def contents(cls, path: Path) -> Contents:
+        """Return what is there, for ``inspect``; see :meth:`DatasetConfig.contents`."""
+        from lfm_policy.data.robomimic.contents import RobomimicContents
+
+        return RobomimicContents(path, cls)
+
+    @classmethod
+    def facts(cls, path: Path) -> DatasetFacts:
+        """Return the environment, if it is described, and its rate.
+
+        Warns:
+            UserWarning: the description is damaged and left out.
+        """
+        from lfm_policy.data.robomimic.env import control_freq
+        from lfm_policy.data.robomimic.file import RobomimicFile
+
+        env_args = None
+        with RobomimicFile(path) as file:
+            if file.has_env_args:
+                try:
+                    env_args = file.env_args()
+                except InputError as error:
+                    warnings.warn(f"{error}: this description is left out", stacklevel=3)
+        return DatasetFacts(control_freq(env_args), env_args)
+
+    @classmethod
+    def write(
+        cls,
+        target: Path,
+        buffer: ReplayBuffer,
+        facts: DatasetFacts,
+        *,
+        task: str,
+        crf: int,
+        quiet: bool,
+    ) -> dict[str, ImageLoss]:
+        """Write a file; see :meth:`DatasetConfig.write`."""
+        from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+
+        described = facts.env_args or unknown_env_args(facts.fps)
+        write_robomimic(target, buffer, env_args=described, quiet=quiet)
+        return {}
 
     def _stored_actions(self, file: RobomimicFile, demo: str) -> str:
         """Return the name of the actions to read: goals where they are wanted and there."""

@@ -23,8 +23,6 @@ from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import exists, temporary_folder
 from lfm_runtime.disk.leftovers import only_writer
 
-_SUFFIXES = {".zarr": "zarr", ".zip": "zarr", ".hdf5": "robomimic", ".h5": "robomimic"}
-
 
 @dataclass(frozen=True)
 class ConvertOptions:
@@ -119,7 +117,9 @@ class Conversion:
 
 def target_format(path: Path) -> str:
     """Return the format that a name stands for: its suffix says, and a folder is LeRobot's."""
-    return _SUFFIXES.get(path.suffix.lower(), "lerobot")
+    suffix = path.suffix.lower()
+    named = [name for name, entry in DATASET_FORMATS.items() if suffix in entry.suffixes]
+    return named[-1] if named else "lerobot"
 
 
 def convert(
@@ -153,19 +153,16 @@ def convert(
         raise InputError(f"{target} exists already: remove it or choose another name")
     if target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{target} is inside {source}: choose another place for what is written")
-    if options.source_format is None:
-        from_format = detect_format(source)
-    else:
-        from_format = options.source_format
-        DATASET_FORMATS.get(from_format)
+    from_format = options.source_format or detect_format(source)
     to_format = options.target_format or target_format(target)
-    DATASET_FORMATS.get(to_format)
-    env_args = _env_args(source) if from_format == "robomimic" else None
-    fps = options.fps if options.fps is not None else _source_fps(source, from_format, env_args)
-    if fps is None and to_format == "lerobot":
+    writer = DATASET_FORMATS.get(to_format)
+    facts = DATASET_FORMATS.get(from_format).facts(source)
+    if options.fps is not None:
+        facts = dataclasses.replace(facts, fps=options.fps)
+    if facts.fps is None and writer.needs_fps:
         raise InputError(
-            f"{source} does not say how many steps per second it holds, and LeRobot needs that: "
-            "give --fps"
+            f"{source} does not say how many steps per second it holds, and the format "
+            f"{to_format} needs that: give --fps"
         )
 
     config = _dataset_config(source, from_format, options)
@@ -177,7 +174,9 @@ def convert(
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
             buffer = _load(config, options, cache, quiet)
-        losses = _write(target, to_format, buffer, env_args, fps, options, quiet)
+        losses = writer.write(
+            target, buffer, facts, task=options.task, crf=options.crf, quiet=quiet
+        )
     return Conversion(
         source=source,
         target=target,
@@ -185,7 +184,7 @@ def convert(
         target_format=to_format,
         n_episodes=buffer.n_episodes,
         n_steps=buffer.n_steps,
-        fps=fps,
+        fps=facts.fps,
         shapes={key: array.shape[1:] for key, array in buffer.arrays.items()},
         dtypes={key: str(array.dtype) for key, array in buffer.arrays.items()},
         losses=losses,
@@ -261,57 +260,3 @@ def _load(config: DatasetConfig, options: ConvertOptions, cache: Path, quiet: bo
     for problem in left_out.values():
         warnings.warn(f"{problem}; left out", stacklevel=3)
     return buffer
-
-
-def _env_args(source: Path) -> dict[str, Any] | None:
-    from lfm_policy.data.robomimic.file import RobomimicFile
-
-    with RobomimicFile(source) as file:
-        if not file.has_env_args:
-            return None
-        try:
-            return file.env_args()
-        except InputError as error:
-            warnings.warn(f"{error}: this description is left out", stacklevel=3)
-            return None
-
-
-def _source_fps(source: Path, name: str, env_args: Mapping[str, Any] | None) -> float | None:
-    if name == "lerobot":
-        from lfm_policy.data.lerobot.hub import open_dataset
-        from lfm_policy.data.lerobot.info import read_info
-
-        return read_info(open_dataset(str(source), None).root).fps
-    if name == "robomimic":
-        from lfm_policy.data.robomimic.env import control_freq
-
-        return control_freq(env_args)
-    return None
-
-
-def _write(
-    target: Path,
-    name: str,
-    buffer: ReplayBuffer,
-    env_args: dict[str, Any] | None,
-    fps: float | None,
-    options: ConvertOptions,
-    quiet: bool,
-) -> dict[str, ImageLoss]:
-    """Write the buffer; returns what was lost of its images."""
-    if name == "zarr":
-        from lfm_policy.data.zarr.store import write_zarr
-
-        write_zarr(target, buffer)
-        return {}
-    if name == "robomimic":
-        from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
-
-        described = env_args or unknown_env_args(fps)
-        write_robomimic(target, buffer, env_args=described, quiet=quiet)
-        return {}
-    from lfm_policy.data.lerobot.writer import measure_video_loss, write_lerobot
-
-    assert fps is not None
-    write_lerobot(target, buffer, fps=fps, task=options.task, crf=options.crf, quiet=quiet)
-    return measure_video_loss(target, buffer)

@@ -6,18 +6,27 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
 from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import starts_with
 from lfm_runtime.registry import nearest_names
+
+if TYPE_CHECKING:
+    from lfm_policy.data.images.video_writer import ImageLoss
+    from lfm_policy.data.tools.contents import Contents
 
 
 @dataclass
 class ZarrConfig(DatasetConfig):
     """A zarr replay buffer: which arrays are read and what becomes of them."""
+
+    recognised_as = "a zarr replay buffer (a folder, or a file that ends in .zip)"
+    suffixes = (".zarr", ".zip")
 
     name: str = field(default="zarr", metadata={"help": "dataset format"})
     path: str = field(
@@ -131,6 +140,41 @@ class ZarrConfig(DatasetConfig):
         )
         buffer.validate()
         return buffer
+
+    @classmethod
+    def detects(cls, path: Path) -> bool:
+        """Whether a folder is called .zarr or holds arrays, or a file is a ZIP archive."""
+        if not path.is_dir():
+            return path.suffix.lower() == ".zip" or starts_with(path, b"PK")
+        if path.suffix == ".zarr":
+            return True
+        from lfm_policy.data.zarr.files import open_zarr_files
+
+        return bool(open_zarr_files(path).array_names())
+
+    @classmethod
+    def contents(cls, path: Path) -> Contents:
+        """Return what is there, for ``inspect``; see :meth:`DatasetConfig.contents`."""
+        from lfm_policy.data.zarr.contents import ZarrContents
+
+        return ZarrContents(path)
+
+    @classmethod
+    def write(
+        cls,
+        target: Path,
+        buffer: ReplayBuffer,
+        facts: DatasetFacts,
+        *,
+        task: str,
+        crf: int,
+        quiet: bool,
+    ) -> dict[str, ImageLoss]:
+        """Write a replay buffer; see :meth:`DatasetConfig.write`."""
+        from lfm_policy.data.zarr.store import write_zarr
+
+        write_zarr(target, buffer)
+        return {}
 
 
 def check_rename(rename: Mapping[str, str], obs_keys: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from lfm_policy.data.zarr.codecs import check_codecs
 from lfm_policy.data.zarr.files import open_zarr_files
 from lfm_policy.data.zarr.guarded import GuardedArray
 from lfm_policy.errors import InputError
+from lfm_runtime.closing import Closing
 from lfm_runtime.registry import nearest_names
 
 DATA = "data/"
@@ -71,7 +71,7 @@ class OpenedArray:
         return np.dtype(self.array.dtype)
 
 
-class ZarrReader:
+class ZarrReader(Closing):
     """An open store; every failure of zarr below it becomes an :class:`InputError`."""
 
     def __init__(self, path: Path) -> None:
@@ -90,15 +90,8 @@ class ZarrReader:
                 "expected a replay buffer with data/<key> and meta/episode_ends"
             )
 
-    def __enter__(self) -> ZarrReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the store."""
         self._files.close()
 
     def described(self, name: str) -> tuple[tuple[int, ...], str]:

@@ -17,7 +17,7 @@ from lfm_runtime.control.planning.planner import ControlPolicy, Planner
 from lfm_runtime.control.recording.recorder import Recorder
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.control.robot import Robot
-from lfm_runtime.control.run import Run
+from lfm_runtime.control.run import ControlRun
 from lfm_runtime.control.safety import ActionLimits, TickHistory
 from lfm_runtime.errors import InputError
 from lfm_runtime.interrupt import InterruptFlag
@@ -170,7 +170,7 @@ class ControlLoop:
                 finally:
                     logbook.end_episode()
 
-    def _tick_until_done(self, run: Run, flag: InterruptFlag, max_ticks: int | None) -> None:
+    def _tick_until_done(self, run: ControlRun, flag: InterruptFlag, max_ticks: int | None) -> None:
         clock, result = self._clock, run.result
         anchor, n = clock.now(), 0
         while not result.reason:
@@ -206,10 +206,10 @@ class ControlLoop:
             closing.join(_GRACE)
         os._exit(1)
 
-    def _start(self, inference: Inference, guard: RobotGuard, logbook: Logbook) -> Run:
+    def _start(self, inference: Inference, guard: RobotGuard, logbook: Logbook) -> ControlRun:
         policy, options = self._policy, self._options
         staleness = options.max_staleness
-        return Run(
+        return ControlRun(
             guard,
             inference,
             create_joining(options.joining, ensemble_decay=options.ensemble_decay),

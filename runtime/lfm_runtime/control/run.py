@@ -10,12 +10,11 @@ import numpy as np
 from lfm_runtime.control.clock import Clock
 from lfm_runtime.control.guard import RobotGuard
 from lfm_runtime.control.logbook import Logbook
-from lfm_runtime.control.occasions import Occasions
 from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.control.planning.chunk import Answer, Chunk, Request
 from lfm_runtime.control.planning.inference import Inference
 from lfm_runtime.control.planning.joining import Joining
-from lfm_runtime.control.planning.sight import Sight
+from lfm_runtime.control.planning.sight import Occasions, Sight
 from lfm_runtime.control.result import (
     CONTINUED,
     HELD,
@@ -26,14 +25,14 @@ from lfm_runtime.control.result import (
 )
 from lfm_runtime.control.safety import ActionLimits, TickHistory
 from lfm_runtime.errors import InputError
-from lfm_runtime.wire.policy_identity import PolicyChangedError
+from lfm_runtime.wire.server_metadata import PolicyChangedError
 
 _LOG = logging.getLogger("lfm_runtime.control")
 _ASK_AGAIN = 1.0
 """Seconds between two questions to a server that serves another policy."""
 
 
-class Run:
+class ControlRun:
     """The state of a run between two ticks.
 
     ``step`` counts planned actions that were executed; it is what chunks are counted in. While the

@@ -36,6 +36,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def starts_with(path: Path, signature: bytes) -> bool:
+    """Whether a regular file begins with these bytes; a pipe is none, which would wait forever."""
+    if not is_file(path):
+        return False
+    with path.open("rb") as file:
+        return file.read(len(signature)) == signature
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -6,22 +6,21 @@ import contextlib
 import copy
 from collections.abc import Mapping, Sequence
 from ssl import SSLContext
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from lfm_runtime.closing import Closing
 from lfm_runtime.errors import InputError
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
 from lfm_runtime.policy.observations import stacked
 from lfm_runtime.wire.connection import PolicyConnection
 from lfm_runtime.wire.packing import packb
-from lfm_runtime.wire.policy_identity import PolicyChangedError, policy_changes
 from lfm_runtime.wire.protocol import NOISE, PREFIX, RESET
-from lfm_runtime.wire.server_metadata import read_metadata
+from lfm_runtime.wire.server_metadata import PolicyChangedError, policy_changes, read_metadata
 
 
-class WebsocketClientPolicy(ChunkPolicy):
+class WebsocketClientPolicy(ChunkPolicy, Closing):
     """The policy behind ``lfm-policy serve``, with the methods that a local one has.
 
     `infer` is openpi's: one frame in, a dictionary with ``actions`` out; the server remembers the
@@ -177,17 +176,6 @@ class WebsocketClientPolicy(ChunkPolicy):
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
-
-    def __enter__(self) -> WebsocketClientPolicy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -1,15 +1,34 @@
-"""What a policy server says of its policy."""
+"""What a server says of its policy, and whether it is the policy that was there before."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lfm_runtime.errors import InputError
 from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.wire.packing import packb
+from lfm_runtime.wire.protocol import POLICY_DIGEST
 
 _HORIZONS = ("n_obs_steps", "horizon", "n_action_steps")
 _LONGEST = 4096
+
+_NOT_COMPARED = frozenset(
+    {"observations", "server", "server_version", "instructions", "max_message_bytes"}
+)
+"""What the metadata say of the server and not of its policy, and what is compared one by one."""
+
+_OF_THE_POLICY = frozenset(
+    {
+        POLICY_DIGEST,
+        *("action_dim", "action_horizon", "horizon", "max_prefix", "n_action_steps", "n_obs_steps"),
+        *("nfe", "noise_scale", "precision", "solver"),
+    }
+)
+"""What the actions depend on; beside the observations."""
+_OF_OBSERVATIONS = frozenset({"shape", "dtype"})
+
+_MAXIMUM_TEXT = 60
 
 
 def read_metadata(metadata: Mapping[str, Any], uri: str) -> tuple[DataSpec, dict[str, int]]:
@@ -47,3 +66,61 @@ def read_metadata(metadata: Mapping[str, Any], uri: str) -> tuple[DataSpec, dict
             raise InputError(f"{label}: {name}: found {str(value)[:60]}, expected a size")
         horizons[name] = value
     return spec, horizons
+
+
+class PolicyChangedError(InputError):
+    """A server serves another policy, or another sampler, than the one that was asked before.
+
+    Attributes:
+        changes: what differs, such as ``nfe: 4, before 2``.
+    """
+
+    def __init__(self, where: str, changes: Sequence[str]) -> None:
+        self.changes = tuple(changes)
+        super().__init__(
+            f"{where}: serves another policy now: {'; '.join(self.changes)}; call accept_policy() "
+            "or make a new client to use it"
+        )
+
+
+def policy_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in what the policies differ that two metadata describe.
+
+    Where both have a digest, the digest, the sampler, shapes and horizons are compared. The
+    metadata of other projects' servers are compared in everything that they say.
+
+    Args:
+        before: what a server said of its policy.
+        now: what it, or another server at its address, says later.
+    """
+    digests = bool(before.get(POLICY_DIGEST) and now.get(POLICY_DIGEST))
+    names = _OF_THE_POLICY if digests else (before.keys() | now.keys()) - _NOT_COMPARED
+    # Shapes and types before digests: they say more.
+    return [
+        *_differences(_observations(before, digests), _observations(now, digests)),
+        *_differences({n: before.get(n) for n in names}, {n: now.get(n) for n in names}),
+    ]
+
+
+def _observations(metadata: Mapping[str, Any], digests: bool) -> dict[str, Any]:
+    """Return what is said of the observations, one entry each."""
+    observations = metadata.get("observations")
+    if not isinstance(observations, Mapping):
+        return {"observations": observations}
+    return {
+        f"observations.{name}.{key}": value
+        for name, described in observations.items()
+        for key, value in (described if isinstance(described, Mapping) else {"": described}).items()
+        if not digests or key in _OF_OBSERVATIONS
+    }
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        # Metadata may hold arrays, and NaN: packed they can be compared.
+        if packb(old) != packb(new):
+            yield (
+                f"{name[:_MAXIMUM_TEXT]}: {str(new)[:_MAXIMUM_TEXT]}, before "
+                f"{str(old)[:_MAXIMUM_TEXT]}"
+            )

@@ -321,7 +321,8 @@ from pathlib import Path
 from lfm_policy.data.tools import convert as module
 write = module._write
 def waiting(target, *arguments):
-    from lfm_policy.data import video_writer, zarr_store
+    from lfm_policy.data.images import video_writer
+    from lfm_policy.data.zarr import store as zarr_store
     def stop(*arguments, **options):
         os.write(int(os.environ["READY"]), b"x")
         sys.stdin.readline()

@@ -150,7 +150,8 @@ def test_large_messages_are_read_beside_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
     large: bool,
 ) -> None:
-    from lfm_policy.serving import observations, session
+    from lfm_policy.serving import observations
+    from lfm_policy.serving.connections import session
 
     threads: dict[str, str] = {}
     read_request, arranged = session.read_request, observations.arranged

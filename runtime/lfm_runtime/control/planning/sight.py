@@ -5,12 +5,27 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from lfm_runtime.control.occasions import Occasions
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.control.safety import TickHistory
 from lfm_runtime.errors import InputError
 
 _LOG = logging.getLogger("lfm_runtime.control")
+
+
+class Occasions:
+    """Counts what may happen in every tick; worth a line are the 1st, 2nd, 4th, 8th, ... time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def again(self) -> bool:
+        """Count one more; return whether it is worth a line."""
+        self.count += 1
+        return self.count & (self.count - 1) == 0
+
+    def __str__(self) -> str:
+        """Return what to add to the line: nothing the first time."""
+        return "" if self.count < 2 else f" ({self.count} times so far)"
 
 
 class Sight:

@@ -11,11 +11,11 @@ import queue
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from lfm_runtime.closing import Closing
 from lfm_runtime.control.recording.zarr_writer import (
     ArrayWriter,
     TableWriter,
@@ -63,7 +63,7 @@ class _NotKept(Exception):
     """There is nothing to keep under the name of the recording."""
 
 
-class Recorder:
+class Recorder(Closing):
     """Records runs into one zarr store (format v2), each as an episode::
 
         data/<observation>    (T, *shape)          of the tick, or the last good one
@@ -128,17 +128,6 @@ class Recorder:
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="lfm-recorder", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def step(self, record: StepRecord) -> None:
         """Add an executed action with its observation; returns at once."""

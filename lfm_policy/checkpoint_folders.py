@@ -1,0 +1,60 @@
+"""Where checkpoints are: by themselves, in run folders, or with the package; light to import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lfm_policy.assets import POLICIES, bundled_policy
+from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import exists, is_file
+
+CONFIG_FILE = "config.json"
+LATEST_FILE = "latest"
+CHECKPOINTS = "checkpoints"
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path looks like a checkpoint or a run folder."""
+    return (path / CONFIG_FILE).exists() or (path / LATEST_FILE).exists()
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the checkpoint folder meant by a path: itself, or the newest one of a run folder.
+
+    A name of `lfm_policy.assets.POLICIES` means that policy, unless there is such a path.
+
+    Raises:
+        InputError: there is no checkpoint; the message says what was looked for.
+    """
+    folder = Path(path)
+    if exists(folder / CONFIG_FILE):
+        return folder
+    if name := _newest_checkpoint(folder / LATEST_FILE):
+        target = folder / CHECKPOINTS / name
+        if exists(target / CONFIG_FILE):
+            return target
+    if not exists(folder):
+        if str(path) in POLICIES:
+            return bundled_policy(str(path))
+        raise InputError(
+            f"{str(folder)[:1000]}: no such checkpoint or run folder, nor a policy that comes with "
+            f"the package ({', '.join(POLICIES)})"
+        )
+    raise InputError(
+        f"{folder}: not a checkpoint: expected '{CONFIG_FILE}' in it (or '{LATEST_FILE}', as in a "
+        "run folder that has written a checkpoint)"
+    )
+
+
+def _newest_checkpoint(pointer: Path) -> str:
+    """Return the name in the pointer file of a run; empty if there is none."""
+    if not is_file(pointer):
+        return ""
+    try:
+        with pointer.open("rb") as file:
+            text = file.read(200).decode("utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{pointer}: cannot be read: {error}") from None
+    # Only the last part of the name is used, so that a pointer cannot lead out of the run.
+    name = Path(text.strip()).name
+    return "" if name == ".." else name

@@ -1,0 +1,24 @@
+"""Experts: who demonstrates a task for ``lfm-policy collect``, by the name of the task.
+
+A new one is one file with its `lfm_policy.collect.demonstrator.Demonstrator` and one line here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lfm_runtime.registry import Registry
+
+_ROBOSUITE = "lfm_policy.collect.robosuite:RobosuiteDemonstrator"
+
+EXPERTS: Registry[type[Any]] = Registry(
+    "expert",
+    {
+        "Lift": _ROBOSUITE,
+        "Can": _ROBOSUITE,
+        "Square": _ROBOSUITE,
+        "ToolHang": _ROBOSUITE,
+        "Transport": _ROBOSUITE,
+        "PushT": "lfm_policy.collect.pusht:PushTDemonstrator",
+    },
+)

@@ -1,0 +1,98 @@
+"""What a LeRobot dataset holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.tools.contents import ConfiguredContents, StoredArray, describe
+from lfm_policy.errors import InputError
+
+if TYPE_CHECKING:
+    from lfm_policy.data.dataset_config import DatasetConfig
+
+
+class LeRobotContents(ConfiguredContents):
+    """A LeRobot dataset: the action and every ``observation`` feature."""
+
+    format = "lerobot"
+
+    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
+        """Read what is under ``meta/``, and of each feature of what kind its first file is.
+
+        Raises:
+            InputError: it is damaged or of an unknown version.
+        """
+        from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
+        from lfm_policy.data.lerobot.episodes import read_episodes
+        from lfm_policy.data.lerobot.feature import UnusableFeature
+        from lfm_policy.data.lerobot.info import read_info
+
+        super().__init__(path, config_class)
+        self._info = read_info(path)
+        self.fps = self._info.fps
+        keys = [k for k in self._info.features if k == ACTION_KEY or k.startswith("observation.")]
+        choice = Choice(str(path), asked=set())
+        described = choice.passing(keys, lambda key: announced(self._info, key))
+        videos = [feature.key for feature in described.values() if feature.dtype == "video"]
+        self._episodes = read_episodes(self._info, videos)
+
+        def check(key: str) -> None:
+            try:
+                check_stored(described[key], self._episodes)
+            except UnusableFeature:
+                raise
+            except InputError:
+                if not described[key].is_camera:  # whose images are looked at one by one
+                    raise
+
+        choice.passing(described, check)
+        n_steps = sum(episode.length for episode in self._episodes)
+        for key in keys:
+            if key in choice.left_out:
+                entry, reason = self._info.features[key], choice.left_out[key]
+                dtype = str(entry.get("dtype"))[:20] if isinstance(entry, dict) else ""
+                self.stored[key] = StoredArray((n_steps,), dtype, False, reason, unusable=True)
+                continue
+            feature = described[key]
+            shape = (n_steps, *feature.shape)
+            self.stored[key] = (
+                StoredArray(shape, feature.dtype, True)
+                if feature.is_camera
+                else describe(key, shape, np.dtype(feature.dtype), source=str(path))
+            )
+
+    def read_values(self) -> ReplayBuffer:
+        """Return action and observations; see :meth:`Contents.read_values`.
+
+        An observation with damaged rows is unusable from then on; the others are read.
+        """
+        try:
+            return super().read_values()
+        except InputError:
+            for key in self.low_dimensional:
+                if key == ACTION_KEY:
+                    continue
+                try:
+                    self._load([key])
+                except InputError as error:
+                    self.stored[key] = replace(self.stored[key], not_read=str(error), unusable=True)
+            # Where it was the action, or a file of all, it is the same error again.
+            return super().read_values()
+
+    def _without_images(self) -> ReplayBuffer:
+        from lfm_policy.data.assumption import warn_assumed
+        from lfm_policy.data.lerobot.rows import read_rows
+
+        action = self._info.feature(ACTION_KEY)
+        rows = read_rows(self._info, self._episodes, [action])
+        warn_assumed(self._info.path, self._info.assumed)
+        warn_assumed(f"{self.path} (parquet files)", rows.assumed)
+        ends = np.cumsum([episode.length for episode in self._episodes], dtype=np.int64)
+        buffer = ReplayBuffer({ACTION_KEY: rows.arrays[ACTION_KEY]}, ends, source=str(self.path))
+        buffer.validate()
+        return buffer

@@ -1,0 +1,255 @@
+"""What a dataset of any format holds, before its values are read."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lfm_policy.data.assumption import AssumptionWarning
+from lfm_policy.data.replay_buffer import (
+    ACTION_KEY,
+    ReplayBuffer,
+    check_array_type,
+)
+from lfm_policy.errors import InputError
+from lfm_runtime.disk.files import temporary_folder
+from lfm_runtime.policy.observations import is_image
+
+if TYPE_CHECKING:
+    from lfm_policy.data.dataset_config import DatasetConfig
+
+LARGEST_READ_BYTES = 256_000_000
+"""Low-dimensional arrays larger than this are described by their metadata and not read."""
+
+LARGEST_CAMERA_BYTES = 4_000_000_000
+"""As uint8. Of a camera with more than this, the first episodes are looked at."""
+
+MOST_DIMENSIONS = 512
+"""The same for arrays with more values than this per step: spectra, point clouds, depth images."""
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """Metadata of one array.
+
+    Attributes:
+        shape: time first, (T, ...).
+        dtype: as it is stored; ``"video"`` or ``"image"`` for compressed pictures.
+        is_camera: whether its steps are images.
+        not_read: why its values are not looked at; empty if they are.
+        unusable: whether training cannot use it either, for that reason.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    is_camera: bool
+    not_read: str = ""
+    unusable: bool = False
+
+
+class Contents(ABC):
+    """An opened dataset of one format.
+
+    Attributes:
+        path: where it is.
+        format: name of the format.
+        prefix: what stands before a key in tables.
+        fps: steps per second; None where the format does not say it.
+        stored: every array by its key.
+        remarks: what the reader of the format warned of, once the values are read.
+        notes: what else is worth knowing: what it says of itself, and what its reader took for
+            granted, once values and images are read.
+    """
+
+    format: str
+    prefix: str = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fps: float | None = None
+        self.stored: dict[str, StoredArray] = {}
+        self.remarks: list[str] = []
+        self.notes: list[str] = []
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Keys of the cameras."""
+        return tuple(key for key, array in self.stored.items() if array.is_camera)
+
+    @property
+    def low_dimensional(self) -> tuple[str, ...]:
+        """Keys of the arrays that `read_values` reads."""
+        return tuple(
+            key for key, array in self.stored.items() if not (array.is_camera or array.not_read)
+        )
+
+    @abstractmethod
+    def read_values(self) -> ReplayBuffer:
+        """Return the low-dimensional arrays of all episodes.
+
+        Raises:
+            InputError: one is damaged or not what it has to be.
+        """
+
+    @abstractmethod
+    def open_camera(
+        self, key: str, buffer: ReplayBuffer, n_episodes: int, cache: Path, *, quiet: bool
+    ) -> np.ndarray:
+        """Return images of the first episodes, (T', height, width, channels) uint8, mapped.
+
+        Args:
+            key: which camera.
+            buffer: what `read_values` gave: it says where the episodes end.
+            n_episodes: how many episodes.
+            cache: folder for the decoded images.
+            quiet: no progress bar.
+
+        Raises:
+            InputError: they are damaged or no images.
+        """
+
+
+class ConfiguredContents(Contents):
+    """A format that is read through its configuration: robomimic and LeRobot."""
+
+    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
+        super().__init__(path)
+        self._config = config_class
+
+    def read_values(self) -> ReplayBuffer:
+        """Return action and observations; see :meth:`Contents.read_values`."""
+        keys = [key for key in self.low_dimensional if key != ACTION_KEY]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            buffer = self._load(keys) if keys else self._without_images()
+        self.remarks = [str(w.message) for w in caught if not _is_assumption(w)]
+        self._assume(caught)
+        return buffer
+
+    def open_camera(
+        self, key: str, buffer: ReplayBuffer, n_episodes: int, cache: Path, *, quiet: bool
+    ) -> np.ndarray:
+        """Return images of the first episodes; see :meth:`Contents.open_camera`."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loaded = self._load([key], max_episodes=n_episodes, cache=cache, quiet=quiet)
+        # `read_values` has said all the rest.
+        self._assume(caught)
+        return loaded.arrays[key]
+
+    def _assume(self, caught: Sequence[warnings.WarningMessage]) -> None:
+        """Note what the reader took for granted, each once."""
+        assumed = dict.fromkeys(str(w.message) for w in caught if _is_assumption(w))
+        self.notes += [text for text in assumed if text not in self.notes]
+
+    def _without_images(self) -> ReplayBuffer:
+        """Return the actions of a dataset without low-dimensional observations."""
+        if not self.cameras:
+            raise InputError(f"{self.path}: holds nothing that a policy could observe")
+        # No format loads actions alone, so the images of one camera come with them.
+        camera = min(self.cameras, key=lambda key: math.prod(self.stored[key].shape))
+        if math.prod(self.stored[camera].shape) > LARGEST_CAMERA_BYTES:
+            raise InputError(
+                f"{self.path}: holds no low-dimensional observations, and its images "
+                f"{camera} {self.stored[camera].shape} are too large to be looked at"
+            )
+        with temporary_folder() as folder:
+            buffer = self._load([camera], cache=folder)
+            return replace(buffer, arrays={ACTION_KEY: buffer.arrays[ACTION_KEY]})
+
+    def _load(
+        self,
+        keys: list[str],
+        cache: Path | None = None,
+        *,
+        max_episodes: int | None = None,
+        quiet: bool = True,
+    ) -> ReplayBuffer:
+        # Every format calls observations what the file calls them, so that users find them there.
+        options: dict[str, Any] = {
+            "path": str(self.path),
+            "obs_keys": keys,
+            "rename": {key: key for key in keys},
+        }
+        config = self._config(max_episodes=max_episodes, **options)
+        return config.load(cache, quiet=quiet)
+
+
+class LoadedContents(Contents):
+    """A format that says no more of itself than what it loads by default."""
+
+    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
+        """Load it; images that are not in memory stay in a folder that is gone with this.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        super().__init__(path)
+        self._folder = tempfile.TemporaryDirectory()
+        options: dict[str, Any] = {"path": str(path)}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config = config_class(**options)
+            self._buffer = config.load(Path(self._folder.name))
+        self.format = config.name
+        self.fps = config_class.facts(path).fps
+        self.remarks = [str(warning.message) for warning in caught]
+        for key, array in self._buffer.arrays.items():
+            self.stored[key] = describe(key, array.shape, array.dtype, source=str(path))
+
+    def read_values(self) -> ReplayBuffer:
+        """Return action and observations; see :meth:`Contents.read_values`."""
+        arrays = self._buffer.arrays
+        return replace(self._buffer, arrays={key: arrays[key] for key in self.low_dimensional})
+
+    def open_camera(
+        self, key: str, buffer: ReplayBuffer, n_episodes: int, cache: Path, *, quiet: bool
+    ) -> np.ndarray:
+        """Return images of the first episodes; see :meth:`Contents.open_camera`."""
+        return self._buffer.arrays[key][: int(buffer.episode_ends[n_episodes - 1])]
+
+
+def _is_assumption(warning: warnings.WarningMessage) -> bool:
+    return issubclass(warning.category, AssumptionWarning)
+
+
+def describe(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    source: str,
+    ranks: tuple[int, ...] = (),
+    is_camera: bool | None = None,
+) -> StoredArray:
+    """Return what is done with an array of this shape and dtype.
+
+    Args:
+        name: of the array, for messages.
+        shape: time first, (T, ...).
+        dtype: as it is stored.
+        source: the dataset, for messages.
+        ranks: ranks that the format takes for other arrays than images; by default any from 2 on.
+        is_camera: whether the format takes it for images; by default if `is_image`.
+    """
+    if is_camera is None:
+        is_camera = is_image(shape[1:])
+    try:
+        check_array_type(name, shape, dtype, source=source, ranks=() if is_camera else ranks)
+    except InputError as error:
+        return StoredArray(shape, str(dtype), False, str(error), unusable=True)
+    reason = ""
+    if not is_camera:
+        if math.prod(shape[1:]) > MOST_DIMENSIONS:
+            reason = f"more than {MOST_DIMENSIONS} values per step: not read"
+        elif math.prod(shape) * dtype.itemsize > LARGEST_READ_BYTES:
+            reason = "large: not read"
+    return StoredArray(shape, str(dtype), is_camera, reason)

@@ -1,0 +1,116 @@
+"""Training rate against the bare forward, backward and optimiser step on the same machine.
+
+The bare loop runs the same network, loss, batch size and AdamW on one batch that lies in memory;
+the training loop adds what every step of a run needs: gathering windows, noise and times, gradient
+clipping, learning rate schedule, weight average, NaN check, progress bar. Both take turns of a few
+steps, so that a busy machine slows both.
+
+    python scripts/benchmarks/training.py --dataset pusht_cchi_v7_replay.zarr
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from lfm_policy.config import ExperimentConfig, load_config
+from lfm_policy.training import TrainingRun
+from lfm_policy.training.block import BlockTrainer
+from lfm_policy.training.data import load_datasets
+from lfm_policy.training.flow_objective import FlowObjective
+from lfm_policy.training.meters import RunningMean
+from lfm_policy.training.source import ChunkSource
+
+
+class BareLoop:
+    """Forward, backward and optimiser step on one batch in memory, nothing else."""
+
+    def __init__(self, network: Any, batch_size: int, cond_dim: int) -> None:
+        self._network = network.train().requires_grad_(True)
+        self._optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+        shape = network.chunk_shape
+        self._batch = (
+            torch.randn(batch_size, *shape),
+            torch.rand(batch_size),
+            torch.randn(batch_size, cond_dim),
+        )
+        self._target = torch.randn(batch_size, *shape)
+
+    def step(self) -> None:
+        loss = torch.nn.functional.mse_loss(self._network(*self._batch), self._target)
+        loss.backward()
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+
+class TrainingLoop:
+    """The step of the training loop as a run does it, with its NaN check and loss average."""
+
+    def __init__(self, config: ExperimentConfig, folder: Path) -> None:
+        run = TrainingRun(config, folder, device="cpu", quiet=True)
+        source = ChunkSource(load_datasets(config).train)
+        objective = FlowObjective(config.training, run.model, 1, source, trains_encoder=False)
+        total = config.training.total_steps
+        self._trainer = BlockTrainer(
+            config.training, objective, run.accelerator, seed=config.seed, n_steps=total
+        )
+        self._losses = RunningMean(torch.device("cpu"))
+        self._bar = tqdm(total=total, disable=True)
+
+    def step(self) -> None:
+        loss, _ = self._trainer.train_step()
+        self._losses.add(loss)
+        self._losses.finite()
+        self._bar.update()
+
+
+def seconds_of(step: Callable[[], None], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - start) / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", required=True, help="PushT zarr replay buffer")
+    parser.add_argument("--config", default="pusht/fm")
+    parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=10, help="per turn")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    overrides = [f"dataset.path={arguments.dataset}"]
+    config = load_config(arguments.config, overrides)
+    with tempfile.TemporaryDirectory() as scratch:
+        full = TrainingLoop(config, Path(scratch) / "full")
+        model = TrainingRun(config, Path(scratch) / "bare", device="cpu", quiet=True).model
+    batch_size = config.training.batch_size
+    bare = BareLoop(model.blocks[0], batch_size, model.encoder.cond_dim)
+    seconds_of(bare.step, arguments.steps)
+    seconds_of(full.step, arguments.steps)
+    turns = []
+    for _ in tqdm(range(arguments.turns), desc="turns"):
+        turns.append(
+            (seconds_of(bare.step, arguments.steps), seconds_of(full.step, arguments.steps))
+        )
+    parameters = model.parameter_counts()["block 1"]
+    bare_ms, full_ms = (1e3 * statistics.median(column) for column in zip(*turns, strict=True))
+    ratio = statistics.median(b / a for a, b in turns)
+    print(
+        f"{arguments.config}: {parameters:,} parameters per block, batch {batch_size}, "
+        f"{arguments.threads} thread(s), medians of {arguments.turns} turns of {arguments.steps}\n"
+        f"  bare step {bare_ms:.2f} ms, training step {full_ms:.2f} ms, ratio {ratio:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Pieces of a study: trainings, distillations and evaluations that are done once and kept.
+
+A *model* is a training or the distillation of another model; a *cell* is a model evaluated with
+one sampler. Every piece is one `lfm-policy` command with a folder of its own: a finished one is
+skipped, an interrupted one goes on where it was, so a study can be stopped and started again at
+any time. What cells found is also kept in one small file, the archive, which can be committed:
+with it, tables are made and unfinished studies continued without any of the run folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.errors import InputError
+from lfm_policy.evaluation.episodes import no_success_message
+from lfm_policy.policy import read_header
+from lfm_runtime.disk.files import write_text
+
+TEST_SEEDS = 100_000
+SELECTION_SEEDS = 200_000
+RECORDING_SEEDS = 400_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """How a model is made.
+
+    Attributes:
+        overrides: options as ``section.key=value``.
+        config: configuration of a training; a distillation starts from its teacher's.
+        teacher: name of the model to distil; empty for a training.
+        nfe: of a student.
+        groups: blocks of the teacher that each student block replaces; empty: all as many.
+        method: of the distillation.
+        recorded: episodes of the teacher whose observations it is distilled on, too.
+        recorded_with: sampler of the teacher in these; None: as configured.
+    """
+
+    overrides: tuple[str, ...] = ()
+    config: str = "pusht/fm"
+    teacher: str = ""
+    nfe: int = 0
+    groups: tuple[int, ...] = ()
+    method: str = "regression"
+    recorded: int = 0
+    recorded_with: Sampler | None = None
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a model is evaluated.
+
+    Attributes:
+        nfe: network evaluations per chunk.
+        solver: of all blocks.
+        noise_scale: the configured one when None.
+        episodes: as many as the study has when 0.
+    """
+
+    nfe: int
+    solver: str = "euler"
+    noise_scale: float | None = None
+    episodes: int = 0
+
+    def __str__(self) -> str:
+        noise = "" if self.noise_scale is None else f"-noise{self.noise_scale:g}"
+        return f"{self.solver}{self.nfe}{noise}"
+
+    def options(self) -> list[str]:
+        """Return the options of ``lfm-policy eval`` and ``control``."""
+        options = ["--nfe", str(self.nfe), "--solver", self.solver]
+        if self.noise_scale is not None:
+            options += ["--noise-scale", str(self.noise_scale)]
+        return options
+
+
+Wanted = tuple[str, int, Sequence[Sampler]]
+
+
+class Study:
+    """Models by name, made and evaluated when they are asked for.
+
+    Models are made for a training seed; seed s of a model is its own run.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        *,
+        dataset: Path,
+        output: Path,
+        archive: Path,
+        episodes: int = 200,
+        seed_start: int = TEST_SEEDS,
+    ) -> None:
+        self.models = models
+        self._dataset = dataset
+        self._output = output
+        self._archive = archive
+        self._episodes = episodes
+        self._seed_start = seed_start
+        self._cells: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._model_locks: dict[str, threading.Lock] = {}
+        if archive.exists():
+            self._cells = json.loads(archive.read_text())
+
+    def known(self, name: str, sampler: Sampler, seed: int = 0) -> dict[str, Any] | None:
+        """Return a cell that is there already."""
+        cell: dict[str, Any] | None = self._cells.get(self._key(name, sampler, seed))
+        return cell
+
+    def cell(self, name: str, sampler: Sampler, seed: int = 0) -> dict[str, Any]:
+        """Return a cell, after making the model and evaluating it if need be."""
+        known = self.known(name, sampler, seed)
+        if known is not None:
+            return known
+        folder = self.make(name, seed)
+        episodes = sampler.episodes or self._episodes
+        output = folder / f"eval-{self._seed_start}-{episodes}-{sampler}"
+        if not (output / "eval.json").exists():
+            options = ["--episodes", str(episodes), "--seed-start", str(self._seed_start)]
+            options += [*sampler.options(), "--output", str(output)]
+            _run("eval", str(folder), *options, *_QUIET)
+        cell = _compact(json.loads((output / "eval.json").read_text()), folder)
+        with self._lock:
+            self._cells[self._key(name, sampler, seed)] = cell
+            lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self._cells.items())]
+            self._archive.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._archive, "{\n" + ",\n".join(lines) + "\n}\n")
+        return cell
+
+    def make(self, name: str, seed: int = 0) -> Path:
+        """Train or distil a model unless that is done; returns its folder."""
+        model = self.models[name]
+        folder = self._output / f"seed{seed}" / name
+        with self._lock:
+            own = self._model_locks.setdefault(str(folder), threading.Lock())
+        with own:  # two chains may need one teacher
+            if (folder / "latest").exists() and read_header(folder).complete:
+                return folder
+            options = [*model.overrides, "training.num_threads=1", f"seed={seed}"]
+            options += ["--output", str(folder), "--resume", *_QUIET]
+            if model.teacher:
+                teacher = self.make(model.teacher, seed)
+                groups = ",".join(map(str, model.groups))
+                student = ["--groups", groups] if groups else ["--nfe", str(model.nfe)]
+                student += ["--method", model.method]
+                if model.recorded:
+                    recording = self._recording(teacher, model.recorded, model.recorded_with)
+                    student.append(f"distill.recording={recording}")
+                _run("distill", str(teacher), *options, *student)
+            else:
+                _run("train", model.config, f"dataset.path={self._dataset}", *options)
+        return folder
+
+    def _recording(self, policy: Path, episodes: int, sampler: Sampler | None) -> Path:
+        """Return what a policy sees on its own, recorded in its folder unless that is done."""
+        path = policy / f"seen-{episodes}-{sampler or 'configured'}.zarr"
+        with self._lock:
+            own = self._model_locks.setdefault(str(path), threading.Lock())
+        with own:  # two students may need one recording
+            if not path.exists():
+                # A run that is stopped leaves the episodes it has, which are too few.
+                partial = path.with_name(f"unfinished-{path.name}")
+                shutil.rmtree(partial, ignore_errors=True)
+                options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
+                options += sampler.options() if sampler else []
+                options += ["--record", str(partial), "--quiet"]
+                _run("control", str(policy), "--simulated", *options)
+                partial.rename(path)
+        return path
+
+    def _key(self, name: str, sampler: Sampler, seed: int) -> str:
+        episodes = sampler.episodes or self._episodes
+        return f"{name} seed{seed} {sampler} n{episodes} from{self._seed_start}"
+
+
+def study_options(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of the options that every study has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", type=Path, help="what the models learn from")
+    parser.add_argument("--output", type=Path, help="run folders, default in runs/")
+    parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
+    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
+    parser.add_argument("--minutes", type=float, help="start no new cell after so many minutes")
+    parser.add_argument("--tables-only", action="store_true", help="run nothing")
+    return parser
+
+
+def parse_study(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line; a dataset is needed unless nothing is run."""
+    arguments = parser.parse_args()
+    if not arguments.tables_only and arguments.dataset is None:
+        parser.error("--dataset is needed to run what is missing")
+    return arguments
+
+
+def open_study(
+    models: Mapping[str, Model], arguments: argparse.Namespace, archive: str, **options: Any
+) -> Study:
+    """Return a study that keeps its cells in ``archive``, a file beside the results page.
+
+    Args:
+        models: by name.
+        arguments: of `parse_study`.
+        archive: name of the file.
+        options: of `Study`.
+    """
+    path = arguments.results / "results" / archive
+    return Study(models, dataset=arguments.dataset, archive=path, **options)
+
+
+def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespace) -> list[str]:
+    """Measure the cells that are not known yet, a chain of them per model and training seed.
+
+    A model whose cells are all known is not made again. With ``--tables-only`` nothing is run, and
+    after ``--minutes`` no cell is begun. Returns what went wrong, a line each.
+    """
+    if arguments.tables_only:
+        return []
+    deadline = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
+
+    def run(model: str, seed: int, samplers: Sequence[Sampler]) -> None:
+        for sampler in samplers:
+            if study.known(model, sampler, seed) is None and time.monotonic() < deadline:
+                study.cell(model, sampler, seed)
+
+    failures = []
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for future in as_completed([pool.submit(run, *one) for one in wanted]):
+            try:
+                future.result()
+            except subprocess.CalledProcessError as error:
+                command = " ".join(map(str, error.cmd[3:]))
+                failures.append(f"{command}: exit code {error.returncode}")
+    return failures
+
+
+def finish(failures: Sequence[str]) -> None:
+    """Say what failed, and leave with exit code 1 if anything did."""
+    if failures:
+        raise SystemExit("\n".join(f"failed: {line}" for line in failures))
+
+
+def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what tables need of an evaluation and of the training before it."""
+    (cell,) = report["cells"]
+    if cell["summary"]["successes"] is None:
+        raise InputError(
+            f"{no_success_message(report['config']['env_id'])}; the tables of a study compare it"
+        )
+    training = read_header(folder).training
+    kept = ("block_steps", "steps", "train_seconds", "push_seconds", "parameters", "threads")
+    return {
+        "solver": cell["solver"],
+        "nfe": cell["nfe"],
+        "noise_scale": cell["noise_scale"],
+        "summary": cell["summary"],
+        "ms": [round(cell["latency"][key], 3) for key in ("median_ms", "p95_ms")],
+        "training": {key: training[key] for key in kept},
+        "max_reward": [round(e["max_reward"], 4) for e in cell["episodes"]],
+        "success": "".join(str(int(e["success"])) for e in cell["episodes"]),
+    }
+
+
+_QUIET = ("--quiet", "--device", "cpu")
+
+
+def _run(*arguments: str) -> None:
+    print("lfm-policy " + " ".join(arguments), flush=True)
+    command = [sys.executable, "-m", "lfm_policy", *arguments]
+    subprocess.run(
+        command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+    )

@@ -1,0 +1,121 @@
+"""Does repeating a demonstration's actions solve the task again? For every demo of some files.
+
+Each demo starts from its first recorded state, in the environment that the file describes. Exit
+status 1 if less than 99% of a file's demos succeed.
+
+    python scripts/studies/replay_demos.py lift.hdf5 can.hdf5 --workers 2
+    python scripts/studies/replay_demos.py square.hdf5 --demos 50 --results docs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from results_page import publish, table_lines
+from study_tables import success_cells
+from tqdm.auto import tqdm
+
+from lfm_policy.collect.collect import facts_of
+from lfm_policy.data.robomimic.file import RobomimicFile
+from lfm_runtime.disk.files import write_json
+
+ENOUGH = 0.99
+_worker: dict[str, Any] = {}
+
+
+def _open(path: str) -> None:
+    from lfm_envs.robosuite.env import RobosuiteEnv
+
+    file = RobomimicFile(path)
+    _worker.update(file=file, env=RobosuiteEnv(env_args=file.env_args(), cameras=()))
+
+
+def _replay(name: str) -> bool:
+    """Whether the task is solved after the last action of a demo."""
+    file, env = _worker["file"], _worker["env"]
+    lengths = file.lengths([name], "actions")
+    actions, states = (
+        file.read([name], key, lengths, file.info([name], key, lengths, ranks=(2,)))
+        for key in ("actions", "states")
+    )
+    scene = {"states": states[0], "model": file.model_file(name)}
+    if meta := file.ep_meta(name):
+        scene["ep_meta"] = meta
+    env.reset(options={"reset_to": scene})
+    solved = False
+    for action in actions:
+        _, _, solved, _, _ = env.step(action)
+    return bool(solved)
+
+
+def replay_file(path: Path, *, demos: int | None, workers: int) -> dict[str, Any]:
+    """Return what a file holds and which of its demos failed when they were repeated."""
+    collected = facts_of(path) or {}
+    with RobomimicFile(path) as file:
+        names = list(file.demos)
+        facts = {
+            "task": file.env_args()["env_name"],
+            "version": collected.get("version"),
+            "demos": len(names),
+            "attempts": collected.get("attempts"),
+            "steps": sum(file.num_samples(name) for name in names),
+        }
+    names = names[:demos]
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_open,
+        initargs=(str(path),),
+    ) as pool:
+        solved = list(tqdm(pool.map(_replay, names), total=len(names), desc=str(path)))
+    failed = [name for name, good in zip(names, solved, strict=True) if not good]
+    return {**facts, "replayed": len(names), "failed": failed}
+
+
+COLUMNS = (
+    "task | version of the expert | demonstrations | steps | expert's successes | "
+    "95% interval | solved again when replayed"
+)
+
+
+def rows_of(results: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of the table."""
+    for _, facts in sorted(results.items()):
+        expert = ("", "")
+        if facts["attempts"]:
+            expert = success_cells(facts["demos"], facts["attempts"])
+        again = f"{facts['replayed'] - len(facts['failed'])}/{facts['replayed']}"
+        about = (facts["task"], facts["version"] or "", facts["demos"], f"{facts['steps']:,}")
+        yield *about, *expert, again
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path, help="robomimic HDF5 with states")
+    parser.add_argument("--demos", type=int, help="only the first so many; default all")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--results", type=Path, help="folder of results.md to write the table into")
+    arguments = parser.parse_args()
+    archive = arguments.results and arguments.results / "results" / "collected.json"
+    results = json.loads(archive.read_text()) if archive and archive.exists() else {}
+    short = []
+    for path in arguments.files:
+        facts = replay_file(path, demos=arguments.demos, workers=arguments.workers)
+        results[f"{facts['task']} {facts['version'] or ''}".strip()] = facts
+        if len(facts["failed"]) > (1 - ENOUGH) * facts["replayed"]:
+            short.append(f"{path}: {', '.join(facts['failed'])} failed")
+        if archive:
+            write_json(archive, results)
+    publish("collected", table_lines(COLUMNS, rows_of(results)), arguments.results)
+    if short:
+        raise SystemExit("\n".join(short))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The paper's robot table for one task: FM and LFM, teachers and students, two budgets of training.
+
+Policies learn from a robomimic HDF5 file, collected (`lfm-policy collect`) or human, and are rolled
+out from test seeds. FM has LFM's parameters in all and the same gradient steps. An earlier
+checkpoint in time (early: a third of the steps; ninth: for Square's learning curve) is a run of its
+own, learning rate decayed to 0: blocks are trained one after the other, so that half a run is not
+a policy. It can be stopped and started again at any time; what is finished is kept in
+docs/results/robomimic.json.
+
+    lfm-policy collect Lift --episodes 200 --output lift.hdf5
+    python scripts/studies/robomimic_table.py lift --dataset lift.hdf5
+    python scripts/studies/robomimic_table.py square --dataset square.hdf5 --models fm lfm lfm-2
+    python scripts/studies/robomimic_table.py lift --tables-only
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pieces import (
+    Model,
+    Sampler,
+    Study,
+    Wanted,
+    finish,
+    measure,
+    open_study,
+    parse_study,
+    study_options,
+)
+from results_page import put_table, table_lines
+from study_tables import (
+    Part,
+    Row,
+    cells_of,
+    plot_against_steps,
+    pooled,
+    seconds_of,
+    success_cells,
+    write_part,
+)
+
+# Width of FM's network, which has about the parameters of LFM's two blocks; steps of training;
+# episodes per cell.
+TASKS = {
+    "lift": (272, 20_000, 200),
+    "can": (272, 24_000, 200),
+    "square": (544, 30_000, 200),
+    "tool_hang": (544, 30_000, 50),
+    "transport": (544, 30_000, 50),
+}
+STUDENT = (
+    "training.total_steps=12000",
+    "distill.samples=8",
+    "distill.inputs=corrected",
+    "distill.tail_weight=0.1",
+)
+STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
+FINE = {"lfm": Sampler(64, "midpoint"), "fm": Sampler(32, "midpoint")}
+# A policy of the table: its label, its model, its sampler.
+POLICIES = (
+    *((family.upper(), family, FINE[family]) for family in ("fm", "lfm")),
+    *(
+        (f"{family.upper()} to {k}", f"{family}-{k}", Sampler(k))
+        for family in ("fm", "lfm")
+        for k in (4, 2, 1)
+    ),
+)
+# Earlier checkpoints in time: runs of this part of the steps.
+EARLIER = {"early": 3, "ninth": 9}
+# Square's success against steps of training.
+LEARNING = Part(
+    "learning",
+    rows=tuple(
+        Row(family.upper(), f"{earlier}square-{family}", (FINE[family],))
+        for family in ("lfm", "fm")
+        for earlier in ("ninth-", "early-", "")
+    ),
+    plot=plot_against_steps,
+)
+COLUMNS = (
+    "task | policy | NFE | success, a third of the steps | 95% interval | "
+    "success, all steps | 95% interval | parameters | gradient steps | "
+    "training + push-forward or teacher samples (s)"
+)
+
+
+def models_of(task: str) -> dict[str, Model]:
+    """Return the models of a task by name; with a prefix of `EARLIER`, earlier in time."""
+    width, steps, _ = TASKS[task]
+    config = f"robomimic/{task}"
+    families = {
+        "fm": ("flow.n_blocks=1", "flow.step_sizes=[]", f"network.width={width}"),
+        "lfm": (),
+    }
+    models = {}
+    for family, overrides in families.items():
+        models[f"{task}-{family}"] = Model(overrides, config=config)
+        for prefix, part in EARLIER.items():
+            early = (*overrides, f"training.total_steps={steps // part}")
+            models[f"{prefix}-{task}-{family}"] = Model(early, config=config)
+        for k in (4, 2, 1):
+            models[f"{task}-{family}-{k}"] = Model(
+                (*STUDENT, STEPS[family]), teacher=f"{task}-{family}", nfe=k
+            )
+    return models
+
+
+def main() -> None:
+    parser = study_options(__doc__)
+    parser.add_argument("task", choices=list(TASKS))
+    names = [model for _, model, _ in POLICIES]
+    names += [f"{prefix}-{family}" for prefix in EARLIER for family in FINE]
+    parser.add_argument("--models", nargs="+", choices=names, default=names)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
+    arguments = parse_study(parser)
+    studies = {
+        task: open_study(
+            models_of(task),
+            arguments,
+            "robomimic.json",
+            output=arguments.output or Path("runs/robomimic"),
+            episodes=episodes,
+        )
+        for task, (_, _, episodes) in TASKS.items()
+    }
+    failures = measure(studies[arguments.task], _wanted(arguments), arguments)
+    rows = [row for task, one in studies.items() for row in rows_of(task, one, arguments.seeds)]
+    print("\n".join(table_lines(COLUMNS, [row for row in rows if row[0] == arguments.task])))
+    put_table(arguments.results, "robomimic", table_lines(COLUMNS, rows))
+    write_part(LEARNING, studies["square"], arguments.results, seeds=arguments.seeds)
+    finish(failures)
+
+
+def _wanted(arguments: argparse.Namespace) -> Iterator[Wanted]:
+    samplers = {model: sampler for _, model, sampler in POLICIES}
+    for seed in arguments.seeds:
+        for model in arguments.models:
+            prefix, _, rest = model.partition("-")
+            family, when = (rest, f"{prefix}-") if prefix in EARLIER else (model, "")
+            yield f"{when}{arguments.task}-{family}", seed, [samplers[family]]
+
+
+def rows_of(task: str, study: Study, seeds: Iterable[int]) -> Iterator[tuple[str, ...]]:
+    """Yield a task's rows of the table, from the cells that are known."""
+    for label, model, sampler in POLICIES:
+        cells, early = (
+            cells_of(study, f"{when}{task}-{model}", sampler, list(seeds))
+            for when in ("", "early-")
+        )
+        if not cells:
+            continue
+        train, push, steps = seconds_of(cells)
+        yield (
+            task,
+            label,
+            f"{cells[0]['nfe']:g}",
+            *_success(early),
+            *_success(cells),
+            f"{cells[0]['training']['parameters']['total']:,}",
+            f"{steps:,}",
+            f"{train:.0f} + {push:.0f}",
+        )
+
+
+def _success(cells: list[dict[str, Any]]) -> tuple[str, str]:
+    return success_cells(*pooled(cells)[1:]) if cells else ("", "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""Tables and plots of a study, from the cells that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from pieces import Sampler, Study
+from results_page import put_table, table_lines
+
+from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap, wilson_interval
+from lfm_runtime.disk.files import atomic_file
+
+matplotlib.use("Agg", force=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model in a table, with the samplers it is evaluated with."""
+
+    label: str
+    model: str
+    samplers: tuple[Sampler, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table of results.md.
+
+    Attributes:
+        name: of its markers in results.md and of its plot.
+        rows: models and samplers.
+        compare: pairs of (model, sampler) to test against each other, first minus second.
+        plot: writes the picture.
+        seconds: True for a table of seconds per model, False for one of what policies achieve.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    plot: Callable[[Part, Study, Path, Sequence[int]], None]
+    compare: tuple[tuple[tuple[str, Sampler], tuple[str, Sampler]], ...] = ()
+    seconds: bool = False
+
+
+FEW_EVALUATIONS = 16
+"""Samplers of more are drawn in a colour of their own."""
+LEGEND_COLUMNS = 4
+
+COLUMNS = (
+    "policy | NFE | score | success | 95% interval | per seed: score / success | "
+    "parameters | gradient steps | training + push-forward or teacher samples (s)"
+)
+SECONDS_COLUMNS = (
+    "model | runs | gradient steps | training (s) | push-forward (s) | teacher samples (s) | "
+    "in all (s) | gradient steps per second"
+)
+
+
+def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int]) -> None:
+    """Put one table between its markers in results.md, and its plot beside it."""
+    lines = seconds_lines(part, study, seeds) if part.seconds else policy_lines(part, study, seeds)
+    missing = sum(
+        study.known(row.model, sampler, seed) is None
+        for row in part.rows
+        for sampler in row.samplers
+        for seed in seeds
+    )
+    if missing:
+        lines.append(f"\n{missing} of this table's cells are not measured yet.")
+    tests = [line for pair in part.compare if (line := compare(study, *pair, seeds))]
+    if tests:
+        lines.append("\n" + "\n".join(tests))
+    put_table(results, part.name, lines)
+    part.plot(part, study, results / "results" / f"{part.name}.png", seeds)
+
+
+def policy_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
+    """Return the table of what policies achieve, a row per model and sampler."""
+    rows = [
+        (row.label, cells_of(study, row.model, sampler, seeds))
+        for row in part.rows
+        for sampler in row.samplers
+    ]
+    return table_lines(COLUMNS, [table_row(label, cells) for label, cells in rows if cells])
+
+
+def seconds_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
+    """Return the table of where the seconds go, a row per model, and what all runs took."""
+    rows = []
+    runs, hours = 0, 0.0
+    for row in part.rows:
+        cells = cells_of(study, row.model, row.samplers[0], seeds)
+        if not cells:
+            continue
+        train, push, steps = seconds_of(cells)
+        runs += len(cells)
+        hours += len(cells) * (train + push) / 3600
+        student = bool(study.models[row.model].teacher)
+        shown = ("", f"{push:.0f}") if student else (f"{push:.0f}", "")
+        seconds = (f"{train:.0f}", *shown, f"{train + push:.0f}", f"{steps / train:.0f}")
+        rows.append((row.label, len(cells), f"{steps:,}", *seconds))
+    took = f"\n{runs} runs took {hours:.1f} hours of one thread."
+    return [*table_lines(SECONDS_COLUMNS, rows), took]
+
+
+def seconds_of(cells: Sequence[dict[str, Any]]) -> tuple[float, float, int]:
+    """Return seconds of training, seconds of push-forward or samples, and gradient steps."""
+    training = [cell["training"] for cell in cells]
+    train, push = (
+        float(np.mean([t[key] for t in training])) for key in ("train_seconds", "push_seconds")
+    )
+    return train, push, training[0]["steps"]
+
+
+def cells_of(
+    study: Study, model: str, sampler: Sampler, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return the known cells of the given training seeds."""
+    cells = [study.known(model, sampler, seed) for seed in seeds]
+    return [cell for cell in cells if cell is not None]
+
+
+def pooled(cells: Sequence[dict[str, Any]]) -> tuple[float, int, int]:
+    """Return mean score, successes and episodes of all seeds together."""
+    scores = [c["summary"]["score"] for c in cells]
+    successes = sum(c["summary"]["successes"] for c in cells)
+    return float(np.mean(scores)), successes, sum(c["summary"]["n"] for c in cells)
+
+
+def sampler_label(cell: dict[str, Any]) -> str:
+    """Return the number of evaluations, and the solver and noise where they are not the usual."""
+    solver = "" if cell["solver"] == "euler" else f" {cell['solver']}"
+    noise = "" if cell["noise_scale"] in (0.0, 1.0) else f", noise {cell['noise_scale']:g}"
+    return f"{cell['nfe']:g}{solver}{noise}"
+
+
+def success_cells(successes: int, n: int) -> tuple[str, str]:
+    """Return the cells of a success and of its interval."""
+    low, high = wilson_interval(successes, n)
+    return f"{successes}/{n} = {successes / n:.3f}", f"{low:.3f} to {high:.3f}"
+
+
+def table_row(label: str, cells: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Return one row: all seeds pooled, and each for itself."""
+    score, successes, n = pooled(cells)
+    each = ", ".join(
+        f"{c['summary']['score']:.3f} / {c['summary']['success_rate']:.3f}" for c in cells
+    )
+    train, push, steps = seconds_of(cells)
+    parameters = cells[0]["training"]["parameters"]["total"]
+    return (
+        label,
+        sampler_label(cells[0]),
+        f"{score:.3f}",
+        *success_cells(successes, n),
+        each,
+        f"{parameters:,}",
+        f"{steps:,}",
+        f"{train:.0f} + {push:.0f}",
+    )
+
+
+def compare(
+    study: Study,
+    first: tuple[str, Sampler],
+    second: tuple[str, Sampler],
+    seeds: Sequence[int],
+) -> str:
+    """Return a line that compares two cells on the same episodes of the same training seeds."""
+    pairs = [(study.known(*first, seed), study.known(*second, seed)) for seed in seeds]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not both:
+        return ""
+    scores = [
+        [x for cell in cells for x in cell["max_reward"]] for cells in zip(*both, strict=True)
+    ]
+    wins = [
+        [bit == "1" for cell in cells for bit in cell["success"]]
+        for cells in zip(*both, strict=True)
+    ]
+    low, high = paired_bootstrap(scores[0], scores[1])
+    p = mcnemar_exact(wins[0], wins[1])
+    difference = np.mean(scores[0]) - np.mean(scores[1])
+    success = np.mean(wins[0]) - np.mean(wins[1])
+    names = " against ".join(
+        f"{m} ({sampler_label(c)})" for (m, _), c in zip((first, second), both[0], strict=True)
+    )
+    return (
+        f"- {names}, {len(both)} seed(s): score {difference:+.3f} [{low:+.3f}, {high:+.3f}], "
+        f"success {success:+.3f}, McNemar p = {p:.2g}"
+    )
+
+
+def plot_against_nfe(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success against the number of evaluations, one line per label."""
+    figure, axes = _plot(part, study, seeds, _own_label, lambda cell: float(cell["nfe"]))
+    for ax in axes:
+        ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)")
+        ax.set_xticks(ticks := [1, 2, 4, 8, 16, 32, 64], [str(t) for t in ticks])
+        ax.minorticks_off()
+    _save(figure, path)
+
+
+def plot_settings(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Score and success of many models below each other; the last samplers of each row."""
+    rows = [
+        (row.label, [c for s in row.samplers[-2:] if (c := cells_of(study, row.model, s, seeds))])
+        for row in part.rows
+    ]
+    shown = [(label, samplers) for label, samplers in rows if samplers]
+    figure = Figure(figsize=(10, 0.25 * len(shown) + 1.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for position, (_, samplers) in enumerate(shown):
+        for cells in samplers:
+            score, successes, n = pooled(cells)
+            rates, spread = _rates([(successes, n)])
+            few = cells[0]["nfe"] <= FEW_EVALUATIONS
+            style = {"color": "C0" if few else "C1", "marker": "o"}
+            at = position + (-0.12 if few else 0.12)
+            axes[0].plot(score, at, **style)
+            axes[1].errorbar(rates, at, xerr=spread, capsize=2, **style)
+    for ax, name in zip(axes, ("score", "success"), strict=True):
+        ax.set_xlabel(name)
+        ax.grid(alpha=0.3)
+    axes[0].set_yticks(range(len(shown)), [label for label, _ in shown])
+    axes[0].invert_yaxis()
+    if any(cells[0]["nfe"] > FEW_EVALUATIONS for _, samplers in shown for cells in samplers):
+        for color, what in (("C0", f"up to {FEW_EVALUATIONS} evaluations"), ("C1", "more")):
+            axes[1].plot([], [], color=color, marker="o", linestyle="", label=what)
+        axes[1].legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+    """Seconds of training and of push-forward or teacher samples, a bar per model."""
+    figure = Figure(figsize=(9, 0.35 * len(part.rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    rows = [(row, cells_of(study, row.model, row.samplers[0], seeds)) for row in part.rows]
+    bars = [(row.label, *seconds_of(cells)) for row, cells in rows if cells]
+    for position, (_, train, push, _) in enumerate(bars):
+        axes.barh(position, train, color="C0", label="" if position else "training")
+        what = "" if position else "push-forward or teacher samples"
+        axes.barh(position, push, left=train, color="C1", label=what)
+    axes.set_yticks(range(len(bars)), [label for label, *_ in bars])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds on one CPU thread")
+    if bars:
+        axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _nfe_label(_: str, cell: dict[str, Any]) -> str:
+    return f"NFE {sampler_label(cell)}"
+
+
+def _own_label(label: str, _: dict[str, Any]) -> str:
+    return label
+
+
+def _plot(
+    part: Part,
+    study: Study,
+    seeds: Sequence[int],
+    label: Callable[[str, dict[str, Any]], str],
+    value: Callable[[dict[str, Any]], float],
+) -> tuple[Figure, Any]:
+    lines: dict[str, list[tuple[float, float, int, int]]] = {}
+    for row in part.rows:
+        for sampler in row.samplers:
+            cells = cells_of(study, row.model, sampler, seeds)
+            if cells:
+                key = label(row.label, cells[0])
+                lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
+    legend_rows = -(-len(lines) // LEGEND_COLUMNS)
+    figure = Figure(figsize=(10, 4 + 0.2 * legend_rows), layout="constrained")
+    axes = figure.subplots(1, 2)
+    if len(lines) > 10:  # the usual cycle has no more colours
+        for ax in axes:
+            ax.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))
+    for key, points in lines.items():
+        _line(axes, key, points)
+    for ax, name in zip(axes, ("score", "success"), strict=True):
+        ax.set(ylabel=name)
+        ax.grid(alpha=0.3)
+    if lines:  # below the axes, where it covers no point
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8)
+    return figure, axes
+
+
+def _line(axes: Any, label: str, points: list[tuple[float, float, int, int]]) -> None:
+    points.sort()
+    x = [p[0] for p in points]
+    line = axes[0].plot(x, [p[1] for p in points], marker="o", label=label)[0]
+    rates, spread = _rates([(p[2], p[3]) for p in points])
+    axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
+
+
+def _rates(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[float]]]:
+    """Return rates of (successes, n), and how far their intervals reach below and above them."""
+    rates = [successes / n for successes, n in counts]
+    intervals = [wilson_interval(successes, n) for successes, n in counts]
+    return rates, [
+        [r - i.low for r, i in zip(rates, intervals, strict=True)],
+        [i.high - r for r, i in zip(rates, intervals, strict=True)],
+    ]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
+def _against(
+    xlabel: str,
+    value: Callable[[dict[str, Any]], float],
+    label: Callable[[str, dict[str, Any]], str] = _own_label,
+) -> Callable[[Part, Study, Path, Sequence[int]], None]:
+    def plot(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+        figure, axes = _plot(part, study, seeds, label, value)
+        for ax in axes:
+            ax.set(xlabel=xlabel)
+        _save(figure, path)
+
+    return plot
+
+
+# Score and success against a number: one line per label, or per sampler.
+plot_against_parameters = _against(
+    "parameters", lambda cell: float(cell["training"]["parameters"]["total"]), _nfe_label
+)
+plot_against_blocks = _against(
+    "number of blocks N", lambda cell: float(len(cell["training"]["block_steps"])), _nfe_label
+)
+plot_against_steps = _against("gradient steps", lambda cell: float(cell["training"]["steps"]))
+plot_against_noise = _against("scale of the initial noise", lambda cell: float(cell["noise_scale"]))
+
+PLOTS = {
+    "nfe": plot_against_nfe,
+    "blocks": plot_against_blocks,
+    "parameters": plot_against_parameters,
+    "noise": plot_against_noise,
+    "settings": plot_settings,
+    "seconds": plot_seconds,
+}
+"""By the names that pusht_studies.yaml gives them."""
