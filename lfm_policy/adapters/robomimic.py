@@ -16,7 +16,7 @@ import numpy as np
 
 from lfm_policy.errors import InputError
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 try:
     from robomimic.algo import RolloutPolicy as _Base

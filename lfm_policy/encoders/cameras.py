@@ -19,7 +19,7 @@ from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
 from lfm_policy.encoders.state import StateEncoderConfig
 from lfm_policy.errors import InputError
 from lfm_policy.networks.base import MAX_COND_DIM
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import nearest_names
 
 SHARED = "shared"

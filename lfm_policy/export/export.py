@@ -16,7 +16,7 @@ from lfm_runtime.disk.input_files import sha256_of
 from lfm_runtime.export.description import PRECISIONS, ExportDescription
 from lfm_runtime.export.file import GRAPH_FILE, write_description
 from lfm_runtime.export.graph_file import MAXIMUM_BYTES, check_graph
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 TRAINING_KEYS = ("complete", "steps", "train_seconds", "push_seconds", "threads")
 

@@ -37,8 +37,7 @@ from lfm_policy.policy.tensors import (
 from lfm_policy.version import __version__
 from lfm_runtime.disk.files import write_json
 from lfm_runtime.disk.input_files import content_digest, read_json_object
-from lfm_runtime.policy.observations import is_image
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 FORMAT = "lfm-policy"
 FORMAT_VERSION = 1

@@ -21,8 +21,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.flow import METHODS, Method, SolverSpec
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
-from lfm_runtime.policy.observations import is_image
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,12 @@ from lfm_runtime.policy.observations import (
     History,
     array_of,
     as_array,
-    is_image,
     not_finite,
     require_finite,
     require_numbers,
     stacked,
 )
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 IGNORED_KEYS = frozenset({"prompt"})
 """What openpi's clients send along whatever the policy is, and no policy here reads."""

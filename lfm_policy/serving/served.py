@@ -18,7 +18,7 @@ from lfm_policy.serving.observations import IGNORED_KEYS
 from lfm_policy.version import __version__
 from lfm_runtime.export.file import is_export
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 from lfm_runtime.wire.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
 
 _FLOAT_BYTES = 8

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.policy.observations import is_image
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 pytest.importorskip("prometheus_client")
 pytest.importorskip("websockets")

@@ -15,10 +15,9 @@ from lfm_runtime.policy.observations import (
     History,
     checked_batch,
     checked_frames,
-    is_image,
     stacked,
 )
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 
 @dataclass(eq=False)

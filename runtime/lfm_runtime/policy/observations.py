@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from lfm_runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 T = TypeVar("T")
-
-
-def is_image(shape: Sequence[int]) -> bool:
-    """Whether one step of this shape is a camera image: height, width and 1, 3 or 4 channels.
-
-    Camera images are uint8 wherever they are; everything else is floating point.
-    """
-    return len(shape) == 3 and shape[2] in (1, 3, 4)
 
 
 def require_observation(key: str, obs: Mapping[str, Any], known: Iterable[str]) -> Any:
