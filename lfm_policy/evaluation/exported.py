@@ -34,6 +34,8 @@ class ExportedPolicy:
         self.spec = described.spec
         self.n_obs_steps = described.n_obs_steps
         self.n_action_steps = described.n_action_steps
+        self.chunk_shape = self.policy.chunk_shape
+        self.nfe = self.policy.nfe
         self.config = config_from_dict(
             {
                 "name": described.name,
@@ -58,16 +60,6 @@ class ExportedPolicy:
         self.solver: str = described.sampler["solver"]
         self.nfe_per_block: tuple[int, ...] = tuple(described.sampler["nfe_per_block"])
         self.noise_scale = float(described.sampler["noise_scale"])
-
-    @property
-    def chunk_shape(self) -> tuple[int, int]:
-        """Shape of one chunk, (horizon, action_dim)."""
-        return self.policy.chunk_shape
-
-    @property
-    def nfe(self) -> int:
-        """Network evaluations per chunk."""
-        return self.policy.nfe
 
     def set_sampler(
         self,

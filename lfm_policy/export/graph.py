@@ -45,7 +45,10 @@ def policy_graph(policy: Policy) -> onnx.ModelProto:
     _make_times_constant(pipeline, inputs)
     batch = {0: torch.export.Dim("batch", min=1)}
     obs, _, prefix = inputs
-    with _quiet(), torch.no_grad():
+    # torch's exporter talks about packages that are not there.
+    silence = errors_only(logging.getLogger("torch.onnx"))
+    with silence, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             pipeline,
             inputs,
@@ -142,14 +145,11 @@ def _clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what torch's exporter says about packages that are not there."""
-    logger = logging.getLogger("torch.onnx")
+def errors_only(logger: logging.Logger) -> Iterator[None]:
+    """Silence what a logger says below errors."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.setLevel(level)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 
 from lfm_policy.errors import InputError
 from lfm_runtime.policy.observations import (
@@ -161,7 +162,7 @@ def _rearranged(
     if is_image(shape):
         height, width, channels = shape
         if array.shape == (*leading, channels, height, width):
-            return np.moveaxis(array, -3, -1)
+            return rearrange(array, "... c h w -> ... h w c")
         if channels == 1 and array.shape == (*leading, height, width):
             return array.reshape(expected)
     elif (shape == (1,) and array.shape == leading) or (
