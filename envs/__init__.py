@@ -8,10 +8,12 @@ Importing the package needs no simulator; each one is imported when its environm
 
 from __future__ import annotations
 
+from lfm_runtime.user_modules import working_folder
+
 from .environments import ENVIRONMENTS, Environment, declared, env_id_of, prefers_processes
 from .errors import EnvArgsError, EnvLookupError, MissingSimulatorError
 from .freeze import FreezeAfterEnd
-from .lookup import make_named_env, working_folder
+from .lookup import make_named_env
 from .outcome import FAULT_KEY, SUCCESS_KEYS, OutcomeError, PlainOutcome, StepOutcome, success_of
 from .vector import EnvFactory, FreezingSyncVectorEnv, WorkerDiedError, make_vector_env
 

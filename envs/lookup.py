@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
 
+from lfm_runtime.errors import InputError
 from lfm_runtime.plugins import load_more
+from lfm_runtime.user_modules import import_user_module, importable, looked_in, where
 
 from .errors import EnvArgsError, EnvLookupError, MissingSimulatorError
-
-
-def working_folder() -> str:
-    """Return where modules of environments are looked for; empty where there is no such folder."""
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return ""
 
 
 def make_named_env(env_id: str, folder: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
@@ -34,7 +23,7 @@ def make_named_env(env_id: str, folder: str, options: dict[str, Any]) -> gym.Env
     Args:
         env_id: such as ``lfm/PushT-v0``; or ``module:Name-v0``, where importing the module
             registers the environment.
-        folder: see `working_folder`.
+        folder: see `lfm_runtime.user_modules.working_folder`.
         options: keyword arguments of the environment.
 
     Raises:
@@ -46,53 +35,23 @@ def make_named_env(env_id: str, folder: str, options: dict[str, Any]) -> gym.Env
     if separator and (not module or not name or ":" in name or "/" in module):
         raise EnvLookupError("expected an id such as lfm/PushT-v0, or module:Name-v0")
     module = module if separator else ""
-    with _importable(folder):
+    with importable(folder):
         try:
             if module:
-                _import(module, folder)
+                import_user_module(module, folder)
             elif env_id not in gym.registry:
                 load_more()  # it may be one of a plugin
             return gym.make(env_id, disable_env_checker=True, **options)
         except (MissingSimulatorError, EnvArgsError, EnvLookupError, OSError, MemoryError):
             raise
+        except InputError as error:
+            raise EnvLookupError(str(error)) from error
         except gym.error.Error as error:
             raise EnvLookupError(f"{error}{_registered(module)}") from None
         except ImportError as error:
-            raise EnvLookupError(f"{error}{_looked_in(folder)}") from None
+            raise EnvLookupError(f"{error}{looked_in(folder)}") from None
         except Exception as error:
-            raise EnvLookupError(f"{_where(error)}") from error
-
-
-@contextmanager
-def _importable(folder: str) -> Iterator[None]:
-    if not folder or folder in sys.path:
-        yield
-        return
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if folder in sys.path:  # the module may have done something of its own
-            sys.path.remove(folder)
-
-
-def _import(module: str, folder: str) -> None:
-    """Import a module, so that it registers its environments.
-
-    Raises:
-        EnvLookupError: it is not there, or raised an error.
-    """
-    try:
-        importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        # A module that is there may lack another one.
-        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            raise EnvLookupError(f"no module named '{module}'{_looked_in(folder)}") from None
-        raise EnvLookupError(f"module '{module}' cannot be imported: {_where(error)}") from error
-
-
-def _looked_in(folder: str) -> str:
-    return f"; looked in {folder or 'no working folder'} and where Python finds packages"
+            raise EnvLookupError(f"{where(error)}") from error
 
 
 def _registered(module: str) -> str:
@@ -114,10 +73,3 @@ def _registered(module: str) -> str:
 
 def _module_of(entry_point: Any) -> str:
     return str(getattr(entry_point, "__module__", entry_point)).split(":")[0]
-
-
-def _where(error: BaseException) -> str:
-    """Return an error in one line, with the line of code that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    text = f"{type(error).__name__}: {error}".rstrip(": ")
-    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text

@@ -17,9 +17,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.async_vector_env import AsyncState
 
 from lfm_runtime.child_processes import deaf_to_ctrl_c
+from lfm_runtime.user_modules import working_folder
 
 from .freeze import FreezeAfterEnd
-from .lookup import make_named_env, working_folder
+from .lookup import make_named_env
 from .outcome import PlainOutcome
 from .robosuite.args import TranslatedEnvArgsWarning
 

@@ -31,6 +31,7 @@ REGISTRIES = {
     "interpolant": "lfm_policy.flow.interpolant:INTERPOLANTS",
     "coupling": "lfm_policy.flow.coupling:COUPLINGS",
     "solver": "lfm_policy.flow.solvers:SOLVERS",
+    "time sampler": "lfm_policy.flow.time_sampling:TIME_SAMPLERS",
 }
 """Kind -> where its registry is; they are imported when they are needed."""
 

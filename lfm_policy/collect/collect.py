@@ -11,10 +11,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from lfm_policy.collect.attempts import Attempts
 from lfm_policy.collect.demonstrator import make_demonstrator
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.collect.workers import Workers
+from lfm_policy.collect.workers import Attempts, RayWorkers, Workers
 from lfm_policy.data.hdf5.errors import as_text
 from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
 from lfm_policy.data.robomimic.demos import DemoRecording, train_valid_masks
@@ -103,8 +102,6 @@ def collect(
         demonstrator.close()
         team: Attempts
         if runner == "ray":
-            from lfm_policy.collect.ray_workers import RayWorkers
-
             team = RayWorkers(workers, recording.path, options, address=ray_address)
         else:
             team = Workers(workers, recording.path, options)

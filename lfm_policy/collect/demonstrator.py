@@ -113,15 +113,8 @@ class Demonstrator(ABC):
         return {}
 
     def restart(self, scene: dict[str, Any]) -> Observation:
-        """Start from exactly a recorded state, see `scene`, without a demonstrator.
-
-        Raises:
-            InputError: that is not possible.
-        """
-        raise InputError(
-            f"{self.options.task}: the state of its environment cannot be set, so that its demos "
-            "cannot be replayed: leave --verify out"
-        )
+        """Start from exactly a recorded state, see `scene`, without a demonstrator."""
+        raise NotImplementedError(f"{type(self).__name__} has a scene, but no restart")
 
     def close(self) -> None:
         """Release the simulator."""

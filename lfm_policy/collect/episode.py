@@ -9,6 +9,7 @@ import numpy as np
 from lfm_policy.collect.demonstrator import Demonstrator, Observation
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.data.robomimic.demos import Demo
+from lfm_policy.errors import InputError
 
 
 def record_episode(demonstrator: Demonstrator, options: CollectOptions, seed: int) -> Demo | None:
@@ -49,10 +50,10 @@ def replays(demonstrator: Demonstrator, demo: Demo) -> bool:
     """Whether repeating the actions of a demo from its first state solves the task again.
 
     Raises:
-        ValueError: the demo has no states.
+        InputError: the demo has no states, because its environment has none that can be set.
     """
     if demo.states is None:
-        raise ValueError("a demo without states cannot be replayed")
+        raise InputError("a demo without states cannot be replayed: leave --verify out")
     scene: dict[str, Any] = {"states": demo.states[0]}
     if demo.model_file is not None:
         scene |= {"model": demo.model_file}

@@ -1,4 +1,4 @@
-"""Processes that record episodes, one environment and one thread each."""
+"""Who records episodes: processes of this machine, one thread each, or tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,23 +7,37 @@ import multiprocessing
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.collect.attempts import MAXIMUM_CRASHES, Attempts, keep
 from lfm_policy.collect.demonstrator import Demonstrator, make_demonstrator
 from lfm_policy.collect.episode import record_episode
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.data.robomimic.demos import DemoRecording
+from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 from lfm_policy.errors import CollectError
+from lfm_policy.ray_cluster import MAXIMUM_LOSSES, RayPool, WorkerLostError
 from lfm_runtime.child_processes import deaf_to_ctrl_c
+
+MAXIMUM_CRASHES = 3
+"""Crashes during one episode after which it is given up."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-_demonstrator: Demonstrator | None = None  # of this process
+_demonstrator: tuple[CollectOptions, Demonstrator] | None = None  # of this process
+
+
+def keep(recording: DemoRecording, seed: int, demo: Demo | None) -> bool:
+    """Add the demo of an attempt, or mark its failure (None); returns whether there is a demo."""
+    if demo is None:
+        recording.skip(seed, "no success")
+        return False
+    recording.add(seed, demo)
+    return True
 
 
 def attempt(path: Path, options: CollectOptions, seed: int) -> bool:
@@ -32,11 +46,57 @@ def attempt(path: Path, options: CollectOptions, seed: int) -> bool:
     Returns:
         Whether it did.
     """
+    return keep(DemoRecording(path, options.facts()), seed, _record(options, seed))
+
+
+def _record(options: CollectOptions, seed: int) -> Demo | None:
     global _demonstrator
-    if _demonstrator is None:
-        _demonstrator = make_demonstrator(options)
-    demo = record_episode(_demonstrator, options, seed)
-    return keep(DemoRecording(path, options.facts()), seed, demo)
+    if _demonstrator is None or _demonstrator[0] != options:
+        if _demonstrator is not None:
+            _demonstrator[1].close()
+        _demonstrator = (options, make_demonstrator(options))
+    return record_episode(_demonstrator[1], options, seed)
+
+
+class Attempts(ABC):
+    """Runs attempts to demonstrate a task, ``number`` of them at the same time.
+
+    Attributes:
+        crashes: how often what ran an attempt died.
+    """
+
+    number: int
+    crashes: int
+
+    @property
+    @abstractmethod
+    def running(self) -> set[int]:
+        """Seeds of the attempts that are under way."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether as many attempts as wanted are under way."""
+        return len(self.running) >= self.number
+
+    @abstractmethod
+    def submit(self, seed: int) -> None:
+        """Start an attempt."""
+
+    @abstractmethod
+    def collect(self, timeout: float) -> list[tuple[int, bool]]:
+        """Return the attempts that have ended by now: seed and whether it succeeded.
+
+        Args:
+            timeout: how long to wait for the first, in seconds.
+
+        Raises:
+            CollectError: an episode has crashed `MAXIMUM_CRASHES` times.
+            InputError: the environment cannot be made.
+        """
+
+    @abstractmethod
+    def close(self, *, now: bool = False) -> None:
+        """End; with ``now``, in the middle of what is under way."""
 
 
 class Workers(Attempts):
@@ -57,15 +117,22 @@ class Workers(Attempts):
             options: of the recording.
             run: makes an attempt; a function of a module.
         """
-        super().__init__(number)
+        self.number, self.crashes = number, 0
         self._run, self._path, self._options = run, path, options
+        self._running: dict[Future[bool], int] = {}
+        self._crashed: Counter[int] = Counter()
         self._pool: ProcessPoolExecutor | None = None
+
+    @property
+    def running(self) -> set[int]:
+        """Seeds of the attempts that are under way."""
+        return set(self._running.values())
 
     def submit(self, seed: int) -> None:
         """Start an attempt."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                self._number,
+                self.number,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_begin,
             )
@@ -145,3 +212,55 @@ def _one_thread() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+class RayWorkers(Attempts):
+    """Runs attempts on a Ray cluster."""
+
+    def __init__(
+        self, number: int, path: Path, options: CollectOptions, *, address: str | None = None
+    ) -> None:
+        """Connect to a cluster, or start a local one.
+
+        Args:
+            number: attempts that run at the same time.
+            path: of the recording, on this machine.
+            options: of the recording.
+            address: of a running cluster (``auto``, ``host:port``); a local one when None.
+
+        Raises:
+            InputError: Ray is not installed, or there is no cluster at the address.
+        """
+        self.number, self._options = number, options
+        self._pool = RayPool(_record, address=address, cpus=number)
+        self._recording = DemoRecording(path, options.facts())
+
+    @property
+    def running(self) -> set[int]:
+        """Seeds of the attempts that are under way."""
+        return set(self._pool.running)
+
+    @property
+    def crashes(self) -> int:  # type: ignore[override]
+        """How often a worker was lost."""
+        return self._pool.losses
+
+    def submit(self, seed: int) -> None:
+        """Start an attempt."""
+        self._pool.submit(seed, self._options, seed)
+
+    def collect(self, timeout: float) -> list[tuple[int, bool]]:
+        """Return the attempts that have ended by now; see `Attempts.collect`."""
+        try:
+            ended = self._pool.ended(timeout)
+        except WorkerLostError as error:
+            raise CollectError(
+                f"the worker that recorded the episode of seed {error.key} was lost "
+                f"{MAXIMUM_LOSSES} times, the last time with: {error}; what is recorded is kept, "
+                "and the same command goes on from there"
+            ) from None
+        return [(seed, keep(self._recording, seed, demo)) for seed, demo, _ in ended]
+
+    def close(self, *, now: bool = False) -> None:
+        """Leave the cluster; with ``now``, end what is under way there."""
+        self._pool.close(now=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lfm_policy.config.flow import FlowConfig, PushForwardConfig, SamplerConfig, TimeConfig
 from lfm_policy.config.load import (
     bundled_config_names,
     config_from_dict,
@@ -9,19 +10,11 @@ from lfm_policy.config.load import (
     config_to_yaml,
     load_config,
 )
-from lfm_policy.config.schema import (
-    EnvConfig,
-    ExperimentConfig,
-    FlowConfig,
-    NormalizationConfig,
-    PolicyConfig,
-    PushForwardConfig,
-    SamplerConfig,
-    TimeConfig,
-    TrainingConfig,
-)
+from lfm_policy.config.schema import EnvConfig, ExperimentConfig, NormalizationConfig, PolicyConfig
+from lfm_policy.config.training import DistillConfig, TrainingConfig
 
 __all__ = [
+    "DistillConfig",
     "EnvConfig",
     "ExperimentConfig",
     "FlowConfig",

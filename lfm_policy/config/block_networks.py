@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from lfm_policy.config.changes import with_changes
-from lfm_policy.config.schema import ExperimentConfig
-from lfm_policy.errors import InputError
-from lfm_policy.networks import NETWORKS, NetworkConfig
+from typing import TYPE_CHECKING
+
+from lfm_policy.options import Chosen, OptionError, with_changes
+
+if TYPE_CHECKING:
+    from lfm_policy.config.schema import ExperimentConfig
+    from lfm_policy.networks.options import NetworkConfig
 
 
 def network_configs(config: ExperimentConfig) -> list[NetworkConfig]:
     """Return the options of the network of each block, index 0 = block 1 (data side).
 
     Raises:
-        InputError: an entry of ``block_networks`` has an unknown key or a wrong value.
+        OptionError: an entry of ``block_networks`` has an unknown key or a wrong value.
     """
     if not config.block_networks:
         return [config.network] * config.flow.n_blocks
     configs = []
     for position, changes in enumerate(config.block_networks):
-        entry = f"block_networks[{position}]"
-        if changes.get("name", config.network.name) != config.network.name:
-            raise InputError(
-                f"{entry}.name is '{changes['name']}', expected '{config.network.name}': blocks "
-                "differ in size, not in family"
-            )
-        configs.append(with_changes(config.network, changes, entry))
+        try:
+            name = changes.get("name", config.network.name)
+            if name != config.network.name:
+                raise OptionError(
+                    "name",
+                    f"is '{name}', expected '{config.network.name}': blocks differ in size, not in "
+                    "family",
+                )
+            configs.append(with_changes(config.network, changes))
+        except OptionError as error:
+            raise error.under("block_networks", position) from None
     return configs
 
 
@@ -35,13 +42,13 @@ def student_network(config: ExperimentConfig) -> NetworkConfig:
         config: of the teacher.
 
     Raises:
-        InputError: ``distill.network`` has an unknown name or key, or a wrong value.
+        OptionError: ``distill.network`` has an unknown name or key, or a wrong value.
     """
     changes, base = config.distill.network, config.network
-    name = changes.get("name", base.name)
-    if name != base.name:  # options of the teacher's network mean nothing to this one
-        try:
-            base = NETWORKS.get(str(name))()
-        except InputError as error:
-            raise InputError(f"distill.network.name: {error}") from None
-    return with_changes(base, changes, "distill.network")
+    try:
+        if changes.get("name", base.name) != base.name:
+            # Options of the teacher's network mean nothing to this one.
+            base = Chosen("network", base.name).options_class(changes)()
+        return with_changes(base, changes)
+    except OptionError as error:
+        raise error.under("distill", "network") from None

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from lfm_policy.config.block_networks import network_configs, student_network
-from lfm_policy.config.changes import with_changes
-from lfm_policy.config.schema import CHOICES, ExperimentConfig
+from lfm_policy.config.schema import SECTIONS, ExperimentConfig
 from lfm_policy.errors import InputError
+from lfm_policy.options import Key, OptionError, checked
 from lfm_runtime.disk.files import is_file
 from lfm_runtime.disk.plain import plain_options
 from lfm_runtime.registry import nearest_names
@@ -57,23 +54,22 @@ def find_config(name: str) -> Path:
     Raises:
         InputError: there is neither such a file nor such a bundled configuration.
     """
-    path = Path(name)
-    if is_file(path):
+    if is_file(path := Path(name)):
         return path
-    bundled = Path(str(resources.files("lfm_policy.configs"))) / f"{name}.yaml"
-    if name in bundled_config_names() and bundled.is_file():
-        return bundled
-    hint = nearest_names(name[:100], bundled_config_names())
+    bundled = bundled_config_names()
+    if name in bundled:
+        return Path(str(resources.files("lfm_policy.configs"))) / f"{name}.yaml"
     raise InputError(
-        f"no configuration '{name[:1000]}': neither a file nor one of the bundled ones ({hint})"
+        f"no configuration '{name[:1000]}': neither a file nor one of the bundled ones "
+        f"({nearest_names(name[:100], bundled)})"
     )
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read a configuration file, apply ``key=value`` overrides and check everything.
 
-    A file may name others under ``include`` (paths relative to itself); they are read first, in
-    order, and the file's own keys win.
+    A file may name others under ``include``, by paths relative to itself or bundled names; they
+    are read first, in order, and the file's own keys win.
 
     Args:
         name: path of a YAML file, or a bundled name such as ``pusht/fm``.
@@ -108,31 +104,65 @@ def config_to_yaml(config: ExperimentConfig) -> str:
 
 
 def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
-    """Merge sources, later ones winning, into a checked configuration."""
-    sources = [
-        Source(s.label, _with_present_names(plain_options(s.options, s.label), s.label))
-        for s in sources
-    ]
-    for source in sources:
-        _refuse_special_text(source.options, source.label)
-    schema, sources = _choose_sections(sources)
-    for source in sources:
-        _check_keys(source.options, schema, source.label)
-        try:
-            schema.merge_with(source.options)
-        except OmegaConfBaseException as error:
-            raise InputError(_type_message(error, schema, source)) from None
+    """Merge sources, later ones winning, into a checked configuration.
+
+    Raises:
+        InputError: an option is unknown or wrong; the message names the source that set it.
+    """
+    merged, labels = _merged(sources)
     try:
-        config = OmegaConf.to_object(schema)
-        assert isinstance(config, ExperimentConfig)
-        config.validate()
-        network_configs(config)
-        student_network(config)
-        with_changes(config.training, config.distill.training, "distill.training")
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        reason = _with_section((str(error).splitlines() or [type(error).__name__])[0], schema)
-        raise InputError(f"{_origin(reason, sources)}: {reason[:1000]}") from None
-    return config
+        # Most mistakes are found before anything is imported for what the sections choose.
+        checked(ExperimentConfig, {name: {} for name in SECTIONS} | merged, light=True)
+        return checked(ExperimentConfig, merged)
+    except OptionError as error:
+        raise InputError(f"{_origin(error.key, labels)}: {str(error)[:1000]}") from None
+
+
+def _merged(sources: Sequence[Source]) -> tuple[dict[str, Any], dict[Key, str]]:
+    """Return the options of all sources, and for each key the label of the last that set it.
+
+    A source that changes the name of a section starts that section afresh: options of the network
+    chosen before mean nothing to the one chosen now.
+    """
+    merged: dict[str, Any] = {}
+    labels: dict[Key, str] = {}
+    for source in sources:
+        options = _with_present_names(plain_options(source.options, source.label), source.label)
+        _refuse_special_text(options, source.label)
+        for name, section in SECTIONS.items():
+            before, given = merged.get(name), options.get(name)
+            if not isinstance(before, dict) or not isinstance(given, dict) or "name" not in given:
+                continue
+            if given["name"] != before.get("name", section.default):
+                del merged[name]
+                labels = {key: label for key, label in labels.items() if key[0] != name}
+        _merge(merged, options, (), labels, source.label)
+    return merged, labels
+
+
+def _merge(
+    into: dict[str, Any], options: dict[str, Any], parent: Key, labels: dict[Key, str], label: str
+) -> None:
+    for name, value in options.items():
+        key = (*parent, name)
+        labels[key] = label
+        if isinstance(value, dict):
+            if not isinstance(into.get(name), dict):
+                into[name] = {}
+            _merge(into[name], value, key, labels, label)
+        else:
+            into[name] = value
+
+
+def _origin(key: Key, labels: Mapping[Key, str]) -> str:
+    """Return the label of the source that set a key, or of all that set something beside it."""
+    if key in labels:
+        return labels[key]
+    for end in range(len(key) - 1, -1, -1):
+        beside = {label: None for other, label in labels.items() if other[:end] == key[:end]}
+        if beside:
+            return ", ".join(beside)
+    return "defaults"
 
 
 def _with_present_names(options: dict[str, Any], label: str) -> dict[str, Any]:
@@ -152,39 +182,6 @@ def _with_present_names(options: dict[str, Any], label: str) -> dict[str, Any]:
     return options
 
 
-def _with_section(reason: str, schema: DictConfig) -> str:
-    """Return a message of a chosen options class with the key as people write it.
-
-    The classes beside the networks, encoders and dataset formats do not know in which section
-    they are used: ``MLPConfig.width is 0`` becomes ``network.width is 0``.
-    """
-    for section in CHOICES:
-        declared = OmegaConf.get_type(schema[section])
-        assert declared is not None and dataclasses.is_dataclass(declared)
-        if reason.startswith(f"{declared.__name__}."):
-            return section + reason.removeprefix(declared.__name__)
-        # The inherited `name` is also the name of the experiment.
-        own = {field.name for field in dataclasses.fields(declared)} - {"name"}
-        if reason.split(" ", 1)[0] in own:
-            return f"{section}.{reason}"
-    return reason
-
-
-def _origin(reason: str, sources: Sequence[Source]) -> str:
-    """Return the label of the last source that sets the key with which a message begins."""
-    key = reason.split(" ", 1)[0].split("[")[0]
-    for source in reversed(sources):
-        if _lookup(source.options, key) is not None:
-            return source.label
-    return ", ".join(dict.fromkeys(source.label for source in sources)) or "defaults"
-
-
-def _lookup(options: Any, key: str) -> Any:
-    for part in key.split("."):
-        options = options.get(part) if isinstance(options, dict) else None
-    return options
-
-
 def _read_file(path: Path, depth: int) -> list[Source]:
     if depth > MAXIMUM_INCLUDES:
         raise InputError(f"{path}: files include one another more than {MAXIMUM_INCLUDES} deep")
@@ -199,9 +196,13 @@ def _read_file(path: Path, depth: int) -> list[Source]:
         raise InputError(f"{path}: include: expected a list of files, found {repr(included)[:200]}")
     sources: list[Source] = []
     for entry in included:
-        target = path.parent / str(entry)
-        if not is_file(target):
-            raise InputError(f"{path}: include: there is no file '{entry}' beside it ({target})")
+        beside = path.parent / str(entry)
+        try:
+            target = beside if is_file(beside) else find_config(str(entry))
+        except InputError as error:
+            raise InputError(
+                f"{path}: include: there is no file '{entry}' beside it ({beside}), and {error}"
+            ) from None
         sources += _read_file(target, depth + 1)
     return [*sources, Source(str(path), options)]
 
@@ -246,10 +247,7 @@ def parse_override(text: str) -> Source:
 
 
 def _refuse_special_text(value: Any, label: str, key: str = "") -> None:
-    """Refuse text that OmegaConf would not take literally.
-
-    ``${...}`` could read the environment of whoever loads a file; ``???`` stands for no value.
-    """
+    """Refuse what configurations of other programs interpolate, and we would take literally."""
     if isinstance(value, dict):
         for name, part in value.items():
             _refuse_special_text(part, label, f"{key}.{name}" if key else name)
@@ -259,88 +257,3 @@ def _refuse_special_text(value: Any, label: str, key: str = "") -> None:
     elif isinstance(value, str) and ("${" in value or value == "???"):
         special = "${" if "${" in value else "???"
         raise InputError(f"{label}: {key}: '{value[:200]}': '{special}' is not supported")
-
-
-def _choose_sections(sources: list[Source]) -> tuple[DictConfig, list[Source]]:
-    """Put the options class chosen by each ``name`` into the schema.
-
-    A source that changes the name starts that section afresh: options of the network chosen
-    before mean nothing to the one chosen now.
-    """
-    schema = OmegaConf.structured(ExperimentConfig)
-    options = [dict(source.options) for source in sources]
-    for section, registry in CHOICES.items():
-        name, since = schema[section].name, 0
-        for position, given in enumerate(options):
-            part = given.get(section)
-            if isinstance(part, dict) and "name" in part and part["name"] != name:
-                name, since = part["name"], position
-        try:
-            chosen = registry.get(str(name))
-        except InputError as error:
-            raise InputError(f"{sources[since].label}: {section}.name: {error}") from None
-        if OmegaConf.get_type(schema[section]) is not chosen:
-            schema[section] = OmegaConf.structured(chosen)
-        for position in range(since):
-            if isinstance(options[position].get(section), dict):
-                options[position].pop(section)
-    return schema, [Source(s.label, o) for s, o in zip(sources, options, strict=True)]
-
-
-def _check_keys(options: dict[str, Any], schema: DictConfig, label: str, parent: str = "") -> None:
-    """Check that every key is known and that sections hold keys and values.
-
-    Raises:
-        InputError: with the nearest known names.
-    """
-    known = [str(name) for name in schema]
-    for name, value in options.items():
-        key = f"{parent}.{name}" if parent else name
-        if name not in known:
-            where = f" of '{parent}'" if parent else ""
-            hint = nearest_names(name[:100], known)
-            raise InputError(f"{label}: unknown key '{key[:200]}'{where}: {hint}")
-        section = schema[name]
-        free = isinstance(section, DictConfig) and OmegaConf.get_type(section) is dict
-        if free and not isinstance(value, dict):
-            raise InputError(
-                f"{label}: {key}: found {repr(value)[:200]}, expected keys and values in braces, "
-                "such as {a: b}"
-            )
-        if isinstance(section, DictConfig) and not free:
-            if not isinstance(value, dict):
-                raise InputError(
-                    f"{label}: {key}: found {repr(value)[:200]}, expected keys and values: "
-                    f"{', '.join(str(k) for k in section)}"
-                )
-            _check_keys(value, section, label, key)
-
-
-def _type_message(error: OmegaConfBaseException, schema: DictConfig, source: Source) -> str:
-    key = str(getattr(error, "full_key", "") or "") or _failing_section(schema, source)
-    found = repr(_lookup(source.options, key.split("[")[0]))[:200]
-    reason = str(error).splitlines()[0][:300]
-    expected = _expected_type(schema, key)
-    return f"{source.label}: {key}: found {found}, expected {expected} ({reason})"
-
-
-def _failing_section(schema: DictConfig, source: Source) -> str:
-    """Return the top-level key whose value does not merge; OmegaConf does not always say."""
-    for key, value in source.options.items():
-        try:
-            OmegaConf.merge(schema, {key: value})
-        except OmegaConfBaseException:
-            return key
-    return ""
-
-
-def _expected_type(schema: DictConfig, key: str) -> str:
-    """Return the declared type of an option, as written in its dataclass."""
-    parent, _, last = key.rpartition(".")
-    node: Any = OmegaConf.select(schema, parent) if parent else schema
-    declared = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
-    if declared is not None and dataclasses.is_dataclass(declared):
-        for field in dataclasses.fields(declared):
-            if field.name == last.split("[")[0]:
-                return str(field.type)
-    return "another type"

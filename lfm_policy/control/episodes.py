@@ -96,13 +96,7 @@ def run_episode(
         on_step=on_step,
     )
     loop = ControlLoop(
-        robot,
-        policy,
-        hz=hz,
-        options=options,
-        clock=clock,
-        inference=inference,
-        recorder=recorder,
+        robot, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
     )
     result = loop.run()
     if robot.fault:
@@ -150,13 +144,7 @@ def run_robot(
     clock, inference = _timing(delay, simulated)
     noted = _Noted(robot)
     loop = ControlLoop(
-        noted,
-        policy,
-        hz=hz,
-        options=options,
-        clock=clock,
-        inference=inference,
-        recorder=recorder,
+        noted, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
     )
     result = loop.run()
     return EpisodeOutcome(

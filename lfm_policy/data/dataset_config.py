@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.split import check_split
 from lfm_policy.errors import InputError
+from lfm_policy.options import option, options
 
 if TYPE_CHECKING:
     from lfm_policy.data.images.video_writer import ImageLoss
@@ -28,6 +28,21 @@ class DatasetFacts:
 
     fps: float | None = None
     env_args: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class WriteOptions(DatasetFacts):
+    """What a writer may need besides the data.
+
+    Attributes:
+        task: what the demonstrations show, in words.
+        crf: quality of videos, 0 (best) to 51.
+        quiet: no progress bars.
+    """
+
+    task: str = "demonstration"
+    crf: int = 18
+    quiet: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class RecordedIn:
     damaged: bool = False
 
 
-@dataclass
+@options
 class DatasetConfig(ABC):
     """Options of every dataset format; a format adds its own and says how to load.
 
@@ -67,26 +82,14 @@ class DatasetConfig(ABC):
     needs_fps: ClassVar[bool] = False
     """Whether `write` needs the steps per second."""
 
-    name: str = field(default="", metadata={"help": "dataset format"})
-    max_episodes: int | None = field(
-        default=None, metadata={"help": "read only the first so many episodes; all by default"}
+    name: str = option("", "dataset format")
+    max_episodes: int | None = option(
+        None, "read only the first so many episodes; all by default", common=True, ge=1
     )
-    validation_ratio: float = field(
-        default=0.02, metadata={"help": "share of episodes kept for validation, 0 for none"}
+    validation_ratio: float = option(
+        0.02, "share of episodes kept for validation, 0 for none", ge=0, lt=1
     )
-    split_seed: int = field(
-        default=42, metadata={"help": "seed that chooses the validation episodes"}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: one is outside its range.
-        """
-        check_split(self.validation_ratio, self.split_seed)
-        if self.max_episodes is not None and self.max_episodes < 1:
-            raise InputError(f"max_episodes is {self.max_episodes}; expected at least 1 or null")
+    split_seed: int = option(42, "seed that chooses the validation episodes", ge=0)
 
     @abstractmethod
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
@@ -138,25 +141,13 @@ class DatasetConfig(ABC):
         return DatasetFacts()
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a dataset; returns what was lost of images, by key.
 
         Args:
             target: what to write; it appears under its name when it is complete.
             buffer: action and observations.
-            facts: what is known besides; ``fps`` is there if `needs_fps`.
-            task: what the demonstrations show, in words.
-            crf: quality of videos, 0 (best) to 51.
-            quiet: no progress bars.
+            how: ``fps`` is there if `needs_fps`.
 
         Raises:
             InputError: the format cannot be written, or cannot hold the data.

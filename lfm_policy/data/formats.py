@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from lfm_policy.data.dataset_config import DatasetConfig
-from lfm_policy.data.lerobot.format import LeRobotConfig
-from lfm_policy.data.robomimic.format import RobomimicConfig
-from lfm_policy.data.zarr.format import ZarrConfig
+from typing import TYPE_CHECKING
+
 from lfm_runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from lfm_policy.data.dataset_config import DatasetConfig
 
 DATASET_FORMATS: Registry[type[DatasetConfig]] = Registry(
     "dataset format",
     {
-        "zarr": ZarrConfig,
-        "robomimic": RobomimicConfig,
-        "lerobot": LeRobotConfig,
+        "zarr": "lfm_policy.data.zarr.format:ZarrConfig",
+        "robomimic": "lfm_policy.data.robomimic.format:RobomimicConfig",
+        "lerobot": "lfm_policy.data.lerobot.format:LeRobotConfig",
     },
 )

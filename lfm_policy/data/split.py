@@ -33,7 +33,10 @@ def split_episodes(
     candidates = np.arange(n_episodes) if usable is None else np.flatnonzero(usable)
     if len(candidates) < 1:
         raise InputError(f"cannot split {len(candidates)} episodes: at least 1 is needed")
-    check_split(ratio, seed)
+    if not 0 <= ratio < 1:  # also refuses NaN
+        raise InputError(f"validation_ratio is {ratio}; expected 0 <= validation_ratio < 1")
+    if seed < 0:
+        raise InputError(f"split_seed is {seed}; expected at least 0")
     is_validation = np.zeros(len(candidates), dtype=bool)
     if ratio > 0:
         n_validation = min(max(1, round(len(candidates) * ratio)), len(candidates) - 1)
@@ -42,15 +45,3 @@ def split_episodes(
         )
         is_validation[chosen] = True
     return candidates[~is_validation], candidates[is_validation]
-
-
-def check_split(ratio: float, seed: int) -> None:
-    """Check the two options of :func:`split_episodes`.
-
-    Raises:
-        InputError: ``ratio`` is not in [0, 1) or ``seed`` is negative.
-    """
-    if not 0 <= ratio < 1:  # also refuses NaN
-        raise InputError(f"validation_ratio is {ratio}; expected 0 <= validation_ratio < 1")
-    if seed < 0:
-        raise InputError(f"split_seed is {seed}; expected at least 0")

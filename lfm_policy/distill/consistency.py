@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lfm_policy.config.schema import DistillConfig
+from lfm_policy.config.training import DistillConfig
 from lfm_policy.distill.method import DistillLoss, state_at
 
 

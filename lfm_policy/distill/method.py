@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.config.schema import DistillConfig
+from lfm_policy.config.training import DistillConfig
 from lfm_policy.distill.group import TeacherGroup
 
 

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from lfm_policy.config.schema import DistillConfig
+from lfm_policy.config.training import DistillConfig
 from lfm_policy.distill.method import DistillLoss, state_at
 
 

@@ -1,22 +1,26 @@
-"""Observation encoders, one per file, chosen by name."""
+"""Encoders of observations and of the images among them, one per file, chosen by name."""
 
 from __future__ import annotations
 
-from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
-from lfm_policy.encoders.cameras import CamerasConfig
-from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
-from lfm_policy.encoders.state import StateEncoderConfig
+from typing import TYPE_CHECKING
+
 from lfm_runtime.registry import Registry
 
-ENCODERS: Registry[type[EncoderConfig]] = Registry(
-    "encoder", {"state": StateEncoderConfig, "cameras": CamerasConfig}
-)
+if TYPE_CHECKING:
+    from lfm_policy.encoders.options import EncoderConfig, ImageEncoderConfig
 
-__all__ = [
-    "ENCODERS",
-    "IMAGE_ENCODERS",
-    "CamerasConfig",
-    "EncoderConfig",
-    "ObsEncoder",
-    "StateEncoderConfig",
-]
+ENCODERS: Registry[type[EncoderConfig]] = Registry(
+    "encoder",
+    {
+        "state": "lfm_policy.encoders.options:StateEncoderConfig",
+        "cameras": "lfm_policy.encoders.options:CamerasConfig",
+    },
+)
+IMAGE_ENCODERS: Registry[type[ImageEncoderConfig]] = Registry(
+    "image encoder",
+    {
+        "compact": "lfm_policy.encoders.options:CompactConfig",
+        "resnet18": "lfm_policy.encoders.options:ResNet18Config",
+        "pretrained": "lfm_policy.encoders.pretrained.encoder:PretrainedConfig",
+    },
+)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from lfm_policy.encoders.options import EncoderConfig
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_own_name
 
-# Bounds that no real robot reaches; a configuration may come from somebody else's checkpoint and
-# must not be able to ask for absurd amounts of memory.
-MAX_OBS_STEPS = 4096
-MAX_OBS_SIZE = 1 << 26
+__all__ = ["EncoderConfig", "ObsEncoder"]
 
 
 class ObsEncoder(nn.Module):
@@ -129,55 +124,3 @@ class ObsEncoder(nn.Module):
                 f"{', '.join(map(str, shape))}): {self.n_obs_steps} frames of history"
             )
         return value
-
-
-@dataclass
-class EncoderConfig:
-    """Options of an observation encoder; subclasses add theirs and build the encoder.
-
-    Adding an encoder is one file with such a subclass, and its line in ``ENCODERS``.
-    """
-
-    name: str = field(default="", metadata={"help": "which observation encoder"})
-
-    def __post_init__(self) -> None:
-        """Check the options; subclasses extend this.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        check_own_name(self)
-
-    def resolved(self) -> EncoderConfig:
-        """Return the options with all that a checkpoint needs to build the encoder by itself.
-
-        Raises:
-            InputError: a pretrained backbone cannot be found.
-        """
-        return self
-
-    def create(self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        """Build the encoder, with fresh weights from torch's global random numbers.
-
-        Args:
-            obs_shapes: shape of one frame of each observation, such as {"agent_pos": (2,)}. The
-                encoder sorts the names: their order here does not change its result. Empty for a
-                flow without observations.
-            n_obs_steps: frames of history, at least 1.
-
-        Raises:
-            InputError: this encoder cannot be made for these observations.
-        """
-        if not 1 <= n_obs_steps <= MAX_OBS_STEPS:
-            raise InputError(f"n_obs_steps is {n_obs_steps}, expected 1 to {MAX_OBS_STEPS}")
-        shapes = {key: tuple(int(size) for size in obs_shapes[key]) for key in sorted(obs_shapes)}
-        for key, shape in shapes.items():
-            if min(shape, default=1) < 1 or math.prod(shape) > MAX_OBS_SIZE:
-                raise InputError(
-                    f"observation '{key}' has shape {shape}, expected sizes of at least 1 and at "
-                    f"most {MAX_OBS_SIZE} numbers in all"
-                )
-        return self._build(shapes, int(n_obs_steps))
-
-    def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        raise NotImplementedError(f"{type(self).__name__} does not build an encoder")

@@ -2,129 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from lfm_policy.encoders.base import ObsEncoder
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
-from lfm_policy.encoders.image_encoders import IMAGE_ENCODERS
-from lfm_policy.encoders.state import StateEncoderConfig
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import CamerasConfig
+from lfm_policy.encoders.state import fusion_layers
 from lfm_policy.errors import InputError
-from lfm_policy.networks.base import MAX_COND_DIM
+from lfm_policy.networks.options import MAX_COND_DIM
 from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import nearest_names
 
 SHARED = "shared"
-
-
-@dataclass
-class CamerasConfig(StateEncoderConfig):
-    """Options of the encoder of images: one image encoder per camera, or one for all."""
-
-    name: str = field(default="cameras", metadata={"help": "which observation encoder"})
-    image: dict[str, Any] = field(
-        default_factory=lambda: {"name": "compact"},
-        metadata={
-            "help": "options of the image encoders, such as {name: compact, crop: [84, 84]}; "
-            "names: " + ", ".join(IMAGE_ENCODERS.names())
-        },
-    )
-    cameras: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "changes to `image` by camera, such as {wrist: {name: resnet18}}"},
-    )
-    shared: bool = field(
-        default=False, metadata={"help": "one image encoder for all cameras, with the same weights"}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is unknown or out of range; the message prints it.
-        """
-        super().__post_init__()
-        self.image_config("")
-        for key in self.cameras:
-            self.image_config(key)
-        if self.shared and self.cameras:
-            raise InputError(
-                f"CamerasConfig.shared is true and cameras changes {', '.join(self.cameras)}: one "
-                "image encoder for all cameras has one set of options; remove one of them"
-            )
-
-    def image_config(self, key: str) -> ImageEncoderConfig:
-        """Return the options of the image encoder of a camera; of no camera in particular for "".
-
-        Raises:
-            InputError: an option is unknown or out of range.
-        """
-        label = self._label(key)
-        changes = self.cameras.get(key, {})
-        if not isinstance(changes, Mapping):
-            raise InputError(f"{label} is {changes!r}, expected options and values")
-        common = dict(self.image)
-        if changes.get("name", common.get("name")) != common.get("name"):
-            # Another kind of encoder has only the general options in common.
-            general = {f.name for f in dataclasses.fields(ImageEncoderConfig)} - {"name"}
-            common = {name: value for name, value in common.items() if name in general}
-        options = {**common, **changes}
-        try:
-            chosen = IMAGE_ENCODERS.get(str(options.get("name", "")))
-        except InputError as error:
-            raise InputError(f"{label}.name: {error}") from None
-        known = {f.name: f.type for f in dataclasses.fields(chosen)}
-        schema = OmegaConf.structured(chosen)
-        for name, value in options.items():
-            if name not in known:
-                hint = nearest_names(str(name), list(known))
-                raise InputError(f"{label} has an unknown key '{name}': {hint}")
-            try:
-                schema.merge_with({name: value})
-            except (OmegaConfBaseException, ValueError):
-                found = repr(value)[:200]
-                raise InputError(f"{label}.{name}: found {found}, expected {known[name]}") from None
-        try:
-            config = OmegaConf.to_object(schema)
-        except (OmegaConfBaseException, ValueError) as error:
-            raise InputError(f"{label}: {str(error).splitlines()[0]}") from None
-        assert isinstance(config, ImageEncoderConfig)
-        return config
-
-    def _label(self, key: str) -> str:
-        return f"encoder.cameras.{key}" if key in self.cameras else "encoder.image"
-
-    def resolved(self) -> CamerasConfig:
-        """Return the options with all that a checkpoint needs to build the encoder by itself.
-
-        Raises:
-            InputError: a pretrained backbone cannot be found.
-        """
-        cameras = {key: {**self.cameras[key], **self._found_out(key)} for key in self.cameras}
-        return dataclasses.replace(
-            self, image={**self.image, **self._found_out("")}, cameras=cameras
-        )
-
-    def _found_out(self, key: str) -> dict[str, Any]:
-        """Return the options of a camera's image encoder that resolving it changes."""
-        config = self.image_config(key)
-        try:
-            resolved = dataclasses.asdict(config.resolved())
-        except InputError as error:
-            raise InputError(f"{self._label(key)}: {error}") from None
-        before = dataclasses.asdict(config)
-        return {name: value for name, value in resolved.items() if value != before[name]}
-
-    def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        return CamerasEncoder(self, obs_shapes, n_obs_steps)
 
 
 class CamerasEncoder(ObsEncoder):
@@ -175,7 +68,7 @@ class CamerasEncoder(ObsEncoder):
         self._sizes = sizes
         self.image_encoders = nn.ModuleDict(modules)
         self._by_key = image_encoders
-        self.layers = config.layers(history_size)
+        self.layers = fusion_layers(config, history_size)
 
     @property
     def image_keys(self) -> tuple[str, ...]:

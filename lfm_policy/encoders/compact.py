@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import GROUPS, CompactConfig
 from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_int
 
-GROUPS = 4
 SMALLEST_SIDE = 16
-
-
-@dataclass
-class CompactConfig(ImageEncoderConfig):
-    """Options of the compact encoder."""
-
-    name: str = field(default="compact", metadata={"help": "which image encoder"})
-    width: int = field(
-        default=32, metadata={"help": "channels after the first layer, twice as many after that"}
-    )
-    n_blocks: int = field(default=1, metadata={"help": "residual blocks"})
-    keypoints: int = field(
-        default=32, metadata={"help": "positions found in the image; a feature vector has x and y"}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_int(self, "width", low=GROUPS, high=1024)
-        check_int(self, "n_blocks", low=0, high=32)
-        check_int(self, "keypoints", low=1, high=4096)
-        if self.width % GROUPS:
-            raise InputError(
-                f"CompactConfig.width is {self.width}, expected a multiple of {GROUPS}"
-            )
-
-    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        if min(crop) < SMALLEST_SIDE:
-            raise InputError(
-                f"the 'compact' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{SMALLEST_SIDE} x {SMALLEST_SIDE}"
-            )
-        return CompactEncoder(self, frame_shape, crop)
 
 
 class _Residual(nn.Module):
@@ -75,6 +35,11 @@ class CompactEncoder(ImageEncoder):
     def __init__(
         self, config: CompactConfig, frame_shape: tuple[int, int, int], crop: tuple[int, int]
     ) -> None:
+        if min(crop) < SMALLEST_SIDE:
+            raise InputError(
+                f"the 'compact' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
+                f"{SMALLEST_SIDE} x {SMALLEST_SIDE}"
+            )
         super().__init__(config, frame_shape, 2 * config.keypoints)
         wide = 2 * config.width
         self.layers = nn.Sequential(

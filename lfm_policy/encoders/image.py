@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 
 from lfm_policy.encoders.augment import (
-    AugmentOptions,
     View,
     centre_crop,
     centre_view,
@@ -16,12 +13,12 @@ from lfm_policy.encoders.augment import (
     crop_images,
     random_view,
 )
+from lfm_policy.encoders.options import ImageEncoderConfig
 from lfm_policy.encoders.resize import Resize
-from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_float, check_int, check_ints, check_own_name
 
-MAX_IMAGE_SIDE = 4096
 VIEW_SEED = 20_240
+
+__all__ = ["ImageEncoder", "ImageEncoderConfig"]
 
 
 class ImageEncoder(nn.Module):
@@ -93,100 +90,3 @@ class ImageEncoder(nn.Module):
             return centre_view(self._augment, 1, self._size)
         generator = torch.Generator().manual_seed(VIEW_SEED + number)
         return random_view(self._augment, 1, self._size, generator)
-
-
-@dataclass
-class ImageEncoderConfig:
-    """Options of an image encoder; subclasses add theirs and build the encoder.
-
-    Adding one is one file with such a subclass, and its line in ``IMAGE_ENCODERS``.
-    """
-
-    name: str = field(default="", metadata={"help": "which image encoder"})
-    resize: list[int] = field(
-        default_factory=list,
-        metadata={"help": "height and width that images are resized to first; empty: as they are"},
-    )
-    crop: list[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "height and width of what is seen: a random part in training, the centre "
-            "otherwise; empty: the whole image"
-        },
-    )
-    shift: int = field(
-        default=0, metadata={"help": "random shift in training, in pixels, edges repeated"}
-    )
-    brightness: float = field(
-        default=0.0, metadata={"help": "largest random change in training, as a share of white"}
-    )
-    contrast: float = field(
-        default=0.0, metadata={"help": "largest random change in training, as a share"}
-    )
-    saturation: float = field(
-        default=0.0, metadata={"help": "largest random change in training, as a share"}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        check_own_name(self)
-        for key in ("resize", "crop"):
-            check_ints(self, key, low=1, high=MAX_IMAGE_SIDE, min_length=0, max_length=2)
-            if len(getattr(self, key)) == 1:
-                raise InputError(
-                    f"{type(self).__name__}.{key} is {getattr(self, key)}, expected height and "
-                    "width, or nothing"
-                )
-        check_int(self, "shift", low=0, high=256)
-        for key in ("brightness", "contrast", "saturation"):
-            check_float(self, key, low=0.0, high=1.0)
-
-    def resized(self, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
-        """Return height and width after resizing."""
-        height, width = self.resize or frame_shape[:2]
-        return int(height), int(width)
-
-    def augmentation(self) -> AugmentOptions:
-        """Return the options of cropping and augmentation."""
-        return AugmentOptions(
-            crop=(int(self.crop[0]), int(self.crop[1])) if self.crop else None,
-            shift=self.shift,
-            brightness=self.brightness,
-            contrast=self.contrast,
-            saturation=self.saturation,
-        )
-
-    def resolved(self) -> ImageEncoderConfig:
-        """Return the options with all that a checkpoint needs to build the encoder by itself.
-
-        Raises:
-            InputError: a pretrained backbone cannot be found.
-        """
-        return self
-
-    def create(self, key: str, frame_shape: tuple[int, int, int]) -> ImageEncoder:
-        """Build the encoder, with fresh weights from torch's global random numbers.
-
-        Args:
-            key: name of the camera, for messages.
-            frame_shape: height, width, channels.
-
-        Raises:
-            InputError: this encoder cannot be made for such images.
-        """
-        height, width = self.resized(frame_shape)
-        crop = self.augmentation().crop_of(height, width)
-        if crop[0] > height or crop[1] > width:
-            raise InputError(
-                f"images '{key}' are {height} x {width} pixels, smaller than the crop "
-                f"{crop[0]} x {crop[1]} that the encoder is asked to see: choose a smaller crop, "
-                "or resize"
-            )
-        return self._build(frame_shape, crop)
-
-    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        raise NotImplementedError(f"{type(self).__name__} does not build an encoder")

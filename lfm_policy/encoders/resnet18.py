@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import GROUP_SIZE, ResNet18Config
 from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_int
 
-GROUP_SIZE = 16
 STAGES = 4
 REDUCTION = 32
 """Pixels of the image per position of the last feature maps."""
-
-
-@dataclass
-class ResNet18Config(ImageEncoderConfig):
-    """Options of ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
-
-    name: str = field(default="resnet18", metadata={"help": "which image encoder"})
-    width: int = field(
-        default=64, metadata={"help": "channels of the first stage, doubled in each later one"}
-    )
-    keypoints: int = field(
-        default=32, metadata={"help": "positions found in the image (spatial softmax)"}
-    )
-    output_dim: int = field(default=64, metadata={"help": "length of a frame's feature vector"})
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_int(self, "width", low=GROUP_SIZE, high=1024)
-        check_int(self, "keypoints", low=1, high=4096)
-        check_int(self, "output_dim", low=1, high=16384)
-        if self.width % GROUP_SIZE:
-            raise InputError(
-                f"ResNet18Config.width is {self.width}, expected a multiple of {GROUP_SIZE}"
-            )
-
-    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        if min(crop) < REDUCTION:
-            raise InputError(
-                f"the 'resnet18' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{REDUCTION} x {REDUCTION}"
-            )
-        return ResNet18Encoder(self, frame_shape, crop)
 
 
 def _norm(width: int) -> nn.GroupNorm:
@@ -84,6 +44,11 @@ class ResNet18Encoder(ImageEncoder):
     def __init__(
         self, config: ResNet18Config, frame_shape: tuple[int, int, int], crop: tuple[int, int]
     ) -> None:
+        if min(crop) < REDUCTION:
+            raise InputError(
+                f"the 'resnet18' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
+                f"{REDUCTION} x {REDUCTION}"
+            )
         super().__init__(config, frame_shape, config.output_dim)
         width = config.width
         layers: list[nn.Module] = [

@@ -4,74 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.base import EncoderConfig, ObsEncoder
+from lfm_policy.encoders.base import ObsEncoder
+from lfm_policy.encoders.options import ACTIVATIONS, StateEncoderConfig
 from lfm_policy.errors import InputError
-from lfm_policy.networks.base import MAX_COND_DIM
-from lfm_policy.networks.checks import check_int, check_ints
-from lfm_runtime.registry import Registry
-
-ACTIVATIONS: Registry[type[nn.Module]] = Registry(
-    "activation", {"silu": nn.SiLU, "mish": nn.Mish, "gelu": nn.GELU, "relu": nn.ReLU}
-)
+from lfm_policy.networks.options import MAX_COND_DIM
 
 
-@dataclass
-class StateEncoderConfig(EncoderConfig):
-    """Options of the state encoder; by default it has no parameters."""
-
-    name: str = field(default="state", metadata={"help": "which observation encoder"})
-    hidden: list[int] = field(
-        default_factory=list,
-        metadata={"help": "widths of hidden layers; empty passes the observations on as they are"},
-    )
-    output_dim: int = field(
-        default=0,
-        metadata={"help": "length of the condition vector; 0 for the last width of hidden"},
-    )
-    activation: str = field(
-        default="silu", metadata={"help": "after each hidden layer: silu, mish, gelu or relu"}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_ints(self, "hidden", low=1, high=16384, min_length=0, max_length=32)
-        check_int(self, "output_dim", low=0, high=16384)
-        if self.output_dim and not self.hidden:
-            raise InputError(
-                f"StateEncoderConfig.output_dim is {self.output_dim}, expected 0 when hidden is "
-                f"empty: without layers the observations are passed on as they are"
-            )
-        ACTIVATIONS.get(self.activation)
-
-    def cond_dim(self, history_size: int) -> int:
-        """Return the length of the condition for a history of so many numbers."""
-        # Without observations there is nothing to encode, whatever the layers.
-        if not self.hidden or not history_size:
-            return history_size
-        return self.output_dim or self.hidden[-1]
-
-    def layers(self, history_size: int) -> nn.Sequential:
-        """Return the MLP from the history to the condition; empty: pass on."""
-        hidden = list(self.hidden) if history_size else []
-        layers: list[nn.Module] = []
-        for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
-            layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(self.activation)()]
-        if hidden and self.output_dim:
-            layers.append(nn.Linear(hidden[-1], self.output_dim))
-        return nn.Sequential(*layers)
-
-    def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        return StateEncoder(self, obs_shapes, n_obs_steps)
+def fusion_layers(config: StateEncoderConfig, history_size: int) -> nn.Sequential:
+    """Return the MLP from the history to the condition; empty: pass on."""
+    hidden = list(config.hidden) if history_size else []
+    layers: list[nn.Module] = []
+    for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
+        layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(config.activation)()]
+    if hidden and config.output_dim:
+        layers.append(nn.Linear(hidden[-1], config.output_dim))
+    return nn.Sequential(*layers)
 
 
 class StateEncoder(ObsEncoder):
@@ -103,7 +54,7 @@ class StateEncoder(ObsEncoder):
             )
         super().__init__(obs_shapes, n_obs_steps, config.cond_dim(history_size))
         self._sizes = sizes
-        self.layers = config.layers(history_size)
+        self.layers = fusion_layers(config, history_size)
 
     def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:
         """Return the condition, shape (batch, cond_dim), or None without observations.

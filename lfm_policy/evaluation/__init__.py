@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from lfm_policy.evaluation.episodes import settled, successes_of
-from lfm_policy.evaluation.evaluation import NoSuccessReportedWarning, evaluate
-from lfm_policy.evaluation.latency import measure_latency
+from lfm_policy.evaluation.evaluation import (
+    NoSuccessReportedWarning,
+    evaluate,
+    measure_latency,
+)
 from lfm_policy.evaluation.report import Cell, evaluation_to_dict
 from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
 from lfm_policy.evaluation.statistics import (

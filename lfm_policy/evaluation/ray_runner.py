@@ -1,13 +1,12 @@
 """Rollouts on a Ray cluster, with the same results episode by episode as on this machine.
 
-Ray sends Python objects between its machines, so a cluster must be one that is trusted. The
-checkpoint travels as the bytes of its files; every machine needs this package and the simulator.
+The checkpoint travels as the bytes of its files; every machine needs this package and the
+simulator.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,13 +20,12 @@ from lfm_policy.evaluation.exported import ExportedPolicy
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.policy import load_policy
-from lfm_policy.ray_cluster import WorkerLostError, connect, result_of
+from lfm_policy.ray_cluster import MAXIMUM_LOSSES, RayPool, WorkerLostError
 from lfm_runtime.disk.files import temporary_folder
 from lfm_runtime.export.file import is_export
 
 EPISODES_PER_TASK = 4
 """Few, so that a lost worker costs little; more than one, because a batch costs little more."""
-MAXIMUM_LOSSES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +69,8 @@ class RayRunner:
         Raises:
             InputError: Ray is not installed, or there is no cluster at the address.
         """
-        self._ray = connect(address, cpus=workers)
-        self._files = self._ray.put(_read_folder(Path(checkpoint)))
+        self._pool = RayPool(_roll_out, address=address, cpus=workers)
+        self._files = self._pool.put(_read_folder(Path(checkpoint)))
         self._per_task = episodes_per_task
         # That of the workers is another one.
         self._module_folder = lfm_envs.working_folder()
@@ -83,7 +81,7 @@ class RayRunner:
 
     def __exit__(self, *_: object) -> None:
         """Leave the cluster; a local one is stopped."""
-        self._ray.shutdown()
+        self._pool.close()
 
     def __call__(
         self,
@@ -99,34 +97,28 @@ class RayRunner:
             InputError: as `rollout`.
             EvaluationError: the worker of a task was lost `MAXIMUM_LOSSES` times.
         """
-        ray = self._ray
-        task = ray.remote(num_cpus=1, max_retries=0)(_roll_out)
         settings = SamplerSettings.of(policy)
         order = list(episodes)
-        shards = [order[i : i + self._per_task] for i in range(0, len(order), self._per_task)]
-        fixed = (self._files, settings, config, self._module_folder)
-        waiting = {task.remote(*fixed, shard): shard for shard in shards}
+        for begin in range(0, len(order), self._per_task):
+            shard = tuple(order[begin : begin + self._per_task])
+            self._pool.submit(
+                shard, self._files, settings, config, self._module_folder, list(shard)
+            )
         results: dict[int, EpisodeResult] = {}
-        losses: Counter[int] = Counter()
-        while waiting:
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            shard = waiting.pop(done)
+        while self._pool.running:
             try:
-                for result in result_of(ray, done):
-                    result = dataclasses.replace(
-                        result, restarts=result.restarts + losses[shard[0]]
-                    )
+                ended = self._pool.ended()
+            except WorkerLostError as error:
+                raise EvaluationError(
+                    f"episodes {error.key[0]} to {error.key[-1]}: their worker was lost "
+                    f"{MAXIMUM_LOSSES} times, the last time with: {error}"
+                ) from None
+            for _, of_shard, losses in ended:
+                for one in of_shard:
+                    result = dataclasses.replace(one, restarts=one.restarts + losses)
                     results[result.episode] = result
                     if on_episode is not None:
                         on_episode(result)
-            except WorkerLostError as error:
-                losses[shard[0]] += 1
-                if losses[shard[0]] >= MAXIMUM_LOSSES:
-                    raise EvaluationError(
-                        f"episodes {shard[0]} to {shard[-1]}: their worker was lost "
-                        f"{MAXIMUM_LOSSES} times, the last time with: {error}"
-                    ) from None
-                waiting[task.remote(*fixed, shard)] = shard
         return [results[episode] for episode in order]
 
 

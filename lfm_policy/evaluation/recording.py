@@ -1,22 +1,130 @@
-"""Successful rollouts of a policy, as demonstrations."""
+"""What rollouts leave beside numbers: videos of chosen episodes, and demonstrations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from lfm_policy.data.images.video_writer import VideoWriter
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.errors import InputError
-from lfm_policy.evaluation.episodes import RolloutConfig, no_success_message
+from lfm_policy.evaluation.episodes import (
+    EpisodeResult,
+    RolloutConfig,
+    no_success_message,
+    outcome_of,
+    settled,
+)
 from lfm_policy.evaluation.rollouts import rollout
-from lfm_policy.policy import Policy
+from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_runtime.disk.files import atomic_file
+
+VIDEO_SIZE = 256
+VIDEOS_AT_ONCE = 8
+DEFAULT_FPS = 10
+CRF = 23
+"""Quality of H.264, its own default: these are looked at, not trained on."""
+
+
+def record_videos(
+    policy: EvaluatedPolicy, config: RolloutConfig, results: Sequence[EpisodeResult], folder: Path
+) -> dict[int, np.ndarray]:
+    """Run episodes once more, rendered, and write ``episode_<i>_<outcome>.mp4``.
+
+    The outcome is ``success`` or ``failure``, or ``unknown`` where the environment does not say.
+    Rollouts are reproducible, so the videos show the episodes that were counted; this is checked.
+
+    Args:
+        policy: with the sampler of the evaluation.
+        config: of the evaluation.
+        results: of the episodes to be shown.
+        folder: where the videos go.
+
+    Returns:
+        The last frame of each episode, uint8 (VIDEO_SIZE, VIDEO_SIZE, 3), or in the size that an
+        environment of another package draws.
+
+    Raises:
+        InputError: the environment draws nothing.
+        RuntimeError: an episode did not repeat itself.
+    """
+    last_frames: dict[int, np.ndarray] = {}
+    for begin in range(0, len(results), VIDEOS_AT_ONCE):
+        part = results[begin : begin + VIDEOS_AT_ONCE]
+        frames, fps = _render(policy, config, part)
+        for result in part:
+            path = folder / f"episode_{result.episode:04d}_{outcome_of(result)}.mp4"
+            # Frames after the end of the episode only repeat the last one.
+            write_video(path, frames[result.episode][: result.steps + 1], fps=fps)
+            last_frames[result.episode] = frames[result.episode][result.steps]
+    return last_frames
+
+
+def _render(
+    policy: EvaluatedPolicy, config: RolloutConfig, results: Sequence[EpisodeResult]
+) -> tuple[dict[int, list[np.ndarray]], int]:
+    """Return the frames of each episode, and how many there are in a second of it."""
+    frames: dict[int, list[np.ndarray]] = {result.episode: [] for result in results}
+    fps = DEFAULT_FPS
+
+    def forget(again: Sequence[int]) -> None:
+        for episode in again:
+            frames[episode].clear()
+
+    def keep(playing: Sequence[int | None], envs: Any) -> None:
+        nonlocal fps
+        fps = int(envs.metadata.get("render_fps", DEFAULT_FPS))
+        try:
+            rendered = envs.render()
+        except NotImplementedError:
+            rendered = None
+        if rendered is None or any(np.ndim(frame) != 3 for frame in rendered):
+            raise InputError(
+                f"environment '{config.env_id}' draws no images, so its episodes cannot be filmed: "
+                "leave --video out, or let its render() return uint8 (height, width, 3) with "
+                "render_mode 'rgb_array'"
+            )
+        for j, episode in enumerate(playing):
+            if episode is not None:
+                frames[episode].append(np.asarray(rendered[j]))
+
+    again = rollout(
+        policy,
+        config if config.processes else replace(config, num_envs=len(results)),
+        [result.episode for result in results],
+        on_step=keep,
+        on_restart=forget,
+        render_size=VIDEO_SIZE,
+    )
+    # An episode that says nothing of success may have been settled by others that do.
+    reported = any(result.success is not None for result in results)
+    if settled(again, reported=reported) != list(results):
+        raise RuntimeError(
+            "the episodes did not repeat themselves while being filmed: the environment or the "
+            "device is not deterministic"
+        )
+    return frames, fps
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray], *, fps: int = DEFAULT_FPS) -> None:
+    """Write RGB frames, uint8 (H, W, 3), as H.264 MP4, without an odd last row or column."""
+    height, width = (size // 2 * 2 for size in frames[0].shape[:2])
+    with (
+        atomic_file(path) as temporary,
+        VideoWriter(
+            temporary, height=height, width=width, fps=fps, crf=CRF, keyframe_every=None
+        ) as writer,
+    ):
+        writer.write(frame[:height, :width] for frame in frames)
 
 
 def record_successes(
-    policy: Policy,
+    policy: EvaluatedPolicy,
     config: RolloutConfig,
     *,
     n_successes: int,

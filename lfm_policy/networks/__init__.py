@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from lfm_policy.networks.base import NetworkConfig, VelocityNetwork, count_parameters
-from lfm_policy.networks.mlp import MLPConfig
-from lfm_policy.networks.transformer import TransformerConfig
-from lfm_policy.networks.unet1d import UNet1DConfig
+from typing import TYPE_CHECKING
+
 from lfm_runtime.registry import Registry
 
-NETWORKS: Registry[type[NetworkConfig]] = Registry(
-    "network", {"mlp": MLPConfig, "unet1d": UNet1DConfig, "transformer": TransformerConfig}
-)
+if TYPE_CHECKING:
+    from lfm_policy.networks.options import NetworkConfig
 
-__all__ = [
-    "NETWORKS",
-    "MLPConfig",
-    "NetworkConfig",
-    "TransformerConfig",
-    "UNet1DConfig",
-    "VelocityNetwork",
-    "count_parameters",
-]
+NETWORKS: Registry[type[NetworkConfig]] = Registry(
+    "network",
+    {
+        "mlp": "lfm_policy.networks.options:MLPConfig",
+        "unet1d": "lfm_policy.networks.options:UNet1DConfig",
+        "transformer": "lfm_policy.networks.options:TransformerConfig",
+    },
+)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-
 from torch import Tensor, nn
 
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_own_name
+from lfm_policy.networks.options import NetworkConfig
 
-# Bounds that no real robot reaches; see checks.py for why there are any.
-MAX_CHUNK_SIZE = 1 << 20
-MAX_COND_DIM = 1 << 16
+__all__ = ["NetworkConfig", "VelocityNetwork", "check_sequence", "count_parameters"]
 
 
 class VelocityNetwork(nn.Module):
@@ -72,53 +67,6 @@ class VelocityNetwork(nn.Module):
             raise ValueError(
                 f"cond has shape {tuple(cond.shape)}, this network expects (batch, {self.cond_dim})"
             )
-
-
-@dataclass
-class NetworkConfig:
-    """Options of a velocity network; subclasses add theirs and build the network.
-
-    Adding a network is one file with such a subclass, and its line in ``NETWORKS``.
-    """
-
-    name: str = field(default="", metadata={"help": "which velocity network"})
-
-    def __post_init__(self) -> None:
-        """Check the options; subclasses extend this.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        check_own_name(self)
-
-    def create(
-        self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int = 1
-    ) -> VelocityNetwork:
-        """Build the network, with fresh weights from torch's global random numbers.
-
-        Args:
-            chunk_shape: shape of one chunk; (horizon, action_dim) for robots. Sizes >= 1.
-            cond_dim: length of the condition vector; 0 for a flow without observations.
-            n_times: times that the method of the block asks with, see `lfm_policy.flow.Method`.
-
-        Under ``torch.device("meta")`` nothing is allocated, which lets a loader compare shapes
-        before it trusts a configuration.
-
-        Raises:
-            InputError: this network cannot be made for these shapes.
-        """
-        shape = tuple(int(size) for size in chunk_shape)
-        if not shape or min(shape) < 1 or math.prod(shape) > MAX_CHUNK_SIZE:
-            raise InputError(
-                f"chunk shape {shape}: expected at least one dimension, sizes of at least 1, and "
-                f"at most {MAX_CHUNK_SIZE} numbers in all"
-            )
-        if not 0 <= cond_dim <= MAX_COND_DIM:
-            raise InputError(f"cond_dim {cond_dim}: expected 0 to {MAX_COND_DIM}")
-        return self._build(shape, int(cond_dim), n_times)
-
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
-        raise NotImplementedError(f"{type(self).__name__} does not build a network")
 
 
 def check_sequence(chunk_shape: tuple[int, ...], name: str) -> None:

@@ -3,43 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.networks.base import NetworkConfig, VelocityNetwork
-from lfm_policy.networks.checks import check_int, check_probability
+from lfm_policy.networks.base import VelocityNetwork
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
-
-
-@dataclass
-class MLPConfig(NetworkConfig):
-    """Options of the residual MLP; works on chunks of any shape."""
-
-    name: str = field(default="mlp", metadata={"help": "which velocity network"})
-    width: int = field(default=192, metadata={"help": "features of the residual stream"})
-    n_layers: int = field(default=2, metadata={"help": "residual layers"})
-    expansion: int = field(default=2, metadata={"help": "hidden features per layer over width"})
-    dropout: float = field(default=0.0, metadata={"help": "dropout rate inside each layer"})
-    time_embed_dim: int = field(default=64, metadata={"help": "sines and cosines of time, even"})
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_int(self, "width", low=1, high=16384)
-        check_int(self, "n_layers", low=1, high=256)
-        check_int(self, "expansion", low=1, high=64)
-        check_probability(self, "dropout")
-        check_int(self, "time_embed_dim", low=2, high=16384, multiple_of=2)
-
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
-        return MLP(self, chunk_shape, cond_dim, n_times)
+from lfm_policy.networks.options import MLPConfig
 
 
 class MLP(VelocityNetwork):

@@ -2,52 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.errors import InputError
-from lfm_policy.networks.base import NetworkConfig, VelocityNetwork, check_sequence
-from lfm_policy.networks.checks import check_int, check_probability
+from lfm_policy.networks.base import VelocityNetwork, check_sequence
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
-
-
-@dataclass
-class TransformerConfig(NetworkConfig):
-    """Options of the transformer; chunks are (horizon, action_dim), one token per action."""
-
-    name: str = field(default="transformer", metadata={"help": "which velocity network"})
-    width: int = field(default=128, metadata={"help": "features per token"})
-    n_layers: int = field(default=4, metadata={"help": "attention and MLP pairs"})
-    n_heads: int = field(default=4, metadata={"help": "attention heads; must divide width"})
-    expansion: int = field(default=4, metadata={"help": "hidden features per MLP over width"})
-    dropout: float = field(default=0.0, metadata={"help": "dropout rate of attention and MLPs"})
-    time_embed_dim: int = field(default=64, metadata={"help": "sines and cosines of time, even"})
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_int(self, "width", low=1, high=16384)
-        check_int(self, "n_layers", low=1, high=256)
-        check_int(self, "n_heads", low=1, high=256)
-        check_int(self, "expansion", low=1, high=64)
-        check_probability(self, "dropout")
-        check_int(self, "time_embed_dim", low=2, high=16384, multiple_of=2)
-        if self.width % self.n_heads:
-            raise InputError(
-                f"TransformerConfig.n_heads is {self.n_heads}, expected a divisor of width "
-                f"{self.width}"
-            )
-
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
-        check_sequence(chunk_shape, self.name)
-        return Transformer(self, chunk_shape, cond_dim, n_times)
+from lfm_policy.networks.options import TransformerConfig
 
 
 class Transformer(VelocityNetwork):
@@ -60,6 +21,7 @@ class Transformer(VelocityNetwork):
     def __init__(
         self, config: TransformerConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
     ) -> None:
+        check_sequence(chunk_shape, config.name)
         super().__init__(chunk_shape, cond_dim, n_times)
         horizon, action_dim = chunk_shape
         width = config.width

@@ -2,62 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.errors import InputError
-from lfm_policy.networks.base import NetworkConfig, VelocityNetwork, check_sequence
-from lfm_policy.networks.checks import check_int, check_ints
+from lfm_policy.networks.base import VelocityNetwork, check_sequence
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
-
-
-@dataclass
-class UNet1DConfig(NetworkConfig):
-    """Options of the temporal U-Net; chunks are (horizon, action_dim), of any horizon."""
-
-    name: str = field(default="unet1d", metadata={"help": "which velocity network"})
-    channels: list[int] = field(
-        default_factory=lambda: [64, 128, 256],
-        metadata={"help": "features per level; each level after the first halves the horizon"},
-    )
-    kernel_size: int = field(default=5, metadata={"help": "length of the convolutions, odd"})
-    n_groups: int = field(default=8, metadata={"help": "groups of the norms; divides channels"})
-    embed_dim: int = field(default=128, metadata={"help": "features of the condition embedding"})
-    time_embed_dim: int = field(default=128, metadata={"help": "sines and cosines of time, even"})
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
-        super().__post_init__()
-        check_int(self, "n_groups", low=1, high=1024)
-        check_ints(
-            self,
-            "channels",
-            low=1,
-            high=8192,
-            min_length=1,
-            max_length=8,
-            multiple_of=self.n_groups,
-            why="n_groups must divide the features of every level",
-        )
-        check_int(self, "kernel_size", low=1, high=63)
-        if self.kernel_size % 2 == 0:
-            raise InputError(
-                f"UNet1DConfig.kernel_size is {self.kernel_size}, expected an odd number, so that "
-                f"a convolution keeps the horizon"
-            )
-        check_int(self, "embed_dim", low=1, high=16384)
-        check_int(self, "time_embed_dim", low=2, high=16384, multiple_of=2)
-
-    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
-        check_sequence(chunk_shape, self.name)
-        return UNet1D(self, chunk_shape, cond_dim, n_times)
+from lfm_policy.networks.options import UNet1DConfig
 
 
 class UNet1D(VelocityNetwork):
@@ -71,6 +22,7 @@ class UNet1D(VelocityNetwork):
     def __init__(
         self, config: UNet1DConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
     ) -> None:
+        check_sequence(chunk_shape, config.name)
         super().__init__(chunk_shape, cond_dim, n_times)
         self.horizon, action_dim = chunk_shape
         channels = list(config.channels)

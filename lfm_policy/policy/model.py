@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from lfm_policy.config.block_networks import network_configs
-from lfm_policy.config.schema import ExperimentConfig, FlowConfig, TimeConfig
-from lfm_policy.encoders import ObsEncoder
+from lfm_policy.config.flow import FlowConfig, TimeConfig
+from lfm_policy.config.schema import ExperimentConfig
+from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.flow import (
     METHODS,
@@ -21,7 +22,7 @@ from lfm_policy.flow import (
     TimeSampler,
     geometric_step_sizes,
 )
-from lfm_policy.networks import NetworkConfig
+from lfm_policy.networks.options import NetworkConfig
 from lfm_policy.policy.prefix import prefix_condition
 from lfm_runtime.policy.spec import DataSpec
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.config.schema import ExperimentConfig, SamplerConfig, check_evaluations
+from lfm_policy.config.flow import SamplerConfig, check_evaluations
+from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.flow import METHODS, Method, SolverSpec

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, is_initialized
 
-from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.config.training import TrainingConfig
 
 
 def available_options(config: TrainingConfig, device: torch.device) -> TrainingConfig:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.config.training import TrainingConfig
 from lfm_policy.errors import InputError
 from lfm_policy.flow.ema import EMA
 from lfm_policy.training.batches import BatchOrder

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.config.training import TrainingConfig
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.objective import BlockObjective

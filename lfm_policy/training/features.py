@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import WindowDataset
-from lfm_policy.encoders import ObsEncoder
+from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.policy.tensors import fill_tensors, write_tensors
 
 FEATURES = "features"

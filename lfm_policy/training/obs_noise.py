@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.config.training import TrainingConfig
 from lfm_policy.data.joined import Windows
 
 MAX_WINDOWS = 65_536

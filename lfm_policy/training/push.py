@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from lfm_policy.config.schema import PushForwardConfig
+from lfm_policy.config.flow import PushForwardConfig
 from lfm_policy.errors import TrainingError
 from lfm_policy.flow import FlowChain, SolverSpec
 from lfm_policy.policy.model import PolicyModel

@@ -7,12 +7,8 @@ else imports one: a checkpoint only says which it needs.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import os
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from lfm_runtime.errors import InputError
+from lfm_runtime.user_modules import import_user_module, importable, working_folder
 
 ENTRY_POINTS = "lfm_policy.plugins"
 """Group in which an installed package names its module: ``my_package = "my_package.plugin"``."""
@@ -54,7 +51,7 @@ def load_plugin(name: str) -> ModuleType:
             raise InputError(f"plugin '{name[:1000]}': no such file")
         folder, module = str(path.resolve().parent), path.stem
     else:
-        folder, module = _working_folder(), name
+        folder, module = working_folder(), name
     if not all(part.isidentifier() for part in module.split(".")):
         raise InputError(
             f"plugin '{name[:1000]}': expected the name of a module, such as my_module, or the "
@@ -95,7 +92,7 @@ def load_more() -> None:
     if _looked_for_more or _loading.get():
         return
     _looked_for_more = True
-    for folder, module in json.loads(os.environ.get(INHERITED, "[]")):
+    for folder, module in _inherited():
         _load(folder, module)
     for point in metadata.entry_points(group=ENTRY_POINTS):
         try:
@@ -114,57 +111,28 @@ def _load(folder: str, module: str, file: Path | None = None) -> ModuleType:
     """Import a module, from a folder before anywhere else; it has to be that of the file."""
     if module in _loaded and file is None:
         return _loaded[module]
-    with loading(module), _first_on_path(folder):
+    with loading(module), importable(folder, stays=True):
         try:
-            imported = importlib.import_module(module)
-        except InputError as error:  # a name that is taken
-            raise InputError(f"plugin '{module}': {error}") from None
-        except (Exception, SystemExit) as error:
-            # A module that is there may lack another one.
-            if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-                raise InputError(
-                    f"plugin '{module}': no such module in {folder or 'no working folder'} or "
-                    "where Python finds packages"
-                ) from None
-            raise InputError(f"plugin '{module}' cannot be loaded: {_where(error)}") from error
+            imported = import_user_module(module, folder)
+        except InputError as error:
+            raise InputError(f"plugin '{module}': {error}") from error
     found = imported.__file__
     if file is not None and (found is None or Path(found).resolve() != file):
         raise InputError(
             f"plugin '{file}': another module is called '{module}' already ({found}): rename it"
         )
     _loaded[module] = imported
-    inherited = json.loads(os.environ.get(INHERITED, "[]"))
-    if [folder, module] not in inherited:
+    if [folder, module] not in (inherited := _inherited()):
         os.environ[INHERITED] = json.dumps([*inherited, [folder, module]])
     return imported
 
 
-@contextmanager
-def _first_on_path(folder: str) -> Iterator[None]:
-    """Look for modules in a folder first, and from then on, in processes started later, too, last.
-
-    Last, because a file of the folder may be called as a module that others import.
-    """
-    if not folder or folder in sys.path:
-        yield
-        return
-    sys.path.insert(0, folder)
+def _inherited() -> list[list[str]]:
+    text = os.environ.get(INHERITED, "[]")
     try:
-        yield
-    finally:
-        sys.path.remove(folder)
-        sys.path.append(folder)
-
-
-def _working_folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return ""
-
-
-def _where(error: BaseException) -> str:
-    """Return an error in one line, with the line of code that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    text = f"{type(error).__name__}: {error}".rstrip(": ")
-    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
+        return [[str(folder), str(module)] for folder, module in json.loads(text)]
+    except (ValueError, TypeError):
+        raise InputError(
+            f"the environment variable {INHERITED} is {text[:200]!r}, expected what lfm-policy "
+            "sets it to: unset it, and name plugins by --plugin"
+        ) from None

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.config import load_config
 from lfm_policy.encoders.augment import crop_images, random_view
-from lfm_policy.encoders.cameras import CamerasConfig
+from lfm_policy.encoders.options import CamerasConfig
 from lfm_policy.training.data import load_datasets
 
 

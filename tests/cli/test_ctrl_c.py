@@ -50,7 +50,7 @@ def run(code: str, *arguments: str, folder: Path | None = None) -> subprocess.Co
         ("torch", ["eval", "pusht-state"]),
         ("lfm_policy.config.schema", ["serve", "pusht-state"]),
         ("lfm_policy.serving", ["serve", "pusht-state"]),
-        ("lfm_policy.evaluation.video", ["eval", "pusht-state"]),
+        ("lfm_policy.evaluation.recording", ["eval", "pusht-state"]),
         ("lfm_policy.config.describe", ["train", "pusht/fm"]),
         ("lfm_policy.inspection", ["inspect", "."]),
     ],

@@ -110,7 +110,9 @@ def test_as_a_module_and_with_a_reader_that_leaves() -> None:
     assert done.returncode == 0 and done.stdout.startswith("lfm-policy ")
     # 1000 lines into a pipe that is closed at once.
     process = subprocess.Popen(
-        [*module, "train", "pusht/fm", "--options"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*module, "train", "pusht/fm", "--options", "all"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()

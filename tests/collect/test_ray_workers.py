@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from lfm_policy.collect import CollectOptions, collect
-from lfm_policy.collect.ray_workers import RayWorkers
+from lfm_policy.collect.workers import RayWorkers
 from lfm_policy.errors import InputError
 
 # Ray makes its workers wait for everything else on the machine: for other tests, too.

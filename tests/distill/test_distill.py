@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
 from lfm_policy.config import load_config
-from lfm_policy.config.schema import DistillConfig
+from lfm_policy.config.training import DistillConfig
 from lfm_policy.distill import distill, student_config
 from lfm_policy.distill.group import group_edges, teacher_groups
 from lfm_policy.distill.objective import Pairs
@@ -21,7 +21,7 @@ from lfm_policy.distill.pairs import teacher_noise
 from lfm_policy.distill.regression import RegressionLoss
 from lfm_policy.distill.run import action_weights
 from lfm_policy.flow import SolverSpec
-from lfm_policy.networks.transformer import TransformerConfig
+from lfm_policy.networks.options import TransformerConfig
 from lfm_policy.policy import read_header
 from lfm_policy.training import TrainingRun, train
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lfm_policy import InputError, load_policy
-from lfm_policy.config.schema import DistillConfig
+from lfm_policy.config.training import DistillConfig
 from lfm_policy.distill import distill
 from lfm_policy.distill.consistency import ConsistencyLoss
 from lfm_policy.distill.distribution import DistributionLoss

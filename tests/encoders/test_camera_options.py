@@ -15,9 +15,7 @@ from lfm_policy.config.load import (
     config_to_yaml,
     load_config,
 )
-from lfm_policy.encoders import CamerasConfig
-from lfm_policy.encoders.compact import CompactConfig
-from lfm_policy.encoders.resnet18 import ResNet18Config
+from lfm_policy.encoders.options import CamerasConfig, CompactConfig, ResNet18Config
 from lfm_policy.errors import InputError
 
 COMPACT = {"name": "compact", "width": 8, "keypoints": 3}
@@ -43,28 +41,31 @@ def test_without_pretrained_backbones_there_is_nothing_to_resolve() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image": {"name": "compct"}}, "encoder.image.name: unknown image encoder 'compct': did"),
-        ({"image": {}}, "encoder.image.name: unknown image encoder ''"),
+        (
+            {"image": {"name": "compct"}},
+            "CamerasConfig.image.name: unknown image encoder 'compct': did",
+        ),
+        ({"image": {"name": ""}}, "image.name: unknown image encoder ''"),
         (
             {"image": {"name": "compact", "widht": 8}},
-            "encoder.image has an unknown key 'widht': did you mean 'width'",
+            "unknown key 'CamerasConfig.image.widht' of .*: did you mean 'width'",
         ),
-        ({"image": {"name": "compact", "width": 7}}, "encoder.image: CompactConfig.width is 7"),
+        ({"image": {"name": "compact", "width": 7}}, "CamerasConfig.image.width is 7"),
         (
             {"image": {"name": "compact", "crop": "small"}},
-            r"encoder.image.crop: found 'small', expected list\[int\]",
+            r"CamerasConfig.image.crop: found 'small', expected list\[int\]",
         ),
         ({"image": {"name": "compact", "width": None}}, "image.width: found None, expected int"),
-        ({"cameras": {"wrist": [3]}}, r"encoder.cameras.wrist is \[3\], expected options"),
+        ({"cameras": {"wrist": [3]}}, r"CamerasConfig.cameras.wrist is \[3\], expected options"),
         (
             {"cameras": {"wrist": {"name": "resnet"}}},
-            "encoder.cameras.wrist.name: unknown image encoder 'resnet': did you mean 'resnet18'",
+            "Config.cameras.wrist.name: unknown image encoder 'resnet': did you mean 'resnet18'",
         ),
         (
             {"cameras": {"wrist": {"n_block": 2}}},
-            "encoder.cameras.wrist has an unknown key 'n_block': did you mean 'n_blocks'",
+            "unknown key 'CamerasConfig.cameras.wrist.n_block' of .*: did you mean 'n_blocks'",
         ),
-        ({"cameras": {"wrist": {"shift": -1}}}, "cameras.wrist: CompactConfig.shift is -1"),
+        ({"cameras": {"wrist": {"shift": -1}}}, "cameras.wrist.shift is -1"),
         (
             {"shared": True, "cameras": {"wrist": {"width": 8}}},
             "shared is true and cameras changes wrist: one image encoder",
@@ -118,7 +119,7 @@ def test_a_file_may_hold_them_and_the_default_is_compact(tmp_path: Path) -> None
     ("override", "message"),
     [
         ("encoder.image.name=resnet", "unknown image encoder 'resnet'"),
-        ("encoder.image.widht=8", "encoder.image has an unknown key 'widht'"),
+        ("encoder.image.widht=8", "unknown key 'encoder.image.widht' of 'encoder.image'"),
         ("encoder.cameras={wrist: {name: nothing}}", "encoder.cameras.wrist.name"),
         ("encoder.cameras=[wrist]", "expected keys and values in braces"),
         ("encoder.image=compact", "expected keys and values in braces"),

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lfm_policy.encoders import CamerasConfig
 from lfm_policy.encoders.cameras import CamerasEncoder
 from lfm_policy.encoders.compact import CompactEncoder
+from lfm_policy.encoders.options import CamerasConfig
 from lfm_policy.encoders.resnet18 import ResNet18Encoder
 from lfm_policy.errors import InputError
 

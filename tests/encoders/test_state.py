@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lfm_policy.encoders import ENCODERS, EncoderConfig, ObsEncoder, StateEncoderConfig
+from lfm_policy.encoders import ENCODERS
+from lfm_policy.encoders.base import ObsEncoder
+from lfm_policy.encoders.options import EncoderConfig, StateEncoderConfig
 from lfm_policy.errors import InputError
+from lfm_policy.options import checked
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "agent_pos": (2,),
@@ -45,7 +49,7 @@ def test_the_config_carries_the_name_it_is_found_by(name: str) -> None:
     config = ENCODERS.get(name)()
     assert config.name == name
     assert fields(config)[0].name == "name"
-    assert all(option.metadata["help"] for option in fields(config))
+    assert all(option.metadata["description"] for option in fields(config))
     with pytest.raises(InputError, match="name is 'other'"):
         replace(config, name="other")
 
@@ -188,11 +192,11 @@ def test_images_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": [0]}, r"StateEncoderConfig.hidden is \[0\], expected 0 to 32 integers"),
-        ({"hidden": [10**9]}, r"hidden is \[1000000000\]"),
+        ({"hidden": [0]}, r"StateEncoderConfig.hidden\[0\] is 0, expected an integer from 1"),
+        ({"hidden": [10**9]}, r"hidden\[0\] is 1000000000"),
         ({"hidden": [8], "output_dim": -1}, r"output_dim is -1"),
         ({"output_dim": 4}, r"output_dim is 4, expected 0 when hidden is empty"),
-        ({"activation": "slu"}, r"unknown activation 'slu': did you mean 'silu'"),
+        ({"activation": "slu"}, r"activation is 'slu', expected one of .*did you mean 'silu'"),
     ],
 )
 def test_bad_options_print_their_value(options: dict[str, Any], message: str) -> None:
@@ -218,9 +222,6 @@ def test_shapes_that_no_robot_has_are_refused(
 
 
 def test_options_survive_a_round_trip_through_yaml() -> None:
-    omegaconf = pytest.importorskip("omegaconf")
     config: EncoderConfig = StateEncoderConfig(hidden=[8, 4], output_dim=3, activation="mish")
-    text = omegaconf.OmegaConf.to_yaml(omegaconf.OmegaConf.structured(config))
-    schema = omegaconf.OmegaConf.structured(StateEncoderConfig)
-    loaded = omegaconf.OmegaConf.merge(schema, omegaconf.OmegaConf.create(text))
-    assert omegaconf.OmegaConf.to_object(loaded) == config
+    text = yaml.safe_dump(asdict(config))
+    assert checked(StateEncoderConfig, yaml.safe_load(text)) == config

@@ -15,7 +15,7 @@ from lfm_policy.encoders.augment import (
     crop_images,
     random_view,
 )
-from lfm_policy.encoders.compact import CompactConfig
+from lfm_policy.encoders.options import CompactConfig
 
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
 

@@ -33,10 +33,8 @@ from lfm_policy.evaluation import (
     successes_of,
 )
 from lfm_policy.evaluation.exported import ExportedPolicy
-from lfm_policy.evaluation.plot import plot_evaluation
-from lfm_policy.evaluation.recording import record_successes
-from lfm_policy.evaluation.report import footnote, results_table
-from lfm_policy.evaluation.video import record_videos
+from lfm_policy.evaluation.recording import record_successes, record_videos
+from lfm_policy.evaluation.report import footnote, plot_evaluation, results_table
 from lfm_policy.export import compare_success
 from lfm_policy.policy import Policy
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lfm_policy.networks import MLPConfig
 from lfm_policy.networks.mlp import MLP
+from lfm_policy.networks.options import MLPConfig
 
 
 @settings(max_examples=30, deadline=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lfm_policy.networks import TransformerConfig
+from lfm_policy.networks.options import TransformerConfig
 from lfm_policy.networks.transformer import Transformer
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lfm_policy.networks import UNet1DConfig, VelocityNetwork
+from lfm_policy.networks.base import VelocityNetwork
+from lfm_policy.networks.options import UNet1DConfig
 
 
 def make(horizon: int, channels: list[int]) -> VelocityNetwork:

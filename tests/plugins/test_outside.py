@@ -43,12 +43,12 @@ from lfm_runtime import OnnxPolicy
 
 obs = {"goal": np.float32([0.5, 0.5]), "hand": np.float32([-0.5, 0.0])}
 exported = OnnxPolicy("exported")
-exported.reset()
-results["export without"] = np.asarray(exported.act(obs)).tolist()
+exported.sample_seed(0)
+results["export without"] = np.asarray(exported.select_action(obs)).tolist()
 lfm_policy.load_plugin("reach")
 policy = lfm_policy.load_policy("student")
-policy.reset()
-results["with"] = np.asarray(policy.act(obs)).tolist()
+policy.sample_seed(0)
+results["with"] = np.asarray(policy.select_action(obs)).tolist()
 print(json.dumps(results))
 """
 
@@ -109,10 +109,11 @@ def test_an_outside_policy_learns_an_outside_task(printed: dict[str, dict]) -> N
     assert training["complete"] and training["steps"] == 600
     evaluated = printed["eval runs/reach"]
     assert evaluated["config"]["env_id"] == "my/Reach-v0"
-    assert evaluated["cells"][0]["success_rate"] >= 0.8
+    assert evaluated["cells"][0]["summary"]["successes"] >= 8
     # Each environment in a process of its own, which loads the plugin by itself.
     student = printed["eval student"]
-    assert student["config"]["processes"] and student["cells"][0]["success_rate"] >= 0.5
+    assert student["config"]["processes"] is True
+    assert student["cells"][0]["summary"]["successes"] >= 5
     assert student["cells"][0]["nfe"] == 1
 
 

@@ -69,10 +69,11 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("")
     load_plugin("taken")
     for name, message in {
-        "absent_module": f"plugin 'absent_module': no such module in {tmp_path}",
+        "absent_module": "plugin 'absent_module': no module named 'absent_module'; looked in "
+        f"{tmp_path} and where Python finds packages",
         "absent.py": "plugin 'absent.py': no such file",
         "not a name": "expected the name of a module, such as my_module, or the path of its file",
-        "broken": r"plugin 'broken' cannot be loaded: JSONDecodeError: .*\.py, line \d+",
+        "broken": r"module 'broken' cannot be imported: JSONDecodeError: .*\.py, line \d+",
         "again": "plugin 'again': the colour 'green' is there already: builtins:int, of the "
         "plugin 'taken'; builtins:float needs another name",
         "./json.py": "plugin '.*/json.py': another module is called 'json' already .*: rename",
@@ -122,7 +123,13 @@ def test_installed_packages_are_asked_for_an_unknown_name(
     assert COLOURS.plugin_of("cyan") == "good_colours"
     with pytest.raises(
         InputError,
-        match="unknown colour 'cyaan': did you mean 'cyan'.; plugin 'bad_colours' cannot be "
-        "loaded: RuntimeError: no display .*; it belongs to bad_colours 1.5, which is installed",
+        match="unknown colour 'cyaan': did you mean 'cyan'.; plugin 'bad_colours': .* cannot be "
+        "imported: RuntimeError: no display .*; it belongs to bad_colours 1.5, which is installed",
     ):
         COLOURS.get("cyaan")
+
+
+def test_a_variable_that_nobody_of_us_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(plugins.INHERITED, "my_module")
+    with pytest.raises(InputError, match="LFM_POLICY_PLUGINS is 'my_module'.*--plugin"):
+        COLOURS.get("octarine")

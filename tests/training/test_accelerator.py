@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate.state import is_initialized
 
-from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.config.training import TrainingConfig
 from lfm_policy.training import accelerator as accelerator_module
 from lfm_policy.training.accelerator import available_options, make_accelerator
 

@@ -49,7 +49,6 @@ def test_an_empty_environment_is_filled_in(tmp_path: Path) -> None:
     assert config.env.options == {"env_args": env_args, "cameras": []}
     # It is filled in once, and is what a checkpoint can hold.
     assert with_environment(config) == config
-    config.validate()
 
 
 def test_the_cameras_are_those_that_are_observed(tmp_path: Path) -> None:

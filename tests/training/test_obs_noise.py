@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lfm_policy.config.schema import TrainingConfig
+from lfm_policy.config.training import TrainingConfig
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.joined import JoinedWindows
 from lfm_policy.data.normalizer import Normalizer

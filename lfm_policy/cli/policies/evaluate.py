@@ -87,10 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.evaluation.environments import choose_workers
     from lfm_policy.evaluation.episodes import no_success_message
     from lfm_policy.evaluation.exported import ExportedPolicy
-    from lfm_policy.evaluation.plot import plot_evaluation
-    from lfm_policy.evaluation.report import footnote, results_table
+    from lfm_policy.evaluation.recording import record_videos
+    from lfm_policy.evaluation.report import footnote, plot_evaluation, results_table
     from lfm_policy.evaluation.subject import EvaluatedPolicy
-    from lfm_policy.evaluation.video import record_videos
     from lfm_policy.policy import find_checkpoint, load_policy
     from lfm_policy.training.environment import why_no_environment
     from lfm_runtime.disk.files import write_json

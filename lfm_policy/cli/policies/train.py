@@ -11,8 +11,9 @@ from lfm_policy.cli.common import add_run_options, overrides_of, print_json
 DESCRIPTION = "Train a policy block by block from a configuration."
 
 EPILOG = """\
-Options are set as section.key=value; lists as 'flow.step_sizes=[0.03,0.1]'. `--options` lists them
-all with their meaning; `--show-config` prints what a run would use.
+Options are set as section.key=value; lists as 'flow.step_sizes=[0.03,0.1]'. `--options` lists those
+that one usually sets with their meaning, `--options all` all of them; `--show-config` prints what
+a run would use.
 
 examples:
   lfm-policy train pusht/fm dataset.path=pusht_cchi_v7_replay.zarr
@@ -29,7 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("config", help="YAML file, or the name of a bundled one such as pusht/fm")
     add_run_options(parser, output_help="run folder (default: runs/<name>)")
-    parser.add_argument("--options", action="store_true", help="list all options and stop")
+    parser.add_argument(
+        "--options",
+        nargs="?",
+        const="common",
+        metavar="all",
+        help="list the options that one usually sets, or all of them, and stop",
+    )
     parser.add_argument(
         "--show-config", action="store_true", help="print the resolved configuration and stop"
     )
@@ -42,9 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.errors import InputError
     from lfm_runtime.disk.files import is_file
 
+    if arguments.options not in (None, "common", "all"):  # it is an override behind `--options`
+        arguments.overrides.append(arguments.options)
     config = load_config(arguments.config, overrides_of(arguments))
     if arguments.options:
-        print(describe_options(config))
+        print(describe_options(config, everything=arguments.options == "all"))
         return 0
     if arguments.show_config:
         if arguments.json:

@@ -18,7 +18,7 @@ from lfm_policy.errors import InputError
 DEFAULT_CRF = 18
 """Quality of H.264: 0 loses least, 51 most; at 18 people see no difference."""
 
-_KEYFRAME_EVERY = 2
+KEYFRAME_EVERY = 2
 """As LeRobot does: training reads frames in any order, and decoding starts at a keyframe."""
 
 _RELEASE_EVERY = 256
@@ -44,9 +44,25 @@ class VideoWriter:
     """
 
     def __init__(
-        self, path: Path, *, height: int, width: int, fps: float, crf: int = DEFAULT_CRF
+        self,
+        path: Path,
+        *,
+        height: int,
+        width: int,
+        fps: float,
+        crf: int = DEFAULT_CRF,
+        keyframe_every: int | None = KEYFRAME_EVERY,
     ) -> None:
         """Open the file.
+
+        Args:
+            path: its name ends with the format, ``.mp4``.
+            height: of all frames, pixels.
+            width: of all frames, pixels.
+            fps: frames per second.
+            crf: quality, see `DEFAULT_CRF`.
+            keyframe_every: frames from one that can be decoded alone to the next; None: as the
+                encoder likes, which is smaller and meant for watching only.
 
         Raises:
             InputError: the encoder takes no such images or rate.
@@ -63,7 +79,7 @@ class VideoWriter:
             self._time_base = 1 / rate
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = self.pixel_format
-            options = {"g": str(_KEYFRAME_EVERY), "bf": "0"}
+            options = {"g": str(keyframe_every), "bf": "0"} if keyframe_every else {}
             quality = {"crf": str(crf)} if encoder == "libx264" else {"qmin": "2", "qmax": "2"}
             self._stream.options = options | quality
             self._stream.codec_context.open()

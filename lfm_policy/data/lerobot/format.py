@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, WriteOptions
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.zarr.format import check_rename
+from lfm_policy.data.zarr.format import check_obs_keys, check_rename
 from lfm_policy.errors import InputError
+from lfm_policy.options import option, options
 from lfm_runtime.disk.files import is_file
 
 if TYPE_CHECKING:
@@ -26,62 +26,41 @@ _OBSERVATION = "observation."
 _PREFIXES = ("observation.images.", _OBSERVATION)
 
 
-@dataclass
+@options
 class LeRobotConfig(DatasetConfig):
     """A LeRobot dataset: where it is, which features are observed and what they are called."""
 
     recognised_as = "a LeRobot dataset (a folder with meta/info.json)"
     needs_fps = True
 
-    name: str = field(default="lerobot", metadata={"help": "dataset format"})
-    path: str = field(
-        default="",
-        metadata={
-            "help": "folder that holds meta/, data/ and videos/; or owner/name of a dataset on "
-            "the hub, which is downloaded"
-        },
+    name: str = option("lerobot", "dataset format", choices=["lerobot"])
+    path: str = option(
+        "",
+        "folder that holds meta/, data/ and videos/; or owner/name of a dataset on the hub, which "
+        "is downloaded",
+        common=True,
     )
-    revision: str | None = field(
-        default=None,
-        metadata={"help": "branch, tag or commit on the hub, e.g. v3.0; its main one by default"},
+    revision: str | None = option(
+        None, "branch, tag or commit on the hub, e.g. v3.0; its main one by default"
     )
-    action_key: str = field(default=ACTION_KEY, metadata={"help": "feature to imitate"})
-    obs_keys: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "features that the policy observes, such as observation.state; by default all "
-            "that begin with observation. and can be observed"
-        },
+    action_key: str = option(ACTION_KEY, "feature to imitate")
+    obs_keys: list[str] = option(
+        [],
+        "features that the policy observes, such as observation.state; by default all that begin "
+        "with observation. and can be observed",
+        common=True,
     )
-    rename: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "what the policy calls a feature, such as {observation.images.top: image}; by "
-            "default the end of its name, state for observation.state, top for "
-            "observation.images.top"
-        },
+    rename: dict[str, str] = option(
+        {},
+        "what the policy calls a feature, such as {observation.images.top: image}; by default the "
+        "end of its name, state for observation.state, top for observation.images.top",
     )
-    fps: float | None = field(
-        default=None,
-        metadata={"help": "steps per second that the dataset must have; any by default"},
+    fps: float | None = option(
+        None, "steps per second that the dataset must have; any by default", gt=0
     )
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: one is outside its range or contradicts another.
-        """
-        super().__post_init__()
-        if self.action_key in self.obs_keys:
-            raise InputError(
-                f"obs_keys {list(self.obs_keys)} holds the action: the policy would be shown what "
-                "it has to predict; remove it"
-            )
-        if len(set(self.obs_keys)) != len(self.obs_keys):
-            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise InputError(f"fps is {self.fps}; expected steps per second above 0, or null")
+        check_obs_keys(self.obs_keys, self.action_key)
         if self.obs_keys:
             self._names(self.obs_keys)
 
@@ -168,21 +147,12 @@ class LeRobotConfig(DatasetConfig):
         return DatasetFacts(fps=read_info(open_dataset(str(path), None).root).fps)
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a dataset v3.0; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.lerobot.writer import measure_video_loss, write_lerobot
 
-        assert facts.fps is not None
-        write_lerobot(target, buffer, fps=facts.fps, task=task, crf=crf, quiet=quiet)
+        assert how.fps is not None
+        write_lerobot(target, buffer, fps=how.fps, task=how.task, crf=how.crf, quiet=how.quiet)
         return measure_video_loss(target, buffer)
 
     def _check_fps(self, info: DatasetInfo) -> None:

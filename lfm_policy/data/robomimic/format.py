@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, RecordedIn
+from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, RecordedIn, WriteOptions
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.zarr.format import check_rename
+from lfm_policy.data.zarr.format import check_obs_keys, check_rename
 from lfm_policy.errors import InputError
+from lfm_policy.options import option, options
 from lfm_runtime.disk.files import is_file, starts_with
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ STORED_ABSOLUTE = "actions_abs"
 """What robomimic and Diffusion Policy call goals: position 3, axis-angle 3, gripper 1 per arm."""
 
 _IMAGE = "_image"
-_ACTION_SPACES = ("stored", "absolute")
 _RANKS = (1, 2, 3)
 """Ranks of low-dimensional arrays, time included; of one step they are 0 to 2."""
 
@@ -35,60 +34,41 @@ class ActionRangeWarning(UserWarning):
     """Actions are outside what robomimic's controllers take."""
 
 
-@dataclass
+@options
 class RobomimicConfig(DatasetConfig):
     """A robomimic HDF5 file: which demos and arrays are read and what they are called."""
 
     recognised_as = "a robomimic file (.hdf5 or .h5)"
     suffixes = (".hdf5", ".h5")
 
-    name: str = field(default="robomimic", metadata={"help": "dataset format"})
-    path: str = field(default="", metadata={"help": "HDF5 file with data/demo_N/actions and obs/"})
-    action_key: str = field(
-        default="actions", metadata={"help": "array of a demo to imitate, e.g. actions_abs"}
+    name: str = option("robomimic", "dataset format", choices=["robomimic"])
+    path: str = option("", "HDF5 file with data/demo_N/actions and obs/", common=True)
+    action_key: str = option("actions", "array of a demo to imitate, e.g. actions_abs")
+    action_space: str = option(
+        "stored",
+        "stored: actions as they are in the file; absolute: goals in the world instead of deltas, "
+        "per arm position 3, rotation 6 (never scaled) and gripper 1, converted once when the file "
+        "is loaded (from actions_abs where it is there)",
+        common=True,
+        choices=["stored", "absolute"],
     )
-    action_space: str = field(
-        default="stored",
-        metadata={
-            "help": "stored: actions as they are in the file; absolute: goals in the world instead "
-            "of deltas, per arm position 3, rotation 6 (never scaled) and gripper 1, converted "
-            "once when the file is loaded (from actions_abs where it is there)",
-            "choices": _ACTION_SPACES,
-        },
+    obs_keys: list[str] = option(
+        [],
+        "arrays under obs/ that the policy observes; none means all low-dimensional arrays and "
+        "uint8 images of the first demo, but for those of groups in it (group/key)",
+        common=True,
     )
-    obs_keys: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "arrays under obs/ that the policy observes; none means all low-dimensional "
-            "arrays and uint8 images of the first demo, but for those of groups in it "
-            "(group/key)"
-        },
+    rename: dict[str, str] = option(
+        {},
+        "what the policy calls an array, such as {agentview_image: image}; by default what the "
+        "file calls it",
     )
-    rename: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "what the policy calls an array, such as {agentview_image: image}; by default "
-            "what the file calls it"
-        },
-    )
-    filter_key: str | None = field(
-        default=None, metadata={"help": "read only the demos of mask/<filter_key>; all by default"}
+    filter_key: str | None = option(
+        None, "read only the demos of mask/<filter_key>; all by default", common=True
     )
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: one is outside its range or contradicts another.
-        """
-        super().__post_init__()
-        if self.action_space not in _ACTION_SPACES:
-            raise InputError(
-                f"action_space is '{self.action_space}', expected one of "
-                f"{', '.join(_ACTION_SPACES)}"
-            )
-        if len(set(self.obs_keys)) != len(self.obs_keys):
-            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
+        check_obs_keys(self.obs_keys)
         if self.obs_keys:  # otherwise they are known when the file is open
             check_rename(self.rename, self.obs_keys)
 
@@ -224,21 +204,12 @@ class RobomimicConfig(DatasetConfig):
         return DatasetFacts(control_freq(env_args), env_args)
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a file; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
 
-        described = facts.env_args or unknown_env_args(facts.fps)
-        write_robomimic(target, buffer, env_args=described, quiet=quiet)
+        described = how.env_args or unknown_env_args(how.fps)
+        write_robomimic(target, buffer, env_args=described, quiet=how.quiet)
         return {}
 
     def _stored_actions(self, file: RobomimicFile, demo: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
@@ -157,9 +157,14 @@ def convert(
     to_format = options.target_format or target_format(target)
     writer = DATASET_FORMATS.get(to_format)
     facts = DATASET_FORMATS.get(from_format).facts(source)
-    if options.fps is not None:
-        facts = dataclasses.replace(facts, fps=options.fps)
-    if facts.fps is None and writer.needs_fps:
+    how = WriteOptions(
+        fps=facts.fps if options.fps is None else options.fps,
+        env_args=facts.env_args,
+        task=options.task,
+        crf=options.crf,
+        quiet=quiet,
+    )
+    if how.fps is None and writer.needs_fps:
         raise InputError(
             f"{source} does not say how many steps per second it holds, and the format "
             f"{to_format} needs that: give --fps"
@@ -174,9 +179,7 @@ def convert(
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
             buffer = _load(config, options, cache, quiet)
-        losses = writer.write(
-            target, buffer, facts, task=options.task, crf=options.crf, quiet=quiet
-        )
+        losses = writer.write(target, buffer, how)
     return Conversion(
         source=source,
         target=target,
@@ -184,7 +187,7 @@ def convert(
         target_format=to_format,
         n_episodes=buffer.n_episodes,
         n_steps=buffer.n_steps,
-        fps=facts.fps,
+        fps=how.fps,
         shapes={key: array.shape[1:] for key, array in buffer.arrays.items()},
         dtypes={key: str(array.dtype) for key, array in buffer.arrays.items()},
         losses=losses,

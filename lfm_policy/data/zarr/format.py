@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts
+from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
 from lfm_policy.errors import InputError
+from lfm_policy.options import OptionError, option, options
 from lfm_runtime.disk.files import starts_with
 from lfm_runtime.registry import nearest_names
 
@@ -21,53 +21,34 @@ if TYPE_CHECKING:
     from lfm_policy.data.tools.contents import Contents
 
 
-@dataclass
+@options
 class ZarrConfig(DatasetConfig):
     """A zarr replay buffer: which arrays are read and what becomes of them."""
 
     recognised_as = "a zarr replay buffer (a folder, or a file that ends in .zip)"
     suffixes = (".zarr", ".zip")
 
-    name: str = field(default="zarr", metadata={"help": "dataset format"})
-    path: str = field(
-        default="", metadata={"help": "directory store or .zarr.zip with data/<key> and meta/"}
+    name: str = option("zarr", "dataset format", choices=["zarr"])
+    path: str = option("", "directory store or .zarr.zip with data/<key> and meta/", common=True)
+    action_key: str = option(ACTION_KEY, "array under data/ to imitate")
+    obs_keys: list[str] = option(
+        [],
+        "arrays under data/ (or outputs of `derive`) that the policy observes; with `derive`, none "
+        "means all its outputs",
+        common=True,
     )
-    action_key: str = field(default=ACTION_KEY, metadata={"help": "array under data/ to imitate"})
-    obs_keys: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "arrays under data/ (or outputs of `derive`) that the policy observes; with "
-            "`derive`, none means all its outputs"
-        },
+    rename: dict[str, str] = option(
+        {},
+        "what the policy calls an array, such as {img: image}; by default what the store calls it",
     )
-    rename: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "what the policy calls an array, such as {img: image}; by default what the "
-            "store calls it"
-        },
-    )
-    derive: str | None = field(
-        default=None,
-        metadata={"help": "derivation that computes observations from stored arrays, e.g. pusht"},
+    derive: str | None = option(
+        None,
+        "derivation that computes observations from stored arrays",
+        choices=DERIVATIONS,
     )
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: one is outside its range, unknown or contradicts another.
-        """
-        super().__post_init__()
-        if self.derive is not None:
-            DERIVATIONS.get(self.derive)
-        if ACTION_KEY in self.obs_keys or self.action_key in self.obs_keys:
-            raise InputError(
-                f"obs_keys {list(self.obs_keys)} holds the action: the policy would be shown what "
-                "it has to predict; remove it"
-            )
-        if len(set(self.obs_keys)) != len(self.obs_keys):
-            raise InputError(f"obs_keys {list(self.obs_keys)} names a key twice")
+        check_obs_keys(self.obs_keys, ACTION_KEY, self.action_key)
         check_rename(self.rename, self.obs_keys)
 
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
@@ -160,16 +141,7 @@ class ZarrConfig(DatasetConfig):
         return ZarrContents(path)
 
     @classmethod
-    def write(
-        cls,
-        target: Path,
-        buffer: ReplayBuffer,
-        facts: DatasetFacts,
-        *,
-        task: str,
-        crf: int,
-        quiet: bool,
-    ) -> dict[str, ImageLoss]:
+    def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a replay buffer; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.zarr.store import write_zarr
 
@@ -177,21 +149,38 @@ class ZarrConfig(DatasetConfig):
         return {}
 
 
+def check_obs_keys(obs_keys: Sequence[str], *actions: str) -> None:
+    """Check names of observations, none of which may be that of an action.
+
+    Raises:
+        OptionError: one is, or a name is there twice.
+    """
+    if set(actions) & set(obs_keys):
+        raise OptionError(
+            "obs_keys",
+            f"{list(obs_keys)} holds the action: the policy would be shown what it has to predict; "
+            "remove it",
+        )
+    if len(set(obs_keys)) != len(obs_keys):
+        raise OptionError("obs_keys", f"{list(obs_keys)} names a key twice")
+
+
 def check_rename(rename: Mapping[str, str], obs_keys: Sequence[str]) -> None:
     """Check new names of observations.
 
     Raises:
-        InputError: one is for a key that is not observed, or is taken.
+        OptionError: one is for a key that is not observed, or is taken.
     """
     for key in rename:
         if key not in obs_keys:
-            raise InputError(
-                f"rename names '{key}', which is not among obs_keys {list(obs_keys)}: "
-                + nearest_names(key, tuple(obs_keys))
+            hint = nearest_names(key, tuple(obs_keys))
+            raise OptionError(
+                "rename", f"names '{key}', which is not among obs_keys {list(obs_keys)}: {hint}"
             )
     names = [rename.get(key, key) for key in obs_keys]
     if len(set(names)) != len(names) or ACTION_KEY in names or "" in names:
-        raise InputError(
-            f"with rename {dict(rename)} the observations are called {names}: expected different "
-            f"names, none of them empty or '{ACTION_KEY}'"
+        raise OptionError(
+            "rename",
+            f"{dict(rename)} gives the observations the names {names}: expected different names, "
+            f"none of them empty or '{ACTION_KEY}'",
         )

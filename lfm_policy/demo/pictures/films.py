@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
+from PIL import Image
 
 from lfm_policy.demo.evaluations import VIDEOS, KeptEvaluation
 from lfm_policy.evaluation import EpisodeResult, RolloutConfig
-from lfm_policy.evaluation.video import record_videos
+from lfm_policy.evaluation.recording import record_videos
 from lfm_policy.policy import Policy
 from lfm_runtime.disk.files import atomic_file
 
@@ -86,7 +86,7 @@ def film(
 def write_last_frame(film: Film, last_frame: np.ndarray) -> None:
     """Write the picture of a film, uint8 (H, W, 3)."""
     with atomic_file(film.last_frame) as temporary:
-        iio.imwrite(temporary, last_frame)
+        Image.fromarray(last_frame).save(temporary, format="PNG")
 
 
 def _films(folder: Path, episode: int) -> list[Film]:

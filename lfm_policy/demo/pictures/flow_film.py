@@ -16,7 +16,7 @@ from lfm_policy.demo.pictures.films import Film, write_last_frame
 from lfm_policy.demo.pictures.scene import Scene
 from lfm_policy.demo.pictures.theme import LIGHT, Theme
 from lfm_policy.demo.results import PolicyResult
-from lfm_policy.evaluation.video import write_video
+from lfm_policy.evaluation.recording import write_video
 
 FPS = 12
 NOISE_FRAMES, FLOW_FRAMES, ACTION_FRAMES = 8, 48, 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -122,12 +121,21 @@ DARK = Theme(
 )
 
 
-def themed_picture(draw: Callable[[Theme], Figure], *, alt: str, raster: bool = False) -> str:
-    """Return HTML of a figure in both colour schemes, which the browser chooses between.
+@dataclass(frozen=True)
+class ThemedPicture:
+    """A figure in both colour schemes as ``data:`` addresses, and its size in pixels of CSS."""
+
+    light: str
+    dark: str
+    width: int
+    height: int
+
+
+def themed_picture(draw: Callable[[Theme], Figure], *, raster: bool = False) -> ThemedPicture:
+    """Return a figure in both colour schemes, which the browser chooses between.
 
     Args:
         draw: returns the figure; called once for each theme, inside `Theme.context`.
-        alt: what it shows, for those who cannot see it.
         raster: PNG instead of SVG, for figures of thousands of lines.
     """
     addresses = []
@@ -137,10 +145,7 @@ def themed_picture(draw: Callable[[Theme], Figure], *, alt: str, raster: bool = 
             addresses.append(_data_address(figure, raster=raster))
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     light, dark = addresses
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" width="{width}" height="{height}" alt="{html.escape(alt)}"></picture>'
-    )
+    return ThemedPicture(light, dark, width, height)
 
 
 def _data_address(figure: Figure, *, raster: bool) -> str:

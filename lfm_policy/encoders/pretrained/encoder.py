@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from lfm_policy.encoders.image import ImageEncoder, ImageEncoderConfig
+from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.options import ImageEncoderConfig
 from lfm_policy.encoders.pretrained.backbones import build_backbone, pooled_features
 from lfm_policy.encoders.pretrained.files import load_weights, read_options
 from lfm_policy.encoders.pretrained.options import (
@@ -19,7 +20,7 @@ from lfm_policy.encoders.pretrained.options import (
     feature_size,
 )
 from lfm_policy.errors import InputError
-from lfm_policy.networks.checks import check_int
+from lfm_policy.options import OptionError, option, options
 
 CHANNELS = 3
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,62 +29,46 @@ RESOLVED_FROM = "resolved_from"
 """Key of ``architecture``: the ``model`` that it was read from."""
 
 
-@dataclass
+@options
 class PretrainedConfig(ImageEncoderConfig):
     """Options of a pretrained backbone and the linear layer after it."""
 
-    name: str = field(default="pretrained", metadata={"help": "which image encoder"})
-    model: str = field(
-        default="",
-        metadata={
-            "help": "folder with config.json and model.safetensors, or a name on the Hugging Face "
-            "hub, such as facebook/dinov2-small; kinds: " + ", ".join(BACKBONE_OPTIONS.names())
-        },
+    name: str = option("pretrained", "which image encoder", choices=["pretrained"])
+    model: str = option(
+        "",
+        "folder with config.json and model.safetensors, or a name on the Hugging Face hub, such as "
+        "facebook/dinov2-small; kinds: " + ", ".join(BACKBONE_OPTIONS.names()),
+        common=True,
     )
-    frozen: bool = field(
-        default=True,
-        metadata={"help": "leave the backbone's weights as they are, or else fine-tune them"},
+    frozen: bool = option(
+        True, "leave the backbone's weights as they are, or else fine-tune them", common=True
     )
-    output_dim: int = field(
-        default=64,
-        metadata={"help": "length of a frame's feature vector: a linear layer, always trained"},
+    output_dim: int = option(
+        64, "length of a frame's feature vector: a linear layer, always trained", ge=1, le=16384
     )
-    mean: list[float] = field(
-        default_factory=lambda: list(IMAGENET_MEAN),
-        metadata={"help": "mean of red, green and blue in pretraining, from 0 to 1"},
+    mean: list[Annotated[float, Field(ge=-10, le=10)]] = option(
+        list(IMAGENET_MEAN),
+        "mean of red, green and blue in pretraining, from 0 to 1",
+        min_length=CHANNELS,
+        max_length=CHANNELS,
     )
-    std: list[float] = field(
-        default_factory=lambda: list(IMAGENET_STD),
-        metadata={"help": "standard deviation of red, green and blue in pretraining"},
+    std: list[Annotated[float, Field(ge=1e-3, le=10)]] = option(
+        list(IMAGENET_STD),
+        "standard deviation of red, green and blue in pretraining",
+        min_length=CHANNELS,
+        max_length=CHANNELS,
     )
-    architecture: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "filled in from the model's config.json when a training starts"},
+    architecture: dict[str, Any] = option(
+        {}, "filled in from the model's config.json when a training starts"
     )
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: an option is out of range; the message prints it.
-        """
         super().__post_init__()
-        check_int(self, "output_dim", low=1, high=16384)
-        self._check_colours("mean", low=-10.0, high=10.0)
-        self._check_colours("std", low=1e-3, high=10.0)
         if self.architecture:
             try:
                 check_options(self._backbone_options())
             except InputError as error:
-                raise InputError(f"PretrainedConfig.architecture: {error}") from None
-
-    def _check_colours(self, key: str, *, low: float, high: float) -> None:
-        value = getattr(self, key)
-        if len(value) != CHANNELS or not all(math.isfinite(v) and low <= v <= high for v in value):
-            raise InputError(
-                f"PretrainedConfig.{key} is {value}, expected {CHANNELS} numbers from {low:g} to "
-                f"{high:g}"
-            )
+                raise OptionError("architecture", f": {error}") from None
 
     def _backbone_options(self) -> dict[str, Any]:
         return {key: value for key, value in self.architecture.items() if key != RESOLVED_FROM}
@@ -103,20 +88,21 @@ class PretrainedConfig(ImageEncoderConfig):
         if self._is_resolved:
             return self
         if not self.model:
-            raise InputError(
-                "PretrainedConfig.model is empty, expected a folder with config.json and "
-                "model.safetensors, or a name on the Hugging Face hub, such as "
-                "facebook/dinov2-small"
+            raise OptionError(
+                "model",
+                "is empty, expected a folder with config.json and model.safetensors, or a name on "
+                "the Hugging Face hub, such as facebook/dinov2-small",
             )
         options = read_options(self.model)
         return replace(self, architecture={RESOLVED_FROM: self.model, **options})
 
     def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
         if not self._is_resolved:
-            raise InputError(
-                "PretrainedConfig.architecture does not describe the model "
-                f"'{self.model}': it is filled in from the model's config.json when a training "
-                "starts (EncoderConfig.resolved), and stored in checkpoints"
+            raise OptionError(
+                "architecture",
+                f"does not describe the model '{self.model}': it is filled in from the model's "
+                "config.json when a training starts (EncoderConfig.resolved), and stored in "
+                "checkpoints",
             )
         if frame_shape[2] not in (1, CHANNELS):
             raise InputError(

@@ -103,7 +103,7 @@ def test_options(command: Command, store: Path, tmp_path: Path) -> None:
         (["out.hdf5", "--filter-key", "a"], "--filter-key does not fit"),
         (["out.hdf5", "--rename", "img=a", "img=b"], "--rename gives one observation two names"),
         (["out.hdf5", "--rename", "img"], "'img' is not OLD=NEW"),
-        (["out.hdf5", "--to", "hdf5"], "invalid choice: 'hdf5'"),
+        (["out.hdf5", "--to", "hdf5"], "unknown dataset format 'hdf5': known: zarr"),
         (["out.hdf5", "--max-episodes", "0"], "0 is not positive"),
     ],
 )

@@ -109,12 +109,17 @@ def test_show_config(command: Command, small_config: Path) -> None:
 
 
 def test_options(command: Command, small_config: Path) -> None:
-    result = command("train", small_config, "--options")
+    result = command("train", small_config, "--options", "all")
     assert result.code == 0
     assert "training.total_steps: int = 8\n    gradient steps of all blocks" in result.out
     assert "network.width: int = 16" in result.out
     assert result.out.count("\n    ") > 50
     assert all(section in result.out for section in vars(ExperimentConfig()))
+    usual = command("train", small_config, "--options")
+    assert usual.code == 0 and "network.width: int = 16" in usual.out
+    assert "training.beta1" in result.out and "training.beta1" not in usual.out
+    for arguments in (["network.width=24", "--options"], ["--options", "network.width=24"]):
+        assert "network.width: int = 24" in command("train", small_config, *arguments).out
 
 
 @pytest.mark.parametrize(

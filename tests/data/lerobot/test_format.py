@@ -915,7 +915,7 @@ def test_what_does_not_fit_the_dataset(
         ({"obs_keys": ["a"], "rename": {"b": "c"}}, "rename names 'b', which is not among"),
         ({"obs_keys": ["a"], "rename": {"a": "action"}}, "none of them empty or 'action'"),
         ({"obs_keys": ["observation.a", "observation.images.a"]}, "expected different names"),
-        ({"fps": 0}, "fps is 0; expected steps per second above 0"),
+        ({"fps": 0}, "fps is 0, expected a number above 0"),
         ({"max_episodes": 0}, "max_episodes is 0"),
     ],
 )

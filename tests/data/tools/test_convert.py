@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic.file import read_env_args
+from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.data.robomimic.writer import write_robomimic
-from lfm_policy.data.tools import convert as convert_module
 from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, target_format
 from lfm_policy.data.zarr.store import inspect_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
@@ -301,12 +301,12 @@ def test_a_source_of_no_known_format(tmp_path: Path) -> None:
 
 
 def test_an_interruption_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*arguments: object) -> Conversion:
+    def interrupt(*arguments: object, **options: object) -> Conversion:
         caches = list(store.parent.glob(".tmp-images-*"))
         assert len(caches) == 1 and list(caches[0].iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert_module, "_write", interrupt)
+    monkeypatch.setattr(RobomimicConfig, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert(store, store.parent / "new" / ".." / "out.hdf5")
     left = {path.name for path in store.parent.iterdir()}
@@ -319,8 +319,10 @@ WAITING = """
 import os, sys
 from pathlib import Path
 from lfm_policy.data.tools import convert as module
-write = module._write
-def waiting(target, *arguments):
+from lfm_policy.data import DATASET_FORMATS
+format = DATASET_FORMATS.get(module.target_format(Path(sys.argv[2])))
+write = format.write
+def waiting(*arguments, **options):
     from lfm_policy.data.images import video_writer
     from lfm_policy.data.zarr import store as zarr_store
     def stop(*arguments, **options):
@@ -329,8 +331,8 @@ def waiting(target, *arguments):
         raise SystemExit(0)
     zarr_store._write = stop
     video_writer.VideoWriter.write = stop
-    return write(target, *arguments)
-module._write = waiting
+    return write(*arguments, **options)
+format.write = waiting
 module.convert(sys.argv[1], sys.argv[2], module.ConvertOptions(fps=10))
 """
 

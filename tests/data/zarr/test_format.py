@@ -105,11 +105,11 @@ def test_what_does_not_fit_the_store(path: str, options: dict[str, Any], message
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"derive": "push"}, "unknown derivation 'push': did you mean 'pusht'"),
+        ({"derive": "push"}, "derive is 'push', expected one of pusht .*did you mean 'pusht'"),
         ({"obs_keys": ["action"]}, "the policy would be shown what it has to predict"),
         ({"obs_keys": ["a"], "action_key": "a"}, "the policy would be shown"),
         ({"obs_keys": ["a", "a"]}, "names a key twice"),
-        ({"max_episodes": 0}, "max_episodes is 0; expected at least 1"),
+        ({"max_episodes": 0}, "max_episodes is 0, expected at least 1"),
         ({"validation_ratio": 1.5}, "validation_ratio is 1.5"),
         ({"split_seed": -1}, "split_seed is -1"),
     ],

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lfm_policy.config.load import config_from_dict, config_to_dict, load_config
-from lfm_policy.encoders import CamerasConfig
 from lfm_policy.encoders.cameras import CamerasEncoder
+from lfm_policy.encoders.options import CamerasConfig
 from lfm_policy.encoders.pretrained.backbones import pooled_features
 from lfm_policy.encoders.pretrained.encoder import PretrainedConfig, PretrainedEncoder
 from lfm_policy.errors import InputError
@@ -309,7 +309,7 @@ def test_without_a_resolved_architecture_nothing_is_made(folder: Callable[[str],
         config.create("camera", (SIZE, SIZE, 3))
     with pytest.raises(InputError, match=r"model is empty, expected a folder with config.json"):
         PretrainedConfig().resolved()
-    with pytest.raises(InputError, match=r"encoder.image: PretrainedConfig.model is empty"):
+    with pytest.raises(InputError, match=r"encoder.image.model is empty"):
         CamerasConfig(image={"name": "pretrained"}).resolved()
 
 
@@ -377,7 +377,7 @@ def test_a_hostile_architecture_is_refused(
     with pytest.raises(InputError, match=f"architecture: {message}"):
         PretrainedConfig(model=config.model, architecture={**config.architecture, **change})
     image = {"name": "pretrained", "architecture": {**config.architecture, **change}}
-    with pytest.raises(InputError, match=f"encoder.image: .*architecture: {message}"):
+    with pytest.raises(InputError, match=f"image.architecture: {message}"):
         CamerasConfig(image=image)
 
 
@@ -452,9 +452,9 @@ def test_grey_images_are_seen_in_three_channels_and_others_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mean": [0.5]}, r"mean is \[0.5\], expected 3 numbers"),
-        ({"mean": [0.5, 0.5, float("nan")]}, "mean is .*nan"),
-        ({"std": [0.2, 0.2, 0.0]}, r"std is \[0.2, 0.2, 0.0\], expected 3 numbers from 0.001"),
+        ({"mean": [0.5]}, r"mean has 1 elements, expected 3"),
+        ({"mean": [0.5, 0.5, float("nan")]}, r"mean\[2\] is nan"),
+        ({"std": [0.2, 0.2, 0.0]}, r"std\[2\] is 0.0, expected a number from 0.001"),
         ({"output_dim": 0}, "output_dim is 0"),
         ({"architecture": {"resolved_from": ""}}, "architecture: model_type: unknown vision"),
     ],

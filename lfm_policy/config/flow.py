@@ -1,0 +1,143 @@
+"""Options of the chain of blocks, of sampling from it and of pushing data forward through it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from lfm_policy.options import Key, OptionError, option, options
+
+if TYPE_CHECKING:
+    from lfm_policy.flow import Method
+
+Time = Annotated[float, Field(ge=0, le=1)]
+
+
+@options
+class TimeConfig:
+    """Distribution of the time t inside a block during training."""
+
+    name: str = option("uniform", "distribution of t", choices="time sampler")
+    alpha: float = option(1.0, "first parameter of the Beta distribution", ge=1e-3)
+    beta: float = option(1.0, "second parameter of the Beta distribution", ge=1e-3)
+    points: list[Time] = option([], "the times of `points`")
+
+    def __post_init__(self) -> None:
+        if (self.name == "points") != bool(self.points):
+            raise OptionError(
+                "name",
+                f"is '{self.name}' and points is {self.points}: expected both name=points and a "
+                "list of times, or neither",
+            )
+
+
+@options
+class FlowConfig:
+    """The chain of blocks (arXiv:2410.02548, Algorithm 1). ``n_blocks: 1`` is flow matching."""
+
+    n_blocks: int = option(1, "number N of blocks", common=True, ge=1, le=64)
+    c: float = option(
+        0.1, "first OU time step, gamma_n = c * rho**(n-1)", common=True, ge=1e-9, le=50
+    )
+    rho: float = option(1.5, "ratio of consecutive OU time steps", common=True, ge=1e-3, le=100)
+    step_sizes: list[Annotated[float, Field(ge=1e-9, le=50)]] = option(
+        [], "OU time steps of blocks 1..N-1, instead of c and rho"
+    )
+    interpolant: str = option("linear", "path inside a block", choices="interpolant")
+    block_interpolants: list[str] = option(
+        [], "interpolant of each block, instead of `interpolant`", choices="interpolant"
+    )
+    coupling: str = option("dependent", "how ends are paired", choices="coupling")
+    method: str = option(
+        "velocity",
+        "what networks learn and how they move a chunk",
+        common=True,
+        choices="method",
+    )
+    time: TimeConfig = option(TimeConfig, "distribution of t in training")
+
+    def __post_init__(self) -> None:
+        if self.step_sizes and len(self.step_sizes) != self.n_blocks - 1:
+            raise OptionError(
+                "step_sizes",
+                f"has {len(self.step_sizes)} elements, expected n_blocks - 1 = "
+                f"{self.n_blocks - 1} (the last block is free)",
+            )
+        if self.block_interpolants and len(self.block_interpolants) != self.n_blocks:
+            raise OptionError(
+                "block_interpolants",
+                f"has {len(self.block_interpolants)} elements, expected n_blocks = {self.n_blocks}",
+            )
+
+
+@options
+class SamplerConfig:
+    """How a chunk is sampled when nothing else is asked for."""
+
+    solver: str = option("euler", "ODE solver", common=True, choices="solver")
+    nfe: int = option(
+        4,
+        "network evaluations per chunk over all blocks (fixed-step solvers)",
+        common=True,
+        ge=1,
+        le=100_000,
+    )
+    rtol: float = option(1e-4, "relative tolerance of dopri5", ge=1e-12, le=1)
+    atol: float = option(1e-4, "absolute tolerance of dopri5", ge=1e-12, le=1)
+    times: list[Time] = option(
+        [],
+        "times inside every block, from the noise to the data, at which a step ends; used when "
+        "nfe gives as many steps, which otherwise are equal",
+    )
+    noise_scale: float = option(
+        1.0,
+        "standard deviation of the noise that sampling starts from; below 1 chunks are nearer to "
+        "the most likely one, and 0 makes the policy deterministic",
+        ge=0,
+        le=10,
+    )
+
+    def __post_init__(self) -> None:
+        if any(later >= earlier for earlier, later in pairwise((1.0, *self.times, 0.0))):
+            raise OptionError(
+                "times",
+                f"are {self.times}; expected numbers between 1 and 0, each below the last",
+            )
+
+
+def check_evaluations(
+    nfe: int, solver: str, n_blocks: int, *, key: str | Key, method: Method | str
+) -> None:
+    """Check that network evaluations can be shared out to blocks; adaptive solvers take any.
+
+    Raises:
+        OptionError: ``nfe`` is too small for one step in every block, or not whole steps, of which
+            ``method`` says what they cost; ``key`` is what to call it.
+    """
+    from lfm_policy.flow import METHODS, SolverSpec  # imports torch
+
+    rule = METHODS.get(method) if isinstance(method, str) else method
+    per_step = rule.evaluations(SolverSpec(solver))
+    if per_step is None:
+        return
+    smallest = n_blocks * per_step
+    if nfe < smallest or nfe % per_step:
+        raise OptionError(
+            key,
+            f"is {nfe}, expected a multiple of {per_step} of at least {smallest}: {n_blocks} "
+            f"block(s), and one step of '{solver}' takes {per_step} evaluation(s)",
+        )
+
+
+@options
+class PushForwardConfig:
+    """Integration of the training set through a trained block."""
+
+    solver: str = option("dopri5", "ODE solver", choices="solver")
+    n_steps: int = option(32, "steps of a fixed-step solver", ge=1, le=10_000)
+    rtol: float = option(1e-4, "relative tolerance of dopri5", ge=1e-12, le=1)
+    atol: float = option(1e-4, "absolute tolerance of dopri5", ge=1e-12, le=1)
+    batch_size: int = option(2048, "chunks integrated together", ge=1, le=1_000_000)
+    checkpoint_every: int = option(8, "batches between checkpoints", ge=1)

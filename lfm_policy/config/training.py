@@ -1,0 +1,200 @@
+"""Options of training a policy and of distilling one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from lfm_policy.options import OptionError, option, options
+
+
+@options
+class TrainingConfig:
+    """One training run, all blocks."""
+
+    total_steps: int = option(
+        24_000,
+        "gradient steps of all blocks together; 0 leaves blocks as the joint training with the "
+        "encoder left them",
+        common=True,
+        ge=0,
+        le=1_000_000_000,
+    )
+    block_shares: list[Annotated[float, Field(ge=1e-6)]] = option(
+        [], "share of the steps for each block (empty: equal)"
+    )
+    batch_size: int = option(256, "chunks per step and process", common=True, ge=1, le=1_000_000)
+    learning_rate: float = option(1e-3, "peak learning rate of AdamW", common=True, ge=0, le=10)
+    warmup_steps: int = option(200, "linear warm-up of each block, then cosine to 0", ge=0)
+    weight_decay: float = option(1e-6, "AdamW weight decay", ge=0, le=10)
+    beta1: float = option(0.9, "AdamW beta1", ge=0, le=0.999999)
+    beta2: float = option(0.999, "AdamW beta2", ge=0, le=0.99999999)
+    gradient_clip: float = option(1.0, "largest gradient norm; 0 turns clipping off", ge=0)
+    ema_decay: float = option(0.999, "largest decay of the weight average", ge=0, le=1)
+    ema_power: float = option(0.75, "warm-up exponent of the weight average", ge=0, le=1)
+    obs_noise: float = option(
+        0.0,
+        "standard deviation of noise added to normalised observations in training steps; makes "
+        "the policy tolerant of states beside the demonstrated ones",
+        common=True,
+        ge=0,
+        le=10,
+    )
+    obs_noise_covariance: str = option(
+        "identity",
+        "identity: every number has its own noise; data: the noise has the covariance of the "
+        "observations, so that what always moves together does so in displaced ones too",
+        choices=["identity", "data"],
+    )
+    warm_start: bool = option(True, "block n+1 starts from the weights of block n (EMA too)")
+    encoder: str = option(
+        "block1",
+        "when an observation encoder with weights learns: block1: with block 1 (right for one "
+        "block); joint: first, with all blocks at once on exact OU marginals (the better one of "
+        "several blocks in the same number of steps); after that it is frozen",
+        common=True,
+        choices=["block1", "joint"],
+    )
+    encoder_steps: int = option(
+        0,
+        "gradient steps of encoder and all blocks at once (encoder: joint), besides total_steps",
+        ge=0,
+        le=1_000_000_000,
+    )
+    encoder_batch_size: int = option(
+        0,
+        "chunks per step and process while the encoder learns (0: batch_size)",
+        ge=0,
+        le=1_000_000,
+    )
+    encoder_learning_rate: float = option(
+        0.0,
+        "peak learning rate while the encoder learns (0: learning_rate)",
+        ge=0,
+        le=10,
+    )
+    encoder_views: int = option(
+        8,
+        "views of every camera frame (the centre crop, and random crops and colours) whose "
+        "features are computed once when the encoder is frozen, for the rest of the training",
+        ge=1,
+        le=1024,
+    )
+    block_training: str = option(
+        "sequential",
+        "sequential: a block trains on what earlier blocks push forward; parallel: on the exact "
+        "OU marginal of the data, so that all blocks can train at once",
+        common=True,
+        choices=["sequential", "parallel"],
+    )
+    parallel_processes: int = option(
+        1, "processes that train blocks at once (block_training: parallel)", ge=1, le=64
+    )
+    mixed_precision: str = option("no", "autocast type", choices=["no", "fp16", "bf16"])
+    compile: bool = option(False, "compile the networks with torch.compile")
+    log_every: int = option(50, "steps between metrics", ge=1)
+    validation_every: int = option(1000, "steps between validation losses", ge=1)
+    checkpoint_every: int = option(2000, "steps between checkpoints", ge=1)
+    keep_checkpoints: int = option(1, "intermediate checkpoints kept", ge=1, le=1000)
+    num_threads: int = option(0, "torch CPU threads (0: leave as is)", ge=0, le=1024)
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _refuse_removed(cls, value: Any) -> Any:
+        if value in ("flow", "own"):
+            raise OptionError(
+                (),
+                f"is '{value}', which was removed because 'joint' trains better policies in the "
+                "same number of steps (docs/results.md): train with training.encoder=joint and "
+                "training.encoder_steps, or with block1",
+            )
+        return value
+
+    @property
+    def joint_only(self) -> bool:
+        """Whether the joint training is all that blocks get."""
+        return self.encoder == "joint" and self.total_steps == 0
+
+
+@options
+class DistillConfig:
+    """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distill`."""
+
+    method: str = option(
+        "",
+        "distillation method; empty: not a student",
+        common=True,
+        choices="distillation method",
+    )
+    teacher: str = option("", "SHA-256 of the teacher's checkpoint, filled in by `distill`")
+    teacher_blocks: int = option(0, "blocks of the teacher, filled in by `distill`", ge=0, le=64)
+    groups: list[Annotated[int, Field(ge=1)]] = option(
+        [],
+        "blocks of the teacher that each student block replaces, data side first (empty: all as "
+        "many), filled in by `distill`",
+    )
+    teacher_solver: str = option(
+        "midpoint", "ODE solver of the teacher's samples", choices="solver"
+    )
+    teacher_steps: int = option(16, "steps per teacher block (fixed-step solvers)", ge=1, le=10_000)
+    samples: int = option(4, "teacher samples per observation", ge=1, le=1000)
+    recording: str = option(
+        "",
+        "recording of what a robot saw (`lfm-policy control --record`), about which the teacher is "
+        "asked as about the demonstrations; what it did then does not matter",
+    )
+    recording_fingerprint: str = option(
+        "", "identity of the recording's data, filled in by `distill`"
+    )
+    trajectory_points: int = option(
+        8,
+        "states of a teacher trajectory that the methods 'progressive' and 'consistency' train on",
+        ge=2,
+        le=1024,
+    )
+    regression_weight: float = option(
+        0.0,
+        "weight of the regression loss in the method 'distribution'",
+        ge=0,
+        le=1e6,
+    )
+    inputs: str = option(
+        "teacher",
+        "what a student block learns to take: states of the teacher; what the students nearer the "
+        "noise really produce, to where the teacher takes that (student) or to where the teacher's "
+        "own way leads from the same noise, which corrects their errors (corrected)",
+        choices=["teacher", "student", "corrected"],
+    )
+    tail_weight: float = option(
+        1.0,
+        "weight in the loss of the actions of a chunk that are never executed; those that are "
+        "executed have weight 1",
+        ge=0,
+        le=1,
+    )
+    error_scale: float = option(
+        0.0,
+        "root mean square error of a chunk, in normalised units, far above which its loss grows "
+        "with the error instead of its square (pseudo-Huber), so that chunks between two modes of "
+        "the teacher do not outweigh the accuracy of all others; 0: squares",
+        ge=0,
+        le=1e6,
+    )
+    warm_start: bool = option(
+        True, "a student starts from the weights of its group's teacher block, if they fit"
+    )
+    network: dict[str, Any] = option(
+        {},
+        "options of `network` that students have in place of the teacher's own, such as {width: "
+        "128}, or a network of another kind, such as {name: mlp, width: 192}; set in the teacher's "
+        "configuration",
+        common=True,
+    )
+    training: dict[str, Any] = option(
+        {},
+        "options of `training` that students have in place of the teacher's own, such as "
+        "{total_steps: 72000, obs_noise: 0.05}; set in the teacher's configuration",
+        common=True,
+    )
+    batch_size: int = option(2048, "samples integrated together", ge=1, le=1_000_000)

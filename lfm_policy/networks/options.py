@@ -1,0 +1,139 @@
+"""Options of the networks; light to import, so that a misspelt one is said at once."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from lfm_policy.errors import InputError
+from lfm_policy.options import OptionError, option, options
+
+if TYPE_CHECKING:
+    from lfm_policy.networks.base import VelocityNetwork
+
+# Bounds that no real robot reaches: a configuration may come with a checkpoint that somebody else
+# wrote, and must not be able to ask for an absurd amount of memory or time.
+MAX_CHUNK_SIZE = 1 << 20
+MAX_COND_DIM = 1 << 16
+MAX_WIDTH = 16384
+
+
+@options
+class NetworkConfig:
+    """Options of a velocity network; subclasses add theirs and say what they build.
+
+    Adding a network is one file with such a subclass, and its line in ``NETWORKS``. Where the
+    network is in another file than its options, ``BUILDS`` says where; else `_build` makes it.
+    """
+
+    BUILDS: ClassVar[str] = ""
+    """``module:Class``, called with the options, chunk shape, length of conditions, and times."""
+
+    name: str = option("", "which velocity network")
+
+    def create(
+        self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int = 1
+    ) -> VelocityNetwork:
+        """Build the network, with fresh weights from torch's global random numbers.
+
+        Args:
+            chunk_shape: shape of one chunk; (horizon, action_dim) for robots. Sizes >= 1.
+            cond_dim: length of the condition vector; 0 for a flow without observations.
+            n_times: times that the method of the block asks with, see `lfm_policy.flow.Method`.
+
+        Under ``torch.device("meta")`` nothing is allocated, which lets a loader compare shapes
+        before it trusts a configuration.
+
+        Raises:
+            InputError: this network cannot be made for these shapes.
+        """
+        shape = tuple(int(size) for size in chunk_shape)
+        if not shape or min(shape) < 1 or math.prod(shape) > MAX_CHUNK_SIZE:
+            raise InputError(
+                f"chunk shape {shape}: expected at least one dimension, sizes of at least 1, and "
+                f"at most {MAX_CHUNK_SIZE} numbers in all"
+            )
+        if not 0 <= cond_dim <= MAX_COND_DIM:
+            raise InputError(f"cond_dim {cond_dim}: expected 0 to {MAX_COND_DIM}")
+        return self._build(shape, int(cond_dim), n_times)
+
+    def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
+        module, _, network = self.BUILDS.partition(":")
+        built: VelocityNetwork = getattr(importlib.import_module(module), network)(
+            self, chunk_shape, cond_dim, n_times
+        )
+        return built
+
+
+@options
+class MLPConfig(NetworkConfig):
+    """Options of the residual MLP; works on chunks of any shape."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.networks.mlp:MLP"
+
+    name: str = option("mlp", "which velocity network", choices=["mlp"])
+    width: int = option(192, "features of the residual stream", common=True, ge=1, le=MAX_WIDTH)
+    n_layers: int = option(2, "residual layers", common=True, ge=1, le=256)
+    expansion: int = option(2, "hidden features per layer over width", ge=1, le=64)
+    dropout: float = option(0.0, "dropout rate inside each layer", ge=0, lt=1)
+    time_embed_dim: int = option(64, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2)
+
+
+@options
+class UNet1DConfig(NetworkConfig):
+    """Options of the temporal U-Net; chunks are (horizon, action_dim), of any horizon."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.networks.unet1d:UNet1D"
+
+    name: str = option("unet1d", "which velocity network", choices=["unet1d"])
+    channels: list[Annotated[int, Field(ge=1, le=8192)]] = option(
+        [64, 128, 256],
+        "features per level; each level after the first halves the horizon",
+        common=True,
+        min_length=1,
+        max_length=8,
+    )
+    kernel_size: int = option(5, "length of the convolutions, odd", ge=1, le=63)
+    n_groups: int = option(8, "groups of the norms; divides channels", ge=1, le=1024)
+    embed_dim: int = option(128, "features of the condition embedding", ge=1, le=MAX_WIDTH)
+    time_embed_dim: int = option(
+        128, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2
+    )
+
+    def __post_init__(self) -> None:
+        if any(features % self.n_groups for features in self.channels):
+            raise OptionError(
+                "channels",
+                f"is {self.channels}, expected each a multiple of {self.n_groups} (n_groups must "
+                "divide the features of every level)",
+            )
+        if self.kernel_size % 2 == 0:
+            raise OptionError(
+                "kernel_size",
+                f"is {self.kernel_size}, expected an odd number, so that a convolution keeps the "
+                "horizon",
+            )
+
+
+@options
+class TransformerConfig(NetworkConfig):
+    """Options of the transformer; chunks are (horizon, action_dim), one token per action."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.networks.transformer:Transformer"
+
+    name: str = option("transformer", "which velocity network", choices=["transformer"])
+    width: int = option(128, "features per token", common=True, ge=1, le=MAX_WIDTH)
+    n_layers: int = option(4, "attention and MLP pairs", common=True, ge=1, le=256)
+    n_heads: int = option(4, "attention heads; must divide width", ge=1, le=256)
+    expansion: int = option(4, "hidden features per MLP over width", ge=1, le=64)
+    dropout: float = option(0.0, "dropout rate of attention and MLPs", ge=0, lt=1)
+    time_embed_dim: int = option(64, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2)
+
+    def __post_init__(self) -> None:
+        if self.width % self.n_heads:
+            raise OptionError(
+                "n_heads", f"is {self.n_heads}, expected a divisor of width {self.width}"
+            )

@@ -1,0 +1,60 @@
+"""Robots by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lfm_policy.control import ROBOTS, run_robot
+from lfm_policy.control.robots import make_robot
+from lfm_policy.errors import InputError
+from lfm_policy.policy import load_policy
+
+
+class Counter:
+    """A robot that is done after some actions."""
+
+    simulated = True
+
+    def __init__(self, steps: int = 3) -> None:
+        self.left, self.stopped = steps, 0
+
+    @property
+    def done(self) -> bool:
+        return self.left == 0
+
+    def observe(self) -> dict[str, Any]:
+        return {
+            "agent_pos": np.full(2, 250.0, np.float32),
+            "block_pose": np.array([250, 250, 1, 0], np.float32),
+            "keypoints": np.full(16, 250.0, np.float32),
+        }
+
+    def act(self, action: np.ndarray) -> None:
+        assert action.shape == (2,)
+        self.left -= 1
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+@pytest.fixture(autouse=True)
+def counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ROBOTS, "_entries", {"counter": Counter})
+
+
+def test_a_robot_is_controlled_until_it_is_done() -> None:
+    robot = make_robot("counter", {"steps": 5})
+    outcome = run_robot(load_policy("pusht-state"), robot, hz=10.0, seed=7, simulated=True)
+    assert (outcome.control.reason, outcome.steps, outcome.success) == ("done", 5, None)
+    assert outcome.seed == 7 and outcome.action_jerk >= 0
+    assert robot.stopped == 1
+
+
+def test_what_does_not_fit_is_named() -> None:
+    with pytest.raises(InputError, match="unknown robot 'conter': did you mean 'counter'"):
+        make_robot("conter", {})
+    with pytest.raises(InputError, match="robot 'counter' does not take.*'port'"):
+        make_robot("counter", {"port": "/dev/ttyACM0"})
