@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,6 @@ class Difference:
         """Whether it is what float32 in another order of operations may differ by."""
         return self.largest <= TOLERANCE
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class SuccessChange:
@@ -76,10 +72,6 @@ class SuccessChange:
     p_value: float
     env_id: str
     seed_start: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def compare_chunks(
