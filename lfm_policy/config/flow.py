@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from lfm_policy.options import Key, OptionError, option, options
+from lfm_policy.errors import Key, OptionError
+from lfm_policy.options import option, options
 
 if TYPE_CHECKING:
     from lfm_policy.flow import Method
