@@ -27,7 +27,7 @@ CIRCLES: list[set[str]] = []
 LONG_FILES: set[str] = set()
 """Files of more lines."""
 
-CROWDED_FOLDERS = {"lfm_policy/distill", "lfm_policy/flow", "lfm_policy/training"}
+CROWDED_FOLDERS: set[str] = set()
 """Folders of more Python files."""
 
 FORBIDDEN: list[tuple[str, str, tuple[str, ...]]] = [
