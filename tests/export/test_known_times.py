@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lfm_policy.flow import FlowBlock, Method, PathSample
-from lfm_policy.flow.methods import BlockPath
-from lfm_policy.flow.velocity import Network, Velocity, time_like
+from lfm_policy.flow import BlockPath, FlowBlock, Method, Network, PathSample, Velocity
+from lfm_policy.flow.solvers.velocity import time_like
 from lfm_policy.policy import Policy, PolicyModel
 from lfm_runtime import OnnxPolicy
 
