@@ -156,7 +156,8 @@ class ExperimentConfig:
             raise error.under("distill", "training") from None
         if not is_light(info):
             sampler = self.sampler
-            check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=("sampler", "nfe"))
+            method, key = self.flow.method, ("sampler", "nfe")
+            check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
         return self
 
     def _check_encoder_training(self) -> None:
