@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from lfm_runtime.errors import InputError
 
-__all__ = ["CollectError", "EvaluationError", "InputError", "Interrupted", "TrainingError"]
+__all__ = [
+    "CollectError",
+    "EvaluationError",
+    "InputError",
+    "Interrupted",
+    "Key",
+    "OptionError",
+    "TrainingError",
+    "UnknownOptionError",
+    "dotted",
+]
+
+Key = tuple[str | int, ...]
+"""Where an option stands: sections, its name, and the position in a list."""
 
 
 class TrainingError(RuntimeError):
@@ -21,3 +34,38 @@ class CollectError(RuntimeError):
 
 class Interrupted(Exception):
     """A command was asked to stop and has saved what it needs to go on."""
+
+
+class OptionError(InputError):
+    """An option is not what it has to be.
+
+    Attributes:
+        key: of the option, by section, such as ("flow", "step_sizes", 0).
+        reason: what follows the key in the message: "is 3, expected ...", or ": found ...".
+    """
+
+    def __init__(self, key: str | Key, reason: str) -> None:
+        super().__init__(key, reason)  # both, so that the error survives a process boundary
+        self.key: Key = (key,) if isinstance(key, str) else key
+        self.reason = reason
+
+    def under(self, *section: str | int) -> OptionError:
+        """Return the same error of an option in a section."""
+        return type(self)((*section, *self.key), self.reason)
+
+    def __str__(self) -> str:
+        return f"{dotted(self.key)}{'' if self.reason.startswith(':') else ' '}{self.reason}"
+
+
+class UnknownOptionError(OptionError):
+    """There is no option of this name; the reason is a hint at the nearest ones."""
+
+    def __str__(self) -> str:
+        parent = f" of '{dotted(self.key[:-1])}'" if self.key[1:] else ""
+        return f"unknown key '{dotted(self.key)[:200]}'{parent}: {self.reason}"
+
+
+def dotted(key: Key) -> str:
+    """Return a key as people write it, such as ``flow.step_sizes[0]``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    return text.removeprefix(".")

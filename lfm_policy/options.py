@@ -17,15 +17,15 @@ import dataclasses
 import functools
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import pydantic
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen, MultipleOf
 from pydantic import ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, core_schema
+from pydantic_core import ArgsKwargs, ErrorDetails, core_schema
 
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, Key, OptionError, UnknownOptionError
 from lfm_policy.plugins import registry
 from lfm_runtime.registry import Registry, nearest_names
 
@@ -36,43 +36,7 @@ _RULES = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=T
 _LIGHT = {"light": True}
 
 OptionsT = TypeVar("OptionsT")
-Key = tuple[str | int, ...]
 Choices = Sequence[str] | Registry[Any] | str | None
-
-
-class OptionError(InputError):
-    """An option is not what it has to be.
-
-    Attributes:
-        key: of the option, by section, such as ("flow", "step_sizes", 0).
-        reason: what follows the key in the message: "is 3, expected ...", or ": found ...".
-    """
-
-    def __init__(self, key: str | Key, reason: str) -> None:
-        super().__init__(key, reason)  # both, so that the error survives a process boundary
-        self.key: Key = (key,) if isinstance(key, str) else key
-        self.reason = reason
-
-    def under(self, *section: str | int) -> OptionError:
-        """Return the same error of an option in a section."""
-        return type(self)((*section, *self.key), self.reason)
-
-    def __str__(self) -> str:
-        return f"{dotted(self.key)}{'' if self.reason.startswith(':') else ' '}{self.reason}"
-
-
-class UnknownOptionError(OptionError):
-    """There is no option of this name; the reason is a hint at the nearest ones."""
-
-    def __str__(self) -> str:
-        parent = f" of '{dotted(self.key[:-1])}'" if self.key[1:] else ""
-        return f"unknown key '{dotted(self.key)[:200]}'{parent}: {self.reason}"
-
-
-def dotted(key: Key) -> str:
-    """Return a key as people write it, such as ``flow.step_sizes[0]``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
-    return text.removeprefix(".")
 
 
 def option(
@@ -118,13 +82,16 @@ else:
     def options(cls):
         """Make a class of options a dataclass that is checked whenever one is made.
 
+        Text that is a number is taken for one, unless the class says ``strict = True``.
+
         Raises (when one is made):
             OptionError: an option is unknown, of the wrong type or out of bounds, or what
                 ``__post_init__`` raises; its key begins with the name of the class.
         """
         cls._refuse_flags = field_validator("*", mode="before")(classmethod(_refuse_flags))
         cls._check_choices = field_validator("*", mode="after")(classmethod(_check_choices))
-        made = pydantic.dataclasses.dataclass(config=_RULES)(cls)
+        rules = ConfigDict(**_RULES, strict=getattr(cls, "strict", False))
+        made = pydantic.dataclasses.dataclass(config=rules)(cls)
         initialise = made.__init__
 
         @functools.wraps(initialise)
@@ -144,17 +111,20 @@ def checked(cls: type[OptionsT], given: Mapping[str, Any], *, light: bool = Fals
     Args:
         cls: a class of options.
         given: key -> value; the others have their defaults.
-        light: check only what can be without importing the code that sections and choices are
-            names of. The result is good for nothing else.
+        light: leave out what would import the mathematics: choices from registries by kind, and
+            what depends on them. The result is good for nothing else.
 
     Raises:
         OptionError: as when one is made in Python, but the key begins in ``given``.
     """
     if not is_options(cls):
         raise TypeError(f"{cls.__module__}.{cls.__qualname__} is no class of options: add @options")
+    made = cls.__new__(cls)
     validator = vars(cls)["__pydantic_validator__"]
     try:
-        made: OptionsT = validator.validate_python(dict(given), context=_LIGHT if light else None)
+        validator.validate_python(
+            ArgsKwargs((), dict(given)), self_instance=made, context=_LIGHT if light else None
+        )
     except ValidationError as error:
         raise _problem(cls, error) from None
     return made
@@ -222,9 +192,7 @@ class Chosen:
             return value
         if not isinstance(value, Mapping):
             raise OptionError((), _no_section(value, self.options_class({})))
-        if is_light(info) and str(value.get("name", self.default)) in self.registry:
-            return value
-        return checked(self.options_class(value), value)
+        return checked(self.options_class(value), value, light=is_light(info))
 
 
 def _refuse_flags(cls: type, value: Any, info: ValidationInfo) -> Any:
@@ -246,8 +214,6 @@ def _check_choices(cls: type, value: Any, info: ValidationInfo) -> Any:
     if choices is None or value is None or value == field.default:
         return value
     if isinstance(choices, str):
-        if is_light(info):
-            return value
         choices = registry(choices)
     for index, element in enumerate(value) if isinstance(value, list) else [(None, value)]:
         if element not in choices:
@@ -314,25 +280,26 @@ def _described(cls: type, error: ErrorDetails) -> OptionError:
     if is_options(annotation):
         return OptionError(key, _no_section(value, annotation))
     if get_origin(annotation) is dict:
-        found = f": found {repr(value)[:200]}"
+        found = f": found {_shown(value)}"
         return OptionError(key, f"{found}, expected keys and values in braces, such as {{a: b}}")
     if kind == "finite_number":
         return OptionError(key, f"is {value}, expected a finite number")
     if kind in ("too_short", "too_long"):
         return OptionError(key, f"has {len(value)} elements, expected {in_words(list, bounds)}")
-    if kind in (
-        "greater_than_equal",
-        "greater_than",
-        "less_than_equal",
-        "less_than",
-        "multiple_of",
-    ):
-        return OptionError(key, f"is {value}, expected {in_words(annotation, bounds)}")
-    return OptionError(key, f": found {repr(value)[:200]}, expected {type_name(annotation)}")
+    if kind.startswith(("greater_than", "less_than", "multiple_of")):
+        return OptionError(key, f"is {_shown(value)}, expected {in_words(annotation, bounds)}")
+    return OptionError(key, f": found {_shown(value)}, expected {type_name(annotation)}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:200]
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _no_section(value: Any, cls: type) -> str:
-    return f": found {repr(value)[:200]}, expected keys and values: {', '.join(declared(cls))}"
+    return f": found {_shown(value)}, expected keys and values: {', '.join(declared(cls))}"
 
 
 def _type_at(cls: Any, key: Key) -> tuple[Any, list[Any]]:
@@ -373,6 +340,8 @@ def type_name(annotation: Any) -> str:
         return type_name(parts[0])
     if origin in (Union, types.UnionType):
         return " | ".join(type_name(part) for part in parts)
+    if origin is Literal:
+        return " or ".join(str(value) for value in parts)
     if origin is not None:
         return f"{origin.__name__}[{', '.join(type_name(part) for part in parts)}]"
     return "None" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
@@ -395,7 +364,7 @@ def in_words(annotation: Any, bounds: Sequence[Any]) -> str:
     if Lt in limits:
         words = f"{noun} from {low} up to but not including {limits[Lt].lt:.15g}"
     elif low and high:
-        words = f"{noun} from {low} to {high}"
+        words = high if low == high else f"{noun} from {low} to {high}"
     elif low or high:
         words = f"at least {low}" if low else f"at most {high}"
     else:

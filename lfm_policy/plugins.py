@@ -21,17 +21,17 @@ REGISTRIES = {
     "network": "lfm_policy.networks:NETWORKS",
     "encoder": "lfm_policy.encoders:ENCODERS",
     "image encoder": "lfm_policy.encoders:IMAGE_ENCODERS",
-    "method": "lfm_policy.flow.methods:METHODS",
+    "method": "lfm_policy.flow.choices:METHODS",
     "distillation method": "lfm_policy.distill.methods:METHODS",
     "dataset format": "lfm_policy.data.formats:DATASET_FORMATS",
     "derivation": "lfm_policy.data.derived:DERIVATIONS",
     "environment": "lfm_envs.environments:ENVIRONMENTS",
     "expert": "lfm_policy.collect.experts:EXPERTS",
     "robot": "lfm_policy.control.robots:ROBOTS",
-    "interpolant": "lfm_policy.flow.interpolant:INTERPOLANTS",
-    "coupling": "lfm_policy.flow.coupling:COUPLINGS",
-    "solver": "lfm_policy.flow.solvers:SOLVERS",
-    "time sampler": "lfm_policy.flow.time_sampling:TIME_SAMPLERS",
+    "interpolant": "lfm_policy.flow.choices:INTERPOLANTS",
+    "coupling": "lfm_policy.flow.choices:COUPLINGS",
+    "solver": "lfm_policy.flow.choices:SOLVERS",
+    "time sampler": "lfm_policy.flow.choices:TIME_SAMPLERS",
 }
 """Kind -> where its registry is; they are imported when they are needed."""
 
@@ -107,9 +107,9 @@ def check_plugins(needed: Any, label: str) -> None:
         if missing:
             plugin = plugin[:200]
             raise InputError(
-                f"{label}: needs the plugin '{plugin}' ({', '.join(missing)}), which is not "
-                f"loaded: add --plugin {plugin}, or in Python call "
-                f"lfm_policy.load_plugin('{plugin}') first, if you trust that module"
+                f"{label}: needs the plugin '{plugin}' ({', '.join(missing[:8])}), which is not "
+                f"loaded: if you trust that module, add --plugin {plugin} (or the path of its "
+                f"file), or call lfm_policy.load_plugin('{plugin}') first"
             )
 
 

@@ -10,16 +10,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from lfm_policy.errors import InputError
-from lfm_policy.options import (
-    Chosen,
-    OptionError,
-    UnknownOptionError,
-    checked,
-    option,
-    options,
-    with_changes,
-)
+from lfm_policy.errors import InputError, OptionError, UnknownOptionError
+from lfm_policy.options import Chosen, checked, option, options, with_changes
 
 
 @options
@@ -144,8 +136,15 @@ def test_an_error_survives_a_process_boundary(given: dict[str, Any]) -> None:
     assert again.key == ("section", *caught.value.key) and "section." in str(again)
 
 
-def test_light_checks_import_nothing_and_still_find_mistakes() -> None:
-    checked(Outer, {"network": {"width": 0}}, light=True)  # the network's class is not asked
+@options
+class Chooses:
+    method: str = option("velocity", "a method", choices="method")
+
+
+def test_light_checks_leave_out_what_has_to_be_imported() -> None:
+    checked(Chooses, {"method": "velosity"}, light=True)
+    with pytest.raises(OptionError, match="method is 'velosity', expected one of velocity"):
+        checked(Chooses, {"method": "velosity"})
     with pytest.raises(OptionError, match="network.name: unknown network"):
         checked(Outer, {"network": {"name": "mpl"}}, light=True)
     with pytest.raises(OptionError, match="count is 0"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from lfm_policy.collect.experts import EXPERTS
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.errors import InputError
+from lfm_policy.environments import created
 
 Observation = dict[str, np.ndarray]
 
@@ -65,12 +65,7 @@ class Demonstrator(ABC):
             InputError: there is no such environment, or its simulator is missing.
         """
         env_id = env_id or self.env_id
-        try:
-            self.env = lfm_envs.make_named_env(env_id, lfm_envs.working_folder(), arguments)
-        except lfm_envs.MissingSimulatorError as error:
-            raise InputError(str(error)) from None
-        except (lfm_envs.EnvArgsError, lfm_envs.EnvLookupError) as error:
-            raise InputError(f"environment '{env_id}' cannot be created: {error}") from None
+        self.env = created(env_id, arguments)
         spec = self.env.spec
         self.options = options
         self.env_args: dict[str, Any] = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lfm_policy.options import Chosen, OptionError, with_changes
+from lfm_policy.errors import OptionError
+from lfm_policy.options import Chosen, with_changes
 
 if TYPE_CHECKING:
     from lfm_policy.config.schema import ExperimentConfig

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lfm_policy.options import Key, OptionError, option, options
+from lfm_policy.errors import Key, OptionError
+from lfm_policy.options import option, options
 
 Time = Annotated[float, Field(ge=0, le=1)]
 
@@ -111,7 +112,7 @@ def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str | Key) -
         OptionError: ``nfe`` is too small for one step in every block, or not whole steps; ``key``
             is what to call it.
     """
-    from lfm_policy.flow import SOLVERS  # imports torch
+    from lfm_policy.flow.choices import SOLVERS  # whose entries import torch
 
     per_step = SOLVERS.get(solver).evaluations
     if per_step is None:

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from lfm_policy.config.schema import SECTIONS, ExperimentConfig
-from lfm_policy.errors import InputError
-from lfm_policy.options import Key, OptionError, checked
+from lfm_policy.errors import InputError, Key, OptionError
+from lfm_policy.options import checked
 from lfm_runtime.disk.files import is_file
 from lfm_runtime.disk.plain import plain_options
 from lfm_runtime.registry import nearest_names
@@ -111,8 +111,7 @@ def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
     """
     merged, labels = _merged(sources)
     try:
-        # Most mistakes are found before anything is imported for what the sections choose.
-        checked(ExperimentConfig, {name: {} for name in SECTIONS} | merged, light=True)
+        checked(ExperimentConfig, merged, light=True)  # finds most mistakes without torch
         return checked(ExperimentConfig, merged)
     except OptionError as error:
         raise InputError(f"{_origin(error.key, labels)}: {str(error)[:1000]}") from None

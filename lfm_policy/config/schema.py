@@ -19,7 +19,8 @@ from lfm_policy.config.flow import (
     check_evaluations,
 )
 from lfm_policy.config.training import DistillConfig, TrainingConfig
-from lfm_policy.options import Chosen, OptionError, is_light, option, options, with_changes
+from lfm_policy.errors import OptionError
+from lfm_policy.options import Chosen, is_light, option, options, with_changes
 
 DATASET = Chosen("dataset format", "zarr")
 ENCODER = Chosen("encoder", "state")
@@ -124,8 +125,6 @@ class ExperimentConfig:
     @model_validator(mode="after")
     def _check_together(self, info: ValidationInfo) -> ExperimentConfig:
         """Check what must hold between sections, now and not when a trained policy is loaded."""
-        if is_light(info):
-            return self
         n_blocks, training = self.flow.n_blocks, self.training
         for key, values in (
             (("block_networks",), self.block_networks),
@@ -135,7 +134,6 @@ class ExperimentConfig:
                 raise OptionError(
                     key, f"has {len(values)} elements, expected flow.n_blocks = {n_blocks}"
                 )
-        check_evaluations(self.sampler.nfe, self.sampler.solver, n_blocks, key=("sampler", "nfe"))
         self._check_encoder_training()
         if training.total_steps < n_blocks and not training.joint_only:
             raise OptionError(
@@ -156,6 +154,9 @@ class ExperimentConfig:
             with_changes(training, self.distill.training)
         except OptionError as error:
             raise error.under("distill", "training") from None
+        if not is_light(info):
+            sampler = self.sampler
+            check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=("sampler", "nfe"))
         return self
 
     def _check_encoder_training(self) -> None:

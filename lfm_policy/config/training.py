@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from lfm_policy.options import OptionError, option, options
+from lfm_policy.errors import OptionError
+from lfm_policy.options import option, options
 
 
 @options

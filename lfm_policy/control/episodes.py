@@ -12,6 +12,7 @@ import numpy as np
 
 from lfm_policy.control.gym_robot import GymRobot
 from lfm_policy.control.smoothness import rms_jerk
+from lfm_policy.environments import check_env_spaces
 from lfm_policy.errors import InputError
 from lfm_runtime.control import (
     Clock,
@@ -85,7 +86,8 @@ def run_episode(
         InputError: environment, policy and options do not fit one another, or the environment
             gives a reward that is no finite number.
     """
-    check_env(policy, env)
+    env_id = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
+    check_env_spaces(policy.spec, env.observation_space, env.action_space, env_id=env_id)
     clock, inference = _timing(delay, simulated)
     robot = GymRobot(
         env,
@@ -100,7 +102,7 @@ def run_episode(
     )
     result = loop.run()
     if robot.fault:
-        raise InputError(f"{_name(env)}, seed {seed}, {robot.fault}")
+        raise InputError(f"environment '{env_id}', seed {seed}, {robot.fault}")
     position_jerk = None
     if position_key is not None:
         position_jerk = rms_jerk([obs[position_key] for obs in robot.observations], hz)
@@ -186,34 +188,6 @@ def _timing(delay: float, simulated: bool) -> tuple[Clock, Callable[[Predict], I
         return simulated_clock, lambda predict: SimulatedInference(predict, simulated_clock, delay)
     clock = RealClock()
     return clock, lambda predict: ThreadedInference(_slower(predict, delay), clock)
-
-
-def check_env(policy: Any, env: gym.Env[Any, Any]) -> None:
-    """Check that an environment gives what a policy sees and takes what it gives.
-
-    Raises:
-        InputError: it does not; the message names the observation.
-    """
-    spaces: Any = env.observation_space
-    given = spaces.spaces if isinstance(spaces, gym.spaces.Dict) else {}
-    for key, shape in policy.spec.obs_shapes.items():
-        found = given[key].shape if key in given else None
-        if found != tuple(shape):
-            what = f"one of shape {found}" if key in given else "no such observation"
-            raise InputError(
-                f"the policy sees '{key}' {tuple(shape)}, the environment gives {what}; it gives "
-                f"{', '.join(given) or 'none by name'}"
-            )
-    action_shape = env.action_space.shape
-    if action_shape != (policy.spec.action_dim,):
-        raise InputError(
-            f"the environment takes actions of shape {action_shape}, the policy gives "
-            f"({policy.spec.action_dim},)"
-        )
-
-
-def _name(env: gym.Env[Any, Any]) -> str:
-    return "the environment" if env.spec is None else f"environment '{env.spec.id}'"
 
 
 def _slower(predict: Predict, delay: float) -> Predict:

@@ -22,7 +22,7 @@ from lfm_policy.distill.recordings import windows_of_recording
 from lfm_policy.distill.samples import SampleFolder, TeacherSamples
 from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.flow import SolverSpec
-from lfm_policy.flow.fit import copy_fitting_weights
+from lfm_policy.flow.fitting import copy_fitting_weights
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.rows.features import FEATURES, with_frozen_features

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, OptionError, dotted
 from lfm_policy.networks.options import MAX_WIDTH
-from lfm_policy.options import Chosen, OptionError, checked, declared, dotted, option, options
+from lfm_policy.options import Chosen, checked, declared, option, options
 from lfm_runtime.registry import Registry
 
 if TYPE_CHECKING:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from lfm_policy.errors import EvaluationError, InputError
+from lfm_policy.environments import check_env_spaces, environment_errors
+from lfm_policy.errors import InputError
 from lfm_policy.evaluation.subject import EvaluatedPolicy
-from lfm_policy.policy import DataSpec
 
 ENVS_IN_ONE_PROCESS = 32
 # More processes than CPUs make the batches of the policy larger, which is worth more than what they
@@ -80,32 +78,6 @@ def make_environments(
         )
 
 
-@contextmanager
-def environment_errors(env_id: str, options: Iterable[str] = ()) -> Iterator[None]:
-    """Make what goes wrong while an environment is created an error of the input.
-
-    Args:
-        env_id: gymnasium id, for messages.
-        options: names of what ``env.options`` give it.
-
-    Raises:
-        InputError: there is no such environment, its simulator is missing, or it cannot be
-            created.
-        EvaluationError: its process died.
-    """
-    import lfm_envs
-
-    try:
-        yield
-    except lfm_envs.MissingSimulatorError as error:
-        raise InputError(str(error)) from None
-    except lfm_envs.WorkerDiedError as error:
-        raise EvaluationError(f"environment '{env_id}' could not be started: {error}") from None
-    except (lfm_envs.EnvArgsError, lfm_envs.EnvLookupError) as error:
-        given = f" with env.options {', '.join(options)}" if options else ""
-        raise InputError(f"environment '{env_id}' cannot be created{given}: {error}") from None
-
-
 def check_spaces(policy: EvaluatedPolicy, envs: Any, env_id: str) -> None:
     """Check that environments give what a policy observes and take its actions.
 
@@ -115,49 +87,6 @@ def check_spaces(policy: EvaluatedPolicy, envs: Any, env_id: str) -> None:
     check_env_spaces(
         policy.spec, envs.single_observation_space, envs.single_action_space, env_id=env_id
     )
-
-
-def check_env_spaces(
-    spec: DataSpec, observation_space: Any, action_space: Any, *, env_id: str
-) -> None:
-    """Check spaces of gymnasium, whatever their kind; see `check_spaces`."""
-    import gymnasium as gym
-
-    named = f"environment '{env_id}'"
-    trained = ", ".join(f"{key} {tuple(shape)}" for key, shape in spec.obs_shapes.items())
-    if not isinstance(observation_space, gym.spaces.Dict):
-        raise InputError(
-            f"{named} gives one observation without a name, {observation_space}; expected a "
-            f"gymnasium.spaces.Dict with {trained}, which the policy was trained on"
-        )
-    for key, shape in spec.obs_shapes.items():
-        if key not in observation_space.spaces:
-            raise InputError(
-                f"{named} gives no observation '{key}': it gives "
-                f"{', '.join(observation_space.spaces)}; the policy was trained on "
-                f"{', '.join(spec.obs_shapes)}"
-            )
-        found = observation_space[key].shape
-        if found is None:
-            raise InputError(
-                f"{named}: observation '{key}' is {observation_space[key]}; expected a "
-                f"gymnasium.spaces.Box of shape {tuple(shape)}"
-            )
-        if tuple(found) != tuple(shape):
-            raise InputError(
-                f"{named}: observation '{key}' has shape {found}, the policy was trained on "
-                f"{tuple(shape)}"
-            )
-    if not isinstance(action_space, gym.spaces.Box):
-        raise InputError(
-            f"{named} takes actions of {action_space}; expected a gymnasium.spaces.Box of shape "
-            f"({spec.action_dim},), which the policy gives"
-        )
-    if action_space.shape != (spec.action_dim,):
-        raise InputError(
-            f"{named} takes actions of shape {action_space.shape}, the policy gives "
-            f"({spec.action_dim},)"
-        )
 
 
 def _cpus() -> int:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_policy.flow.coupling import COUPLINGS
-from lfm_policy.flow.interpolant import INTERPOLANTS, Interpolant
+from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS
+from lfm_policy.flow.interpolant import Interpolant
 from lfm_policy.flow.schedule import OUStep
 from lfm_policy.flow.velocity import per_sample
 

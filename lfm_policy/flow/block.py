@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.flow.coupling import COUPLINGS, Coupling, independent
-from lfm_policy.flow.interpolant import INTERPOLANTS, Interpolant, PathSample
-from lfm_policy.flow.methods import METHODS, BlockPath, Method
+from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS
+from lfm_policy.flow.coupling import Coupling, independent
+from lfm_policy.flow.interpolant import Interpolant, PathSample
+from lfm_policy.flow.methods import BlockPath, Method
 from lfm_policy.flow.schedule import OUStep
 from lfm_policy.flow.solvers import OdeResult, SolverSpec
 from lfm_policy.flow.time_sampling import TimeSampler, UniformTime

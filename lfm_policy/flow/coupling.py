@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lfm_policy.flow.schedule import OUStep
-from lfm_runtime.registry import Registry
 
 
 class Coupling(Protocol):
@@ -85,8 +84,3 @@ def independent(
             f"{tuple(x_l.shape)}; got {found}"
         )
     return step.diffuse(x_other, generator=generator)
-
-
-COUPLINGS: Registry[Coupling] = Registry(
-    "coupling", {"dependent": dependent, "shuffled": shuffled, "independent": independent}
-)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lfm_policy.flow.velocity import per_sample
-from lfm_runtime.registry import Registry
 
 
 class Coefficients(NamedTuple):
@@ -87,6 +86,4 @@ class TrigonometricInterpolant(Interpolant):
         return Coefficients(cos, sin, sin * (-math.pi / 2), cos * (math.pi / 2))
 
 
-INTERPOLANTS: Registry[Interpolant] = Registry(
-    "interpolant", {"linear": LinearInterpolant(), "trigonometric": TrigonometricInterpolant()}
-)
+LINEAR, TRIGONOMETRIC = LinearInterpolant(), TrigonometricInterpolant()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lfm_policy.errors import InputError
-from lfm_runtime.registry import Registry
 
 
 class TimeSampler(Protocol):
@@ -111,8 +109,3 @@ class PointTimes:
         """Return ``n`` times, shape (n,)."""
         points = torch.tensor(self.points, device=device, dtype=dtype)
         return points[torch.randint(len(points), (n,), generator=generator, device=device)]
-
-
-TIME_SAMPLERS: Registry[Callable[..., TimeSampler]] = Registry(
-    "time sampler", {"uniform": UniformTime, "beta": BetaTime, "points": PointTimes}
-)

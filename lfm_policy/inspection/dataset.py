@@ -25,7 +25,7 @@ from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_episodes import COMPARED_EPISODES
-from lfm_policy.inspection.warnings_timing import lead_without_a_rate
+from lfm_policy.inspection.warnings_timing import best_leads, lead_without_a_rate
 from lfm_runtime.disk.files import temporary_folder
 
 EPISODES_DRAWN = 6
@@ -244,7 +244,8 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
             f"only the first {COMPARED_EPISODES} of {buffer.n_episodes} episodes were compared "
             "with one another in search of duplicates"
         )
-    if opened.fps is None and (note := lead_without_a_rate(buffer, ranges)):
+    leads = best_leads(buffer, ranges, fps=opened.fps)
+    if opened.fps is None and (note := lead_without_a_rate(buffer, ranges, leads)):
         notes.append(note)
     return DatasetInspection(
         path=path,
@@ -255,7 +256,7 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
         buffer=buffer,
         ranges=ranges,
         cameras=cameras,
-        warnings=findings + find_all(buffer, ranges, cameras, fps=opened.fps),
+        warnings=findings + find_all(buffer, ranges, cameras, fps=opened.fps, leads=leads),
         notes=opened.notes + notes,
         episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
     )

@@ -10,7 +10,7 @@ from lfm_policy.inspection.finding import Finding
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_episodes import find_duplicate_episodes, find_short_episodes
 from lfm_policy.inspection.warnings_images import find_black_episodes, find_frozen_camera
-from lfm_policy.inspection.warnings_timing import find_actions_out_of_step
+from lfm_policy.inspection.warnings_timing import Leads, find_actions_out_of_step
 from lfm_policy.inspection.warnings_values import (
     find_constant_dimensions,
     find_far_numbers,
@@ -24,6 +24,7 @@ def find_all(
     cameras: Mapping[str, CameraFacts],
     *,
     fps: float | None = None,
+    leads: Leads | None = None,
 ) -> list[Finding]:
     """Return what usually ruins training and is found in these data.
 
@@ -32,6 +33,7 @@ def find_all(
         ranges: their statistics by key.
         cameras: what the frames of every camera show, by its name.
         fps: steps per second, if known.
+        leads: what `best_leads` returned, if somebody has called it.
     """
     findings = [
         *find_short_episodes(buffer),
@@ -39,7 +41,7 @@ def find_all(
         *find_constant_dimensions(ranges),
         *find_far_numbers(buffer, ranges),
         *find_outliers(buffer, ranges),
-        *find_actions_out_of_step(buffer, ranges, fps=fps),
+        *find_actions_out_of_step(buffer, ranges, fps=fps, leads=leads),
     ]
     for name, camera in cameras.items():
         findings += find_black_episodes(name, camera, buffer)

@@ -70,8 +70,48 @@ class _Match:
         return not 0 <= self.lead <= last and self.unexplained.min() <= MARGIN * ordinary
 
 
-def find_actions_out_of_step(
+@dataclass(frozen=True)
+class Leads:
+    """What goes best with each action dimension, among leads of so many steps at most.
+
+    Attributes:
+        steps: time indices that were compared, all leads around them inside of one episode.
+        most: the largest lead.
+        matches: by action dimension.
+    """
+
+    steps: np.ndarray
+    most: int
+    matches: dict[int, _Match]
+
+
+def best_leads(
     buffer: ReplayBuffer, ranges: Mapping[str, Ranges], *, fps: float | None = None
+) -> Leads | None:
+    """Compare actions with states; None where there are none, or too few to judge.
+
+    Args:
+        buffer: low-dimensional arrays.
+        ranges: their statistics by key.
+        fps: steps per second, if known.
+    """
+    if not _can_be_judged(buffer):
+        return None
+    steps, most = _inner_steps(buffer, _last_of_arm(fps) + LARGEST_LAG)
+    return Leads(steps, most, _best_matches(buffer, ranges, steps, most))
+
+
+def _last_of_arm(fps: float | None) -> int:
+    rate = FASTEST_RATE if fps is None else fps
+    return max(NORMAL_LEAD_STEPS, math.ceil(rate * SLOW_ARM_SECONDS))
+
+
+def find_actions_out_of_step(
+    buffer: ReplayBuffer,
+    ranges: Mapping[str, Ranges],
+    *,
+    fps: float | None = None,
+    leads: Leads | None = None,
 ) -> list[Finding]:
     """Warn of actions that lag behind the states, or lead them by more than a slow arm explains.
 
@@ -93,16 +133,16 @@ def find_actions_out_of_step(
         buffer: low-dimensional arrays; nothing is found without ``"action"``.
         ranges: their statistics by key.
         fps: steps per second, if known.
+        leads: what `best_leads` returned, if somebody has called it.
     """
-    rate = FASTEST_RATE if fps is None else fps
-    last_of_arm = max(NORMAL_LEAD_STEPS, math.ceil(rate * SLOW_ARM_SECONDS))
+    leads = leads or best_leads(buffer, ranges, fps=fps)
+    if leads is None:
+        return []
+    steps, most, matches = leads.steps, leads.most, leads.matches
+    last_of_arm = _last_of_arm(fps)
     last_exact = NORMAL_LEAD_STEPS
     if fps is not None:
         last_exact = max(last_exact, round(fps * NORMAL_LEAD_SECONDS))
-    if not _can_be_judged(buffer):
-        return []
-    steps, most = _inner_steps(buffer, last_of_arm + LARGEST_LAG)
-    matches = _best_matches(buffer, ranges, steps, most)
     slowest = min((match.lead for match in matches.values()), default=0)
     late: dict[int, list[tuple[int, _Match]]] = {}
     early: dict[int, list[tuple[int, _Match]]] = {}
@@ -127,20 +167,23 @@ def _can_be_judged(buffer: ReplayBuffer) -> bool:
     return ACTION_KEY in buffer.arrays and _inner_count(buffer, LARGEST_LAG) >= _FEWEST_STEPS
 
 
-def lead_without_a_rate(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> str:
+def lead_without_a_rate(
+    buffer: ReplayBuffer, ranges: Mapping[str, Ranges], leads: Leads | None = None
+) -> str:
     """Return what to know of a lead that is ordinary at one rate and too long at another.
 
     Args:
         buffer: low-dimensional arrays, whose rate is not known.
         ranges: their statistics by key.
+        leads: what `best_leads` returned, if somebody has called it.
 
     Returns:
         Empty where there is no such lead.
     """
-    if not _can_be_judged(buffer):
+    leads = leads or best_leads(buffer, ranges)
+    if leads is None:
         return ""
-    last = math.ceil(FASTEST_RATE * SLOW_ARM_SECONDS)
-    matches = _best_matches(buffer, ranges, *_inner_steps(buffer, last + LARGEST_LAG))
+    last, matches = _last_of_arm(None), leads.matches
     lead = min((match.lead for match in matches.values()), default=0)
     if not NORMAL_LEAD_STEPS < lead <= last:
         return ""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from lfm_policy.errors import InputError
-from lfm_policy.options import OptionError, option, options
+from lfm_policy.errors import InputError, OptionError
+from lfm_policy.options import option, options
 
 if TYPE_CHECKING:
     from lfm_policy.networks.base import VelocityNetwork

@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from lfm_policy import Policy, load_policy
-from lfm_policy.control.make_env import make_env
+from lfm_policy.environments import make_env
 from lfm_runtime.policy.history import History, stacked
 
 SELECTION_SEEDS = 200_300

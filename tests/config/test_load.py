@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -438,6 +440,44 @@ def test_block_networks(write: Write) -> None:
 def test_bad_block_networks(write: Write, entry: str, message: str) -> None:
     path = write(f"flow: {{n_blocks: 2}}\nblock_networks: [{entry}, {{}}]\n")
     assert f"{path}: {message}" in refusal(path)
+
+
+# -- mistakes are found at once -------------------------------------------------------------------
+
+MISTAKES = [
+    "traning.total_steps=3",
+    "training.learning_rat=1",
+    "training.learning_rate=-1",
+    "flow.n_blocks=0",
+    "network.name=mpl",
+    "network.widht=3",
+    "encoder.name=stat",
+    "encoder={name: cameras, image: {widht: 3}}",
+    "dataset.pth=x",
+    "distill.training={total_stesp: 3}",
+    "distill.network={widht: 3}",
+    "block_networks=[{widht: 3}]",
+]
+WITHOUT_TORCH = """
+import sys
+from lfm_policy.config import bundled_config_names, load_config
+from lfm_policy.errors import InputError
+for name in bundled_config_names():
+    for override in sys.argv[1:]:
+        try:
+            load_config(name, [override])
+        except InputError as error:
+            assert override in str(error), error
+        else:
+            raise AssertionError(override)
+        assert not {"torch", "transformers", "zarr", "h5py"} & set(sys.modules), (name, override)
+"""
+
+
+def test_mistakes_are_found_without_torch() -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, *MISTAKES]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # -- files that are no configuration --------------------------------------------------------------

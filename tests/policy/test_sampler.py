@@ -83,5 +83,5 @@ def test_given_times_are_used_where_they_fit() -> None:
 
 @pytest.mark.parametrize("times", [[0.1, 0.5], [1.0], [0.0], [0.5, 0.5]])
 def test_times_that_do_not_decrease_are_refused(times: list[float]) -> None:
-    with pytest.raises(InputError, match=r"sampler.times are .* expected numbers between 1 and 0"):
+    with pytest.raises(InputError, match=r"times are .* expected numbers between 1 and 0"):
         SamplerConfig(times=times)

@@ -105,10 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from lfm_policy.config.load import parse_override
     from lfm_policy.control.episodes import run_episode, run_robot
-    from lfm_policy.control.make_env import make_env
     from lfm_policy.control.policies import open_policy
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
     from lfm_policy.control.robots import make_robot
+    from lfm_policy.environments import make_env
     from lfm_policy.errors import InputError
     from lfm_runtime.control import ControlOptions, Recorder
 

@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from lfm_policy.control.figure import recording_figure
-    from lfm_policy.control.make_env import make_env
     from lfm_policy.control.recording import load_recording
     from lfm_policy.control.replay import replay_actions
     from lfm_policy.control.report import recording_table
+    from lfm_policy.environments import make_env
     from lfm_policy.errors import InputError
     from lfm_runtime.disk.files import atomic_file
 

@@ -11,8 +11,8 @@ from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
-from lfm_policy.errors import InputError
-from lfm_policy.options import OptionError, option, options
+from lfm_policy.errors import InputError, OptionError
+from lfm_policy.options import option, options
 from lfm_runtime.disk.files import starts_with
 from lfm_runtime.registry import nearest_names
 

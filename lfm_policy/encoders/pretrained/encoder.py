@@ -19,8 +19,8 @@ from lfm_policy.encoders.pretrained.options import (
     check_options,
     feature_size,
 )
-from lfm_policy.errors import InputError
-from lfm_policy.options import OptionError, option, options
+from lfm_policy.errors import InputError, OptionError
+from lfm_policy.options import option, options
 
 CHANNELS = 3
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -67,8 +67,8 @@ class PretrainedConfig(ImageEncoderConfig):
         if self.architecture:
             try:
                 check_options(self._backbone_options())
-            except InputError as error:
-                raise OptionError("architecture", f": {error}") from None
+            except OptionError as error:
+                raise error.under("architecture") from None
 
     def _backbone_options(self) -> dict[str, Any]:
         return {key: value for key, value in self.architecture.items() if key != RESOLVED_FROM}

@@ -7,159 +7,189 @@ nothing in them may ask for an absurd amount of memory or time.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from lfm_policy.errors import InputError
-from lfm_runtime.registry import Registry, nearest_names
+from pydantic import Field
+
+from lfm_policy.errors import InputError, OptionError
+from lfm_policy.options import checked, declared, option, options
+from lfm_runtime.registry import Registry
 
 MODEL_TYPE = "model_type"
 MAX_WIDTH = 8192
 MAX_LAYERS = 64
 MAX_STAGES = 8
 MAX_POSITIONS = 1 << 16
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu")
+ACTIVATIONS = ["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu"]
 
 # Text and image towers together: the image tower's options stand in a section of their own.
 TOWERS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
 
-
-@dataclass(frozen=True)
-class BackboneOption:
-    """One option of a backbone.
-
-    Attributes:
-        default: what the transformers library takes when ``config.json`` does not say.
-        expected: the allowed values in words.
-        accepts: whether a value is allowed.
-    """
-
-    default: Any
-    expected: str
-    accepts: Callable[[Any], bool]
+Colours = Annotated[int, Field(ge=3, le=3)]
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+PatchSize = Annotated[int, Field(ge=2, le=256)]
+Rate = Annotated[float, Field(ge=0, le=0.99)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def _is_whole(value: Any, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+def _activation(default: str) -> Any:
+    return option(default, "activation", choices=ACTIVATIONS)
 
 
-def _whole(default: int, low: int, high: int) -> BackboneOption:
-    return BackboneOption(
-        default, f"an integer from {low} to {high}", lambda value: _is_whole(value, low, high)
-    )
+def _stages(*default: int) -> Any:
+    return option(list(default), "by stage", min_length=1, max_length=MAX_STAGES)
 
 
-def _wholes(default: list[int], low: int, high: int) -> BackboneOption:
-    def accepts(value: Any) -> bool:
-        return (
-            isinstance(value, list)
-            and 1 <= len(value) <= MAX_STAGES
-            and all(_is_whole(part, low, high) for part in value)
-        )
+@options
+class BackboneOptions:
+    """Options of a backbone, with the defaults of the transformers library."""
 
-    return BackboneOption(default, f"1 to {MAX_STAGES} integers from {low} to {high}", accepts)
+    strict = True
+
+    num_channels: Colours = 3
 
 
-def _number(default: float, low: float, high: float) -> BackboneOption:
-    def accepts(value: Any) -> bool:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and math.isfinite(value) and low <= value <= high
+@options
+class StagesOptions(BackboneOptions):
+    """Options of a backbone in stages, each of half the resolution of the one before."""
 
-    return BackboneOption(default, f"a number from {low:g} to {high:g}", accepts)
+    hidden_sizes: list[Width] = _stages(96, 192, 384, 768)
+    depths: list[Layers] = _stages(3, 3, 9, 3)
 
-
-def _flag(default: bool) -> BackboneOption:
-    return BackboneOption(default, "true or false", lambda value: isinstance(value, bool))
-
-
-def _one_of(default: Any, *others: Any) -> BackboneOption:
-    values = (default, *others)
-    expected = " or ".join(str(value) for value in values)
-    return BackboneOption(
-        default,
-        expected,
-        lambda value: any(type(value) is type(v) and value == v for v in values),
-    )
+    def __post_init__(self) -> None:
+        sizes, depths = self.hidden_sizes, self.depths
+        if len(sizes) != len(depths) or sum(depths) > 2 * MAX_LAYERS:
+            raise OptionError(
+                "depths",
+                f"is {depths}, expected one number for each of hidden_sizes ({sizes}), at most "
+                f"{2 * MAX_LAYERS} together",
+            )
 
 
-def _activation(default: str) -> BackboneOption:
-    return _one_of(default, *(name for name in ACTIVATIONS if name != default))
+@options
+class ResNetOptions(StagesOptions):
+    """Options of ``resnet``."""
+
+    hidden_sizes: list[Annotated[int, Field(ge=4, le=MAX_WIDTH)]] = _stages(256, 512, 1024, 2048)
+    depths: list[Layers] = _stages(3, 4, 6, 3)
+    embedding_size: Width = 64
+    layer_type: str = option("bottleneck", "kind of layer", choices=["bottleneck", "basic"])
+    hidden_act: str = _activation("relu")
+    downsample_in_first_stage: bool = False
+    downsample_in_bottleneck: bool = False
 
 
-def _patches(*, patch_size: int, hidden_act: str, layer_norm_eps: float) -> dict[str, Any]:
-    return {
-        "num_channels": _one_of(3),
-        "image_size": _whole(224, 1, 4096),
-        "patch_size": _whole(patch_size, 2, 256),
-        "hidden_size": _whole(768, 1, MAX_WIDTH),
-        "num_hidden_layers": _whole(12, 1, MAX_LAYERS),
-        "num_attention_heads": _whole(12, 1, 256),
-        "hidden_act": _activation(hidden_act),
-        "layer_norm_eps": _number(layer_norm_eps, 0, 1),
-    }
+@options
+class ConvNextV2Options(StagesOptions):
+    """Options of ``convnextv2``."""
+
+    patch_size: Annotated[int, Field(ge=1, le=64)] = 4
+    hidden_act: str = _activation("gelu")
+    layer_norm_eps: Fraction = 1e-12
+    drop_path_rate: Rate = 0.0
 
 
-_INTERMEDIATE = {"intermediate_size": _whole(3072, 1, 4 * MAX_WIDTH)}
-_DROPOUT = {
-    "qkv_bias": _flag(True),
-    "hidden_dropout_prob": _number(0.0, 0, 0.99),
-    "attention_probs_dropout_prob": _number(0.0, 0, 0.99),
-}
-_DINO = {
-    **_DROPOUT,
-    "mlp_ratio": _number(4, 0.01, 16),
-    "drop_path_rate": _number(0.0, 0, 0.99),
+@options
+class ConvNextOptions(ConvNextV2Options):
+    """Options of ``convnext``."""
+
+    layer_scale_init_value: Fraction = 1e-6
+
+
+@options
+class PatchesOptions(BackboneOptions):
+    """Options of a transformer over patches of the image."""
+
+    image_size: Annotated[int, Field(ge=1, le=4096)] = 224
+    patch_size: PatchSize = 16
+    hidden_size: Width = 768
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Annotated[int, Field(ge=1, le=256)] = 12
+    hidden_act: str = _activation("gelu")
+    layer_norm_eps: Fraction = 1e-12
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise OptionError(
+                "hidden_size",
+                f"is {self.hidden_size}, expected a multiple of the {self.num_attention_heads} "
+                "heads",
+            )
+        side = self.image_size // self.patch_size
+        if not 1 <= side * side <= MAX_POSITIONS:
+            raise OptionError(
+                "patch_size",
+                f"is {self.patch_size} and image_size {self.image_size}, expected 1 to "
+                f"{MAX_POSITIONS} patches",
+            )
+
+
+@options
+class ViTOptions(PatchesOptions):
+    """Options of ``vit``."""
+
+    intermediate_size: Annotated[int, Field(ge=1, le=4 * MAX_WIDTH)] = 3072
+    qkv_bias: bool = True
+    hidden_dropout_prob: Rate = 0.0
+    attention_probs_dropout_prob: Rate = 0.0
+
+
+@options
+class DinoV2Options(PatchesOptions):
+    """Options of ``dinov2``."""
+
+    patch_size: PatchSize = 14
+    layer_norm_eps: Fraction = 1e-6
+    qkv_bias: bool = True
+    hidden_dropout_prob: Rate = 0.0
+    attention_probs_dropout_prob: Rate = 0.0
+    mlp_ratio: Annotated[float, Field(ge=0.01, le=16)] = 4
+    drop_path_rate: Rate = 0.0
     # Of the giant models only, whose weights have other shapes in transformers 4 and 5.
-    "use_swiglu_ffn": _one_of(False),
-}
-_TOWER = {**_INTERMEDIATE, "attention_dropout": _number(0.0, 0, 0.99)}
-_CONVNEXT = {
-    "num_channels": _one_of(3),
-    "patch_size": _whole(4, 1, 64),
-    "hidden_sizes": _wholes([96, 192, 384, 768], 1, MAX_WIDTH),
-    "depths": _wholes([3, 3, 9, 3], 1, MAX_LAYERS),
-    "hidden_act": _activation("gelu"),
-    "layer_norm_eps": _number(1e-12, 0, 1),
-    "drop_path_rate": _number(0.0, 0, 0.99),
-}
-_RESNET = {
-    "num_channels": _one_of(3),
-    "embedding_size": _whole(64, 1, MAX_WIDTH),
-    "hidden_sizes": _wholes([256, 512, 1024, 2048], 4, MAX_WIDTH),
-    "depths": _wholes([3, 4, 6, 3], 1, MAX_LAYERS),
-    "layer_type": _one_of("bottleneck", "basic"),
-    "hidden_act": _activation("relu"),
-    "downsample_in_first_stage": _flag(False),
-    "downsample_in_bottleneck": _flag(False),
-}
+    use_swiglu_ffn: Literal[False] = False
 
-BACKBONE_OPTIONS: Registry[dict[str, BackboneOption]] = Registry(
+
+@options
+class DinoV2RegistersOptions(DinoV2Options):
+    """Options of ``dinov2_with_registers``."""
+
+    patch_size: PatchSize = 16
+    num_register_tokens: Annotated[int, Field(ge=0, le=256)] = 4
+
+
+@options
+class SiglipOptions(PatchesOptions):
+    """Options of ``siglip_vision_model``."""
+
+    hidden_act: str = _activation("gelu_pytorch_tanh")
+    layer_norm_eps: Fraction = 1e-6
+    intermediate_size: Annotated[int, Field(ge=1, le=4 * MAX_WIDTH)] = 3072
+    attention_dropout: Rate = 0.0
+
+
+@options
+class ClipOptions(SiglipOptions):
+    """Options of ``clip_vision_model``."""
+
+    patch_size: PatchSize = 32
+    hidden_act: str = _activation("quick_gelu")
+    layer_norm_eps: Fraction = 1e-5
+
+
+BACKBONE_OPTIONS: Registry[type[BackboneOptions]] = Registry(
     "vision backbone",
     {
-        "resnet": _RESNET,
-        "convnext": {**_CONVNEXT, "layer_scale_init_value": _number(1e-6, 0, 1)},
-        "convnextv2": _CONVNEXT,
-        "vit": {
-            **_patches(patch_size=16, hidden_act="gelu", layer_norm_eps=1e-12),
-            **_INTERMEDIATE,
-            **_DROPOUT,
-        },
-        "dinov2": {**_patches(patch_size=14, hidden_act="gelu", layer_norm_eps=1e-6), **_DINO},
-        "dinov2_with_registers": {
-            **_patches(patch_size=16, hidden_act="gelu", layer_norm_eps=1e-6),
-            **_DINO,
-            "num_register_tokens": _whole(4, 0, 256),
-        },
-        "siglip_vision_model": {
-            **_patches(patch_size=16, hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6),
-            **_TOWER,
-        },
-        "clip_vision_model": {
-            **_patches(patch_size=32, hidden_act="quick_gelu", layer_norm_eps=1e-5),
-            **_TOWER,
-        },
+        "resnet": ResNetOptions,
+        "convnext": ConvNextOptions,
+        "convnextv2": ConvNextV2Options,
+        "vit": ViTOptions,
+        "dinov2": DinoV2Options,
+        "dinov2_with_registers": DinoV2RegistersOptions,
+        "siglip_vision_model": SiglipOptions,
+        "clip_vision_model": ClipOptions,
     },
 )
 
@@ -175,64 +205,24 @@ def options_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
         tower = config.get("vision_config")
         config, kind = tower if isinstance(tower, Mapping) else {}, TOWERS[str(kind)]
     known = BACKBONE_OPTIONS.get(str(kind or ""))
-    options: dict[str, Any] = {MODEL_TYPE: kind}
-    for name, option in known.items():
-        options[name] = config.get(name, option.default)
-    check_options(options)
-    return options
+    given = {name: config[name] for name in declared(known) if name in config}
+    return {MODEL_TYPE: kind, **dataclasses.asdict(checked(known, given)), **given}
 
 
-def check_options(options: Mapping[str, Any]) -> None:
+def check_options(given: Mapping[str, Any]) -> None:
     """Check all options of a backbone, `MODEL_TYPE` among them.
 
     Raises:
-        InputError: the kind or an option is unknown, missing or out of bounds; the message
-            begins with the option.
+        OptionError: the kind or an option is unknown, missing or out of bounds.
     """
     try:
-        known = BACKBONE_OPTIONS.get(str(options.get(MODEL_TYPE)))
+        known = BACKBONE_OPTIONS.get(str(given.get(MODEL_TYPE)))
     except InputError as error:
-        raise InputError(f"{MODEL_TYPE}: {error}") from None
-    for name in options:
-        if name != MODEL_TYPE and name not in known:
-            raise InputError(f"{name} is unknown: {nearest_names(str(name), list(known))}")
-    for name, option in known.items():
-        if name not in options:
-            raise InputError(f"{name} is missing, expected {option.expected}")
-        if not option.accepts(options[name]):
-            raise InputError(f"{name} is {_shown(options[name])}, expected {option.expected}")
-    if "depths" in known:
-        _check_stages(options)
-    else:
-        _check_patches(options)
-
-
-def _shown(value: Any) -> str:
-    try:
-        return str(value)[:100]
-    except ValueError:
-        return "a number of thousands of digits"
-
-
-def _check_stages(options: Mapping[str, Any]) -> None:
-    sizes, depths = options["hidden_sizes"], options["depths"]
-    if len(sizes) != len(depths) or sum(depths) > 2 * MAX_LAYERS:
-        raise InputError(
-            f"depths is {depths}, expected one number for each of hidden_sizes ({sizes}), at most "
-            f"{2 * MAX_LAYERS} together"
-        )
-
-
-def _check_patches(options: Mapping[str, Any]) -> None:
-    width, heads = options["hidden_size"], options["num_attention_heads"]
-    if width % heads:
-        raise InputError(f"hidden_size is {width}, expected a multiple of the {heads} heads")
-    side = options["image_size"] // options["patch_size"]
-    if not 1 <= side * side <= MAX_POSITIONS:
-        raise InputError(
-            f"patch_size is {options['patch_size']} and image_size {options['image_size']}, "
-            f"expected 1 to {MAX_POSITIONS} patches"
-        )
+        raise OptionError(MODEL_TYPE, f": {error}") from None
+    for name in declared(known):
+        if name not in given:
+            raise OptionError(name, "is missing, expected all options of the backbone")
+    checked(known, {name: value for name, value in given.items() if name != MODEL_TYPE})
 
 
 def feature_size(options: Mapping[str, Any]) -> int:

@@ -1,19 +1,10 @@
 """Rules for a block, by name: one file each."""
 
+from lfm_policy.flow.choices import METHODS
 from lfm_policy.flow.methods.base import BlockPath, Method, OdeMethod, check_output
 from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
 from lfm_policy.flow.methods.regression import RegressionMethod
 from lfm_policy.flow.methods.velocity import VelocityMethod
-from lfm_runtime.registry import Registry
-
-METHODS: Registry[Method] = Registry(
-    "method",
-    {
-        "velocity": VelocityMethod(),
-        "data": CleanChunkMethod(),
-        "regression": RegressionMethod(),
-    },
-)
 
 __all__ = [
     "METHODS",

@@ -42,3 +42,6 @@ class CleanChunkMethod(OdeMethod):
             return path.interpolant.velocity_towards(chunk, x, t)
 
         return velocity
+
+
+CLEAN_CHUNK = CleanChunkMethod()

@@ -29,3 +29,6 @@ class VelocityMethod(OdeMethod):
     def velocity(self, network: Network, path: BlockPath) -> Velocity:
         """Return the network itself."""
         return network
+
+
+VELOCITY = VelocityMethod()

@@ -1,8 +1,8 @@
 """ODE solvers by name, and the integration of one field."""
 
+from lfm_policy.flow.choices import SOLVERS
 from lfm_policy.flow.solvers.fixed_step import euler_step
 from lfm_policy.flow.solvers.solver import (
-    SOLVERS,
     OdeResult,
     SolverMethod,
     SolverSpec,

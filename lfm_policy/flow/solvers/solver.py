@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.errors import InputError
+from lfm_policy.flow.choices import SOLVERS
 from lfm_policy.flow.solvers.adaptive import EVALUATIONS, integrate_dopri5
 from lfm_policy.flow.solvers.fixed_step import (
     StepFunction,
@@ -21,7 +22,6 @@ from lfm_policy.flow.solvers.fixed_step import (
     midpoint_step,
 )
 from lfm_policy.flow.velocity import CountedVelocity, Network, Velocity
-from lfm_runtime.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,10 @@ class SolverMethod:
     evaluations: int | None
 
 
-SOLVERS: Registry[SolverMethod] = Registry(
-    "solver",
-    {
-        "euler": SolverMethod(euler_step, 1),
-        "midpoint": SolverMethod(midpoint_step, 2),
-        "heun": SolverMethod(heun_step, 2),
-        "dopri5": SolverMethod(None, None),
-    },
-)
+EULER = SolverMethod(euler_step, 1)
+MIDPOINT = SolverMethod(midpoint_step, 2)
+HEUN = SolverMethod(heun_step, 2)
+DOPRI5 = SolverMethod(None, None)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,60 @@
+"""What can be chosen by name: paths between pairs, couplings, times, solvers, methods.
+
+Light to import: an entry is imported when it is asked for. A new one is one file, or one class
+beside the others, and its line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lfm_runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from lfm_policy.flow.coupling import Coupling
+    from lfm_policy.flow.interpolant import Interpolant
+    from lfm_policy.flow.methods.base import Method
+    from lfm_policy.flow.solvers.solver import SolverMethod
+    from lfm_policy.flow.time_sampling import TimeSampler
+
+INTERPOLANTS: Registry[Interpolant] = Registry(
+    "interpolant",
+    {
+        "linear": "lfm_policy.flow.interpolant:LINEAR",
+        "trigonometric": "lfm_policy.flow.interpolant:TRIGONOMETRIC",
+    },
+)
+COUPLINGS: Registry[Coupling] = Registry(
+    "coupling",
+    {
+        "dependent": "lfm_policy.flow.coupling:dependent",
+        "shuffled": "lfm_policy.flow.coupling:shuffled",
+        "independent": "lfm_policy.flow.coupling:independent",
+    },
+)
+TIME_SAMPLERS: Registry[Callable[..., TimeSampler]] = Registry(
+    "time sampler",
+    {
+        "uniform": "lfm_policy.flow.time_sampling:UniformTime",
+        "beta": "lfm_policy.flow.time_sampling:BetaTime",
+        "points": "lfm_policy.flow.time_sampling:PointTimes",
+    },
+)
+SOLVERS: Registry[SolverMethod] = Registry(
+    "solver",
+    {
+        "euler": "lfm_policy.flow.solvers.solver:EULER",
+        "midpoint": "lfm_policy.flow.solvers.solver:MIDPOINT",
+        "heun": "lfm_policy.flow.solvers.solver:HEUN",
+        "dopri5": "lfm_policy.flow.solvers.solver:DOPRI5",
+    },
+)
+METHODS: Registry[Method] = Registry(
+    "method",
+    {
+        "velocity": "lfm_policy.flow.methods.velocity:VELOCITY",
+        "data": "lfm_policy.flow.methods.clean_chunk:CLEAN_CHUNK",
+        "regression": "lfm_policy.flow.methods.regression:REGRESSION",
+    },
+)
