@@ -3,8 +3,7 @@
 A chain of N blocks carries data (t = 0 of block 1) to N(0, I) (t = 1 of block N). Shapes are
 x (B, *chunk_shape) for any chunk shape, t (B,), cond (B, cond_dim) or None.
 
-    schedule       OU steps gamma_n of the blocks           interpolant    paths between pairs
-    coupling       how the pairs are drawn                  time_sampling  distribution of t
+    paths          OU schedule, interpolants, couplings, times of a block
     methods        rules for a block, one file each         block          network, path and method
     solvers        one ODE, evaluations counted             chain          sampling, push-forward
     likelihood     log p(x | O)                             affine         closed forms to verify by
