@@ -54,15 +54,20 @@ def find_config(name: str) -> Path:
     Raises:
         InputError: there is neither such a file nor such a bundled configuration.
     """
-    if is_file(path := Path(name)):
-        return path
-    bundled = bundled_config_names()
-    if name in bundled:
-        return Path(str(resources.files("lfm_policy.configs"))) / f"{name}.yaml"
-    raise InputError(
-        f"no configuration '{name[:1000]}': neither a file nor one of the bundled ones "
-        f"({nearest_names(name[:100], bundled)})"
-    )
+    path = Path(name)
+    found = path if is_file(path) else _bundled(name)
+    if found is None:
+        raise InputError(
+            f"no configuration '{name[:1000]}': neither a file nor one of the bundled ones "
+            f"({nearest_names(name[:100], bundled_config_names())})"
+        )
+    return found
+
+
+def _bundled(name: str) -> Path | None:
+    if name not in bundled_config_names():
+        return None
+    return Path(str(resources.files("lfm_policy.configs"))) / f"{name}.yaml"
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -196,12 +201,13 @@ def _read_file(path: Path, depth: int) -> list[Source]:
     sources: list[Source] = []
     for entry in included:
         beside = path.parent / str(entry)
-        try:
-            target = beside if is_file(beside) else find_config(str(entry))
-        except InputError as error:
+        target = beside if is_file(beside) else _bundled(str(entry))
+        if target is None:
+            hint = nearest_names(str(entry)[:100], bundled_config_names())
             raise InputError(
-                f"{path}: include: there is no file '{entry}' beside it ({beside}), and {error}"
-            ) from None
+                f"{path}: include: there is no file '{entry}' beside it ({beside}), and no bundled "
+                f"configuration of this name ({hint})"
+            )
         sources += _read_file(target, depth + 1)
     return [*sources, Source(str(path), options)]
 

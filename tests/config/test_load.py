@@ -192,6 +192,14 @@ def test_missing_include(write: Write) -> None:
     assert "beside it" in message and "did you mean 'pusht/lfm4'" in message
 
 
+def test_what_stands_in_the_working_folder_is_not_included(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("seed: 1\n", "here/a.yaml")
+    monkeypatch.chdir(tmp_path / "here")
+    assert "there is no file 'a.yaml' beside it" in refusal(write("include: a.yaml\n"))
+
+
 def test_files_that_include_one_another(write: Write) -> None:
     write("include: b.yaml\n", "a.yaml")
     path = write("include: a.yaml\n", "b.yaml")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lfm_policy.encoders.pretrained.names import stable_name, use_stable_names
+from lfm_policy.encoders.pretrained.backbones import stable_name, use_stable_names
 
 QUERY = "encoder.layer.3.attention.attention.query.weight"
 
