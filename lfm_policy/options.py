@@ -111,8 +111,8 @@ def checked(cls: type[OptionsT], given: Mapping[str, Any], *, light: bool = Fals
     Args:
         cls: a class of options.
         given: key -> value; the others have their defaults.
-        light: leave out what would import the mathematics: choices from registries by kind, and
-            what depends on them. The result is good for nothing else.
+        light: leave out what would import the mathematics: what depends on the entries that are
+            chosen, whose names are checked all the same. The result is good for nothing else.
 
     Raises:
         OptionError: as when one is made in Python, but the key begins in ``given``.

@@ -141,10 +141,10 @@ class Chooses:
     method: str = option("velocity", "a method", choices="method")
 
 
-def test_light_checks_leave_out_what_has_to_be_imported() -> None:
-    checked(Chooses, {"method": "velosity"}, light=True)
-    with pytest.raises(OptionError, match="method is 'velosity', expected one of velocity"):
-        checked(Chooses, {"method": "velosity"})
+def test_light_checks_know_names_whose_entries_they_do_not_import() -> None:
+    for light in (True, False):
+        with pytest.raises(OptionError, match="method is 'velosity', expected one of velocity"):
+            checked(Chooses, {"method": "velosity"}, light=light)
     with pytest.raises(OptionError, match="network.name: unknown network"):
         checked(Outer, {"network": {"name": "mpl"}}, light=True)
     with pytest.raises(OptionError, match="count is 0"):

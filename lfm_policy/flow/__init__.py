@@ -16,12 +16,100 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lfm_policy.flow.api import *  # noqa: F403
+    from lfm_policy.flow.affine import GaussianBlockVelocity, push_gaussian
+    from lfm_policy.flow.block import FlowBlock
+    from lfm_policy.flow.chain import FlowChain, PushResult, SampleResult
+    from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS, SOLVERS, TIME_SAMPLERS
+    from lfm_policy.flow.fitting import FitResult, fit
+    from lfm_policy.flow.likelihood import LogProbResult, log_prob, velocity_and_divergence
+    from lfm_policy.flow.methods import (
+        BlockPath,
+        CleanChunkMethod,
+        Method,
+        OdeMethod,
+        RegressionMethod,
+        VelocityMethod,
+    )
+    from lfm_policy.flow.paths.coupling import Coupling
+    from lfm_policy.flow.paths.interpolant import (
+        Coefficients,
+        Interpolant,
+        LinearInterpolant,
+        PathSample,
+        TrigonometricInterpolant,
+    )
+    from lfm_policy.flow.paths.schedule import OUSchedule, OUStep, geometric_step_sizes
+    from lfm_policy.flow.paths.time_sampling import (
+        BetaTime,
+        PointTimes,
+        TimeSampler,
+        UniformTime,
+    )
+    from lfm_policy.flow.solvers import (
+        OdeResult,
+        SolverMethod,
+        SolverSpec,
+        check_step_times,
+        integrate,
+    )
+    from lfm_policy.flow.solvers.velocity import Network, Velocity
+
+__all__ = [
+    "COUPLINGS",
+    "INTERPOLANTS",
+    "METHODS",
+    "SOLVERS",
+    "TIME_SAMPLERS",
+    "BetaTime",
+    "BlockPath",
+    "CleanChunkMethod",
+    "Coefficients",
+    "Coupling",
+    "FitResult",
+    "FlowBlock",
+    "FlowChain",
+    "GaussianBlockVelocity",
+    "Interpolant",
+    "LinearInterpolant",
+    "LogProbResult",
+    "Method",
+    "Network",
+    "OUSchedule",
+    "OUStep",
+    "OdeMethod",
+    "OdeResult",
+    "PathSample",
+    "PointTimes",
+    "PushResult",
+    "RegressionMethod",
+    "SampleResult",
+    "SolverMethod",
+    "SolverSpec",
+    "TimeSampler",
+    "TrigonometricInterpolant",
+    "UniformTime",
+    "Velocity",
+    "VelocityMethod",
+    "check_step_times",
+    "fit",
+    "geometric_step_sizes",
+    "integrate",
+    "log_prob",
+    "push_gaussian",
+    "velocity_and_divergence",
+]
+
+_MODULES = (
+    *("choices", "chain", "block", "fitting", "likelihood", "affine", "methods", "solvers"),
+    *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
+)
 
 
 def __getattr__(name: str) -> Any:
     # Not at once: configurations only want to know the names in `choices`, without torch.
-    api = importlib.import_module("lfm_policy.flow.api")
-    if name in api.__all__:
-        return getattr(api, name)
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(importlib.import_module(f"lfm_policy.flow.{module}"))
+            if name in found:
+                return found[name]
     raise AttributeError(f"module 'lfm_policy.flow' has no attribute '{name}'")

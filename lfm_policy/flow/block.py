@@ -12,7 +12,7 @@ from lfm_policy.flow.paths.interpolant import Interpolant, PathSample
 from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.paths.time_sampling import TimeSampler, UniformTime
 from lfm_policy.flow.solvers import OdeResult, SolverSpec
-from lfm_policy.flow.velocity import Network, Velocity
+from lfm_policy.flow.solvers.velocity import Network, Velocity
 
 
 class FlowBlock(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.config.environment import with_environment
 from lfm_policy.errors import Interrupted, TrainingError
 from lfm_policy.training.blocks import BlockPlan, warn_ignored_warm_start
-from lfm_policy.training.environment import with_environment
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import Run
 from lfm_policy.training.train import train_parts

@@ -54,8 +54,9 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"loading {loading:.2f} s; {1e3 * seconds / arguments.batches:.3f} ms per batch of "
-        f"{arguments.batch_size} windows, {frames / seconds:,.0f} frames per second with "
-        f"{arguments.threads} thread(s); largest resident memory {peak:,.0f} MiB"
+        f"{arguments.batch_size} windows with {arguments.threads} thread(s)"
+        + (f", {frames / seconds:,.0f} frames per second" if frames else "")
+        + f"; largest resident memory {peak:,.0f} MiB"
     )
 
 

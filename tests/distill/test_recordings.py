@@ -20,6 +20,8 @@ from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import read_header
 from lfm_policy.training.trainer import Part
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
 LENGTHS = (8, 11)
 

@@ -26,6 +26,8 @@ from lfm_policy.training import train
 from lfm_policy.training.run import Run
 from lfm_policy.training.trainer import Part, Trainer
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
 
 

@@ -21,6 +21,8 @@ from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import inspect_dataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def zarr_path(good: ReplayBuffer, tmp_path: Path) -> Path:

@@ -30,6 +30,8 @@ from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.run_folder.state import read_train_state
 from lfm_policy.training.seeds import STEP, derived_seed, seed_generators
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 LoadData = Callable[[ExperimentConfig], DatasetBundle]
 AssertSame = Callable[[Path, Path], None]

@@ -17,6 +17,8 @@ from lfm_policy.policy import find_checkpoint, load_policy
 from lfm_policy.training import train
 from lfm_policy.training.rows.features import FEATURES
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = (11, 9, 12)
 
 

@@ -25,6 +25,8 @@ from lfm_policy.policy import load_policy, read_header
 from lfm_policy.training import Interrupted, train
 from lfm_policy.training.rows.features import FEATURES
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 Weights = Callable[[Path], dict[str, Tensor]]
 AssertSame = Callable[[Path, Path], None]

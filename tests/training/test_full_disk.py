@@ -22,6 +22,8 @@ from lfm_policy.training.run_folder import state as state_module
 from lfm_policy.training.run_folder.checkpoints import RunFolder
 from lfm_policy.training.run_folder.metrics import MetricsLog, read_metrics
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 WriteConfig = Callable[[ExperimentConfig, Path], str]
 

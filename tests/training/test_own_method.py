@@ -17,6 +17,8 @@ from lfm_policy.flow import METHODS, BlockPath, Method, Network, PathSample, Vel
 from lfm_policy.policy import load_policy
 from lfm_policy.training import train
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 
 

@@ -29,6 +29,8 @@ from lfm_policy.training.parallel import block_folder
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 ReadWeights = Callable[[Path], dict[str, Tensor]]
 AssertSame = Callable[[Path, Path], None]

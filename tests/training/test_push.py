@@ -20,6 +20,8 @@ from lfm_policy.training.push import BlockPusher
 from lfm_policy.training.rows.chunks import ChunkRows
 from lfm_policy.training.run_folder.state import read_train_state
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 LoadData = Callable[[ExperimentConfig], DatasetBundle]
 MakeModel = Callable[[ExperimentConfig, DatasetBundle], PolicyModel]

@@ -26,6 +26,8 @@ from lfm_policy.training import Interrupted, train
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.run_folder.resume import changed_options
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 AssertSame = Callable[[Path, Path], None]
 BeforeStep = Callable[[int, int, Callable[[], None]], None]

@@ -23,6 +23,8 @@ from lfm_policy.training import BlockPlan, Run, TrainingError, train
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.run_folder.state import read_train_state
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 LoadData = Callable[[ExperimentConfig], DatasetBundle]
 ReadWeights = Callable[[Path], dict[str, Tensor]]

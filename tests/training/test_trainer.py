@@ -19,6 +19,8 @@ from lfm_policy.training.rows.chunks import ChunkRows, encode_all
 from lfm_policy.training.rows.obs_noise import ObsNoise
 from lfm_policy.training.trainer import Part, Trainer
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 LoadData = Callable[[ExperimentConfig], DatasetBundle]
 MakeModel = Callable[[ExperimentConfig, DatasetBundle], PolicyModel]

@@ -18,6 +18,8 @@ from lfm_policy.training import BlockPlan, Run, train, train_parts
 from lfm_policy.training.run_folder.checkpoints import LOCK, RunFolder
 from lfm_runtime.disk.locks import FileLock
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 WriteConfig = Callable[[ExperimentConfig, Path], str]
 BeforeStep = Callable[[int, int, Callable[[], None]], None]

@@ -12,7 +12,7 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.distill.methods.base import DistillLoss
 from lfm_policy.errors import InputError
 from lfm_policy.flow import OUStep
-from lfm_policy.flow.velocity import per_sample
+from lfm_policy.flow.solvers.velocity import per_sample
 
 EARLIEST, LATEST = 0.02, 0.98
 """Times at which the two velocities are compared: at the ends one of them has nothing to say."""

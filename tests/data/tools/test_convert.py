@@ -28,6 +28,8 @@ from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, t
 from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 ENV_ARGS = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}}
 
 

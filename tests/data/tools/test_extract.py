@@ -17,6 +17,8 @@ from lfm_policy.data.tools import extract as module
 from lfm_policy.data.tools.extract import ExtractOptions, extract
 from lfm_policy.errors import InputError
 
+pytestmark = [pytest.mark.simulator, pytest.mark.slow]
+
 pytest.importorskip("robosuite", reason="the robosuite tasks need the extra 'robosuite'")
 
 STEPS = 5

@@ -22,6 +22,8 @@ from lfm_policy.distill.methods.progressive import ProgressiveLoss, prime_factor
 from lfm_policy.distill.methods.regression import RegressionLoss
 from lfm_policy.flow import FlowBlock, FlowChain, GaussianBlockVelocity, OUStep, SolverSpec
 
+pytestmark = pytest.mark.slow
+
 QUICK = [
     "training.total_steps=12",
     "training.warmup_steps=2",

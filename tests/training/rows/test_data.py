@@ -13,6 +13,8 @@ from lfm_policy.policy import read_header
 from lfm_policy.training import train
 from lfm_policy.training.rows.data import load_datasets
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 WriteConfig = Callable[[ExperimentConfig, Path], str]
 

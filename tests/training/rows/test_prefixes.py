@@ -20,6 +20,8 @@ from lfm_policy.policy.prefix import PrefixCondition
 from lfm_policy.training import Interrupted, train
 from lfm_policy.training.rows.prefixes import TrainingPrefixes
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., ExperimentConfig]
 AssertSame = Callable[[Path, Path], None]
 BeforeStep = Callable[[int, int, Callable[[], None]], None]

@@ -14,9 +14,11 @@ from lfm_envs.robosuite.tasks import default_env_args
 
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig, config_from_dict
+from lfm_policy.config.environment import why_no_environment, with_environment
 from lfm_policy.data.robomimic.demos import Demo, DemoRecording
 from lfm_policy.errors import InputError
-from lfm_policy.training.environment import why_no_environment, with_environment
+
+pytestmark = pytest.mark.simulator
 
 STEPS = 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
-from lfm_policy.config import EnvConfig, ExperimentConfig
+from lfm_policy.config.schema import EnvConfig, ExperimentConfig
 from lfm_policy.errors import InputError
 
 
