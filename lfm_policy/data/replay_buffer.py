@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,11 @@ class ReplayBuffer:
     def episode_lengths(self) -> np.ndarray:
         """Number of steps of every episode, (E,) int64."""
         return np.diff(self.episode_ends, prepend=0)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Return (episode, step within the episode) of a step counted over all episodes."""
+        episode = int(np.searchsorted(self.episode_ends, step, side="right"))
+        return episode, int(step - self.episode_starts[episode])
 
     def validate(self) -> None:
         """Check everything that windows, normaliser and training rely on.
@@ -109,21 +114,15 @@ class ReplayBuffer:
                 f"{self.source}: episodes {chosen.min()} to {chosen.max()} were asked for, but "
                 f"there are only episodes 0 to {self.n_episodes - 1}"
             )
+        ends = np.cumsum(self.episode_lengths[chosen], dtype=np.int64)
+        steps: slice | np.ndarray = self.steps_of(chosen)
         if np.array_equal(chosen, np.arange(len(chosen))):
             # The first episodes: no copy, so that mapped images stay mapped.
-            n_steps = int(self.episode_ends[len(chosen) - 1]) if len(chosen) else 0
-            return ReplayBuffer(
-                arrays={key: array[:n_steps] for key, array in self.arrays.items()},
-                episode_ends=self.episode_ends[: len(chosen)],
-                source=self.source,
-                unscaled=self.unscaled,
-            )
-        steps = self.steps_of(chosen)
-        return ReplayBuffer(
+            steps = slice(int(ends[-1]) if len(ends) else 0)
+        return replace(
+            self,
             arrays={key: array[steps] for key, array in self.arrays.items()},
-            episode_ends=np.cumsum(self.episode_lengths[chosen], dtype=np.int64),
-            source=self.source,
-            unscaled=self.unscaled,
+            episode_ends=ends,
         )
 
     def steps_of(self, episodes: np.ndarray) -> np.ndarray:
@@ -159,12 +158,11 @@ class ReplayBuffer:
         steps, value = not_finite(array)
         if not len(steps):
             return
-        step = int(steps[0])
-        episode = int(np.searchsorted(self.episode_ends, step, side="right"))
+        episode, step = self.place(steps[0])
         raise InputError(
-            f"{self.source}: {key} holds {value} in episode {episode}, step "
-            f"{step - int(self.episode_starts[episode])} (row {step} of the array; {len(steps)} "
-            "such rows in all); every value must be a finite float32: repair or drop these episodes"
+            f"{self.source}: {key} holds {value} in episode {episode}, step {step} (row {steps[0]} "
+            f"of the array; {len(steps)} such rows in all); every value must be a finite float32: "
+            "repair or drop these episodes"
         )
 
 

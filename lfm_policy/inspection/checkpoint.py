@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from lfm_policy.config import config_to_dict, config_to_yaml
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
-from lfm_policy.policy.checkpoint import (
-    CheckpointHeader,
-    read_header,
-    read_normalizer,
-)
+from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_runtime.disk.files import atomic_file
 
@@ -41,9 +38,7 @@ class CheckpointInspection:
             "data": header.spec.to_dict(),
             "training": header.training,
             "normalizer": {
-                key: {
-                    part: tensor.tolist() for part, tensor in self.normalizer[key].tensors().items()
-                }
+                key: {part: x.tolist() for part, x in self.normalizer[key].tensors().items()}
                 for key in tuple(self.normalizer.keys())
             },
             "metrics": self.metrics,
@@ -51,7 +46,7 @@ class CheckpointInspection:
 
     def print(self) -> None:
         """Print tables to standard output."""
-        header, training, console = self.header, self.header.training, Console()
+        header, console = self.header, Console()
         state = "complete" if header.complete else "not complete"
         console.print(f"{header.folder}: training {state}", highlight=False, soft_wrap=True)
         console.print(f"written by lfm-policy {header.package_version}", highlight=False)
@@ -59,25 +54,25 @@ class CheckpointInspection:
         console.print(
             f"observations: {shapes}; action: ({header.spec.action_dim},)", highlight=False
         )
-        console.print(self._blocks_table(training))
+        console.print(self._blocks_table())
         console.print(self._normalizer_table())
         console.print("configuration:", highlight=False)
         console.print(config_to_yaml(header.config), highlight=False, markup=False)
 
-    def _blocks_table(self, training: dict[str, Any]) -> Table:
+    def _blocks_table(self) -> Table:
         table = Table(title="blocks")
         columns = ("part", "parameters", "steps", "loss", "validation loss", "training", "push")
         for header in columns:
             table.add_column(header, justify="right")
-        records = training.get("blocks", [])
-        for part, count in training.get("parameters", {}).items():
-            cells = ["", "", "", "", ""]
+        records = self.header.training.get("blocks", [])
+        for part, count in self.header.training.get("parameters", {}).items():
+            cells = []
             if part.startswith("block "):
                 record = records[int(part.removeprefix("block ")) - 1]
+                losses = record["loss"], record["validation_loss"]
                 cells = [
                     f"{record['steps']:,}",
-                    _number(record["loss"]),
-                    _number(record["validation_loss"]),
+                    *("" if x is None else f"{x:.4f}" for x in losses),
                     f"{record['train_seconds']:.0f} s",
                     f"{record['push_seconds']:.0f} s",
                 ]
@@ -119,27 +114,16 @@ class CheckpointInspection:
         losses, rates = figure.subplots(1, 2)
         for block in sorted({record["block"] for record in self.metrics}):
             for kind, style in (("train", "-"), ("validation", "o--")):
-                own = [
-                    r
-                    for r in self.metrics
-                    if r["kind"] == kind and r["block"] == block and "loss" in r
-                ]
-                if own:
-                    losses.plot(
-                        [r["step"] for r in own],
-                        [r["loss"] for r in own],
-                        style,
-                        markersize=3,
-                        label=f"block {block}, {kind}",
-                    )
-            own = [r for r in self.metrics if r["kind"] == "train" and r["block"] == block]
-            rates.plot([r["step"] for r in own], [r["learning_rate"] for r in own])
+                own = [r for r in self.metrics if r["kind"] == kind and r["block"] == block]
+                if kind == "train":
+                    rates.plot([r["step"] for r in own], [r["learning_rate"] for r in own])
+                if points := [(r["step"], r["loss"]) for r in own if "loss" in r]:
+                    label = f"block {block}, {kind}"
+                    losses.plot(*np.transpose(points), style, markersize=3, label=label)
         losses.set_yscale("log")
-        losses.set_xlabel("gradient steps")
-        losses.set_ylabel("loss")
+        losses.set(xlabel="gradient steps", ylabel="loss")
         losses.legend(fontsize=7)
-        rates.set_xlabel("gradient steps")
-        rates.set_ylabel("learning rate")
+        rates.set(xlabel="gradient steps", ylabel="learning rate")
         with atomic_file(path) as temporary:
             figure.savefig(temporary, dpi=120)
 
@@ -156,7 +140,3 @@ def inspect_checkpoint(path: Path) -> CheckpointInspection:
     records = read_metrics(metrics) if metrics.is_file() else []
     records = [r for r in records if {"kind", "block", "step"} <= r.keys()]
     return CheckpointInspection(header, read_normalizer(header), records)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,25 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.tools import contents as limits
-from lfm_policy.data.tools.contents import Contents, StoredArray
+from lfm_policy.data.tools.contents import Contents
 from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.errors import InputError
 from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
 from lfm_policy.inspection.finding import Finding, listed
-from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
-from lfm_policy.inspection.warnings_episodes import COMPARED_EPISODES
-from lfm_policy.inspection.warnings_timing import best_leads, lead_without_a_rate
-from lfm_runtime.disk.files import temporary_folder
+from lfm_policy.inspection.warnings_episodes import (
+    COMPARED_EPISODES,
+    find_duplicate_episodes,
+    find_short_episodes,
+)
+from lfm_policy.inspection.warnings_images import find_black_episodes, find_frozen_camera
+from lfm_policy.inspection.warnings_timing import find_actions_out_of_step
+from lfm_policy.inspection.warnings_values import (
+    find_constant_dimensions,
+    find_far_numbers,
+    find_outliers,
+)
+from lfm_runtime.disk.files import atomic_file, temporary_folder
 
 EPISODES_DRAWN = 6
 """Episodes whose frames and actions are drawn."""
@@ -40,11 +50,7 @@ class DatasetInspection:
     """Findings about one dataset.
 
     Attributes:
-        path: where it is.
-        format: its format.
-        prefix: what stands before a key in tables.
-        fps: steps per second; None where the format does not say it.
-        stored: metadata of every array by its key.
+        opened: where it is, its format and the metadata of every array.
         buffer: the low-dimensional arrays.
         ranges: their statistics by key.
         cameras: what was seen of the images, by key.
@@ -53,11 +59,7 @@ class DatasetInspection:
         episodes_drawn: episodes whose actions are drawn.
     """
 
-    path: Path
-    format: str
-    prefix: str
-    fps: float | None
-    stored: dict[str, StoredArray]
+    opened: Contents
     buffer: ReplayBuffer
     ranges: dict[str, Ranges]
     cameras: dict[str, CameraFacts]
@@ -69,7 +71,7 @@ class DatasetInspection:
     def not_looked_at(self) -> dict[str, str]:
         """Why the values of an array were not read, or not all of them, by its key."""
         reasons = {}
-        for key, array in self.stored.items():
+        for key, array in self.opened.stored.items():
             camera = self.cameras.get(key)
             if array.unusable:
                 reasons[key] = "not usable"
@@ -83,7 +85,7 @@ class DatasetInspection:
         """Return plain JSON values."""
         lengths = self.buffer.episode_lengths
         arrays: dict[str, Any] = {}
-        for key, array in self.stored.items():
+        for key, array in self.opened.stored.items():
             arrays[key] = {"shape": list(array.shape), "dtype": array.dtype}
             if key in self.ranges:
                 arrays[key] |= self.ranges[key].to_dict()
@@ -91,9 +93,9 @@ class DatasetInspection:
                 arrays[key] |= self.cameras[key].to_dict()
         return {
             "kind": "dataset",
-            "path": str(self.path),
-            "format": self.format,
-            "fps": self.fps,
+            "path": str(self.opened.path),
+            "format": self.opened.format,
+            "fps": self.opened.fps,
             "episodes": self.buffer.n_episodes,
             "steps": self.buffer.n_steps,
             "episode_length": {
@@ -109,16 +111,16 @@ class DatasetInspection:
 
     def print(self) -> None:
         """Print tables to standard output, then the warnings."""
-        lengths = self.buffer.episode_lengths
-        console = Console()
+        buffer, lengths, console = self.buffer, self.buffer.episode_lengths, Console()
         console.print(
-            f"{self.path}: {self.buffer.n_episodes} episodes, {self.buffer.n_steps:,} steps; "
+            f"{self.opened.path}: {buffer.n_episodes} episodes, {buffer.n_steps:,} steps; "
             f"lengths {lengths.min()} to {lengths.max()}, median {np.median(lengths):g}",
             highlight=False,
             soft_wrap=True,
         )
-        rate = "" if self.fps is None else f", {self.fps:g} steps per second"
-        console.print(f"format {self.format}{rate}", highlight=False)
+        fps = self.opened.fps
+        rate = "" if fps is None else f", {fps:g} steps per second"
+        console.print(f"format {self.opened.format}{rate}", highlight=False)
         console.print(self._arrays_table())
         console.print(self._ranges_table())
         for note in self.notes:
@@ -130,7 +132,7 @@ class DatasetInspection:
         table.add_column("array", no_wrap=True)
         for header in ("shape", "dtype", ""):
             table.add_column(header)
-        for key, array in self.stored.items():
+        for key, array in self.opened.stored.items():
             remark = "not usable: see below" if array.unusable else array.not_read
             if array.is_camera:
                 camera = self.cameras.get(key)
@@ -141,7 +143,7 @@ class DatasetInspection:
                     f"{camera.grey_mean:.1f}, standard deviation {camera.grey_std:.1f}"
                 )
             # Text, because rich would read brackets in names as markup
-            table.add_row(Text(f"{self.prefix}{key}"), str(array.shape), array.dtype, remark)
+            table.add_row(Text(f"{self.opened.prefix}{key}"), str(array.shape), array.dtype, remark)
         return table
 
     def _ranges_table(self) -> Table:
@@ -157,36 +159,32 @@ class DatasetInspection:
         return table
 
     def _print_warnings(self, console: Console) -> None:
-        printed: Counter[str] = Counter()
+        # Text throughout, because rich would read the brackets of `action[0]` as markup
+        counts = Counter(finding.kind for finding in self.warnings)
+        left = dict.fromkeys(counts, WARNINGS_PER_KIND)
         for finding in self.warnings:
-            printed[finding.kind] += 1
-            if printed[finding.kind] <= WARNINGS_PER_KIND:
-                # a Text, because rich would read the brackets of `action[0]` as markup
+            left[finding.kind] -= 1
+            if left[finding.kind] >= 0:
                 console.print(Text(f"warning: {finding.message}", "yellow"), soft_wrap=True)
-        for kind, count in printed.items():
+        for kind, count in counts.items():
             if count > WARNINGS_PER_KIND:
                 more = f"{count - WARNINGS_PER_KIND} more warnings of kind {kind}: see --json"
                 console.print(Text(f"warning: {more}", "yellow"), soft_wrap=True)
-        left_out = self.not_looked_at
+        n_stored, left_out = len(self.opened.stored), self.not_looked_at
         unread = listed([f"{key} ({reason})" for key, reason in left_out.items()])
+        unread = f"not looked at: {unread}" if left_out else ""
         if not self.warnings:
-            whole = len(self.stored) - len(left_out)
-            where = f" in {whole} of {len(self.stored)} arrays; not looked at: {unread}"
-            console.print(Text(f"no warnings{where if left_out else ''}"), soft_wrap=True)
-        elif left_out:
-            console.print(Text(f"not looked at: {unread}"), soft_wrap=True)
+            where = f" in {n_stored - len(left_out)} of {n_stored} arrays; " if left_out else ""
+            unread = f"no warnings{where}{unread}"
+        if unread:
+            console.print(Text(unread), soft_wrap=True)
 
     def plot(self, path: Path) -> None:
         """Write a PNG; see `lfm_policy.inspection.dataset_plot.dataset_figure`."""
         from lfm_policy.inspection.dataset_plot import dataset_figure
-        from lfm_runtime.disk.files import atomic_file
 
         figure = dataset_figure(
-            self.path.name,
-            self.buffer,
-            self.ranges,
-            self.cameras,
-            episodes_drawn=self.episodes_drawn,
+            self.opened.path.name, self.buffer, self.ranges, self.cameras, self.episodes_drawn
         )
         with atomic_file(path) as temporary:
             figure.savefig(temporary, dpi=120)
@@ -213,16 +211,21 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
     ranges = {key: Ranges.of(array) for key, array in bar}
 
     cameras: dict[str, CameraFacts] = {}
-    findings, notes = [], []
-    for key, array in opened.stored.items():
-        if array.unusable:
-            findings.append(
-                Finding("unusable_array", f"{key} is not usable: {array.not_read}", {"key": key})
-            )
+    findings = [
+        Finding("unusable_array", f"{key} is not usable: {array.not_read}", {"key": key})
+        for key, array in opened.stored.items()
+        if array.unusable
+    ]
     if ACTION_KEY not in opened.stored:
-        findings.append(_no_action(opened))
-    for remark in opened.remarks:
-        findings.append(Finding("reader", remark))
+        action = f"{opened.prefix}{ACTION_KEY}"
+        message = (
+            f"there is no {action} for a policy to imitate: name another array as "
+            f"dataset.action_key, or write {action}, (steps, dim). Recordings of states alone, "
+            "such as UMI's, become goals: the action of a step is the pose of the next"
+        )
+        findings.append(Finding("no_action", message))
+    findings += [Finding("reader", remark) for remark in opened.remarks]
+    notes = []
     for key in opened.cameras:
         n_episodes = _episodes_that_fit(opened, key, buffer)
         if n_episodes < buffer.n_episodes:
@@ -232,43 +235,65 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
             )
         if not n_episodes:
             continue
-        shown = _choose_episodes(n_episodes, seed)
         try:
-            cameras[key] = _look(opened, key, buffer, n_episodes, shown, quiet)
+            with temporary_folder() as folder:
+                cameras[key] = look_at_camera(
+                    f"{opened.prefix}{key}",
+                    opened.open_camera(key, buffer, n_episodes, folder, quiet=quiet),
+                    buffer,
+                    episodes_shown=_choose_episodes(n_episodes, seed),
+                    tolerance=VIDEO_TOLERANCE if opened.stored[key].dtype == "video" else 0,
+                    quiet=quiet,
+                )
         except InputError as error:
-            findings.append(
-                Finding("unusable_images", f"{key} is not usable: {error}", {"key": key})
-            )
+            message = f"{key} is not usable: {error}"
+            findings.append(Finding("unusable_images", message, {"key": key}))
+    found, found_notes = find_all(buffer, ranges, cameras, fps=opened.fps)
+    return DatasetInspection(
+        opened,
+        buffer,
+        ranges,
+        cameras,
+        warnings=findings + found,
+        notes=opened.notes + notes + found_notes,
+        episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
+    )
+
+
+def find_all(
+    buffer: ReplayBuffer,
+    ranges: Mapping[str, Ranges],
+    cameras: Mapping[str, CameraFacts],
+    *,
+    fps: float | None = None,
+) -> tuple[list[Finding], list[str]]:
+    """Return what usually ruins training and is found in these data, and notes on the search.
+
+    Args:
+        buffer: low-dimensional arrays.
+        ranges: their statistics by key.
+        cameras: what the frames of every camera show, by its name.
+        fps: steps per second, if known.
+    """
+    notes = []
     if buffer.n_episodes > COMPARED_EPISODES:
         notes.append(
             f"only the first {COMPARED_EPISODES} of {buffer.n_episodes} episodes were compared "
             "with one another in search of duplicates"
         )
-    leads = best_leads(buffer, ranges, fps=opened.fps)
-    if opened.fps is None and (note := lead_without_a_rate(buffer, ranges, leads)):
-        notes.append(note)
-    return DatasetInspection(
-        path=path,
-        format=opened.format,
-        prefix=opened.prefix,
-        fps=opened.fps,
-        stored=opened.stored,
-        buffer=buffer,
-        ranges=ranges,
-        cameras=cameras,
-        warnings=findings + find_all(buffer, ranges, cameras, fps=opened.fps, leads=leads),
-        notes=opened.notes + notes,
-        episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
-    )
-
-
-def _no_action(opened: Contents) -> Finding:
-    return Finding(
-        "no_action",
-        f"there is no {opened.prefix}{ACTION_KEY} for a policy to imitate: name another array as "
-        f"dataset.action_key, or write {opened.prefix}{ACTION_KEY}, (steps, dim). Recordings of "
-        "states alone, such as UMI's, become goals: the action of a step is the pose of the next",
-    )
+    out_of_step, note = find_actions_out_of_step(buffer, ranges, fps=fps)
+    findings = [
+        *find_short_episodes(buffer),
+        *find_duplicate_episodes(buffer, ranges),
+        *find_constant_dimensions(ranges),
+        *find_far_numbers(buffer, ranges),
+        *find_outliers(buffer, ranges),
+        *out_of_step,
+    ]
+    for name, camera in cameras.items():
+        findings += find_black_episodes(name, camera, buffer)
+        findings += find_frozen_camera(name, camera, buffer, ranges, fps=fps)
+    return findings, [*notes, note] if note else notes
 
 
 def _choose_episodes(n_episodes: int, seed: int) -> list[int]:
@@ -282,18 +307,3 @@ def _episodes_that_fit(opened: Contents, key: str, buffer: ReplayBuffer) -> int:
     room = min(limits.LARGEST_CAMERA_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
     frame_bytes = int(np.prod(opened.stored[key].shape[1:]))
     return int(np.searchsorted(buffer.episode_ends * frame_bytes, room, side="right"))
-
-
-def _look(
-    opened: Contents, key: str, buffer: ReplayBuffer, n_episodes: int, shown: list[int], quiet: bool
-) -> CameraFacts:
-    with temporary_folder() as folder:
-        frames = opened.open_camera(key, buffer, n_episodes, folder, quiet=quiet)
-        return look_at_camera(
-            f"{opened.prefix}{key}",
-            frames,
-            buffer,
-            episodes_shown=shown,
-            tolerance=VIDEO_TOLERANCE if opened.stored[key].dtype == "video" else 0,
-            quiet=quiet,
-        )

@@ -31,7 +31,6 @@ def dataset_figure(
     buffer: ReplayBuffer,
     ranges: Mapping[str, Ranges],
     cameras: Mapping[str, CameraFacts],
-    *,
     episodes_drawn: Sequence[int],
 ) -> Figure:
     """Return a figure, from top to bottom:
@@ -49,26 +48,26 @@ def dataset_figure(
         cameras: frames to show, by name of the camera.
         episodes_drawn: episodes whose actions are drawn.
     """
-    names = _dimensions(ranges)
+    # The action first, then keys with few dimensions.
+    keys = sorted(ranges, key=lambda key: (key != ACTION_KEY, len(ranges[key].min)))
+    names = [(key, d) for key in keys for d in range(len(ranges[key].min))]
     rows = -(-min(len(names), DIMENSIONS_DRAWN) // _COLUMNS)
-    sheets = [name for name, camera in cameras.items() if camera.shown]
+    sheets = [(name, camera, _mosaic(camera)) for name, camera in cameras.items() if camera.shown]
     pairs = [sheets[i : i + 2] for i in range(0, len(sheets), 2)]
-    heights = [4.6, 0.4 + 1.6 * rows, *(_sheet_height(cameras, pair) for pair in pairs)]
-    figure = Figure(
-        figsize=(_WIDTH, 0.5 + sum(heights)),
-        layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08),
-    )
-    figure.suptitle(
-        f"{title}: {buffer.n_episodes:,} episodes, {buffer.n_steps:,} steps",
-        fontsize=14,
-        fontweight="bold",
-    )
+    heights = [4.6, 0.4 + 1.6 * rows]
+    for pair in pairs:  # in inches; sheets are as wide as the figure allows
+        ratio = max(mosaic.shape[0] / mosaic.shape[1] for *_, mosaic in pair)
+        heights.append(0.6 + min(_WIDTH / len(pair), 11.0) * ratio)
+    layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08)
+    figure = Figure(figsize=(_WIDTH, 0.5 + sum(heights)), layout=layout)
+    headline = f"{title}: {buffer.n_episodes:,} episodes, {buffer.n_steps:,} steps"
+    figure.suptitle(headline, fontsize=14, fontweight="bold")
     parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_overview(parts[0], buffer, episodes_drawn)
     _draw_distributions(parts[1], buffer, ranges, names, rows)
     for part, pair in zip(parts[2:], pairs, strict=True):
-        for axes, name in zip(part.subplots(1, len(pair), squeeze=False)[0], pair, strict=True):
-            _draw_sheet(axes, name, cameras[name])
+        for axes, sheet in zip(part.subplots(1, len(pair), squeeze=False)[0], pair, strict=True):
+            _draw_sheet(axes, *sheet)
     return figure
 
 
@@ -95,20 +94,19 @@ def _draw_overview(part: Any, buffer: ReplayBuffer, episodes: Sequence[int]) -> 
         axes.set_title(f"no array '{ACTION_KEY}' to draw", fontsize=10)
         return
     action = flat(buffer.arrays[ACTION_KEY])
+    spans = zip(buffer.episode_starts[episodes], buffer.episode_ends[episodes], strict=True)
+    paths = {e: action[start:end] for e, (start, end) in zip(episodes, spans, strict=True)}
     if action.shape[1] == 2:
-        _draw_plane(right, action, buffer, episodes)
+        _draw_plane(right, paths)
     else:
-        _draw_over_time(right, action, buffer, episodes)
+        _draw_over_time(right, paths, action.shape[1])
 
 
-def _draw_plane(
-    part: Any, action: np.ndarray, buffer: ReplayBuffer, episodes: Sequence[int]
-) -> None:
+def _draw_plane(part: Any, paths: Mapping[int, np.ndarray]) -> None:
     mosaic = part.subplot_mosaic([["plane", "0"], ["plane", "1"]])
     plane = mosaic["plane"]
-    for number, episode in enumerate(episodes):
+    for number, (episode, values) in enumerate(paths.items()):
         color = f"C{number}"
-        values = action[_span(buffer, episode)]
         plane.plot(*values.T, linewidth=1.1, color=color, label=f"episode {episode}")
         plane.plot(*values[:1].T, "o", markersize=5, color=color)
         plane.plot(*values[-1:].T, "x", markersize=7, color=color)
@@ -126,30 +124,22 @@ def _draw_plane(
     _legend(part, plane)
 
 
-def _draw_over_time(
-    part: Any, action: np.ndarray, buffer: ReplayBuffer, episodes: Sequence[int]
-) -> None:
-    count = min(action.shape[1], ACTIONS_DRAWN)
+def _draw_over_time(part: Any, paths: Mapping[int, np.ndarray], n_dims: int) -> None:
+    count = min(n_dims, ACTIONS_DRAWN)
     columns = min(count, 4)
     grid = part.subplots(-(-count // columns), columns, squeeze=False, sharex=True)
-    note = "" if count == action.shape[1] else f", {count} of {action.shape[1]} dimensions"
-    part.suptitle(f"actions of {len(episodes)} episodes over their steps{note}", fontsize=10)
+    note = "" if count == n_dims else f", {count} of {n_dims} dimensions"
+    part.suptitle(f"actions of {len(paths)} episodes over their steps{note}", fontsize=10)
     for d, axes in enumerate(grid.flat):
         if d >= count:
             axes.set_axis_off()
             continue
-        for episode in episodes:
-            axes.plot(action[_span(buffer, episode), d], linewidth=0.9, label=f"episode {episode}")
+        for episode, values in paths.items():
+            axes.plot(values[:, d], linewidth=0.9, label=f"episode {episode}")
         axes.set_title(f"action[{d}]", fontsize=8)
         axes.tick_params(labelsize=7)
         _plain(axes)
     _legend(part, grid[0, 0])
-
-
-def _dimensions(ranges: Mapping[str, Ranges]) -> list[tuple[str, int]]:
-    """Return (key, dimension): the action first, then keys with few dimensions."""
-    keys = sorted(ranges, key=lambda key: (key != ACTION_KEY, len(ranges[key].min)))
-    return [(key, d) for key in keys for d in range(len(ranges[key].min))]
 
 
 def _draw_distributions(
@@ -183,19 +173,7 @@ def _draw_distributions(
         axes.spines["left"].set_visible(False)
 
 
-def _sheet_height(cameras: Mapping[str, CameraFacts], pair: list[str]) -> float:
-    """Return the height in inches of a row of sheets that are as wide as the figure allows."""
-    width = min(_WIDTH / len(pair), 11.0)
-    return max(0.6 + width * _ratio(cameras[name]) for name in pair)
-
-
-def _ratio(camera: CameraFacts) -> float:
-    height, width = _mosaic(camera).shape[:2]
-    return height / width
-
-
-def _draw_sheet(axes: Any, name: str, camera: CameraFacts) -> None:
-    mosaic = _mosaic(camera)
+def _draw_sheet(axes: Any, name: str, camera: CameraFacts, mosaic: np.ndarray) -> None:
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255)
     axes.set_anchor("N")
     axes.set_title(f"{name}: from the first to the last frame of the episode", fontsize=10)
@@ -204,8 +182,7 @@ def _draw_sheet(axes: Any, name: str, camera: CameraFacts) -> None:
     axes.set_yticks(rows, [f"episode {episode}" for episode in camera.shown], fontsize=8)
     axes.set_xticks([])
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def _mosaic(camera: CameraFacts) -> np.ndarray:
@@ -217,10 +194,6 @@ def _mosaic(camera: CameraFacts) -> np.ndarray:
         rows.append(np.concatenate(list(padded), axis=1))
     mosaic = np.concatenate(rows, axis=0)
     return mosaic[..., 0] if mosaic.shape[2] == 1 else mosaic
-
-
-def _span(buffer: ReplayBuffer, episode: int) -> slice:
-    return slice(int(buffer.episode_starts[episode]), int(buffer.episode_ends[episode]))
 
 
 def _legend(part: Any, axes: Any) -> None:

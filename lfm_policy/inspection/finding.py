@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from lfm_policy.data.replay_buffer import ReplayBuffer
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -28,12 +24,6 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values: kind, message and the facts."""
         return {"kind": self.kind, "message": self.message, **self.facts}
-
-
-def place(buffer: ReplayBuffer, step: int) -> tuple[int, int]:
-    """Return (episode, step within the episode) of a step counted over all episodes."""
-    episode = int(np.searchsorted(buffer.episode_ends, step, side="right"))
-    return episode, int(step - buffer.episode_starts[episode])
 
 
 def listed(items: Sequence[object], limit: int = 8) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import numpy as np
 
@@ -48,17 +49,14 @@ def find_short_episodes(buffer: ReplayBuffer) -> list[Finding]:
     counts = [int(lengths[episode]) for episode in short]
     n_left_out = sum(count < _SHORTEST_TRAINED for count in counts)
     named = [f"{e} ({n} steps)" for e, n in zip(short, counts, strict=True)]
-    return [
-        Finding(
-            "short_episodes",
-            f"{len(short)} of {buffer.n_episodes} episodes are shorter than {SHORTEST_EPISODE} "
-            f"steps: {listed(named)}: with policy.horizon {SHORTEST_EPISODE} training repeats "
-            f"their edge frames and leaves out those of fewer than {_SHORTEST_TRAINED} steps "
-            f"({n_left_out}): drop them if they were broken off, or choose a shorter "
-            "policy.horizon",
-            {"episodes": short, "lengths": counts, "left_out": n_left_out},
-        )
-    ]
+    message = (
+        f"{len(short)} of {buffer.n_episodes} episodes are shorter than {SHORTEST_EPISODE} steps: "
+        f"{listed(named)}: with policy.horizon {SHORTEST_EPISODE} training repeats their edge "
+        f"frames and leaves out those of fewer than {_SHORTEST_TRAINED} steps ({n_left_out}): drop "
+        "them if they were broken off, or choose a shorter policy.horizon"
+    )
+    facts = {"episodes": short, "lengths": counts, "left_out": n_left_out}
+    return [Finding("short_episodes", message, facts)]
 
 
 def find_duplicate_episodes(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> list[Finding]:
@@ -67,33 +65,24 @@ def find_duplicate_episodes(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) 
     Every episode is resampled to a common length, every dimension scaled by its 1% to 99% range
     and clipped to it; see `DUPLICATE_DISTANCE`. Images are not compared. At most the first
     `COMPARED_EPISODES` episodes are, and at most `REPORTED_PAIRS` pairs reported.
-
-    Args:
-        buffer: low-dimensional arrays.
-        ranges: their statistics by key.
     """
     curves = _resampled(buffer, ranges)
     if curves.shape[2] == 0:  # nothing moves at all
         return []
     findings = []
-    for first, second, distance in _close_pairs(curves):
-        alike = (
-            f"almost the same: no dimension differs by more than {distance:.2%} of its range"
-            if distance >= 5e-5
-            else "the same"
-        )
-        lengths = [int(buffer.episode_lengths[episode]) for episode in (first, second)]
-        findings.append(
-            Finding(
-                "duplicate_episodes",
-                f"episodes {first} and {second} ({lengths[0]} and {lengths[1]} steps) are "
-                f"{alike}: if one is a copy of the other, drop it, or validation will see what "
-                "training has seen",
-                {"episodes": [first, second], "lengths": lengths, "distance": distance},
+    for first, second, distance in islice(_close_pairs(curves), REPORTED_PAIRS):
+        alike = "the same"
+        if distance >= 5e-5:
+            alike = (
+                f"almost the same: no dimension differs by more than {distance:.2%} of its range"
             )
+        lengths = [int(buffer.episode_lengths[episode]) for episode in (first, second)]
+        message = (
+            f"episodes {first} and {second} ({lengths[0]} and {lengths[1]} steps) are {alike}: if "
+            "one is a copy of the other, drop it, or validation will see what training has seen"
         )
-        if len(findings) == REPORTED_PAIRS:
-            break
+        facts = {"episodes": [first, second], "lengths": lengths, "distance": distance}
+        findings.append(Finding("duplicate_episodes", message, facts))
     return findings
 
 

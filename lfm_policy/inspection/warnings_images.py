@@ -21,25 +21,16 @@ MOVED_SHARE = 0.1
 def find_black_episodes(name: str, camera: CameraFacts, buffer: ReplayBuffer) -> list[Finding]:
     """Warn of episodes that a camera shows in black from the first to the last frame.
 
-    Args:
-        name: of the camera.
-        camera: what its frames show.
-        buffer: says where the episodes end.
-
     Returns:
         One finding for all episodes, or none.
     """
     episodes = _black_episodes(camera, buffer)
-    if not episodes:
-        return []
-    return [
-        Finding(
-            "black_images",
-            f"{name} shows only black in {len(episodes)} of {camera.n_episodes} episodes: "
-            f"{listed(episodes)}: drop them, or find out whether the camera was covered or off",
-            {"key": name, "episodes": episodes},
-        )
-    ]
+    message = (
+        f"{name} shows only black in {len(episodes)} of {camera.n_episodes} episodes: "
+        f"{listed(episodes)}: drop them, or find out whether the camera was covered or off"
+    )
+    facts = {"key": name, "episodes": episodes}
+    return [Finding("black_images", message, facts)] if episodes else []
 
 
 def find_frozen_camera(
@@ -57,13 +48,6 @@ def find_frozen_camera(
     `MOVED_SHARE`; clocks and counters, which never go back, do not count. Black episodes are left
     to `find_black_episodes`.
 
-    Args:
-        name: of the camera.
-        camera: what its frames show.
-        buffer: low-dimensional arrays.
-        ranges: their statistics by key.
-        fps: steps per second, if known.
-
     Returns:
         One finding per run of equal frames.
     """
@@ -74,38 +58,26 @@ def find_frozen_camera(
         for episode, first, last in _runs(camera.repeated, buffer)
         if last - first + 1 >= fewest and episode not in black
     ]
-    if not runs:
-        return []
-    moving = _moving(buffer, ranges, runs)
     findings = []
-    for (episode, first, last), mover in zip(runs, moving, strict=True):
+    movers = _moving(buffer, ranges, runs) if runs else []
+    for (episode, first, last), mover in zip(runs, movers, strict=True):
         if mover is None:
             continue
         start = int(buffer.episode_starts[episode])
-        findings.append(
-            Finding(
-                "frozen_camera",
-                f"{name} repeats one frame in episode {episode}, steps {first - start} to "
-                f"{last - start}, while {mover} moves: drop the episode or cut these steps "
-                "out, unless nothing that moves was in view",
-                {
-                    "key": name,
-                    "episode": episode,
-                    "from": first - start,
-                    "to": last - start,
-                    "moving": mover,
-                },
-            )
+        steps = {"from": first - start, "to": last - start}
+        message = (
+            f"{name} repeats one frame in episode {episode}, steps {steps['from']} to "
+            f"{steps['to']}, while {mover} moves: drop the episode or cut these steps out, unless "
+            "nothing that moves was in view"
         )
+        facts = {"key": name, "episode": episode, **steps, "moving": mover}
+        findings.append(Finding("frozen_camera", message, facts))
     return findings
 
 
 def _black_episodes(camera: CameraFacts, buffer: ReplayBuffer) -> list[int]:
-    spans = zip(
-        buffer.episode_starts[: camera.n_episodes],
-        buffer.episode_ends[: camera.n_episodes],
-        strict=True,
-    )
+    n = camera.n_episodes
+    spans = zip(buffer.episode_starts[:n], buffer.episode_ends[:n], strict=True)
     return [episode for episode, (a, b) in enumerate(spans) if camera.black[a:b].all()]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,8 @@ class _Match:
 
     correlation: float
     """The largest, over all leads."""
+    action: int
+    """The action dimension."""
     key: str
     dimension: int
     of_change: bool
@@ -69,50 +72,20 @@ class _Match:
         ordinary = self.unexplained[LARGEST_LAG : LARGEST_LAG + last + 1].min()
         return not 0 <= self.lead <= last and self.unexplained.min() <= MARGIN * ordinary
 
-
-@dataclass(frozen=True)
-class Leads:
-    """What goes best with each action dimension, among leads of so many steps at most.
-
-    Attributes:
-        steps: time indices that were compared, all leads around them inside of one episode.
-        most: the largest lead.
-        matches: by action dimension.
-    """
-
-    steps: np.ndarray
-    most: int
-    matches: dict[int, _Match]
-
-
-def best_leads(
-    buffer: ReplayBuffer, ranges: Mapping[str, Ranges], *, fps: float | None = None
-) -> Leads | None:
-    """Compare actions with states; None where there are none, or too few to judge.
-
-    Args:
-        buffer: low-dimensional arrays.
-        ranges: their statistics by key.
-        fps: steps per second, if known.
-    """
-    if not _can_be_judged(buffer):
-        return None
-    steps, most = _inner_steps(buffer, _last_of_arm(fps) + LARGEST_LAG)
-    return Leads(steps, most, _best_matches(buffer, ranges, steps, most))
-
-
-def _last_of_arm(fps: float | None) -> int:
-    rate = FASTEST_RATE if fps is None else fps
-    return max(NORMAL_LEAD_STEPS, math.ceil(rate * SLOW_ARM_SECONDS))
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "action_dimension": self.action,
+            "key": self.key,
+            "dimension": self.dimension,
+            "of": "change" if self.of_change else "value",
+            "correlation": self.correlation,
+        }
 
 
 def find_actions_out_of_step(
-    buffer: ReplayBuffer,
-    ranges: Mapping[str, Ranges],
-    *,
-    fps: float | None = None,
-    leads: Leads | None = None,
-) -> list[Finding]:
+    buffer: ReplayBuffer, ranges: Mapping[str, Ranges], *, fps: float | None = None
+) -> tuple[list[Finding], str]:
     """Warn of actions that lag behind the states, or lead them by more than a slow arm explains.
 
     Action dimensions that track an observed dimension are looked at: its value (absolute targets)
@@ -121,9 +94,9 @@ def find_actions_out_of_step(
     ``t + k`` to ``t + k + 1``. What is reported is better by `MARGIN` than what is expected:
 
     - a negative lead: no command comes after what it causes;
+    - a lead beyond `NORMAL_LEAD_SECONDS` after which the state repeats the action exactly;
     - a lead beyond `SLOW_ARM_SECONDS`, if it is one of all dimensions: rows that are moved are so
-      in all of them, while one slow joint or gripper moves by itself;
-    - a lead beyond `NORMAL_LEAD_SECONDS` after which the state repeats the action exactly.
+      in all of them, while one slow joint or gripper moves by itself.
 
     One finding for all dimensions with the same lead. Switches, which take two values, are passed
     over: when they seem to lead depends on how far what they switch has to go. Values are clipped
@@ -133,146 +106,88 @@ def find_actions_out_of_step(
         buffer: low-dimensional arrays; nothing is found without ``"action"``.
         ranges: their statistics by key.
         fps: steps per second, if known.
-        leads: what `best_leads` returned, if somebody has called it.
-    """
-    leads = leads or best_leads(buffer, ranges, fps=fps)
-    if leads is None:
-        return []
-    steps, most, matches = leads.steps, leads.most, leads.matches
-    last_of_arm = _last_of_arm(fps)
-    last_exact = NORMAL_LEAD_STEPS
-    if fps is not None:
-        last_exact = max(last_exact, round(fps * NORMAL_LEAD_SECONDS))
-    slowest = min((match.lead for match in matches.values()), default=0)
-    late: dict[int, list[tuple[int, _Match]]] = {}
-    early: dict[int, list[tuple[int, _Match]]] = {}
-    exact: dict[int, list[tuple[int, _Match]]] = {}
-    for dimension, match in matches.items():
-        pair = (dimension, match)
-        if match.lead < 0 and match.outside(last_of_arm):
-            late.setdefault(match.lead, []).append(pair)
-        elif match.lead > last_exact and _is_exact(buffer, ranges, steps, *pair):
-            exact.setdefault(match.lead, []).append(pair)
-        elif slowest > last_of_arm and match.outside(last_of_arm):
-            early.setdefault(match.lead, []).append(pair)
-    return [
-        *(_late(lead, found, last_exact) for lead, found in sorted(late.items())),
-        *(_exact(lead, found, last_exact) for lead, found in sorted(exact.items())),
-        *(_early(lead, found, last_of_arm, most, fps) for lead, found in sorted(early.items())),
-    ]
-
-
-def _can_be_judged(buffer: ReplayBuffer) -> bool:
-    """Whether there are actions, and enough steps to compare them with states."""
-    return ACTION_KEY in buffer.arrays and _inner_count(buffer, LARGEST_LAG) >= _FEWEST_STEPS
-
-
-def lead_without_a_rate(
-    buffer: ReplayBuffer, ranges: Mapping[str, Ranges], leads: Leads | None = None
-) -> str:
-    """Return what to know of a lead that is ordinary at one rate and too long at another.
-
-    Args:
-        buffer: low-dimensional arrays, whose rate is not known.
-        ranges: their statistics by key.
-        leads: what `best_leads` returned, if somebody has called it.
 
     Returns:
-        Empty where there is no such lead.
+        The findings, and what to know of a lead that is ordinary at one rate and too long at
+        another, where the rate is not known; ``""`` without one.
     """
-    leads = leads or best_leads(buffer, ranges)
-    if leads is None:
-        return ""
-    last, matches = _last_of_arm(None), leads.matches
-    lead = min((match.lead for match in matches.values()), default=0)
-    if not NORMAL_LEAD_STEPS < lead <= last:
-        return ""
-    return (
-        f"the action leads the state by {_steps(lead)} ({_pairs(list(matches.items()))}): ordinary "
-        f"for an arm that follows its commands, from {lead / SLOW_ARM_SECONDS:.0f} steps per "
-        f"second on, where it is less than {SLOW_ARM_SECONDS:g} s; at a lower rate, see whether "
-        "the robot is that slow, or the actions were written into earlier rows than those in which "
-        "they were sent"
-    )
+    if ACTION_KEY not in buffer.arrays or _inner_count(buffer, LARGEST_LAG) < _FEWEST_STEPS:
+        return [], ""
+    rate = FASTEST_RATE if fps is None else fps
+    last_of_arm = max(NORMAL_LEAD_STEPS, math.ceil(rate * SLOW_ARM_SECONDS))
+    last_exact = max(NORMAL_LEAD_STEPS, round((fps or 0) * NORMAL_LEAD_SECONDS))
+    steps, most = _inner_steps(buffer, last_of_arm + LARGEST_LAG)
+    matches = _best_matches(buffer, ranges, steps, most)
+    slowest = min((match.lead for match in matches), default=0)
+    late, exact, early = range(3)  # in the order of the findings
+    groups: dict[tuple[int, int], list[_Match]] = {}
+    for match in matches:
+        if match.lead < 0 and match.outside(last_of_arm):
+            kind = late
+        elif match.lead > last_exact and _is_exact(buffer, ranges, steps, match):
+            kind = exact
+        elif slowest > last_of_arm and match.outside(last_of_arm):
+            kind = early
+        else:
+            continue
+        groups.setdefault((kind, match.lead), []).append(match)
 
-
-def _late(lead: int, matches: list[tuple[int, _Match]], last: int) -> Finding:
-    count = _steps(-lead) + (" or more" if lead == -LARGEST_LAG else "")
-    return _finding(
-        lead,
-        matches,
-        f"the action lags behind the state by {count} ({_pairs(matches)}); expected is a lead of 0 "
-        f"to {last} steps, as no command comes after what it causes: check the timestamps of the "
-        f"recording, or move the actions by about {count} to earlier rows",
-    )
-
-
-def _exact(lead: int, matches: list[tuple[int, _Match]], last: int) -> Finding:
-    return _finding(
-        lead,
-        matches,
-        f"the action leads the state by {_steps(lead)} and is repeated by it to the last digit "
-        f"({_pairs(matches)}); expected is a lead of 0 to {last} steps. No controller is so exact: "
-        "either the actions were made of later states, or the rows of one of the two were moved. "
-        f"If that was not meant, move the actions by {_steps(lead - 1)} to later rows",
-        exact=True,
-    )
-
-
-def _early(
-    lead: int, matches: list[tuple[int, _Match]], last: int, most: int, fps: float | None
-) -> Finding:
-    count = _steps(lead) + (" or more" if lead == most else "")
-    seconds = "" if fps is None else f", {lead / fps:.2g} s"
-    ordinary = f"{SLOW_ARM_SECONDS:g} s" + (f" at {FASTEST_RATE} per second" if fps is None else "")
-    return _finding(
-        lead,
-        matches,
-        f"the action leads the state by {count}{seconds} ({_pairs(matches)}); expected is a lead "
-        f"of 0 to {last} steps ({ordinary}), which arms take to follow commands. Either the "
-        "controller is that slow: then nothing is wrong. Or the actions were written into earlier "
-        "rows than those in which they were sent: then a policy acts too early. Send the robot a "
-        "single command and see how long it takes to follow: if much less, check the timestamps of "
-        "the recording, or move the actions by the difference to later rows",
-    )
-
-
-def _finding(
-    lead: int, matches: list[tuple[int, _Match]], message: str, *, exact: bool = False
-) -> Finding:
-    return Finding(
-        "action_timing",
-        message,
-        {
-            "lead": lead,
-            "exact": exact,
-            "pairs": [
-                {
-                    "action_dimension": dimension,
-                    "key": match.key,
-                    "dimension": match.dimension,
-                    "of": "change" if match.of_change else "value",
-                    "correlation": match.correlation,
-                }
-                for dimension, match in matches
-            ],
-        },
-    )
+    findings = []
+    for (kind, lead), group in sorted(groups.items()):
+        count = _steps(abs(lead)) + (" or more" if lead in (-LARGEST_LAG, most) else "")
+        if kind == late:
+            message = (
+                f"the action lags behind the state by {count} ({_pairs(group)}); expected is a "
+                f"lead of 0 to {last_exact} steps, as no command comes after what it causes: check "
+                f"the timestamps of the recording, or move the actions by about {count} to earlier "
+                "rows"
+            )
+        elif kind == exact:
+            message = (
+                f"the action leads the state by {_steps(lead)} and is repeated by it to the last "
+                f"digit ({_pairs(group)}); expected is a lead of 0 to {last_exact} steps. No "
+                "controller is so exact: either the actions were made of later states, or the rows "
+                "of one of the two were moved. If that was not meant, move the actions by "
+                f"{_steps(lead - 1)} to later rows"
+            )
+        else:
+            seconds = "" if fps is None else f", {lead / fps:.2g} s"
+            at = f" at {FASTEST_RATE} per second" if fps is None else ""
+            message = (
+                f"the action leads the state by {count}{seconds} ({_pairs(group)}); expected is a "
+                f"lead of 0 to {last_of_arm} steps ({SLOW_ARM_SECONDS:g} s{at}), which arms take "
+                "to follow commands. Either the controller is that slow: then nothing is wrong. Or "
+                "the actions were written into earlier rows than those in which they were sent: "
+                "then a policy acts too early. Send the robot a single command and see how long it "
+                "takes to follow: if much less, check the timestamps of the recording, or move the "
+                "actions by the difference to later rows"
+            )
+        pairs = [match.to_dict() for match in group]
+        facts = {"lead": lead, "exact": kind == exact, "pairs": pairs}
+        findings.append(Finding("action_timing", message, facts))
+    note = ""
+    if fps is None and NORMAL_LEAD_STEPS < slowest <= last_of_arm:
+        note = (
+            f"the action leads the state by {_steps(slowest)} ({_pairs(matches)}): ordinary for an "
+            f"arm that follows its commands, from {slowest / SLOW_ARM_SECONDS:.0f} steps per "
+            f"second on, where it is less than {SLOW_ARM_SECONDS:g} s; at a lower rate, see "
+            "whether the robot is that slow, or the actions were written into earlier rows than "
+            "those in which they were sent"
+        )
+    return findings, note
 
 
 def _steps(count: int) -> str:
     return f"{count} {'step' if count == 1 else 'steps'}"
 
 
-def _pairs(matches: list[tuple[int, _Match]]) -> str:
-    return listed(
-        [
-            f"{ACTION_KEY}[{dimension}] with {'the change of ' if match.of_change else ''}"
-            f"{match.key}[{match.dimension}]"
-            for dimension, match in matches
-        ],
-        4,
-    )
+def _pairs(matches: list[_Match]) -> str:
+    texts = [
+        f"{ACTION_KEY}[{match.action}] with {'the change of ' if match.of_change else ''}"
+        f"{match.key}[{match.dimension}]"
+        for match in matches
+    ]
+    return listed(texts, 4)
 
 
 def _inner_steps(buffer: ReplayBuffer, wanted: int) -> tuple[np.ndarray, int]:
@@ -280,7 +195,7 @@ def _inner_steps(buffer: ReplayBuffer, wanted: int) -> tuple[np.ndarray, int]:
 
     Short episodes leave room for a shorter lead than wanted, at least `LARGEST_LAG`.
     """
-    most = max(wanted, LARGEST_LAG)
+    most = wanted
     while most > LARGEST_LAG and _inner_count(buffer, most) < _FEWEST_STEPS:
         most -= 1
     spans = [
@@ -295,18 +210,14 @@ def _inner_count(buffer: ReplayBuffer, most: int) -> int:
 
 
 def _is_exact(
-    buffer: ReplayBuffer,
-    ranges: Mapping[str, Ranges],
-    steps: np.ndarray,
-    dimension: int,
-    match: _Match,
+    buffer: ReplayBuffer, ranges: Mapping[str, Ranges], steps: np.ndarray, match: _Match
 ) -> bool:
     """Whether the observed dimension, where it moves, repeats the action after its lead."""
     observed = flat(buffer.arrays[match.key])[:, match.dimension].astype(np.float64)
     rows = steps + match.lead
     change = observed[rows + 1] - observed[rows]
     values = change if match.of_change else observed[rows]
-    action = flat(buffer.arrays[ACTION_KEY])[steps, dimension].astype(np.float64)
+    action = flat(buffer.arrays[ACTION_KEY])[steps, match.action].astype(np.float64)
     # Standing still, every arm is where it should be.
     moving = np.abs(change) > 1e-3 * ranges[match.key].width[match.dimension]
     if moving.sum() < _FEWEST_STEPS // 4:
@@ -318,37 +229,30 @@ def _is_exact(
 
 def _best_matches(
     buffer: ReplayBuffer, ranges: Mapping[str, Ranges], steps: np.ndarray, most_lead: int
-) -> dict[int, _Match]:
+) -> list[_Match]:
     """Return the observed dimension that each action dimension goes with best, if it does."""
     best: dict[int, _Match] = {}
-    switches = _switches(buffer)
+    action = flat(buffer.arrays[ACTION_KEY])
+    switches = {d for d in range(action.shape[1]) if len(np.unique(action[:, d])) <= 2}
     for key in buffer.arrays:
         if key == ACTION_KEY:
             continue
-        width = max(flat(buffer.arrays[name]).shape[1] for name in (ACTION_KEY, key))
+        width = max(action.shape[1], flat(buffer.arrays[key]).shape[1])
         most = min(_MOST_STEPS, _MOST_ELEMENTS // width)
         thinned = steps[:: -(-len(steps) // most)]
-        for of_change in (False, True):
-            threshold = TRACKED_DIFFERENCE if of_change else TRACKED_VALUE
+        for of_change, threshold in ((False, TRACKED_VALUE), (True, TRACKED_DIFFERENCE)):
             correlation = _correlations(
                 buffer, ranges, key, thinned, most_lead, of_change=of_change
             )
             largest = np.abs(correlation).max(axis=0)
-            for dimension, partner in enumerate(largest.argmax(axis=1)):
-                found = float(largest[dimension, partner])
-                known = best.get(dimension)
-                if dimension in switches or found < threshold:
+            for d, partner in enumerate(largest.argmax(axis=1).tolist()):
+                found = float(largest[d, partner])
+                if d in switches or found < threshold:
                     continue
-                if known is None or found > known.correlation:
-                    unexplained = 1 - correlation[:, dimension, partner] ** 2
-                    best[dimension] = _Match(found, key, int(partner), of_change, unexplained)
-    return best
-
-
-def _switches(buffer: ReplayBuffer) -> set[int]:
-    """Return the action dimensions that take two values at most."""
-    action = flat(buffer.arrays[ACTION_KEY])
-    return {d for d in range(action.shape[1]) if len(np.unique(action[:, d])) <= 2}
+                if d not in best or found > best[d].correlation:
+                    unexplained = 1 - correlation[:, d, partner] ** 2
+                    best[d] = _Match(found, d, key, partner, of_change, unexplained)
+    return list(best.values())
 
 
 def _correlations(

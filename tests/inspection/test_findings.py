@@ -12,8 +12,8 @@ import pytest
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import load_zarr
-from lfm_policy.inspection.finding import Finding, listed, place
-from lfm_policy.inspection.findings import find_all
+from lfm_policy.inspection.dataset import find_all
+from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.ranges import Ranges
 
 Find = Callable[..., list[Finding]]
@@ -93,13 +93,13 @@ def test_each_defect_is_found_and_nothing_else(
 def test_human_demonstrations(pusht_zarr: Path) -> None:
     buffer = load_zarr(pusht_zarr, ("action", "state", "keypoint", "n_contacts"))
     ranges = {key: Ranges.of(array) for key, array in buffer.arrays.items()}
-    assert find_all(buffer, ranges, {}) == []
-    assert find_all(buffer, ranges, {}, fps=10.0) == []
+    assert find_all(buffer, ranges, {})[0] == []
+    assert find_all(buffer, ranges, {}, fps=10.0)[0] == []
 
 
 def test_place() -> None:
     buffer = ReplayBuffer({"action": np.zeros((7, 2))}, np.array([3, 7]))
-    assert [place(buffer, step) for step in (0, 2, 3, 6)] == [(0, 0), (0, 2), (1, 0), (1, 3)]
+    assert [buffer.place(step) for step in (0, 2, 3, 6)] == [(0, 0), (0, 2), (1, 0), (1, 3)]
 
 
 def test_listed() -> None:

@@ -16,7 +16,6 @@ from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.inspection.warnings_timing import (
     SLOW_ARM_SECONDS,
     find_actions_out_of_step,
-    lead_without_a_rate,
 )
 
 pytestmark = pytest.mark.slow
@@ -34,7 +33,7 @@ def shifted(buffer: ReplayBuffer, steps: int) -> ReplayBuffer:
 
 
 def find(buffer: ReplayBuffer, values: Values, fps: float | None = None) -> list[Finding]:
-    return find_actions_out_of_step(*values(buffer), fps=fps)
+    return find_actions_out_of_step(*values(buffer), fps=fps)[0]
 
 
 # The position reaches the target one step later: a lead of 1. A velocity is the next change of
@@ -165,8 +164,12 @@ def ranges_of(buffer: ReplayBuffer) -> dict[str, Ranges]:
     return {key: Ranges.of(array) for key, array in buffer.arrays.items()}
 
 
+def note_on(buffer: ReplayBuffer) -> str:
+    return find_actions_out_of_step(buffer, ranges_of(buffer))[1]
+
+
 def judge(buffer: ReplayBuffer, fps: float | None) -> list[Finding]:
-    return find_actions_out_of_step(buffer, ranges_of(buffer), fps=fps)
+    return find_actions_out_of_step(buffer, ranges_of(buffer), fps=fps)[0]
 
 
 @settings(max_examples=25, deadline=None)
@@ -214,16 +217,16 @@ def test_actions_in_later_rows_than_what_they_cause(hz: int) -> None:
 
 def test_a_rate_that_is_not_known() -> None:
     slow = follow(10, dead=0.05, tau=0.1)
-    assert lead_without_a_rate(slow, ranges_of(slow)) == ""
+    assert note_on(slow) == ""
     moved = shifted(slow, -4)  # 0.55 s, which would be 0.11 s at 50 steps per second
     assert judge(moved, None) == [] and len(judge(moved, 10)) == 1
-    note = lead_without_a_rate(moved, ranges_of(moved))
+    note = note_on(moved)
     assert "the action leads the state by 6 steps (action[0] with position[0]" in note
     assert "from 20 steps per second on" in note
     far = shifted(follow(30, dead=0.05, tau=0.1), -15)
     (finding,) = judge(far, None)
     assert "expected is a lead of 0 to 15 steps (0.3 s at 50 per second)" in finding.message
-    assert lead_without_a_rate(far, ranges_of(far)) == ""
+    assert note_on(far) == ""
 
 
 @pytest.mark.parametrize(("hz", "last"), [(10, 2), (30, 3), (50, 5)])

@@ -157,7 +157,7 @@ def test_observations_outside_the_file_are_left_out(
     with pytest.raises(InputError, match=OUTSIDE):
         load(path, obs_keys=["object"])
     found = inspect_dataset(path)
-    assert "object" in found.stored and "object" not in found.ranges
+    assert "object" in found.opened.stored and "object" not in found.ranges
     (finding,) = [f for f in found.warnings if f.kind == "unusable_array"]
     assert re.search(rf"obs/object is (a )?({OUTSIDE})", finding.message)
     with pytest.warns(UserWarning, match="left out: object"):

@@ -245,7 +245,7 @@ def test_an_odd_array_stands_in_nobodys_way(
     ):
         load(path, obs_keys=["odd"])
     found = inspect_dataset(path)
-    assert set(found.ranges) == {"action", "position"} and found.stored["odd"].unusable
+    assert set(found.ranges) == {"action", "position"} and found.opened.stored["odd"].unusable
     (finding,) = [f for f in found.warnings if f.kind == "unusable_array"]
     assert re.search(rf"odd is not usable: .*({reason})|it holds no values", finding.message)
 
