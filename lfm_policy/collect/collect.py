@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from lfm_policy.collect.demonstrator import make_demonstrator
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.collect.workers import Attempts, RayWorkers, Workers
-from lfm_policy.data.hdf5.errors import as_text
+from lfm_policy.data.hdf5.array import as_text
 from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
 from lfm_policy.data.robomimic.demos import DemoRecording, train_valid_masks
 from lfm_policy.data.robomimic.file import RobomimicFile

@@ -80,11 +80,6 @@ class WindowDataset:
         return self._tensors[ACTION_KEY].device
 
     @property
-    def action_shape(self) -> tuple[int, int]:
-        """Shape of one chunk: (horizon, action_dim)."""
-        return self.index.horizon, self._tensors[ACTION_KEY].shape[1]
-
-    @property
     def image_keys(self) -> tuple[str, ...]:
         """Names of the cameras."""
         return tuple(self._frames)
@@ -127,11 +122,8 @@ class WindowDataset:
             if key in self._frames and not images:
                 continue
             if key in self._features:
-                features = self._features[key]
-                if views is None:
-                    obs[key] = features[0][steps]
-                else:
-                    obs[key] = features[views.to(self.device)[:, None], steps]
+                view: Tensor | int = 0 if views is None else views.to(self.device)[:, None]
+                obs[key] = self._features[key][view, steps]
             elif key in self._frames:
                 obs[key] = self._frames[key].gather(steps)
             else:
@@ -173,12 +165,10 @@ class WindowDataset:
 
     def to(self, device: str | torch.device) -> WindowDataset:
         """Return the same dataset on ``device``."""
-        moved = copy.copy(self)
+        moved, device = copy.copy(self), torch.device(device)
         moved.index = self.index.to(device)
         moved._tensors = {key: tensor.to(device) for key, tensor in self._tensors.items()}
-        moved._frames = {
-            key: frames.to(torch.device(device)) for key, frames in self._frames.items()
-        }
+        moved._frames = {key: frames.to(device) for key, frames in self._frames.items()}
         return moved
 
     def _gather(self, key: str, steps: Tensor) -> Tensor:
@@ -256,14 +246,15 @@ def build_datasets(
     buffer = config.load(image_cache, quiet=quiet)
     obs_keys = tuple(key for key in buffer.arrays if key != ACTION_KEY)
     lengths = buffer.episode_lengths
-    check_any_window(
-        lengths, n_obs_steps, horizon, n_action_steps, source=_described(config, buffer)
-    )
-    usable = windows_of_lengths(lengths, n_obs_steps, horizon, n_action_steps) > 0
+    horizons = (n_obs_steps, horizon, n_action_steps)
+    only = config.max_episodes  # an option may have kept longer ones out
+    limited = "" if only is None else f" (with dataset.max_episodes {only})"
+    check_any_window(lengths, *horizons, source=f"{buffer.source}{limited}")
+    usable = windows_of_lengths(lengths, *horizons) > 0
     train_episodes, validation_episodes = split_episodes(
         buffer.n_episodes, config.validation_ratio, config.split_seed, usable=usable
     )
-    warn_of_short_episodes(lengths, n_obs_steps, horizon, n_action_steps, source=buffer.source)
+    warn_of_short_episodes(lengths, *horizons, source=buffer.source)
     if config.validation_ratio > 0 and not len(validation_episodes):
         warnings.warn(
             f"{buffer.source}: nothing is kept for validation, because there is only one episode "
@@ -272,25 +263,19 @@ def build_datasets(
         )
 
     def windows(episodes: np.ndarray, split: str) -> WindowIndex:
-        return WindowIndex(
-            buffer.episode_ends,
-            n_obs_steps,
-            horizon,
-            n_action_steps,
-            episodes=episodes,
-            source=f"{buffer.source} ({split} split)",
-        )
+        source = f"{buffer.source} ({split} split)"
+        return WindowIndex(buffer.episode_ends, *horizons, episodes=episodes, source=source)
 
-    train_index = windows(train_episodes, "training")
     train_steps = buffer.steps_of(train_episodes)
-    fitted = {
-        key: array[train_steps]
-        for key, array in buffer.arrays.items()
-        if not is_image(array.shape[1:])
-    }
-    _check_resolution(fitted, buffer.source)
+    fitted = {k: v[train_steps] for k, v in buffer.arrays.items() if not is_image(v.shape[1:])}
+    for key, array in fitted.items():
+        if elements := coarse_elements(array):  # the file itself has made them nearly constant
+            message = f"{buffer.source}: {coarse_message(key, array, elements)}"
+            if key == ACTION_KEY:
+                raise InputError(message)
+            warnings.warn(message, stacklevel=2)
     normalizer = Normalizer.fit(fitted, normalization, buffer.unscaled)
-    train = WindowDataset(buffer, normalizer, train_index, obs_keys)
+    train = WindowDataset(buffer, normalizer, windows(train_episodes, "training"), obs_keys)
     validation = None
     if len(validation_episodes):
         validation = train.with_index(windows(validation_episodes, "validation"))
@@ -311,22 +296,3 @@ def build_datasets(
         left_out_episodes=np.flatnonzero(~usable),
         source=buffer.source,
     )
-
-
-def _check_resolution(arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Refuse actions, and warn of observations, that their file has made nearly constant."""
-    for key, array in arrays.items():
-        elements = coarse_elements(array)
-        if not elements:
-            continue
-        message = f"{source}: {coarse_message(key, array, elements)}"
-        if key == ACTION_KEY:
-            raise InputError(message)
-        warnings.warn(message, stacklevel=2)
-
-
-def _described(config: DatasetConfig, buffer: ReplayBuffer) -> str:
-    """Return where the episodes come from, and whether an option kept others out."""
-    if config.max_episodes is None:
-        return buffer.source
-    return f"{buffer.source} (with dataset.max_episodes {config.max_episodes})"

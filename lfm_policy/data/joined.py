@@ -45,11 +45,8 @@ class JoinedWindows:
 
     def gather_action(self, idx: Tensor) -> Tensor:
         """Return normalised chunks, see `WindowDataset.gather_action`."""
-
-        def gather(part: WindowDataset, own: Tensor, rows: Tensor) -> dict[str, Tensor]:
-            return {"action": part.gather_action(own)}
-
-        return self._gather(idx, gather)["action"]
+        found = self._gather(idx, lambda part, own, _: {"action": part.gather_action(own)})
+        return found["action"]
 
     def gather_obs(
         self, idx: Tensor, views: Tensor | None = None, *, images: bool = True

@@ -241,12 +241,7 @@ def _origin(
 ) -> np.ndarray | None:
     """Return what has to be subtracted in float64, 0 where nothing has; None if nothing at all.
 
-    Args:
-        key: for the message.
-        dtype: of the data.
-        low: smallest values, float64.
-        high: largest values.
-        kept: which elements are not to be changed.
+    ``kept`` says which elements are not to be changed.
     """
     far = far_elements(low, high)
     if not far.any():

@@ -21,11 +21,8 @@ def check_horizons(n_obs_steps: int, horizon: int, n_action_steps: int) -> None:
     Raises:
         InputError: one is below 1, or ``n_action_steps > horizon - n_obs_steps + 1``.
     """
-    for name, value in (
-        ("n_obs_steps", n_obs_steps),
-        ("horizon", horizon),
-        ("n_action_steps", n_action_steps),
-    ):
+    given = {"n_obs_steps": n_obs_steps, "horizon": horizon, "n_action_steps": n_action_steps}
+    for name, value in given.items():
         if value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
     room = horizon - n_obs_steps + 1
@@ -53,14 +50,7 @@ def windows_of_lengths(
 def check_any_window(
     lengths: np.ndarray, n_obs_steps: int, horizon: int, n_action_steps: int, *, source: str
 ) -> None:
-    """Check that at least one episode gives a window.
-
-    Args:
-        lengths: (E,) steps of every episode.
-        n_obs_steps: frames of history.
-        horizon: length of a chunk.
-        n_action_steps: how much of a chunk is executed.
-        source: for the message.
+    """Check that at least one of the episodes, of ``lengths`` (E,) in steps, gives a window.
 
     Raises:
         InputError: the horizon is longer than every episode, edge frames repeated and all.
@@ -79,7 +69,7 @@ def check_any_window(
 def warn_of_short_episodes(
     lengths: np.ndarray, n_obs_steps: int, horizon: int, n_action_steps: int, *, source: str
 ) -> None:
-    """Warn, with their number, of episodes that give no window; arguments as above."""
+    """Warn, with their number, of episodes that give no window."""
     n_windows = windows_of_lengths(lengths, n_obs_steps, horizon, n_action_steps)
     n_short = int((n_windows == 0).sum())
     if n_short:

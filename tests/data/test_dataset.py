@@ -84,7 +84,7 @@ def test_shapes_and_devices() -> None:
     buffer = make_buffer([30, 20])
     index = WindowIndex(buffer.episode_ends, 2, 8, 4)
     dataset = WindowDataset(buffer, Normalizer.fit(buffer.arrays), index, ("pos",))
-    assert dataset.action_shape == (8, 3)
+    assert dataset.gather_action(torch.arange(1)).shape == (1, 8, 3)
     assert len(dataset) == len(index)
     assert dataset.device.type == "cpu"
     assert dataset.gather_action(torch.zeros(0, dtype=torch.int64)).shape == (0, 8, 3)

@@ -1,16 +1,26 @@
-"""Arrays of HDF5 files from anywhere: whether their values can be read, and reading them."""
+"""Arrays of HDF5 files from anywhere: whether their values can be read, and reading them.
+
+HDF5 unpacks whatever a chunk holds before it looks at how much came out: three megabytes of gzip
+make three gigabytes, and kilobytes any number where they were packed twice.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import zlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lfm_policy.data.hdf5.chunks import missing_filter, stored_chunks, unpacked_problem
-from lfm_policy.data.hdf5.errors import COPY_AGAIN, as_text, reading
+from lfm_policy import errors
+from lfm_policy.data.hdf5.filters import missing_filter
 from lfm_policy.errors import InputError, brief
+
+COPY_AGAIN = "the file is truncated or damaged; copy it again"
+ONE_FILE = "expected all data in one file"
 
 _NAME_BYTES = 1024
 _FREE_CHUNK_BYTES = 64 * 2**20
@@ -22,7 +32,44 @@ _MAX_EXPANSION = 10_000
 gives (1,032); others pack a chunk of zeros into a few bytes, so `_FREE_BYTES` are granted to the
 array and to each of its chunks."""
 
-ONE_FILE = "expected all data in one file"
+_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+_CHECKSUM_BYTES = 4
+
+_OVERHEAD_PART, _OVERHEAD_BYTES = 8, 4096
+"""What a chunk that cannot be compressed takes besides its values: this part of them, and this."""
+
+_LARGE_BYTES = 2**20
+"""Chunks that are stored in more are unpacked piece by piece first; gzip makes at most 1,032 times
+as much of the others."""
+
+_PIECE_BYTES = 2**16
+
+
+def as_text(value: Any) -> str:
+    """Return an attribute or an element of a list of names as text.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} instead of text")
+
+
+def reading(source: str) -> AbstractContextManager[None]:
+    """Turn failures of HDF5 into an :class:`InputError`."""
+    return errors.reading(f"{source} cannot be read", COPY_AGAIN, passing=MemoryError)
+
+
+def memory_bytes() -> float:
+    """Return the memory of this machine; infinite on a system that does not tell."""
+    try:
+        n_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+    return n_bytes if n_bytes > 0 else math.inf
 
 
 class ObjectRefused(InputError):
@@ -52,10 +99,13 @@ class Hdf5Array:
         self._checked = False
         self._unseen: list[tuple[int, ...]] = []
         self._properties = identifier.get_create_plist()
+        layout = self._properties.get_layout()
+        self._chunk = self._properties.get_chunk() if layout == h5py.h5d.CHUNKED else ()
         self.shape: tuple[int, ...] = ()
         self.dtype = np.dtype(np.void)
-        self.problem = self._place_problem()
-        if self.problem:
+        self.problem = ""
+        if layout == h5py.h5d.VIRTUAL or self._properties.get_external_count():
+            self.problem = f"is stored in other files; {ONE_FILE}"
             return  # to ask for the shape may open the other files
         self.shape = tuple(h5py.Dataset(identifier).shape or ())
         try:
@@ -63,13 +113,12 @@ class Hdf5Array:
         except Exception as error:
             self.problem = f"has a type that NumPy does not know ({brief(error)})"
             return
-        self.problem = self._chunk_problem() or missing_filter(self._properties)
+        self.problem = self._chunk_size_problem() or missing_filter(self._properties)
 
     @property
     def chunk_rows(self) -> int:
         """Steps that one chunk holds; 0 of an array without chunks."""
-        chunked = self._properties.get_layout() == h5py.h5d.CHUNKED
-        return int(self._properties.get_chunk()[0]) if chunked else 0
+        return int(self._chunk[0]) if self._chunk else 0
 
     @property
     def n_bytes(self) -> int:
@@ -84,22 +133,37 @@ class Hdf5Array:
         """
         with reading(self.name):
             stored = min(self._id.get_storage_size(), self._file_bytes)
-            n_chunks, problem = 0, ""
-            if self.chunk_rows:
-                chunks = stored_chunks(self._id, self._properties, self.dtype.itemsize)
-                n_chunks, problem, self._unseen = chunks.count, chunks.problem, chunks.large
+            chunks: list[tuple[tuple[int, ...], int]] = []
+            if self._chunk:
+                self._id.chunk_iter(lambda chunk: chunks.append((chunk.chunk_offset, chunk.size)))
         promised = self.n_bytes
         if promised and not stored:
             return (
                 f"promises shape {self.shape}, but no values were ever written: the recording was "
                 "interrupted; drop this demo"
             )
-        if promised > _FREE_BYTES * (1 + n_chunks) + _MAX_EXPANSION * stored:
+        if promised > _FREE_BYTES * (1 + len(chunks)) + _MAX_EXPANSION * stored:
             return (
                 f"promises {promised:,} bytes (shape {self.shape}), more than {_MAX_EXPANSION:,} "
                 f"times the {stored:,} bytes in the file, which cannot hold them: {COPY_AGAIN}"
             )
-        return problem
+        packers = [n for n in self._filters() if n not in (_SHUFFLE, _FLETCHER32)]
+        if len(packers) > 1:
+            return (
+                f"is compressed {len(packers)} times over (HDF5 filters {packers}), which can "
+                "unpack to any size: write it again with one filter"
+            )
+        values = self._chunk_bytes
+        most = values + values // _OVERHEAD_PART + _OVERHEAD_BYTES
+        largest = max((size for _, size in chunks), default=0)
+        if largest > most:
+            return (
+                f"has a chunk of {largest:,} bytes in the file, expected at most {most:,} for "
+                f"{values:,} bytes of values: the file is damaged or made to fill the memory"
+            )
+        if packers == [_DEFLATE]:
+            self._unseen = [offset for offset, size in chunks if size > _LARGE_BYTES]
+        return ""
 
     def check(self) -> None:
         """Check that values can be read; nothing is read.
@@ -108,7 +172,7 @@ class Hdf5Array:
             ObjectRefused: they must not or cannot, or are not all in the file.
         """
         if reason := self.problem or ("" if self._checked else self.size_problem()):
-            raise ObjectRefused(self.name, reason)
+            raise self._refused(reason)
         self._checked = True
 
     def read(self, begin: int = 0, end: int | None = None) -> np.ndarray:
@@ -119,8 +183,8 @@ class Hdf5Array:
         """
         self.check()
         if self.dtype.kind not in "fiub" or not self.shape:
-            raise ObjectRefused(
-                self.name, f"has dtype {self.dtype}, shape {self.shape}; expected rows of numbers"
+            raise self._refused(
+                f"has dtype {self.dtype}, shape {self.shape}; expected rows of numbers"
             )
         self._look_at_chunks(begin, self.shape[0] if end is None else end)
         with reading(self.name):
@@ -137,66 +201,79 @@ class Hdf5Array:
             InputError: it is no list of names, there are more or longer ones, or it cannot be read.
         """
         if self.problem:
-            raise ObjectRefused(self.name, self.problem)
+            raise self._refused(self.problem)
+        text, expected = h5py.check_string_dtype(self.dtype), "expected names of demos"
         if len(self.shape) != 1:
-            raise ObjectRefused(
-                self.name, f"is no list (shape {self.shape}); expected names of demos"
-            )
-        text = h5py.check_string_dtype(self.dtype)
+            raise self._refused(f"is no list (shape {self.shape}); {expected}")
         if text is None:
-            raise ObjectRefused(self.name, f"has dtype {self.dtype}; expected names of demos")
+            raise self._refused(f"has dtype {self.dtype}; {expected}")
         if self.shape[0] > most:
-            raise ObjectRefused(
-                self.name, f"lists {self.shape[0]:,} names; expected at most {most:,}"
-            )
+            raise self._refused(f"lists {self.shape[0]:,} names; expected at most {most:,}")
         self.check()
         self._look_at_chunks(0, self.shape[0])
+        dataset, names = h5py.Dataset(self._id), []
         longest = text.length or 0
-        values: Any = []
-        if longest <= _NAME_BYTES:
-            dataset = h5py.Dataset(self._id)
-            with reading(self.name):
-                if text.length is not None:
-                    values = dataset[()]
-                else:
-                    # One by one: any number of elements may share one long text.
-                    for position in range(self.shape[0]):
-                        values.append(dataset[position])
-                        longest = max(longest, len(values[-1]))
-                        if longest > _NAME_BYTES:
-                            break
-        if longest > _NAME_BYTES:
-            raise ObjectRefused(
-                self.name, f"holds names of {longest:,} bytes; expected at most {_NAME_BYTES:,}"
-            )
+        # One by one: any number of elements may share one long text.
         with reading(self.name):
-            return [as_text(value) for value in values]
+            for position in range(self.shape[0]):
+                if longest > _NAME_BYTES:
+                    break
+                names.append(dataset[position])
+                longest = max(longest, len(names[-1]))
+            if longest <= _NAME_BYTES:
+                return [as_text(name) for name in names]
+        raise self._refused(f"holds names of {longest:,} bytes; expected at most {_NAME_BYTES:,}")
+
+    @property
+    def _chunk_bytes(self) -> int:
+        return math.prod(self._chunk) * self.dtype.itemsize
+
+    def _filters(self) -> list[int]:
+        properties = self._properties
+        return [properties.get_filter(k)[0] for k in range(properties.get_nfilters())]
+
+    def _refused(self, reason: str) -> ObjectRefused:
+        return ObjectRefused(self.name, reason)
 
     def _look_at_chunks(self, begin: int, end: int) -> None:
         """Check large chunks with steps from ``begin`` to ``end``, each of them once."""
         wanted = [o for o in self._unseen if o[0] < end and o[0] + self.chunk_rows > begin]
         for offset in wanted:
             with reading(self.name):
-                problem = unpacked_problem(self._id, self._properties, self.dtype.itemsize, offset)
+                problem = self._unpacked_problem(offset)
             if problem:
-                raise ObjectRefused(self.name, problem)
+                raise self._refused(problem)
             self._unseen.remove(offset)
 
-    def _place_problem(self) -> str:
-        is_virtual = self._properties.get_layout() == h5py.h5d.VIRTUAL
-        if is_virtual or self._properties.get_external_count():
-            return f"is stored in other files; {ONE_FILE}"
-        return ""
-
-    def _chunk_problem(self) -> str:
-        if not self.chunk_rows:
+    def _unpacked_problem(self, offset: tuple[int, ...]) -> str:
+        """Say why a gzip chunk must not be unpacked, to follow a name; ``""`` if it may."""
+        skipped, content = self._id.read_direct_chunk(offset)
+        if skipped >> self._filters().index(_DEFLATE) & 1:
             return ""
-        chunk = self._properties.get_chunk()
-        n_bytes = math.prod(chunk) * self.dtype.itemsize
-        if n_bytes <= max(_FREE_CHUNK_BYTES, self.n_bytes):
+        # What lies inside the compression makes it longer by a checksum; what lies around it not.
+        most = self._chunk_bytes + _CHECKSUM_BYTES
+        unpacker, view, n_bytes = zlib.decompressobj(), memoryview(content), 0
+        for begin in range(0, len(view), _PIECE_BYTES):
+            piece: bytes | memoryview = view[begin : begin + _PIECE_BYTES]
+            while len(piece) and n_bytes <= most:
+                try:
+                    n_bytes += len(unpacker.decompress(piece, _PIECE_BYTES))
+                except zlib.error:
+                    return ""  # for HDF5 to say
+                piece = unpacker.unconsumed_tail
+        if n_bytes <= most:
             return ""
         return (
-            f"has chunks of {n_bytes:,} bytes {tuple(chunk)} for {self.n_bytes:,} bytes "
+            f"has a chunk at {offset} that unpacks to more than the {most:,} bytes of its values: "
+            "the file is damaged or made to fill the memory"
+        )
+
+    def _chunk_size_problem(self) -> str:
+        n_bytes = self._chunk_bytes
+        if not self._chunk or n_bytes <= max(_FREE_CHUNK_BYTES, self.n_bytes):
+            return ""
+        return (
+            f"has chunks of {n_bytes:,} bytes {tuple(self._chunk)} for {self.n_bytes:,} bytes "
             f"{self.shape}; expected chunks of at most {_FREE_CHUNK_BYTES:,} bytes or the size of "
             "the array: write it again with smaller ones"
         )

@@ -19,8 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfm_policy.data.hdf5.array import ONE_FILE, Hdf5Array, ObjectRefused
-from lfm_policy.data.hdf5.errors import reading
+from lfm_policy.data.hdf5.array import ONE_FILE, Hdf5Array, ObjectRefused, reading
 from lfm_policy.errors import InputError, brief
 from lfm_runtime.closing import Closing
 from lfm_runtime.disk.files import exists, is_file
@@ -224,9 +223,8 @@ class Hdf5Group:
             step, n_steps = steps.pop(0), n_steps + 1
             if n_steps > _MOST_STEPS:
                 raise ObjectRefused(name, f"is a path of more than {_MOST_STEPS} names")
-            if not isinstance(here, h5py.h5g.GroupID) or b"\0" in step:
-                return None
-            if not here.links.exists(step):
+            is_group = isinstance(here, h5py.h5g.GroupID)
+            if not is_group or b"\0" in step or not here.links.exists(step):
                 return None
             kind = here.links.get_info(step).type
             if kind == h5py.h5l.TYPE_HARD:

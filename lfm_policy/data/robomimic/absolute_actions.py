@@ -106,12 +106,8 @@ def _count_arms(action: np.ndarray, source: str) -> int:
 
     dim = action.shape[-1]
     if action.ndim != 2 or dim % CONTROLLER_DIM:
-        hint = (
-            f" (with {dim} = {ABSOLUTE_DIM} per arm they may be absolute already: use "
-            "action_space=stored)"
-            if dim % ABSOLUTE_DIM == 0
-            else ""
-        )
+        already = f" (with {dim} = {ABSOLUTE_DIM} per arm they may be absolute already: use "
+        hint = "" if dim % ABSOLUTE_DIM else f"{already}action_space=stored)"
         raise InputError(
             f"{source} have {dim} elements; absolute actions are made of {CONTROLLER_DIM} per arm: "
             f"position 3, axis-angle 3, gripper 1{hint}"
@@ -150,7 +146,12 @@ def absolute_actions(
         UserWarning: what ``env_args`` call deltas are goals.
     """
     # here and not above: `lfm-policy --help` and a policy that only acts need no environments
-    from lfm_envs.robosuite.absolute_actions import HAND_TO_SITE, PoseController, controllers_of
+    from lfm_envs.robosuite.absolute_actions import (
+        HAND_TO_SITE,
+        PoseController,
+        controllers_of,
+        to_controller,
+    )
 
     n_arms = len(poses)
     kwargs = env_args["env_kwargs"]
@@ -194,17 +195,24 @@ def absolute_actions(
         spans = [(len(part), np.zeros(3), Rotation.identity())]
         if controller.frame == "base":
             spans = [(n, *_base_pose(model, arm, source)) for n, model in models()]
-        goals, begin = [], 0
-        for length, base_position, base_rotation in spans:
-            steps = slice(begin, begin + length)
-            goals.append(
-                controller.goals(
-                    part[steps], pose.position[steps], rotation[steps], base_position, base_rotation
-                )
+        ends = np.cumsum([length for length, *_ in spans])
+        goals = [
+            controller.goals(
+                part[end - n : end], pose.position[end - n : end], rotation[end - n : end], *base
             )
-            begin += length
+            for end, (n, *base) in zip(ends, spans, strict=True)
+        ]
         parts.append(np.concatenate(goals))
-        _check_near(parts[-1], pose.position, rotation, arm, source)
+        distance = np.median(np.linalg.norm(parts[-1][:, :3] - pose.position, axis=1))
+        goal_rotation = Rotation.from_rotvec(to_controller(parts[-1])[:, 3:6])
+        angle = np.median((goal_rotation * rotation.inv()).magnitude())
+        if not (distance < _FARTHEST and angle < _MOST_TURNED):
+            raise InputError(
+                f"{source}: the goals of robot{arm} are {distance:.2f} m and {angle:.2f} rad from "
+                f"its gripper (medians); expected less than {_FARTHEST:g} m and {_MOST_TURNED:g} "
+                "rad: they are in another frame than env_args say, or no goals of position and "
+                "axis-angle"
+            )
     return np.concatenate(parts, axis=1)
 
 
@@ -219,47 +227,20 @@ def _beyond(action: np.ndarray, controller: PoseController) -> str:
     return f"element {element} is {action[row, element]:g} in row {row}, outside {limits}"
 
 
-def _check_near(
-    goals: np.ndarray, position: np.ndarray, rotation: Rotation, arm: int, source: str
-) -> None:
-    from lfm_envs.robosuite.absolute_actions import to_controller
-
-    distance = np.median(np.linalg.norm(goals[:, :3] - position, axis=1))
-    turned = Rotation.from_rotvec(to_controller(goals)[:, 3:6]) * rotation.inv()
-    angle = np.median(turned.magnitude())
-    if not (distance < _FARTHEST and angle < _MOST_TURNED):
-        raise InputError(
-            f"{source}: the goals of robot{arm} are {distance:.2f} m and {angle:.2f} rad from its "
-            f"gripper (medians); expected less than {_FARTHEST:g} m and {_MOST_TURNED:g} rad: they "
-            "are in another frame than env_args say, or no goals of position and axis-angle"
-        )
-
-
 def _base_pose(model: str, arm: int, source: str) -> tuple[np.ndarray, Rotation]:
-    """Return where the base of an arm stands.
-
-    Args:
-        model: the ``model_file`` of a demo, empty where it has none.
-        arm: number of the robot.
-        source: for messages.
+    """Return where the base of an arm stands in the world, by the ``model_file`` of a demo.
 
     Returns:
-        Position (3,) in metres and rotation, in the world.
-
-    Raises:
-        InputError: there is no XML, it does not parse, or the base is not in it.
+        Position (3,) in metres and rotation.
     """
-    site = f"robot{arm}_right_center"
     if not model:
         raise InputError(
             f"{source}: the actions are in the frame of the arm's base (input_ref_frame in "
             "env_args), but a demo has no model_file that says where it stands"
         )
     try:
-        root = ElementTree.fromstring(model)
-        chain = _path_to(root, site)
         position, rotation = np.zeros(3), Rotation.identity()
-        for element in chain:
+        for element in _path_to(ElementTree.fromstring(model), f"robot{arm}_right_center"):
             position = position + rotation.apply(_numbers(element, "pos", (0.0, 0.0, 0.0)))
             w, x, y, z = _numbers(element, "quat", (1.0, 0.0, 0.0, 0.0))
             rotation = rotation * Rotation.from_quat([x, y, z, w])

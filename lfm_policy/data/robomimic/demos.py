@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
-from lfm_policy.data.hdf5.errors import reading
+from lfm_policy.data.hdf5.array import reading
 from lfm_policy.data.hdf5.file import Hdf5File
 from lfm_policy.data.images.cache import release
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
@@ -158,6 +158,9 @@ class DemoRecording:
 
     Demos have numbers, which order them in the end. A number that is to have no demo, because what
     was tried failed, can be marked as skipped, so that nobody tries again.
+
+    Attributes:
+        path: of the file to be.
     """
 
     def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
@@ -171,9 +174,9 @@ class DemoRecording:
         Raises:
             InputError: the file exists, or a recording of something else.
         """
-        self._path = Path(path).expanduser()
-        self._folder = self._path.with_name(f"{self._path.name}.parts")
-        require_absent(self._path)
+        self.path = Path(path).expanduser()
+        self._folder = self.path.with_name(f"{self.path.name}.parts")
+        require_absent(self.path)
         if self._folder.is_symlink() or (exists(self._folder) and not self._folder.is_dir()):
             raise InputError(f"{self._folder}: expected a folder or nothing: remove it")
         self._facts = json.loads(json.dumps(facts))
@@ -194,11 +197,6 @@ class DemoRecording:
                     f"{wanted.get(key)!r:.200}: continue with the same options or remove it"
                 )
 
-    @property
-    def path(self) -> Path:
-        """The file to be."""
-        return self._path
-
     @contextlib.contextmanager
     def only_recorder(self) -> Iterator[None]:
         """Keep others from recording the same file meanwhile, but for processes started for that.
@@ -206,7 +204,7 @@ class DemoRecording:
         Raises:
             InputError: somebody does already.
         """
-        with only_writer(self._path, "record"):
+        with only_writer(self.path, "record"):
             self._check_same()  # somebody may have recorded something else until now
             yield
 
@@ -221,10 +219,8 @@ class DemoRecording:
     def add(self, number: int, demo: Demo) -> None:
         """Write a demo; it is there completely or not at all."""
         self._begin()
-        with (
-            atomic_file(self._part(number, _SUFFIX)) as temporary,
-            h5py.File(temporary, "w") as file,
-        ):
+        part = self._part(number, _SUFFIX)
+        with atomic_file(part) as temporary, h5py.File(temporary, "w") as file:
             _write(file, demo)
 
     def skip(self, number: int, reason: str = "") -> None:
@@ -238,8 +234,7 @@ class DemoRecording:
         Raises:
             InputError: it cannot be read.
         """
-        part = self._part(number, _SUFFIX)
-        with Hdf5File(part) as file:
+        with Hdf5File(self._part(number, _SUFFIX)) as file:
             keys = [key for key in file.root.attributes() if key != "model_file"]
             return {key: file.root.attribute(key, _ATTRIBUTE_BYTES) for key in keys}
 
@@ -269,15 +264,14 @@ class DemoRecording:
         numbers = self.demos() if numbers is None else list(numbers)
         if not numbers:
             raise InputError(f"{self._folder} holds no demo: there is nothing to write")
-        require_absent(self._path)
+        require_absent(self.path)
         names = names or {number: f"demo_{i}" for i, number in enumerate(numbers)}
         described = json.dumps(check_env_args(dict(env_args), "env_args"), indent=4)
         total = 0
-        with atomic_file(self._path) as temporary, h5py.File(temporary, "w") as file:
+        with atomic_file(self.path) as temporary, h5py.File(temporary, "w") as file:
             data = file.create_group("data")
-            for number in tqdm(numbers, desc=str(self._path), unit="demo", disable=quiet):
-                part = self._part(number, _SUFFIX)
-                with Hdf5File(part) as source:
+            for number in tqdm(numbers, desc=str(self.path), unit="demo", disable=quiet):
+                with Hdf5File(self._part(number, _SUFFIX)) as source:
                     source.root.copy_to(data, names[number])
                 total += int(data[names[number]].attrs["num_samples"])
             data.attrs["total"] = total
@@ -297,13 +291,8 @@ class DemoRecording:
         return self._folder / f"{number:09d}{suffix}"
 
     def _numbers(self, suffix: str) -> list[int]:
-        if not exists(self._folder):
-            return []
-        return sorted(
-            int(entry.stem)
-            for entry in self._folder.iterdir()
-            if entry.suffix == suffix and entry.stem.isdigit()
-        )
+        found = self._folder.glob(f"*{suffix}")
+        return sorted(int(entry.stem) for entry in found if entry.stem.isdigit())
 
 
 def train_valid_masks(
@@ -324,19 +313,16 @@ def train_valid_masks(
 
 
 def _write(file: h5py.File, demo: Demo) -> None:
-    file.attrs["num_samples"] = len(demo.actions)
-    if demo.model_file is not None:
-        file.attrs["model_file"] = demo.model_file
-    if demo.ep_meta is not None:
-        file.attrs["ep_meta"] = demo.ep_meta
-    for key, value in demo.attributes.items():
-        file.attrs[key] = value
-    file["actions"] = demo.actions
-    file["rewards"] = np.asarray(demo.rewards, dtype=np.float64)
-    file["dones"] = np.asarray(demo.dones, dtype=np.int64)
+    texts = {"model_file": demo.model_file, "ep_meta": demo.ep_meta}
+    attributes = {"num_samples": len(demo.actions), **texts, **demo.attributes}
+    for key, value in attributes.items():
+        if value is not None:
+            file.attrs[key] = value
+    rewards, dones = np.asarray(demo.rewards, np.float64), np.asarray(demo.dones, np.int64)
+    arrays = {"actions": demo.actions, "rewards": rewards, "dones": dones, **demo.arrays}
     if demo.states is not None:
-        file["states"] = demo.states
-    for name, array in demo.arrays.items():
+        arrays["states"] = demo.states
+    for name, array in arrays.items():
         file[name] = array
     obs = file.create_group("obs")
     for key, values in demo.obs.items():

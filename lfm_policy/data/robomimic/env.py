@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.data.hdf5.errors import as_text, reading
+from lfm_policy.data.hdf5.array import as_text, reading
 from lfm_policy.data.hdf5.file import Hdf5Group
 from lfm_policy.errors import InputError, brief
 
@@ -25,16 +25,7 @@ _MOST_HERTZ = 1e5
 
 
 def env_args_of(data: Hdf5Group, *, raw: bool = False) -> dict[str, Any]:
-    """Return ``env_args``; see `RobomimicFile.env_args`.
-
-    Args:
-        data: the group of that name.
-        raw: whether what robosuite's raw recordings have instead will do: the attributes ``env``
-            and ``env_info`` (JSON).
-
-    Raises:
-        InputError: there is no description, or it does not parse.
-    """
+    """Return ``env_args`` of the group ``data``; see `RobomimicFile.env_args`."""
     source = f"{data.name}.attrs['{ENV_ARGS}']"
     if data.has_attribute(ENV_ARGS):
         return check_env_args(_parsed(data.attribute(ENV_ARGS, _MOST_BYTES), source), source)
@@ -71,14 +62,7 @@ def control_freq(env_args: Mapping[str, Any] | None) -> float | None:
 
 
 def check_env_args(value: Any, source: str) -> dict[str, Any]:
-    """Check a description of an environment.
-
-    Args:
-        value: parsed JSON.
-        source: for messages.
-
-    Returns:
-        The same, see `RobomimicFile.env_args`.
+    """Return a description of an environment, parsed JSON, once it is checked.
 
     Raises:
         InputError: it is no object, or a part of it is absent or of another type.

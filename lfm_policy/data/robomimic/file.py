@@ -9,7 +9,6 @@ values are read, and values are read demo by demo.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.data.hdf5.array import Hdf5Array, ObjectRefused
-from lfm_policy.data.hdf5.errors import as_text, reading
+from lfm_policy.data.hdf5.array import Hdf5Array, ObjectRefused, as_text, memory_bytes, reading
 from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
 from lfm_policy.data.images.layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import check_array_type, not_finite
 from lfm_policy.data.robomimic import env as robomimic_env
-from lfm_policy.data.robomimic.names import (
-    FilterKeys,
-    numeric_order,
-    one_episode_hint,
-    some_names,
-)
+from lfm_policy.data.robomimic.names import numeric_order, one_episode_hint, some_names
 from lfm_policy.errors import InputError
 from lfm_runtime.closing import Closing
 from lfm_runtime.policy.spec import is_image
@@ -36,6 +29,9 @@ from lfm_runtime.registry import nearest_names
 
 _PART_BYTES = 32 * 2**20
 """Images are read in parts of about this size, or one chunk of the file where that is larger."""
+
+_FEW_NAMES = 1000
+"""A filter key may list so many names, or ten times as many as there are demos."""
 
 _TEXT_BYTES = 64 * 2**20
 """No model of a scene is larger."""
@@ -68,7 +64,6 @@ class RobomimicFile(Closing):
 
     Attributes:
         demos: names of all demos in numeric order, ``demo_2`` before ``demo_10``.
-        filters: the lists of demos.
         path: where the file is.
         has_env_args: whether the file says in which environment the demos were recorded.
     """
@@ -82,9 +77,14 @@ class RobomimicFile(Closing):
         self._file = Hdf5File(path, "robomimic's HDF5")
         self.path = self._file.path
         try:
-            self._data = self._group(self._file.root, "data", "data")
-            self.demos = self._find_demos()
-            self.filters = FilterKeys(self._file.root, self.demos)
+            self._data = self._group("data")
+            self.demos = tuple(sorted(self._data.names(), key=numeric_order))
+            for demo in self.demos:
+                self._demo(demo)  # says which one is none
+            if not self.demos:
+                raise InputError(
+                    f"{self.path}: the group data holds no demos; expected data/demo_0 and so on"
+                )
             self.has_env_args = self._data.has_attribute(robomimic_env.ENV_ARGS)
         except BaseException:
             self._file.close()
@@ -93,6 +93,52 @@ class RobomimicFile(Closing):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def select(self, name: str | None) -> tuple[str, ...]:
+        """Return the demos that ``mask/<name>`` lists, in numeric order; all for None.
+
+        Raises:
+            InputError: there is no such list, it cannot be read, or it names no demo or one that
+                is absent.
+        """
+        if name is None:
+            return self.demos
+        source = f"{self.path}: mask/{name}"
+        names = self._filter_names()
+        if name not in names:
+            near = nearest_names(name, names)
+            raise InputError(f"{self.path}: there is no filter key mask/{name}: {near}")
+        mask = self._file.root.find(f"mask/{name}")
+        if not isinstance(mask, Hdf5Array):
+            raise InputError(f"{source} is no list; expected names of demos")
+        listed = set(mask.read_names(max(_FEW_NAMES, 10 * len(self.demos))))
+        if unknown := listed.difference(self.demos):
+            demo = min(unknown)
+            raise InputError(
+                f"{source} lists '{demo:.100}', which is not among the {len(self.demos)} demos "
+                f"under data: {nearest_names(demo, self.demos)}"
+            )
+        if not listed:
+            raise InputError(f"{source} lists no demo: there is nothing to read")
+        return tuple(sorted(listed, key=numeric_order))
+
+    def filter_keys(self) -> dict[str, tuple[str, ...] | InputError]:
+        """Return the demos of every filter key; of one that cannot be read, the error."""
+        lists: dict[str, tuple[str, ...] | InputError] = {}
+        try:
+            names = self._filter_names()
+        except InputError as error:
+            return {"": error}
+        for name in names:
+            try:
+                lists[name] = self.select(name)
+            except InputError as error:
+                lists[name] = error
+        return lists
+
+    def _filter_names(self) -> tuple[str, ...]:
+        masks = self._file.root.find("mask")
+        return masks.names() if isinstance(masks, Hdf5Group) else ()
 
     def stored(self, demo: str) -> dict[str, KeyInfo]:
         """Return every array of a demo by its name inside it; those of groups as ``obs/<key>``.
@@ -104,9 +150,9 @@ class RobomimicFile(Closing):
         for name, array in self._demo(demo).arrays():
             if isinstance(array, ObjectRefused):
                 arrays[name] = KeyInfo((), np.dtype(np.void), array.reason)
-                continue
-            problem = array.problem or ("" if array.shape else "has no time axis")
-            arrays[name] = KeyInfo(array.shape[1:], array.dtype, problem)
+            else:
+                problem = array.problem or ("" if array.shape else "has no time axis")
+                arrays[name] = KeyInfo(array.shape[1:], array.dtype, problem)
         return arrays
 
     def observation_keys(self, demo: str) -> tuple[str, ...]:
@@ -155,14 +201,11 @@ class RobomimicFile(Closing):
 
     def is_marked_failed(self, demo: str) -> bool:
         """Return whether the attribute ``success`` of a demo says no, as Isaac Lab writes it."""
-        group = self._demo(demo)
-        if not group.has_attribute("success"):
-            return False
         try:
-            said = np.asarray(group.attribute("success"))
+            said = self._attribute(demo, "success")
         except InputError:  # too large for a mark: nobody asked for it
             return False
-        return said.size == 1 and said.dtype.kind in "biuf" and not said.item()
+        return said is not None and said.size == 1 and said.dtype.kind in "biuf" and not said.item()
 
     def n_steps(self, demo: str, name: str) -> int | None:
         """Return how many steps an array of a demo holds; None where it cannot be told."""
@@ -182,8 +225,7 @@ class RobomimicFile(Closing):
             length = int(self._array(demo, action_key).shape[0])
             if not length:
                 raise InputError(f"{self.path}: {demo} is empty ({action_key} holds no steps)")
-            announced = self._announced(demo)
-            if announced is not None and announced != length:
+            if (announced := self._announced(demo)) not in (None, length):
                 raise InputError(
                     f"{self.path}: {demo} has {length} {action_key}, but num_samples is "
                     f"{announced}; expected the same: the recording is incomplete"
@@ -206,7 +248,7 @@ class RobomimicFile(Closing):
             InputError: the array is absent from a demo, has another length than the demo, differs
                 in shape or dtype from the first one, is not numeric, or cannot be in the file.
         """
-        first: KeyInfo | None = None
+        infos: list[KeyInfo] = []
         for demo, length in zip(demos, lengths, strict=True):
             array = self._array(demo, name)
             source = f"{self.path}: {demo}"
@@ -216,16 +258,14 @@ class RobomimicFile(Closing):
                     f"{source}: {name} has {array.shape[0]} steps, expected {length}, as many as "
                     "actions"
                 )
-            info = KeyInfo(array.shape[1:], array.dtype)
-            first = first or info
-            if info != first:
+            infos.append(KeyInfo(array.shape[1:], array.dtype))
+            if infos[-1] != infos[0]:
                 raise InputError(
-                    f"{source}: {name} is {info.dtype} {info.shape} per step, expected "
-                    f"{first.dtype} {first.shape}, as in {demos[0]}"
+                    f"{source}: {name} is {infos[-1].dtype} {infos[-1].shape} per step, expected "
+                    f"{infos[0].dtype} {infos[0].shape}, as in {demos[0]}"
                 )
             array.check()
-        assert first is not None
-        return first
+        return infos[0]
 
     def read(
         self, demos: Sequence[str], name: str, lengths: Sequence[int], info: KeyInfo
@@ -241,7 +281,13 @@ class RobomimicFile(Closing):
                 float32).
         """
         shape = (sum(lengths), *(info.shape or (1,)))
-        _check_memory(math.prod(shape) * info.dtype.itemsize, f"{self.path}: {name} of all demos")
+        n_bytes, there = math.prod(shape) * info.dtype.itemsize, memory_bytes()
+        if n_bytes > there:
+            raise InputError(
+                f"{self.path}: {name} of all demos needs {n_bytes:,} bytes of memory, and this "
+                f"machine has {there:,}: leave it out with obs_keys, or read fewer demos with "
+                "filter_key or max_episodes"
+            )
         values = np.empty(shape, info.dtype.newbyteorder("="))
         begin = 0
         for demo, length in zip(demos, lengths, strict=True):
@@ -266,18 +312,14 @@ class RobomimicFile(Closing):
         """
         array = self._array(demo, name)
         row_bytes = max(1, math.prod(array.shape[1:]) * array.dtype.itemsize)
-        rows = max(1, _PART_BYTES // row_bytes)
-        if array.chunk_rows:  # whole chunks: a chunk that is read in two parts is decoded twice
-            rows = -(-rows // array.chunk_rows) * array.chunk_rows
+        # Whole chunks: a chunk that is read in two parts is decoded twice.
+        whole = array.chunk_rows or 1
+        rows = max(1, -(-(_PART_BYTES // row_bytes) // whole)) * whole
         for begin in range(0, array.shape[0], rows):
             yield array.read(begin, begin + rows)
 
     def text(self, demo: str, key: str) -> str:
-        """Return a text of a demo, ``""`` where it has none.
-
-        Args:
-            demo: its name.
-            key: ``"model_file"``, the XML of its scene, or ``"ep_meta"``, JSON about the episode.
+        """Return ``model_file`` (XML of the scene) or ``ep_meta`` (JSON) of a demo, else ``""``.
 
         Raises:
             InputError: it cannot be read.
@@ -303,39 +345,34 @@ class RobomimicFile(Closing):
         """
         return robomimic_env.env_args_of(self._data, raw=raw)
 
-    def _announced(self, demo: str) -> int | None:
+    def _attribute(self, demo: str, key: str) -> np.ndarray | None:
         group = self._demo(demo)
-        if not group.has_attribute("num_samples"):
+        return np.asarray(group.attribute(key)) if group.has_attribute(key) else None
+
+    def _announced(self, demo: str) -> int | None:
+        value = self._attribute(demo, "num_samples")
+        if value is None:
             return None
-        value = np.asarray(group.attribute("num_samples"))
         if value.size != 1 or value.dtype.kind not in "iu":
             raise InputError(
                 f"{self.path}: {demo} has num_samples {value.tolist()!r:.100}; expected an integer"
             )
         return int(value.item())
 
-    def _find_demos(self) -> tuple[str, ...]:
-        names = self._data.names()
-        for name in names:
-            self._demo(name)
-        if not names:
-            raise InputError(
-                f"{self.path}: the group data holds no demos; expected data/demo_0 and so on"
-            )
-        return tuple(sorted(names, key=numeric_order))
-
     def _demo(self, demo: str) -> Hdf5Group:
-        return self._group(self._data, demo, f"data/{demo}")
+        return self._group(f"data/{demo}")
 
-    def _group(self, parent: Hdf5Group, name: str, full_name: str) -> Hdf5Group:
-        child = parent.find(name)
+    def _group(self, path: str) -> Hdf5Group:
+        root = self._file.root
+        child = root.find(path)
         if isinstance(child, Hdf5Group):
             return child
+        parent = root if path == "data" else self._data
         found = "there is no" if child is None else "an array was found instead of the"
         raise InputError(
-            f"{self.path}: {found} group {full_name} (found: {some_names(parent.names())}); "
+            f"{self.path}: {found} group {path} (found: {some_names(parent.names())}); "
             "expected robomimic's layout data/demo_0/actions, data/demo_0/obs/<key>"
-            + (one_episode_hint(parent.names()) if parent is self._file.root else "")
+            + (one_episode_hint(parent.names()) if parent is root else "")
         )
 
     def _array(self, demo: str, name: str) -> Hdf5Array:
@@ -361,20 +398,3 @@ class RobomimicFile(Closing):
         if not array.shape:
             raise InputError(f"{source}: {name} has no time axis, expected shape (steps, ...)")
         return array
-
-
-def _check_memory(n_bytes: int, source: str) -> None:
-    """Check that an array can be held in memory, before it is asked for.
-
-    Raises:
-        InputError: it is larger than the memory of this machine.
-    """
-    try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # a system that does not tell
-        return
-    if n_bytes > there > 0:
-        raise InputError(
-            f"{source} needs {n_bytes:,} bytes of memory, and this machine has {there:,}: leave it "
-            "out with obs_keys, or read fewer demos with filter_key or max_episodes"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from lfm_policy.options import option, options
 from lfm_runtime.disk.files import is_file, starts_with
 
 if TYPE_CHECKING:
+    from lfm_policy.data.images.cache import CachedImages
+    from lfm_policy.data.images.layout import ImageLayout
     from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
     from lfm_policy.data.tools.contents import Contents
@@ -85,12 +87,11 @@ class RobomimicConfig(DatasetConfig):
         """
         # here and not above: a policy that only acts has no use for HDF5
         from lfm_policy.data.robomimic.file import RobomimicFile
-        from lfm_policy.data.robomimic.images import robomimic_images
 
         if not self.path:
             raise InputError("the dataset has no path: set dataset.path to a robomimic HDF5 file")
         with RobomimicFile(self.path) as file:
-            demos = file.filters.select(self.filter_key)[: self.max_episodes]
+            demos = file.select(self.filter_key)[: self.max_episodes]
             absolute = self.action_space == "absolute"
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)
@@ -102,7 +103,18 @@ class RobomimicConfig(DatasetConfig):
                 key: file.info(demos, name, lengths, ranks=(*_RANKS, 4))
                 for key, name in names.items()
             }
-            self._check_kinds(observed, names)
+            for key, info in observed.items():
+                held = f"{self.path}: {names[key]}"
+                if info.layout is not None and info.dtype != np.uint8:
+                    raise InputError(
+                        f"{held} holds {info.dtype} {info.shape} per step; expected uint8 images "
+                        "(depth is not supported)"
+                    )
+                if info.layout is None and len(info.shape) == 3:
+                    raise InputError(
+                        f"{held} has shape {info.shape} per step; expected at most 2 dimensions, "
+                        "or an image (height, width, 1, 3 or 4), uint8 also with its channels first"
+                    )
             action = file.read(demos, action_key, lengths, actions)
             unscaled = {}
             if absolute:
@@ -119,7 +131,7 @@ class RobomimicConfig(DatasetConfig):
         n_steps = sum(lengths)
         for key, info in observed.items():
             if info.layout is not None:
-                images = robomimic_images(self.path, names[key], demos, n_steps, info.layout)
+                images = _images(self.path, names[key], demos, n_steps, info.layout)
                 if images.remark:
                     warnings.warn(f"{self.path}: {images.remark}", AssumptionWarning, stacklevel=2)
                 observations[key] = images.open(image_cache, quiet=quiet)
@@ -131,8 +143,14 @@ class RobomimicConfig(DatasetConfig):
             unscaled=unscaled,
         )
         buffer.validate()
-        if not absolute:
-            self._warn_of_range(action)
+        low, high = action.min(), action.max()
+        if not absolute and (low < -1 or high > 1):
+            warnings.warn(
+                f"{self.path}: {self.action_key} range from {low:g} to {high:g}; robomimic's "
+                "controllers take -1 to 1 unless the actions are absolute",
+                ActionRangeWarning,
+                stacklevel=2,
+            )
         return buffer
 
     def recorded_in(self) -> RecordedIn | None:
@@ -233,16 +251,12 @@ class RobomimicConfig(DatasetConfig):
         for key in there:
             name = file.observation(key)
             if name in stored:
-                reason = why_no_observation(stored[name]) or _why_other_length(
-                    file, demos, lengths, name
-                )
+                reason = _why_no_observation(stored[name])
+                reason = reason or _why_other_length(file, demos, lengths, name)
+            elif inside := [n for n in stored if n.startswith(f"{name}/")]:
+                reason = f"is a group: name its arrays, such as {inside[0].removeprefix('obs/')}"
             else:
-                inside = [n for n in stored if n.startswith(f"{name}/")]
-                reason = (
-                    f"is a group: name its arrays, such as {inside[0].removeprefix('obs/')}"
-                    if inside
-                    else "is an empty group"
-                )
+                reason = "is an empty group"
             if reason:
                 left_out[key] = reason
         reasons = ", ".join(f"{key} ({reason})" for key, reason in left_out.items())
@@ -258,32 +272,8 @@ class RobomimicConfig(DatasetConfig):
             )
         return usable
 
-    def _check_kinds(self, observed: dict[str, KeyInfo], names: dict[str, str]) -> None:
-        for key, info in observed.items():
-            if info.layout is not None and info.dtype != np.uint8:
-                raise InputError(
-                    f"{self.path}: {names[key]} holds {info.dtype} {info.shape} per step; expected "
-                    "uint8 images (depth is not supported)"
-                )
-            if len(info.shape) == 3 and info.layout is None:
-                raise InputError(
-                    f"{self.path}: {names[key]} has shape {info.shape} per step; expected at most "
-                    "2 dimensions, or an image (height, width, 1, 3 or 4), uint8 also with its "
-                    "channels first"
-                )
 
-    def _warn_of_range(self, actions: np.ndarray) -> None:
-        low, high = actions.min(), actions.max()
-        if low < -1 or high > 1:
-            warnings.warn(
-                f"{self.path}: {self.action_key} range from {low:g} to {high:g}; robomimic's "
-                "controllers take -1 to 1 unless the actions are absolute",
-                ActionRangeWarning,
-                stacklevel=3,
-            )
-
-
-def why_no_observation(info: KeyInfo) -> str:
+def _why_no_observation(info: KeyInfo) -> str:
     """Say why an array cannot be observed, to follow its name; ``""`` if it can."""
     if info.problem:
         return info.problem
@@ -310,3 +300,34 @@ def _why_other_length(
     if 2 * sum(others) <= len(demos):
         return ""
     return f"has {found[0]} rows, where {demos[0]} has {lengths[0]} steps"
+
+
+def _images(
+    path: str, name: str, demos: Sequence[str], n_frames: int, layout: ImageLayout
+) -> CachedImages:
+    """Return the images ``name`` of all demos, to be read demo by demo when they are needed.
+
+    Whether a fourth channel of ``layout`` is alpha, the first demo says.
+    """
+    from lfm_policy.data.images.cache import stored_images
+    from lfm_policy.data.robomimic.file import RobomimicFile
+
+    file_path = Path(path).expanduser()
+
+    def parts() -> Iterator[tuple[str, np.ndarray]]:
+        with RobomimicFile(file_path) as file:
+            for demo in demos:
+                for part in file.parts(demo, name):
+                    yield f"{file_path}: {demo}: {name}", part
+
+    status = file_path.stat()
+    facts = {
+        "format": "robomimic",
+        "file": str(file_path.resolve()),
+        "size": status.st_size,
+        "mtime": status.st_mtime_ns,
+        "array": name,
+        "demos": list(demos),
+    }
+    camera = name.removeprefix("obs/")
+    return stored_images(f"{file_path}: {name}", camera, facts, n_frames, layout, parts)

@@ -215,9 +215,11 @@ def _dataset_config(source: Path, name: str, options: ConvertOptions) -> Dataset
             )
     if name == "zarr" and not chosen["obs_keys"]:
         # The format itself wants them named: most stores hold more than a policy should see.
-        from lfm_policy.data.zarr.store import observable_zarr
+        from lfm_policy.data.zarr.contents import ZarrContents
 
-        stored, left_out = observable_zarr(source)
+        arrays = ZarrContents(source).stored
+        stored = [key for key, array in arrays.items() if not array.unusable]
+        left_out = {key: array.not_read for key, array in arrays.items() if array.unusable}
         action_key = options.action_key or ACTION_KEY
         # The name is taken in the result, and the format refuses it as an observation.
         chosen["obs_keys"] = [key for key in stored if key not in (action_key, ACTION_KEY)]

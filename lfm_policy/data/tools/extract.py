@@ -210,7 +210,7 @@ def _read(file: RobomimicFile, demo: str, name: str, length: int) -> np.ndarray:
 
 def _masks(file: RobomimicFile, demos: Sequence[str]) -> dict[str, list[int]]:
     masks = {}
-    for key, found in file.filters.all().items():
+    for key, found in file.filter_keys().items():
         if isinstance(found, InputError):
             raise found
         masks[key] = found

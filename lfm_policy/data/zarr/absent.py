@@ -34,7 +34,7 @@ def absent_chunks(chunks: Chunks, why: str = "") -> InputError:
     file = tuple(int(c) * size // shard for c, size, shard in sizes)
     return InputError(
         f"{chunks.of.source}: its metadata promises shape {array.shape} in {n_chunks} chunks, but "
-        f"{chunks.of.chunk_name(file)} is absent ({n_chunks - chunks.n_absent} chunks are "
+        f"chunk {chunks.of.key(file)} is absent ({n_chunks - chunks.n_absent} chunks are "
         f"there){why}. Copy the store again; if it was written without empty chunks, write it with "
         "zarr.config.set({'array.write_empty_chunks': True})"
     )
@@ -73,9 +73,8 @@ def check_tail(chunks: Chunks, ends: Mapping[str, int | None]) -> None:
         if 0 < end < chunks.n_steps and abs(end - chunks.end) < chunks.shape[0]:
             raise absent_chunks(chunks, f", and {name} ends there, too: {broke_off}")
     if chunks.n_steps not in ends.values():
-        raise absent_chunks(
-            chunks, f", and no array has chunks up to step {chunks.n_steps}: {broke_off}"
-        )
+        why = f", and no array has chunks up to step {chunks.n_steps}"
+        raise absent_chunks(chunks, f"{why}: {broke_off}")
 
 
 def check_repeats(chunks: Chunks, values: np.ndarray) -> None:
@@ -96,11 +95,8 @@ def check_repeats(chunks: Chunks, values: np.ndarray) -> None:
             and not (stored == _fill_value(chunks)).all(axis=1).any()
             and len(np.unique(stored)) > _DISTINCT * stored.size
         ):
-            raise absent_chunks(
-                chunks,
-                ", and no step that is there holds only the fill value, in values that hardly ever "
-                "repeat: it was lost",
-            )
+            why = ", and no step that is there holds only the fill value, in values that hardly"
+            raise absent_chunks(chunks, f"{why} ever repeat: it was lost")
 
 
 def remark(chunks: Chunks) -> str:

@@ -83,9 +83,10 @@ class OpenedArray:
         """Return the name of a chunk's file."""
         return str(self.array.metadata.encode_chunk_key(coordinates))
 
-    def chunk_name(self, coordinates: tuple[int, ...]) -> str:
-        """Return what messages call a chunk."""
-        return f"chunk {self.key(coordinates)}"
+    def undecodable(self, coordinates: tuple[int, ...], why: str) -> InputError:
+        """Return the error for a chunk that cannot be decoded."""
+        key = self.key(coordinates)
+        return InputError(f"{self.source}: chunk {key} cannot be decoded ({why}): {COPY_AGAIN}")
 
     def first_damaged(self) -> str:
         """Return what messages call the first chunk that cannot be decoded."""
@@ -93,7 +94,7 @@ class OpenedArray:
             try:
                 self.array[_region(coordinates, self.file_shape)]
             except Exception:
-                return self.chunk_name(coordinates)
+                return f"chunk {self.key(coordinates)}"
         return "a chunk"
 
 
@@ -146,22 +147,35 @@ def find_chunks(opened: OpenedArray) -> Chunks:
     chunk_bytes = math.prod(opened.file_shape) * opened.dtype.itemsize
     most = _FREE_CHUNK_BYTES + _MAX_ENCODED * chunk_bytes
     for coordinates, file in stored.items():
-        chunk = f"{source}: {opened.chunk_name(coordinates)}"
+        chunk = f"{source}: chunk {opened.key(coordinates)}"
         if file.problem:
             raise InputError(f"{chunk} {file.problem}")
         if not file.unpacked:
-            raise InputError(f"{chunk} cannot be decoded (it is empty): {COPY_AGAIN}")
+            raise opened.undecodable(coordinates, "it is empty")
         if file.unpacked > most:
             raise InputError(
                 f"{chunk} has {file.unpacked:,} bytes, expected at most {most:,} for "
                 f"{chunk_bytes:,} bytes of values: the file is no chunk of this array, or the "
                 "metadata is damaged"
             )
-    _check_total(opened, list(stored.values()), chunk_bytes)
+    stored_bytes = sum(file.stored for file in stored.values())
+    decoded = max(
+        math.prod(array.shape) * opened.dtype.itemsize,
+        len(stored) * chunk_bytes,
+        sum(file.unpacked for file in stored.values()),
+    )
+    grid = _grid(array.shape, array.chunks)
+    most = _FREE_BYTES + _MAX_EXPANSION * stored_bytes
+    if decoded > most or math.prod(grid) > _MOST_CHUNKS:
+        raise InputError(
+            f"{source}: its metadata promises {decoded:,} bytes (shape {array.shape}, chunks "
+            f"{opened.file_shape}), which its {stored_bytes:,} bytes of files cannot hold: the "
+            "metadata is damaged"
+        )
     if last_codec(opened.metadata) == "blosc":
         for coordinates, file in stored.items():
             _check_blosc(opened, coordinates, file)
-    present = np.zeros(_grid(array.shape, array.chunks), bool)
+    present = np.zeros(grid, bool)
     for coordinates, file in stored.items():
         if array.shards is None:
             present[coordinates] = True
@@ -174,9 +188,9 @@ def find_chunks(opened: OpenedArray) -> Chunks:
 
 
 def _read(opened: OpenedArray, coordinates: tuple[int, ...], begin: int, end: int) -> bytes:
-    chunk = f"{opened.source}: {opened.chunk_name(coordinates)}"
-    with reading(f"{chunk} cannot be decoded", COPY_AGAIN):
-        return opened.files.read(opened.key(coordinates), begin, end) or b""
+    key = opened.key(coordinates)
+    with reading(f"{opened.source}: chunk {key} cannot be decoded", COPY_AGAIN):
+        return opened.files.read(key, begin, end) or b""
 
 
 def _grid(shape: tuple[int, ...], chunks: tuple[int, ...]) -> tuple[int, ...]:
@@ -202,40 +216,20 @@ def _stored_chunks(opened: OpenedArray) -> dict[tuple[int, ...], StoredFile]:
     return dict(sorted(found.items()))
 
 
-def _check_total(opened: OpenedArray, stored: list[StoredFile], chunk_bytes: int) -> None:
-    array = opened.array
-    stored_bytes = sum(file.stored for file in stored)
-    decoded = max(
-        math.prod(array.shape) * array.dtype.itemsize,
-        len(stored) * chunk_bytes,
-        sum(file.unpacked for file in stored),
-    )
-    n_chunks = math.prod(_grid(array.shape, array.chunks))
-    if decoded > _FREE_BYTES + _MAX_EXPANSION * stored_bytes or n_chunks > _MOST_CHUNKS:
-        raise InputError(
-            f"{opened.source}: its metadata promises {decoded:,} bytes (shape {array.shape}, "
-            f"chunks {opened.file_shape}), which its {stored_bytes:,} bytes of files cannot hold: "
-            "the metadata is damaged"
-        )
-
-
 def _check_blosc(opened: OpenedArray, coordinates: tuple[int, ...], chunk: StoredFile) -> None:
     """Compare the lengths in a Blosc header with the file.
 
     Blosc trusts its header: from a chunk that was cut it decodes whatever follows in memory.
     """
     head = _read(opened, coordinates, 0, _BLOSC_HEADER.size)
+    promised = f"a header of {_BLOSC_HEADER.size} bytes"
     if len(head) == _BLOSC_HEADER.size:
         (length,) = _BLOSC_HEADER.unpack(head)
         if length == chunk.unpacked:
             return
         promised = f"{length:,} bytes"
-    else:
-        promised = f"a header of {_BLOSC_HEADER.size} bytes"
-    raise InputError(
-        f"{opened.source}: {opened.chunk_name(coordinates)} cannot be decoded (Blosc promises "
-        f"{promised}, the file has {chunk.unpacked:,}): {COPY_AGAIN}"
-    )
+    why = f"Blosc promises {promised}, the file has {chunk.unpacked:,}"
+    raise opened.undecodable(coordinates, why)
 
 
 def _parts_of_shard(
@@ -248,16 +242,13 @@ def _parts_of_shard(
     kinds = {type(inner).__name__ for inner in codec.index_codecs}
     size = there.size * _INDEX_ENTRY_BYTES
     tail = _CHECKSUM_BYTES if "Crc32cCodec" in kinds else 0
-    chunk = f"{opened.source}: {opened.chunk_name(coordinates)}"
     if size + tail > file.unpacked:
-        raise InputError(
-            f"{chunk} cannot be decoded (its index alone takes {size + tail:,} bytes, the file has "
-            f"{file.unpacked:,}): {COPY_AGAIN}"
-        )
+        why = f"its index alone takes {size + tail:,} bytes, the file has {file.unpacked:,}"
+        raise opened.undecodable(coordinates, why)
     if kinds not in ({"BytesCodec"}, {"BytesCodec", "Crc32cCodec"}):
         return there  # nothing else is written
     begin = 0 if codec.index_location.value == "start" else file.unpacked - size - tail
     index = np.frombuffer(_read(opened, coordinates, begin, begin + size), "<u8")
     if index.size != 2 * there.size:
-        raise InputError(f"{chunk} cannot be decoded (cut): {COPY_AGAIN}")
+        raise opened.undecodable(coordinates, "cut")
     return np.asarray((index.reshape(*there.shape, 2) != _NOT_THERE).any(axis=-1))

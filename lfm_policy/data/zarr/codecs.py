@@ -48,27 +48,20 @@ def check_codecs(metadata: Mapping[str, Any], source: str) -> None:
                 f"{source}: the codec '{name[:60]}' is not read here; rewrite the array with "
                 f"Blosc, zstd or gzip (known: {', '.join(sorted(_CODECS))})"
             )
-        if not _register_imagecodecs(name):
+        try:
+            from imagecodecs.numcodecs import register_codecs
+        except ImportError:
             raise InputError(
                 f"{source}: its values are encoded by the codec '{name}', which the package "
                 "imagecodecs reads: pip install imagecodecs"
-            )
+            ) from None
+        register_codecs((name,), verbose=False)
 
 
 def last_codec(metadata: Mapping[str, Any]) -> str | None:
     """Return the name of the codec whose output the chunk files hold; None if they are raw."""
     codecs = _codecs(metadata)
     return _codec_name(codecs[-1]) if codecs else None
-
-
-def _register_imagecodecs(name: str) -> bool:
-    """Tell numcodecs of a codec of imagecodecs; whether that is installed."""
-    try:
-        from imagecodecs.numcodecs import register_codecs
-    except ImportError:
-        return False
-    register_codecs((name,), verbose=False)
-    return True
 
 
 def _codecs(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -22,50 +22,45 @@ class ZarrContents(Contents):
     prefix = "data/"
 
     def __init__(self, path: Path) -> None:
-        """Read the metadata of all arrays.
+        """Read the metadata of all arrays, and where the episodes end.
 
         Raises:
-            InputError: not a zarr store.
+            InputError: not a zarr store, or its episode ends are absent or damaged.
         """
-        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, list_zarr
+        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, count_steps, list_zarr
 
         super().__init__(path)
-        listing = list_zarr(path)
+        listing, source = list_zarr(path), str(path)
+        n_steps = count_steps(path)
         for key, info in listing.readable.items():
-            self.stored[key] = describe(
-                f"data/{key}",
+            name, is_camera = f"data/{key}", info.layout is not None
+            array = describe(
+                name,
                 info.shape,
                 info.dtype,
-                source=str(path),
+                source=source,
                 ranks=LOW_DIMENSIONAL,
-                is_camera=info.layout is not None,
+                is_camera=is_camera,
             )
-        for key, array in listing.unreadable.items():
-            self.stored[key] = StoredArray(array.shape, array.dtype, False, array.problem, True)
+            try:
+                if not array.unusable:
+                    check_lengths({name: info.shape[0]}, n_steps=n_steps, source=source)
+            except InputError as error:
+                array = _unusable(array, str(error))
+            self.stored[key] = array
+        self.stored |= listing.unreadable
 
     def read_values(self) -> ReplayBuffer:
         """Return the low-dimensional arrays; see :meth:`Contents.read_values`.
 
-        Those that cannot be used are left out, and `stored` says why from then on, as it does of
-        cameras with another number of steps.
+        Those that cannot be used are left out, and `stored` says why from then on.
         """
         from lfm_policy.data.zarr.store import load_usable
 
         with self._noting():
             buffer, problems = load_usable(self.path, self.low_dimensional)
-        for key in self.cameras:
-            try:
-                check_lengths(
-                    {f"data/{key}": self.stored[key].shape[0]},
-                    n_steps=buffer.n_steps,
-                    source=str(self.path),
-                )
-            except InputError as error:
-                problems[key] = str(error)
         for key, problem in problems.items():
-            self.stored[key] = replace(
-                self.stored[key], is_camera=False, not_read=problem, unusable=True
-            )
+            self.stored[key] = _unusable(self.stored[key], problem)
         return buffer
 
     def open_camera(
@@ -89,3 +84,7 @@ class ZarrContents(Contents):
             yield
         said = dict.fromkeys(str(warning.message) for warning in caught)
         self.notes += [text for text in said if text not in self.notes]
+
+
+def _unusable(array: StoredArray, problem: str) -> StoredArray:
+    return replace(array, is_camera=False, not_read=problem, unusable=True)

@@ -91,7 +91,7 @@ class ZarrFiles(ABC):
         """Return a file's bytes from ``begin`` to ``end``, None if it is absent.
 
         Raises:
-            InputError: it is no regular file inside the store.
+            InputError: it is no regular file inside the store, or larger than any metadata.
             Exception: it is damaged, of whatever kind the library has that reads it.
         """
         file = self.find(name)
@@ -99,38 +99,28 @@ class ZarrFiles(ABC):
             return None
         if file.problem:
             raise InputError(f"{self.path}: {name} {file.problem}")
-        stop = file.unpacked if end is None else min(end, file.unpacked)
-        return self._read(name, begin, max(0, stop - begin))
-
-    def metadata(self, name: str) -> bytes | None:
-        """Return the content of a file of metadata, None if it is absent.
-
-        Raises:
-            InputError: as for `read`, or it is larger than any metadata.
-        """
-        file = self.find(name)
-        if file is not None and file.unpacked > MAXIMUM_METADATA_BYTES:
+        if name.rpartition("/")[2] in METADATA_NAMES and file.unpacked > MAXIMUM_METADATA_BYTES:
             raise InputError(
                 f"{self.path}: {name} has {file.unpacked:,} bytes, expected metadata of at most "
                 f"{MAXIMUM_METADATA_BYTES:,}"
             )
-        return self.read(name)
+        stop = file.unpacked if end is None else min(end, file.unpacked)
+        return self._read(name, begin, max(0, stop - begin))
 
     def array_names(self) -> tuple[str, ...]:
         """Return the paths inside the store that have the metadata of an array, sorted."""
         found = set()
         for entry in self.names():
             folder, _, name = entry.rpartition("/")
-            if folder and (
-                name == ".zarray" or (name == "zarr.json" and not self._is_group(entry))
-            ):
+            is_array = name == ".zarray" or (name == "zarr.json" and not self._is_group(entry))
+            if folder and is_array:
                 found.add(folder)
         return tuple(sorted(found))
 
     def _is_group(self, entry: str) -> bool:
         """Whether a v3 ``zarr.json`` is that of a group; what does not parse counts as array."""
         try:
-            metadata = json.loads(self.metadata(entry) or b"")
+            metadata = json.loads(self.read(entry) or b"")
         except Exception:  # damaged in whatever way: opening it as an array says how
             return False
         return isinstance(metadata, dict) and metadata.get("node_type") == "group"
@@ -247,11 +237,8 @@ class _ZipFiles(ZarrFiles):
 
     def under(self, folder: str) -> dict[str, StoredFile]:
         prefix = f"{folder}/"
-        return {
-            name[len(prefix) :]: file
-            for name, file in self._files.items()
-            if name.startswith(prefix)
-        }
+        inside = (item for item in self._files.items() if item[0].startswith(prefix))
+        return {name.removeprefix(prefix): file for name, file in inside}
 
     def identity(self, folder: str) -> str:
         status = self.path.stat()

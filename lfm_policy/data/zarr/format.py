@@ -77,17 +77,15 @@ class ZarrConfig(DatasetConfig):
         raw_obs = [key for key in obs_keys if key not in derivable]
         for key in (self.action_key, *raw_obs):
             if key in listing.unreadable:
-                raise InputError(listing.unreadable[key].problem)
+                raise InputError(listing.unreadable[key].not_read)
             if key not in stored:
+                derived = f"; derived: {', '.join(derivable)}" if derivable else ""
+                is_action = key == self.action_key
                 raise InputError(
                     f"{self.path}: there is no array data/{key}: "
                     f"{nearest_names(key, (*stored, *derivable))} (stored: {', '.join(stored)}"
-                    + (f"; derived: {', '.join(derivable)})" if derivable else ")")
-                    + (
-                        "; dataset.action_key says which array is imitated"
-                        if key == self.action_key
-                        else ""
-                    )
+                    f"{derived})"
+                    + ("; dataset.action_key says which array is imitated" if is_action else "")
                 )
         images = [key for key in raw_obs if stored[key].layout is not None]
         small = [key for key in raw_obs if key not in images]
@@ -109,11 +107,9 @@ class ZarrConfig(DatasetConfig):
             if frames.remark:
                 warnings.warn(f"{self.path}: {frames.remark}", AssumptionWarning, stacklevel=2)
             available[key] = frames.open(image_cache, quiet=quiet)
+        observed = {self.rename.get(key, key): available[key] for key in obs_keys}
         buffer = ReplayBuffer(
-            arrays={
-                ACTION_KEY: raw.arrays[self.action_key],
-                **{self.rename.get(key, key): available[key] for key in obs_keys},
-            },
+            arrays={ACTION_KEY: raw.arrays[self.action_key], **observed},
             episode_ends=raw.episode_ends,
             source=self.path,
         )

@@ -25,7 +25,7 @@ class GuardedArray(Store):
 
     supports_writes = False
     supports_deletes = False
-    supports_listing = True
+    supports_listing = False
 
     def __init__(self, files: ZarrFiles, name: str) -> None:
         super().__init__(read_only=True)
@@ -39,10 +39,8 @@ class GuardedArray(Store):
 
     def read(self, key: str, begin: int = 0, end: int | None = None) -> bytes | None:
         """Return a file's bytes, None if it is absent; see `ZarrFiles.read`."""
-        name = f"{self.name}/{key}"
-        if key in METADATA_NAMES:
-            return self._files.metadata(name)
-        return self._files.read(name, begin, end) if key in self.listed else None
+        is_there = key in METADATA_NAMES or key in self.listed
+        return self._files.read(f"{self.name}/{key}", begin, end) if is_there else None
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -82,20 +80,10 @@ class GuardedArray(Store):
         """Refuse: this store is for reading."""
         self._check_writable()
 
-    async def list(self) -> AsyncIterator[str]:
-        """Yield the names of all files."""
-        for key in self.listed:
-            yield key
-
-    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+    async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
         """Yield the names of files that begin with ``prefix``."""
         for key in self.listed:
             if key.startswith(prefix):
                 yield key
 
-    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Yield the names in a folder."""
-        start = f"{prefix.rstrip('/')}/" if prefix else ""
-        inside = (key[len(start) :] for key in self.listed if key.startswith(start))
-        for name in dict.fromkeys(key.partition("/")[0] for key in inside):
-            yield name
+    list = list_dir = list_prefix  # zarr asks for them, and has no need to list one array's files

@@ -23,6 +23,7 @@ from lfm_policy.data.replay_buffer import (
     check_episode_ends,
     check_lengths,
 )
+from lfm_policy.data.tools.contents import StoredArray
 from lfm_policy.data.zarr.reader import DATA, OpenedArray, ZarrReader
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_file, atomic_folder, require_absent
@@ -47,26 +48,16 @@ class ArrayInfo:
 
 
 @dataclass(frozen=True)
-class UnreadableArray:
-    """A stored array that nothing can be read of.
+class ZarrListing:
+    """Every array under ``data/`` by its key.
 
     Attributes:
-        shape: as far as it is known, else empty.
-        dtype: the same.
-        problem: a message that names the store, the array and why.
+        readable: those of which values can be read.
+        unreadable: those of which nothing can: shape and dtype as far as they are known, and why.
     """
 
-    shape: tuple[int, ...]
-    dtype: str
-    problem: str
-
-
-@dataclass(frozen=True)
-class ZarrListing:
-    """Every array under ``data/`` by its key."""
-
     readable: dict[str, ArrayInfo]
-    unreadable: dict[str, UnreadableArray]
+    unreadable: dict[str, StoredArray]
 
 
 def list_zarr(path: str | Path) -> ZarrListing:
@@ -84,29 +75,22 @@ def list_zarr(path: str | Path) -> ZarrListing:
             try:
                 opened = store.open(name)
             except InputError as error:
-                listing.unreadable[key] = UnreadableArray(*store.described(name), str(error))
+                listing.unreadable[key] = StoredArray(
+                    *store.described(name), is_camera=False, not_read=str(error), unusable=True
+                )
             else:
                 listing.readable[key] = ArrayInfo(opened.shape, opened.dtype)
         return listing
 
 
-def observable_zarr(path: str | Path) -> tuple[list[str], dict[str, str]]:
-    """Return (keys under ``data/`` that a policy could observe, why not by key of the others).
+def count_steps(path: str | Path) -> int:
+    """Return how many steps all episodes have together.
 
     Raises:
         InputError: no zarr store, or its episode ends are absent or damaged.
     """
-    listing = list_zarr(path)
     with ZarrReader(Path(path)) as store:
-        n_steps = int(_episode_ends(store)[-1])
-    left_out = {key: array.problem for key, array in listing.unreadable.items()}
-    for key, info in listing.readable.items():
-        try:
-            check_observation(key, info, str(path))
-            check_lengths({f"data/{key}": info.shape[0]}, n_steps=n_steps, source=str(path))
-        except InputError as error:
-            left_out[key] = str(error)
-    return [key for key in listing.readable if key not in left_out], left_out
+        return int(_episode_ends(store)[-1])
 
 
 def check_observation(key: str, info: ArrayInfo, source: str) -> None:

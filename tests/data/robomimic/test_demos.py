@@ -66,8 +66,8 @@ def test_demos_in_any_order_make_one_file(tmp_path: Path) -> None:
 
     with RobomimicFile(path) as file:
         assert file.demos == ("demo_0", "demo_1", "demo_2")
-        assert file.filters.select("train") == ("demo_0", "demo_2")
-        assert file.filters.select("valid") == ("demo_1",)
+        assert file.select("train") == ("demo_0", "demo_2")
+        assert file.select("valid") == ("demo_1",)
         assert file.env_args() == ENV_ARGS
         assert file.lengths(file.demos, "actions") == [2, 5, 7]
         assert file.text("demo_1", "model_file") == "<mujoco n='5'/>"

@@ -107,7 +107,7 @@ def test_isaac_lab(isaac: Path) -> None:
 
 def test_isaac_lab_is_inspected_and_converted(isaac: Path) -> None:
     found = inspect_dataset(isaac)
-    assert found.to_dict()["episodes"] == 3 and found.fps is None
+    assert found.to_dict()["episodes"] == 3 and found.opened.fps is None
     (note,) = found.notes
     assert note.startswith(f"{isaac}: data.attrs['env_args'] has no 'env_kwargs'; expected an obje")
     assert set(found.ranges) == {
@@ -290,7 +290,7 @@ def test_any_number_is_read(path: Path, dtype: Any) -> None:
 def test_hdf5plugin_is_used_where_it_is_installed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lfm_policy.data.hdf5 import chunks as hdf5_filters
+    from lfm_policy.data.hdf5 import filters as hdf5_filters
 
     with h5py.File(path, "a") as file:
         for demo, length in LENGTHS.items():

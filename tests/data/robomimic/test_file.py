@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lfm_policy.data.robomimic.contents import inspect_robomimic
+from lfm_policy.data.robomimic.contents import RobomimicContents
 from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
 from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.errors import InputError
@@ -51,17 +51,16 @@ def set_env_args(path: Path, value: Any) -> None:
 
 
 def test_summary(path: Path) -> None:
-    summary = inspect_robomimic(path)
-    assert list(summary.demos.items()) == [("demo_9", 3), ("demo_10", 4)]
-    assert summary.keys == {
-        "actions": KeyInfo((7,), np.dtype(np.float32)),
-        "obs/image": KeyInfo((4, 5, 3), np.dtype(np.uint8)),
-        "obs/object": KeyInfo((14,), np.dtype(np.float64)),
-        "rewards": KeyInfo((), np.dtype(np.float64)),
-    }
     with RobomimicFile(path) as file:
-        assert file.filters.all() == {"50_percent": ("demo_9",)}
-    assert summary.env_args == ENV_ARGS
+        assert [(d, file.num_samples(d)) for d in file.demos] == [("demo_9", 3), ("demo_10", 4)]
+        assert file.stored("demo_9") == {
+            "actions": KeyInfo((7,), np.dtype(np.float32)),
+            "obs/image": KeyInfo((4, 5, 3), np.dtype(np.uint8)),
+            "obs/object": KeyInfo((14,), np.dtype(np.float64)),
+            "rewards": KeyInfo((), np.dtype(np.float64)),
+        }
+        assert file.filter_keys() == {"50_percent": ("demo_9",)}
+        assert file.env_args() == ENV_ARGS
 
 
 def test_summary_of_a_raw_recording(tmp_path: Path) -> None:
@@ -70,8 +69,8 @@ def test_summary_of_a_raw_recording(tmp_path: Path) -> None:
         file["data/demo_1/actions"] = np.zeros((5, 7))
         file["data"].attrs["env"] = "Lift"
         file["data"].attrs["env_info"] = "{}"
-    summary = inspect_robomimic(tmp_path / "raw.hdf5")
-    assert summary.demos == {"demo_1": 5} and summary.env_args is None
+    contents = RobomimicContents(tmp_path / "raw.hdf5", RobomimicConfig)
+    assert contents.stored["action"].shape == (5, 7) and contents.fps is None
     with pytest.raises(InputError, match=r"is absent.*it has env and env_info: .*replaying its"):
         read_env_args(tmp_path / "raw.hdf5")
 
@@ -80,7 +79,7 @@ def test_a_demo_without_arrays(path: Path) -> None:
     with h5py.File(path, "a") as file:
         file.create_group("data/demo_11")
     with pytest.raises(InputError, match="demo_11 holds no arrays"):
-        inspect_robomimic(path)
+        RobomimicContents(path, RobomimicConfig)
 
 
 @pytest.mark.parametrize("as_stored", [str, lambda text: np.bytes_(text.encode())])
@@ -105,9 +104,9 @@ def test_a_description_that_does_not_fit(path: Path, changes: dict[str, Any], me
         read_env_args(path)
     assert f"{path}: data.attrs['env_args']" in str(caught.value)
     # Who looks at the data gets them, and is told the same.
-    summary = inspect_robomimic(path)
-    assert summary.env_args is None and summary.env_problem == str(caught.value)
-    assert list(summary.demos) == ["demo_9", "demo_10"]
+    contents = RobomimicContents(path, RobomimicConfig)
+    assert contents.fps is None and contents.notes[0].startswith(f"{caught.value}; training")
+    assert contents.stored["action"].shape == (7, 7)
 
 
 @pytest.mark.parametrize("key", ["env_name", "type", "env_kwargs"])

@@ -69,7 +69,7 @@ def test_what_was_observed_is_extracted(recorded: Any, tmp_path: Path) -> None:
     assert done.shapes["object"] == (10,)
     with RobomimicFile(done.target) as file, RobomimicFile(source) as raw:
         assert file.env_args() == done.env_args
-        assert file.filters.select("train") + file.filters.select("valid") in (
+        assert file.select("train") + file.select("valid") in (
             ("demo_1", "demo_2"),
             ("demo_2", "demo_1"),
         )

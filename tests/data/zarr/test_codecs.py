@@ -269,7 +269,7 @@ def test_a_codec_of_version_3_that_nobody_knows(store: Path, tmp_path: Path) -> 
     metadata = json.loads(file.read_text())
     metadata["codecs"][-1] = {"name": "numcodecs.pcodec", "configuration": {}}
     file.write_text(json.dumps(metadata))
-    problem = list_zarr(path).unreadable["state"].problem
+    problem = list_zarr(path).unreadable["state"].not_read
     assert "data/state: the codec 'pcodec' is not read here" in problem
     assert set(inspect_dataset(path).buffer.arrays) == {"action"}
 

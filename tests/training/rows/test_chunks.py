@@ -34,7 +34,7 @@ def test_the_first_block_reads_the_demonstrations(windows: WindowDataset) -> Non
 
 
 def test_later_blocks_read_what_was_pushed_forward(windows: WindowDataset) -> None:
-    pushed = torch.randn(len(windows), *windows.action_shape)
+    pushed = torch.randn_like(windows.gather_action(torch.arange(len(windows))))
     source = ChunkRows(windows, pushed=pushed)
     idx = torch.tensor([3, 3, 0])
     assert torch.equal(source.chunks(idx), pushed[idx])
