@@ -76,13 +76,17 @@ class ReplayBuffer:
             check_array_type(key, array.shape, array.dtype, source=self.source)
             if is_image(array.shape[1:]) and array.dtype != np.uint8:
                 raise InputError(f"{self.source}: images {key} are {array.dtype}, expected uint8")
-        check_lengths(
-            {key: len(array) for key, array in self.arrays.items()},
-            n_steps=self.n_steps,
-            source=self.source,
-        )
+        lengths = {key: len(array) for key, array in self.arrays.items()}
+        check_lengths(lengths, n_steps=self.n_steps, source=self.source)
         for key, array in self.arrays.items():
-            self._check_finite(key, array)
+            rows, value = not_finite(array)
+            if len(rows):
+                episode, step = self.place(rows[0])
+                raise InputError(
+                    f"{self.source}: {key} holds {value} in episode {episode}, step {step} (row "
+                    f"{rows[0]} of the array; {len(rows)} such rows in all); every value must be a "
+                    "finite float32: repair or drop these episodes"
+                )
 
     def check_shapes(self, shapes: Mapping[str, Sequence[int]], owner: str) -> None:
         """Check that arrays are there and have these shapes per step.
@@ -153,17 +157,6 @@ class ReplayBuffer:
                 digest.update(np.ascontiguousarray(array, dtype=dtype).data)
         digest.update(np.ascontiguousarray(self.episode_ends, dtype="<i8").data)
         return digest.hexdigest()
-
-    def _check_finite(self, key: str, array: np.ndarray) -> None:
-        steps, value = not_finite(array)
-        if not len(steps):
-            return
-        episode, step = self.place(steps[0])
-        raise InputError(
-            f"{self.source}: {key} holds {value} in episode {episode}, step {step} (row {steps[0]} "
-            f"of the array; {len(steps)} such rows in all); every value must be a finite float32: "
-            "repair or drop these episodes"
-        )
 
 
 def not_finite(array: np.ndarray) -> tuple[np.ndarray, Any]:

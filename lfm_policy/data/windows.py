@@ -128,8 +128,7 @@ class WindowIndex:
             InputError: the lengths do not fit one another, or no episode gives a window.
         """
         check_horizons(n_obs_steps, horizon, n_action_steps)
-        self.n_obs_steps = n_obs_steps
-        self.horizon = horizon
+        self.n_obs_steps, self.horizon = n_obs_steps, horizon
         self.n_action_steps = n_action_steps
 
         ends = np.asarray(episode_ends, dtype=np.int64)

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.training import DistillConfig
-from lfm_policy.data.dataset import WindowDataset
-from lfm_policy.data.joined import JoinedWindows, Windows
+from lfm_policy.data.dataset import JoinedWindows, WindowDataset, Windows
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.distill.group import group_edges, teacher_groups
 from lfm_policy.distill.methods import METHODS

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.data.joined import Windows
+from lfm_policy.data.dataset import Windows
 from lfm_policy.distill.group import TeacherGroup
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.model import PolicyModel

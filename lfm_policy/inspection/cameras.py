@@ -57,11 +57,8 @@ class CameraFacts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what there is to say in numbers."""
-        return {
-            "frames_read": self.n_frames,
-            "grey_mean": self.grey_mean,
-            "grey_std": self.grey_std,
-        }
+        named = {"grey_mean": self.grey_mean, "grey_std": self.grey_std}
+        return {"frames_read": self.n_frames, **named}
 
 
 def look_at_camera(
@@ -89,14 +86,16 @@ def look_at_camera(
     black = np.zeros(n_frames, bool)
     total = total_of_squares = 0.0
     size = max(1, _PART_BYTES // (height * width * channels))
-    with tqdm(
-        total=n_frames, desc=f"looking at {name}", unit="frame", disable=quiet, delay=1
-    ) as bar:
+    title = f"looking at {name}"
+    with tqdm(total=n_frames, desc=title, unit="frame", disable=quiet, delay=1) as bar:
         for begin in range(0, n_frames, size):
             # one frame more: the first is compared with the last of the part before
             first = max(0, begin - 1)
             part = np.asarray(frames[first : begin + size])
-            repeated[first + 1 : first + len(part)] = _equal(part[1:], part[:-1], tolerance)
+            # of uint8, whose plain difference would wrap around
+            change = np.maximum(part[1:], part[:-1]) - np.minimum(part[1:], part[:-1])
+            largest = change.max(axis=(1, 2, 3), initial=0)
+            repeated[first + 1 : first + len(part)] = largest <= tolerance
             part = part[begin - first :]
             black[begin : begin + len(part)] = part.max(axis=(1, 2, 3)) <= BLACK
             grey = _grey(part)
@@ -115,11 +114,7 @@ def look_at_camera(
         grey_std=float(np.sqrt(max(variance, 0.0))),
         repeated=repeated,
         black=black,
-        shown={
-            episode: _to_show(frames, buffer, episode)
-            for episode in episodes_shown
-            if episode < n_episodes
-        },
+        shown={e: _to_show(frames, buffer, e) for e in episodes_shown if e < n_episodes},
     )
 
 
@@ -128,15 +123,6 @@ def _grey(frames: np.ndarray) -> np.ndarray:
     if frames.shape[3] == 1:
         return frames[..., 0].astype(np.float32)
     return frames[..., :3].astype(np.float32) @ _LUMA
-
-
-def _equal(frames: np.ndarray, others: np.ndarray, tolerance: int) -> np.ndarray:
-    """Return (n,) bool, frame by frame."""
-    if tolerance == 0:
-        return (frames == others).all(axis=(1, 2, 3))
-    # of uint8, whose plain difference would wrap around
-    difference = np.maximum(frames, others) - np.minimum(frames, others)
-    return difference.max(axis=(1, 2, 3), initial=0) <= tolerance
 
 
 def _to_show(frames: np.ndarray, buffer: ReplayBuffer, episode: int) -> np.ndarray:

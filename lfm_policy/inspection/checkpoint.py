@@ -46,18 +46,16 @@ class CheckpointInspection:
 
     def print(self) -> None:
         """Print tables to standard output."""
-        header, console = self.header, Console()
+        header, console = self.header, Console(highlight=False)
         state = "complete" if header.complete else "not complete"
-        console.print(f"{header.folder}: training {state}", highlight=False, soft_wrap=True)
-        console.print(f"written by lfm-policy {header.package_version}", highlight=False)
+        console.print(f"{header.folder}: training {state}", soft_wrap=True)
+        console.print(f"written by lfm-policy {header.package_version}")
         shapes = ", ".join(f"{k} {tuple(s)}" for k, s in header.spec.obs_shapes.items())
-        console.print(
-            f"observations: {shapes}; action: ({header.spec.action_dim},)", highlight=False
-        )
+        console.print(f"observations: {shapes}; action: ({header.spec.action_dim},)")
         console.print(self._blocks_table())
         console.print(self._normalizer_table())
-        console.print("configuration:", highlight=False)
-        console.print(config_to_yaml(header.config), highlight=False, markup=False)
+        console.print("configuration:")
+        console.print(config_to_yaml(header.config), markup=False)
 
     def _blocks_table(self) -> Table:
         table = Table(title="blocks")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,8 @@ from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.errors import InputError
 from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
 from lfm_policy.inspection.finding import Finding, listed
+from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
-from lfm_policy.inspection.warnings_episodes import (
-    COMPARED_EPISODES,
-    find_duplicate_episodes,
-    find_short_episodes,
-)
-from lfm_policy.inspection.warnings_images import find_black_episodes, find_frozen_camera
-from lfm_policy.inspection.warnings_timing import find_actions_out_of_step
-from lfm_policy.inspection.warnings_values import (
-    find_constant_dimensions,
-    find_far_numbers,
-    find_outliers,
-)
 from lfm_runtime.disk.files import atomic_file, temporary_folder
 
 EPISODES_DRAWN = 6
@@ -111,16 +99,19 @@ class DatasetInspection:
 
     def print(self) -> None:
         """Print tables to standard output, then the warnings."""
-        buffer, lengths, console = self.buffer, self.buffer.episode_lengths, Console()
+        buffer, lengths, console = (
+            self.buffer,
+            self.buffer.episode_lengths,
+            Console(highlight=False),
+        )
         console.print(
             f"{self.opened.path}: {buffer.n_episodes} episodes, {buffer.n_steps:,} steps; "
             f"lengths {lengths.min()} to {lengths.max()}, median {np.median(lengths):g}",
-            highlight=False,
             soft_wrap=True,
         )
         fps = self.opened.fps
         rate = "" if fps is None else f", {fps:g} steps per second"
-        console.print(f"format {self.opened.format}{rate}", highlight=False)
+        console.print(f"format {self.opened.format}{rate}")
         console.print(self._arrays_table())
         console.print(self._ranges_table())
         for note in self.notes:
@@ -258,42 +249,6 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
         notes=opened.notes + notes + found_notes,
         episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
     )
-
-
-def find_all(
-    buffer: ReplayBuffer,
-    ranges: Mapping[str, Ranges],
-    cameras: Mapping[str, CameraFacts],
-    *,
-    fps: float | None = None,
-) -> tuple[list[Finding], list[str]]:
-    """Return what usually ruins training and is found in these data, and notes on the search.
-
-    Args:
-        buffer: low-dimensional arrays.
-        ranges: their statistics by key.
-        cameras: what the frames of every camera show, by its name.
-        fps: steps per second, if known.
-    """
-    notes = []
-    if buffer.n_episodes > COMPARED_EPISODES:
-        notes.append(
-            f"only the first {COMPARED_EPISODES} of {buffer.n_episodes} episodes were compared "
-            "with one another in search of duplicates"
-        )
-    out_of_step, note = find_actions_out_of_step(buffer, ranges, fps=fps)
-    findings = [
-        *find_short_episodes(buffer),
-        *find_duplicate_episodes(buffer, ranges),
-        *find_constant_dimensions(ranges),
-        *find_far_numbers(buffer, ranges),
-        *find_outliers(buffer, ranges),
-        *out_of_step,
-    ]
-    for name, camera in cameras.items():
-        findings += find_black_episodes(name, camera, buffer)
-        findings += find_frozen_camera(name, camera, buffer, ranges, fps=fps)
-    return findings, [*notes, note] if note else notes
 
 
 def _choose_episodes(n_episodes: int, seed: int) -> list[int]:

@@ -9,8 +9,8 @@ import pytest
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.inspection.cameras import CameraFacts, look_at_camera
-from lfm_policy.inspection.dataset import find_all
 from lfm_policy.inspection.finding import Finding
+from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 
 LENGTHS = (40, 52, 45, 60, 48, 55, 50, 42)

@@ -12,8 +12,8 @@ import pytest
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import load_zarr
-from lfm_policy.inspection.dataset import find_all
 from lfm_policy.inspection.finding import Finding, listed
+from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 
 Find = Callable[..., list[Finding]]

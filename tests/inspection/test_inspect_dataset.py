@@ -18,7 +18,7 @@ from lfm_policy.data.robomimic.demos import unknown_env_args, write_robomimic
 from lfm_policy.data.tools import contents
 from lfm_policy.data.zarr.store import load_zarr, write_zarr
 from lfm_policy.errors import InputError
-from lfm_policy.inspection import dataset, inspect_dataset
+from lfm_policy.inspection import dataset, findings, inspect_dataset
 
 KEYS = ("action", "agent_pos", "pose")
 STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -266,7 +266,7 @@ def test_without_actions(good: ReplayBuffer, tmp_path: Path) -> None:
 
 
 def test_more_episodes_than_are_compared(small_zarr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "COMPARED_EPISODES", 5)
+    monkeypatch.setattr(findings, "COMPARED_EPISODES", 5)
     (note,) = inspect_dataset(small_zarr).to_dict()["notes"]
     assert note.startswith("only the first 5 of 6 episodes were compared")
 

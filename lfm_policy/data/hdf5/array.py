@@ -6,6 +6,8 @@ make three gigabytes, and kilobytes any number where they were packed twice.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 import os
 import zlib
@@ -16,7 +18,6 @@ import h5py
 import numpy as np
 
 from lfm_policy import errors
-from lfm_policy.data.hdf5.filters import missing_filter
 from lfm_policy.errors import InputError, brief
 
 COPY_AGAIN = "the file is truncated or damaged; copy it again"
@@ -32,7 +33,22 @@ _MAX_EXPANSION = 10_000
 gives (1,032); others pack a chunk of zeros into a few bytes, so `_FREE_BYTES` are granted to the
 array and to each of its chunks."""
 
-_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+_DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4
+_OF_HDF5PLUGIN = {
+    307: "bzip2",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32017: "sz",
+    32018: "fcidecomp",
+    32024: "sz3",
+    32026: "blosc2",
+    32028: "sperr",
+}
+"""Filters by their registered number, as far as the package hdf5plugin reads them."""
+
 _CHECKSUM_BYTES = 4
 
 _OVERHEAD_PART, _OVERHEAD_BYTES = 8, 4096
@@ -113,7 +129,7 @@ class Hdf5Array:
         except Exception as error:
             self.problem = f"has a type that NumPy does not know ({brief(error)})"
             return
-        self.problem = self._chunk_size_problem() or missing_filter(self._properties)
+        self.problem = self._chunk_size_problem() or _missing_filter(self._properties)
 
     @property
     def chunk_rows(self) -> int:
@@ -277,3 +293,31 @@ class Hdf5Array:
             f"{self.shape}; expected chunks of at most {_FREE_CHUNK_BYTES:,} bytes or the size of "
             "the array: write it again with smaller ones"
         )
+
+
+def _missing_filter(properties: h5py.h5p.PropDCID) -> str:
+    """Say which filter of an array cannot be undone here, and what would; ``""`` if all can.
+
+    The package hdf5plugin is imported where it is needed and installed.
+    """
+    for position in range(properties.get_nfilters()):
+        number, _, _, stored_name = properties.get_filter(position)
+        if _is_there(number):
+            continue
+        # What the file calls it is anybody's text.
+        said = "".join(c for c in stored_name.decode("ascii", "replace") if c.isprintable())[:40]
+        name = _OF_HDF5PLUGIN.get(number) or ("szip" if number == _SZIP else said) or "unnamed"
+        cure = (
+            "pip install hdf5plugin reads it"
+            if number in _OF_HDF5PLUGIN
+            else "write it again with a filter that HDF5 itself has, such as gzip"
+        )
+        return f"is compressed with HDF5 filter {number} ({name}), which is not installed: {cure}"
+    return ""
+
+
+def _is_there(number: int) -> bool:
+    if not h5py.h5z.filter_avail(number):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("hdf5plugin")  # registers its filters
+    return bool(h5py.h5z.filter_avail(number))

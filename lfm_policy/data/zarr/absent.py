@@ -14,7 +14,8 @@ else there is:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -40,11 +41,18 @@ def absent_chunks(chunks: Chunks, why: str = "") -> InputError:
     )
 
 
-def check_absent(chunks: Chunks) -> None:
-    """Check that absent chunks can be the fill value, from the array's metadata alone.
+def check_absent(chunks: Chunks, ends_of_others: Callable[[], Mapping[str, int | None]]) -> None:
+    """Check that absent chunks can be the fill value, before values are read.
+
+    Args:
+        chunks: of the array.
+        ends_of_others: gives other arrays of its length -> the step from which on no chunk is
+            there, 0 where none is at all; None if one is damaged. Called where the last chunks of
+            this array are absent.
 
     Raises:
-        InputError: no chunk is there, or there is no fill value, or it is no number.
+        InputError: no chunk is there, or there is no fill value, or it is no number; or the last
+            chunks are absent where another array ends, too, or is damaged, or all end early.
     """
     fill = _fill_value(chunks)
     if fill is None:
@@ -53,20 +61,9 @@ def check_absent(chunks: Chunks) -> None:
         raise absent_chunks(chunks)
     if not math.isfinite(fill):
         raise absent_chunks(chunks, f", and its fill value is {fill:g}, not a finite number")
-
-
-def check_tail(chunks: Chunks, ends: Mapping[str, int | None]) -> None:
-    """Check that an array of which the last chunks are absent is not one that broke off.
-
-    Args:
-        chunks: of the array.
-        ends: other arrays of its length -> the step from which on no chunk is there, 0 where none
-            is at all; None if one is damaged.
-
-    Raises:
-        InputError: another array ends in the same place or is damaged, or all end early.
-    """
-    broke_off = "the copy or recording broke off"
+    if chunks.end == chunks.n_steps:
+        return
+    ends, broke_off = ends_of_others(), "the copy or recording broke off"
     for name, end in ends.items():
         if end is None:
             raise absent_chunks(chunks, f", and {name} is damaged: {broke_off}")
@@ -78,7 +75,7 @@ def check_tail(chunks: Chunks, ends: Mapping[str, int | None]) -> None:
 
 
 def check_repeats(chunks: Chunks, values: np.ndarray) -> None:
-    """Check that an array with absent chunks rests at its fill value elsewhere, too.
+    """Check that an array of which chunks are absent rests at its fill value elsewhere, too.
 
     Raises:
         InputError: it does not, and its values hardly ever repeat.
@@ -99,10 +96,12 @@ def check_repeats(chunks: Chunks, values: np.ndarray) -> None:
             raise absent_chunks(chunks, f"{why} ever repeat: it was lost")
 
 
-def remark(chunks: Chunks) -> str:
-    """Return what is said of an array with absent chunks that are its fill value."""
-    found = f"{chunks.n_absent} of {chunks.present.size} chunks absent"
-    return f"{found}, read as fill value {_fill_value(chunks):g}"
+def warn_of_absent(chunks: Chunks) -> None:
+    """Warn of absent chunks that are the fill value, if there are any."""
+    if chunks.n_absent:
+        found = f"{chunks.n_absent} of {chunks.present.size} chunks absent"
+        message = f"{chunks.of.source}: {found}, read as fill value {_fill_value(chunks):g}"
+        warnings.warn(message, stacklevel=4)
 
 
 def _fill_value(chunks: Chunks) -> float | None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import stat
-import struct
 import threading
 import zipfile
 from abc import ABC, abstractmethod
@@ -198,19 +197,15 @@ class _ZipFiles(ZarrFiles):
         directory = _BoundedReads(self._file, path)
         try:
             self._zip = zipfile.ZipFile(cast(BinaryIO, directory))
-        except (
-            *(zipfile.BadZipFile, OSError, ValueError, NotImplementedError),
-            *(EOFError, OverflowError, struct.error),
-        ) as error:
+        except Exception as error:  # zipfile raises what it likes on damaged files
             self._file.close()
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"{path}: neither a folder nor a readable zip ({error}); expected a zarr directory "
                 "store or .zarr.zip. The file may be truncated (copy or download it again) or of "
                 "another format"
             ) from error
-        except InputError:
-            self._file.close()
-            raise
         directory.most = None
         self._lock = threading.Lock()
         entries = self._zip.infolist()

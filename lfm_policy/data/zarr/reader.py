@@ -17,8 +17,7 @@ from lfm_policy.data.zarr.absent import (
     absent_chunks,
     check_absent,
     check_repeats,
-    check_tail,
-    remark,
+    warn_of_absent,
 )
 from lfm_policy.data.zarr.chunks import COPY_AGAIN, Chunks, OpenedArray, find_chunks
 from lfm_policy.data.zarr.codecs import check_codecs
@@ -35,7 +34,13 @@ _PART_BYTES = 8 * 2**20
 
 
 class ZarrReader(Closing):
-    """An open store; every failure of zarr below it becomes an :class:`InputError`."""
+    """An open store; every failure of zarr below it becomes an :class:`InputError`.
+
+    Attributes:
+        path: where it is.
+        files: its files.
+        array_names: paths inside the store of all arrays.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open a store.
@@ -44,10 +49,10 @@ class ZarrReader(Closing):
             InputError: nothing is there, or no zarr store.
         """
         self.path = path.expanduser()
-        self._files = open_zarr_files(self.path)
-        self.array_names = self._files.array_names()
+        self.files = open_zarr_files(self.path)
+        self.array_names = self.files.array_names()
         if not self.array_names:
-            self._files.close()
+            self.files.close()
             raise InputError(
                 f"{path}: not a zarr store (no array metadata, .zarray or zarr.json, inside); "
                 "expected a replay buffer with data/<key> and meta/episode_ends"
@@ -55,12 +60,12 @@ class ZarrReader(Closing):
 
     def close(self) -> None:
         """Close the store."""
-        self._files.close()
+        self.files.close()
 
     def described(self, name: str) -> tuple[tuple[int, ...], str]:
         """Return shape and dtype that an array's metadata name, as far as they can be read."""
         with contextlib.suppress(Exception):  # `open` says what is wrong
-            metadata = self._metadata(GuardedArray(self._files, name))[1]
+            metadata = self._metadata(GuardedArray(self.files, name))[1]
             shape = tuple(int(size) for size in metadata["shape"])
             return shape, str(_stored_dtype(metadata))[:40]
         return (), ""
@@ -78,7 +83,7 @@ class ZarrReader(Closing):
                 f"(the store holds: {', '.join(self.array_names)})"
             )
         source = f"{self.path}: {name}"
-        files = GuardedArray(self._files, name)
+        files = GuardedArray(self.files, name)
         with reading(
             f"{self.path}: the metadata of {name} cannot be read",
             "the file is damaged, or of a kind that zarr 3 does not know; copy the store again",
@@ -121,7 +126,7 @@ class ZarrReader(Closing):
             ) from error
         if chunks.n_absent:
             check_repeats(chunks, values)
-            warnings.warn(f"{opened.source}: {remark(chunks)}", stacklevel=3)
+        warn_of_absent(chunks)
         return values
 
     def parts(self, opened: OpenedArray, n_rows: int) -> Iterator[np.ndarray]:
@@ -134,8 +139,7 @@ class ZarrReader(Closing):
             UserWarning: chunks are absent.
         """
         chunks = self._chunks(opened)
-        if chunks.n_absent:
-            warnings.warn(f"{opened.source}: {remark(chunks)}", stacklevel=3)
+        warn_of_absent(chunks)
         row_bytes = math.prod(opened.shape[1:]) * opened.dtype.itemsize
         length = opened.file_shape[0]
         step = length * -(-_PART_BYTES // max(1, length * row_bytes))
@@ -143,10 +147,6 @@ class ZarrReader(Closing):
             with reading(f"{opened.source}: rows from {begin} on cannot be decoded", COPY_AGAIN):
                 rows = np.ascontiguousarray(opened.array[begin : min(begin + step, n_rows)])
             yield rows
-
-    def identity(self, name: str) -> str:
-        """Return a digest of where the array's files are, how large they are and how old."""
-        return self._files.identity(name)
 
     def _metadata(self, files: GuardedArray) -> tuple[Any, dict[str, Any]]:
         """Return zarr's format version and the metadata of an array."""
@@ -166,13 +166,10 @@ class ZarrReader(Closing):
             raise InputError(f"{source} has no axis of steps; expected a shape such as (steps, 2)")
         with reading(f"{source}: chunks cannot be decoded", COPY_AGAIN):
             chunks = find_chunks(opened)
-        if not chunks.n_absent:
-            return chunks
-        if whole:
+        if chunks.n_absent and whole:
             raise absent_chunks(chunks)
-        check_absent(chunks)
-        if chunks.end < chunks.n_steps:
-            check_tail(chunks, self._ends_of_others(opened))
+        if chunks.n_absent:
+            check_absent(chunks, lambda: self._ends_of_others(opened))
         return chunks
 
     def _ends_of_others(self, opened: OpenedArray) -> dict[str, int | None]:

@@ -186,7 +186,7 @@ def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
                 f"{opened.source} has shape {opened.shape}; expected images ({n_frames}, height, "
                 "width, 1, 3 or 4), channels first or grey"
             )
-        facts = {"format": "zarr", "array": name, "files": store.identity(name)}
+        facts = {"format": "zarr", "array": name, "files": store.files.identity(name)}
 
     def parts() -> Iterator[tuple[str, np.ndarray]]:
         with ZarrReader(path) as store:
@@ -207,15 +207,9 @@ def _open(store: ZarrReader, key: str, n_steps: int) -> OpenedArray:
 
 def _episode_ends(store: ZarrReader) -> np.ndarray:
     """Return the checked ends of the episodes, int64."""
-    array = store.open(_ENDS)
-    if len(array.shape) != 1 or array.dtype.kind not in "iu":
-        raise InputError(
-            f"{store.path}: {_ENDS} has shape {array.shape} and dtype {array.dtype}; "
-            "expected rank 1 and int64"
-        )
-    ends = store.read(array, whole=True).astype(np.int64)
+    ends = store.read(store.open(_ENDS), whole=True)
     check_episode_ends(ends, source=str(store.path))
-    return ends
+    return ends.astype(np.int64)
 
 
 def write_zarr(path: str | Path, buffer: ReplayBuffer) -> None:

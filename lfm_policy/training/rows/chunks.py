@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lfm_policy.data.dataset import WindowDataset
-from lfm_policy.data.joined import Windows
+from lfm_policy.data.dataset import WindowDataset, Windows
 from lfm_policy.flow import OUStep
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.rows.obs_noise import ObsNoise

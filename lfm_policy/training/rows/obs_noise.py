@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.config.training import TrainingConfig
-from lfm_policy.data.joined import Windows
+from lfm_policy.data.dataset import Windows
 
 MAX_WINDOWS = 65_536
 """A covariance needs no more, however large the dataset."""

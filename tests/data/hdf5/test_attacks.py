@@ -464,7 +464,7 @@ def test_nothing_in_the_package_reads_hdf5_another_way() -> None:
     users = {str(p.relative_to(package)): p.read_text() for p in package.rglob("*.py")}
     users = {name: text for name, text in users.items() if "import h5py" in text}
     writers = {"data/robomimic/demos.py"}
-    readers = {f"data/hdf5/{name}.py" for name in ("array", "filters", "file")}
+    readers = {f"data/hdf5/{name}.py" for name in ("array", "file")}
     assert set(users) == {*readers, *writers}
     for name in writers:
         opened = re.findall(r"h5py\.File\((.*?)\)", users[name])

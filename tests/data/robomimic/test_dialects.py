@@ -290,7 +290,7 @@ def test_any_number_is_read(path: Path, dtype: Any) -> None:
 def test_hdf5plugin_is_used_where_it_is_installed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lfm_policy.data.hdf5 import filters as hdf5_filters
+    from lfm_policy.data.hdf5 import array as hdf5_filters
 
     with h5py.File(path, "a") as file:
         for demo, length in LENGTHS.items():

@@ -9,12 +9,12 @@ import pytest
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.inspection.finding import Finding
-from lfm_policy.inspection.ranges import Ranges
-from lfm_policy.inspection.warnings_values import (
+from lfm_policy.inspection.findings import (
     find_constant_dimensions,
     find_far_numbers,
     find_outliers,
 )
+from lfm_policy.inspection.ranges import Ranges
 
 Values = Callable[[ReplayBuffer], tuple[ReplayBuffer, dict[str, Ranges]]]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.inspection import warnings_episodes as module
+from lfm_policy.inspection import findings as module
+from lfm_policy.inspection.findings import find_duplicate_episodes, find_short_episodes
 from lfm_policy.inspection.ranges import Ranges
-from lfm_policy.inspection.warnings_episodes import find_duplicate_episodes, find_short_episodes
 
 Values = Callable[[ReplayBuffer], tuple[ReplayBuffer, dict[str, Ranges]]]
 

@@ -11,8 +11,8 @@ import pytest
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.inspection.cameras import CameraFacts
 from lfm_policy.inspection.finding import Finding
+from lfm_policy.inspection.findings import find_black_episodes, find_frozen_camera
 from lfm_policy.inspection.ranges import Ranges
-from lfm_policy.inspection.warnings_images import find_black_episodes, find_frozen_camera
 
 Look = Callable[[ReplayBuffer], dict[str, CameraFacts]]
 Values = Callable[[ReplayBuffer], tuple[ReplayBuffer, dict[str, Ranges]]]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.inspection.finding import Finding
-from lfm_policy.inspection.ranges import Ranges
-from lfm_policy.inspection.warnings_timing import (
+from lfm_policy.inspection.findings_timing import (
     SLOW_ARM_SECONDS,
     find_actions_out_of_step,
 )
+from lfm_policy.inspection.ranges import Ranges
 
 pytestmark = pytest.mark.slow
 
