@@ -9,6 +9,11 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import yaml
+
+from lfm_policy.version import __version__
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -61,6 +66,11 @@ def test_wheel_holds_every_module_and_configuration(wheel: list[str]) -> None:
 def test_wheel_claims_only_its_own_names(wheel: list[str]) -> None:
     tops = {name.split("/")[0] for name in wheel}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"lfm_policy", "lfm_envs"}
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == __version__ and citation["license"] == "MIT"
 
 
 def test_bundled_configurations_are_found_by_the_installed_package() -> None:

@@ -151,6 +151,20 @@ def warnings_printed() -> Iterator[None]:
         print(f"warning: {warning.message}", file=sys.stderr)
 
 
+def key_values(texts: list[str]) -> dict[str, Any]:
+    """Return what options ``KEY=VALUE`` say; values are parsed as YAML.
+
+    Raises:
+        InputError: one is nothing of the kind.
+    """
+    from lfm_policy.config.load import parse_override
+
+    values: dict[str, Any] = {}
+    for text in texts:
+        values |= parse_override(text).options
+    return values
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object to standard output."""
     json.dump(value, sys.stdout, indent=2, allow_nan=False)

@@ -120,7 +120,7 @@ def make_demonstrator(options: CollectOptions) -> Demonstrator:
     """Return who demonstrates a task.
 
     Raises:
-        InputError: the simulator is missing.
+        InputError: the simulator is missing, or the expert does not take its options.
     """
-    demonstrator: Demonstrator = EXPERTS.get(options.task)(options)
+    demonstrator: Demonstrator = EXPERTS.make(options.task, options, **options.expert_options)
     return demonstrator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lfm_policy.collect.experts import EXPERTS
@@ -21,6 +21,7 @@ class CollectOptions:
         images: record what the cameras of the task see, too.
         image_size: their width and height in pixels; by default what suits the task.
         verify: replay every demo and keep it only if it succeeds again.
+        expert_options: arguments of the expert, plain JSON values.
     """
 
     task: str
@@ -30,6 +31,7 @@ class CollectOptions:
     images: bool = False
     image_size: int = 0
     verify: bool = False
+    expert_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -58,5 +60,8 @@ class CollectOptions:
 
     def facts(self) -> dict[str, Any]:
         """Return what single demos depend on, as plain JSON values: all but how many there are."""
-        options = {k: v for k, v in asdict(self).items() if k != "episodes"}
+        options = asdict(self)
+        del options["episodes"]
+        if not self.expert_options:  # as in files of before
+            del options["expert_options"]
         return {"version": EXPERTS.get(self.task).version} | options

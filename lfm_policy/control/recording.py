@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.data.zarr.store import inspect_zarr, load_arrays, load_zarr
+from lfm_policy.data.zarr.store import list_zarr, load_arrays, load_zarr
 from lfm_policy.errors import InputError
 from lfm_runtime.control.recording.recorder import CHUNK_FIELDS, FORMAT_VERSION, STEP_FIELDS
 from lfm_runtime.control.result import CONTINUED, HELD
@@ -113,7 +113,7 @@ def load_recording(path: str | Path) -> Recording:
         InputError: there is none, or it is damaged or of another kind; the message says what.
     """
     path = Path(path)
-    inspect_zarr(path)  # says what is wrong with something that is no zarr store
+    list_zarr(path)  # says what is wrong with something that is no zarr store
     attributes = _read_attributes(path)
     buffer = load_zarr(path, ["action"])
     steps = load_arrays(path, _names(path, "steps", STEP_FIELDS))

@@ -203,8 +203,6 @@ class DatasetBundle:
         normalizer: fitted on the training episodes only.
         obs_shapes: observation key -> shape of one step, in the configured order.
         action_dim: length of one action.
-        action_limits: (2, action_dim) float32: smallest and largest training action, raw; float64
-            where ``"action"`` is one of ``float64_keys``.
         float64_keys: observations, or ``"action"``, whose values float32 cannot tell apart: they
             are exchanged in float64.
         fingerprint: identity of the data, see :meth:`ReplayBuffer.fingerprint`.
@@ -220,7 +218,6 @@ class DatasetBundle:
     normalizer: Normalizer
     obs_shapes: dict[str, tuple[int, ...]]
     action_dim: int
-    action_limits: Tensor
     float64_keys: tuple[str, ...]
     fingerprint: str
     train_episodes: np.ndarray
@@ -297,14 +294,12 @@ def build_datasets(
     validation = None
     if len(validation_episodes):
         validation = train.with_index(windows(validation_episodes, "validation"))
-    action = normalizer[ACTION_KEY]
     return DatasetBundle(
         train=train,
         validation=validation,
         normalizer=normalizer,
         obs_shapes={key: buffer.arrays[key].shape[1:] for key in obs_keys},
         action_dim=buffer.arrays[ACTION_KEY].shape[1],
-        action_limits=torch.stack([action.raw("min"), action.raw("max")]),
         float64_keys=tuple(
             key
             for key in tuple(normalizer.keys())

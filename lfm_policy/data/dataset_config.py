@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.errors import InputError
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import option, options
+from lfm_runtime.registry import nearest_names
 
 if TYPE_CHECKING:
     from lfm_policy.data.images.video_writer import ImageLoss
@@ -153,3 +154,40 @@ class DatasetConfig(ABC):
             InputError: the format cannot be written, or cannot hold the data.
         """
         raise InputError(f"{target}: there is nothing that writes the format of {cls.__name__}")
+
+
+def check_observed(
+    obs_keys: Sequence[str], rename: Mapping[str, str], action_keys: Sequence[str] = ()
+) -> None:
+    """Check which arrays are observed, and their new names.
+
+    Args:
+        obs_keys: the arrays, as the data call them.
+        rename: what the policy calls them, where that is something else.
+        action_keys: arrays that must not be observed.
+
+    Raises:
+        OptionError: the action is among them, one is named twice, or a new name is for a key that
+            is not observed, or is taken.
+    """
+    if set(obs_keys) & set(action_keys):
+        raise OptionError(
+            "obs_keys",
+            f"{list(obs_keys)} holds the action: the policy would be shown what it has to predict; "
+            "remove it",
+        )
+    if len(set(obs_keys)) != len(obs_keys):
+        raise OptionError("obs_keys", f"{list(obs_keys)} names a key twice")
+    for key in rename:
+        if key not in obs_keys:
+            hint = nearest_names(key, tuple(obs_keys))
+            raise OptionError(
+                "rename", f"names '{key}', which is not among obs_keys {list(obs_keys)}: {hint}"
+            )
+    names = [rename.get(key, key) for key in obs_keys]
+    if len(set(names)) != len(names) or ACTION_KEY in names or "" in names:
+        raise OptionError(
+            "rename",
+            f"{dict(rename)} gives the observations the names {names}: expected different names, "
+            f"none of them empty or '{ACTION_KEY}'",
+        )

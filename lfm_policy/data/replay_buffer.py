@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -155,23 +156,32 @@ class ReplayBuffer:
         return digest.hexdigest()
 
     def _check_finite(self, key: str, array: np.ndarray) -> None:
-        if array.dtype.kind != "f":
+        steps, value = not_finite(array)
+        if not len(steps):
             return
-        with np.errstate(
-            over="ignore"
-        ):  # a float64 beyond float32 becomes infinite, as in training
-            finite = np.isfinite(array.astype(np.float32, copy=False))
-        if finite.all():
-            return
-        step = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
-        value = array[step][~finite[step]].flat[0]
+        step = int(steps[0])
         episode = int(np.searchsorted(self.episode_ends, step, side="right"))
-        n_bad = int((~finite).reshape(len(array), -1).any(axis=1).sum())
         raise InputError(
             f"{self.source}: {key} holds {value} in episode {episode}, step "
-            f"{step - int(self.episode_starts[episode])} (row {step} of the array; {n_bad} such "
-            "rows in all); every value must be a finite float32: repair or drop these episodes"
+            f"{step - int(self.episode_starts[episode])} (row {step} of the array; {len(steps)} "
+            "such rows in all); every value must be a finite float32: repair or drop these episodes"
         )
+
+
+def not_finite(array: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Return which steps of an array (T, ...) are not finite as training sees them, in float32.
+
+    Returns:
+        Their indices, int64, and the first such value; none and None if all is well.
+    """
+    if array.dtype.kind != "f":
+        return np.zeros(0, np.int64), None
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, as in training
+        finite = np.isfinite(array.astype(np.float32, copy=False)).reshape(len(array), -1)
+    steps = np.flatnonzero(~finite.all(axis=1))
+    if not len(steps):
+        return steps, None
+    return steps, array[steps[0]].reshape(-1)[~finite[steps[0]]][0]
 
 
 def _digest_in_parts(array: np.ndarray) -> str:

@@ -31,7 +31,7 @@ from lfm_policy.distill import distill
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, chunk_noise, load_policy, read_header
 from lfm_policy.training import train
-from lfm_policy.training.metrics import METRICS_FILE, read_metrics
+from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_runtime.disk.files import exists, is_file, write_json, write_text
 
 PAGE = "demo.html"

@@ -22,7 +22,7 @@ class PolicyResult:
         title: how people call it.
         header: of its checkpoint.
         evaluation: its rollouts.
-        metrics: records of its training, see `lfm_policy.training.metrics`.
+        metrics: records of its training, see `lfm_policy.training.run_folder.metrics`.
         flow: its chunks between noise and action in the scene of `DemoResults`.
         films: of each chosen episode, by its number.
     """

@@ -6,6 +6,18 @@ student block that takes one step, so N' = N / k evaluations make a chunk.
 
 from __future__ import annotations
 
-from lfm_policy.distill.distill import distill, student_config
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lfm_policy.distill.student import distill, student_config
 
 __all__ = ["distill", "student_config"]
+
+
+def __getattr__(name: str) -> Any:
+    # Who loads a student looks its method up in `methods`, and should not wait for the training.
+    if name in __all__:
+        from lfm_policy.distill import student
+
+        return getattr(student, name)
+    raise AttributeError(f"module 'lfm_policy.distill' has no attribute '{name}'")

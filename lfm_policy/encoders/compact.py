@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.image import ImageEncoder
+from lfm_policy.encoders.image import ImageEncoder, SpatialSoftmax
 from lfm_policy.encoders.options import GROUPS, CompactConfig
-from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
 from lfm_policy.errors import InputError
 
 SMALLEST_SIDE = 16

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lfm_policy.encoders.augment import (
     View,
@@ -14,11 +16,70 @@ from lfm_policy.encoders.augment import (
     random_view,
 )
 from lfm_policy.encoders.options import ImageEncoderConfig
-from lfm_policy.encoders.resize import Resize
 
 VIEW_SEED = 20_240
+TIE = 0.49
+"""Added before rounding down. Averages of whole numbers often lie exactly half way between two
+levels, where the last bit, which differs between machines, would decide; a hundredth beside that,
+it has no say."""
 
 __all__ = ["ImageEncoder", "ImageEncoderConfig"]
+
+
+class Resize(nn.Module):
+    """Bilinear resizing with antialiasing, as two matrix products.
+
+    The weights are those of torch's interpolation. As matrices they can be exported: ONNX
+    Runtime's own antialiasing differs from it by up to 13 levels of 255 (version 1.31).
+    """
+
+    def __init__(self, size_in: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("_rows", _weights(size_in[0], size[0]), persistent=False)
+        self.register_buffer("_columns", _weights(size_in[1], size[1]).T, persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return resized images in whole levels, as they would have been recorded at this size.
+
+        Args:
+            frames: (B, T, height, width, C) uint8.
+
+        Returns:
+            (B, T, new height, new width, C) uint8.
+        """
+        n, steps = frames.shape[:2]
+        images = rearrange(frames.flatten(0, 1), "n h w c -> n c h w").to(torch.float32)
+        resized = self.get_buffer("_rows") @ images @ self.get_buffer("_columns")
+        whole = (resized + TIE).floor().clamp(0, 255).to(torch.uint8)
+        return rearrange(whole, "n c h w -> n h w c").unflatten(0, (n, steps))
+
+
+def _weights(size_in: int, size: int) -> Tensor:
+    """Return the matrix (size, size_in) that resizes a column."""
+    columns = torch.eye(size_in)[None, None]
+    return functional.interpolate(columns, (size, size_in), mode="bilinear", antialias=True)[0, 0]
+
+
+class SpatialSoftmax(nn.Module):
+    """Expected position of each map under its softmax (Finn et al. 2016, arXiv:1509.06113).
+
+    Maps (B, K, h, w) to (B, 2 K): all x, then all y, from -1 to 1.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        x = torch.linspace(-1, 1, width) if width > 1 else torch.zeros(1)
+        y = torch.linspace(-1, 1, height) if height > 1 else torch.zeros(1)
+        self._n_positions = height * width
+        grid = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
+        self.register_buffer("_grid", grid, persistent=False)
+        self.temperature = nn.Parameter(torch.ones(()))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the positions, (B, 2 K)."""
+        grid = self.get_buffer("_grid")
+        attention = torch.softmax(maps.flatten(2) / self.temperature, dim=2)
+        return rearrange(attention @ grid, "n k xy -> n (xy k)")
 
 
 class ImageEncoder(nn.Module):
@@ -81,7 +142,7 @@ class ImageEncoder(nn.Module):
         if view is not None and view.colour is not None:
             images = change_colours(images, view.colour)
         # A permuted view of (height, width, channels) is what convolutions call channels-last.
-        flat = (images * 2 - 1).flatten(0, 1).permute(0, 3, 1, 2)
+        flat = rearrange((images * 2 - 1).flatten(0, 1), "n h w c -> n c h w")
         return self.features(flat).unflatten(0, (n, steps))
 
     def fixed_view(self, number: int) -> View:

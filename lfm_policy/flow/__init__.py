@@ -8,7 +8,7 @@ x (B, *chunk_shape) for any chunk shape, t (B,), cond (B, cond_dim) or None.
     methods        rules for a block, one file each         block          network, path and method
     solvers        one ODE, evaluations counted             chain          sampling, push-forward
     likelihood     log p(x | O)                             affine         closed forms to verify by
-    fitting        trains a chain on tensors                ema            average of the weights
+    fitting        trains a chain on tensors                ema            EMA of the weights
 """
 
 from __future__ import annotations
@@ -17,12 +17,100 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lfm_policy.flow.api import *  # noqa: F403
+    from lfm_policy.flow.affine import GaussianBlockVelocity, push_gaussian
+    from lfm_policy.flow.block import FlowBlock
+    from lfm_policy.flow.chain import FlowChain, PushResult, SampleResult
+    from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS, SOLVERS, TIME_SAMPLERS
+    from lfm_policy.flow.coupling import Coupling
+    from lfm_policy.flow.fitting import FitResult, fit
+    from lfm_policy.flow.interpolant import (
+        Coefficients,
+        Interpolant,
+        LinearInterpolant,
+        PathSample,
+        TrigonometricInterpolant,
+    )
+    from lfm_policy.flow.likelihood import LogProbResult, log_prob, velocity_and_divergence
+    from lfm_policy.flow.methods import (
+        BlockPath,
+        CleanChunkMethod,
+        Method,
+        OdeMethod,
+        RegressionMethod,
+        VelocityMethod,
+    )
+    from lfm_policy.flow.schedule import OUSchedule, OUStep, geometric_step_sizes
+    from lfm_policy.flow.solvers import (
+        OdeResult,
+        SolverMethod,
+        SolverSpec,
+        check_step_times,
+        integrate,
+    )
+    from lfm_policy.flow.solvers.velocity import Network, Velocity
+    from lfm_policy.flow.time_sampling import (
+        BetaTime,
+        PointTimes,
+        TimeSampler,
+        UniformTime,
+    )
+
+__all__ = [
+    "COUPLINGS",
+    "INTERPOLANTS",
+    "METHODS",
+    "SOLVERS",
+    "TIME_SAMPLERS",
+    "BetaTime",
+    "BlockPath",
+    "CleanChunkMethod",
+    "Coefficients",
+    "Coupling",
+    "FitResult",
+    "FlowBlock",
+    "FlowChain",
+    "GaussianBlockVelocity",
+    "Interpolant",
+    "LinearInterpolant",
+    "LogProbResult",
+    "Method",
+    "Network",
+    "OUSchedule",
+    "OUStep",
+    "OdeMethod",
+    "OdeResult",
+    "PathSample",
+    "PointTimes",
+    "PushResult",
+    "RegressionMethod",
+    "SampleResult",
+    "SolverMethod",
+    "SolverSpec",
+    "TimeSampler",
+    "TrigonometricInterpolant",
+    "UniformTime",
+    "Velocity",
+    "VelocityMethod",
+    "check_step_times",
+    "fit",
+    "geometric_step_sizes",
+    "integrate",
+    "log_prob",
+    "push_gaussian",
+    "velocity_and_divergence",
+]
+
+_MODULES = (
+    *("choices", "chain", "block", "fitting", "likelihood", "affine", "schedule", "methods"),
+    *("solvers", "interpolant", "coupling", "time_sampling"),
+)
 
 
 def __getattr__(name: str) -> Any:
     # Not at once: configurations only want to know the names in `choices`, without torch.
-    api = importlib.import_module("lfm_policy.flow.api")
-    if name in api.__all__:
-        return getattr(api, name)
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(importlib.import_module(f"lfm_policy.flow.{module}"))
+            if name in found:
+                return found[name]
     raise AttributeError(f"module 'lfm_policy.flow' has no attribute '{name}'")

@@ -23,7 +23,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS
 from lfm_policy.flow.interpolant import Interpolant
 from lfm_policy.flow.schedule import OUStep
-from lfm_policy.flow.velocity import per_sample
+from lfm_policy.flow.solvers.velocity import per_sample
 
 
 def push_gaussian(mean: Tensor, cov: Tensor, step: OUStep) -> tuple[Tensor, Tensor]:

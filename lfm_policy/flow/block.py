@@ -11,8 +11,8 @@ from lfm_policy.flow.interpolant import Interpolant, PathSample
 from lfm_policy.flow.methods import BlockPath, Method
 from lfm_policy.flow.schedule import OUStep
 from lfm_policy.flow.solvers import OdeResult, SolverSpec
+from lfm_policy.flow.solvers.velocity import Network, Velocity
 from lfm_policy.flow.time_sampling import TimeSampler, UniformTime
-from lfm_policy.flow.velocity import Network, Velocity
 
 
 class FlowBlock(nn.Module):

@@ -11,13 +11,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMA:
-    """The average of parameters over the steps; the newest have weight 1 - decay.
+    """The EMA of parameters over the steps; the newest have weight 1 - decay.
 
     The decay grows with the steps, 1 - (1 + k)^-power up to a largest one, so that the first
     weights are soon forgotten (the warm-up of Katherine Crowson's, in diffusers' `EMAModel`).
 
     Attributes:
-        weights: averaged, one for each parameter.
+        weights: the EMA, one tensor for each parameter.
         steps: updates so far.
     """
 
@@ -25,7 +25,7 @@ class EMA:
         """Begin with the parameters as they are.
 
         Args:
-            parameters: what is averaged.
+            parameters: whose EMA it is.
             decay: largest decay.
             power: how fast it grows.
         """
@@ -36,7 +36,7 @@ class EMA:
         self.steps = 0
 
     def update(self) -> None:
-        """Take the parameters of one more step into the average."""
+        """Take the parameters of one more step into the EMA."""
         self.steps += 1
         # torch's update goes through the weights once, diffusers' three times.
         update = get_ema_multi_avg_fn(self._decay_now())
@@ -44,12 +44,12 @@ class EMA:
 
     @torch.no_grad()
     def copy_to_parameters(self) -> None:
-        """Give the parameters the averaged weights."""
+        """Give the parameters the EMA weights."""
         torch._foreach_copy_(self._parameters, self.weights)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Give the parameters the averaged weights for a while."""
+        """Give the parameters the EMA weights for a while."""
         own = [parameter.detach().clone() for parameter in self._parameters]
         self.copy_to_parameters()
         try:
@@ -60,7 +60,7 @@ class EMA:
 
     @torch.no_grad()
     def load(self, weights: Sequence[Tensor], steps: int) -> None:
-        """Take an average that was made before, one tensor for each parameter."""
+        """Take an EMA that was made before, one tensor for each parameter."""
         torch._foreach_copy_(self.weights, list(weights))
         self.steps = steps
 

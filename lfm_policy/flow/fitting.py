@@ -86,7 +86,7 @@ def fit(
     for n in range(1, chain.n_blocks + 1):
         block = chain.block(n)
         if warm_start and n > 1:
-            _take_weights(block.network, chain.block(n - 1).network)
+            copy_fitting_weights(block.network, chain.block(n - 1).network)
         block.train()
         ema = EMA(list(block.parameters()), decay=ema_decay, power=ema_power)
         optimizer = torch.optim.AdamW(
@@ -132,8 +132,8 @@ def _check_data(x: Tensor, cond: Tensor | None) -> None:
         raise ValueError(f"cond has {len(cond)} rows, x has {len(x)}")
 
 
-def _take_weights(network: object, before: object) -> None:
-    """Copy weights, and leave a network alone that has others."""
+def copy_fitting_weights(network: object, before: object) -> None:
+    """Give ``network`` the weights of ``before``, and leave it alone if it has others."""
     if not (isinstance(network, nn.Module) and isinstance(before, nn.Module)):
         return
     weights, own = before.state_dict(), network.state_dict()

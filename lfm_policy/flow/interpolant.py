@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lfm_policy.flow.velocity import per_sample
+from lfm_policy.flow.solvers.velocity import per_sample
 
 
 class Coefficients(NamedTuple):

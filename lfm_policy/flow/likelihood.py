@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lfm_policy.flow.chain import PILOT_ROWS, FlowChain
 from lfm_policy.flow.solvers import SolverSpec, integrate, with_fixed_times
-from lfm_policy.flow.velocity import Velocity
+from lfm_policy.flow.solvers.velocity import Velocity
 
 
 class LogProbResult(NamedTuple):

@@ -17,7 +17,7 @@ from lfm_policy.policy.checkpoint import (
     read_header,
     read_normalizer,
 )
-from lfm_policy.training.metrics import METRICS_FILE, read_metrics
+from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_runtime.disk.files import atomic_file
 
 

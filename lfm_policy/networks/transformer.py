@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -71,16 +72,16 @@ class _Layer(nn.Module):
         return torch.addcmul(h, gate_m, self.down(hidden))
 
     def _attend(self, h: Tensor) -> Tensor:
-        # (batch, horizon, 3 * width) -> 3 x (batch, n_heads, horizon, head_dim)
-        qkv = self.qkv(h).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)
+        query, key, value = rearrange(
+            self.qkv(h), "b t (three heads d) -> three b heads t d", three=3, heads=self.n_heads
+        ).unbind(0)
         # Written out: torch's fused attention has neither forward-mode nor second derivatives nor
         # vmap, which likelihoods and flow-map distillation need, and chunks are too short for it
         # to save more than a few percent.
         scores = (query * self.scale) @ key.transpose(-1, -2)
         weights = functional.dropout(scores.softmax(-1), self.dropout, self.training)
         mixed = weights @ value  # (batch, n_heads, horizon, head_dim)
-        out: Tensor = self.attention_out(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.attention_out(rearrange(mixed, "b heads t d -> b t (heads d)"))
         return out
 
 

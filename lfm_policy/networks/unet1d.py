@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -61,7 +62,7 @@ class UNet1D(VelocityNetwork):
         film = self.modulation(self.embedding(t, cond))
         films = iter([film[i : i + 4] for i in range(0, len(film), 4)])
 
-        h = x.transpose(1, 2)  # (batch, action_dim, horizon)
+        h = rearrange(x, "b t d -> b d t")
         if self.n_padding:
             last = h[..., -1:].expand(-1, -1, self.n_padding)
             h = torch.cat((h, last), dim=-1)
@@ -75,7 +76,7 @@ class UNet1D(VelocityNetwork):
         for grow, stage in zip(self.grow, self.up, strict=True):
             h = stage(torch.cat((grow(h), skips.pop()), dim=1), next(films))
         velocity: Tensor = self.proj_out(self.head(h))
-        return velocity[..., : self.horizon].transpose(1, 2)
+        return rearrange(velocity[..., : self.horizon], "b d t -> b t d")
 
 
 class _Stage(nn.Module):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.config.environment import with_environment
 from lfm_policy.errors import Interrupted, TrainingError
-from lfm_policy.training.environment import with_environment
+from lfm_policy.training.blocks import BlockPlan, warn_ignored_warm_start
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
-from lfm_policy.training.run import TrainingRun, warn_ignored_warm_start
+from lfm_policy.training.run import Run
+from lfm_policy.training.train import train_parts
 
-__all__ = ["Interrupted", "TrainingError", "TrainingRun", "train"]
+__all__ = ["BlockPlan", "Interrupted", "Run", "TrainingError", "train", "train_parts"]
 
 
 def train(
@@ -40,7 +42,5 @@ def train(
     warn_ignored_warm_start(config)
     if wants_processes(config, folder, resume=resume):
         return train_blocks_in_processes(config, folder, device=device, resume=resume, quiet=quiet)
-    run = TrainingRun(config, folder, device=device, resume=resume, quiet=quiet)
-    if not run.already_complete and run.accelerator.is_main_process and not quiet:
-        print(run.describe(), flush=True)
-    return run.run()
+    run = Run(config, folder, device=device, resume=resume, quiet=quiet)
+    return train_parts(run, BlockPlan(run))

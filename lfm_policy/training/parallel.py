@@ -23,16 +23,22 @@ from lfm_policy.checkpoint_folders import LATEST_FILE
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict, config_to_yaml
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
-    CheckpointHeader,
     read_header,
     read_model_state,
     read_normalizer,
     write_checkpoint,
 )
-from lfm_policy.training.data import IMAGE_CACHE, data_spec, load_datasets
-from lfm_policy.training.resume import CONFIG_COPY, check_same_data, find_resumable
-from lfm_policy.training.run import TrainingRun
-from lfm_policy.training.run_folder import FINAL, RunFolder
+from lfm_policy.training.blocks import BlockPlan
+from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
+from lfm_policy.training.run import Run
+from lfm_policy.training.run_folder.checkpoints import FINAL, RunFolder
+from lfm_policy.training.run_folder.resume import (
+    CONFIG_COPY,
+    already_begun,
+    check_same_data,
+    find_resumable,
+)
+from lfm_policy.training.train import train_parts
 from lfm_runtime.child_processes import deaf_to_ctrl_c
 from lfm_runtime.disk.files import write_text
 from lfm_runtime.disk.full import explain
@@ -81,15 +87,18 @@ def train_blocks_in_processes(
     run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
     run_folder.check_not_running()
     complete = find_resumable(folder, config, resume=resume)
-    begun = _begun_blocks(config, folder, resume=resume)
+    blocks = list(range(1, config.flow.n_blocks + 1))
+    if not resume and any((block_folder(folder, n) / LATEST_FILE).exists() for n in blocks):
+        raise already_begun(folder)
+    begun = [find_resumable(block_folder(folder, n), config, resume=True) for n in blocks]
     # Read here too, so that bad data is one message and not one from each process.
     spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, quiet=quiet))
-    for header in [*begun, *([complete] if complete else [])]:
-        check_same_data(header, spec)
+    for header in (complete, *begun):
+        if header is not None:
+            check_same_data(header, spec)
     if complete:
         return complete.folder
     encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
-    blocks = list(range(1, config.flow.n_blocks + 1))
     with run_folder.writing(), run_folder.running(None), InterruptFlag() as interrupt:
         write_text(folder / CONFIG_COPY, config_to_yaml(config))
         for wave in [blocks[:1], blocks[1:]] if encoder.has_parameters else [blocks]:
@@ -103,28 +112,6 @@ def train_blocks_in_processes(
                 interrupt=interrupt,
             )
         return _join(config, run_folder)
-
-
-def _begun_blocks(
-    config: ExperimentConfig, folder: Path, *, resume: bool
-) -> list[CheckpointHeader]:
-    """Return the newest checkpoint of each block that has one.
-
-    Raises:
-        InputError: there are some and ``resume`` is not set, or they had other options.
-    """
-    headers = []
-    for n in range(1, config.flow.n_blocks + 1):
-        if (block_folder(folder, n) / LATEST_FILE).exists():
-            if not resume:
-                raise InputError(
-                    f"{folder}: there is a run already; continue it with --resume, or choose "
-                    "another folder with --output"
-                )
-            header = find_resumable(block_folder(folder, n), config, resume=True)
-            assert header is not None
-            headers.append(header)
-    return headers
 
 
 def _run_wave(
@@ -142,9 +129,8 @@ def _run_wave(
     context = multiprocessing.get_context("spawn")
     waiting = list(blocks)
     running: dict[int, SpawnProcess] = {}
-    failed: list[int] = []
-    bad_input: list[bool] = []
-    stopped: list[int] = []
+    failed: dict[int, int | None] = {}  # block -> exit code
+    stopped = False
     told_to_stop = False
     while waiting or running:
         while waiting and not interrupt and len(running) < config.training.parallel_processes:
@@ -153,7 +139,10 @@ def _run_wave(
                 target=_train_one,
                 args=(config_to_dict(config), str(folder), n, device, resume, quiet),
             )
-            _start(process)
+            # Ctrl-C would end a process while it imports torch; the parent is told and passes it
+            # on as SIGTERM.
+            with deaf_to_ctrl_c():
+                process.start()
             running[n] = process
         for n, process in list(running.items()):
             if not process.is_alive():
@@ -161,10 +150,9 @@ def _run_wave(
                 del running[n]
                 # Signals end a process that has not begun to train yet.
                 if process.exitcode in _EXITS_STOPPED:
-                    stopped.append(n)
+                    stopped = True
                 elif process.exitcode != EXIT_DONE:
-                    failed.append(n)
-                    bad_input.append(process.exitcode == EXIT_BAD_INPUT)
+                    failed[n] = process.exitcode
         if (interrupt or failed or stopped) and not told_to_stop:
             for process in running.values():
                 process.terminate()  # SIGTERM: the block saves a checkpoint and stops
@@ -176,17 +164,11 @@ def _run_wave(
             f"training of block {', '.join(map(str, failed))} failed (see above); the others were "
             f"saved in {folder / BLOCKS}"
         )
-        raise InputError(message) if all(bad_input) else TrainingError(message)
+        bad_input = set(failed.values()) == {EXIT_BAD_INPUT}
+        raise InputError(message) if bad_input else TrainingError(message)
     if interrupt or stopped:
         by = interrupt.name or "a signal to one process"
         raise Interrupted(f"stopped by {by}; saved in {folder}; continue with --resume")
-
-
-def _start(process: SpawnProcess) -> None:
-    """Start a process that Ctrl-C does not reach: it would die of it while it imports torch."""
-    # The parent is told and passes it on as SIGTERM.
-    with deaf_to_ctrl_c():
-        process.start()
 
 
 def _train_one(
@@ -200,33 +182,24 @@ def _train_one(
             torch.set_num_threads(
                 max(1, torch.get_num_threads() // config.training.parallel_processes)
             )
-        encoder = _encoder_of_first_block(root) if n > 1 else None
         own = block_folder(root, n)
-        run = TrainingRun(
+        run = Run(
             config,
             own,
             device=device,
             resume=resume and (own / LATEST_FILE).exists(),
-            only_block=n,
-            initial_encoder=encoder,
-            progress_position=n - 1,
+            bar_position=n - 1,
             quiet=quiet,
             image_cache=root.parent / IMAGE_CACHE,
         )
-        if n == 1 and not quiet:
-            print(run.describe(), flush=True)
-        run.run()
+        encoder = _encoder_of_first_block(root) if n > 1 else None
+        train_parts(run, BlockPlan(run, only_block=n, initial_encoder=encoder))
     except Interrupted:
         sys.exit(EXIT_INTERRUPTED)
-    except InputError as error:
-        print(f"block {n}: error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except OSError as error:
-        print(f"block {n}: error: {explain(error)}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except TrainingError as error:
-        print(f"block {n}: error: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED)
+    except (InputError, OSError, TrainingError) as error:
+        reason = explain(error) if isinstance(error, OSError) else error
+        print(f"block {n}: error: {reason}", file=sys.stderr)
+        sys.exit(EXIT_FAILED if isinstance(error, TrainingError) else EXIT_BAD_INPUT)
 
 
 def _encoder_of_first_block(folder: Path) -> dict[str, Tensor] | None:

@@ -1,36 +1,77 @@
-"""Training by Algorithm 1: block after block, push-forward between them."""
+"""One training in its folder: data, networks, where it stands, what it writes."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.utils import get_int_from_env
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from lfm_policy.config import ExperimentConfig
-from lfm_policy.config.block_networks import network_configs
-from lfm_policy.data.dataset import WindowDataset
-from lfm_policy.errors import InputError, Interrupted
-from lfm_policy.policy import PolicyModel
-from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
-from lfm_policy.training.block import BlockTrainer
-from lfm_policy.training.blockwise import SYNC_EVERY, BlockwiseRun
-from lfm_policy.training.encoder_objective import STAGE, EncoderObjective, SharedEncoderLoss
-from lfm_policy.training.features import FEATURES, with_frozen_features
-from lfm_policy.training.flow_objective import FlowLoss, FlowObjective
-from lfm_policy.training.meters import Clock
-from lfm_policy.training.objective import BlockObjective
-from lfm_policy.training.prefixes import TrainingPrefixes
-from lfm_policy.training.push import BlockPusher
-from lfm_policy.training.source import ChunkSource, encode_all
-from lfm_policy.training.state import PUSH, TRAIN
-from lfm_policy.training.weights import draw_initial_weights
+from lfm_policy.config import ExperimentConfig, config_to_yaml
+from lfm_policy.data.dataset import DatasetBundle
+from lfm_policy.device import choose_device
+from lfm_policy.errors import InputError, Interrupted, TrainingError
+from lfm_policy.policy.checkpoint import (
+    TRAIN_STATE,
+    CheckpointHeader,
+    read_model_state,
+    write_checkpoint,
+)
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.accelerator import available_options, make_accelerator
+from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
+from lfm_policy.training.run_folder.checkpoints import FINAL, RunFolder
+from lfm_policy.training.run_folder.metrics import MetricsLog, checkpoint_message
+from lfm_policy.training.run_folder.resume import CONFIG_COPY, check_same_data, find_resumable
+from lfm_policy.training.run_folder.state import (
+    PUSH,
+    BlockRecord,
+    Progress,
+    read_train_state,
+    write_train_state,
+)
+from lfm_policy.training.schedule import steps_of_blocks
+from lfm_policy.training.trainer import Trainer
+from lfm_runtime.disk.files import write_text
+from lfm_runtime.interrupt import InterruptFlag
+from lfm_runtime.policy.spec import DataSpec
+
+JOINT = 0
+"""Number of the part before block 1, in which the encoder learns with all blocks."""
+
+SYNC_EVERY = 20
+"""Steps between looks at values on a GPU and at the interrupts of other processes."""
 
 
-class TrainingRun(BlockwiseRun):
-    """Trains the blocks of one policy, 1 (data side) to N (noise side)."""
+class Run:
+    """A training in a run folder, which any plan of what to train can use.
+
+    The folder holds ``config.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and
+    ``latest``, which names the newest checkpoint.
+
+    Attributes:
+        config: all options.
+        options: those of the training, without what cannot work on this machine.
+        folder: the run folder.
+        header: the checkpoint that is continued; None for a new run.
+        spec: shapes of the data.
+        train_set: training windows, on the device.
+        validation_set: validation windows.
+        model: the networks. When a part is trained they hold its EMA weights.
+        steps: gradient steps of each block.
+        progress: where the training stands.
+        kept: tensors that checkpoints keep besides the part in work, by name.
+        restored: tensors of the part in work of a checkpoint, for its trainer.
+        interrupt: true once a signal came; None before `opened`.
+        quiet: no progress bars, and nothing printed.
+    """
 
     def __init__(
         self,
@@ -39,275 +80,249 @@ class TrainingRun(BlockwiseRun):
         *,
         device: str = "auto",
         resume: bool = False,
-        only_block: int | None = None,
-        initial_encoder: dict[str, Tensor] | None = None,
-        progress_position: int = 0,
+        bar_position: int = 0,
         quiet: bool = False,
         image_cache: Path | None = None,
     ) -> None:
-        """Prepare the run; nothing is written yet.
+        """Load the data and build the networks; nothing is written yet.
 
         Args:
             config: all options.
             folder: the run folder.
             device: ``auto``, ``cpu`` or ``cuda``.
             resume: go on from the newest checkpoint in ``folder``, if there is one.
-            only_block: train just this block (parallel block training).
-            initial_encoder: weights of a frozen encoder (with ``only_block``).
-            progress_position: line of the progress bar, for several runs on one terminal.
+            bar_position: line of the progress bar, for several runs on one terminal.
             quiet: no progress bars.
             image_cache: folder for decoded images; by default one beside the run folder.
 
         Raises:
             InputError: bad data or options, a folder that holds another run, or nothing that fits.
         """
-        super().__init__(
-            config,
-            folder,
-            device=device,
-            resume=resume,
-            progress_position=progress_position,
-            quiet=quiet,
-            image_cache=image_cache,
+        config = replace(config, encoder=config.encoder.resolved())
+        self.folder = folder
+        self.config = config
+        self.device = choose_device(device)
+        self.options = available_options(config.training, self.device)
+        self.steps = steps_of_blocks(config)
+        self._run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
+        # Of several processes the first one writes; it may be doing so already.
+        if get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"], 0) == 0:
+            self._run_folder.check_not_running()
+        self.header: CheckpointHeader | None = find_resumable(folder, config, resume=resume)
+        image_cache = image_cache or folder.parent / IMAGE_CACHE
+        self.data: DatasetBundle = load_datasets(config, image_cache, quiet=quiet)
+        self.spec: DataSpec = data_spec(self.data)
+        if self.header is not None:
+            check_same_data(self.header, self.spec)
+        self.accelerator = make_accelerator(self.options, self.device)
+        self.device = self.accelerator.device
+        self.train_set = self.data.train.to(self.device)
+        validation = self.data.validation
+        self.validation_set = None if validation is None else validation.to(self.device)
+        self.model = PolicyModel(config, self.spec)
+        self.quiet = quiet or not self.accelerator.is_main_process
+        self.progress = Progress(
+            block=1,
+            world=self.accelerator.num_processes,
+            records=[BlockRecord() for _ in self.steps],
         )
-        config = self.config
-        self._only_block = only_block
-        self._parallel = config.training.block_training == "parallel"
-        self._encoder_training = config.training.encoder
-        self._has_stage = self._encoder_training == "joint"
-        if self._has_stage and not self._model.encoder.trained_parameters():
+        self.kept: dict[str, Tensor] = {}
+        self.restored: dict[str, Tensor] = {}
+        self.interrupt: InterruptFlag | None = None
+        self.bar_position = bar_position
+        self._log: MetricsLog | None = None
+
+    @property
+    def already_complete(self) -> bool:
+        """Whether the run had finished before."""
+        return self.header is not None and self.header.complete
+
+    def restore(self) -> None:
+        """Bring the networks to the device, and all to where the continued checkpoint stands.
+
+        Raises:
+            InputError: it is damaged, or was trained by another number of processes.
+        """
+        self.model.to(self.device).eval()
+        if self.header is None:
+            return
+        self.model.load_state_dict(read_model_state(self.header))
+        if self.header.complete:
+            return
+        self.progress, self.restored, kept = read_train_state(self.header.folder / TRAIN_STATE)
+        self.kept = {name: tensor.to(self.device) for name, tensor in kept.items()}
+        world = self.accelerator.num_processes
+        if self.progress.world != world:
             raise InputError(
-                f"training.encoder is '{self._encoder_training}', but the encoder "
-                f"'{config.encoder.name}' has nothing to train; use training.encoder=block1"
+                f"{self.header.folder}: was trained by {self.progress.world} process(es), now "
+                f"there are {world}; batches would differ, so start it with as many as before"
             )
-        if only_block is None and self._header is None:
-            warn_first_block_teaches_little(config, self._model)
-        self._progress.block = STAGE if self._has_stage and only_block in (None, 1) else 1
-        if only_block not in (None, 1):
-            self._progress.block = only_block
-        draw_initial_weights(self._model, config, self.spec)
-        if initial_encoder is not None:
-            self._model.encoder.load_state_dict(initial_encoder)
-        self._model.to(self._device).eval()
-        # The data of the block in work, from block 2 on, and what was pushed through it so far.
-        self._chunks: Tensor | None = None
-        self._validation_chunks: Tensor | None = None
-        self._pushed: Tensor | None = None
-        self._restored_block: dict[str, Tensor] = {}
-        if self._header is not None:
-            self._restore(self._header)
 
-    def _run_blocks(self) -> Path:
-        last = self._only_block or len(self._steps)
-        if self.config.training.joint_only:
-            last = STAGE
-        trainer: BlockTrainer | None = None
-        for n in range(self._progress.block, last + 1):
-            self._freeze_encoder(n)
-            previous, trainer = trainer, self._make_trainer(n)
-            self._start_weights(trainer, previous)
-            self._progress.block = n
-            if self._progress.phase == TRAIN:
-                self._train_block(trainer)
-            trainer.apply_ema()
-            if STAGE < n < last and not self._parallel:
-                self._freeze_encoder(n + 1)
-                self._push_block(trainer)
-            self._accelerator.free_memory()
-        assert trainer is not None
-        return self._checkpoint(trainer, complete=True)
-
-    def _make_trainer(self, n: int) -> BlockTrainer:
-        options, steps = self._options, self.config.training.encoder_steps
-        if n != STAGE:
-            steps = self._steps[n - 1]
-        if self._trains_encoder(n):
-            options = replace(
-                options,
-                batch_size=options.encoder_batch_size or options.batch_size,
-                learning_rate=options.encoder_learning_rate or options.learning_rate,
-            )
-        return BlockTrainer(
-            options,
-            self._objective(n),
-            self._accelerator,
-            seed=self.config.seed,
-            n_steps=steps,
+    def describe(self) -> str:
+        """Return what is about to be trained, with parameter counts per block and in total."""
+        counts = ", ".join(f"{k} {v:,}" for k, v in self.model.parameter_counts().items())
+        data = self.data
+        left_out = len(data.left_out_episodes)
+        too_short = f", {left_out} left out as too short" if left_out else ""
+        steps = " + ".join(f"{s:,}" for s in self.steps) + f" = {sum(self.steps):,}"
+        if joint := self.config.training.encoder_steps:
+            steps = f"encoder {joint:,}, blocks {steps}"
+        return (
+            f"parameters: {counts}\n"
+            f"data: {len(data.train):,} windows of {len(data.train_episodes)} training episodes"
+            f" ({len(data.validation_episodes)} for validation{too_short}) from {data.source}\n"
+            f"gradient steps: {steps}, "
+            f"batch {self.options.batch_size} x {self.accelerator.num_processes} on {self.device}"
         )
 
-    def _trains_encoder(self, n: int) -> bool:
-        """Whether the encoder learns with block n (or stage 0); otherwise it is frozen."""
-        if not self._model.encoder.trained_parameters():
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Take the folder for this process, write the options, open the log, hear signals.
+
+        Raises:
+            InputError: another process trains in the folder, or the disk is full.
+        """
+        with self._run_folder.writing():
+            if not self.accelerator.is_main_process:
+                with InterruptFlag() as self.interrupt:
+                    yield
+                return
+            found = None if self.header is None else self.header.folder
+            with self._run_folder.running(found):
+                resumed: dict[str, Any] = {}
+                if self.header is None:
+                    self._run_folder.clear_leftovers()
+                else:
+                    resumed = {
+                        "resume_step": self.steps_done,
+                        "checkpoint": self.header.folder.name,
+                    }
+                write_text(self.folder / CONFIG_COPY, config_to_yaml(self.config))
+                with (
+                    MetricsLog(self.folder, **resumed) as self._log,
+                    InterruptFlag() as self.interrupt,
+                ):
+                    yield
+
+    # -- stopping -----------------------------------------------------------------------------
+
+    def should_stop(self, step: int) -> bool:
+        """Whether a signal came, to this or another process; asked in every step."""
+        stop = bool(self.interrupt)
+        if self.accelerator.num_processes == 1:
+            return stop
+        if step % SYNC_EVERY:
             return False
-        first = STAGE if self._has_stage else 1
-        return n == first
+        flag = torch.tensor([float(stop)], device=self.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
 
-    def _freeze_encoder(self, n: int) -> None:
-        """Let features stand in for images from block n on, if the encoder is frozen by then."""
-        frozen = not self._trains_encoder(n) and self._train_set.image_keys
-        if not frozen or self._train_set.n_views:
-            return
-        self._train_set = with_frozen_features(
-            self._train_set,
-            self._model.encoder,
-            self.config,
-            self.spec.fingerprint,
-            self.folder / FEATURES,
-            stop=self._stop_between_features,
-            write=self._accelerator.is_main_process,
-            quiet=self._quiet,
-        )
-        self._validation_set = self._train_set.with_index_of(self._validation_set)
-
-    def _stop_between_features(self) -> None:
-        if self._interrupt and self._accelerator.num_processes == 1:
-            raise Interrupted(
-                f"stopped by {self._interrupt.name} while features were computed; what was trained "
-                f"is saved in {self.folder}; continue with --resume"
-            )
-
-    def _objective(self, n: int) -> BlockObjective:
-        source = self._source(n, self._train_set, self._chunks)
-        if n == STAGE:
-            loss = SharedEncoderLoss(self._model, compile=self._options.compile)
-            return EncoderObjective(self._options, loss, source)
-        return FlowObjective(
-            self._options, self._model, n, source, trains_encoder=self._trains_encoder(n)
+    def save_and_stop(self, trainer: Trainer) -> None:
+        """Write a checkpoint and raise `Interrupted`."""
+        self.checkpoint(trainer)
+        name = self.interrupt.name if self.interrupt else ""
+        raise Interrupted(
+            f"stopped by {name or 'another process'} in block {trainer.n}, step "
+            f"{trainer.step}; saved in {self.folder}; continue with --resume"
         )
 
-    def _source(self, n: int, dataset: WindowDataset, chunks: Tensor | None) -> ChunkSource:
-        frozen = not self._trains_encoder(n)
-        cond = encode_all(self._model, dataset, self._options.batch_size) if frozen else None
-        prefixes = None
-        if self._model.prefix is not None:
-            prefixes = TrainingPrefixes(self._model.prefix, len(dataset), self.config.seed)
-        if n > 1 and self._parallel:
-            marginal = self._model.schedule.marginal(n - 1)
-            return ChunkSource(dataset, marginal=marginal, cond=cond, prefixes=prefixes)
-        pushed = chunks if n > 1 else None
-        return ChunkSource(dataset, pushed=pushed, cond=cond, prefixes=prefixes)
-
-    def _start_weights(self, trainer: BlockTrainer, previous: BlockTrainer | None) -> None:
-        """Resume, or start from the previous block's weights, or leave the initial ones."""
-        if self._restored_block:
-            latest = self._run_folder.latest()
-            trainer.load(self._restored_block, self._progress.trainer, str(latest))
-            self._restored_block = {}
-            return
-        warm = self._options.warm_start and not self._parallel
-        if self._encoder_training == "joint":
-            warm = False  # every block has learnt already
-        if warm and previous is not None and previous.n != STAGE:
-            networks = network_configs(self.config)
-            if networks[trainer.n - 1] == networks[previous.n - 1]:
-                trainer.warm_start(previous.tensors(), previous.numbers()["average_steps"])
-
-    def _validation_loss(self, trainer: BlockTrainer) -> float | None:
-        if self._validation_set is None:
-            return None
-        source = self._source(trainer.n, self._validation_set, self._validation_chunks)
-        loss_module = trainer.loss_module
-        objective: BlockObjective
-        if isinstance(loss_module, SharedEncoderLoss):
-            objective = EncoderObjective(self._options, loss_module, source)
-        else:
-            assert isinstance(loss_module, FlowLoss)
-            objective = FlowObjective(
-                self._options,
-                self._model,
-                trainer.n,
-                source,
-                trains_encoder=False,
-                loss_module=loss_module,
-            )
-        return trainer.validation_loss(objective, self._options.batch_size)
-
-    # -- push-forward -------------------------------------------------------------------------
-
-    def _push_block(self, trainer: BlockTrainer) -> None:
-        """Push the whole training set through block n; its results are the data of block n+1."""
-        progress, options = self._progress, self.config.push_forward
-        n, record = trainer.n, self._progress.records[trainer.n - 1]
-        progress.phase = PUSH
-        source = self._source(n, self._train_set, self._chunks)
-        pusher = BlockPusher(self._model, n, options, self._accelerator)
-        if self._pushed is None:
-            self._pushed = torch.zeros(len(source), *self._model.chunk_shape, device=self._device)
-        clock = Clock(record.push_seconds)
-        with self._bar(f"push {n}/{len(self._steps)}", len(source), progress.pushed) as bar:
-            for count, (rows, nfe) in enumerate(pusher.push(source, progress.pushed), start=1):
-                end = progress.pushed + len(rows)
-                self._pushed[progress.pushed : end] = rows
-                bar.update(len(rows))
-                progress.pushed = end
-                record.push_nfe = max(record.push_nfe, nfe)
-                record.push_seconds = clock.seconds()
-                if end < len(source):
-                    if self._should_stop(SYNC_EVERY):
-                        self._save_and_stop(trainer)
-                    if count % options.checkpoint_every == 0:
-                        self._checkpoint(trainer)
-        self._write(
-            PUSH,
-            seconds=record.push_seconds,
-            nfe=record.push_nfe,
-            std=float(self._pushed.std()),
-            mean=float(self._pushed.mean()),
-        )
-        if self._validation_set is not None:
-            validation = self._source(n, self._validation_set, self._validation_chunks)
-            self._validation_chunks = torch.cat([rows for rows, _ in pusher.push(validation)])
-        self._chunks, self._pushed = self._pushed, None
-        progress.phase, progress.pushed = TRAIN, 0
-
-    # -- resuming -----------------------------------------------------------------------------
-
-    def _kept_tensors(self) -> dict[str, Tensor]:
-        chunks = {}
-        if self._chunks is not None:
-            chunks["train"] = self._chunks
-        if self._validation_chunks is not None:
-            chunks["validation"] = self._validation_chunks
-        if self._pushed is not None:
-            chunks["pushed"] = self._pushed[: self._progress.pushed]
-        return chunks
-
-    def _restore(self, header: CheckpointHeader) -> None:
-        self._model.load_state_dict(read_model_state(header))
-        if header.complete:
-            return
-        self._restored_block, chunks = self._restore_progress(header)
-        on_device = {key: value.to(self._device) for key, value in chunks.items()}
-        self._chunks = on_device.get("train")
-        self._validation_chunks = on_device.get("validation")
-        if "pushed" in on_device:
-            n_rows = len(self._train_set)
-            self._pushed = torch.zeros(n_rows, *self._model.chunk_shape, device=self._device)
-            self._pushed[: self._progress.pushed] = on_device["pushed"]
-
-
-def warn_ignored_warm_start(config: ExperimentConfig) -> None:
-    """Say that warm start has no meaning when blocks do not wait for one another."""
-    training = config.training
-    if training.block_training == "parallel" and training.warm_start and config.flow.n_blocks > 1:
-        warnings.warn(
-            "training.warm_start has no effect with training.block_training=parallel: the blocks "
-            "do not wait for one another",
-            stacklevel=2,
+    def stop_on_nan(self, trainer: Trainer) -> None:
+        """Raise a `TrainingError` that says what was kept."""
+        kept = self._run_folder.latest()
+        where = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet"
+        self.write("event", message="the loss is not finite")
+        raise TrainingError(
+            f"the loss of block {trainer.n} is not finite at step {trainer.step}; {where}. Lower "
+            "training.learning_rate or training.gradient_clip, or check the data with "
+            "'lfm-policy inspect'"
         )
 
+    # -- checkpoints --------------------------------------------------------------------------
 
-def warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyModel) -> None:
-    """Say that an encoder learns little with the first of several blocks.
+    def checkpoint(self, trainer: Trainer, *, complete: bool = False) -> Path:
+        """Write a checkpoint and make it the latest; nobody ever sees half of one."""
+        if not trainer.all_finite():
+            self.stop_on_nan(trainer)
+        progress = self.progress
+        progress.trainer = trainer.numbers()
+        # A number that grows through training and push-forward.
+        position = progress.pushed if progress.phase == PUSH else self.steps_done
+        name = FINAL if complete else f"block{trainer.n}-{progress.phase}-{position:09d}"
+        if self.accelerator.is_main_process:
+            self._run_folder.write(name, lambda f: self._fill(f, trainer, complete))
+            self.write("event", message=checkpoint_message(name))
+        # It is there before any process reads it, or ends and with it all others.
+        self.accelerator.wait_for_everyone()
+        return self._run_folder.checkpoint(name)
 
-    That block takes the last noise off a chunk, for which it hardly needs to see; docs/results.md
-    has the comparison.
-    """
-    several = config.flow.n_blocks > 1 and config.training.encoder == "block1"
-    if several and model.encoder.trained_parameters():
-        warnings.warn(
-            f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
-            "takes the last noise off a chunk, and teaches the encoder little. Use "
-            "training.encoder=joint and training.encoder_steps",
-            stacklevel=2,
+    def _fill(self, folder: Path, trainer: Trainer, complete: bool) -> None:
+        """Write all files of a checkpoint."""
+        state = dict(self.model.state_dict())
+        for key, value in trainer.ema().items():
+            part, _, rest = key.partition(".")
+            # A loss may train other networks too, which no policy needs.
+            if part == "network":
+                state[f"blocks.{trainer.n - 1}.{rest}"] = value
+            elif part in ("encoder", "blocks"):
+                state[key] = value
+        if not complete:
+            (folder / TRAIN_STATE).mkdir()
+            write_train_state(folder / TRAIN_STATE, self.progress, trainer.tensors(), self.kept)
+        write_checkpoint(
+            folder,
+            config=self.config,
+            spec=self.spec,
+            model_state=state,
+            normalizer=self.data.normalizer,
+            training=self._summary(complete),
         )
+
+    def _summary(self, complete: bool) -> dict[str, object]:
+        records, joint = self.progress.records, self.progress.encoder
+        return {
+            "complete": complete,
+            "block_steps": [record.steps for record in records],
+            "steps": self.steps_done,
+            "encoder_steps": joint.steps,
+            "encoder_seconds": joint.train_seconds,
+            "train_seconds": joint.train_seconds + sum(r.train_seconds for r in records),
+            "push_seconds": sum(record.push_seconds for record in records),
+            "blocks": [asdict(record) for record in records],
+            "world": self.progress.world,
+            "parameters": self.model.parameter_counts(),
+            "threads": torch.get_num_threads(),
+            "device": str(self.device),
+            "torch": torch.__version__,
+            "train_windows": len(self.data.train),
+        }
+
+    # -- progress -----------------------------------------------------------------------------
+
+    @property
+    def steps_done(self) -> int:
+        """Gradient steps of all parts so far."""
+        return self.progress.encoder.steps + sum(r.steps for r in self.progress.records)
+
+    def write(self, kind: str, **values: object) -> None:
+        """Log metrics; numbers that are not finite are left out."""
+        if self._log is not None:
+            finite = {k: v for k, v in values.items() if not _is_not_finite(v)}
+            self._log.write(kind, block=self.progress.block, step=self.steps_done, **finite)
+
+    @contextmanager
+    def bar(self, label: str, total: int, done: int, *, unit: str = "step") -> Iterator[tqdm]:
+        """Show a progress bar."""
+        with tqdm(
+            total=total,
+            initial=done,
+            desc=label,
+            unit=unit,
+            position=self.bar_position,
+            disable=self.quiet,
+            dynamic_ncols=True,
+            mininterval=0.5,
+        ) as bar:
+            yield bar
+
+
+def _is_not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

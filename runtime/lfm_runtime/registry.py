@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -107,6 +108,24 @@ class Registry(Generic[T]):
         if isinstance(entry, str):
             entry = self._entries[name] = cast(T, self._imported(name, entry))
         return entry
+
+    def make(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Return what an entry that is a class or function makes of arguments.
+
+        Args:
+            name: of the entry.
+            *arguments: what every entry of this kind takes.
+            **options: what a user gives this one.
+
+        Raises:
+            InputError: there is no such entry, or it does not take these options.
+        """
+        entry: Any = self.get(name)
+        try:
+            inspect.signature(entry).bind(*arguments, **options)
+        except TypeError as error:
+            raise InputError(f"the {self.kind} '{name}' does not take this: {error}") from None
+        return entry(*arguments, **options)
 
     def __contains__(self, name: object) -> bool:
         """Whether there is such an entry, also one of a plugin that has not been needed so far."""

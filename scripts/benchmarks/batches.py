@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from lfm_policy.config import load_config
 from lfm_policy.encoders.augment import crop_images, random_view
 from lfm_policy.encoders.options import CamerasConfig
-from lfm_policy.training.data import load_datasets
+from lfm_policy.training.rows.data import load_datasets
 
 
 def main() -> None:
@@ -54,8 +54,9 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"loading {loading:.2f} s; {1e3 * seconds / arguments.batches:.3f} ms per batch of "
-        f"{arguments.batch_size} windows, {frames / seconds:,.0f} frames per second with "
-        f"{arguments.threads} thread(s); largest resident memory {peak:,.0f} MiB"
+        f"{arguments.batch_size} windows with {arguments.threads} thread(s)"
+        + (f", {frames / seconds:,.0f} frames per second" if frames else "")
+        + f"; largest resident memory {peak:,.0f} MiB"
     )
 
 

@@ -22,12 +22,9 @@ import torch
 from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig, load_config
-from lfm_policy.training import TrainingRun
-from lfm_policy.training.block import BlockTrainer
-from lfm_policy.training.data import load_datasets
-from lfm_policy.training.flow_objective import FlowObjective
-from lfm_policy.training.meters import RunningMean
-from lfm_policy.training.source import ChunkSource
+from lfm_policy.training import BlockPlan, Run
+from lfm_policy.training.run_folder.meters import RunningMean
+from lfm_policy.training.trainer import Trainer
 
 
 class BareLoop:
@@ -55,15 +52,10 @@ class TrainingLoop:
     """The step of the training loop as a run does it, with its NaN check and loss average."""
 
     def __init__(self, config: ExperimentConfig, folder: Path) -> None:
-        run = TrainingRun(config, folder, device="cpu", quiet=True)
-        source = ChunkSource(load_datasets(config).train)
-        objective = FlowObjective(config.training, run.model, 1, source, trains_encoder=False)
-        total = config.training.total_steps
-        self._trainer = BlockTrainer(
-            config.training, objective, run.accelerator, seed=config.seed, n_steps=total
-        )
+        run = Run(config, folder, device="cpu", quiet=True)
+        self._trainer = Trainer(BlockPlan(run).part(1), run.accelerator, seed=config.seed)
         self._losses = RunningMean(torch.device("cpu"))
-        self._bar = tqdm(total=total, disable=True)
+        self._bar = tqdm(total=config.training.total_steps, disable=True)
 
     def step(self) -> None:
         loss, _ = self._trainer.train_step()
@@ -92,7 +84,7 @@ def main() -> None:
     config = load_config(arguments.config, overrides)
     with tempfile.TemporaryDirectory() as scratch:
         full = TrainingLoop(config, Path(scratch) / "full")
-        model = TrainingRun(config, Path(scratch) / "bare", device="cpu", quiet=True).model
+        model = Run(config, Path(scratch) / "bare", device="cpu", quiet=True).model
     batch_size = config.training.batch_size
     bare = BareLoop(model.blocks[0], batch_size, model.encoder.cond_dim)
     seconds_of(bare.step, arguments.steps)

@@ -44,8 +44,8 @@ def _replay(name: str) -> bool:
         file.read([name], key, lengths, file.info([name], key, lengths, ranks=(2,)))
         for key in ("actions", "states")
     )
-    scene = {"states": states[0], "model": file.model_file(name)}
-    if meta := file.ep_meta(name):
+    scene = {"states": states[0], "model": file.text(name, "model_file")}
+    if meta := file.text(name, "ep_meta"):
         scene["ep_meta"] = meta
     env.reset(options={"reset_to": scene})
     solved = False

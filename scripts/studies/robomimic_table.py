@@ -33,10 +33,10 @@ from pieces import (
 )
 from results_page import put_table, table_lines
 from study_tables import (
+    PLOTS,
     Part,
     Row,
     cells_of,
-    plot_against_steps,
     pooled,
     seconds_of,
     success_cells,
@@ -79,7 +79,7 @@ LEARNING = Part(
         for family in ("lfm", "fm")
         for earlier in ("ninth-", "early-", "")
     ),
-    plot=plot_against_steps,
+    plot=PLOTS["steps"],
 )
 COLUMNS = (
     "task | policy | NFE | success, a third of the steps | 95% interval | "

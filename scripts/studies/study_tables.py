@@ -331,22 +331,18 @@ def _against(
     return plot
 
 
-# Score and success against a number: one line per label, or per sampler.
-plot_against_parameters = _against(
-    "parameters", lambda cell: float(cell["training"]["parameters"]["total"]), _nfe_label
-)
-plot_against_blocks = _against(
-    "number of blocks N", lambda cell: float(len(cell["training"]["block_steps"])), _nfe_label
-)
-plot_against_steps = _against("gradient steps", lambda cell: float(cell["training"]["steps"]))
-plot_against_noise = _against("scale of the initial noise", lambda cell: float(cell["noise_scale"]))
-
-PLOTS = {
+PLOTS: dict[str, Callable[[Part, Study, Path, Sequence[int]], None]] = {
     "nfe": plot_against_nfe,
-    "blocks": plot_against_blocks,
-    "parameters": plot_against_parameters,
-    "noise": plot_against_noise,
     "settings": plot_settings,
     "seconds": plot_seconds,
+    # Score and success against a number: one line per label, or per sampler.
+    "blocks": _against(
+        "number of blocks N", lambda cell: float(len(cell["training"]["block_steps"])), _nfe_label
+    ),
+    "parameters": _against(
+        "parameters", lambda cell: float(cell["training"]["parameters"]["total"]), _nfe_label
+    ),
+    "noise": _against("scale of the initial noise", lambda cell: float(cell["noise_scale"])),
+    "steps": _against("gradient steps", lambda cell: float(cell["training"]["steps"])),
 }
 """By the names that pusht_studies.yaml gives them."""

@@ -19,6 +19,8 @@ from lfm_policy.errors import InputError
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
 from lfm_runtime.policy.spec import DataSpec
 
+pytestmark = pytest.mark.slow
+
 SHAPES: dict[str, tuple[int, ...]] = {"object": (3,), "image": (4, 5, 3)}
 
 

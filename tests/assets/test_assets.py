@@ -15,6 +15,8 @@ from lfm_policy.config import load_config
 from lfm_policy.evaluation import RolloutConfig, rollout
 from lfm_policy.policy import find_checkpoint, read_header
 
+pytestmark = [pytest.mark.simulator, pytest.mark.slow]
+
 
 def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -16,6 +16,8 @@ import pytest
 from lfm_policy.cli.ctrl_c import raised_by_ctrl_c
 from lfm_policy.cli.main import EXIT_CTRL_C
 
+pytestmark = pytest.mark.slow
+
 ENTRY = "from lfm_policy.cli.main import entry_point; entry_point()"
 
 # Presses Ctrl-C when a module is imported, before or after it was executed.

@@ -15,6 +15,8 @@ from lfm_policy.config import config_from_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.policy import DataSpec, PolicyModel, write_checkpoint
 
+pytestmark = [pytest.mark.simulator, pytest.mark.slow]
+
 Command = Callable[..., Any]
 
 OBS_SHAPES = {"agent_pos": (2,), "block_pose": (4,), "keypoints": (16,)}

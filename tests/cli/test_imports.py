@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from lfm_policy.cli.main import COMMANDS
+from lfm_policy.data.tools.convert import ConvertOptions, convert
+
+pytestmark = pytest.mark.slow
 
 HEAVY = (
     *("torch", "diffusers", "transformers", "accelerate", "zarr", "h5py", "scipy", "matplotlib"),
@@ -15,39 +21,96 @@ HEAVY = (
 
 PROGRAM = """
 import contextlib, io, json, sys
-heavy, command = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+heavy, command, code = json.loads(sys.argv[1]), json.loads(sys.argv[2]), 0
 if command[0] == "import":
     __import__(command[1])
 else:
     from lfm_policy.cli.main import main
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        with contextlib.suppress(SystemExit):
-            main(command)
-print(json.dumps([name for name in heavy if name in sys.modules]))
+        try:
+            code = main(command)
+        except SystemExit as ended:
+            code = ended.code
+print(json.dumps([code, [name for name in heavy if name in sys.modules]]))
 """
 
 
-def imported(*command: str) -> set[str]:
-    """Return which heavy modules are imported once a command has ended."""
+def imported(*command: str, code: int = 0) -> set[str]:
+    """Return which heavy modules are imported once a command has ended, with this exit code."""
     arguments = [sys.executable, "-c", PROGRAM, json.dumps(HEAVY), json.dumps(command)]
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
-    return set(json.loads(result.stdout))
+    found, modules = json.loads(result.stdout)
+    assert found == code
+    return set(modules)
 
 
-@pytest.mark.parametrize("command", ["", "train", "eval", "serve", "control", "inspect", "convert"])
+READING = {"zarr", "av"}
+
+
+@pytest.fixture(scope="module")
+def hdf5(tmp_path_factory: pytest.TempPathFactory, small_zarr: Path) -> Path:
+    path = tmp_path_factory.mktemp("imports") / "small.hdf5"
+    convert(small_zarr, path, ConvertOptions(), quiet=True)
+    return path
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_imports_nothing(command: str) -> None:
     assert imported(*command.split(), "--help") == set()
 
 
 @pytest.mark.parametrize(
-    ("command", "allowed"),
+    "mistake",
     [
-        (("import", "lfm_policy"), set()),
-        (("import", "lfm_policy.training"), {"torch", "accelerate", "lfm_policy.training"}),
-        (("download", "--list"), {"torch"}),
-        (("train", "pusht/fm", "flow.n_block=3"), {"torch"}),
+        ("train", "misspelt/config"),
+        ("train", "pusht/lfm3", "trainin.x=1"),
+        ("train", "pusht/lfm3", "flow.n_block=3"),
+        ("train", "pusht/lfm3", "flow.method=velocty"),
+        ("train", "pusht/lfm3", "sampler.solver=eulr"),
+        ("train", "pusht/lfm3", "network.widht=3"),
+        ("train", "pusht/lfm3_unet", "network.kernel=3"),
+        ("train", "pusht/lfm3", "encoder.hiden=[3]"),
+        ("train", "pusht/image_lfm", "encoder.image.widht=3"),
+        ("train", "pusht/lfm3", "dataset.obs_key=[state]"),
+        ("train", "pusht/lfm3", "training.total_steps=many"),
+        ("demo", "trainin.x=1"),
+        ("download", "pusth"),
+        ("inspect", "nowhere"),
     ],
-    ids=["package", "training", "download", "misspelt option"],
+    ids=" ".join,
 )
-def test_commands_import_what_they_need(command: tuple[str, ...], allowed: set[str]) -> None:
-    assert imported(*command) <= allowed
+def test_mistakes_are_said_without_torch(mistake: tuple[str, ...]) -> None:
+    assert imported(*mistake, code=2) <= READING
+
+
+def test_reading_demonstrations_needs_no_torch(
+    small_zarr: Path, hdf5: Path, tmp_path: Path
+) -> None:
+    assert imported("download", "--list", code=0) == set()
+    assert imported("inspect", str(small_zarr), code=0) <= READING
+    assert imported("inspect", str(hdf5), code=0) <= {*READING, "h5py"}
+    target = str(tmp_path / "small.hdf5")
+    assert imported("convert", str(small_zarr), target, code=0) <= {*READING, "h5py"}
+    target = str(tmp_path / "small.zarr")
+    assert imported("convert", str(hdf5), target, code=0) <= {*READING, "h5py"}
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("lfm_policy", set()),
+        ("lfm_policy.config", set()),
+        ("lfm_policy.flow", set()),
+        ("lfm_policy.distill.methods", set()),
+        ("lfm_policy.training", {"torch", "accelerate", "lfm_policy.training"}),
+    ],
+)
+def test_packages_import_what_they_need(module: str, allowed: set[str]) -> None:
+    assert imported("import", module) <= allowed
+
+
+@pytest.mark.parametrize("command", ["serve", "eval", "control"])
+def test_what_runs_policies_imports_no_training(command: str) -> None:
+    # The policy is loaded, and then asked for a solver that there is not.
+    found = imported(command, "pusht-state", "--solver", "eulr", code=2)
+    assert "torch" in found and "lfm_policy.training" not in found

@@ -14,6 +14,8 @@ from lfm_policy.collect.workers import attempt
 from lfm_policy.data.robomimic.demos import DemoRecording
 from lfm_policy.errors import InputError
 
+pytestmark = pytest.mark.simulator
+
 _FEW = CollectOptions("Lift", episodes=3, seed_start=10)
 
 

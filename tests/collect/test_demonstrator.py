@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lfm_policy.collect import EXPERTS, CollectOptions, Demonstrator
+from lfm_policy.collect.demonstrator import make_demonstrator
 from lfm_policy.collect.episode import record_episode
 from lfm_policy.errors import InputError
 
@@ -75,6 +76,15 @@ def test_what_the_class_says_counts() -> None:
     assert CollectOptions("Line").image_size == 32
     assert CollectOptions("Line", image_size=64).facts()["image_size"] == 64
     assert CollectOptions("Silent").facts()["version"] == 3
+
+
+def test_an_expert_has_options() -> None:
+    options = CollectOptions("Line", expert_options={"says": False})
+    assert make_demonstrator(options).env.unwrapped.says is False
+    assert options.facts()["expert_options"] == {"says": False}
+    assert "expert_options" not in CollectOptions("Line").facts()
+    with pytest.raises(InputError, match="expert 'Silent' does not take this: .*'says'"):
+        make_demonstrator(CollectOptions("Silent", expert_options={"says": False}))
 
 
 def test_what_cannot_be_set_cannot_be_replayed() -> None:

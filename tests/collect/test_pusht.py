@@ -10,6 +10,8 @@ from lfm_policy.collect.demonstrator import make_demonstrator
 from lfm_policy.collect.episode import record_episode, replays
 from lfm_policy.policy import read_header
 
+pytestmark = pytest.mark.simulator
+
 
 def test_images_come_with_the_features_of_the_state() -> None:
     demonstrator = make_demonstrator(CollectOptions("PushT", images=True, image_size=96))

@@ -14,6 +14,8 @@ from lfm_policy.collect import CollectOptions, collect
 from lfm_policy.collect.workers import RayWorkers
 from lfm_policy.errors import InputError
 
+pytestmark = [pytest.mark.simulator, pytest.mark.ray]
+
 # Ray makes its workers wait for everything else on the machine: for other tests, too.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - what Ray calls it
 pytest.importorskip("ray", reason="the runner 'ray' needs the extra 'ray'")

@@ -20,6 +20,8 @@ from lfm_policy.evaluation import RolloutConfig, rollout
 from lfm_runtime.control import ControlLoop, ControlOptions, Recorder, SimulatedClock
 from lfm_runtime.control.recording.zarr_writer import TableWriter
 
+pytestmark = pytest.mark.simulator
+
 
 class Line(gym.Env[Any, Any]):
     """The state is the sum of all actions; the episode ends at 10."""

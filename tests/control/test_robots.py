@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from lfm_policy.control import ROBOTS, run_robot
-from lfm_policy.control.robots import make_robot
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy
 
@@ -46,7 +45,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_robot_is_controlled_until_it_is_done() -> None:
-    robot = make_robot("counter", {"steps": 5})
+    robot = ROBOTS.make("counter", steps=5)
     outcome = run_robot(load_policy("pusht-state"), robot, hz=10.0, seed=7, simulated=True)
     assert (outcome.control.reason, outcome.steps, outcome.success) == ("done", 5, None)
     assert outcome.seed == 7 and outcome.action_jerk >= 0
@@ -55,6 +54,6 @@ def test_a_robot_is_controlled_until_it_is_done() -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(InputError, match="unknown robot 'conter': did you mean 'counter'"):
-        make_robot("conter", {})
-    with pytest.raises(InputError, match="robot 'counter' does not take.*'port'"):
-        make_robot("counter", {"port": "/dev/ttyACM0"})
+        ROBOTS.make("conter")
+    with pytest.raises(InputError, match="the robot 'counter' does not take this: .*'port'"):
+        ROBOTS.make("counter", port="/dev/ttyACM0")

@@ -20,6 +20,8 @@ from lfm_runtime.control.guard import RobotGuard
 
 from .conftest import Continues, Counter
 
+pytestmark = pytest.mark.slow
+
 WAIT = 120.0
 
 PROGRAM = """

@@ -20,6 +20,8 @@ from lfm_policy.demo import evaluations, options
 from lfm_policy.distill.group import group_edges
 from lfm_policy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 POLICIES = ("teacher", "student-nfe2", "student-nfe1")
 Run = Callable[..., tuple[int, str, str]]
 

@@ -15,6 +15,8 @@ import av
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 POLICIES = ("teacher", "student-nfe2", "student-nfe1")
 SECTIONS = ("results", "flow", "rollouts", "training", "made")
 

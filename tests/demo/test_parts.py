@@ -19,6 +19,8 @@ from lfm_policy.demo.pictures.theme import DARK, LIGHT
 from lfm_policy.demo.stages import Stages
 from lfm_policy.evaluation import EpisodeResult
 
+pytestmark = pytest.mark.simulator
+
 
 @pytest.mark.parametrize(("solver", "nfe"), [("euler", 6), ("midpoint", 8), ("dopri5", None)])
 def test_the_flow_is_what_the_policy_samples(small_run: Path, solver: str, nfe: int | None) -> None:

@@ -15,6 +15,8 @@ from lfm_policy import InputError
 from lfm_policy.distill.group import TeacherGroup, group_edges, group_step_sizes, teacher_groups
 from lfm_policy.flow import FlowBlock, FlowChain, GaussianBlockVelocity, OUSchedule, SolverSpec
 
+pytestmark = pytest.mark.slow
+
 MEAN, COV = torch.tensor([1.0, -0.5]), torch.tensor([[0.5, 0.1], [0.1, 0.3]])
 
 

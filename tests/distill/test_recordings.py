@@ -14,10 +14,13 @@ from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distill import distill
 from lfm_policy.distill.group import group_edges, teacher_groups
-from lfm_policy.distill.objective import Pairs
-from lfm_policy.distill.pairs import teacher_noise
+from lfm_policy.distill.plan import DistillPlan
+from lfm_policy.distill.samples import Pairs, teacher_noise
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import read_header
+from lfm_policy.training.trainer import Part
+
+pytestmark = pytest.mark.slow
 
 QUICK = ["training.total_steps=6", "distill.samples=2", "distill.teacher_steps=4"]
 LENGTHS = (8, 11)
@@ -45,19 +48,19 @@ def write_recording(
 def test_the_teacher_is_asked_about_recorded_observations(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lfm_policy.distill import run as module
-
     seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    original = module.PairObjective
+    original = DistillPlan.part
 
-    def spy(n: int, loss: torch.nn.Module, pairs: Pairs) -> object:
-        if loss.training and not seen:
-            cond = pairs.condition(torch.arange(len(pairs.y)))
-            seen.append((pairs.y, pairs.path[:, 0], cond))  # type: ignore[arg-type]
-        return original(n, loss, pairs)  # type: ignore[arg-type]
+    def spy(plan: DistillPlan, n: int) -> Part:
+        part = original(plan, n)
+        pairs = part.rows
+        assert isinstance(pairs, Pairs)
+        cond = pairs.condition(torch.arange(len(pairs)))
+        seen.append((pairs.y, pairs.path[:, 0], cond))  # type: ignore[arg-type]
+        return part
 
     plain = distill(teacher, tmp_path / "plain", nfe=1, overrides=QUICK, device="cpu", quiet=True)
-    monkeypatch.setattr(module, "PairObjective", spy)
+    monkeypatch.setattr(DistillPlan, "part", spy)
     recording = write_recording(tmp_path / "run.zarr")
     overrides = [*QUICK, f"distill.recording={recording}"]
     student = distill(
@@ -105,21 +108,21 @@ def test_recorded_episodes_too_short_for_a_window_are_counted(
 
 
 def test_a_run_goes_on_with_its_own_recording_only(teacher: Path, tmp_path: Path) -> None:
-    from lfm_policy.training.block import BlockTrainer
+    from lfm_policy.training.trainer import Trainer
 
     recording = write_recording(tmp_path / "run.zarr")
     arguments = {"nfe": 1, "device": "cpu", "quiet": True, "resume": True}
     overrides = [*QUICK, "training.checkpoint_every=1"]
-    step, steps = BlockTrainer.train_step, []
+    step, steps = Trainer.train_step, []
 
-    def failing_step(self: BlockTrainer) -> tuple:
+    def failing_step(self: Trainer) -> tuple:
         steps.append(1)
         if len(steps) == 4:
             raise KeyboardInterrupt
         return step(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BlockTrainer, "train_step", failing_step)
+        patch.setattr(Trainer, "train_step", failing_step)
         with pytest.raises(KeyboardInterrupt):
             distill(
                 teacher,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lfm_policy.encoders.resize import TIE, Resize
+from lfm_policy.encoders.image import TIE, Resize
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfm_policy.encoders.spatial_softmax import SpatialSoftmax
+from lfm_policy.encoders.image import SpatialSoftmax
 
 
 def coordinate(index: int, size: int) -> float:

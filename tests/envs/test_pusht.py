@@ -18,6 +18,8 @@ import zarr
 from gymnasium.utils.env_checker import check_env
 from lfm_envs.pusht_features import state_features
 
+pytestmark = pytest.mark.simulator
+
 IDS = ("lfm/PushT-v0", "lfm/PushTImage-v0")
 EPISODES = (0, 57, 120, 205)
 

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lfm_envs.pusht_features import BLOCK_CORNERS, FEATURE_SHAPES, state_features
 
+pytestmark = pytest.mark.simulator
+
 POSITION = st.floats(0, 512, width=32)
 STATES = st.lists(
     st.tuples(POSITION, POSITION, POSITION, POSITION, st.floats(-10, 10, width=32)),

@@ -10,6 +10,8 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from lfm_envs import EnvFactory, FreezeAfterEnd, make_vector_env
 
+pytestmark = pytest.mark.simulator
+
 pytest.importorskip("gym_pusht")
 
 STEPS = 12

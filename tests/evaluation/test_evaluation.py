@@ -19,6 +19,8 @@ from lfm_policy.evaluation.recording import VIDEO_SIZE, record_videos, write_vid
 from lfm_policy.evaluation.report import plot_evaluation, results_table
 from lfm_policy.policy import Policy
 
+pytestmark = pytest.mark.simulator
+
 CONFIG = RolloutConfig("lfm/PushT-v0", seed_start=200_000, max_episode_steps=20)
 
 

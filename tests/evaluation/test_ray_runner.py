@@ -15,6 +15,8 @@ from lfm_policy.evaluation import EpisodeResult, RolloutConfig, rollout
 from lfm_policy.evaluation.ray_runner import RayRunner
 from lfm_policy.policy import Policy, find_checkpoint, load_policy
 
+pytestmark = [pytest.mark.simulator, pytest.mark.ray]
+
 # Ray makes its workers wait for everything else on the machine: for other tests, too.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - what Ray calls it
 pytest.importorskip("ray", reason="the runner 'ray' needs the extra 'ray'")

@@ -14,6 +14,8 @@ from lfm_policy.evaluation import RolloutConfig, recording
 from lfm_policy.evaluation.rollouts import EpisodeResult, rollout
 from lfm_policy.policy import Policy
 
+pytestmark = pytest.mark.simulator
+
 pytest.importorskip("gym_pusht", reason="PushT needs the extra 'sim'")
 
 CONFIG = RolloutConfig("lfm/PushT-v0", seed_start=300_000, max_episode_steps=21, num_envs=3)

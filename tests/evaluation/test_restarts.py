@@ -22,6 +22,8 @@ from lfm_policy.evaluation.recording import record_successes
 from lfm_policy.evaluation.report import footnote
 from lfm_policy.policy import Policy
 
+pytestmark = pytest.mark.simulator
+
 pytest.importorskip("gym_pusht", reason="PushT needs the extra 'sim'")
 
 if "fork" not in multiprocessing.get_all_start_methods():

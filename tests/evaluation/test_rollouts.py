@@ -14,6 +14,8 @@ from lfm_policy.errors import InputError
 from lfm_policy.evaluation import RolloutConfig, rollout
 from lfm_policy.policy import Policy
 
+pytestmark = pytest.mark.simulator
+
 pytest.importorskip("gym_pusht", reason="PushT needs the extra 'sim'")
 
 CONFIG = RolloutConfig("lfm/PushT-v0", seed_start=200_000, max_episode_steps=40)

@@ -20,6 +20,8 @@ from lfm_runtime.disk.input_files import content_digest
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(exported: tuple[Policy, Path], tmp_path: Path) -> Path:

@@ -19,6 +19,8 @@ from .conftest import build_policy
 pytest.importorskip("onnxscript")
 import lfm_policy.export as export
 
+pytestmark = [pytest.mark.simulator, pytest.mark.slow]
+
 
 def test_an_export_is_what_it_was_made_of(exported: tuple[Policy, Path]) -> None:
     policy, folder = exported

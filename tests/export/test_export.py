@@ -18,6 +18,8 @@ from lfm_runtime.export.file import read_description, write_description
 
 from .conftest import build_policy, random_batch
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 

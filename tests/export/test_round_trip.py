@@ -14,6 +14,8 @@ from lfm_runtime import OnnxPolicy
 from .cases import CASES
 from .conftest import build_policy, random_batch
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnxscript")
 
 

@@ -17,6 +17,8 @@ from lfm_policy.flow import (
     log_prob,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     """A small network on points of the plane, with a condition of one number or none."""

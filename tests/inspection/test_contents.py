@@ -13,13 +13,15 @@ import pytest
 
 from lfm_policy.data.lerobot.writer import write_lerobot
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+from lfm_policy.data.robomimic.demos import unknown_env_args, write_robomimic
 from lfm_policy.data.tools import contents as module
 from lfm_policy.data.tools.contents import StoredArray, describe
 from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import inspect_dataset
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import zarr
 
 from lfm_policy.data.lerobot.writer import write_lerobot
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+from lfm_policy.data.robomimic.demos import unknown_env_args, write_robomimic
 from lfm_policy.data.tools import contents
 from lfm_policy.data.zarr.store import load_zarr, write_zarr
 from lfm_policy.errors import InputError

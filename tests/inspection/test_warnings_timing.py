@@ -19,6 +19,8 @@ from lfm_policy.inspection.warnings_timing import (
     lead_without_a_rate,
 )
 
+pytestmark = pytest.mark.slow
+
 Values = Callable[[ReplayBuffer], tuple[ReplayBuffer, dict[str, Ranges]]]
 
 

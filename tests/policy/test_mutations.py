@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("mutation_worker.py")
 COUNT = 1000
 

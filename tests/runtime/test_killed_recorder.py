@@ -15,6 +15,8 @@ from lfm_runtime import InputError
 from lfm_runtime.control import Recorder
 from lfm_runtime.control.result import StepRecord
 
+pytestmark = pytest.mark.slow
+
 KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[2])

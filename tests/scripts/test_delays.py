@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.simulator
+
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "studies"
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from lfm_policy.config import load_config
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

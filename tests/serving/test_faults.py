@@ -23,6 +23,8 @@ from lfm_runtime.wire.packing import packb, unpackb
 
 from .wire import WAIT, raw, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def join(port: int) -> Iterator[ClientConnection]:

@@ -15,6 +15,8 @@ from lfm_policy.serving import load_served_policy, served_policy
 from lfm_runtime import WebsocketClientPolicy
 from lfm_runtime.policy.spec import DataSpec
 
+pytestmark = pytest.mark.slow
+
 WAIT = 20.0
 
 

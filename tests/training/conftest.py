@@ -22,7 +22,7 @@ from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.policy.checkpoint import MODEL_FILE
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training import train
-from lfm_policy.training.block import BlockTrainer
+from lfm_policy.training.trainer import Trainer
 from lfm_runtime.policy.spec import DataSpec
 
 EPISODE_LENGTHS = (11, 14, 9, 16, 12)
@@ -199,14 +199,14 @@ BeforeStep = Callable[[int, int, Callable[[], None]], None]
 @pytest.fixture
 def before_step(monkeypatch: pytest.MonkeyPatch) -> BeforeStep:
     """Return a function with which something happens before step ``step`` (from 0) of block n."""
-    train_step = BlockTrainer.train_step
+    train_step = Trainer.train_step
 
     def plan(n: int, step: int, action: Callable[[], None]) -> None:
-        def wrapped(trainer: BlockTrainer) -> tuple[Tensor, Tensor]:
+        def wrapped(trainer: Trainer) -> tuple[Tensor, Tensor]:
             if (trainer.n, trainer.step) == (n, step):
                 action()
             return train_step(trainer)
 
-        monkeypatch.setattr(BlockTrainer, "train_step", wrapped)
+        monkeypatch.setattr(Trainer, "train_step", wrapped)
 
     return plan

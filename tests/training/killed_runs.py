@@ -20,7 +20,7 @@ import torchdiffeq  # noqa: F401
 from lfm_policy.config import load_config
 from lfm_policy.flow import FlowChain
 from lfm_policy.training import train
-from lfm_policy.training.block import BlockTrainer
+from lfm_policy.training.trainer import Trainer
 
 
 def _kill() -> None:
@@ -31,15 +31,15 @@ def _in_step(n: int, step: int) -> Callable[[], None]:
     """Die after the gradients of step ``step`` (from 0) of block n have changed the weights."""
 
     def plan() -> None:
-        original = BlockTrainer.train_step
+        original = Trainer.train_step
 
-        def train_step(trainer: BlockTrainer) -> Any:
+        def train_step(trainer: Trainer) -> Any:
             result = original(trainer)
             if (trainer.n, trainer.step) == (n, step + 1):
                 _kill()
             return result
 
-        BlockTrainer.train_step = train_step  # type: ignore[method-assign]
+        Trainer.train_step = train_step  # type: ignore[method-assign]
 
     return plan
 

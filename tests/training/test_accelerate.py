@@ -21,14 +21,16 @@ from lfm_policy.data.dataset import DatasetBundle
 from lfm_policy.errors import InputError
 from lfm_policy.policy import PolicyModel, load_policy, read_header
 from lfm_policy.policy.checkpoint import TRAIN_STATE, read_model_state
-from lfm_policy.training import TrainingRun, train
+from lfm_policy.training import BlockPlan, Run, train
 from lfm_policy.training.accelerator import make_accelerator
-from lfm_policy.training.batches import BatchOrder
-from lfm_policy.training.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.push import BlockPusher
+from lfm_policy.training.rows.batches import BatchOrder
+from lfm_policy.training.rows.chunks import ChunkRows
+from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
+from lfm_policy.training.run_folder.state import read_train_state
 from lfm_policy.training.seeds import STEP, derived_seed, seed_generators
-from lfm_policy.training.source import ChunkSource
-from lfm_policy.training.state import read_train_state
+
+pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 LoadData = Callable[[ExperimentConfig], DatasetBundle]
@@ -125,7 +127,7 @@ def test_the_push_forward_of_two_processes_is_that_of_one(
     _, chunks = _state(folder, "block2-train-000000037")
     assert data.validation is not None
     for split, windows in (("train", data.train), ("validation", data.validation)):
-        alone = torch.cat([rows for rows, _ in pusher.push(ChunkSource(windows))])
+        alone = torch.cat([rows for rows, _ in pusher.push(ChunkRows(windows))])
         assert chunks[split].shape == (len(windows), 4, 2)
         torch.testing.assert_close(chunks[split], alone, rtol=1e-5, atol=1e-6)
 
@@ -136,7 +138,9 @@ def test_a_step_uses_a_batch_of_each_process(
     """The first moment of AdamW after one step is (1 - beta1) times the mean gradient."""
     config = make_config(CHANGES)
     data = load_data(config)
-    model = TrainingRun(config, tmp_path / "unused", device="cpu").model
+    run = Run(config, tmp_path / "unused", device="cpu")
+    BlockPlan(run)  # draws the initial weights
+    model = run.model
     named = dict(model.blocks[0].named_parameters(prefix="network"))
     named |= dict(model.encoder.named_parameters(prefix="encoder"))
     for parameter in named.values():

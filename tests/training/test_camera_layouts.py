@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.policy import find_checkpoint, load_policy
 from lfm_policy.training import train
-from lfm_policy.training.features import FEATURES
+from lfm_policy.training.rows.features import FEATURES
+
+pytestmark = pytest.mark.slow
 
 LENGTHS = (11, 9, 12)
 

@@ -23,7 +23,9 @@ from lfm_policy.encoders.compact import CompactEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy, read_header
 from lfm_policy.training import Interrupted, train
-from lfm_policy.training.features import FEATURES
+from lfm_policy.training.rows.features import FEATURES
+
+pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 Weights = Callable[[Path], dict[str, Tensor]]

@@ -20,8 +20,10 @@ from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy
 from lfm_policy.training import train
-from lfm_policy.training.data import load_datasets
+from lfm_policy.training.rows.data import load_datasets
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
+
+pytestmark = pytest.mark.slow
 
 OFFSETS = {"position": np.array([4.2e6, 5e5, 0.0]), "action": np.array([-4.2e6, 3e6])}
 LENGTHS = (11, 14, 9, 16, 12)

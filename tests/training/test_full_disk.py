@@ -17,9 +17,12 @@ from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.errors import InputError
 from lfm_policy.policy import read_header
-from lfm_policy.training import run_folder, train
-from lfm_policy.training import state as state_module
-from lfm_policy.training.metrics import MetricsLog, read_metrics
+from lfm_policy.training import train
+from lfm_policy.training.run_folder import state as state_module
+from lfm_policy.training.run_folder.checkpoints import RunFolder
+from lfm_policy.training.run_folder.metrics import MetricsLog, read_metrics
+
+pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 WriteConfig = Callable[[ExperimentConfig, Path], str]
@@ -85,7 +88,7 @@ def test_a_full_disk(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[
         error = capsys.readouterr().err
         assert error.startswith("error: [Errno 28] No space left on device: '")
         assert error.count("\n") == 1
-        latest = run_folder.RunFolder(disk / "run", keep=1).latest()
+        latest = RunFolder(disk / "run", keep=1).latest()
         assert f"bytes are free there without it; the last good checkpoint is {latest}: " in error
         assert read_header(disk / "run").folder == latest
         assert not list(disk.rglob(".tmp-*")) and not list(disk.rglob(".lock*"))

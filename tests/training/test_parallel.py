@@ -25,9 +25,11 @@ from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowBlock
 from lfm_policy.policy import load_policy, read_header
 from lfm_policy.training import Interrupted, TrainingError, train
-from lfm_policy.training.block import BlockTrainer
-from lfm_policy.training.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.parallel import block_folder
+from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
+from lfm_policy.training.trainer import Trainer
+
+pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 ReadWeights = Callable[[Path], dict[str, Tensor]]
@@ -176,12 +178,12 @@ def test_block_n_trains_on_the_exact_marginal(
 
     Over all batches, whose windows are visited equally often, mean and variance must fit.
     """
-    from lfm_policy.training.source import ChunkSource
+    from lfm_policy.training.rows.chunks import ChunkRows
 
-    chunks, data = ChunkSource.chunks, {}
+    chunks, data = ChunkRows.chunks, {}
     drawn: dict[float, list[Tensor]] = {}
 
-    def record(source: ChunkSource, idx: Tensor) -> Tensor:
+    def record(source: ChunkRows, idx: Tensor) -> Tensor:
         found = chunks(source, idx)
         gamma = 0.0 if source.marginal is None else float(source.marginal.gamma or 0)
         if len(idx) == 47:  # a training batch is the whole training set here
@@ -189,7 +191,7 @@ def test_block_n_trains_on_the_exact_marginal(
             data["x_0"] = source.dataset.gather_action(torch.arange(47))
         return found
 
-    monkeypatch.setattr(ChunkSource, "chunks", record)
+    monkeypatch.setattr(ChunkRows, "chunks", record)
     changes = {"flow.n_blocks": 3, "flow.step_sizes": [0.2, 0.5], "training.batch_size": 47}
     changes |= {"training.total_steps": 300}
     train(make_config({**PARALLEL, **changes}), tmp_path, quiet=True)
@@ -236,11 +238,11 @@ def stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """Return a run in two processes, of which that of block 1 was stopped in its step 7."""
-    original = BlockTrainer.train_step
+    original = Trainer.train_step
     before_step(1, 6, _stop)
     with pytest.raises(Interrupted, match="continue with --resume"):
         train(make_config(TWO), tmp_path / "run", device="cpu", quiet=True)
-    monkeypatch.setattr(BlockTrainer, "train_step", original)
+    monkeypatch.setattr(Trainer, "train_step", original)
     assert workers == [1, 2]
     workers.clear()
     return tmp_path / "run"
@@ -367,7 +369,7 @@ def test_a_block_that_fails_says_why_and_the_others_can_go_on(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loss, train_step = FlowBlock.loss, BlockTrainer.train_step
+    loss, train_step = FlowBlock.loss, Trainer.train_step
     before_step(
         2,
         6,
@@ -381,7 +383,7 @@ def test_a_block_that_fails_says_why_and_the_others_can_go_on(
     assert "trainingerror: training of block 2 failed" in message
     assert read_header(block_folder(tmp_path / "run", 1)).complete
     monkeypatch.setattr(FlowBlock, "loss", loss)
-    monkeypatch.setattr(BlockTrainer, "train_step", train_step)
+    monkeypatch.setattr(Trainer, "train_step", train_step)
     assert main([*arguments, "--resume"]) == 0
     assert_same_weights(tmp_path / "run", alone)
 

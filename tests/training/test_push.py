@@ -17,8 +17,10 @@ from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training import TrainingError, train
 from lfm_policy.training.accelerator import make_accelerator
 from lfm_policy.training.push import BlockPusher
-from lfm_policy.training.source import ChunkSource
-from lfm_policy.training.state import read_train_state
+from lfm_policy.training.rows.chunks import ChunkRows
+from lfm_policy.training.run_folder.state import read_train_state
+
+pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 LoadData = Callable[[ExperimentConfig], DatasetBundle]
@@ -115,21 +117,21 @@ def test_a_checkpoint_inside_the_push_forward_holds_the_rows_so_far(trained: Pat
 @pytest.fixture
 def make_pusher(
     make_config: MakeConfig, load_data: LoadData, make_model: MakeModel
-) -> Callable[..., tuple[BlockPusher, PolicyModel, ChunkSource]]:
+) -> Callable[..., tuple[BlockPusher, PolicyModel, ChunkRows]]:
     def make(
         changes: dict[str, Any] | None = None,
-    ) -> tuple[BlockPusher, PolicyModel, ChunkSource]:
+    ) -> tuple[BlockPusher, PolicyModel, ChunkRows]:
         config = make_config(changes)
         data = load_data(config)
         model = make_model(config, data)
         accelerator = make_accelerator(config.training, torch.device("cpu"))
         pusher = BlockPusher(model, 1, config.push_forward, accelerator)
-        return pusher, model, ChunkSource(data.train)
+        return pusher, model, ChunkRows(data.train)
 
     return make
 
 
-MakePusher = Callable[..., tuple[BlockPusher, PolicyModel, ChunkSource]]
+MakePusher = Callable[..., tuple[BlockPusher, PolicyModel, ChunkRows]]
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 47, 1000])

@@ -23,8 +23,10 @@ from lfm_policy.flow import FlowChain
 from lfm_policy.policy import read_header
 from lfm_policy.policy.checkpoint import TRAIN_STATE
 from lfm_policy.training import Interrupted, train
-from lfm_policy.training.metrics import METRICS_FILE, read_metrics
-from lfm_policy.training.resume import changed_options
+from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
+from lfm_policy.training.run_folder.resume import changed_options
+
+pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 AssertSame = Callable[[Path, Path], None]

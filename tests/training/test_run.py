@@ -19,9 +19,11 @@ from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowBlock
 from lfm_policy.policy import load_policy, read_header
 from lfm_policy.policy.checkpoint import TRAIN_STATE
-from lfm_policy.training import TrainingError, TrainingRun, train
-from lfm_policy.training.metrics import METRICS_FILE, read_metrics
-from lfm_policy.training.state import read_train_state
+from lfm_policy.training import BlockPlan, Run, TrainingError, train
+from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
+from lfm_policy.training.run_folder.state import read_train_state
+
+pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 LoadData = Callable[[ExperimentConfig], DatasetBundle]
@@ -204,8 +206,9 @@ def test_the_average_is_not_the_last_weights(
 
 
 def _initial(config: ExperimentConfig, folder: Path) -> dict[str, Tensor]:
-    model = TrainingRun(config, folder, device="cpu").model
-    return {key: value.clone() for key, value in model.state_dict().items()}
+    run = Run(config, folder, device="cpu")
+    BlockPlan(run)  # draws the initial weights
+    return {key: value.clone() for key, value in run.model.state_dict().items()}
 
 
 @pytest.mark.parametrize(

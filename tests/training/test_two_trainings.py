@@ -14,9 +14,11 @@ from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.errors import InputError
 from lfm_policy.policy import read_header
-from lfm_policy.training import TrainingRun, train
-from lfm_policy.training.run_folder import LOCK, RunFolder
+from lfm_policy.training import BlockPlan, Run, train, train_parts
+from lfm_policy.training.run_folder.checkpoints import LOCK, RunFolder
 from lfm_runtime.disk.locks import FileLock
+
+pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 WriteConfig = Callable[[ExperimentConfig, Path], str]
@@ -25,14 +27,14 @@ BeforeStep = Callable[[int, int, Callable[[], None]], None]
 WAITING = """
 import os, sys
 from lfm_policy.cli.main import main
-from lfm_policy.training.block import BlockTrainer
-original = BlockTrainer.train_step
+from lfm_policy.training.trainer import Trainer
+original = Trainer.train_step
 def train_step(trainer):
     if trainer.step == 6:
         os.write(int(os.environ["READY"]), b"x")
         sys.stdin.readline()
     return original(trainer)
-BlockTrainer.train_step = train_step
+Trainer.train_step = train_step
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -98,22 +100,25 @@ def test_the_lock_ends_with_its_process(
 def test_both_were_started_at_once(make_config: MakeConfig, tmp_path: Path) -> None:
     """Neither finds a run when it starts; what the first one wrote is not cleared away."""
     first, second = (
-        TrainingRun(make_config(), tmp_path / "run", device="cpu", quiet=True) for _ in range(2)
+        Run(make_config(), tmp_path / "run", device="cpu", quiet=True) for _ in range(2)
     )
-    checkpoint = first.run()
+    checkpoint = train_parts(first, BlockPlan(first))
     with pytest.raises(InputError, match="run: another process has trained there meanwhile"):
-        second.run()
+        train_parts(second, BlockPlan(second))
     assert read_header(tmp_path / "run").folder == checkpoint
 
 
 def test_while_the_first_one_has_written_nothing_yet(
     make_config: MakeConfig, tmp_path: Path, before_step: BeforeStep
 ) -> None:
-    late = TrainingRun(make_config(), tmp_path / "run", device="cpu", quiet=True)
+    late = Run(make_config(), tmp_path / "run", device="cpu", quiet=True)
     seen = []
 
+    def start_late() -> Path:
+        return train_parts(late, BlockPlan(late))
+
     def also() -> None:
-        for start in (late.run, lambda: train(make_config(), tmp_path / "run", quiet=True)):
+        for start in (start_late, lambda: train(make_config(), tmp_path / "run", quiet=True)):
             with pytest.raises(InputError, match=f"process {os.getpid()} on .* is training in th"):
                 start()
             seen.append(start)
@@ -139,7 +144,7 @@ def test_only_the_first_of_launched_processes_holds_it(
     """It may be training already when the others are still reading the data."""
     with RunFolder(tmp_path / "run", keep=1).running(None):
         monkeypatch.setenv("RANK", "1")
-        TrainingRun(make_config(), tmp_path / "run", device="cpu", quiet=True)
+        Run(make_config(), tmp_path / "run", device="cpu", quiet=True)
         monkeypatch.setenv("RANK", "0")
         with pytest.raises(InputError, match="is training in this folder"):
-            TrainingRun(make_config(), tmp_path / "run", device="cpu", quiet=True)
+            Run(make_config(), tmp_path / "run", device="cpu", quiet=True)

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.training.block import BlockTrainer
+from lfm_policy.training.trainer import Trainer
 
 
 def _command(*arguments: str) -> tuple[int, str]:
@@ -33,14 +33,14 @@ def _command(*arguments: str) -> tuple[int, str]:
 
 
 def _signal_in_second_process() -> None:
-    original = BlockTrainer.train_step
+    original = Trainer.train_step
 
-    def train_step(trainer: BlockTrainer) -> Any:
+    def train_step(trainer: Trainer) -> Any:
         if os.environ["RANK"] == "1" and (trainer.n, trainer.step) == (2, 3):
             os.kill(os.getpid(), signal.SIGTERM)
         return original(trainer)
 
-    BlockTrainer.train_step = train_step  # type: ignore[method-assign]
+    Trainer.train_step = train_step  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -50,10 +50,10 @@ def main() -> None:
     results = {"run": _command(*common, str(folder / "run"))}
     one = ["training.total_steps=2", "training.gradient_clip=0"]
     results["one"] = _command(*common, str(folder / "one"), *one)
-    train_step = BlockTrainer.train_step
+    train_step = Trainer.train_step
     _signal_in_second_process()
     results["stopped"] = _command(*common, str(folder / "stopped"), "--json")
-    BlockTrainer.train_step = train_step  # type: ignore[method-assign]
+    Trainer.train_step = train_step  # type: ignore[method-assign]
     results["resumed"] = _command(*common, str(folder / "stopped"), "--resume", "--json")
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(results))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from lfm_policy.cli.common import (
     add_common_options,
     add_runner_options,
+    key_values,
     non_negative,
     options_of,
     positive,
@@ -59,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replay every demo and keep it only if it succeeds again (takes twice as long)",
     )
+    parser.add_argument(
+        "--expert-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of an expert that takes some (may be repeated)",
+    )
     add_common_options(parser, seed_help="of the demonstrators' behaviour; default 0")
 
 
@@ -71,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments,
         seed=arguments.seed or 0,
         image_size=arguments.image_size or 0,
+        expert_options=key_values(arguments.expert_option),
     )
     done = collect(
         arguments.output,

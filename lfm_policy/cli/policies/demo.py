@@ -43,6 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from rich.console import Console
 
+    from lfm_policy.config import load_config
+
+    load_config("pusht/demo", overrides_of(arguments))  # a mistake need not wait for the rest
+
     from lfm_policy.demo import run_demo
     from lfm_policy.demo.demo import PAGE, REPORT
     from lfm_policy.evaluation.report import results_table

@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lfm_policy.assets import results_folder
+    from lfm_policy.config.environment import why_no_environment
     from lfm_policy.device import choose_device
     from lfm_policy.errors import InputError
     from lfm_policy.evaluation import (
@@ -91,7 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.evaluation.report import footnote, plot_evaluation, results_table
     from lfm_policy.evaluation.subject import EvaluatedPolicy
     from lfm_policy.policy import find_checkpoint, load_policy
-    from lfm_policy.training.environment import why_no_environment
     from lfm_runtime.disk.files import write_json
     from lfm_runtime.export.file import is_export
 

@@ -10,6 +10,7 @@ from typing import Any
 from lfm_policy.cli.common import (
     add_common_options,
     add_sampler_options,
+    key_values,
     non_negative,
     options_of,
     positive,
@@ -103,11 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tqdm.auto import tqdm
 
-    from lfm_policy.config.load import parse_override
     from lfm_policy.control.episodes import run_episode, run_robot
     from lfm_policy.control.policies import open_policy
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
-    from lfm_policy.control.robots import make_robot
+    from lfm_policy.control.robots import ROBOTS
     from lfm_policy.environments import make_env
     from lfm_policy.errors import InputError
     from lfm_runtime.control import ControlOptions, Recorder
@@ -125,9 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.robot and arguments.env:
         raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
     place = arguments.robot or arguments.env or _configured_env(policy)
-    robot_options: dict[str, Any] = {}
-    for text in arguments.robot_option:
-        robot_options |= parse_override(text).options
+    robot_options = key_values(arguments.robot_option)
     with ExitStack() as stack:
         env = None if arguments.robot else stack.enter_context(make_env(place))
         options = options_of(ControlOptions, arguments)
@@ -160,7 +158,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "recorder": recorder,
             }
             if env is None:
-                outcome = run_robot(policy, make_robot(arguments.robot, robot_options), **timing)
+                outcome = run_robot(policy, ROBOTS.make(arguments.robot, **robot_options), **timing)
             else:
                 outcome = run_episode(policy, env, position_key=arguments.position_key, **timing)
             outcomes.append(outcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import zipfile
@@ -12,10 +11,9 @@ from typing import Any
 
 from lfm_policy.data.download.fetch import UnreachableError, fetch
 from lfm_policy.data.download.locations import HUB_ID, REVISION, Location
-from lfm_policy.data.lerobot.files import brief
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, brief
 from lfm_runtime.disk.files import atomic_folder, exists, read_line, write_text
-from lfm_runtime.disk.input_files import require_file
+from lfm_runtime.disk.input_files import require_file, sha256_of
 
 _MOST_UNPACKED = 20 * 2**30
 _PART_BYTES = 2**22
@@ -153,7 +151,7 @@ def _check(file: Path, stated: Location, *, official: bool) -> Downloaded:
             f"{file} has {size:,} bytes, expected {stated.size:,}: it is damaged or another file; "
             "remove it and download it again"
         )
-    sha256 = _digest(file)
+    sha256 = sha256_of(file)
     if stated.sha256 is not None and sha256 != stated.sha256:
         raise InputError(
             f"{file} has SHA-256 {sha256}, expected {stated.sha256}"
@@ -190,11 +188,6 @@ def _recorded(file: Path) -> str | None:
 
 def _record(file: Path, sha256: str | None) -> None:
     write_text(file.with_name(file.name + ".sha256"), f"{sha256}  {file.name}\n")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _unpack(archive: Path, target: Path) -> None:

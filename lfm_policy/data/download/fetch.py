@@ -8,7 +8,6 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,34 +105,25 @@ def _attempt(url: str, file: Any, part: Path, bar: tqdm) -> str | None:
         write_text(version, _version(response.headers))
         bar.total, bar.n = total, done
         bar.refresh()
-        for values in _received(response):
-            if isinstance(values, str):
-                return values
-            file.write(values)
-            done += len(values)
-            bar.update(len(values))
+        # What is written raises neither: that the disk is full is no matter of the connection.
+        try:
+            while values := response.read(_PART_BYTES):
+                done += _keep(values, file, bar)
+        except http.client.IncompleteRead as error:
+            _keep(error.partial, file, bar)
+            return "the connection broke off"
+        except _BROKEN as error:
+            return _reason(error)
         file.flush()
     if total is not None and done < total:
         return f"the connection ended after {done:,} of {total:,} bytes"
     return None
 
 
-def _received(response: Any) -> Iterator[bytes | str]:
-    """Yield what arrives, and as text why nothing more does."""
-    # Only reading is guarded: that the disk is full is no matter of the connection.
-    while True:
-        try:
-            values = response.read(_PART_BYTES)
-        except http.client.IncompleteRead as error:
-            yield error.partial
-            yield "the connection broke off"
-            return
-        except _BROKEN as error:
-            yield _reason(error)
-            return
-        if not values:
-            return
-        yield values
+def _keep(values: bytes, file: Any, bar: tqdm) -> int:
+    file.write(values)
+    bar.update(len(values))
+    return len(values)
 
 
 def _restart(file: Any) -> int:

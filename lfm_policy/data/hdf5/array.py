@@ -8,10 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfm_policy.data.hdf5.chunks import stored_chunks, unpacked_problem
-from lfm_policy.data.hdf5.errors import COPY_AGAIN, as_text, brief, reading
-from lfm_policy.data.hdf5.filters import missing_filter
-from lfm_policy.errors import InputError
+from lfm_policy.data.hdf5.chunks import missing_filter, stored_chunks, unpacked_problem
+from lfm_policy.data.hdf5.errors import COPY_AGAIN, as_text, reading
+from lfm_policy.errors import InputError, brief
 
 _NAME_BYTES = 1024
 _FREE_CHUNK_BYTES = 64 * 2**20

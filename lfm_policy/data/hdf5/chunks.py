@@ -1,4 +1,4 @@
-"""Compressed chunks of HDF5 arrays from anywhere: they unpack to what the array says, or nothing.
+"""Compressed arrays of HDF5 files from anywhere: who can read them, and how much comes out.
 
 HDF5 unpacks whatever a chunk holds before it looks at how much came out: three megabytes of gzip
 make three gigabytes, and kilobytes any number where they were packed twice.
@@ -6,6 +6,7 @@ make three gigabytes, and kilobytes any number where they were packed twice.
 
 from __future__ import annotations
 
+import importlib
 import math
 import zlib
 from dataclasses import dataclass
@@ -14,6 +15,22 @@ import h5py
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _CHECKSUM_BYTES = 4
+
+_SZIP = 4
+_OF_HDF5PLUGIN = {
+    307: "bzip2",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32017: "sz",
+    32018: "fcidecomp",
+    32024: "sz3",
+    32026: "blosc2",
+    32028: "sperr",
+}
+"""Filters by their registered number, as far as the package hdf5plugin reads them."""
 
 _OVERHEAD_PART, _OVERHEAD_BYTES = 8, 4096
 """What a chunk that cannot be compressed takes besides its values: this part of them, and this."""
@@ -111,3 +128,37 @@ def _packers(properties: h5py.h5p.PropDCID) -> list[int]:
     """Return the filters whose result may be larger than what went in, by number."""
     numbers = [properties.get_filter(k)[0] for k in range(properties.get_nfilters())]
     return [number for number in numbers if number not in (_SHUFFLE, _FLETCHER32)]
+
+
+def missing_filter(properties: h5py.h5p.PropDCID) -> str:
+    """Say which filter of an array cannot be undone here, and what would; ``""`` if all can.
+
+    The package hdf5plugin is imported where it is needed and installed.
+
+    Args:
+        properties: those with which the array was created.
+    """
+    for position in range(properties.get_nfilters()):
+        number, _, _, stored_name = properties.get_filter(position)
+        if _is_there(number):
+            continue
+        # What the file calls it is anybody's text.
+        said = "".join(c for c in stored_name.decode("ascii", "replace") if c.isprintable())[:40]
+        name = _OF_HDF5PLUGIN.get(number) or ("szip" if number == _SZIP else said) or "unnamed"
+        cure = (
+            "pip install hdf5plugin reads it"
+            if number in _OF_HDF5PLUGIN
+            else "write it again with a filter that HDF5 itself has, such as gzip"
+        )
+        return f"is compressed with HDF5 filter {number} ({name}), which is not installed: {cure}"
+    return ""
+
+
+def _is_there(number: int) -> bool:
+    if h5py.h5z.filter_avail(number):
+        return True
+    try:
+        importlib.import_module("hdf5plugin")  # registers its filters
+    except ImportError:
+        return False
+    return bool(h5py.h5z.filter_avail(number))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-from lfm_policy.errors import InputError
+from lfm_policy import errors
 
 COPY_AGAIN = "the file is truncated or damaged; copy it again"
 
@@ -24,18 +23,6 @@ def as_text(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} instead of text")
 
 
-@contextlib.contextmanager
-def reading(source: str) -> Iterator[None]:
+def reading(source: str) -> AbstractContextManager[None]:
     """Turn failures of HDF5 into an :class:`InputError`."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        raise InputError(f"{source} cannot be read ({brief(error)}): {COPY_AGAIN}") from error
-
-
-def brief(error: Exception) -> str:
-    """Return kind and first line of an error of a library, at most 200 characters of it."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return errors.reading(f"{source} cannot be read", COPY_AGAIN, passing=MemoryError)

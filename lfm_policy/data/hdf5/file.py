@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 
 from lfm_policy.data.hdf5.array import ONE_FILE, Hdf5Array, ObjectRefused
-from lfm_policy.data.hdf5.errors import brief, reading
-from lfm_policy.errors import InputError
+from lfm_policy.data.hdf5.errors import reading
+from lfm_policy.errors import InputError, brief
 from lfm_runtime.closing import Closing
 from lfm_runtime.disk.files import exists, is_file
 

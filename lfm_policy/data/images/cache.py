@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from lfm_policy.data.images.layout import ImageLayout
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_folder, is_file, write_json
 from lfm_runtime.disk.leftovers import only_writer
@@ -81,11 +82,9 @@ class CachedImages:
         # On a disk without room for them, writing to mapped pages would end the process.
         with (folder / FRAMES).open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        digest = hashlib.sha256()
-        done = 0
-        with tqdm(
-            total=self.n_frames, desc=f"images of {self.source}", unit="frame", disable=quiet
-        ) as bar:
+        digest, done = hashlib.sha256(), 0
+        title, expected = f"images of {self.source}", f"expected {self.n_frames}: one per step"
+        with tqdm(total=self.n_frames, desc=title, unit="frame", disable=quiet) as bar:
             for part in self.read:
                 if part.dtype != np.uint8 or part.shape[1:] != self.frame_shape:
                     raise InputError(
@@ -93,19 +92,14 @@ class CachedImages:
                         f"uint8 {self.frame_shape}, as the first one"
                     )
                 if done + len(part) > self.n_frames:
-                    break
+                    raise InputError(f"{self.source}: holds more frames, {expected}")
                 frames[done : done + len(part)] = part
                 digest.update(np.ascontiguousarray(part).data)
                 done += len(part)
                 bar.update(len(part))
                 release(frames)
-            else:
-                part = np.zeros((0, *self.frame_shape), np.uint8)
-        if done != self.n_frames or len(part) > self.n_frames - done:
-            raise InputError(
-                f"{self.source}: holds {'more' if len(part) else done} frames, expected "
-                f"{self.n_frames}: one per step"
-            )
+        if done != self.n_frames:
+            raise InputError(f"{self.source}: holds {done} frames, {expected}")
         frames.flush()
         write_json(folder / FACTS, {"source": self.source, "sha256": digest.hexdigest()})
 
@@ -126,6 +120,39 @@ class CachedImages:
             )
         assert isinstance(frames, np.memmap)
         return frames
+
+
+def stored_images(
+    source: str,
+    name: str,
+    facts: Mapping[str, Any],
+    n_frames: int,
+    layout: ImageLayout,
+    parts: Callable[[], Iterator[tuple[str, np.ndarray]]],
+) -> CachedImages:
+    """Return images that lie in a file in some layout, to be read when they are needed.
+
+    Args:
+        source: file and array, for messages.
+        name: of the camera, for the remark.
+        facts: see `CachedImages`; the layout is added.
+        n_frames: number of frames.
+        layout: how they are stored; whether a fourth channel is alpha, the first part says.
+        parts: opens the file and yields where a part is, for messages, and the images in it as
+            they are stored, (n, *layout.stored); called when they are needed.
+
+    Raises:
+        InputError: the first part is needed, and cannot be read.
+    """
+    if layout.frame_shape[2] == 4:
+        layout = layout.with_alpha_of(next(parts())[1])
+
+    def frames() -> Iterator[np.ndarray]:
+        yield from as_uint8(source, (layout.checked_frames(part, at) for at, part in parts()))
+
+    facts = facts if layout.is_plain else {**facts, "axes": layout.axes}
+    shape = layout.frame_shape
+    return CachedImages(source, facts, n_frames, shape, frames(), layout.remark(name))
 
 
 def cached_digest(frames: np.ndarray) -> str | None:

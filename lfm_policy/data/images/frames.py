@@ -35,11 +35,6 @@ class Frames:
         self._thread: ThreadPoolExecutor | None = None
         self._coming: dict[bytes, Future[Tensor]] = {}
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(T, height, width, channels)."""
-        return self._images.shape
-
     def to(self, device: torch.device) -> Frames:
         """Return the frames for batches on ``device``."""
         moved = Frames(self._images)

@@ -54,7 +54,7 @@ class ImageLayout:
     def to_frames(self, images: np.ndarray) -> np.ndarray:
         """Return stored images, (n, *stored), as (n, height, width, channels); a view."""
         if self.axes == "h w":
-            return images[..., None]
+            return rearrange(images, "n h w -> n h w 1")
         if self.axes == "c h w":
             images = rearrange(images, "n c h w -> n h w c")
         return images[..., :3] if self.has_alpha else images

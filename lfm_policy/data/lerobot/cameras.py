@@ -1,21 +1,38 @@
-"""The images of one camera of a LeRobot dataset, to be decoded into the image cache."""
+"""The images of one camera of a LeRobot dataset: frames of videos, or pictures in parquet files."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
 
 from lfm_policy.data.assumption import warn_assumed
 from lfm_policy.data.images.cache import CachedImages
 from lfm_policy.data.lerobot.episodes import Episode
-from lfm_policy.data.lerobot.feature import Feature
 from lfm_policy.data.lerobot.files import files_digest, require_file
-from lfm_policy.data.lerobot.images import check_pictures, read_pictures
-from lfm_policy.data.lerobot.info import DatasetInfo
-from lfm_policy.data.lerobot.video import check_video, clips_of, frame_count, read_clips
+from lfm_policy.data.lerobot.info import DatasetInfo, Feature, UnusableFeature
+from lfm_policy.data.lerobot.tables import check_column, open_parquet
+from lfm_policy.data.lerobot.video import (
+    check_video,
+    clips_of,
+    frame_count,
+    in_parts,
+    read_clips,
+)
+from lfm_policy.errors import InputError, reading
 from lfm_runtime.disk.files import is_file
+
+_BATCH_ROWS = 32
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def camera_images(
@@ -50,8 +67,8 @@ def camera_images(
         parts = read_clips(clips, shape, info.fps)
     else:
         files = dict.fromkeys(episode.data for episode in episodes)
-        check_pictures(episodes[0], feature)
-        parts = read_pictures(episodes, feature)
+        next(_pictures(episodes[:1], feature))
+        parts = in_parts(_pictures(episodes, feature), shape)
     for episode in episodes:
         frames.update(f"{episode.index} {episode.first_row} {episode.length}\n".encode())
     facts = {
@@ -92,3 +109,108 @@ def _from_the_first_frame(
             {absent: f"frame k of a video of {feature.key} belongs to step k of its episode"},
         )
     return counted
+
+
+def check_picture_kind(episode: Episode, feature: Feature) -> None:
+    """Check that the first picture of an episode is of a kind that can be read, whatever its size.
+
+    Raises:
+        InputError: a file is damaged, or a row holds no picture.
+        UnusableFeature: the column holds no pictures, or they show depth.
+    """
+    with contextlib.suppress(_OtherSize):
+        next(_pictures([episode], feature))
+
+
+class _OtherSize(InputError):
+    """A picture has another size than announced."""
+
+
+def _pictures(episodes: Sequence[Episode], feature: Feature) -> Iterator[np.ndarray]:
+    for members in _passes(episodes):
+        path = members[0].data
+        with open_parquet(path) as file:
+            for episode, row, data in _rows(file, path, members, feature.key):
+                source = f"{path}: column '{feature.key}', row {row} (episode {episode})"
+                yield _picture(data, feature.frame_shape, source)
+
+
+def _passes(episodes: Sequence[Episode]) -> Iterator[list[Episode]]:
+    """Yield episodes that follow one another in a file: they are read in one pass."""
+    members: list[Episode] = []
+    for episode in episodes:
+        if members and not (
+            episode.data == members[-1].data and episode.first_row > members[-1].first_row
+        ):
+            yield members
+            members = []
+        members.append(episode)
+    if members:
+        yield members
+
+
+def _rows(
+    file: pq.ParquetFile, path: Path, episodes: Sequence[Episode], key: str
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield episode, row and encoded picture of all rows of ``episodes``."""
+    kind = check_column(file, path, key)
+    index = kind.get_field_index("bytes") if pa.types.is_struct(kind) else -1
+    if index < 0 or not (
+        pa.types.is_binary(kind.field(index).type)
+        or pa.types.is_large_binary(kind.field(index).type)
+    ):
+        raise UnusableFeature(
+            f"{path}: column '{key}' has type {str(kind)[:200]}; expected pictures, a struct of "
+            "bytes and path"
+        )
+    begin = 0
+    last = episodes[-1].first_row + episodes[-1].length
+    remaining = list(reversed(episodes))
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[key]):
+        pictures = batch.column(batch.schema.get_field_index(key)).field(index)
+        for row in range(begin, min(begin + batch.num_rows, last)):
+            while row >= remaining[-1].first_row + remaining[-1].length:
+                remaining.pop()
+            episode = remaining[-1]
+            if row < episode.first_row:
+                continue
+            data = pictures[row - begin].as_py()
+            if not data:
+                raise InputError(
+                    f"{path}: column '{key}', row {row} (episode {episode.index}) holds no bytes; "
+                    "expected the picture itself: embed the pictures into the parquet files"
+                )
+            yield episode.index, row, data
+        begin += batch.num_rows
+        if begin >= last:
+            return
+
+
+def _picture(data: bytes, frame_shape: tuple[int, int, int], source: str) -> np.ndarray:
+    height, width, channels = frame_shape
+    if data.startswith(_TIFF):
+        raise UnusableFeature(
+            f"{source} is a TIFF, as depth is stored; expected {' or '.join(_FORMATS)} of 8 bits "
+            "per channel"
+        )
+    with (
+        reading(
+            f"{source} is no picture that can be decoded",
+            f"expected {' or '.join(_FORMATS)}: download or copy the dataset again",
+        ),
+        # Only plain formats: some that Pillow knows start other programs.
+        Image.open(io.BytesIO(data), formats=_FORMATS) as image,
+    ):
+        # Before it is decoded, so that a few bytes cannot become gigabytes.
+        if (image.height, image.width) != (height, width):
+            raise _OtherSize(
+                f"{source} is a picture of {image.height} x {image.width} (height x width); "
+                f"expected {height} x {width}, as meta/info.json says"
+            )
+        mode = _MODES[channels]
+        if image.mode not in (mode, "P"):
+            raise UnusableFeature(
+                f"{source} is a picture of mode {image.mode}; expected {mode}, {channels} "
+                "channels of 8 bits, as meta/info.json says"
+            )
+        return np.asarray(image.convert(mode)).reshape(frame_shape)

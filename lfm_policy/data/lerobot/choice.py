@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from lfm_policy.data.lerobot.cameras import check_picture_kind
 from lfm_policy.data.lerobot.episodes import Episode, check_listed
-from lfm_policy.data.lerobot.feature import Feature, UnusableFeature
-from lfm_policy.data.lerobot.images import check_picture_kind
-from lfm_policy.data.lerobot.info import DatasetInfo
+from lfm_policy.data.lerobot.info import DatasetInfo, Feature, UnusableFeature
 from lfm_policy.data.lerobot.rows import column_of
 from lfm_policy.data.lerobot.tables import ColumnError, check_type, open_parquet
 from lfm_policy.data.lerobot.video import check_decodable

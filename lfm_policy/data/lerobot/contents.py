@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ class LeRobotContents(ConfiguredContents):
     """A LeRobot dataset: the action and every ``observation`` feature."""
 
     format = "lerobot"
+    reads_actions_alone = True
 
     def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
         """Read what is under ``meta/``, and of each feature of what kind its first file is.
@@ -29,8 +29,7 @@ class LeRobotContents(ConfiguredContents):
         """
         from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
         from lfm_policy.data.lerobot.episodes import read_episodes
-        from lfm_policy.data.lerobot.feature import UnusableFeature
-        from lfm_policy.data.lerobot.info import read_info
+        from lfm_policy.data.lerobot.info import UnusableFeature, read_info
 
         super().__init__(path, config_class)
         self._info = read_info(path)
@@ -65,24 +64,6 @@ class LeRobotContents(ConfiguredContents):
                 if feature.is_camera
                 else describe(key, shape, np.dtype(feature.dtype), source=str(path))
             )
-
-    def read_values(self) -> ReplayBuffer:
-        """Return action and observations; see :meth:`Contents.read_values`.
-
-        An observation with damaged rows is unusable from then on; the others are read.
-        """
-        try:
-            return super().read_values()
-        except InputError:
-            for key in self.low_dimensional:
-                if key == ACTION_KEY:
-                    continue
-                try:
-                    self._load([key])
-                except InputError as error:
-                    self.stored[key] = replace(self.stored[key], not_read=str(error), unusable=True)
-            # Where it was the action, or a file of all, it is the same error again.
-            return super().read_values()
 
     def _without_images(self) -> ReplayBuffer:
         from lfm_policy.data.assumption import warn_assumed

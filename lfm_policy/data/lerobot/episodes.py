@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.data.lerobot.feature import Feature
-from lfm_policy.data.lerobot.files import brief, require_file
-from lfm_policy.data.lerobot.info import MAX_STEPS, DatasetInfo
+from lfm_policy.data.lerobot.files import require_file
+from lfm_policy.data.lerobot.info import MAX_STEPS, DatasetInfo, Feature
 from lfm_policy.data.lerobot.tables import Column, check_column, open_parquet, read_columns
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, brief
 
 _MAX_LINE_BYTES = 2**20
 _INTEGER, _SECONDS = Column(np.dtype(np.int64)), Column(np.dtype(np.float64))

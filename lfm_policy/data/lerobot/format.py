@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, WriteOptions
+from lfm_policy.data.dataset_config import (
+    DatasetConfig,
+    DatasetFacts,
+    WriteOptions,
+    check_observed,
+)
+from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.zarr.format import check_obs_keys, check_rename
 from lfm_policy.errors import InputError
 from lfm_policy.options import option, options
 from lfm_runtime.disk.files import is_file
 
 if TYPE_CHECKING:
     from lfm_policy.data.images.video_writer import ImageLoss
-    from lfm_policy.data.lerobot.feature import Feature
-    from lfm_policy.data.lerobot.info import DatasetInfo
+    from lfm_policy.data.lerobot.info import DatasetInfo, Feature
     from lfm_policy.data.tools.contents import Contents
 
 _OBSERVATION = "observation."
-_PREFIXES = ("observation.images.", _OBSERVATION)
 
 
 @options
@@ -60,7 +63,6 @@ class LeRobotConfig(DatasetConfig):
     )
 
     def __post_init__(self) -> None:
-        check_obs_keys(self.obs_keys, self.action_key)
         if self.obs_keys:
             self._names(self.obs_keys)
 
@@ -75,7 +77,7 @@ class LeRobotConfig(DatasetConfig):
         from lfm_policy.data.lerobot.cameras import camera_images
         from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
         from lfm_policy.data.lerobot.episodes import read_episodes
-        from lfm_policy.data.lerobot.hub import open_dataset
+        from lfm_policy.data.lerobot.files import open_dataset
         from lfm_policy.data.lerobot.info import read_info
         from lfm_policy.data.lerobot.rows import read_rows
 
@@ -141,7 +143,7 @@ class LeRobotConfig(DatasetConfig):
     @classmethod
     def facts(cls, path: Path) -> DatasetFacts:
         """Return the rate; see :meth:`DatasetConfig.facts`."""
-        from lfm_policy.data.lerobot.hub import open_dataset
+        from lfm_policy.data.lerobot.files import open_dataset
         from lfm_policy.data.lerobot.info import read_info
 
         return DatasetFacts(fps=read_info(open_dataset(str(path), None).root).fps)
@@ -176,7 +178,7 @@ class LeRobotConfig(DatasetConfig):
 
     def _action(self, info: DatasetInfo) -> Feature:
         """Return the feature to imitate."""
-        from lfm_policy.data.lerobot.feature import UnusableFeature
+        from lfm_policy.data.lerobot.info import UnusableFeature
 
         try:
             action = info.feature(self.action_key)
@@ -194,17 +196,5 @@ class LeRobotConfig(DatasetConfig):
     def _names(self, keys: Sequence[str]) -> dict[str, str]:
         """Return what the policy calls each of ``keys``, checked."""
         names = {key: default_name(key) for key in keys} | dict(self.rename)
-        check_rename(names, keys)
+        check_observed(keys, names, (self.action_key,))
         return names
-
-
-def default_name(key: str) -> str:
-    """Return what the policy calls a feature when nobody renames it.
-
-    ``observation.images.top`` becomes ``top``, ``observation.state`` ``state``; a feature that is
-    no observation keeps its name.
-    """
-    for prefix in _PREFIXES:
-        if key.startswith(prefix) and len(key) > len(prefix):
-            return key[len(prefix) :]
-    return key

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from lfm_policy.data.lerobot.episodes import Episode
-from lfm_policy.data.lerobot.feature import Feature
 from lfm_policy.data.lerobot.files import require_file
-from lfm_policy.data.lerobot.info import MAX_STEPS, DatasetInfo
+from lfm_policy.data.lerobot.info import MAX_STEPS, DatasetInfo, Feature
 from lfm_policy.data.lerobot.tables import Column, open_parquet, read_columns
 from lfm_policy.errors import InputError
 

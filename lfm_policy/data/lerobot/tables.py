@@ -1,8 +1,9 @@
-"""Columns of parquet files as arrays; what a file claims is checked before it is believed."""
+"""Columns of parquet files as arrays and back; what a file claims is checked first."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lfm_policy.data.lerobot.feature import WITHOUT_IT
-from lfm_policy.data.lerobot.files import brief, similar_names
-from lfm_policy.errors import InputError
+from lfm_policy.data.lerobot.files import similar_names
+from lfm_policy.data.lerobot.info import WITHOUT_IT
+from lfm_policy.errors import InputError, reading
 
 _BATCH_VALUES = 2**22
 _BUFFER_BYTES = 2**20
@@ -48,17 +49,15 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
     Columns are read through a small buffer, so that a large row group is never all in memory.
     """
-    try:
-        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
-            yield file
-    except InputError:
-        raise
     # pyarrow raises half a dozen kinds, and memory it was told to take is one of them.
-    except Exception as error:
-        raise InputError(
-            f"{path}: the parquet file cannot be read ({brief(error)}): it is cut off or damaged; "
-            "download or copy the dataset again"
-        ) from error
+    with (
+        reading(
+            f"{path}: the parquet file cannot be read",
+            "it is cut off or damaged; download or copy the dataset again",
+        ),
+        pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file,
+    ):
+        yield file
 
 
 def read_columns(
@@ -199,3 +198,65 @@ def _without_extension(array: Any) -> Any:
 def _is_list(kind: Any) -> bool:
     types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def arrow_type(array: np.ndarray) -> Any:
+    """Return the type of a column; LeRobot has plain values where a step is one number."""
+    kind = pa.from_numpy_dtype(array.dtype)
+    shape = array.shape[1:]
+    if shape == (1,):
+        return kind
+    if len(shape) == 1:
+        return pa.list_(kind, shape[0])
+    for _ in shape:
+        kind = pa.list_(kind)
+    return kind
+
+
+def to_arrow(array: np.ndarray, kind: Any) -> Any:
+    """Return (n, ...) values as a column of type ``kind``, without a detour over Python objects."""
+    shape = array.shape[1:]
+    values = pa.array(np.ascontiguousarray(array).reshape(-1))
+    if shape == (1,):
+        return values
+    if len(shape) == 1:
+        return pa.FixedSizeListArray.from_arrays(values, type=kind)
+    for depth in reversed(range(len(shape))):
+        count = math.prod(array.shape[: depth + 1])
+        offsets = np.arange(count + 1, dtype=np.int32) * shape[depth]
+        values = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
+    return values.cast(kind)
+
+
+def write_tasks(path: Path, task: str) -> None:
+    """Write the table of tasks: LeRobot reads it with pandas and expects them as its index."""
+    pandas = {
+        "index_columns": ["task"],
+        "column_indexes": [
+            {
+                "name": None,
+                "field_name": None,
+                "pandas_type": "unicode",
+                "numpy_type": "object",
+                "metadata": {"encoding": "UTF-8"},
+            }
+        ],
+        "columns": [
+            _pandas_column("task_index", "int64", "int64"),
+            _pandas_column("task", "unicode", "object"),
+        ],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.0.0",
+    }
+    table = pa.table({"task_index": pa.array([0], pa.int64()), "task": [task]})
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
+
+
+def _pandas_column(name: str, pandas_type: str, numpy_type: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "field_name": name,
+        "pandas_type": pandas_type,
+        "numpy_type": numpy_type,
+        "metadata": None,
+    }

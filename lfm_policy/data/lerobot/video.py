@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from lfm_policy.data.lerobot.episodes import Episode
-from lfm_policy.data.lerobot.feature import Feature, UnusableFeature
-from lfm_policy.data.lerobot.files import brief
-from lfm_policy.data.lerobot.frames import in_parts
-from lfm_policy.errors import InputError
+from lfm_policy.data.lerobot.info import Feature, UnusableFeature
+from lfm_policy.errors import InputError, brief
+
+_PART_FRAMES = 256
+_PART_BYTES = 2**26
 
 _NO_DECODER = (
     av.error.DecoderNotFoundError,
@@ -238,3 +240,23 @@ def _check_frame_size(path: Path, frame: Any, frame_shape: tuple[int, int, int])
             f"{path}: has frames of {frame.height} x {frame.width} (height x width); expected "
             f"{frame_shape[0]} x {frame_shape[1]}, as meta/info.json says"
         )
+
+
+def in_parts(
+    frames: Iterable[np.ndarray], frame_shape: tuple[int, int, int]
+) -> Iterator[np.ndarray]:
+    """Yield frames, each uint8 ``frame_shape``, as arrays (n, *frame_shape).
+
+    A part has at most 256 frames and, unless one frame alone is larger, 64 MiB.
+    """
+    length = max(1, min(_PART_FRAMES, _PART_BYTES // math.prod(frame_shape)))
+    part, n = np.empty((length, *frame_shape), np.uint8), 0
+    for frame in frames:
+        part[n] = frame
+        n += 1
+        if n == length:
+            yield part
+            # A new one: whoever took the last part may keep it.
+            part, n = np.empty((length, *frame_shape), np.uint8), 0
+    if n:
+        yield part[:n]

@@ -1,8 +1,8 @@
-"""Write LeRobot datasets, version 3.0: parquet for numbers, videos for images."""
+"""Write LeRobot datasets, version 3.0: parquet for numbers, videos for images, and statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from einops import rearrange
 from tqdm.auto import tqdm
 
 from lfm_policy.data.images.cache import release
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss, VideoWriter, measure_loss
-from lfm_policy.data.lerobot.columns import arrow_type, to_arrow, write_tasks
-from lfm_policy.data.lerobot.format import default_name
-from lfm_policy.data.lerobot.stats import Stats, array_stats, image_histogram, image_stats
+from lfm_policy.data.lerobot.info import default_name
+from lfm_policy.data.lerobot.tables import arrow_type, to_arrow, write_tasks
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.errors import InputError
-from lfm_runtime.disk.files import atomic_folder, exists, write_json
+from lfm_runtime.disk.files import atomic_folder, require_absent, write_json
 
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -32,14 +32,10 @@ beyond 1024 s are further apart than the 0.1 ms that it allows."""
 
 _PART_BYTES = 32 * 2**20
 
-_BOOKKEEPING = {
-    "timestamp": np.float32,
-    "frame_index": np.int64,
-    "episode_index": np.int64,
-    "index": np.int64,
-    "task_index": np.int64,
-}
-"""Columns that LeRobot has in every dataset."""
+_QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+
+Stats = dict[str, np.ndarray]
+"""``min``, ``max``, ``mean``, ``std``, ``q01`` to ``q99`` and ``count``."""
 
 
 def feature_name(key: str, shape: tuple[int, ...]) -> str:
@@ -62,7 +58,6 @@ def write_lerobot(
     *,
     fps: float,
     task: str = "demonstration",
-    robot_type: str | None = None,
     crf: int = DEFAULT_CRF,
     quiet: bool = True,
 ) -> None:
@@ -77,7 +72,6 @@ def write_lerobot(
         buffer: what to write, its action under ``"action"``; it is validated first.
         fps: steps per second.
         task: what the demonstrations show, in words.
-        robot_type: name of the robot.
         crf: quality of H.264, 0 (best) to 51.
         quiet: no progress bars.
 
@@ -87,19 +81,18 @@ def write_lerobot(
     """
     buffer.validate()
     path = Path(path)
-    if exists(path):
-        raise InputError(f"{path} exists already: remove it or choose another name")
+    require_absent(path)
     if not (isinstance(fps, int | float) and 1e-3 <= fps <= 1e5):
         raise InputError(f"fps is {fps}; expected a number of steps per second such as 30")
     if not 0 <= crf <= 51:
         raise InputError(f"crf is {crf}; expected 0 (best) to 51")
     if not task:
         raise InputError("task is empty; expected what the demonstrations show, in words")
-    names = _names(buffer)
+    dataset = _Dataset(buffer, fps, quiet)
     with atomic_folder(path) as folder:
-        dataset = _Dataset(folder, buffer, names, fps, quiet)
-        stats = [*dataset.write_numbers(), *dataset.write_videos(crf)]
-        dataset.write_metadata(stats, task, robot_type)
+        features = list(dataset.write_numbers(folder))
+        features += [dataset.write_camera(folder, name, crf) for name in dataset.images]
+        dataset.write_metadata(folder, features, task)
 
 
 def measure_video_loss(path: str | Path, buffer: ReplayBuffer) -> dict[str, ImageLoss]:
@@ -131,47 +124,36 @@ class _Feature:
 class _Dataset:
     """Writes the parts of one dataset into a folder."""
 
-    def __init__(
-        self,
-        folder: Path,
-        buffer: ReplayBuffer,
-        names: Mapping[str, str],
-        fps: float,
-        quiet: bool,
-    ) -> None:
-        self._folder = folder
-        self._buffer = buffer
-        self._fps = fps
-        self._quiet = quiet
-        self._spans = list(
-            zip(buffer.episode_starts.tolist(), buffer.episode_ends.tolist(), strict=True)
-        )
-        self._images = {
-            names[key]: array for key, array in buffer.arrays.items() if is_image(array.shape[1:])
-        }
-        numbers = {names[key]: array for key, array in buffer.arrays.items()}
+    def __init__(self, buffer: ReplayBuffer, fps: float, quiet: bool) -> None:
+        self._buffer, self._fps, self._quiet = buffer, fps, quiet
+        starts, ends = buffer.episode_starts.tolist(), buffer.episode_ends.tolist()
+        self._spans = list(zip(starts, ends, strict=True))
+        names = _names(buffer)
+        arrays = {names[key]: array for key, array in buffer.arrays.items()}
+        self.images = {name: array for name, array in arrays.items() if is_image(array.shape[1:])}
         self._numbers = {
             name: array.astype(array.dtype.newbyteorder("="), copy=False)
-            for name, array in numbers.items()
-            if name not in self._images
+            for name, array in arrays.items()
+            if name not in self.images
         } | self._bookkeeping()
 
     def _bookkeeping(self) -> dict[str, np.ndarray]:
+        """Return the columns that LeRobot has in every dataset, (T, 1) each."""
         lengths = self._buffer.episode_lengths
         index = np.arange(self._buffer.n_steps)
         frame_index = index - np.repeat(self._buffer.episode_starts, lengths)
         columns = {
-            "timestamp": frame_index / self._fps,
+            "timestamp": (frame_index / self._fps).astype(np.float32),
             "frame_index": frame_index,
             "episode_index": np.repeat(np.arange(len(lengths)), lengths),
             "index": index,
-            "task_index": np.zeros(len(index)),
+            "task_index": np.zeros_like(index),
         }
-        return {name: columns[name].astype(dtype)[:, None] for name, dtype in _BOOKKEEPING.items()}
+        return {name: column[:, None] for name, column in columns.items()}
 
-    def write_numbers(self) -> Iterator[_Feature]:
+    def write_numbers(self, folder: Path) -> Iterator[_Feature]:
         """Write the parquet file and yield what is in it."""
-        path = self._folder / _DATA_PATH.format(chunk_index=0, file_index=0)
+        path = folder / _DATA_PATH.format(chunk_index=0, file_index=0)
         path.parent.mkdir(parents=True)
         schema = pa.schema([(name, arrow_type(array)) for name, array in self._numbers.items()])
         with pq.ParquetWriter(path, schema, compression="snappy") as writer:
@@ -191,37 +173,26 @@ class _Dataset:
                 columns={},
             )
 
-    def write_videos(self, crf: int) -> Iterator[_Feature]:
-        """Write the videos of every camera and yield what they show."""
-        for name, images in self._images.items():
-            with tqdm(
-                total=len(images), desc=f"video of {name}", unit="frame", disable=self._quiet
-            ) as bar:
-                yield self._write_camera(name, images, crf, bar)
-
-    def _write_camera(self, name: str, images: np.ndarray, crf: int, bar: tqdm[Any]) -> _Feature:
+    def write_camera(self, folder: Path, name: str, crf: int) -> _Feature:
+        """Write the videos of a camera and return what they show."""
+        images = self.images[name]
         height, width, channels = images.shape[1:]
-        columns: dict[str, list[float]] = {
-            f"videos/{name}/{column}": []
-            for column in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
-        }
+        places: list[tuple[float, ...]] = []
         histograms = []
+        bar = tqdm(total=len(images), desc=f"video of {name}", unit="frame", disable=self._quiet)
         for number, episodes in enumerate(self._video_files()):
-            place = dict(zip(("chunk_index", "file_index"), _place(number), strict=True))
-            path = self._folder / _VIDEO_PATH.format(video_key=name, **place)
+            chunk, file = divmod(number, _FILES_PER_CHUNK)
+            place = {"video_key": name, "chunk_index": chunk, "file_index": file}
+            path = folder / _VIDEO_PATH.format(**place)
             path.parent.mkdir(parents=True, exist_ok=True)
             file_begin = self._spans[episodes[0]][0]
             with VideoWriter(path, height=height, width=width, fps=self._fps, crf=crf) as video:
-                for episode in episodes:
-                    begin, end = self._spans[episode]
+                for begin, end in (self._spans[episode] for episode in episodes):
                     histograms.append(_encode(video, images, begin, end, bar))
-                    values = (
-                        *_place(number),
-                        (begin - file_begin) / self._fps,
-                        (end - file_begin) / self._fps,
-                    )
-                    for column, value in zip(columns.values(), values, strict=True):
-                        column.append(value)
+                    times = ((step - file_begin) / self._fps for step in (begin, end))
+                    places.append((chunk, file, *times))
+        bar.close()
+        columns = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
         details = {
             "video.height": height,
             "video.width": width,
@@ -245,7 +216,10 @@ class _Dataset:
                 for histogram, (begin, end) in zip(histograms, self._spans, strict=True)
             ],
             overall=image_stats(np.sum(histograms, axis=0), len(images)),
-            columns=columns,
+            columns={
+                f"videos/{name}/{column}": list(values)
+                for column, values in zip(columns, zip(*places, strict=True), strict=True)
+            },
         )
 
     def _video_files(self) -> Iterator[list[int]]:
@@ -259,13 +233,13 @@ class _Dataset:
             episodes.append(episode)
         yield episodes
 
-    def write_metadata(self, features: list[_Feature], task: str, robot_type: str | None) -> None:
+    def write_metadata(self, folder: Path, features: list[_Feature], task: str) -> None:
         """Write all files below ``meta``; ``features`` are what was written before."""
         n_episodes, n_steps = self._buffer.n_episodes, self._buffer.n_steps
-        meta = self._folder / "meta"
+        meta = folder / "meta"
         info = {
             "codebase_version": "v3.0",
-            "robot_type": robot_type,
+            "robot_type": None,
             "total_episodes": n_episodes,
             "total_frames": n_steps,
             "total_tasks": 1,
@@ -275,14 +249,11 @@ class _Dataset:
             "fps": _plain(self._fps),
             "splits": {"train": f"0:{n_episodes}"},
             "data_path": _DATA_PATH,
-            "video_path": _VIDEO_PATH if self._images else None,
+            "video_path": _VIDEO_PATH if self.images else None,
             "features": {feature.name: feature.entry for feature in features},
         }
         write_json(meta / "info.json", info)
-        overall = {
-            feature.name: {name: value.tolist() for name, value in feature.overall.items()}
-            for feature in features
-        }
+        overall = {f.name: {k: v.tolist() for k, v in f.overall.items()} for f in features}
         write_json(meta / "stats.json", overall)
         write_tasks(meta / "tasks.parquet", task)
 
@@ -303,7 +274,7 @@ class _Dataset:
                 values = [stats[name].tolist() for stats in feature.episodes]
                 columns[f"stats/{feature.name}/{name}"] = values
         columns |= {"meta/episodes/chunk_index": zeros, "meta/episodes/file_index": zeros}
-        path = self._folder / _EPISODES_PATH
+        path = folder / _EPISODES_PATH
         path.parent.mkdir(parents=True)
         pq.write_table(pa.table(columns), path, compression="snappy")
 
@@ -357,11 +328,72 @@ def _encode(
     return histogram
 
 
-def _place(number: int) -> tuple[int, int]:
-    """Return the indices of chunk and file of the n-th file."""
-    return divmod(number, _FILES_PER_CHUNK)
-
-
 def _plain(fps: float) -> float:
     """Return a whole number as int, as LeRobot has it."""
     return int(fps) if fps == int(fps) else fps
+
+
+def array_stats(values: np.ndarray) -> Stats:
+    """Return the statistics of low-dimensional values.
+
+    Args:
+        values: (T, ...) numbers.
+
+    Returns:
+        Arrays of the shape of one step, (1,) for a scalar; ``count`` is T, shape (1,). ``min`` and
+        ``max`` of integers stay integers, all else is float64.
+    """
+    values = values.reshape(len(values), *(values.shape[1:] or (1,)))
+    if values.dtype.kind == "b":
+        values = values.astype(np.int64)
+    # float64, because sums of many float16 or float32 lose digits.
+    numbers = values.astype(np.float64)
+    quantiles = np.quantile(numbers, list(_QUANTILES.values()), axis=0)
+    extremes = values if values.dtype.kind in "iu" else numbers
+    return {
+        "min": extremes.min(axis=0),
+        "max": extremes.max(axis=0),
+        "mean": numbers.mean(axis=0),
+        "std": numbers.std(axis=0),
+        "count": np.array([len(values)]),
+        **dict(zip(_QUANTILES, quantiles, strict=True)),
+    }
+
+
+def image_histogram(images: np.ndarray) -> np.ndarray:
+    """Return how often each grey level occurs: uint8 (T, H, W, C) -> (C, 256) int64.
+
+    Histograms of parts add up to that of the whole, and give exact statistics.
+    """
+    channels = rearrange(images, "t h w c -> c (t h w)")
+    return np.stack([np.bincount(values, minlength=256) for values in channels])
+
+
+def image_stats(histogram: np.ndarray, n_frames: int) -> Stats:
+    """Return the statistics of images from their histogram.
+
+    Args:
+        histogram: (C, 256), see `image_histogram`.
+        n_frames: number of images in it.
+
+    Returns:
+        Arrays (C, 1, 1), in shares of 255 as LeRobot loads images; ``count`` has shape (1,).
+    """
+    levels = np.arange(256) / 255
+    share = histogram / histogram.sum(axis=1, keepdims=True)
+    mean = share @ levels
+    variance = (share * (levels - mean[:, None]) ** 2).sum(axis=1)
+    below = share.cumsum(axis=1)
+    present = histogram > 0
+    stats = {
+        "min": levels[present.argmax(axis=1)],
+        "max": levels[255 - present[:, ::-1].argmax(axis=1)],
+        "mean": mean,
+        "std": np.sqrt(variance),
+        # 1e-12: a cumulated share of exactly q may be rounded to just below it.
+        **{name: levels[(below >= q - 1e-12).argmax(axis=1)] for name, q in _QUANTILES.items()},
+    }
+    return {
+        **{name: rearrange(value, "c -> c 1 1") for name, value in stats.items()},
+        "count": np.array([n_frames]),
+    }

@@ -8,6 +8,7 @@ deltas led.
 from __future__ import annotations
 
 import warnings
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lfm_policy.data.robomimic.format import STORED_ABSOLUTE
-from lfm_policy.data.robomimic.robot_bases import base_pose
 from lfm_policy.errors import InputError
 
 if TYPE_CHECKING:
     from lfm_envs.robosuite.absolute_actions import PoseController
 
     from lfm_policy.data.robomimic.file import RobomimicFile
+
+STORED_ABSOLUTE = "actions_abs"
+"""What robomimic and Diffusion Policy call goals: position 3, axis-angle 3, gripper 1 per arm."""
 
 _FARTHEST, _MOST_TURNED = 0.5, 1.0
 """Metres and radians from the grip site where goals, taken together, are still believed: the frame
@@ -90,7 +92,9 @@ def read_absolute_actions(
         action,
         poses,
         file.env_args(),
-        lambda: [(n, file.model_file(demo)) for demo, n in zip(demos, lengths, strict=True)],
+        lambda: [
+            (n, file.text(demo, "model_file")) for demo, n in zip(demos, lengths, strict=True)
+        ],
         stored_absolute=action_key == STORED_ABSOLUTE,
         source=source,
     )
@@ -129,7 +133,7 @@ def absolute_actions(
     Args:
         action: (T, 7 * n_arms) as stored.
         poses: of every arm.
-        env_args: see `lfm_policy.data.robomimic.file.read_env_args`.
+        env_args: see `RobomimicFile.env_args`.
         models: gives of every demo its number of steps and its ``model_file``, empty without one;
             called where goals or deltas are in the frame of the arm's base.
         stored_absolute: whether they are goals already, whatever ``env_args`` say.
@@ -189,7 +193,7 @@ def absolute_actions(
             rotation = rotation * Rotation.from_quat(HAND_TO_SITE)
         spans = [(len(part), np.zeros(3), Rotation.identity())]
         if controller.frame == "base":
-            spans = [(n, *base_pose(model, arm, source)) for n, model in models()]
+            spans = [(n, *_base_pose(model, arm, source)) for n, model in models()]
         goals, begin = [], 0
         for length, base_position, base_rotation in spans:
             steps = slice(begin, begin + length)
@@ -229,3 +233,63 @@ def _check_near(
             f"gripper (medians); expected less than {_FARTHEST:g} m and {_MOST_TURNED:g} rad: they "
             "are in another frame than env_args say, or no goals of position and axis-angle"
         )
+
+
+def _base_pose(model: str, arm: int, source: str) -> tuple[np.ndarray, Rotation]:
+    """Return where the base of an arm stands.
+
+    Args:
+        model: the ``model_file`` of a demo, empty where it has none.
+        arm: number of the robot.
+        source: for messages.
+
+    Returns:
+        Position (3,) in metres and rotation, in the world.
+
+    Raises:
+        InputError: there is no XML, it does not parse, or the base is not in it.
+    """
+    site = f"robot{arm}_right_center"
+    if not model:
+        raise InputError(
+            f"{source}: the actions are in the frame of the arm's base (input_ref_frame in "
+            "env_args), but a demo has no model_file that says where it stands"
+        )
+    try:
+        root = ElementTree.fromstring(model)
+        chain = _path_to(root, site)
+        position, rotation = np.zeros(3), Rotation.identity()
+        for element in chain:
+            position = position + rotation.apply(_numbers(element, "pos", (0.0, 0.0, 0.0)))
+            w, x, y, z = _numbers(element, "quat", (1.0, 0.0, 0.0, 0.0))
+            rotation = rotation * Rotation.from_quat([x, y, z, w])
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InputError(
+            f"{source}: where the base of robot{arm} stands cannot be read from model_file: {error}"
+        ) from None
+    return position, rotation
+
+
+def _path_to(root: ElementTree.Element, site: str) -> list[ElementTree.Element]:
+    """Return the bodies from the world to a site, and the site."""
+    # A list and no recursion: files from elsewhere may be nested without end.
+    waiting = [(body, [body]) for body in root.findall("worldbody/*")]
+    while waiting:
+        element, path = waiting.pop()
+        if element.tag == "site" and element.get("name") == site:
+            return path
+        if element.tag == "body":
+            waiting += [(child, [*path, child]) for child in element]
+    raise ValueError(f"there is no site '{site}'")
+
+
+def _numbers(
+    element: ElementTree.Element, key: str, default: tuple[float, ...]
+) -> tuple[float, ...]:
+    other = {"axisangle", "xyaxes", "zaxis", "euler"} & set(element.keys())
+    if other:
+        raise ValueError(f"{element.tag} has {', '.join(sorted(other))}; expected quat")
+    values = tuple(float(text) for text in element.get(key, "").split()) or default
+    if len(values) != len(default) or not np.isfinite(values).all():
+        raise ValueError(f"{element.tag} has {key} '{element.get(key):.60}'")
+    return values

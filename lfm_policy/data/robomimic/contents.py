@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.tools.contents import ConfiguredContents, StoredArray, describe
@@ -30,7 +29,6 @@ class RobomimicContents(ConfiguredContents):
             InputError: not a robomimic file, or one whose metadata do not parse.
         """
         from lfm_policy.data.robomimic.env import control_freq
-        from lfm_policy.data.robomimic.summary import inspect_robomimic
 
         super().__init__(path, config_class)
         summary = inspect_robomimic(path)
@@ -70,20 +68,8 @@ class RobomimicContents(ConfiguredContents):
         )
 
     def read_values(self) -> ReplayBuffer:
-        """Return action and observations; see :meth:`Contents.read_values`.
-
-        Observations that cannot be read are called unusable, and the others are read.
-        """
+        """Return action and observations; see :meth:`Contents.read_values`."""
         self._check_observations()
-        try:
-            return super().read_values()
-        except InputError:
-            keys = [key for key in self.low_dimensional if key != ACTION_KEY]
-            unusable = {key: reason for key in keys if (reason := self._why_unreadable(key))}
-            if not unusable or (len(unusable) == len(keys) and not self.cameras):
-                raise
-        for key, reason in unusable.items():
-            self.stored[key] = replace(self.stored[key], not_read=reason, unusable=True)
         return super().read_values()
 
     def _check_observations(self) -> None:
@@ -98,11 +84,48 @@ class RobomimicContents(ConfiguredContents):
         reasons = "; ".join(array.not_read for array in observed.values())
         raise InputError(f"{self.path}: holds nothing that a policy could observe: {reasons}")
 
-    def _why_unreadable(self, key: str) -> str:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                self._load([key])
-            except InputError as error:
-                return str(error)
-        return ""
+
+@dataclass(frozen=True)
+class RobomimicSummary:
+    """What a file holds.
+
+    Attributes:
+        keys: every array of the first demo by its name inside the demo, ``obs/<key>`` included.
+        demos: number of steps by name of the demo, in numeric order.
+        env_args: description of the environment; None where the file has none that can be used.
+        env_problem: why it has none, as evaluation would say it; ``""`` if it has one.
+        unusable_masks: why filter keys cannot be read, one message each.
+        failed: demos that the file marks as not successful; they are demos like all others.
+    """
+
+    keys: dict[str, KeyInfo]
+    demos: dict[str, int]
+    env_args: dict[str, Any] | None
+    env_problem: str = ""
+    unusable_masks: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+def inspect_robomimic(path: str | Path) -> RobomimicSummary:
+    """Return what a file holds, reading metadata only.
+
+    Raises:
+        InputError: the file is absent or damaged, or is not laid out as robomimic's are.
+    """
+    from lfm_policy.data.robomimic.file import RobomimicFile
+
+    with RobomimicFile(path) as file:
+        env_args, env_problem = None, ""
+        try:
+            env_args = file.env_args()
+        except InputError as error:
+            env_problem = str(error)
+        lists = file.filters.all()
+        return RobomimicSummary(
+            keys=file.stored(file.demos[0]),
+            demos={demo: file.num_samples(demo) for demo in file.demos},
+            env_args=env_args,
+            env_problem=env_problem,
+            unusable_masks=tuple(str(v) for v in lists.values() if isinstance(v, InputError)),
+            failed=tuple(demo for demo in file.demos if file.is_marked_failed(demo)),
+        )

@@ -1,4 +1,4 @@
-"""Record a robomimic HDF5 file demo by demo, so that nothing finished is lost.
+"""Write robomimic's HDF5 files: a buffer at once, or demo by demo, so that nothing is lost.
 
 While a file is recorded, each demo is a small file of its own in a folder beside it; several
 processes may add demos at the same time and in any order. In the end they are joined.
@@ -20,16 +20,20 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.hdf5.errors import reading
 from lfm_policy.data.hdf5.file import Hdf5File
-from lfm_policy.data.replay_buffer import is_image
+from lfm_policy.data.images.cache import release
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.data.robomimic.env import check_env_args
 from lfm_policy.errors import InputError
-from lfm_runtime.disk.files import atomic_file, exists, write_json, write_text
+from lfm_runtime.disk.files import atomic_file, exists, require_absent, write_json, write_text
 from lfm_runtime.disk.input_files import require_file
 from lfm_runtime.disk.leftovers import only_writer
 
 _FACTS = "recording.json"
 _SUFFIX, _SKIPPED = ".hdf5", ".skipped"
-_CHUNK_BYTES, _ATTRIBUTE_BYTES = 2**20, 2**20
+_PART_BYTES, _CHUNK_BYTES, _ATTRIBUTE_BYTES = 32 * 2**20, 2**20, 2**20
+
+_GYM = 2
+"""robomimic's number for environments of gym, which it does not build before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,76 @@ class Demo:
                 raise InputError(f"{name} of a demo are not finite")
 
 
+def unknown_env_args(fps: float | None = None) -> dict[str, Any]:
+    """Return a description for demonstrations whose environment nobody knows.
+
+    robomimic opens no file without one; with this one it trains as long as it need not roll out.
+
+    Args:
+        fps: steps per second, where they are known.
+    """
+    kwargs = {} if fps is None else {"control_freq": fps}
+    return {"env_name": "unknown", "env_version": "", "type": _GYM, "env_kwargs": kwargs}
+
+
+def write_robomimic(
+    path: str | Path,
+    buffer: ReplayBuffer,
+    *,
+    env_args: Mapping[str, Any] | None = None,
+    states: np.ndarray | None = None,
+    quiet: bool = True,
+) -> None:
+    """Write a buffer as robomimic's HDF5: ``data/demo_N/actions`` and ``data/demo_N/obs/<key>``.
+
+    Values and dtypes stay as they are. Rewards are zeros and so are dones, except for the last of
+    every demo, which is 1. The file appears under its name only when it is complete; images are
+    copied part by part.
+
+    Args:
+        path: of the file.
+        buffer: what to write, its action under ``"action"``; it is validated first.
+        env_args: description of the environment, see `RobomimicFile.env_args`; by default
+            that of an unknown one.
+        states: (T, n) states of the simulator; left out by default.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: the buffer or another argument is not valid, a key cannot be a name in HDF5,
+            or ``path`` exists already.
+    """
+    buffer.validate()
+    path = Path(path)
+    require_absent(path)
+    if ACTION_KEY not in buffer.arrays:
+        raise InputError(f"{buffer.source}: there is no array '{ACTION_KEY}' to write as actions")
+    for key in buffer.arrays:
+        if not key or "/" in key or "\0" in key or key == ".":
+            raise InputError(f"{buffer.source}: '{key}' cannot be the name of an HDF5 array")
+    if states is not None and (states.ndim != 2 or len(states) != buffer.n_steps):
+        raise InputError(f"states have shape {states.shape}; expected ({buffer.n_steps}, n)")
+    described = check_env_args(dict(env_args or unknown_env_args()), "env_args")
+
+    with atomic_file(path) as temporary, h5py.File(temporary, "w") as file:
+        data = file.create_group("data")
+        data.attrs["total"] = buffer.n_steps
+        data.attrs["env_args"] = json.dumps(described, indent=4)
+        episodes = zip(buffer.episode_starts, buffer.episode_ends, strict=True)
+        for number, (begin, end) in enumerate(
+            tqdm(episodes, total=buffer.n_episodes, desc=str(path), unit="demo", disable=quiet)
+        ):
+            length = end - begin
+            arrays = {key: array[begin:end] for key, array in buffer.arrays.items()}
+            demo = Demo(
+                actions=arrays.pop(ACTION_KEY),
+                obs=arrays,
+                rewards=np.zeros(length),
+                dones=np.arange(1, length + 1) // length,
+                states=None if states is None else states[begin:end],
+            )
+            _write(data.create_group(f"demo_{number}"), demo)
+
+
 class DemoRecording:
     """A robomimic file in the making: ``<path>.parts``, a folder with a file for every demo.
 
@@ -99,8 +173,7 @@ class DemoRecording:
         """
         self._path = Path(path).expanduser()
         self._folder = self._path.with_name(f"{self._path.name}.parts")
-        if exists(self._path):
-            raise InputError(f"{self._path} exists already: remove it or choose another name")
+        require_absent(self._path)
         if self._folder.is_symlink() or (exists(self._folder) and not self._folder.is_dir()):
             raise InputError(f"{self._folder}: expected a folder or nothing: remove it")
         self._facts = json.loads(json.dumps(facts))
@@ -183,7 +256,7 @@ class DemoRecording:
         """Join the demos into the file and remove the folder.
 
         Args:
-            env_args: description of the environment, see `robomimic_file.read_env_args`.
+            env_args: description of the environment, see `RobomimicFile.env_args`.
             numbers: the demos of the file, in this order; by default all.
             masks: numbers of demos by filter key.
             names: of demos by number; by default ``demo_0``, ``demo_1`` and so on.
@@ -196,8 +269,7 @@ class DemoRecording:
         numbers = self.demos() if numbers is None else list(numbers)
         if not numbers:
             raise InputError(f"{self._folder} holds no demo: there is nothing to write")
-        if exists(self._path):
-            raise InputError(f"{self._path} exists already: remove it or choose another name")
+        require_absent(self._path)
         names = names or {number: f"demo_{i}" for i, number in enumerate(numbers)}
         described = json.dumps(check_env_args(dict(env_args), "env_args"), indent=4)
         total = 0
@@ -269,13 +341,24 @@ def _write(file: h5py.File, demo: Demo) -> None:
     obs = file.create_group("obs")
     for key, values in demo.obs.items():
         if is_image(values.shape[1:]):
-            frames = max(1, min(len(values), _CHUNK_BYTES // max(1, values[0].nbytes)))
-            obs.create_dataset(
-                key,
-                data=values,
-                chunks=(frames, *values.shape[1:]),
-                compression="gzip",
-                compression_opts=1,
-            )
+            _write_images(obs, key, values)
         else:
             obs[key] = values
+
+
+def _write_images(obs: h5py.Group, key: str, images: np.ndarray) -> None:
+    frame_bytes = max(1, images[0].nbytes)
+    chunk = max(1, min(len(images), _CHUNK_BYTES // frame_bytes))
+    stored = obs.create_dataset(
+        key,
+        shape=images.shape,
+        dtype=images.dtype,
+        chunks=(chunk, *images.shape[1:]),
+        compression="gzip",
+        compression_opts=1,
+    )
+    # Whole chunks, because a chunk that is written in two parts is encoded twice.
+    rows = max(1, _PART_BYTES // (frame_bytes * chunk)) * chunk
+    for first in range(0, len(images), rows):
+        stored[first : first + rows] = images[first : first + rows]
+    release(images)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.data.hdf5.errors import as_text, brief, reading
+from lfm_policy.data.hdf5.errors import as_text, reading
 from lfm_policy.data.hdf5.file import Hdf5Group
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, brief
 
 ENV_ARGS = "env_args"
 """Attribute of ``data``: JSON."""
@@ -24,33 +24,24 @@ _MOST_BYTES = 2**20
 _MOST_HERTZ = 1e5
 
 
-def env_args_of(data: Hdf5Group) -> dict[str, Any]:
-    """Return ``env_args``; see `lfm_policy.data.robomimic.file.read_env_args`.
+def env_args_of(data: Hdf5Group, *, raw: bool = False) -> dict[str, Any]:
+    """Return ``env_args``; see `RobomimicFile.env_args`.
 
     Args:
         data: the group of that name.
-    """
-    source = f"{data.name}.attrs['{ENV_ARGS}']"
-    if not data.has_attribute(ENV_ARGS):
-        raw = [key for key in _RAW if data.has_attribute(key)]
-        hint = f" (it has {' and '.join(raw)}: {replay_hint(data.path)})" if raw else ""
-        raise InputError(f"{source} is absent, expected JSON{hint}")
-    return check_env_args(_parsed(data.attribute(ENV_ARGS, _MOST_BYTES), source), source)
-
-
-def recorded_env_args_of(data: Hdf5Group) -> dict[str, Any]:
-    """Return the description of the environment, also that of robosuite's raw recordings.
-
-    These have the attributes ``env`` and ``env_info`` (JSON) instead of ``env_args``.
-
-    Args:
-        data: the group of that name.
+        raw: whether what robosuite's raw recordings have instead will do: the attributes ``env``
+            and ``env_info`` (JSON).
 
     Raises:
-        InputError: there is no description of either kind, or it does not parse.
+        InputError: there is no description, or it does not parse.
     """
-    if data.has_attribute(ENV_ARGS) or not all(data.has_attribute(key) for key in _RAW):
-        return env_args_of(data)
+    source = f"{data.name}.attrs['{ENV_ARGS}']"
+    if data.has_attribute(ENV_ARGS):
+        return check_env_args(_parsed(data.attribute(ENV_ARGS, _MOST_BYTES), source), source)
+    held = [key for key in _RAW if data.has_attribute(key)]
+    if not raw or len(held) < len(_RAW):
+        hint = f" (it has {' and '.join(held)}: {replay_hint(data.path)})" if held else ""
+        raise InputError(f"{source} is absent, expected JSON{hint}")
     source = f"{data.name}.attrs['env_info']"
     said = data.has_attribute("repository_version")
     with reading(source):
@@ -87,7 +78,7 @@ def check_env_args(value: Any, source: str) -> dict[str, Any]:
         source: for messages.
 
     Returns:
-        The same, see `lfm_policy.data.robomimic.file.read_env_args`.
+        The same, see `RobomimicFile.env_args`.
 
     Raises:
         InputError: it is no object, or a part of it is absent or of another type.

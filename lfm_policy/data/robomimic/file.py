@@ -9,6 +9,7 @@ values are read, and values are read demo by demo.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +21,14 @@ from lfm_policy.data.hdf5.array import Hdf5Array, ObjectRefused
 from lfm_policy.data.hdf5.errors import as_text, reading
 from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
 from lfm_policy.data.images.layout import ImageLayout, image_layout
-from lfm_policy.data.replay_buffer import check_array_type
+from lfm_policy.data.replay_buffer import check_array_type, not_finite
 from lfm_policy.data.robomimic import env as robomimic_env
-from lfm_policy.data.robomimic.checks import (
-    check_finite,
-    check_memory,
-    is_marked_failed,
+from lfm_policy.data.robomimic.names import (
+    FilterKeys,
     numeric_order,
     one_episode_hint,
     some_names,
 )
-from lfm_policy.data.robomimic.masks import FilterKeys
 from lfm_policy.errors import InputError
 from lfm_runtime.closing import Closing
 from lfm_runtime.policy.observations import is_image
@@ -65,26 +63,13 @@ class KeyInfo:
         return image_layout(self.shape, self.dtype)
 
 
-def read_env_args(path: str | Path) -> dict[str, Any]:
-    """Return ``env_args``, the description of the environment that the demos were recorded in.
-
-    Returns:
-        At least ``env_name`` (str), ``type`` (int; 1 is robosuite) and ``env_kwargs`` (dict);
-        ``env_version`` (str) where the file says it.
-
-    Raises:
-        InputError: there is no such description, or it does not parse or lacks one of these.
-    """
-    with RobomimicFile(path) as file:
-        return file.env_args()
-
-
 class RobomimicFile(Closing):
     """An open file; every failure of HDF5 below it becomes an :class:`InputError`.
 
     Attributes:
         demos: names of all demos in numeric order, ``demo_2`` before ``demo_10``.
-        filter_keys: names of all lists of demos.
+        filters: the lists of demos.
+        path: where the file is.
         has_env_args: whether the file says in which environment the demos were recorded.
     """
 
@@ -95,37 +80,19 @@ class RobomimicFile(Closing):
             InputError: there is no such file, it is no HDF5 file, or it holds no demos.
         """
         self._file = Hdf5File(path, "robomimic's HDF5")
-        self._path = self._file.path
+        self.path = self._file.path
         try:
             self._data = self._group(self._file.root, "data", "data")
             self.demos = self._find_demos()
-            self._filters = FilterKeys(self._file.root, self.demos)
-            self.filter_keys = self._filters.names
+            self.filters = FilterKeys(self._file.root, self.demos)
             self.has_env_args = self._data.has_attribute(robomimic_env.ENV_ARGS)
         except BaseException:
             self._file.close()
             raise
 
-    @property
-    def path(self) -> Path:
-        """Where the file is."""
-        return self._path
-
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def select(self, filter_key: str | None) -> tuple[str, ...]:
-        """Return the demos that ``mask/<filter_key>`` lists, in numeric order; all for None.
-
-        Raises:
-            InputError: there is no such filter key, or it lists no demo or one that is absent.
-        """
-        return self.demos if filter_key is None else self._filters.select(filter_key)
-
-    def filter_lists(self) -> dict[str, tuple[str, ...] | InputError]:
-        """Return the demos of every filter key; of one that cannot be read, the error."""
-        return self._filters.all()
 
     def stored(self, demo: str) -> dict[str, KeyInfo]:
         """Return every array of a demo by its name inside it; those of groups as ``obs/<key>``.
@@ -155,9 +122,9 @@ class RobomimicFile(Closing):
         if isinstance(obs, Hdf5Group) and (keys := obs.names()):
             return keys
         states = isinstance(group.find("states"), Hdf5Array)
-        hint = f"; {robomimic_env.replay_hint(self._path)}" if states else ""
+        hint = f"; {robomimic_env.replay_hint(self.path)}" if states else ""
         raise InputError(
-            f"{self._path}: {demo} has no observations under obs (it holds: "
+            f"{self.path}: {demo} has no observations under obs (it holds: "
             f"{some_names(group.names())}){hint}"
         )
 
@@ -184,11 +151,18 @@ class RobomimicFile(Closing):
         for _, array in self._demo(demo).arrays():
             if isinstance(array, Hdf5Array) and array.shape:
                 return array.shape[0]
-        raise InputError(f"{self._path}: {demo} holds no arrays")
+        raise InputError(f"{self.path}: {demo} holds no arrays")
 
     def is_marked_failed(self, demo: str) -> bool:
         """Return whether the attribute ``success`` of a demo says no, as Isaac Lab writes it."""
-        return is_marked_failed(self._demo(demo))
+        group = self._demo(demo)
+        if not group.has_attribute("success"):
+            return False
+        try:
+            said = np.asarray(group.attribute("success"))
+        except InputError:  # too large for a mark: nobody asked for it
+            return False
+        return said.size == 1 and said.dtype.kind in "biuf" and not said.item()
 
     def n_steps(self, demo: str, name: str) -> int | None:
         """Return how many steps an array of a demo holds; None where it cannot be told."""
@@ -207,11 +181,11 @@ class RobomimicFile(Closing):
         for demo in demos:
             length = int(self._array(demo, action_key).shape[0])
             if not length:
-                raise InputError(f"{self._path}: {demo} is empty ({action_key} holds no steps)")
+                raise InputError(f"{self.path}: {demo} is empty ({action_key} holds no steps)")
             announced = self._announced(demo)
             if announced is not None and announced != length:
                 raise InputError(
-                    f"{self._path}: {demo} has {length} {action_key}, but num_samples is "
+                    f"{self.path}: {demo} has {length} {action_key}, but num_samples is "
                     f"{announced}; expected the same: the recording is incomplete"
                 )
             lengths.append(length)
@@ -235,7 +209,7 @@ class RobomimicFile(Closing):
         first: KeyInfo | None = None
         for demo, length in zip(demos, lengths, strict=True):
             array = self._array(demo, name)
-            source = f"{self._path}: {demo}"
+            source = f"{self.path}: {demo}"
             check_array_type(name, array.shape, array.dtype, source=source, ranks=ranks)
             if array.shape[0] != length:
                 raise InputError(
@@ -267,15 +241,20 @@ class RobomimicFile(Closing):
                 float32).
         """
         shape = (sum(lengths), *(info.shape or (1,)))
-        check_memory(math.prod(shape) * info.dtype.itemsize, f"{self._path}: {name} of all demos")
+        _check_memory(math.prod(shape) * info.dtype.itemsize, f"{self.path}: {name} of all demos")
         values = np.empty(shape, info.dtype.newbyteorder("="))
         begin = 0
         for demo, length in zip(demos, lengths, strict=True):
             part = values[begin : begin + length]
-            source = f"{self._path}: {demo}: {name}"
+            source = f"{self.path}: {demo}: {name}"
             with reading(source):
                 part[...] = self._array(demo, name).read().reshape(part.shape)
-            check_finite(part, source)
+            steps, value = not_finite(part)
+            if len(steps):
+                raise InputError(
+                    f"{source} holds {value} in step {steps[0]}; every value must be a finite "
+                    "float32: repair or drop this demo"
+                )
             begin += length
         return values
 
@@ -293,40 +272,36 @@ class RobomimicFile(Closing):
         for begin in range(0, array.shape[0], rows):
             yield array.read(begin, begin + rows)
 
-    def model_file(self, demo: str) -> str:
-        """Return the XML of a demo's scene, ``""`` where it has none.
+    def text(self, demo: str, key: str) -> str:
+        """Return a text of a demo, ``""`` where it has none.
+
+        Args:
+            demo: its name.
+            key: ``"model_file"``, the XML of its scene, or ``"ep_meta"``, JSON about the episode.
 
         Raises:
             InputError: it cannot be read.
         """
-        return self._text(demo, "model_file")
-
-    def ep_meta(self, demo: str) -> str:
-        """Return the JSON about an episode, ``""`` where it has none.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        return self._text(demo, "ep_meta")
-
-    def env_args(self) -> dict[str, Any]:
-        """Return the description of the environment; see :func:`read_env_args`."""
-        return robomimic_env.env_args_of(self._data)
-
-    def recorded_env_args(self) -> dict[str, Any]:
-        """Return the description of the environment, also that of robosuite's raw recordings.
-
-        Raises:
-            InputError: there is no description of either kind, or it does not parse.
-        """
-        return robomimic_env.recorded_env_args_of(self._data)
-
-    def _text(self, demo: str, key: str) -> str:
         group = self._demo(demo)
         if not group.has_attribute(key):
             return ""
-        with reading(f"{self._path}: {key} of {demo}"):
+        with reading(f"{self.path}: {key} of {demo}"):
             return as_text(group.attribute(key, _TEXT_BYTES))
+
+    def env_args(self, *, raw: bool = False) -> dict[str, Any]:
+        """Return the description of the environment that the demos were recorded in.
+
+        Args:
+            raw: whether what robosuite's raw recordings have instead will do.
+
+        Returns:
+            At least ``env_name`` (str), ``type`` (int; 1 is robosuite) and ``env_kwargs`` (dict);
+            ``env_version`` (str) where the file says it.
+
+        Raises:
+            InputError: there is no such description, or it does not parse or lacks one of these.
+        """
+        return robomimic_env.env_args_of(self._data, raw=raw)
 
     def _announced(self, demo: str) -> int | None:
         group = self._demo(demo)
@@ -335,7 +310,7 @@ class RobomimicFile(Closing):
         value = np.asarray(group.attribute("num_samples"))
         if value.size != 1 or value.dtype.kind not in "iu":
             raise InputError(
-                f"{self._path}: {demo} has num_samples {value.tolist()!r:.100}; expected an integer"
+                f"{self.path}: {demo} has num_samples {value.tolist()!r:.100}; expected an integer"
             )
         return int(value.item())
 
@@ -345,7 +320,7 @@ class RobomimicFile(Closing):
             self._demo(name)
         if not names:
             raise InputError(
-                f"{self._path}: the group data holds no demos; expected data/demo_0 and so on"
+                f"{self.path}: the group data holds no demos; expected data/demo_0 and so on"
             )
         return tuple(sorted(names, key=numeric_order))
 
@@ -358,14 +333,14 @@ class RobomimicFile(Closing):
             return child
         found = "there is no" if child is None else "an array was found instead of the"
         raise InputError(
-            f"{self._path}: {found} group {full_name} (found: {some_names(parent.names())}); "
+            f"{self.path}: {found} group {full_name} (found: {some_names(parent.names())}); "
             "expected robomimic's layout data/demo_0/actions, data/demo_0/obs/<key>"
             + (one_episode_hint(parent.names()) if parent is self._file.root else "")
         )
 
     def _array(self, demo: str, name: str) -> Hdf5Array:
         array = self._data.find(f"{demo}/{name}")
-        source = f"{self._path}: {demo}"
+        source = f"{self.path}: {demo}"
         if not isinstance(array, Hdf5Array):
             if array is not None:  # its arrays are what can be asked for
                 inside = f"{name}/"
@@ -386,3 +361,20 @@ class RobomimicFile(Closing):
         if not array.shape:
             raise InputError(f"{source}: {name} has no time axis, expected shape (steps, ...)")
         return array
+
+
+def _check_memory(n_bytes: int, source: str) -> None:
+    """Check that an array can be held in memory, before it is asked for.
+
+    Raises:
+        InputError: it is larger than the memory of this machine.
+    """
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # a system that does not tell
+        return
+    if n_bytes > there > 0:
+        raise InputError(
+            f"{source} needs {n_bytes:,} bytes of memory, and this machine has {there:,}: leave it "
+            "out with obs_keys, or read fewer demos with filter_key or max_episodes"
+        )

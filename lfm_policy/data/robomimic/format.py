@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, DatasetFacts, RecordedIn, WriteOptions
+from lfm_policy.data.dataset_config import (
+    DatasetConfig,
+    DatasetFacts,
+    RecordedIn,
+    WriteOptions,
+    check_observed,
+)
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.zarr.format import check_obs_keys, check_rename
 from lfm_policy.errors import InputError
 from lfm_policy.options import option, options
 from lfm_runtime.disk.files import is_file, starts_with
@@ -21,9 +26,6 @@ if TYPE_CHECKING:
     from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
     from lfm_policy.data.tools.contents import Contents
-
-STORED_ABSOLUTE = "actions_abs"
-"""What robomimic and Diffusion Policy call goals: position 3, axis-angle 3, gripper 1 per arm."""
 
 _IMAGE = "_image"
 _RANKS = (1, 2, 3)
@@ -68,9 +70,8 @@ class RobomimicConfig(DatasetConfig):
     )
 
     def __post_init__(self) -> None:
-        check_obs_keys(self.obs_keys)
         if self.obs_keys:  # otherwise they are known when the file is open
-            check_rename(self.rename, self.obs_keys)
+            check_observed(self.obs_keys, self.rename)
 
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
         """Read action and observations; see :meth:`DatasetConfig.load`.
@@ -89,12 +90,12 @@ class RobomimicConfig(DatasetConfig):
         if not self.path:
             raise InputError("the dataset has no path: set dataset.path to a robomimic HDF5 file")
         with RobomimicFile(self.path) as file:
-            demos = file.select(self.filter_key)[: self.max_episodes]
+            demos = file.filters.select(self.filter_key)[: self.max_episodes]
             absolute = self.action_space == "absolute"
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)
             obs_keys = self._observed(file, demos, lengths)
-            check_rename(self.rename, obs_keys)
+            check_observed(obs_keys, self.rename)
             actions = file.info(demos, action_key, lengths, ranks=(1, 2))
             names = {key: file.observation(key) for key in obs_keys}
             observed = {
@@ -206,7 +207,7 @@ class RobomimicConfig(DatasetConfig):
     @classmethod
     def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a file; see :meth:`DatasetConfig.write`."""
-        from lfm_policy.data.robomimic.writer import unknown_env_args, write_robomimic
+        from lfm_policy.data.robomimic.demos import unknown_env_args, write_robomimic
 
         described = how.env_args or unknown_env_args(how.fps)
         write_robomimic(target, buffer, env_args=described, quiet=how.quiet)
@@ -214,10 +215,11 @@ class RobomimicConfig(DatasetConfig):
 
     def _stored_actions(self, file: RobomimicFile, demo: str) -> str:
         """Return the name of the actions to read: goals where they are wanted and there."""
-        wanted = self.action_space == "absolute" and self.action_key == "actions"
-        return (
-            STORED_ABSOLUTE if wanted and STORED_ABSOLUTE in file.stored(demo) else self.action_key
-        )
+        if self.action_space != "absolute" or self.action_key != "actions":
+            return self.action_key
+        from lfm_policy.data.robomimic.absolute_actions import STORED_ABSOLUTE
+
+        return STORED_ABSOLUTE if STORED_ABSOLUTE in file.stored(demo) else self.action_key
 
     def _observed(
         self, file: RobomimicFile, demos: Sequence[str], lengths: Sequence[int]

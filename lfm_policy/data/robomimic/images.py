@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lfm_policy.data.images.cache import CachedImages
+from lfm_policy.data.images.cache import CachedImages, stored_images
 from lfm_policy.data.images.layout import ImageLayout
 from lfm_policy.data.robomimic.file import RobomimicFile
 
@@ -25,9 +25,13 @@ def robomimic_images(
         layout: how they are stored; whether a fourth channel is alpha, the first demo says.
     """
     path = Path(path).expanduser()
-    if layout.frame_shape[2] == 4:
+
+    def parts() -> Iterator[tuple[str, np.ndarray]]:
         with RobomimicFile(path) as file:
-            layout = layout.with_alpha_of(next(file.parts(demos[0], name)))
+            for demo in demos:
+                for part in file.parts(demo, name):
+                    yield f"{path}: {demo}: {name}", part
+
     status = path.stat()
     facts = {
         "format": "robomimic",
@@ -37,23 +41,5 @@ def robomimic_images(
         "array": name,
         "demos": list(demos),
     }
-    if not layout.is_plain:
-        facts["axes"] = layout.axes
-    return CachedImages(
-        f"{path}: {name}",
-        facts,
-        n_frames,
-        layout.frame_shape,
-        _image_parts(path, name, demos, layout),
-        layout.remark(name.removeprefix("obs/")),
-    )
-
-
-def _image_parts(
-    path: Path, name: str, demos: Sequence[str], layout: ImageLayout
-) -> Iterator[np.ndarray]:
-    """Yield the images in parts; the file is not opened before the first is asked for."""
-    with RobomimicFile(path) as file:
-        for demo in demos:
-            source = f"{path}: {demo}: {name}"
-            yield from (layout.checked_frames(part, source) for part in file.parts(demo, name))
+    camera = name.removeprefix("obs/")
+    return stored_images(f"{path}: {name}", camera, facts, n_frames, layout, parts)

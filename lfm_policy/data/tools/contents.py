@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -120,12 +120,31 @@ class Contents(ABC):
 class ConfiguredContents(Contents):
     """A format that is read through its configuration: robomimic and LeRobot."""
 
+    reads_actions_alone: ClassVar[bool] = False
+    """Whether actions are read where there is nothing to observe."""
+
     def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
         super().__init__(path)
         self._config = config_class
 
     def read_values(self) -> ReplayBuffer:
-        """Return action and observations; see :meth:`Contents.read_values`."""
+        """Return action and observations; see :meth:`Contents.read_values`.
+
+        Observations that cannot be read are called unusable, and the others are read.
+        """
+        try:
+            return self._read()
+        except InputError:
+            keys = [key for key in self.low_dimensional if key != ACTION_KEY]
+            unusable = {key: reason for key in keys if (reason := self._why_unreadable(key))}
+            left = self.cameras or len(unusable) < len(keys) or self.reads_actions_alone
+            if not unusable or not left:
+                raise
+        for key, reason in unusable.items():
+            self.stored[key] = replace(self.stored[key], not_read=reason, unusable=True)
+        return self._read()
+
+    def _read(self) -> ReplayBuffer:
         keys = [key for key in self.low_dimensional if key != ACTION_KEY]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -133,6 +152,15 @@ class ConfiguredContents(Contents):
         self.remarks = [str(w.message) for w in caught if not _is_assumption(w)]
         self._assume(caught)
         return buffer
+
+    def _why_unreadable(self, key: str) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                self._load([key])
+            except InputError as error:
+                return str(error)
+        return ""
 
     def open_camera(
         self, key: str, buffer: ReplayBuffer, n_episodes: int, cache: Path, *, quiet: bool

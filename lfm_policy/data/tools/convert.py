@@ -241,9 +241,9 @@ def _load(config: DatasetConfig, options: ConvertOptions, cache: Path, quiet: bo
     """
     if not isinstance(config, ZarrConfig) or options.obs_keys:
         return config.load(cache, quiet=quiet)
-    from lfm_policy.data.zarr.store import inspect_zarr
+    from lfm_policy.data.zarr.store import list_zarr
 
-    stored = inspect_zarr(config.path)
+    stored = list_zarr(config.path).readable
     left_out: dict[str, str] = {}
     for key in config.obs_keys:
         info = stored[key]

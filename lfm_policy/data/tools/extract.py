@@ -5,6 +5,7 @@ For robosuite's raw recordings, which have none, and for files that are to have 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,25 +92,27 @@ def extract(
         masks = _masks(file, demos)
         recording = DemoRecording(target, _facts(file.path, options))
         with recording.only_recorder():
-            env = _environment(file, options)
-            try:
+            with contextlib.closing(_environment(file, options)) as env:
                 done = set(recording.demos())
-                bar = tqdm(total=len(demos), desc=str(target), unit="demo", disable=quiet)
-                with bar:
+                with tqdm(total=len(demos), desc=str(target), unit="demo", disable=quiet) as bar:
                     bar.update(len(done))
                     for number, (demo, length) in enumerate(zip(demos, lengths, strict=True)):
                         if number not in done:
                             recording.add(number, _replay(env, file, demo, length))
                             bar.update()
-                env_args = env.env_args
-            finally:
-                env.close()
+                env_args, observed = env.env_args, env.observation_space
             names = dict(enumerate(demos))
-            solved = [
+            solved = tuple(
                 name for number, name in names.items() if recording.attributes(number)["solved"]
-            ]
+            )
             recording.finish(env_args, names=names, masks=masks, quiet=quiet)
-    return _summary(target, env_args, tuple(solved))
+    return Extraction(
+        target=target,
+        env_args=env_args,
+        demos=dict(zip(demos, lengths, strict=True)),
+        solved=solved,
+        shapes={key: observed[key].shape for key in sorted(observed)},
+    )
 
 
 def _facts(source: Path, options: ExtractOptions) -> dict[str, Any]:
@@ -132,7 +135,7 @@ def _environment(file: RobomimicFile, options: ExtractOptions) -> Any:
     from lfm_envs.robosuite.env import RobosuiteEnv
     from lfm_envs.robosuite.tasks import TASKS, task_of
 
-    env_args = file.recorded_env_args()
+    env_args = file.env_args(raw=True)
     cameras = tuple(options.cameras)
     if options.images and not cameras:
         task = task_of(env_args["env_name"])
@@ -159,7 +162,7 @@ def _replay(env: Any, file: RobomimicFile, demo: str, length: int) -> Demo:
     source = f"{file.path}: {demo}"
     actions = _read(file, demo, "actions", length)
     states = _read(file, demo, "states", length)
-    model, meta = file.model_file(demo), file.ep_meta(demo)
+    model, meta = file.text(demo, "model_file"), file.text(demo, "ep_meta")
     if not model:
         raise InputError(f"{source} has no attribute model_file; expected the XML of its scene")
     if actions.shape[1:] != env.action_space.shape:
@@ -207,7 +210,7 @@ def _read(file: RobomimicFile, demo: str, name: str, length: int) -> np.ndarray:
 
 def _masks(file: RobomimicFile, demos: Sequence[str]) -> dict[str, list[int]]:
     masks = {}
-    for key, found in file.filter_lists().items():
+    for key, found in file.filters.all().items():
         if isinstance(found, InputError):
             raise found
         masks[key] = found
@@ -215,19 +218,3 @@ def _masks(file: RobomimicFile, demos: Sequence[str]) -> dict[str, list[int]]:
         return train_valid_masks(range(len(demos)))
     listed = {key: [n for n, d in enumerate(demos) if d in mask] for key, mask in masks.items()}
     return {key: numbers for key, numbers in listed.items() if numbers}
-
-
-def _summary(target: Path, env_args: dict[str, Any], solved: tuple[str, ...]) -> Extraction:
-    with RobomimicFile(target) as file:
-        stored = file.stored(file.demos[0])
-        return Extraction(
-            target=target,
-            env_args=env_args,
-            demos={demo: file.num_samples(demo) for demo in file.demos},
-            solved=solved,
-            shapes={
-                key.removeprefix("obs/"): info.shape
-                for key, info in stored.items()
-                if key.startswith("obs/")
-            },
-        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from zarr.codecs import ShardingCodec
 from lfm_policy.data.zarr.codecs import last_codec
 from lfm_policy.data.zarr.files import StoredFile
 from lfm_policy.data.zarr.guarded import GuardedArray
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, reading
 
 COPY_AGAIN = "the file is truncated or damaged; copy the store again"
 """What a message says of a chunk that cannot be decoded."""
@@ -47,18 +47,77 @@ _NOT_THERE = 2**64 - 1
 
 
 @dataclass(frozen=True)
+class OpenedArray:
+    """An array of a store, of numbers and with codecs that are read; no value was read yet.
+
+    Attributes:
+        name: path inside the store.
+        source: store and name, for messages.
+        array: zarr's view of it.
+        files: its files.
+        metadata: as JSON.
+    """
+
+    name: str
+    source: str
+    array: zarr.Array
+    files: GuardedArray
+    metadata: Mapping[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(int(size) for size in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of its values."""
+        return np.dtype(self.array.dtype)
+
+    @property
+    def file_shape(self) -> tuple[int, ...]:
+        """Shape of what one file holds: a chunk, or a shard of several."""
+        return tuple(self.array.shards or self.array.chunks)
+
+    def key(self, coordinates: tuple[int, ...]) -> str:
+        """Return the name of a chunk's file."""
+        return str(self.array.metadata.encode_chunk_key(coordinates))
+
+    def chunk_name(self, coordinates: tuple[int, ...]) -> str:
+        """Return what messages call a chunk."""
+        return f"chunk {self.key(coordinates)}"
+
+    def first_damaged(self) -> str:
+        """Return what messages call the first chunk that cannot be decoded."""
+        for coordinates in np.ndindex(_grid(self.shape, self.file_shape)):
+            try:
+                self.array[_region(coordinates, self.file_shape)]
+            except Exception:
+                return self.chunk_name(coordinates)
+        return "a chunk"
+
+
+@dataclass(frozen=True)
 class Chunks:
     """Which chunks of an array are there.
 
     Attributes:
-        present: (chunks per dimension) bool.
-        shape: of one chunk; the parts of a shard count as chunks.
-        n_steps: length of the array.
+        of: the array.
+        present: (chunks per dimension) bool; the parts of a shard count as chunks.
     """
 
+    of: OpenedArray
     present: np.ndarray
-    shape: tuple[int, ...]
-    n_steps: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one chunk."""
+        return tuple(self.of.array.chunks)
+
+    @property
+    def n_steps(self) -> int:
+        """Length of the array."""
+        return self.of.shape[0]
 
     @property
     def n_absent(self) -> int:
@@ -72,119 +131,80 @@ class Chunks:
         return min(self.n_steps, (int(rows[-1]) + 1) * self.shape[0]) if len(rows) else 0
 
 
-def chunk_grid(array: zarr.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (number of chunk files per dimension, shape of what one file holds)."""
-    chunks = array.shards or array.chunks
-    return _grid(array.shape, chunks), chunks
-
-
-def chunk_coordinates(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield all coordinates of a grid, without memory for it: the grid may be absurd."""
-    for number in range(math.prod(grid)):
-        coordinates = []
-        for n in reversed(grid):
-            number, coordinate = divmod(number, n)
-            coordinates.append(coordinate)
-        yield tuple(reversed(coordinates))
-
-
-def find_chunks(
-    array: zarr.Array, files: GuardedArray, metadata: Mapping[str, Any], source: str
-) -> Chunks:
+def find_chunks(opened: OpenedArray) -> Chunks:
     """Find out which chunks are there, whole, and that the sizes promised are plausible.
 
     Takes time and memory in proportion to the files, whatever the metadata says.
 
-    Args:
-        array: the array, opened.
-        files: its files.
-        metadata: of the array, as JSON.
-        source: for messages.
-
     Raises:
         InputError: a chunk is cut or no regular file, or decoding would need absurd memory.
     """
-    if min(array.shards or array.chunks, default=1) < 1:
+    array, source = opened.array, opened.source
+    if min(opened.file_shape, default=1) < 1:
         raise InputError(f"{source}: chunks {array.chunks} are impossible: the metadata is damaged")
-    grid, shape = chunk_grid(array)
-    stored = _stored_chunks(array, files, grid)
+    stored = _stored_chunks(opened)
+    chunk_bytes = math.prod(opened.file_shape) * opened.dtype.itemsize
+    most = _FREE_CHUNK_BYTES + _MAX_ENCODED * chunk_bytes
     for coordinates, file in stored.items():
-        chunk = f"{source}: chunk {array.metadata.encode_chunk_key(coordinates)}"
+        chunk = f"{source}: {opened.chunk_name(coordinates)}"
         if file.problem:
             raise InputError(f"{chunk} {file.problem}")
         if not file.unpacked:
             raise InputError(f"{chunk} cannot be decoded (it is empty): {COPY_AGAIN}")
-        _check_size(file, math.prod(shape) * array.dtype.itemsize, chunk)
-    _check_total(array, grid, shape, list(stored.values()), source)
-    if last_codec(metadata) == "blosc":
+        if file.unpacked > most:
+            raise InputError(
+                f"{chunk} has {file.unpacked:,} bytes, expected at most {most:,} for "
+                f"{chunk_bytes:,} bytes of values: the file is no chunk of this array, or the "
+                "metadata is damaged"
+            )
+    _check_total(opened, list(stored.values()), chunk_bytes)
+    if last_codec(opened.metadata) == "blosc":
         for coordinates, file in stored.items():
-            key = array.metadata.encode_chunk_key(coordinates)
-            head = _read(files, key, 0, _BLOSC_HEADER.size, source)
-            _check_blosc(head, file, f"{source}: chunk {key}")
-    if array.shards is not None:
-        return _parts_of_shards(array, files, stored, source)
-    present = np.zeros(grid, bool)
-    for coordinates in stored:
-        present[coordinates] = True
-    return Chunks(present, tuple(array.chunks), array.shape[0])
+            _check_blosc(opened, coordinates, file)
+    present = np.zeros(_grid(array.shape, array.chunks), bool)
+    for coordinates, file in stored.items():
+        if array.shards is None:
+            present[coordinates] = True
+            continue
+        there = _parts_of_shard(opened, coordinates, file)
+        region = _region(coordinates, there.shape)
+        # less than a shard at the edges
+        present[region] = there[tuple(slice(n) for n in present[region].shape)]
+    return Chunks(opened, present)
 
 
-def brief(error: Exception) -> str:
-    """Return kind and first line of an error, for messages."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
-def _read(files: GuardedArray, key: str, begin: int, end: int, source: str) -> bytes:
-    try:
-        return files.read(key, begin, end) or b""
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{source}: chunk {key} cannot be decoded ({brief(error)}): {COPY_AGAIN}"
-        ) from error
+def _read(opened: OpenedArray, coordinates: tuple[int, ...], begin: int, end: int) -> bytes:
+    chunk = f"{opened.source}: {opened.chunk_name(coordinates)}"
+    with reading(f"{chunk} cannot be decoded", COPY_AGAIN):
+        return opened.files.read(opened.key(coordinates), begin, end) or b""
 
 
 def _grid(shape: tuple[int, ...], chunks: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))
 
 
-def _stored_chunks(
-    array: zarr.Array, files: GuardedArray, grid: tuple[int, ...]
-) -> dict[tuple[int, ...], StoredFile]:
+def _region(coordinates: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(c * n, (c + 1) * n) for c, n in zip(coordinates, shape, strict=True))
+
+
+def _stored_chunks(opened: OpenedArray) -> dict[tuple[int, ...], StoredFile]:
     """Return the files that are chunks by their coordinates, in order."""
-    found = {}
-    for key, file in files.listed.items():
+    grid, found = _grid(opened.shape, opened.file_shape), {}
+    for key, file in opened.files.listed.items():
         numbers = re.findall(r"\d{1,18}", key)
         coordinates = tuple(map(int, numbers[-len(grid) :] if grid else ()))
         if (
             len(coordinates) == len(grid)
             and all(c < n for c, n in zip(coordinates, grid, strict=True))
-            and array.metadata.encode_chunk_key(coordinates) == key
+            and opened.key(coordinates) == key
         ):
             found[coordinates] = file
     return dict(sorted(found.items()))
 
 
-def _check_size(file: StoredFile, chunk_bytes: int, chunk: str) -> None:
-    most = _FREE_CHUNK_BYTES + _MAX_ENCODED * chunk_bytes
-    if file.unpacked > most:
-        raise InputError(
-            f"{chunk} has {file.unpacked:,} bytes, expected at most {most:,} for {chunk_bytes:,} "
-            "bytes of values: the file is no chunk of this array, or the metadata is damaged"
-        )
-
-
-def _check_total(
-    array: zarr.Array,
-    grid: tuple[int, ...],
-    shape: tuple[int, ...],
-    stored: list[StoredFile],
-    source: str,
-) -> None:
+def _check_total(opened: OpenedArray, stored: list[StoredFile], chunk_bytes: int) -> None:
+    array = opened.array
     stored_bytes = sum(file.stored for file in stored)
-    chunk_bytes = math.prod(shape) * array.dtype.itemsize
     decoded = max(
         math.prod(array.shape) * array.dtype.itemsize,
         len(stored) * chunk_bytes,
@@ -193,17 +213,18 @@ def _check_total(
     n_chunks = math.prod(_grid(array.shape, array.chunks))
     if decoded > _FREE_BYTES + _MAX_EXPANSION * stored_bytes or n_chunks > _MOST_CHUNKS:
         raise InputError(
-            f"{source}: its metadata promises {decoded:,} bytes (shape {array.shape}, chunks "
-            f"{shape}), which its {stored_bytes:,} bytes of files cannot hold: the metadata is "
-            "damaged"
+            f"{opened.source}: its metadata promises {decoded:,} bytes (shape {array.shape}, "
+            f"chunks {opened.file_shape}), which its {stored_bytes:,} bytes of files cannot hold: "
+            "the metadata is damaged"
         )
 
 
-def _check_blosc(head: bytes, chunk: StoredFile, source: str) -> None:
+def _check_blosc(opened: OpenedArray, coordinates: tuple[int, ...], chunk: StoredFile) -> None:
     """Compare the lengths in a Blosc header with the file.
 
     Blosc trusts its header: from a chunk that was cut it decodes whatever follows in memory.
     """
+    head = _read(opened, coordinates, 0, _BLOSC_HEADER.size)
     if len(head) == _BLOSC_HEADER.size:
         (length,) = _BLOSC_HEADER.unpack(head)
         if length == chunk.unpacked:
@@ -212,43 +233,31 @@ def _check_blosc(head: bytes, chunk: StoredFile, source: str) -> None:
     else:
         promised = f"a header of {_BLOSC_HEADER.size} bytes"
     raise InputError(
-        f"{source} cannot be decoded (Blosc promises {promised}, the file has "
-        f"{chunk.unpacked:,}): {COPY_AGAIN}"
+        f"{opened.source}: {opened.chunk_name(coordinates)} cannot be decoded (Blosc promises "
+        f"{promised}, the file has {chunk.unpacked:,}): {COPY_AGAIN}"
     )
 
 
-def _parts_of_shards(
-    array: zarr.Array,
-    files: GuardedArray,
-    stored: Mapping[tuple[int, ...], StoredFile],
-    source: str,
-) -> Chunks:
-    """Read from the index of every shard which of its parts are there."""
-    (codec,) = array.metadata.codecs
+def _parts_of_shard(
+    opened: OpenedArray, coordinates: tuple[int, ...], file: StoredFile
+) -> np.ndarray:
+    """Read from the index of a shard which of its parts are there."""
+    (codec,) = opened.array.metadata.codecs
     assert isinstance(codec, ShardingCodec)
-    per_shard = _grid(array.shards, array.chunks)
+    there = np.ones(_grid(opened.file_shape, opened.array.chunks), bool)
     kinds = {type(inner).__name__ for inner in codec.index_codecs}
-    readable = kinds in ({"BytesCodec"}, {"BytesCodec", "Crc32cCodec"})  # nothing else is written
-    size = math.prod(per_shard) * _INDEX_ENTRY_BYTES
+    size = there.size * _INDEX_ENTRY_BYTES
     tail = _CHECKSUM_BYTES if "Crc32cCodec" in kinds else 0
-    present = np.zeros(_grid(array.shape, array.chunks), bool)
-    for coordinates, file in stored.items():
-        key = array.metadata.encode_chunk_key(coordinates)
-        if size + tail > file.unpacked:
-            raise InputError(
-                f"{source}: chunk {key} cannot be decoded (its index alone takes {size + tail:,} "
-                f"bytes, the file has {file.unpacked:,}): {COPY_AGAIN}"
-            )
-        there = np.ones(per_shard, bool)
-        if readable:
-            begin = 0 if codec.index_location.value == "start" else file.unpacked - size - tail
-            index = np.frombuffer(_read(files, key, begin, begin + size, source), "<u8")
-            if index.size != 2 * there.size:
-                raise InputError(f"{source}: chunk {key} cannot be decoded (cut): {COPY_AGAIN}")
-            there = (index.reshape(*per_shard, 2) != _NOT_THERE).any(axis=-1)
-        region = tuple(
-            slice(c * n, (c + 1) * n) for c, n in zip(coordinates, per_shard, strict=True)
+    chunk = f"{opened.source}: {opened.chunk_name(coordinates)}"
+    if size + tail > file.unpacked:
+        raise InputError(
+            f"{chunk} cannot be decoded (its index alone takes {size + tail:,} bytes, the file has "
+            f"{file.unpacked:,}): {COPY_AGAIN}"
         )
-        room = present[region].shape  # less than a shard at the edges
-        present[region] = there[tuple(slice(n) for n in room)]
-    return Chunks(present, tuple(array.chunks), array.shape[0])
+    if kinds not in ({"BytesCodec"}, {"BytesCodec", "Crc32cCodec"}):
+        return there  # nothing else is written
+    begin = 0 if codec.index_location.value == "start" else file.unpacked - size - tail
+    index = np.frombuffer(_read(opened, coordinates, begin, begin + size), "<u8")
+    if index.size != 2 * there.size:
+        raise InputError(f"{chunk} cannot be decoded (cut): {COPY_AGAIN}")
+    return np.asarray((index.reshape(*there.shape, 2) != _NOT_THERE).any(axis=-1))

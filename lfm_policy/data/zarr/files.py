@@ -34,6 +34,10 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _ENCRYPTED = 0x1
 
+_LEADS_OUT = (
+    "is a link that leads out of the store; copy the store with what the links lead to (cp -rL)"
+)
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -139,13 +143,13 @@ def open_zarr_files(path: Path) -> ZarrFiles:
         InputError: nothing is there, or a file that is no zip.
     """
     if path.is_dir():
-        return FolderFiles(path)
+        return _FolderFiles(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected a zarr replay buffer")
-    return ZipFiles(path)
+    return _ZipFiles(path)
 
 
-class FolderFiles(ZarrFiles):
+class _FolderFiles(ZarrFiles):
     """The files of a directory store."""
 
     def __init__(self, path: Path) -> None:
@@ -158,11 +162,9 @@ class FolderFiles(ZarrFiles):
                 self._inside.append(blobs.resolve())
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all files."""
         return _walk(self.path)
 
     def find(self, name: str) -> StoredFile | None:
-        """Return what is known of a file, None if it is absent."""
         path = self.path / name
         try:
             status = path.lstat()
@@ -170,12 +172,7 @@ class FolderFiles(ZarrFiles):
                 status = path.stat()  # fails for circles
                 real = path.resolve()
                 if not any(real.is_relative_to(folder) for folder in self._inside):
-                    return StoredFile(
-                        0,
-                        0,
-                        "is a link that leads out of the store; copy the store with what the "
-                        "links lead to (cp -rL)",
-                    )
+                    return StoredFile(0, 0, _LEADS_OUT)
         except OSError:
             return None
         if not stat.S_ISREG(status.st_mode):
@@ -183,12 +180,10 @@ class FolderFiles(ZarrFiles):
         return StoredFile(status.st_size, status.st_size)
 
     def under(self, folder: str) -> dict[str, StoredFile]:
-        """Return the files of one array by their name relative to it."""
         found = {entry: self.find(f"{folder}/{entry}") for entry in _walk(self.path / folder)}
         return {entry: file for entry, file in found.items() if file is not None}
 
     def identity(self, folder: str) -> str:
-        """Return a digest of where an array's files are, how large they are and how old."""
         digest = hashlib.sha256(str(self.path.resolve()).encode())
         for entry in sorted(_walk(self.path / folder)):
             try:
@@ -204,7 +199,7 @@ class FolderFiles(ZarrFiles):
             return file.read(size)
 
 
-class ZipFiles(ZarrFiles):
+class _ZipFiles(ZarrFiles):
     """The files of a zip; of files of the same name the last one counts."""
 
     def __init__(self, path: Path) -> None:
@@ -241,20 +236,16 @@ class ZipFiles(ZarrFiles):
         self._files = {name: _described(entry) for name, entry in self._entries.items()}
 
     def close(self) -> None:
-        """Close the zip."""
         self._zip.close()
         self._file.close()
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all files."""
         return iter(self._files)
 
     def find(self, name: str) -> StoredFile | None:
-        """Return what is known of a file, None if it is absent."""
         return self._files.get(name)
 
     def under(self, folder: str) -> dict[str, StoredFile]:
-        """Return the files of one array by their name relative to it."""
         prefix = f"{folder}/"
         return {
             name[len(prefix) :]: file
@@ -263,7 +254,6 @@ class ZipFiles(ZarrFiles):
         }
 
     def identity(self, folder: str) -> str:
-        """Return a digest of where the zip is, how large it is and how old."""
         status = self.path.stat()
         digest = hashlib.sha256(str(self.path.resolve()).encode())
         digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())

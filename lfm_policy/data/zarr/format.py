@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions
+from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions, check_observed
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
-from lfm_policy.errors import InputError, OptionError
+from lfm_policy.errors import InputError
 from lfm_policy.options import option, options
 from lfm_runtime.disk.files import starts_with
 from lfm_runtime.registry import nearest_names
@@ -48,8 +47,7 @@ class ZarrConfig(DatasetConfig):
     )
 
     def __post_init__(self) -> None:
-        check_obs_keys(self.obs_keys, ACTION_KEY, self.action_key)
-        check_rename(self.rename, self.obs_keys)
+        check_observed(self.obs_keys, self.rename, (ACTION_KEY, self.action_key))
 
     def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
         """Read action and observations; see :meth:`DatasetConfig.load`.
@@ -147,40 +145,3 @@ class ZarrConfig(DatasetConfig):
 
         write_zarr(target, buffer)
         return {}
-
-
-def check_obs_keys(obs_keys: Sequence[str], *actions: str) -> None:
-    """Check names of observations, none of which may be that of an action.
-
-    Raises:
-        OptionError: one is, or a name is there twice.
-    """
-    if set(actions) & set(obs_keys):
-        raise OptionError(
-            "obs_keys",
-            f"{list(obs_keys)} holds the action: the policy would be shown what it has to predict; "
-            "remove it",
-        )
-    if len(set(obs_keys)) != len(obs_keys):
-        raise OptionError("obs_keys", f"{list(obs_keys)} names a key twice")
-
-
-def check_rename(rename: Mapping[str, str], obs_keys: Sequence[str]) -> None:
-    """Check new names of observations.
-
-    Raises:
-        OptionError: one is for a key that is not observed, or is taken.
-    """
-    for key in rename:
-        if key not in obs_keys:
-            hint = nearest_names(key, tuple(obs_keys))
-            raise OptionError(
-                "rename", f"names '{key}', which is not among obs_keys {list(obs_keys)}: {hint}"
-            )
-    names = [rename.get(key, key) for key in obs_keys]
-    if len(set(names)) != len(names) or ACTION_KEY in names or "" in names:
-        raise OptionError(
-            "rename",
-            f"{dict(rename)} gives the observations the names {names}: expected different names, "
-            f"none of them empty or '{ACTION_KEY}'",
-        )

@@ -7,7 +7,6 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,11 @@ from lfm_policy.data.zarr.absent import (
     check_tail,
     remark,
 )
-from lfm_policy.data.zarr.chunks import (
-    COPY_AGAIN,
-    Chunks,
-    brief,
-    chunk_coordinates,
-    chunk_grid,
-    find_chunks,
-)
+from lfm_policy.data.zarr.chunks import COPY_AGAIN, Chunks, OpenedArray, find_chunks
 from lfm_policy.data.zarr.codecs import check_codecs
 from lfm_policy.data.zarr.files import open_zarr_files
 from lfm_policy.data.zarr.guarded import GuardedArray
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, brief, reading
 from lfm_runtime.closing import Closing
 from lfm_runtime.registry import nearest_names
 
@@ -40,35 +32,6 @@ DATA = "data/"
 """Folder of the arrays that are one step long per step."""
 
 _PART_BYTES = 8 * 2**20
-
-
-@dataclass(frozen=True)
-class OpenedArray:
-    """An array of a store, of numbers and with codecs that are read; no value was read yet.
-
-    Attributes:
-        name: path inside the store.
-        source: store and name, for messages.
-        array: zarr's view of it.
-        files: its files.
-        metadata: as JSON.
-    """
-
-    name: str
-    source: str
-    array: zarr.Array
-    files: GuardedArray
-    metadata: Mapping[str, Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return tuple(int(size) for size in self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of its values."""
-        return np.dtype(self.array.dtype)
 
 
 class ZarrReader(Closing):
@@ -116,7 +79,10 @@ class ZarrReader(Closing):
             )
         source = f"{self.path}: {name}"
         files = GuardedArray(self._files, name)
-        try:
+        with reading(
+            f"{self.path}: the metadata of {name} cannot be read",
+            "the file is damaged, or of a kind that zarr 3 does not know; copy the store again",
+        ):
             version, metadata = self._metadata(files)
             dtype = _stored_dtype(metadata)
             if getattr(dtype, "kind", "?") not in "fiub":
@@ -129,13 +95,6 @@ class ZarrReader(Closing):
                 warnings.simplefilter("ignore")
                 array = zarr.open_array(files, mode="r", zarr_format=version)
             return OpenedArray(name, source, array, files, metadata)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{self.path}: the metadata of {name} cannot be read ({brief(error)}): the file "
-                "is damaged, or of a kind that zarr 3 does not know; copy the store again"
-            ) from error
 
     def read(self, opened: OpenedArray, *, whole: bool = False) -> np.ndarray:
         """Return all values, C-contiguous.
@@ -150,19 +109,19 @@ class ZarrReader(Closing):
         Warns:
             UserWarning: chunks are absent.
         """
+        chunks = self._chunks(opened, whole=whole)
         try:
-            chunks = self._chunks(opened, whole=whole)
             values = np.ascontiguousarray(opened.array[...])
         except InputError:
             raise
         except Exception as error:
             raise InputError(
-                f"{opened.source}: {_first_damaged(opened.array)} cannot be decoded "
+                f"{opened.source}: {opened.first_damaged()} cannot be decoded "
                 f"({brief(error)}): {COPY_AGAIN}"
             ) from error
         if chunks.n_absent:
-            check_repeats(opened.array, values, chunks, opened.source)
-            warnings.warn(f"{opened.source}: {remark(opened.array, chunks)}", stacklevel=3)
+            check_repeats(chunks, values)
+            warnings.warn(f"{opened.source}: {remark(chunks)}", stacklevel=3)
         return values
 
     def parts(self, opened: OpenedArray, n_rows: int) -> Iterator[np.ndarray]:
@@ -176,20 +135,13 @@ class ZarrReader(Closing):
         """
         chunks = self._chunks(opened)
         if chunks.n_absent:
-            warnings.warn(f"{opened.source}: {remark(opened.array, chunks)}", stacklevel=3)
+            warnings.warn(f"{opened.source}: {remark(chunks)}", stacklevel=3)
         row_bytes = math.prod(opened.shape[1:]) * opened.dtype.itemsize
-        length = chunk_grid(opened.array)[1][0]
+        length = opened.file_shape[0]
         step = length * -(-_PART_BYTES // max(1, length * row_bytes))
         for begin in range(0, n_rows, step):
-            try:
+            with reading(f"{opened.source}: rows from {begin} on cannot be decoded", COPY_AGAIN):
                 rows = np.ascontiguousarray(opened.array[begin : min(begin + step, n_rows)])
-            except InputError:
-                raise
-            except Exception as error:
-                raise InputError(
-                    f"{opened.source}: rows from {begin} on cannot be decoded ({brief(error)}): "
-                    + COPY_AGAIN
-                ) from error
             yield rows
 
     def identity(self, name: str) -> str:
@@ -209,24 +161,18 @@ class ZarrReader(Closing):
 
     def _chunks(self, opened: OpenedArray, *, whole: bool = False) -> Chunks:
         """Return which chunks are there, once those that are not have proved harmless."""
-        array, source = opened.array, opened.source
+        source = opened.source
         if not opened.shape:
             raise InputError(f"{source} has no axis of steps; expected a shape such as (steps, 2)")
-        try:
-            chunks = find_chunks(array, opened.files, opened.metadata, source)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{source}: chunks cannot be decoded ({brief(error)}): {COPY_AGAIN}"
-            ) from error
+        with reading(f"{source}: chunks cannot be decoded", COPY_AGAIN):
+            chunks = find_chunks(opened)
         if not chunks.n_absent:
             return chunks
         if whole:
-            raise absent_chunks(array, chunks, source, "")
-        check_absent(array, chunks, source)
+            raise absent_chunks(chunks)
+        check_absent(chunks)
         if chunks.end < chunks.n_steps:
-            check_tail(array, chunks, self._ends_of_others(opened), source)
+            check_tail(chunks, self._ends_of_others(opened))
         return chunks
 
     def _ends_of_others(self, opened: OpenedArray) -> dict[str, int | None]:
@@ -242,7 +188,7 @@ class ZarrReader(Closing):
             if other.shape[:1] != opened.shape[:1]:
                 continue
             try:
-                ends[name] = find_chunks(other.array, other.files, other.metadata, name).end
+                ends[name] = find_chunks(other).end
             except Exception:
                 ends[name] = None
         return ends
@@ -259,14 +205,3 @@ def _stored_dtype(metadata: Mapping[str, Any]) -> Any:
         return np.dtype(stored)
     except TypeError:
         return stored
-
-
-def _first_damaged(array: zarr.Array) -> str:
-    grid, shape = chunk_grid(array)
-    for coordinates in chunk_coordinates(grid):
-        region = tuple(slice(i * n, (i + 1) * n) for i, n in zip(coordinates, shape, strict=True))
-        try:
-            array[region]
-        except Exception:
-            return f"chunk {array.metadata.encode_chunk_key(coordinates)}"
-    return "a chunk"

@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore, ZipStore
 
-from lfm_policy.data.images.cache import CachedImages, as_uint8
+from lfm_policy.data.images.cache import CachedImages, stored_images
 from lfm_policy.data.images.layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import (
     ReplayBuffer,
@@ -25,7 +25,7 @@ from lfm_policy.data.replay_buffer import (
 )
 from lfm_policy.data.zarr.reader import DATA, OpenedArray, ZarrReader
 from lfm_policy.errors import InputError
-from lfm_runtime.disk.files import atomic_file, atomic_folder
+from lfm_runtime.disk.files import atomic_file, atomic_folder, require_absent
 
 _ENDS = "meta/episode_ends"
 _CHUNK_BYTES = 2**20
@@ -88,17 +88,6 @@ def list_zarr(path: str | Path) -> ZarrListing:
             else:
                 listing.readable[key] = ArrayInfo(opened.shape, opened.dtype)
         return listing
-
-
-def inspect_zarr(path: str | Path) -> dict[str, ArrayInfo]:
-    """Return shape and dtype of every array of numbers under ``data/`` by its key.
-
-    Only metadata are read; arrays that cannot be read are left out, see `list_zarr`.
-
-    Raises:
-        InputError: nothing is there, or it is no zarr store.
-    """
-    return list_zarr(path).readable
 
 
 def observable_zarr(path: str | Path) -> tuple[list[str], dict[str, str]]:
@@ -213,27 +202,14 @@ def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
                 f"{opened.source} has shape {opened.shape}; expected images ({n_frames}, height, "
                 "width, 1, 3 or 4), channels first or grey"
             )
-        if layout.frame_shape[2] == 4:
-            layout = layout.with_alpha_of(next(store.parts(opened, 1)))
         facts = {"format": "zarr", "array": name, "files": store.identity(name)}
-    if not layout.is_plain:
-        facts["axes"] = layout.axes
-    return CachedImages(
-        f"{path}: {name}",
-        facts,
-        n_frames,
-        layout.frame_shape,
-        _image_parts(path, name, n_frames, layout),
-        layout.remark(key),
-    )
 
+    def parts() -> Iterator[tuple[str, np.ndarray]]:
+        with ZarrReader(path) as store:
+            for part in store.parts(store.open(name), n_frames):
+                yield f"{path}: {name}", part
 
-def _image_parts(path: Path, name: str, n_frames: int, layout: ImageLayout) -> Iterator[np.ndarray]:
-    """Yield the images chunk by chunk, uint8; nothing is opened before the first is asked for."""
-    with ZarrReader(path) as store:
-        source = f"{path}: {name}"
-        stored = store.parts(store.open(name), n_frames)
-        yield from as_uint8(source, (layout.checked_frames(part, source) for part in stored))
+    return stored_images(f"{path}: {name}", key, facts, n_frames, layout, parts)
 
 
 def _open(store: ZarrReader, key: str, n_steps: int) -> OpenedArray:
@@ -272,8 +248,7 @@ def write_zarr(path: str | Path, buffer: ReplayBuffer) -> None:
     """
     buffer.validate()
     path = Path(path)
-    if path.exists():
-        raise InputError(f"{path} exists already: remove it or choose another name")
+    require_absent(path)
     if path.suffix == ".zip":
         with atomic_file(path) as temporary:
             temporary.unlink()  # zarr wants to create the archive itself

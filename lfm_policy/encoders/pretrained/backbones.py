@@ -1,7 +1,13 @@
-"""Pretrained vision backbones of the transformers library, built from their options alone."""
+"""Pretrained vision backbones of transformers, built from their options alone, and weight names.
+
+The library renamed parts of its models between versions; files on the hub kept the names that
+they were written with. A checkpoint has to load in any version, so state dicts of backbones use
+the names of files on the hub.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,30 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from lfm_policy.encoders.pretrained.names import use_stable_names
 from lfm_policy.encoders.pretrained.options import MODEL_TYPE
 from lfm_policy.errors import InputError
 
-_CLASSES = {
-    "resnet": "ResNet",
-    "convnext": "ConvNext",
-    "convnextv2": "ConvNextV2",
-    "vit": "ViT",
-    "dinov2": "Dinov2",
-    "dinov2_with_registers": "Dinov2WithRegisters",
-    "siglip_vision_model": "SiglipVision",
-    "clip_vision_model": "CLIPVision",
-}
 _INTERPOLATE_WHEN_ASKED = ("vit", "siglip_vision_model", "clip_vision_model")
 
 
 def build_backbone(options: Mapping[str, Any]) -> nn.Module:
     """Build a backbone with fresh weights; touches neither files nor the network.
 
-    Its state dict has the names of files on the hub (`backbone_names`).
+    Its state dict has the names of files on the hub (`stable_name`).
 
     Args:
-        options: checked by `backbone_options.check_options`.
+        options: checked by `check_options`.
 
     Raises:
         InputError: the transformers library is missing, or too old for this backbone.
@@ -42,11 +37,11 @@ def build_backbone(options: Mapping[str, Any]) -> nn.Module:
     values = {name: value for name, value in options.items() if name != MODEL_TYPE}
     if kind in ("convnext", "convnextv2"):
         values["num_stages"] = len(options["depths"])
-    config = _library_class(f"{_CLASSES[kind]}Config")(**values)
+    config, model = _of_library(kind, values)
     # The pooler of a ViT is often one that nobody trained.
     extra = {"add_pooling_layer": False} if kind == "vit" else {}
     with _SchedulesOnCPU():
-        backbone = _library_class(f"{_CLASSES[kind]}Model")(config, **extra)
+        backbone = model(config, **extra)
     _replace_batch_norms(backbone)
     if kind.startswith("dinov2"):
         # Stands in for hidden patches in pretraining; nothing here ever reads it.
@@ -65,7 +60,7 @@ def pooled_features(options: Mapping[str, Any], backbone: nn.Module, images: Ten
         images: (B, 3, h, w) floating point, normalised as in pretraining.
 
     Returns:
-        (B, `backbone_options.feature_size`), the same dtype.
+        (B, `feature_size`), the same dtype.
     """
     kind = options[MODEL_TYPE]
     extra = {}
@@ -80,16 +75,18 @@ def pooled_features(options: Mapping[str, Any], backbone: nn.Module, images: Ten
     return pooled.flatten(1)
 
 
-def _library_class(name: str) -> Callable[..., Any]:
+def _of_library(kind: str, values: Mapping[str, Any]) -> tuple[Any, Callable[..., Any]]:
+    """Return the library's options and class of a kind of model."""
     # What the library computes while it is imported must not end up on the meta device.
     with torch.device("cpu"):
         try:
-            import transformers
+            from transformers import MODEL_MAPPING, AutoConfig
 
-            found: Callable[..., Any] = getattr(transformers, name)
-            return found
-        # RuntimeError: what its lazy imports raise when one of them fails.
-        except (ImportError, AttributeError, RuntimeError) as error:
+            config = AutoConfig.for_model(kind, **values)
+            return config, MODEL_MAPPING[type(config)]
+        # ValueError, KeyError: a kind of a later version. RuntimeError: what the library's lazy
+        # imports raise when one of them fails.
+        except (ImportError, AttributeError, RuntimeError, ValueError, KeyError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
             raise InputError(
                 "the image encoder 'pretrained' needs the transformers library, version 4.48 or "
@@ -142,3 +139,54 @@ def _replace_batch_norms(module: nn.Module) -> None:
             setattr(module, name, FixedBatchNorm(child))
         else:
             _replace_batch_norms(child)
+
+
+# In this order. Names of other backbones pass through unchanged.
+_RENAMES = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        # What models with a head, or two towers, put in front.
+        (r"^(vision_model|vit|dinov2|dinov2_with_registers|resnet|convnext|convnextv2)\.", ""),
+        # ViT since transformers 5.
+        (r"^layers\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
+        (r"^layers\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
+        (r"^layers\.(\d+)\.", r"encoder.layer.\1."),
+        # ViT and DINOv2 since transformers 5.
+        (r"\.attention\.q_proj\.", ".attention.attention.query."),
+        (r"\.attention\.k_proj\.", ".attention.attention.key."),
+        (r"\.attention\.v_proj\.", ".attention.attention.value."),
+        (r"\.attention\.o_proj\.", ".attention.output.dense."),
+    )
+]
+
+
+def stable_name(name: str) -> str:
+    """Return the name of a weight as in files on the hub, without the model's own prefix."""
+    for pattern, replacement in _RENAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def use_stable_names(backbone: nn.Module) -> None:
+    """Let ``state_dict`` and ``load_state_dict`` of a backbone, or around it, use stable names."""
+    backbone.register_state_dict_post_hook(_to_stable)
+    backbone.register_load_state_dict_pre_hook(_to_own)
+
+
+def _to_stable(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    _rename(state, prefix, {own: stable_name(own) for own in _under(state, prefix)})
+
+
+def _to_own(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    tensors = [*dict(module.named_parameters()), *dict(module.named_buffers())]
+    own = {stable_name(name): name for name in tensors}
+    _rename(state, prefix, {name: own.get(name, name) for name in _under(state, prefix)})
+
+
+def _under(state: Mapping[str, Any], prefix: str) -> list[str]:
+    return [name.removeprefix(prefix) for name in state if name.startswith(prefix)]
+
+
+def _rename(state: dict[str, Any], prefix: str, names: Mapping[str, str]) -> None:
+    values = [(prefix + new, state.pop(prefix + old)) for old, new in names.items()]
+    state.update(values)

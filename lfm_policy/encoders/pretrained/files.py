@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lfm_policy.encoders.pretrained.names import stable_name
+from lfm_policy.encoders.pretrained.backbones import stable_name
 from lfm_policy.encoders.pretrained.options import options_from_config
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import exists, is_file
@@ -36,7 +36,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def read_options(model: str) -> dict[str, Any]:
-    """Return the options of a backbone from its ``config.json``, see `backbone_options`.
+    """Return the options of a backbone from its ``config.json``, see `options_from_config`.
 
     Args:
         model: a folder, or the name of a model on the Hugging Face hub.
@@ -72,7 +72,7 @@ def load_weights(model: str, targets: Mapping[str, Tensor]) -> None:
 
     Args:
         model: a folder, or the name of a model on the Hugging Face hub.
-        targets: weights by stable name (`backbone_names.stable_name`); any floating point dtype.
+        targets: weights by stable name (`stable_name`); any floating point dtype.
 
     Raises:
         InputError: there is no such file, it is damaged, lacks a weight, or has one of another

@@ -11,7 +11,7 @@ from torch import Tensor
 from lfm_policy.flow.interpolant import Interpolant, PathSample
 from lfm_policy.flow.schedule import OUStep
 from lfm_policy.flow.solvers import OdeResult, SolverSpec, euler_step, integrate, integrate_steps
-from lfm_policy.flow.velocity import Network, Velocity
+from lfm_policy.flow.solvers.velocity import Network, Velocity
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
-from lfm_policy.flow.velocity import Network, per_sample
+from lfm_policy.flow.solvers.velocity import Network, per_sample
 
 
 class RegressionMethod(CleanChunkMethod):

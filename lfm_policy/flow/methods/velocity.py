@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from lfm_policy.flow.interpolant import PathSample
 from lfm_policy.flow.methods.base import BlockPath, OdeMethod, check_output
-from lfm_policy.flow.velocity import Network, Velocity
+from lfm_policy.flow.solvers.velocity import Network, Velocity
 
 
 class VelocityMethod(OdeMethod):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lfm_policy.flow.velocity import Velocity
+from lfm_policy.flow.solvers.velocity import Velocity
 
 MAX_STEPS = 10_000
 """Give up after this many steps: a smooth block needs some ten, a diverging one never ends."""

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from lfm_policy.flow.velocity import Velocity, time_like
+from lfm_policy.flow.solvers.velocity import Velocity, time_like
 
 StepFunction: TypeAlias = Callable[[Velocity, Tensor, Tensor | None, float, float], Tensor]
 """``step(velocity, x, cond, t, t_next)`` returns the state at ``t_next``."""

@@ -21,7 +21,7 @@ from lfm_policy.flow.solvers.fixed_step import (
     integrate_fixed,
     midpoint_step,
 )
-from lfm_policy.flow.velocity import CountedVelocity, Network, Velocity
+from lfm_policy.flow.solvers.velocity import CountedVelocity, Network, Velocity
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,16 @@ def starts_with(path: Path, signature: bytes) -> bool:
         return file.read(len(signature)) == signature
 
 
+def require_absent(path: Path) -> None:
+    """Check that there is nothing yet where something is to be written.
+
+    Raises:
+        InputError: there is.
+    """
+    if exists(path):
+        raise InputError(f"{path} exists already: remove it or choose another name")
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.zarr.store import inspect_zarr, load_zarr, write_zarr
+from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 
 Command = Callable[..., Any]
 
@@ -49,7 +49,7 @@ def test_round_trip(command: Command, store: Path, tmp_path: Path) -> None:
     for source, target in (("a", "b.hdf5"), ("b.hdf5", "c.zarr")):
         result = command("convert", tmp_path / source, tmp_path / target, "--quiet")
         assert result.code == 0 and not result.err and "encoded" not in result.out
-    found = load_zarr(tmp_path / "c.zarr", inspect_zarr(tmp_path / "c.zarr"))
+    found = load_zarr(tmp_path / "c.zarr", list_zarr(tmp_path / "c.zarr").readable)
     expected = load_zarr(store, ["action", "state"])
     assert found.episode_ends.tolist() == [5, 12]
     for key, values in expected.arrays.items():

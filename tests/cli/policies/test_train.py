@@ -14,6 +14,8 @@ from lfm_policy import load_policy
 from lfm_policy.cli import main as main_module
 from lfm_policy.config import ExperimentConfig, load_config
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 
 

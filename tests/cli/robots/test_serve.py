@@ -21,6 +21,8 @@ pytest.importorskip("prometheus_client")
 from lfm_runtime import WebsocketClientPolicy
 from lfm_runtime.wire.connection import PolicyServerError
 
+pytestmark = pytest.mark.slow
+
 WAIT = 60.0
 
 

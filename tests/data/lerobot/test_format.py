@@ -22,7 +22,8 @@ from PIL import Image
 
 from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.formats import DATASET_FORMATS
-from lfm_policy.data.lerobot.format import LeRobotConfig, default_name
+from lfm_policy.data.lerobot.format import LeRobotConfig
+from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.errors import InputError
 
@@ -399,7 +400,7 @@ def test_the_cache_is_reused_until_a_file_changes(
 
 
 def test_images_come_in_bounded_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lfm_policy.data.lerobot import frames as lerobot_frames
+    from lfm_policy.data.lerobot import video as lerobot_frames
 
     monkeypatch.setattr(lerobot_frames, "_PART_FRAMES", 4)
     root = write_v30(tmp_path / "demo", (9, 8), data_files=((0, 1),), video_files=((0, 1),))

@@ -15,8 +15,14 @@ import pytest
 
 from lfm_policy.data.images import video_writer
 from lfm_policy.data.lerobot import writer as lerobot_writer
-from lfm_policy.data.lerobot.stats import array_stats, image_histogram, image_stats
-from lfm_policy.data.lerobot.writer import feature_name, measure_video_loss, write_lerobot
+from lfm_policy.data.lerobot.writer import (
+    array_stats,
+    feature_name,
+    image_histogram,
+    image_stats,
+    measure_video_loss,
+    write_lerobot,
+)
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.errors import InputError
 
@@ -50,7 +56,7 @@ def buffer() -> ReplayBuffer:
 @pytest.fixture(scope="module")
 def dataset(buffer: ReplayBuffer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lerobot") / "new" / "dataset"
-    write_lerobot(path, buffer, fps=5, task="push the T", robot_type="arm")
+    write_lerobot(path, buffer, fps=5, task="push the T")
     assert [entry.name for entry in path.parent.iterdir()] == ["dataset"]
     return path
 
@@ -86,7 +92,7 @@ def test_info(dataset: Path) -> None:
     features = info.pop("features")
     assert info == {
         "codebase_version": "v3.0",
-        "robot_type": "arm",
+        "robot_type": None,
         "total_episodes": 3,
         "total_frames": 20,
         "total_tasks": 1,

@@ -20,6 +20,8 @@ from lfm_policy.data.robomimic.absolute_actions import Poses, absolute_actions
 from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.errors import InputError
 
+pytestmark = pytest.mark.simulator
+
 LENGTHS = {"demo_0": 20, "demo_1": 30}
 BASES = {"demo_0": (np.array([0.0, -0.8, 0.9]), 90), "demo_1": (np.array([0.5, 0.8, 0.9]), -90)}
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lfm_policy.cli.main import main
-from lfm_policy.data.robomimic.file import read_env_args
+from lfm_policy.data.robomimic.file import RobomimicFile
 from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.data.tools.convert import convert
 from lfm_policy.errors import InputError
@@ -22,6 +22,11 @@ from lfm_policy.inspection import inspect_dataset
 
 LENGTHS = {"demo_0": 30, "demo_3": 25, "demo_12": 35}
 ISAAC = {"env_name": "Isaac-Stack-Cube-Franka-IK-Rel-Mimic-v0", "type": 2}
+
+
+def read_env_args(path: Path) -> dict[str, Any]:
+    with RobomimicFile(path) as file:
+        return file.env_args()
 
 
 def values_of(name: str, length: int) -> np.ndarray:
@@ -285,7 +290,7 @@ def test_any_number_is_read(path: Path, dtype: Any) -> None:
 def test_hdf5plugin_is_used_where_it_is_installed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lfm_policy.data.hdf5 import filters as hdf5_filters
+    from lfm_policy.data.hdf5 import chunks as hdf5_filters
 
     with h5py.File(path, "a") as file:
         for demo, length in LENGTHS.items():

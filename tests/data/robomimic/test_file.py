@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from lfm_policy.data.robomimic.file import KeyInfo, read_env_args
+from lfm_policy.data.robomimic.contents import inspect_robomimic
+from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
 from lfm_policy.data.robomimic.format import RobomimicConfig
-from lfm_policy.data.robomimic.summary import inspect_robomimic
 from lfm_policy.errors import InputError
 
 ENV_ARGS = {
@@ -21,6 +21,11 @@ ENV_ARGS = {
     "type": 1,
     "env_kwargs": {"control_freq": 20, "controller_configs": {"type": "OSC_POSE"}},
 }
+
+
+def read_env_args(path: Path) -> dict[str, Any]:
+    with RobomimicFile(path) as file:
+        return file.env_args()
 
 
 @pytest.fixture
@@ -54,7 +59,8 @@ def test_summary(path: Path) -> None:
         "obs/object": KeyInfo((14,), np.dtype(np.float64)),
         "rewards": KeyInfo((), np.dtype(np.float64)),
     }
-    assert summary.filter_keys == {"50_percent": ("demo_9",)}
+    with RobomimicFile(path) as file:
+        assert file.filters.all() == {"50_percent": ("demo_9",)}
     assert summary.env_args == ENV_ARGS
 
 

@@ -21,14 +21,21 @@ from hypothesis import strategies as st
 
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.robomimic.file import read_env_args
+from lfm_policy.data.robomimic.demos import write_robomimic
+from lfm_policy.data.robomimic.file import RobomimicFile
 from lfm_policy.data.robomimic.format import RobomimicConfig
-from lfm_policy.data.robomimic.writer import write_robomimic
 from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, target_format
-from lfm_policy.data.zarr.store import inspect_zarr, load_zarr, write_zarr
+from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 ENV_ARGS = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}}
+
+
+def read_env_args(path: Path) -> dict[str, Any]:
+    with RobomimicFile(path) as file:
+        return file.env_args()
 
 
 def make_buffer(lengths: tuple[int, ...] = (5, 1, 9), *, images: bool = True) -> ReplayBuffer:
@@ -64,7 +71,7 @@ def demos(tmp_path: Path) -> Path:
 
 
 def read_zarr(path: Path) -> ReplayBuffer:
-    return load_zarr(path, inspect_zarr(path))
+    return load_zarr(path, list_zarr(path).readable)
 
 
 def assert_same(found: ReplayBuffer, expected: ReplayBuffer, *, lossy: bool = False) -> None:
@@ -318,21 +325,15 @@ def test_an_interruption_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyP
 WAITING = """
 import os, sys
 from pathlib import Path
+from lfm_policy.data.images import video_writer
 from lfm_policy.data.tools import convert as module
-from lfm_policy.data import DATASET_FORMATS
-format = DATASET_FORMATS.get(module.target_format(Path(sys.argv[2])))
-write = format.write
-def waiting(*arguments, **options):
-    from lfm_policy.data.images import video_writer
-    from lfm_policy.data.zarr import store as zarr_store
-    def stop(*arguments, **options):
-        os.write(int(os.environ["READY"]), b"x")
-        sys.stdin.readline()
-        raise SystemExit(0)
-    zarr_store._write = stop
-    video_writer.VideoWriter.write = stop
-    return write(*arguments, **options)
-format.write = waiting
+from lfm_policy.data.zarr import store as zarr_store
+def stop(*arguments, **options):
+    os.write(int(os.environ["READY"]), b"x")
+    sys.stdin.readline()
+    raise SystemExit(0)
+zarr_store._write = stop
+video_writer.VideoWriter.write = stop
 module.convert(sys.argv[1], sys.argv[2], module.ConvertOptions(fps=10))
 """
 

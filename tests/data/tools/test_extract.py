@@ -17,6 +17,8 @@ from lfm_policy.data.tools import extract as module
 from lfm_policy.data.tools.extract import ExtractOptions, extract
 from lfm_policy.errors import InputError
 
+pytestmark = [pytest.mark.simulator, pytest.mark.slow]
+
 pytest.importorskip("robosuite", reason="the robosuite tasks need the extra 'robosuite'")
 
 STEPS = 5
@@ -67,12 +69,12 @@ def test_what_was_observed_is_extracted(recorded: Any, tmp_path: Path) -> None:
     assert done.shapes["object"] == (10,)
     with RobomimicFile(done.target) as file, RobomimicFile(source) as raw:
         assert file.env_args() == done.env_args
-        assert file.select("train") + file.select("valid") in (
+        assert file.filters.select("train") + file.filters.select("valid") in (
             ("demo_1", "demo_2"),
             ("demo_2", "demo_1"),
         )
         for demo, seen in zip(file.demos, observed, strict=True):
-            assert file.model_file(demo) == raw.model_file(demo)
+            assert file.text(demo, "model_file") == raw.text(demo, "model_file")
             for key in seen[0]:
                 info = file.info([demo], f"obs/{key}", [STEPS], ranks=(2,))
                 values = file.read([demo], f"obs/{key}", [STEPS], info)

@@ -14,7 +14,7 @@ from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.tools.convert import convert
 from lfm_policy.data.zarr import reader as zarr_reader
 from lfm_policy.data.zarr.format import ZarrConfig
-from lfm_policy.data.zarr.store import inspect_zarr, load_zarr
+from lfm_policy.data.zarr.store import list_zarr, load_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import inspect_dataset
 
@@ -95,7 +95,7 @@ def test_inspect_and_convert_say_it_and_see_the_same(tmp_path: Path, case: str) 
         warnings.simplefilter("always")
         convert(path, tmp_path / "out.zarr")
     assert [str(w.message) for w in caught] == ([f"{path}: {remark}"] if remark else [])
-    assert inspect_zarr(tmp_path / "out.zarr")["camera"].shape == frames.shape
+    assert list_zarr(tmp_path / "out.zarr").readable["camera"].shape == frames.shape
     found = load_zarr(tmp_path / "out.zarr", ["camera"]).arrays["camera"]
     np.testing.assert_array_equal(found, frames)
 

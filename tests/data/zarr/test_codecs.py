@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.tools.convert import ConvertOptions, convert
 from lfm_policy.data.zarr.format import ZarrConfig
-from lfm_policy.data.zarr.store import inspect_zarr, list_zarr, load_zarr, write_zarr
+from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import inspect_dataset
 
@@ -59,7 +59,7 @@ def without_imagecodecs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_package_that_reads_a_codec_is_named(umi: Path, without_imagecodecs: None) -> None:
-    assert set(inspect_zarr(umi)) == {"action", "state"}
+    assert set(list_zarr(umi).readable) == {"action", "state"}
     camera = list_zarr(umi).unreadable["camera0_rgb"]
     assert (camera.shape, camera.dtype) == ((N, 24, 32, 3), "uint8")
     with pytest.raises(InputError) as caught:

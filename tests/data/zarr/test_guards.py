@@ -18,7 +18,7 @@ from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.tools.detect import detect_format
 from lfm_policy.data.zarr import files as zarr_files
 from lfm_policy.data.zarr.files import open_zarr_files
-from lfm_policy.data.zarr.store import inspect_zarr, load_zarr, write_zarr
+from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import inspect_dataset
 
@@ -121,7 +121,7 @@ def test_metadata_that_nobody_needs(
     (store / name).unlink(missing_ok=True)
     BAD[kind](store / name)
     np.testing.assert_array_equal(load_zarr(store, ["state"]).arrays["state"], STATE)
-    assert detect_format(store) == "zarr" and set(inspect_zarr(store)) == {
+    assert detect_format(store) == "zarr" and set(list_zarr(store).readable) == {
         *("action", "state", "unused")
     }
 
@@ -259,7 +259,7 @@ def test_of_two_entries_of_one_name_the_last_counts_in_every_check(packed: Path)
         archive.writestr("data/state/0.0", good)
         archive.writestr("data/unused/.zarray", json.dumps(state))  # 1 column says 5
     np.testing.assert_array_equal(load_zarr(packed, ["state"]).arrays["state"], STATE)
-    assert inspect_zarr(packed)["unused"].shape == (20, 5)
+    assert list_zarr(packed).readable["unused"].shape == (20, 5)
     with zipfile.ZipFile(packed, "a") as archive:
         archive.writestr("data/state/0.0", b"nonsense")
     refused(packed, "data/state: chunk 0.0 cannot be decoded")
@@ -273,7 +273,7 @@ def test_of_two_entries_of_one_name_the_last_counts_in_every_check(packed: Path)
 def test_names_that_lead_elsewhere_are_passed_over(packed: Path, name: str) -> None:
     with zipfile.ZipFile(packed, "a") as archive:
         archive.writestr(name, b"{}")
-    assert set(inspect_zarr(packed)) == {"action", "state", "unused"}
+    assert set(list_zarr(packed).readable) == {"action", "state", "unused"}
     files = open_zarr_files(packed)
     assert name not in set(files.names()) and files.read(name) is None
     files.close()

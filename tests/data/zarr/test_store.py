@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from zarr.storage import ZipStore
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.zarr.store import inspect_zarr, load_zarr, write_zarr
+from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
 
 ENDS = np.array([7, 12, 20])
@@ -98,7 +98,7 @@ def test_reads_every_layout(tmp_path: Path, layout: str, suffix: str) -> None:
     np.testing.assert_array_equal(buffer.episode_ends, ENDS)
     assert buffer.episode_ends.dtype == np.int64
     assert buffer.source == str(path)
-    infos = inspect_zarr(path)
+    infos = list_zarr(path).readable
     assert {key: info.shape for key, info in infos.items()} == {
         "action": (20, 2),
         "obs/pose": (20, 3, 2),
@@ -113,7 +113,7 @@ def test_reads_the_human_demonstrations(pusht_zarr: Path) -> None:
     assert buffer.arrays["state"].shape == (25650, 5)
     assert (buffer.n_episodes, buffer.n_steps) == (206, 25650)
     assert (buffer.episode_lengths.min(), buffer.episode_lengths.max()) == (49, 246)
-    assert inspect_zarr(pusht_zarr)["img"].shape == (25650, 96, 96, 3)
+    assert list_zarr(pusht_zarr).readable["img"].shape == (25650, 96, 96, 3)
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".zarr.zip"])
@@ -226,7 +226,7 @@ def test_not_zarr(tmp_path: Path) -> None:
         archive.writestr("notes.txt", "hello")
     refused(tmp_path / "notes.zip", "not a zarr store")
     with pytest.raises(InputError, match="not a zarr store"):
-        inspect_zarr(folder)
+        list_zarr(folder)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])

@@ -24,6 +24,8 @@ from lfm_policy.encoders.pretrained.backbones import pooled_features
 from lfm_policy.encoders.pretrained.encoder import PretrainedConfig, PretrainedEncoder
 from lfm_policy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip(
     "transformers",
     reason="the transformers library is absent: pip install 'lfm-policy[pretrained]'",

@@ -9,6 +9,8 @@ pytest.importorskip("robosuite")
 from lfm_envs.experts import EXPERT_TASKS, make_expert
 from lfm_envs.robosuite.env import RobosuiteEnv
 
+pytestmark = pytest.mark.simulator
+
 
 def _episode(env: RobosuiteEnv, task: str, seed: int, max_steps: int) -> tuple[np.ndarray, bool]:
     """Return the actions of an episode until success, and whether there was any."""

@@ -21,6 +21,8 @@ from lfm_envs.robosuite.absolute_actions import (
 from lfm_envs.robosuite.tasks import default_env_args
 from scipy.spatial.transform import Rotation
 
+pytestmark = pytest.mark.simulator
+
 
 def arm(**changes: Any) -> dict[str, Any]:
     return {"type": "OSC_POSE", "input_type": "delta", "input_ref_frame": "world"} | changes

@@ -14,6 +14,8 @@ from lfm_envs.robosuite.args import TranslatedEnvArgsWarning, read_description
 from lfm_envs.robosuite.observations import _old_order
 from lfm_envs.robosuite.tasks import TASKS, default_env_args
 
+pytestmark = pytest.mark.simulator
+
 INSTALLED = "1.5.1"
 
 OLD: dict[str, Any] = {

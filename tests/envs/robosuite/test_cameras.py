@@ -12,6 +12,8 @@ pytest.importorskip("robosuite", reason="the robosuite tasks need the extra 'rob
 from lfm_envs.robosuite import cameras as robosuite_cameras
 from lfm_envs.robosuite.env import RobosuiteEnv
 
+pytestmark = pytest.mark.simulator
+
 
 @pytest.fixture(scope="module", autouse=True)
 def drawing() -> None:

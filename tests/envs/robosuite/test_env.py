@@ -16,6 +16,8 @@ pytest.importorskip("robosuite", reason="the robosuite tasks need the extra 'rob
 
 from lfm_envs.robosuite.env import RobosuiteEnv
 
+pytestmark = pytest.mark.simulator
+
 ARM = {
     "joint_pos": 7,
     "joint_pos_cos": 7,

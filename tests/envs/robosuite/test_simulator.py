@@ -14,6 +14,8 @@ import pytest
 from lfm_envs.robosuite import simulator as robosuite_simulator
 from lfm_envs.robosuite.simulator import numbers, seeded
 
+pytestmark = pytest.mark.simulator
+
 
 @pytest.mark.parametrize(
     "versions, message",

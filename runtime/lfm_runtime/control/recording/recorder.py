@@ -23,7 +23,7 @@ from lfm_runtime.control.recording.zarr_writer import (
     write_group,
 )
 from lfm_runtime.control.result import ChunkRecord, StepRecord
-from lfm_runtime.disk.files import atomic_folder, exists
+from lfm_runtime.disk.files import atomic_folder, exists, require_absent
 from lfm_runtime.errors import InputError
 from lfm_runtime.interrupt import signals_held_back
 
@@ -102,8 +102,7 @@ class Recorder(Closing):
             InputError: ``path`` exists already, or the attributes are no JSON.
         """
         self.path = Path(path)
-        if exists(self.path):
-            raise InputError(f"{path} exists already: remove it or choose another name")
+        require_absent(self.path)
         given = {**(attributes or {}), "format_version": FORMAT_VERSION}
         try:
             # Now and not at the end, when a recording could be lost because of them.

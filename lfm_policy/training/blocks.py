@@ -1,0 +1,258 @@
+"""Algorithm 1: the blocks of a policy, each on what the blocks before it push forward."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lfm_policy.config import ExperimentConfig
+from lfm_policy.config.block_networks import network_configs
+from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.errors import InputError, Interrupted
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.prefix import with_prefix
+from lfm_policy.training.push import push_through
+from lfm_policy.training.rows.chunks import ChunkRows, Condition, encode_all
+from lfm_policy.training.rows.features import FEATURES, with_frozen_features
+from lfm_policy.training.rows.obs_noise import ObsNoise
+from lfm_policy.training.rows.prefixes import TrainingPrefixes
+from lfm_policy.training.run import JOINT, Run
+from lfm_policy.training.trainer import Loss, Part, Trainer
+from lfm_policy.training.weights import draw_initial_weights
+
+
+class BlockLoss(Loss):
+    """The loss of block n; an encoder that still learns is part of it."""
+
+    def __init__(
+        self, model: PolicyModel, n: int, *, trains_encoder: bool, compile: bool = False
+    ) -> None:
+        super().__init__()
+        self.network = model.blocks[n - 1]
+        self.encoder = model.encoder
+        self._trains_encoder = trains_encoder
+        self._block = model.flow_block(n, torch.compile(self.network) if compile else self.network)
+
+    @property
+    def needs_other(self) -> bool:
+        """Whether a batch must have second chunks."""
+        return self._block.needs_other
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the weights of the network, and of the encoder where it learns too."""
+        named = {f"network.{name}": p for name, p in self.network.named_parameters()}
+        if self._trains_encoder:
+            named |= {f"encoder.{k}": p for k, p in self.encoder.trained_parameters().items()}
+        return named
+
+    def forward(
+        self, x_l: Tensor, condition: Condition, x_other: Tensor | None, prefix: Tensor | None
+    ) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        cond = self.encoder(condition) if isinstance(condition, dict) else condition
+        return self._block.loss(x_l, with_prefix(cond, prefix), x_other=x_other)
+
+
+class JointLoss(Loss):
+    """Mean of the losses of all blocks, which share one encoding of each batch.
+
+    Block n trains on the exact OU marginal of the demonstrations at its data side, so that all can
+    learn at once.
+    """
+
+    def __init__(self, model: PolicyModel, *, compile: bool = False) -> None:
+        super().__init__()
+        self.encoder = model.encoder
+        self.blocks = model.blocks
+        numbers = range(1, model.n_blocks + 1)
+        networks = [torch.compile(network) if compile else network for network in model.blocks]
+        self._flow_blocks = [model.flow_block(n, networks[n - 1]) for n in numbers]
+        self._marginals = [model.schedule.marginal(n - 1) for n in numbers]
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the weights of the encoder and of the blocks."""
+        named = {f"encoder.{k}": p for k, p in self.encoder.trained_parameters().items()}
+        return named | {f"blocks.{name}": p for name, p in self.blocks.named_parameters()}
+
+    def forward(
+        self, x_0: Tensor, condition: Condition, x_other: None, prefix: Tensor | None
+    ) -> Tensor:
+        """Return the loss of a batch of demonstrated chunks, a scalar."""
+        cond = self.encoder(condition) if isinstance(condition, dict) else condition
+        cond = with_prefix(cond, prefix)
+        losses = [
+            block.loss(marginal.diffuse(x_0), cond)
+            for block, marginal in zip(self._flow_blocks, self._marginals, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
+class BlockPlan:
+    """Blocks 1 (data side) to N (noise side), before them the joint training if there is one.
+
+    An encoder with weights learns in the first part and is frozen from then on.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        only_block: int | None = None,
+        initial_encoder: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Draw the initial weights, or take up what is continued; nothing is written yet.
+
+        Args:
+            run: what is trained, and where it is kept.
+            only_block: train just this block (parallel block training).
+            initial_encoder: weights of a frozen encoder (with ``only_block``).
+
+        Raises:
+            InputError: a joint training of an encoder without weights, or a checkpoint that cannot
+                be continued here.
+        """
+        config, model = run.config, run.model
+        self._run = run
+        self._parallel = config.training.block_training == "parallel"
+        joint = config.training.encoder == "joint"
+        self._first = JOINT if joint else 1
+        self._last = JOINT if config.training.joint_only else only_block or config.flow.n_blocks
+        self._learns = bool(model.encoder.trained_parameters())
+        if joint and not self._learns:
+            raise InputError(
+                f"training.encoder is 'joint', but the encoder '{config.encoder.name}' has nothing "
+                "to train; use training.encoder=block1"
+            )
+        if only_block is None and run.header is None:
+            _warn_first_block_teaches_little(config, model)
+        draw_initial_weights(model, config, run.spec)
+        if initial_encoder is not None:
+            model.encoder.load_state_dict(initial_encoder)
+        run.progress.block = only_block or self._first
+        run.restore()
+
+    def numbers(self) -> Iterator[int]:
+        """Return the numbers of the parts that are still to be trained, in order."""
+        return iter(range(self._run.progress.block, self._last + 1))
+
+    def part(self, n: int) -> Part:
+        """Return what block n learns, or encoder and blocks together for 0."""
+        run, options = self._run, self._run.options
+        self._use_features(n)
+        if self._trains_encoder(n):
+            options = replace(
+                options,
+                batch_size=options.encoder_batch_size or options.batch_size,
+                learning_rate=options.encoder_learning_rate or options.learning_rate,
+            )
+        loss: Loss
+        if n == JOINT:
+            loss = JointLoss(run.model, compile=options.compile)
+        else:
+            trains_encoder = self._trains_encoder(n)
+            loss = BlockLoss(run.model, n, trains_encoder=trains_encoder, compile=options.compile)
+        return Part(
+            n=n,
+            loss=loss,
+            rows=self._rows(n, run.train_set, "train"),
+            validation=self._validation_rows(n),
+            n_steps=self._run.config.training.encoder_steps if n == JOINT else run.steps[n - 1],
+            options=options,
+            warm_start=self._warm_start(n),
+        )
+
+    def finish(self, n: int, trainer: Trainer) -> None:
+        """Push the training set through block n, if there is a block that learns from that."""
+        if n == JOINT or n == self._last or self._parallel:
+            return
+        self._use_features(n + 1)
+        rows = self._rows(n, self._run.train_set, "train")
+        push_through(self._run, trainer, rows, self._validation_rows(n))
+
+    def _trains_encoder(self, n: int) -> bool:
+        """Whether the encoder learns in part n; otherwise it is frozen."""
+        return self._learns and n == self._first
+
+    def _warm_start(self, n: int) -> bool:
+        if n <= 1 or self._parallel or self._first == JOINT:  # then every block has learnt already
+            return False
+        networks = network_configs(self._run.config)
+        return self._run.options.warm_start and networks[n - 1] == networks[n - 2]
+
+    def _rows(self, n: int, dataset: WindowDataset, kept: str) -> ChunkRows:
+        """Return rows of part n; ``kept`` names the split, whose pushed chunks the run keeps."""
+        run, model = self._run, self._run.model
+        frozen = not self._trains_encoder(n)
+        prefixes = None
+        if model.prefix is not None:
+            prefixes = TrainingPrefixes(model.prefix, len(dataset), run.config.seed)
+        marginal = model.schedule.marginal(n - 1) if n > 1 and self._parallel else None
+        return ChunkRows(
+            dataset,
+            pushed=run.kept.get(kept) if n > 1 else None,
+            marginal=marginal,
+            cond=encode_all(model, dataset, run.options.batch_size) if frozen else None,
+            prefixes=prefixes,
+            obs_noise=ObsNoise(run.options, dataset),
+            draws_other=n != JOINT and model.flow_block(n).needs_other,
+        )
+
+    def _validation_rows(self, n: int) -> ChunkRows | None:
+        windows = self._run.validation_set
+        return None if windows is None else self._rows(n, windows, "validation")
+
+    def _use_features(self, n: int) -> None:
+        """Let features stand in for images from part n on, if the encoder is frozen by then."""
+        run = self._run
+        if self._trains_encoder(n) or not run.train_set.image_keys or run.train_set.n_views:
+            return
+
+        def stop() -> None:
+            if run.interrupt and run.accelerator.num_processes == 1:
+                raise Interrupted(
+                    f"stopped by {run.interrupt.name} while features were computed; what was "
+                    f"trained is saved in {run.folder}; continue with --resume"
+                )
+
+        run.train_set = with_frozen_features(
+            run.train_set,
+            run.model.encoder,
+            run.config,
+            run.spec.fingerprint,
+            run.folder / FEATURES,
+            stop=stop,
+            write=run.accelerator.is_main_process,
+            quiet=run.quiet,
+        )
+        run.validation_set = run.train_set.with_index_of(run.validation_set)
+
+
+def warn_ignored_warm_start(config: ExperimentConfig) -> None:
+    """Say that warm start has no meaning when blocks do not wait for one another."""
+    training = config.training
+    if training.block_training == "parallel" and training.warm_start and config.flow.n_blocks > 1:
+        warnings.warn(
+            "training.warm_start has no effect with training.block_training=parallel: the blocks "
+            "do not wait for one another",
+            stacklevel=2,
+        )
+
+
+def _warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyModel) -> None:
+    """Say that an encoder learns little with the first of several blocks.
+
+    That block takes the last noise off a chunk, for which it hardly needs to see; docs/results.md
+    has the comparison.
+    """
+    several = config.flow.n_blocks > 1 and config.training.encoder == "block1"
+    if several and model.encoder.trained_parameters():
+        warnings.warn(
+            f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
+            "takes the last noise off a chunk, and teaches the encoder little. Use "
+            "training.encoder=joint and training.encoder_steps",
+            stacklevel=2,
+        )

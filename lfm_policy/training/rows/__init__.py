@@ -1,0 +1,1 @@
+"""What blocks are trained on: demonstrations, their order, and what happens to them on the way."""

@@ -1,0 +1,1 @@
+"""What a training keeps on disk: checkpoints, the state to go on from, metrics."""
