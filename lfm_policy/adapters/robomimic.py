@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 
 from lfm_policy.errors import InputError
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 try:
     from robomimic.algo import RolloutPolicy as _Base
@@ -119,7 +120,7 @@ def _frame(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
                 f"observation '{name}' ranges from {array.min():g} to {array.max():g}; expected "
                 "float images of 0 to 1, as robomimic's environments give them"
             )
-        return np.rint(array.transpose(1, 2, 0) * 255).astype(np.uint8)
+        return np.rint(rearrange(array, "c h w -> h w c") * 255).astype(np.uint8)
     if array.ndim == 0 and shape == (1,):
         array = array.reshape(1)
     return array

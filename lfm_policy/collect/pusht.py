@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from lfm_policy.assets import bundled_policy
 from lfm_policy.collect.demonstrator import Demonstrator, Observation
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.policy import chunk_noise, load_policy
+from lfm_policy.policy import load_policy
 
 _POLICY = "pusht-state-teacher"
 
@@ -48,12 +47,10 @@ class PushTDemonstrator(Demonstrator):
 
     def start(self, seed: int, generator: np.random.Generator) -> Observation:
         """Start an episode; ``generator`` draws the policy's noise and how unsteady it is."""
-        self._noise_seed = int(generator.integers(2**31))
+        self._policy.reset()
+        self._policy.sample_seed(int(generator.integers(2**31)))
         self._tremor_scale = float(generator.uniform(0.0, _LARGEST_TREMOR))
         self._tremor = np.zeros(2)
-        self._history: list[Observation] = []
-        self._planned: list[np.ndarray] = []
-        self._chunks = 0
         return super().start(seed, generator)
 
     def restart(self, scene: dict[str, Any]) -> Observation:
@@ -67,12 +64,9 @@ class PushTDemonstrator(Demonstrator):
 
     def act(self, obs: Observation) -> np.ndarray:
         """Return the next action of the policy's chunk, disturbed."""
-        self._history = [*self._history, obs][-self._policy.n_obs_steps :]
-        if not self._planned:
-            self._planned = self._plan()
         fresh = self.generator.normal(size=2) * np.sqrt(1 - _TREMOR_MEMORY**2)
         self._tremor = _TREMOR_MEMORY * self._tremor + fresh
-        action = self._planned.pop(0) + self._tremor_scale * self._tremor
+        action = self._policy.select_action(obs) + self._tremor_scale * self._tremor
         return np.clip(action, 0.0, _BOARD).astype(np.float32).astype(np.float64)
 
     def observe(self, raw: Observation) -> Observation:
@@ -83,17 +77,3 @@ class PushTDemonstrator(Demonstrator):
     def _state(self) -> np.ndarray:
         simulated: Any = self.env.unwrapped
         return np.asarray(simulated.state, dtype=np.float64)
-
-    def _plan(self) -> list[np.ndarray]:
-        policy = self._policy
-        missing = policy.n_obs_steps - len(self._history)
-        history = [self._history[0]] * missing + self._history
-        batch = {
-            key: np.stack([frame[key] for frame in history])[None] for key in policy.spec.obs_shapes
-        }
-        noise = chunk_noise(self._noise_seed, 0, self._chunks, policy.model.chunk_shape)
-        self._chunks += 1
-        with torch.no_grad():
-            chunk = policy.sample(batch, noise=noise[None]).chunk[0].cpu().numpy()
-        first = policy.n_obs_steps - 1
-        return list(chunk[first : first + policy.n_action_steps])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from lfm_policy.errors import Key, OptionError
 from lfm_policy.options import option, options
+
+if TYPE_CHECKING:
+    from lfm_policy.flow import Method
 
 Time = Annotated[float, Field(ge=0, le=1)]
 
@@ -105,16 +108,19 @@ class SamplerConfig:
             )
 
 
-def check_evaluations(nfe: int, solver: str, n_blocks: int, *, key: str | Key) -> None:
+def check_evaluations(
+    nfe: int, solver: str, n_blocks: int, *, key: str | Key, method: Method | str
+) -> None:
     """Check that network evaluations can be shared out to blocks; adaptive solvers take any.
 
     Raises:
-        OptionError: ``nfe`` is too small for one step in every block, or not whole steps; ``key``
-            is what to call it.
+        OptionError: ``nfe`` is too small for one step in every block, or not whole steps, of which
+            ``method`` says what they cost; ``key`` is what to call it.
     """
-    from lfm_policy.flow.choices import SOLVERS  # whose entries import torch
+    from lfm_policy.flow import METHODS, SolverSpec  # imports torch
 
-    per_step = SOLVERS.get(solver).evaluations
+    rule = METHODS.get(method) if isinstance(method, str) else method
+    per_step = rule.evaluations(SolverSpec(solver))
     if per_step is None:
         return
     smallest = n_blocks * per_step

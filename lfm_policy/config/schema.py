@@ -155,8 +155,8 @@ class ExperimentConfig:
         except OptionError as error:
             raise error.under("distill", "training") from None
         # Last, because only this imports torch.
-        sampler = self.sampler
-        check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=("sampler", "nfe"))
+        sampler, method, key = self.sampler, self.flow.method, ("sampler", "nfe")
+        check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
         return self
 
     def _check_encoder_training(self) -> None:

@@ -26,7 +26,7 @@ from lfm_policy.data.windows import (
     windows_of_lengths,
 )
 from lfm_policy.errors import InputError
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 
 class WindowDataset:

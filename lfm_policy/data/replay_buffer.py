@@ -12,7 +12,7 @@ import numpy as np
 from lfm_policy.data.images.cache import cached_digest
 from lfm_policy.data.resolution import needs_float64
 from lfm_policy.errors import InputError
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 ACTION_KEY = "action"
 """Name of the action array in every :class:`ReplayBuffer`, whatever the file calls it."""

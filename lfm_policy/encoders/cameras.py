@@ -14,7 +14,7 @@ from lfm_policy.encoders.options import CamerasConfig
 from lfm_policy.encoders.state import fusion_layers
 from lfm_policy.errors import InputError
 from lfm_policy.networks.options import MAX_COND_DIM
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import nearest_names
 
 SHARED = "shared"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -70,13 +70,12 @@ def evaluate(
         label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
         with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
             results = runner(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
-        per_block = [spec.nfe for spec in policy.solvers]
         cells.append(
             Cell(
-                solver=policy.solvers[0].name,
+                solver=policy.solver,
                 nfe=float(np.mean([result.nfe for result in results])),
                 noise_scale=policy.noise_scale,
-                nfe_per_block=None if policy.nfe is None else [n or 0 for n in per_block],
+                nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
                 latency=measure_latency(policy),
                 episodes=results,
             )
@@ -92,25 +91,18 @@ def _advance(bar: tqdm, result: EpisodeResult) -> None:
     bar.update()
 
 
-def measure_latency(
-    policy: EvaluatedPolicy, obs: Mapping[str, np.ndarray] | None = None, *, repeats: int = 100
-) -> dict[str, Any]:
+def measure_latency(policy: EvaluatedPolicy, *, repeats: int = 100) -> dict[str, Any]:
     """Time whole policy calls: normalise, encode, sample, un-normalise.
 
     Args:
         policy: what is timed, with its current sampler.
-        obs: one observation frame; a random valid one when left out.
         repeats: timed calls, after a tenth as many (at least 5) untimed ones.
 
     Returns:
         ``median_ms``, ``p95_ms``, ``ms_per_evaluation`` (median over NFE), ``threads``,
         ``device``, ``repeats``.
     """
-    frame = policy.fake_obs() if obs is None else obs
-    batch = {
-        key: torch.as_tensor(np.repeat(np.asarray(frame[key])[None, None], policy.n_obs_steps, 1))
-        for key in policy.spec.obs_shapes
-    }
+    batch = policy.fake_batch()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, *policy.chunk_shape, generator=generator).to(policy.device)
     for _ in range(max(5, repeats // 10)):

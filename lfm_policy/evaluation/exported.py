@@ -12,7 +12,6 @@ from torch import Tensor
 
 from lfm_policy.config import config_from_dict
 from lfm_policy.errors import InputError
-from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import ChunkResult
 from lfm_runtime.export.onnx_policy import OnnxPolicy
 
@@ -27,7 +26,7 @@ class ExportedPolicy:
         """Open an exported folder.
 
         Raises:
-            InputError: as `OnnxPolicy`; or it names a solver or an environment that cannot be.
+            InputError: as `OnnxPolicy`; or it names an environment that cannot be.
         """
         self.policy = OnnxPolicy(folder, threads=threads)
         described = self.policy.description
@@ -35,6 +34,8 @@ class ExportedPolicy:
         self.spec = described.spec
         self.n_obs_steps = described.n_obs_steps
         self.n_action_steps = described.n_action_steps
+        self.chunk_shape = self.policy.chunk_shape
+        self.nfe = self.policy.nfe
         self.config = config_from_dict(
             {
                 "name": described.name,
@@ -56,22 +57,9 @@ class ExportedPolicy:
             "sha256": described.checkpoint_sha256,
             "precision": described.precision,
         }
-        name = described.sampler["solver"]
-        per_step = SolverSpec(name).evaluations or 1
-        self.solvers = tuple(
-            SolverSpec(name, nfe // per_step) for nfe in described.sampler["nfe_per_block"]
-        )
+        self.solver: str = described.sampler["solver"]
+        self.nfe_per_block: tuple[int, ...] = tuple(described.sampler["nfe_per_block"])
         self.noise_scale = float(described.sampler["noise_scale"])
-
-    @property
-    def chunk_shape(self) -> tuple[int, int]:
-        """Shape of one chunk, (horizon, action_dim)."""
-        return self.policy.chunk_shape
-
-    @property
-    def nfe(self) -> int:
-        """Network evaluations per chunk."""
-        return self.policy.nfe
 
     def set_sampler(
         self,
@@ -86,7 +74,7 @@ class ExportedPolicy:
             InputError: it is another one.
         """
         for key, asked, has in (
-            ("solver", solver, self.solvers[0].name),
+            ("solver", solver, self.solver),
             ("nfe", nfe, self.nfe),
             ("noise_scale", noise_scale, self.noise_scale),
         ):
@@ -102,9 +90,9 @@ class ExportedPolicy:
         result = self.policy.sample(arrays, noise=None if noise is None else noise.numpy())
         return ChunkResult(torch.from_numpy(result.chunk), result.nfe)
 
-    def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """Return a random valid observation."""
-        return self.policy.fake_obs(seed)
+    def fake_batch(self, n_rows: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return random valid histories of observations."""
+        return self.policy.fake_batch(n_rows, seed)
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters by part, and in total."""

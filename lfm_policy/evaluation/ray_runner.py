@@ -39,7 +39,7 @@ class SamplerSettings:
     @classmethod
     def of(cls, policy: EvaluatedPolicy) -> SamplerSettings:
         """Return the current settings of a policy."""
-        return cls(policy.solvers[0].name, policy.nfe, policy.noise_scale)
+        return cls(policy.solver, policy.nfe, policy.noise_scale)
 
 
 class RayRunner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lfm_policy.config.schema import ExperimentConfig
-from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import ChunkResult, DataSpec
 
 
@@ -33,8 +32,12 @@ class EvaluatedPolicy(Protocol):
         """Network evaluations per chunk; None for an adaptive solver."""
 
     @property
-    def solvers(self) -> Sequence[SolverSpec]:
-        """Solver of each block, index 0 = block 1 (data side)."""
+    def nfe_per_block(self) -> tuple[int, ...] | None:
+        """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
+
+    @property
+    def solver(self) -> str:
+        """Name of the solver of all blocks."""
 
     @property
     def noise_scale(self) -> float:
@@ -52,8 +55,8 @@ class EvaluatedPolicy(Protocol):
     def sample(self, batch: Mapping[str, Any], *, noise: Tensor | None = None) -> ChunkResult:
         """Sample whole chunks."""
 
-    def fake_obs(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """Return a random valid observation."""
+    def fake_batch(self, n_rows: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return random valid histories of observations."""
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters by part, and in total."""

@@ -15,13 +15,14 @@ except ImportError as error:
 from lfm_policy.export.check import (
     TOLERANCE,
     Difference,
+    Observations,
     SuccessChange,
     compare_chunks,
     compare_success,
+    real_observations,
 )
 from lfm_policy.export.export import export_policy
 from lfm_policy.export.graph import policy_graph
-from lfm_policy.export.observations import Observations, real_observations
 
 __all__ = [
     "TOLERANCE",

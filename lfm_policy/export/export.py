@@ -16,7 +16,7 @@ from lfm_runtime.disk.input_files import sha256_of
 from lfm_runtime.export.description import PRECISIONS, ExportDescription
 from lfm_runtime.export.file import GRAPH_FILE, write_description
 from lfm_runtime.export.graph_file import MAXIMUM_BYTES, check_graph
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 TRAINING_KEYS = ("complete", "steps", "train_seconds", "push_seconds", "threads")
 
@@ -82,9 +82,9 @@ def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDes
         name=config.name,
         sampler={
             "nfe": policy.nfe,
-            "solver": policy.solvers[0].name,
+            "solver": policy.solver,
             "noise_scale": policy.noise_scale,
-            "nfe_per_block": [solver.nfe for solver in policy.solvers],
+            "nfe_per_block": list(policy.nfe_per_block or ()),
         },
         precision=precision,
         clips_actions=config.policy.clip_actions,

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lfm_policy.errors import InputError
+from lfm_policy.export.graph import errors_only
 from lfm_runtime.disk.files import temporary_folder
 
 SMALLEST_HALF = 256
@@ -63,21 +64,12 @@ def _with_byte_products(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     # It recommends a preparation of the graph that torch's exporter has done already.
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with temporary_folder() as folder:
-            path = folder / "int8.onnx"
-            quantize_dynamic(
-                _without_gemm(model),
-                path,
-                op_types_to_quantize=["MatMul"],
-                weight_type=QuantType.QInt8,
-            )
-            return onnx.load_model(str(path))
-    finally:
-        root.setLevel(level)
+    with errors_only(logging.getLogger()), temporary_folder() as folder:
+        path = folder / "int8.onnx"
+        quantize_dynamic(
+            _without_gemm(model), path, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8
+        )
+        return onnx.load_model(str(path))
 
 
 def _without_gemm(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -3,8 +3,7 @@
 A chain of N blocks carries data (t = 0 of block 1) to N(0, I) (t = 1 of block N). Shapes are
 x (B, *chunk_shape) for any chunk shape, t (B,), cond (B, cond_dim) or None.
 
-    schedule       OU steps gamma_n of the blocks           interpolant    paths between pairs
-    coupling       how the pairs are drawn                  time_sampling  distribution of t
+    paths          OU schedule, interpolants, couplings, times of a block
     methods        rules for a block, one file each         block          network, path and method
     solvers        one ODE, evaluations counted             chain          sampling, push-forward
     likelihood     log p(x | O)                             affine         closed forms to verify by
@@ -21,15 +20,7 @@ if TYPE_CHECKING:
     from lfm_policy.flow.block import FlowBlock
     from lfm_policy.flow.chain import FlowChain, PushResult, SampleResult
     from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS, SOLVERS, TIME_SAMPLERS
-    from lfm_policy.flow.coupling import Coupling
     from lfm_policy.flow.fitting import FitResult, fit
-    from lfm_policy.flow.interpolant import (
-        Coefficients,
-        Interpolant,
-        LinearInterpolant,
-        PathSample,
-        TrigonometricInterpolant,
-    )
     from lfm_policy.flow.likelihood import LogProbResult, log_prob, velocity_and_divergence
     from lfm_policy.flow.methods import (
         BlockPath,
@@ -39,7 +30,21 @@ if TYPE_CHECKING:
         RegressionMethod,
         VelocityMethod,
     )
-    from lfm_policy.flow.schedule import OUSchedule, OUStep, geometric_step_sizes
+    from lfm_policy.flow.paths.coupling import Coupling
+    from lfm_policy.flow.paths.interpolant import (
+        Coefficients,
+        Interpolant,
+        LinearInterpolant,
+        PathSample,
+        TrigonometricInterpolant,
+    )
+    from lfm_policy.flow.paths.schedule import OUSchedule, OUStep, geometric_step_sizes
+    from lfm_policy.flow.paths.time_sampling import (
+        BetaTime,
+        PointTimes,
+        TimeSampler,
+        UniformTime,
+    )
     from lfm_policy.flow.solvers import (
         OdeResult,
         SolverMethod,
@@ -48,12 +53,6 @@ if TYPE_CHECKING:
         integrate,
     )
     from lfm_policy.flow.solvers.velocity import Network, Velocity
-    from lfm_policy.flow.time_sampling import (
-        BetaTime,
-        PointTimes,
-        TimeSampler,
-        UniformTime,
-    )
 
 __all__ = [
     "COUPLINGS",
@@ -101,8 +100,8 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("choices", "chain", "block", "fitting", "likelihood", "affine", "schedule", "methods"),
-    *("solvers", "interpolant", "coupling", "time_sampling"),
+    *("choices", "chain", "block", "fitting", "likelihood", "affine", "methods", "solvers"),
+    *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
 )
 
 

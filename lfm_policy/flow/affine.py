@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lfm_policy.errors import InputError
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS
-from lfm_policy.flow.interpolant import Interpolant
-from lfm_policy.flow.schedule import OUStep
+from lfm_policy.flow.paths.interpolant import Interpolant
+from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.solvers.velocity import per_sample
 
 

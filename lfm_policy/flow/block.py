@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS
-from lfm_policy.flow.coupling import Coupling, independent
-from lfm_policy.flow.interpolant import Interpolant, PathSample
 from lfm_policy.flow.methods import BlockPath, Method
-from lfm_policy.flow.schedule import OUStep
+from lfm_policy.flow.paths.coupling import Coupling, independent
+from lfm_policy.flow.paths.interpolant import Interpolant, PathSample
+from lfm_policy.flow.paths.schedule import OUStep
+from lfm_policy.flow.paths.time_sampling import TimeSampler, UniformTime
 from lfm_policy.flow.solvers import OdeResult, SolverSpec
 from lfm_policy.flow.solvers.velocity import Network, Velocity
-from lfm_policy.flow.time_sampling import TimeSampler, UniformTime
 
 
 class FlowBlock(nn.Module):

@@ -12,33 +12,33 @@ from typing import TYPE_CHECKING
 from lfm_runtime.registry import Registry
 
 if TYPE_CHECKING:
-    from lfm_policy.flow.coupling import Coupling
-    from lfm_policy.flow.interpolant import Interpolant
     from lfm_policy.flow.methods.base import Method
+    from lfm_policy.flow.paths.coupling import Coupling
+    from lfm_policy.flow.paths.interpolant import Interpolant
+    from lfm_policy.flow.paths.time_sampling import TimeSampler
     from lfm_policy.flow.solvers.solver import SolverMethod
-    from lfm_policy.flow.time_sampling import TimeSampler
 
 INTERPOLANTS: Registry[Interpolant] = Registry(
     "interpolant",
     {
-        "linear": "lfm_policy.flow.interpolant:LINEAR",
-        "trigonometric": "lfm_policy.flow.interpolant:TRIGONOMETRIC",
+        "linear": "lfm_policy.flow.paths.interpolant:LINEAR",
+        "trigonometric": "lfm_policy.flow.paths.interpolant:TRIGONOMETRIC",
     },
 )
 COUPLINGS: Registry[Coupling] = Registry(
     "coupling",
     {
-        "dependent": "lfm_policy.flow.coupling:dependent",
-        "shuffled": "lfm_policy.flow.coupling:shuffled",
-        "independent": "lfm_policy.flow.coupling:independent",
+        "dependent": "lfm_policy.flow.paths.coupling:dependent",
+        "shuffled": "lfm_policy.flow.paths.coupling:shuffled",
+        "independent": "lfm_policy.flow.paths.coupling:independent",
     },
 )
 TIME_SAMPLERS: Registry[Callable[..., TimeSampler]] = Registry(
     "time sampler",
     {
-        "uniform": "lfm_policy.flow.time_sampling:UniformTime",
-        "beta": "lfm_policy.flow.time_sampling:BetaTime",
-        "points": "lfm_policy.flow.time_sampling:PointTimes",
+        "uniform": "lfm_policy.flow.paths.time_sampling:UniformTime",
+        "beta": "lfm_policy.flow.paths.time_sampling:BetaTime",
+        "points": "lfm_policy.flow.paths.time_sampling:PointTimes",
     },
 )
 SOLVERS: Registry[SolverMethod] = Registry(

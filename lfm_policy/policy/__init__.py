@@ -11,15 +11,15 @@ from lfm_policy.policy.checkpoint import (
 )
 from lfm_policy.policy.half import half_precision_copy
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.policy.noise import chunk_noise
-from lfm_policy.policy.policy import ChunkResult, Policy
-from lfm_policy.policy.sampler import plan_sampler
+from lfm_policy.policy.pipeline import ChunkResult, Pipeline, plan_sampler
+from lfm_policy.policy.policy import Policy, chunk_noise
 from lfm_runtime.policy.spec import DataSpec
 
 __all__ = [
     "CheckpointHeader",
     "ChunkResult",
     "DataSpec",
+    "Pipeline",
     "Policy",
     "PolicyModel",
     "chunk_noise",

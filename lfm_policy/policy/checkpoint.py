@@ -10,7 +10,7 @@ run add ``train_state/``, needed only for resuming.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.plugins import check_plugins, needed_plugins
-from lfm_policy.policy.header_file import check_training
 from lfm_policy.policy.model import PolicyModel, tensor_shapes
 from lfm_policy.policy.policy import Policy
 from lfm_policy.policy.tensors import (
@@ -38,8 +37,7 @@ from lfm_policy.policy.tensors import (
 from lfm_policy.version import __version__
 from lfm_runtime.disk.files import write_json
 from lfm_runtime.disk.input_files import content_digest, read_json_object
-from lfm_runtime.policy.observations import is_image
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 FORMAT = "lfm-policy"
 FORMAT_VERSION = 1
@@ -151,7 +149,7 @@ def read_header(path: str | Path) -> CheckpointHeader:
     assert isinstance(options, dict) and isinstance(training, dict) and isinstance(files, dict)
     check_plugins(content.get("plugins", {}), str(file))
     config = config_from_dict(options, str(file))
-    check_training(training, config.flow.n_blocks, str(file))
+    _check_training(training, config.flow.n_blocks, str(file))
     return CheckpointHeader(
         folder=folder,
         config=config,
@@ -160,6 +158,64 @@ def read_header(path: str | Path) -> CheckpointHeader:
         files={str(key): str(value) for key, value in files.items()},
         sha256=digest,
         package_version=str(content.get("package_version", ""))[:100],
+    )
+
+
+def _check_training(training: dict[str, Any], n_blocks: int, label: str) -> None:
+    """Check what a checkpoint says about its training; keys that are not known are left alone.
+
+    Raises:
+        InputError: a key that readers rely on is missing or has another type.
+    """
+    parts = {"encoder", "total", *(f"block {n}" for n in range(1, n_blocks + 1))}
+    rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "complete": ("true or false", lambda value: isinstance(value, bool)),
+        "steps": ("a number of steps", _is_count),
+        "train_seconds": ("seconds", _is_number),
+        "push_seconds": ("seconds", _is_number),
+        "block_steps": (
+            f"the steps done of each of {n_blocks} block(s)",
+            lambda value: _is_list(value, n_blocks, _is_count),
+        ),
+        "blocks": (
+            f"a record of each of {n_blocks} block(s)",
+            lambda value: _is_list(value, n_blocks, _is_record),
+        ),
+        "parameters": (
+            "numbers of parameters by part",
+            lambda value: (
+                isinstance(value, dict)
+                and value.keys() <= parts
+                and all(_is_count(count) for count in value.values())
+            ),
+        ),
+    }
+    for key, (expected, holds) in rules.items():
+        if not holds(training.get(key)):
+            found = repr(training.get(key))[:200]
+            raise InputError(f"{label}: training.{key}: found {found}, expected {expected}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_list(value: Any, length: int, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and len(value) == length and all(holds(v) for v in value)
+
+
+def _is_record(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_count(value.get("steps"))
+        and all(_is_number(value.get(key)) for key in ("train_seconds", "push_seconds"))
+        and all(
+            value.get(key) is None or _is_number(value[key]) for key in ("loss", "validation_loss")
+        )
     )
 
 

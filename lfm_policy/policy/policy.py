@@ -1,10 +1,14 @@
-"""A trained policy: observations in, action chunks in the robot's units out."""
+"""A trained policy: observations in, action chunks in the robot's units out.
+
+From an observation to an action: `ChunkPolicy.select_action` checks and remembers the observation
+and takes actions from a queue; where that is empty, `Policy` encodes frames that are new, draws
+noise and calls the `Pipeline`, which does the rest.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,32 +20,11 @@ from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.policy.prefix import with_prefix
-from lfm_policy.policy.sampler import plan_sampler
+from lfm_policy.policy.pipeline import ChunkResult, Pipeline, plan_sampler
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.policy.observations import (
-    check_history_shape,
-    float_array,
-    image_array,
-    is_image,
-    not_finite,
-    require_observation,
-)
-from lfm_runtime.policy.prefix import padded_prefix
+from lfm_runtime.policy.chunk_policy import chunk_noise as numpy_noise
+from lfm_runtime.policy.observations import stacked
 from lfm_runtime.policy.spec import DataSpec
-
-
-@dataclass(frozen=True)
-class ChunkResult:
-    """One sampled chunk per row of the batch.
-
-    Attributes:
-        chunk: (B, horizon, action_dim) in the robot's units, of ``spec.dtype("action")``.
-        nfe: network evaluations it took.
-    """
-
-    chunk: Tensor
-    nfe: int
 
 
 class Policy(ChunkPolicy):
@@ -49,6 +32,12 @@ class Policy(ChunkPolicy):
 
     Built by `load_policy`. For one robot, call `reset` at the start of an episode and
     `select_action` at every step; for batches, call `predict_action_chunk`.
+
+    Attributes:
+        pipeline: what computes chunks.
+        model: its networks.
+        normalizer: its normaliser.
+        info: of the training, and the identity of the checkpoint.
     """
 
     def __init__(
@@ -69,33 +58,37 @@ class Policy(ChunkPolicy):
         )
         self.config = config
         self.device = torch.device(device)
-        self.model = model.to(self.device).eval().requires_grad_(False)
-        self.normalizer = normalizer.to(self.device)
+        self.pipeline = Pipeline(config, spec, model, normalizer, device=self.device)
+        self.model, self.normalizer = self.pipeline.model, self.pipeline.normalizer
         self.info = dict(info or {})
-        self._chain = self.model.chain()
-        self._solvers = plan_sampler(config.sampler, self.model.n_blocks)
-        self._noise_scale = config.sampler.noise_scale
-        self._dtypes = {
-            key: getattr(torch, spec.dtype(key)) for key in (*spec.obs_shapes, "action")
-        }
 
     # -- settings -----------------------------------------------------------------------------
 
     @property
+    def nfe_per_block(self) -> tuple[int, ...] | None:
+        """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
+        counts = [count for count in self.pipeline.nfe_per_block if count is not None]
+        return tuple(counts) if len(counts) == self.model.n_blocks else None
+
+    @property
     def nfe(self) -> int | None:
         """Network evaluations per chunk; None for an adaptive solver, which decides itself."""
-        counts = [solver.nfe for solver in self._solvers]
-        return None if None in counts else sum(count for count in counts if count is not None)
+        return None if self.nfe_per_block is None else sum(self.nfe_per_block)
 
     @property
     def solvers(self) -> tuple[SolverSpec, ...]:
         """Solver of each block, index 0 = block 1 (data side)."""
-        return tuple(self._solvers)
+        return tuple(self.pipeline.solvers)
+
+    @property
+    def solver(self) -> str:
+        """Name of the solver, the same in all blocks."""
+        return self.solvers[0].name
 
     @property
     def noise_scale(self) -> float:
         """Standard deviation of the noise that sampling starts from."""
-        return self._noise_scale
+        return self.pipeline.noise_scale
 
     @property
     def max_prefix(self) -> int:
@@ -114,8 +107,8 @@ class Policy(ChunkPolicy):
             **super().metadata,
             "name": self.config.name,
             "nfe": self.nfe,
-            "solver": self._solvers[0].name,
-            "noise_scale": self._noise_scale,
+            "solver": self.solver,
+            "noise_scale": self.noise_scale,
             "checkpoint_sha256": self.info.get("sha256", ""),
         }
 
@@ -141,11 +134,12 @@ class Policy(ChunkPolicy):
             InputError: the number of evaluations does not fit the blocks and the solver, or the
                 scale of the noise is negative or not finite.
         """
-        solvers = plan_sampler(self.config.sampler, self.model.n_blocks, solver=solver, nfe=nfe)
-        scale = self.config.sampler.noise_scale if noise_scale is None else float(noise_scale)
+        sampler, method = self.config.sampler, self.config.flow.method
+        solvers = plan_sampler(sampler, self.model.n_blocks, method=method, solver=solver, nfe=nfe)
+        scale = sampler.noise_scale if noise_scale is None else float(noise_scale)
         if not (math.isfinite(scale) and scale >= 0):
             raise InputError(f"noise_scale is {scale}, expected a finite number, at least 0")
-        self._solvers, self._noise_scale = solvers, scale
+        self.pipeline.solvers, self.pipeline.noise_scale = solvers, scale
 
     # -- batches ------------------------------------------------------------------------------
 
@@ -169,7 +163,8 @@ class Policy(ChunkPolicy):
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
         with torch.inference_mode():
-            return self._sample_prepared(self._prepare(batch), noise, prefix)
+            obs, n_rows = self._checked_batch(batch)
+            return self._sampled(self._normalized(obs), n_rows, noise, prefix)
 
     def encode(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Return the condition of the velocity networks, (B, cond_dim); None without observations.
@@ -177,59 +172,8 @@ class Policy(ChunkPolicy):
         It is that of chunks without a prefix. Arguments and errors as `sample`.
         """
         with torch.inference_mode():
-            obs = self._prepare(batch)
-            n_rows = next(iter(obs.values())).shape[0] if obs else 1
-            return self._condition(obs, self._padded_prefix(None, n_rows))
-
-    def _condition(
-        self, obs: dict[str, Tensor], given: tuple[Tensor, Tensor] | None
-    ) -> Tensor | None:
-        """Return the condition from prepared observations and what `_padded_prefix` returns."""
-        obs_cond: Tensor | None = self.model.encoder(obs)
-        if self.model.prefix is None or given is None:
-            return obs_cond
-        actions, mask = given
-        features = self.model.prefix.features(self.normalizer.normalize("action", actions), mask)
-        return with_prefix(obs_cond, features)
-
-    def _padded_prefix(self, prefix: Any, n_rows: int) -> tuple[Tensor, Tensor] | None:
-        """Return actions and mask of a prefix; None where there is none and can be none."""
-        if prefix is None and self.model.prefix is None:
-            return None
-        values, mask = padded_prefix(
-            None if prefix is None else self._plain(prefix),
-            n_rows=n_rows,
-            max_prefix=self.max_prefix,
-            action_dim=self.spec.action_dim,
-            dtype=self.spec.dtype("action"),
-        )
-        return torch.from_numpy(values).to(self.device), torch.from_numpy(mask).to(self.device)
-
-    def _sample_prepared(
-        self, obs: dict[str, Tensor], noise: Tensor | None, prefix: Any = None
-    ) -> ChunkResult:
-        """Sample from checked and normalised observations; images may be features already."""
-        with torch.inference_mode():
-            n_rows = next(iter(obs.values())).shape[0] if obs else 1
-            noise = self._draw_noise(n_rows) if noise is None else self._check_noise(noise, n_rows)
-            given = self._padded_prefix(prefix, n_rows)
-            cond = self._condition(obs, given)
-            if self._noise_scale != 1:
-                noise = noise * self._noise_scale
-            result = self._chain.sample(noise, cond, solver=self._solvers)
-            chunk = self.normalizer.unnormalize("action", result.x)
-            if self.config.policy.clip_actions:
-                action = self.normalizer["action"]
-                chunk = torch.clamp(chunk, action.raw("min"), action.raw("max"))
-            chunk = chunk.to(self._dtypes["action"])
-            if not bool(torch.isfinite(chunk).all()):
-                raise FloatingPointError(
-                    "the policy's action is not finite: its velocity overflows at this observation"
-                )
-            if self.model.prefix is not None and given is not None:
-                # To the digit and not nearly: the robot is executing these already.
-                chunk = self.model.prefix.put(chunk, *given)
-        return ChunkResult(chunk=chunk, nfe=result.nfe)
+            obs, n_rows = self._checked_batch(batch)
+            return self.pipeline.condition(self._normalized(obs), self._prefix(None, n_rows))
 
     def predict_action_chunk(
         self, batch: Mapping[str, Any], *, noise: Tensor | None = None, prefix: Any = None
@@ -240,44 +184,66 @@ class Policy(ChunkPolicy):
         """
         return self._executed(self.sample(batch, noise=noise, prefix=prefix).chunk)
 
-    # -- one robot ----------------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------------------
 
     def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
-        result = self._sample_prepared(self._encoded_history(frames), None)
+        with torch.inference_mode():
+            result = self._sampled(self._encoded_history(frames), 1, None, None)
         actions: np.ndarray = self._executed(result.chunk)[0].cpu().numpy()
         return actions
 
     def _encoded_history(self, frames: Sequence[Frame]) -> dict[str, Tensor]:
-        """Return the history (1, n_obs_steps, ...), images as features.
+        """Return the history (1, n_obs_steps, ...), normalised, images as features.
 
         A camera frame is encoded once, however many chunks see it.
         """
         new = [frame for frame in dict.fromkeys(frames) if frame.encoded is None]
-        with torch.inference_mode():
-            if new:
-                stacked = {
-                    key: np.stack([frame.obs[key] for frame in new])[None]
-                    for key in self.spec.obs_shapes
-                }
-                encoded = self.model.encoder.encode_images(
-                    {key: self._normalized(key, torch.from_numpy(v)) for key, v in stacked.items()}
-                )
-                for position, frame in enumerate(new):
-                    frame.encoded = {key: value[0, position] for key, value in encoded.items()}
-            return {
-                key: torch.stack([frame.encoded[key] for frame in frames])[None]
-                for key in self.spec.obs_shapes
-            }
+        if new:
+            obs = stacked([frame.obs for frame in new])
+            encoded = self.model.encoder.encode_images(
+                self._normalized({key: value[None] for key, value in obs.items()})
+            )
+            for position, frame in enumerate(new):
+                frame.encoded = {key: value[0, position] for key, value in encoded.items()}
+        return {
+            key: torch.stack([frame.encoded[key] for frame in frames])[None]
+            for key in self.spec.obs_shapes
+        }
 
-    def _normalized(self, key: str, value: Tensor) -> Tensor:
-        value = value.to(self.device)
-        if is_image(self.spec.obs_shapes[key]):
-            return value
-        return self.normalizer.normalize(key, value.to(self._dtypes[key]))
+    def _normalized(self, obs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        return self.pipeline.normalized(
+            {key: torch.from_numpy(value).to(self.device) for key, value in obs.items()}
+        )
 
-    # -- inside -------------------------------------------------------------------------------
+    def _sampled(
+        self, obs: Mapping[str, Tensor], n_rows: int, noise: Tensor | None, prefix: Any
+    ) -> ChunkResult:
+        """Sample from normalised observations, whose images may be features already."""
+        noise = self._noise(noise, n_rows)
+        result = self.pipeline.sample(obs, noise, self._prefix(prefix, n_rows))
+        if not bool(torch.isfinite(result.chunk).all()):
+            raise FloatingPointError(
+                "the policy's action is not finite: its velocity overflows at this observation"
+            )
+        return result
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def _noise(self, noise: Tensor | None, n_rows: int) -> Tensor:
+        shape = (n_rows, *self.chunk_shape)
+        if noise is None:
+            seeded = self._seeded_noise(n_rows)
+            if seeded is None:
+                return torch.randn(shape, device=self.device)
+            noise = torch.from_numpy(seeded)
+        elif tuple(noise.shape) != shape:
+            raise InputError(f"noise has shape {tuple(noise.shape)}, expected {shape}")
+        return noise.to(self.device, torch.float32)
+
+    def _prefix(self, prefix: Any, n_rows: int) -> tuple[Tensor, Tensor]:
+        actions, mask = self._padded_prefix(prefix, n_rows)
+        return torch.from_numpy(actions).to(self.device), torch.from_numpy(mask).to(self.device)
+
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and largest values in training of an observation, no image."""
         stats = self.normalizer[key]
         return stats.raw("min").cpu().numpy(), stats.raw("max").cpu().numpy()
 
@@ -288,45 +254,7 @@ class Policy(ChunkPolicy):
         # numpy has no bfloat16.
         return (value.to(torch.float32) if value.dtype == torch.bfloat16 else value).numpy()
 
-    def _prepare(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        obs = {}
-        n_rows: int | None = None
-        for key, shape in self.spec.obs_shapes.items():
-            value = require_observation(key, batch, self.spec.obs_shapes)
-            value = self._as_tensor(key, value, image=is_image(shape)).to(self.device)
-            check_history_shape(
-                key,
-                value.shape,
-                n_obs_steps=self.n_obs_steps,
-                frame_shape=shape,
-                n_rows=n_rows,
-            )
-            n_rows = value.shape[0]
-            if not bool(torch.isfinite(value).all()):
-                raise not_finite(key)
-            obs[key] = self._normalized(key, value)
-        return obs
 
-    def _check_noise(self, noise: Tensor, n_rows: int) -> Tensor:
-        expected = (n_rows, *self.model.chunk_shape)
-        if tuple(noise.shape) != expected:
-            raise InputError(f"noise has shape {tuple(noise.shape)}, expected {expected}")
-        return noise.to(self.device, torch.float32)
-
-    def _draw_noise(self, n_rows: int) -> Tensor:
-        shape = self.model.chunk_shape
-        noise = self._seeded_noise(n_rows)
-        if noise is None:
-            return torch.randn(n_rows, *shape, device=self.device)
-        return torch.from_numpy(noise).to(self.device)
-
-    def _as_tensor(self, key: str, value: Any, *, image: bool) -> Tensor:
-        if isinstance(value, Tensor):
-            if value.dtype == torch.uint8 and image:
-                return value
-            if not image and key not in self.spec.float64_keys:
-                return value.to(torch.float32)
-        value = self._plain(value)
-        if image:
-            return torch.from_numpy(image_array(key, value))
-        return torch.from_numpy(float_array(key, value, self.spec.dtype(key)))
+def chunk_noise(seed: int, episode: int, chunk: int, shape: tuple[int, ...]) -> Tensor:
+    """Return the noise of one chunk as a tensor; see `lfm_runtime.policy.chunk_policy`."""
+    return torch.from_numpy(numpy_noise(seed, episode, chunk, shape))

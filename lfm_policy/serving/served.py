@@ -18,7 +18,7 @@ from lfm_policy.serving.observations import IGNORED_KEYS
 from lfm_policy.version import __version__
 from lfm_runtime.export.file import is_export
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 from lfm_runtime.wire.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
 
 _FLOAT_BYTES = 8
@@ -89,14 +89,9 @@ class ServedPolicy:
         Raises:
             InputError: the policy refuses its own random observation.
         """
-        obs = self.policy.fake_obs()
         for rows in {1, max_batch if self.batches else 1}:
-            batch = {
-                key: np.broadcast_to(value, (rows, self.policy.n_obs_steps, *value.shape)).copy()
-                for key, value in obs.items()
-            }
             noise = np.zeros((rows, *self.policy.chunk_shape), dtype=np.float32)
-            self.predict(batch, noise, None)
+            self.predict(self.policy.fake_batch(rows), noise, None)
 
 
 def load_served_policy(

@@ -29,7 +29,7 @@ from lfm_policy.serving.metrics import ServerMetrics
 from lfm_policy.serving.observations import ConnectionHistory
 from lfm_policy.serving.options import ServerOptions
 from lfm_policy.serving.served import ServedPolicy
-from lfm_runtime.policy.noise import chunk_noise
+from lfm_runtime.policy.chunk_policy import chunk_noise
 from lfm_runtime.wire.packing import packb
 
 _OPEN_SECONDS = 5.0

@@ -37,7 +37,7 @@ from lfm_policy.training.run_folder.state import (
     read_train_state,
     write_train_state,
 )
-from lfm_policy.training.schedule import steps_of_blocks
+from lfm_policy.training.steps import steps_of_blocks
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.disk.files import write_text
 from lfm_runtime.interrupt import InterruptFlag

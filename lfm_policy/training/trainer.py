@@ -17,8 +17,8 @@ from lfm_policy.config.training import TrainingConfig
 from lfm_policy.errors import InputError
 from lfm_policy.flow.ema import EMA
 from lfm_policy.training.rows.batches import BatchOrder
-from lfm_policy.training.schedule import cosine_share, round_starts
 from lfm_policy.training.seeds import STEP, VALIDATION, derived_seed, seed_generators
+from lfm_policy.training.steps import cosine_share, round_starts
 
 
 class Rows(ABC):

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy import Policy, load_policy
 from lfm_policy.environments import make_env
-from lfm_runtime.policy.history import History, stacked
+from lfm_runtime.policy.observations import History, stacked
 
 SELECTION_SEEDS = 200_300
 """Beside the seeds of the sweeps, which start at 200000."""

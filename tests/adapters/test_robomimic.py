@@ -44,7 +44,7 @@ class Echo(ChunkPolicy):
         self.shown.append(dict(frames[-1].obs))
         return self.action[None]
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
 
     def _plain(self, value: Any) -> Any:

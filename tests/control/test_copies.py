@@ -178,7 +178,7 @@ class OneBuffer(ChunkPolicy):
     def _actions_of_history(self, frames: Any) -> np.ndarray:
         return self.predict_action_chunk({"state": frames[-1].obs["state"][None, None]})[0]
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(1), np.ones(1)
 
 

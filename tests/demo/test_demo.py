@@ -14,7 +14,7 @@ import pytest
 from lfm_policy import assets
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.config.flow import FlowConfig
+from lfm_policy.config.flow import FlowConfig, SamplerConfig
 from lfm_policy.demo import demo as demo_module
 from lfm_policy.demo import evaluations, options
 from lfm_policy.distill.group import group_edges
@@ -211,7 +211,7 @@ def test_any_number_of_blocks_is_shared_out_among_two_students(
     n_blocks: int, groups: tuple[int, ...]
 ) -> None:
     flow = FlowConfig(n_blocks=n_blocks, step_sizes=[0.1] * (n_blocks - 1))
-    config = replace(ExperimentConfig(), flow=flow)
+    config = replace(ExperimentConfig(), flow=flow, sampler=SamplerConfig(nfe=8))
     assert options.student_groups(config, 2) == groups
     assert options.student_groups(config, 1) == ()
     assert len(group_edges(n_blocks, 2, groups)) == 3

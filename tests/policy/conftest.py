@@ -13,7 +13,7 @@ import torch
 from lfm_policy.config import ExperimentConfig, config_from_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.policy import DataSpec, Policy, PolicyModel, write_checkpoint
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 OBS_SHAPES = {"agent_pos": (2,), "pose": (4,)}
 ACTION_DIM = 3

@@ -27,14 +27,14 @@ def batch_of(policy: Policy, n_rows: int, seed: int = 0) -> dict[str, np.ndarray
 def record_batches(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Return a list that fills with the history of each chunk that `select_action` samples."""
     given: list[dict[str, Any]] = []
-    original = policy._sample_prepared
+    original = policy._sampled
 
     def sample(*arguments: Any) -> Any:
         history = [frame.obs for frame in policy._history.frames]
         given.append({key: np.stack([obs[key] for obs in history])[None] for key in history[0]})
         return original(*arguments)
 
-    monkeypatch.setattr(policy, "_sample_prepared", sample)
+    monkeypatch.setattr(policy, "_sampled", sample)
     return given
 
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lfm_policy.serving.observations import arranged
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.observation_layouts import arranged
-from lfm_runtime.policy.observations import float_array, image_array, is_image
+from lfm_runtime.policy.observations import float_array, image_array
+from lfm_runtime.policy.spec import is_image
 from lfm_runtime.wire.msgpack_reader import MAXIMUM_DEPTH, MAXIMUM_ITEMS, MAXIMUM_VALUES
 from lfm_runtime.wire.packing import packb, unpackb
 from lfm_runtime.wire.server_metadata import read_metadata

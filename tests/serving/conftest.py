@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.policy.observations import is_image
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 pytest.importorskip("prometheus_client")
 pytest.importorskip("websockets")
@@ -89,7 +88,7 @@ class ToyPolicy(ChunkPolicy):
         }
         return self.predict_action_chunk(batch)[0]
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         shape = self.spec.obs_shapes[key]
         return np.full(shape, -1.0), np.full(shape, 1.0)
 

@@ -49,7 +49,7 @@ class FarPolicy(ChunkPolicy):
     def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
         return self.predict_action_chunk({"position": frames[-1].obs["position"][None, None]})[0]
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         return HERE - 1, HERE + 1
 
 

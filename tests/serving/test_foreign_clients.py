@@ -58,7 +58,7 @@ class EchoPolicy(ChunkPolicy):
     def _actions_of_history(self, frames: Any) -> np.ndarray:
         raise NotImplementedError
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         return np.array(0.0), np.array(1.0)
 
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from lfm_policy.serving import ApiKeys
-from lfm_runtime.policy.noise import chunk_noise
+from lfm_runtime.policy.chunk_policy import chunk_noise
 from lfm_runtime.wire.packing import packb, unpackb
 
 WAIT = 20.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         "folder": str(folder),
         "precision": arguments.precision,
         "nfe": policy.nfe,
-        "solver": policy.solvers[0].name,
+        "solver": policy.solver,
         "noise_scale": policy.noise_scale,
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
     }
@@ -120,7 +121,7 @@ def _check(
         # What was not checked, though that was asked for, must not be taken for what was.
         shutil.rmtree(folder)
         raise
-    report["difference"] = difference.to_dict()
+    report["difference"] = asdict(difference)
     lines.append(
         f"largest difference from PyTorch: {difference.largest:.2e} of the largest action (mean "
         f"{difference.mean:.2e}), {difference.n} observations: {difference.source}"
@@ -141,7 +142,7 @@ def _check(
         report["success"] = None
         lines.append(f"success was not compared: {error}")
         return 0
-    report["success"] = change.to_dict()
+    report["success"] = asdict(change)
     lines.append(
         f"success in {change.env_id}, seeds from {change.seed_start}: {change.export}/{change.n}, "
         f"PyTorch {change.policy}/{change.n} (change {change.export - change.policy:+d}, "

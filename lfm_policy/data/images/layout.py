@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange
 
 from lfm_policy.errors import InputError
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 CHANNELS = (1, 3, 4)
 

@@ -31,7 +31,7 @@ from lfm_policy.data.robomimic.names import (
 )
 from lfm_policy.errors import InputError
 from lfm_runtime.closing import Closing
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import nearest_names
 
 _PART_BYTES = 32 * 2**20

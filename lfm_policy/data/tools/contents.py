@@ -21,7 +21,7 @@ from lfm_policy.data.replay_buffer import (
 )
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import temporary_folder
-from lfm_runtime.policy.observations import is_image
+from lfm_runtime.policy.spec import is_image
 
 if TYPE_CHECKING:
     from lfm_policy.data.dataset_config import DatasetConfig

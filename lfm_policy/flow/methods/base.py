@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lfm_policy.flow.interpolant import Interpolant, PathSample
-from lfm_policy.flow.schedule import OUStep
+from lfm_policy.flow.paths.interpolant import Interpolant, PathSample
+from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.solvers import OdeResult, SolverSpec, euler_step, integrate, integrate_steps
 from lfm_policy.flow.solvers.velocity import Network, Velocity
 

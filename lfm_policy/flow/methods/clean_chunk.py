@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from lfm_policy.flow.interpolant import PathSample
 from lfm_policy.flow.methods.base import BlockPath, OdeMethod, check_output
+from lfm_policy.flow.paths.interpolant import PathSample
 from lfm_policy.flow.solvers.velocity import Network, Velocity
 
 SMALLEST_TIME = 1e-2

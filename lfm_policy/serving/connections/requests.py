@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_runtime.policy.prefix import padded_prefix
+from lfm_runtime.policy.chunk_policy import padded_prefix
 from lfm_runtime.policy.spec import DataSpec
 from lfm_runtime.wire.packing import unpackb
 from lfm_runtime.wire.protocol import INSTRUCTIONS, NOISE, PREFIX, RESET
@@ -82,11 +82,5 @@ def checked_prefix(prefix: Any, *, max_prefix: int, spec: DataSpec) -> np.ndarra
         return np.empty((0, spec.action_dim), dtype=spec.dtype("action"))
     if not isinstance(prefix, np.ndarray) or prefix.ndim != 2:
         raise InputError(f"message: {PREFIX}: expected an array (d, {spec.action_dim})")
-    values, _ = padded_prefix(
-        prefix[None],
-        n_rows=1,
-        max_prefix=max_prefix,
-        action_dim=spec.action_dim,
-        dtype=spec.dtype("action"),
-    )
+    values, _ = padded_prefix(prefix[None], n_rows=1, max_prefix=max_prefix, spec=spec)
     return values[0, : len(prefix)]

@@ -9,8 +9,7 @@ import numpy as np
 
 from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.history import History, stacked
-from lfm_runtime.policy.observations import checked_frames
+from lfm_runtime.policy.observations import History, checked_frames, stacked
 from lfm_runtime.policy.spec import DataSpec
 
 

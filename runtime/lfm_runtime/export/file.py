@@ -23,8 +23,7 @@ from lfm_runtime.export.description import (
     PRECISIONS,
     ExportDescription,
 )
-from lfm_runtime.policy.observations import is_image
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 from lfm_runtime.version import __version__
 
 GRAPH_FILE = "policy.onnx"

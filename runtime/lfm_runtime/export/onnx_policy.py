@@ -14,8 +14,7 @@ from lfm_runtime.export.description import OUTPUT, extra_inputs
 from lfm_runtime.export.file import GRAPH_FILE, read_description
 from lfm_runtime.export.graph_session import GraphSession
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.policy.observations import checked_batch
-from lfm_runtime.policy.prefix import padded_prefix
+from lfm_runtime.policy.observations import stacked
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,8 @@ class OnnxPolicy(ChunkPolicy):
             sha256=description.graph_sha256,
             threads=threads,
         )
-        frame = self.fake_obs()
-        self._session.try_out(
-            self._feed(
-                {key: np.stack([value] * self.n_obs_steps)[None] for key, value in frame.items()},
-                np.zeros((1, *self.chunk_shape), dtype=np.float32),
-                None,
-            )
-        )
+        noise = np.zeros((1, *self.chunk_shape), dtype=np.float32)
+        self._session.try_out(self._feed(self.fake_batch(), noise, None))
 
     @property
     def nfe(self) -> int:
@@ -129,8 +122,7 @@ class OnnxPolicy(ChunkPolicy):
                 finite.
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
-        obs = checked_batch(batch, self.spec, n_obs_steps=self.n_obs_steps)
-        n_rows = len(next(iter(obs.values()))) if obs else 1
+        obs, n_rows = self._checked_batch(batch)
         if noise is None:
             noise = self._draw_noise(n_rows)
         else:
@@ -169,26 +161,18 @@ class OnnxPolicy(ChunkPolicy):
         return actions
 
     def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
-        batch = {
-            key: np.stack([frame.obs[key] for frame in frames])[None]
-            for key in self.spec.obs_shapes
-        }
-        return self.predict_action_chunk(batch)[0]
+        history = stacked([frame.obs for frame in frames])
+        return self.predict_action_chunk({key: value[None] for key, value in history.items()})[0]
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and largest values in training of an observation, no image."""
         return self.description.ranges[key]
 
     def _feed(
         self, obs: Mapping[str, np.ndarray], noise: np.ndarray, prefix: Any
     ) -> dict[str, np.ndarray]:
         feed = {**obs, self._extra_inputs[0]: noise}
-        given = padded_prefix(
-            prefix,
-            n_rows=len(noise),
-            max_prefix=self.max_prefix,
-            action_dim=self.spec.action_dim,
-            dtype=self.spec.dtype("action"),
-        )
+        given = self._padded_prefix(prefix, len(noise))
         feed.update(zip(self._extra_inputs[1:], given, strict=False))
         return feed
 

@@ -1,4 +1,4 @@
-"""What every policy does whatever computes its chunks: history, queue, seeds, bad observations."""
+"""What every policy does whatever computes its chunks: history, queue, seeds, bad input."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.history import History
-from lfm_runtime.policy.noise import chunk_noise
-from lfm_runtime.policy.observations import checked_frames, is_image
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.observations import (
+    History,
+    checked_batch,
+    checked_frames,
+    stacked,
+)
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 
 @dataclass(eq=False)
@@ -96,18 +99,6 @@ class ChunkPolicy(ABC):
         self._seed = None if seed is None else (seed, episode)
         self._chunks_drawn = 0
 
-    def _seeded_noise(self, n_rows: int) -> np.ndarray | None:
-        """Return the noise of the next chunk, (n_rows, horizon, action_dim); None: no seed."""
-        if self._seed is None:
-            return None
-        seed, episode = self._seed
-        noise = np.empty((n_rows, *self.chunk_shape), dtype=np.float32)
-        # Row r of a batch stands for episode + r, so that a batch draws what its rows would alone.
-        for r in range(n_rows):
-            noise[r] = chunk_noise(seed, episode + r, self._chunks_drawn, self.chunk_shape)
-        self._chunks_drawn += 1
-        return noise
-
     # -- one robot ----------------------------------------------------------------------------
 
     def reset(self) -> None:
@@ -136,7 +127,7 @@ class ChunkPolicy(ABC):
             InputError: an observation is missing, has another shape, or is not finite.
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
-        self._history.add(self._frame(obs))
+        self._history.add(Frame(checked_frames(obs, self.spec, self._plain)))
         if not self._queue:
             # Copies, each of its own: a policy may compute all chunks in one array, and a robot
             # may write into its action.
@@ -155,13 +146,17 @@ class ChunkPolicy(ABC):
             if is_image(shape):
                 obs[key] = generator.integers(0, 256, shape, dtype=np.uint8)
                 continue
-            low, high = self._training_range(key)
+            low, high = self.training_range(key)
             obs[key] = generator.uniform(low, high, shape).astype(self.spec.dtype(key))
         return obs
 
-    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and largest values in training of an observation, no image."""
-        return self._training_range(key)
+    def fake_batch(self, n_rows: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return random valid histories, each (n_rows, n_obs_steps, *shape), of `fake_obs`."""
+        frames = [self.fake_obs(seed + i) for i in range(n_rows * self.n_obs_steps)]
+        return {
+            key: value.reshape(n_rows, self.n_obs_steps, *self.spec.obs_shapes[key])
+            for key, value in stacked(frames).items()
+        }
 
     # -- what a subclass provides -------------------------------------------------------------
 
@@ -183,17 +178,111 @@ class ChunkPolicy(ABC):
         """Return the actions to execute, (n_action_steps, action_dim), oldest frame first."""
 
     @abstractmethod
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and largest values of an observation in training."""
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and largest values in training of an observation, no image."""
 
     def _plain(self, value: Any) -> Any:
         """Return what numpy can read; for subclasses that take other arrays too."""
         return value
 
-    def _frame(self, obs: Mapping[str, Any]) -> Frame:
-        return Frame(checked_frames(obs, self.spec, self._plain))
+    # -- what subclasses use ------------------------------------------------------------------
+
+    def _checked_batch(self, batch: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int]:
+        """Return a copy of a batch of histories, and its number of rows.
+
+        Raises:
+            InputError: as `checked_batch`.
+        """
+        obs = checked_batch(batch, self.spec, self._plain, n_obs_steps=self.n_obs_steps)
+        return obs, len(next(iter(obs.values()))) if obs else 1
+
+    def _padded_prefix(self, prefix: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the actions and the mask of a prefix; see `padded_prefix`."""
+        return padded_prefix(
+            None if prefix is None else self._plain(prefix),
+            n_rows=n_rows,
+            max_prefix=self.max_prefix,
+            spec=self.spec,
+        )
+
+    def _seeded_noise(self, n_rows: int) -> np.ndarray | None:
+        """Return the noise of the next chunk, (n_rows, horizon, action_dim); None: no seed."""
+        if self._seed is None:
+            return None
+        seed, episode = self._seed
+        noise = np.empty((n_rows, *self.chunk_shape), dtype=np.float32)
+        # Row r of a batch stands for episode + r, so that a batch draws what its rows would alone.
+        for r in range(n_rows):
+            noise[r] = chunk_noise(seed, episode + r, self._chunks_drawn, self.chunk_shape)
+        self._chunks_drawn += 1
+        return noise
 
     def _executed(self, chunk: Any) -> Any:
         """Return the actions to execute of chunks (B, horizon, action_dim)."""
         first = self.n_obs_steps - 1
         return chunk[:, first : first + self.n_action_steps]
+
+
+def chunk_noise(seed: int, episode: int, chunk: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the standard normal noise of one chunk, shape ``shape``, float32.
+
+    Depends on nothing but its arguments: not on the batch, the device or the number of
+    environments.
+
+    Args:
+        seed: seed of the evaluation, not negative.
+        episode: number of the episode, not negative.
+        chunk: number k of the chunk within the episode, not negative.
+        shape: shape of one chunk, (horizon, action_dim).
+    """
+    generator = np.random.Generator(
+        np.random.Philox(np.random.SeedSequence((seed, episode, chunk)))
+    )
+    return generator.standard_normal(shape, dtype=np.float32)
+
+
+def padded_prefix(
+    prefix: Any, *, n_rows: int, max_prefix: int, spec: DataSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a prefix in the shape that a policy takes, and which of its actions are there.
+
+    Args:
+        prefix: (n_rows, d, action_dim) with d at most ``max_prefix``, in the robot's units; None
+            stands for d = 0.
+        n_rows: rows of the batch.
+        max_prefix: longest prefix that the policy was trained with.
+        spec: of the policy.
+
+    Returns:
+        (n_rows, max_prefix, action_dim) of ``spec.dtype("action")``, the prefix and then zeros;
+        and (n_rows, max_prefix) float32, 1 where there is an action.
+
+    Raises:
+        InputError: it has another shape, is too long, or is not finite.
+    """
+    values = np.zeros((n_rows, max_prefix, spec.action_dim), dtype=spec.dtype("action"))
+    mask = np.zeros((n_rows, max_prefix), dtype=np.float32)
+    if prefix is None:
+        return values, mask
+    given = np.asarray(prefix)
+    if (
+        given.dtype.kind not in "fiu"
+        or given.ndim != 3
+        or given.shape[::2] != (n_rows, spec.action_dim)
+    ):
+        raise InputError(
+            f"prefix has shape {given.shape} and dtype {given.dtype}, expected numbers of shape "
+            f"({n_rows}, d, {spec.action_dim}): batch, actions, one action"
+        )
+    length = given.shape[1]
+    if length > max_prefix:
+        raise InputError(
+            f"prefix has {length} actions, but the policy was trained with at most {max_prefix}; "
+            "give fewer, or train with a larger policy.max_prefix"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        values[:, :length] = given
+    if not np.isfinite(values).all():
+        raise InputError("prefix contains NaN or infinity")
+    mask[:, :length] = 1
+    return values, mask

@@ -1,24 +1,17 @@
-"""What kind of observation a shape is, and checks of observations before a policy sees them."""
+"""Observations before a policy sees them: their kinds, their checks and their history."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from lfm_runtime.errors import InputError
+from lfm_runtime.policy.spec import DataSpec, is_image
 
-if TYPE_CHECKING:
-    from lfm_runtime.policy.spec import DataSpec
-
-
-def is_image(shape: Sequence[int]) -> bool:
-    """Whether one step of this shape is a camera image: height, width and 1, 3 or 4 channels.
-
-    Camera images are uint8 wherever they are; everything else is floating point.
-    """
-    return len(shape) == 3 and shape[2] in (1, 3, 4)
+T = TypeVar("T")
 
 
 def require_observation(key: str, obs: Mapping[str, Any], known: Iterable[str]) -> Any:
@@ -42,23 +35,6 @@ def require_observation(key: str, obs: Mapping[str, Any], known: Iterable[str]) 
     return obs[key]
 
 
-def checked_frame(
-    key: str, value: Any, shape: tuple[int, ...], dtype: str = "float32"
-) -> np.ndarray:
-    """Return a copy of one observation, ``shape``; uint8 for camera images, ``dtype`` otherwise.
-
-    Raises:
-        InputError: it is no array of numbers, has another shape, or is not finite.
-    """
-    frame = image_array(key, value) if is_image(shape) else float_array(key, value, dtype)
-    if frame.shape != tuple(shape):
-        raise InputError(f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}")
-    # Now and not when the next chunk is sampled: a bad frame must not enter the history.
-    if frame.dtype != np.uint8 and not np.isfinite(frame).all():
-        raise not_finite(key)
-    return frame
-
-
 def checked_frames(
     obs: Mapping[str, Any], spec: DataSpec, plain: Callable[[Any], Any] = lambda value: value
 ) -> dict[str, np.ndarray]:
@@ -72,63 +48,73 @@ def checked_frames(
     Raises:
         InputError: one is missing, is no array of numbers, has another shape, or is not finite.
     """
-    return {
-        key: checked_frame(
-            key, plain(require_observation(key, obs, spec.obs_shapes)), shape, spec.dtype(key)
-        )
-        for key, shape in spec.obs_shapes.items()
-    }
-
-
-def check_history_shape(
-    key: str,
-    found: Sequence[int],
-    *,
-    n_obs_steps: int,
-    frame_shape: Sequence[int],
-    n_rows: int | None,
-) -> None:
-    """Check the shape of a batch of histories, (B, n_obs_steps, *frame_shape).
-
-    Raises:
-        InputError: it has another shape, or not as many rows as the observations before it
-            (``n_rows``; None for the first).
-    """
-    expected = (n_obs_steps, *frame_shape)
-    if len(found) != len(expected) + 1 or tuple(found[1:]) != expected:
-        raise InputError(
-            f"observation '{key}' has shape {tuple(found)}, expected (B, "
-            f"{', '.join(str(size) for size in expected)}): batch, n_obs_steps, then one frame"
-        )
-    if n_rows is not None and found[0] != n_rows:
-        raise InputError(f"observation '{key}' has {found[0]} rows, the others have {n_rows}")
+    frames = {}
+    for key, shape in spec.obs_shapes.items():
+        frame = array_of(key, plain(require_observation(key, obs, spec.obs_shapes)), spec)
+        if frame.shape != tuple(shape):
+            raise InputError(
+                f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}"
+            )
+        # Now and not when the next chunk is sampled: a bad frame must not enter the history.
+        frames[key] = require_finite(key, frame)
+    return frames
 
 
 def checked_batch(
-    batch: Mapping[str, Any], spec: DataSpec, *, n_obs_steps: int
+    batch: Mapping[str, Any],
+    spec: DataSpec,
+    plain: Callable[[Any], Any] = lambda value: value,
+    *,
+    n_obs_steps: int,
 ) -> dict[str, np.ndarray]:
-    """Return a copy of a batch of histories, each (B, n_obs_steps, *shape); other names are left.
+    """Return a copy of a batch of histories, each (B, n_obs_steps, *shape), of its dtype.
 
-    Each of its `DataSpec.dtype`.
+    Args:
+        batch: by name; other names are left.
+        spec: of the policy.
+        plain: as in `checked_frames`.
+        n_obs_steps: frames of a history.
 
     Raises:
-        InputError: an observation is missing, is no array of numbers, has another shape, or is
-            not finite.
+        InputError: an observation is missing, is no array of numbers, has another shape or not as
+            many rows as those before it, or is not finite.
     """
     obs: dict[str, np.ndarray] = {}
-    n_rows: int | None = None
     for key, shape in spec.obs_shapes.items():
-        given = require_observation(key, batch, spec.obs_shapes)
-        dtype = spec.dtype(key)
-        value = image_array(key, given) if is_image(shape) else float_array(key, given, dtype)
-        check_history_shape(
-            key, value.shape, n_obs_steps=n_obs_steps, frame_shape=shape, n_rows=n_rows
-        )
-        n_rows = len(value)
-        if value.dtype != np.uint8 and not np.isfinite(value).all():
-            raise not_finite(key)
-        obs[key] = value
+        value = array_of(key, plain(require_observation(key, batch, spec.obs_shapes)), spec)
+        expected = (n_obs_steps, *shape)
+        if value.ndim != len(expected) + 1 or value.shape[1:] != expected:
+            raise InputError(
+                f"observation '{key}' has shape {value.shape}, expected (B, "
+                f"{', '.join(str(size) for size in expected)}): batch, n_obs_steps, then one frame"
+            )
+        n_rows = len(next(iter(obs.values()), value))
+        if len(value) != n_rows:
+            raise InputError(f"observation '{key}' has {len(value)} rows, the others have {n_rows}")
+        obs[key] = require_finite(key, value)
     return obs
+
+
+def array_of(key: str, value: Any, spec: DataSpec) -> np.ndarray:
+    """Return a copy of an observation of any shape as an array of its `DataSpec.dtype`.
+
+    Raises:
+        InputError: as `image_array` or `float_array`.
+    """
+    if is_image(spec.obs_shapes[key]):
+        return image_array(key, value)
+    return float_array(key, value, spec.dtype(key))
+
+
+def require_finite(key: str, array: np.ndarray) -> np.ndarray:
+    """Return the array.
+
+    Raises:
+        InputError: there is NaN or infinity in it.
+    """
+    if array.dtype != np.uint8 and not np.isfinite(array).all():
+        raise not_finite(key)
+    return array
 
 
 def not_finite(key: str) -> InputError:
@@ -215,3 +201,49 @@ def _check_no_texts(key: str, values: Sequence[Any]) -> None:
                 isinstance(value, np.ndarray) and value.dtype.kind in "SU"
             ):
                 raise InputError(f"observation '{key}' is a list with texts, expected numbers")
+
+
+class History(Generic[T]):
+    """The last ``n_obs_steps`` frames; the first one stands for those there were not before it.
+
+    Args:
+        n_obs_steps: how many frames a policy sees, at least one.
+    """
+
+    def __init__(self, n_obs_steps: int) -> None:
+        self._frames: deque[T] = deque(maxlen=n_obs_steps)
+        self._n_obs_steps = n_obs_steps
+
+    def __len__(self) -> int:
+        """Return 0 before the first frame, ``n_obs_steps`` ever after."""
+        return len(self._frames)
+
+    @property
+    def frames(self) -> tuple[T, ...]:
+        """Oldest first."""
+        return tuple(self._frames)
+
+    @property
+    def newest(self) -> T | None:
+        """The last frame; None before the first."""
+        return self._frames[-1] if self._frames else None
+
+    def add(self, frame: T) -> None:
+        """Take the newest frame; the first one fills the whole history."""
+        self._frames.append(frame)
+        while len(self._frames) < self._n_obs_steps:
+            self._frames.append(frame)
+
+    def replace(self, frames: Sequence[T]) -> None:
+        """Take ``n_obs_steps`` frames, oldest first, for all that was remembered."""
+        self._frames.clear()
+        self._frames.extend(frames)
+
+    def clear(self) -> None:
+        """Forget all frames; call at the start of an episode."""
+        self._frames.clear()
+
+
+def stacked(frames: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the observations of frames by name, (number of frames, *shape) each."""
+    return {key: np.stack([frame[key] for frame in frames]) for key in frames[0]}

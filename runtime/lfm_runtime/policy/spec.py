@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.observations import is_image
 
 MAXIMUM_KEYS = 64
 MAXIMUM_RANK = 4
 MAXIMUM_SIZE = 10_000_000
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether one step of this shape is a camera image: height, width and 1, 3 or 4 channels.
+
+    Camera images are uint8 wherever they are; everything else is floating point.
+    """
+    return len(shape) == 3 and shape[2] in (1, 3, 4)
 
 
 @dataclass(frozen=True)

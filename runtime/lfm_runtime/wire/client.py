@@ -13,8 +13,7 @@ import numpy as np
 from lfm_runtime.closing import Closing
 from lfm_runtime.errors import InputError
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.policy.observations import checked_batch
-from lfm_runtime.policy.prefix import padded_prefix
+from lfm_runtime.policy.observations import stacked
 from lfm_runtime.wire.connection import PolicyConnection
 from lfm_runtime.wire.packing import packb
 from lfm_runtime.wire.protocol import NOISE, PREFIX, RESET
@@ -160,15 +159,8 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
                 observation is missing.
             PolicyServerError, PolicyChangedError, ConnectionError, TimeoutError: as `infer`.
         """
-        obs = checked_batch(batch, self.spec, n_obs_steps=self.n_obs_steps)
-        n_rows = len(next(iter(obs.values()))) if obs else 1
-        padded_prefix(
-            prefix,
-            n_rows=n_rows,
-            max_prefix=self.max_prefix,
-            action_dim=self.spec.action_dim,
-            dtype=self.spec.dtype("action"),
-        )
+        obs, n_rows = self._checked_batch(batch)
+        self._padded_prefix(prefix, n_rows)  # refuses a bad one before anything is sent
         noise = self._next_noise()
         rows = [
             self._actions(
@@ -194,7 +186,7 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         return answer
 
     def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
-        obs = {key: np.stack([frame.obs[key] for frame in frames]) for key in self.spec.obs_shapes}
+        obs = stacked([frame.obs for frame in frames])
         return self._actions(obs, self._next_noise(), 0)
 
     def _next_noise(self) -> tuple[int, int, int] | None:
@@ -231,7 +223,8 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
             raise FloatingPointError(f"{self._connection.uri}: the action is not finite")
         return np.array(actions, dtype=self.spec.dtype("action"))
 
-    def _training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and largest values in training of an observation, no image."""
         described = self._server_metadata["observations"][key]
         shape = self.spec.obs_shapes[key]
         try:

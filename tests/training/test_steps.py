@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lfm_policy.training.schedule import cosine_share, round_starts
+from lfm_policy.training.steps import cosine_share, round_starts
 
 
 @pytest.mark.parametrize(("warmup", "n_steps"), [(0, 7), (5, 30), (30, 30), (1, 2)])

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfm_runtime.policy.history import History, stacked
+from lfm_runtime.policy.observations import History, stacked
 
 
 @given(st.integers(1, 5), st.lists(st.integers(), min_size=1, max_size=12))

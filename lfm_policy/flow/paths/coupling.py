@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lfm_policy.flow.schedule import OUStep
+from lfm_policy.flow.paths.schedule import OUStep
 
 
 class Coupling(Protocol):

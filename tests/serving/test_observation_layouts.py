@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lfm_policy.serving.observations import arranged
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.observation_layouts import arranged
 
 N_OBS_STEPS = 2
 SIZE = st.integers(1, 6)

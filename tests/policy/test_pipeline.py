@@ -1,15 +1,18 @@
-"""Evaluations are shared out evenly, what is left over at the noise side."""
+"""From raw observations to chunks, and how evaluations are shared out to blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lfm_policy.config import SamplerConfig
 from lfm_policy.errors import InputError
-from lfm_policy.flow import SOLVERS, SolverSpec
-from lfm_policy.policy import plan_sampler
+from lfm_policy.flow import SOLVERS, SolverSpec, VelocityMethod
+from lfm_policy.policy import Policy, plan_sampler
 
 PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2}
 
@@ -85,3 +88,44 @@ def test_given_times_are_used_where_they_fit() -> None:
 def test_times_that_do_not_decrease_are_refused(times: list[float]) -> None:
     with pytest.raises(InputError, match=r"times are .* expected numbers between 1 and 0"):
         SamplerConfig(times=times)
+
+
+class Twice(VelocityMethod):
+    """A method that asks its network twice for every evaluation of the solver."""
+
+    def evaluations(self, solver: SolverSpec) -> int | None:
+        return None if solver.nfe is None else 2 * solver.nfe
+
+
+def test_the_method_says_what_a_step_costs() -> None:
+    two_steps = [SolverSpec("euler", 2)] * 2
+    assert plan_sampler(SamplerConfig(), 2, method=Twice(), nfe=8) == two_steps
+    assert plan_sampler(SamplerConfig(), 2, method="velocity", nfe=4) == two_steps
+    with pytest.raises(InputError, match="nfe is 3, expected a multiple of 2 of at least 4"):
+        plan_sampler(SamplerConfig(), 2, method=Twice(), nfe=3)
+    assert plan_sampler(SamplerConfig(), 1, method=Twice(), solver="dopri5")[0].nfe is None
+
+
+def test_what_is_exported_is_what_runs(policy: Policy) -> None:
+    """`forward`, which is traced, gives the chunks of `Policy.sample`."""
+    batch, noise = policy.fake_batch(3), torch.randn(3, *policy.chunk_shape)
+    raw = {key: torch.from_numpy(value) for key, value in batch.items()}
+    assert torch.equal(policy.pipeline(raw, noise), policy.sample(batch, noise=noise).chunk)
+
+
+def test_a_copy_has_the_sampler_and_weights_of_its_own(
+    make_policy: Callable[..., Policy],
+) -> None:
+    policy = make_policy(policy={"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3})
+    policy.set_sampler(solver="heun", nfe=8, noise_scale=0.5)
+    copied = policy.pipeline.copy("cpu")
+    assert copied.nfe_per_block == policy.nfe_per_block == (4, 4)
+    noise = torch.randn(1, *policy.chunk_shape)
+    raw = {key: torch.from_numpy(value) for key, value in policy.fake_batch().items()}
+    before = policy.pipeline(raw, noise)
+    assert torch.equal(copied(raw, noise), before)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    assert torch.equal(policy.pipeline(raw, noise), before)
+    assert not torch.equal(copied(raw, noise), before)

@@ -1,0 +1,1 @@
+"""The way through a block: its two ends, how pairs of them are drawn, and the times between."""

@@ -1,0 +1,192 @@
+"""From observations and noise to a chunk of actions: one module that is run, exported and timed.
+
+obs (B, n_obs_steps, *shape) --normalise--> encode --+
+prefix (B, P, action_dim), mask --+--> cond
+noise (B, horizon, action_dim) * noise_scale --block N--> ... --block 1--> un-normalise,
+clip, put the prefix in --> chunk (B, horizon, action_dim)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lfm_policy.config.flow import SamplerConfig, check_evaluations
+from lfm_policy.config.schema import ExperimentConfig
+from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.errors import InputError
+from lfm_policy.flow import METHODS, Method, SolverSpec
+from lfm_policy.policy.model import PolicyModel
+from lfm_policy.policy.prefix import with_prefix
+from lfm_runtime.policy.spec import DataSpec, is_image
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """One sampled chunk per row of the batch.
+
+    Attributes:
+        chunk: (B, horizon, action_dim) in the robot's units, of ``spec.dtype("action")``.
+        nfe: network evaluations it took.
+    """
+
+    chunk: Tensor
+    nfe: int
+
+
+class Pipeline(nn.Module):
+    """All that is computed between checked observations and a chunk of actions.
+
+    It keeps nothing from one chunk to the next: history, seeds and checks are `Policy`'s. A
+    prefix is a pair, the actions (B, max_prefix, action_dim) in the robot's units and a mask
+    (B, max_prefix) of 1 where there is one; only a policy that takes prefixes looks at it.
+
+    Attributes:
+        model: encoder, networks and how prefixes enter, in evaluation mode, on ``device``.
+        normalizer: on ``device``.
+        solvers: of each block, index 0 = block 1 (data side).
+        noise_scale: standard deviation of the noise that sampling starts from.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        spec: DataSpec,
+        model: PolicyModel,
+        normalizer: Normalizer,
+        *,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.spec = spec
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.normalizer = normalizer.to(device)
+        self.solvers: Sequence[SolverSpec] = plan_sampler(
+            config.sampler, model.n_blocks, method=config.flow.method
+        )
+        self.noise_scale = config.sampler.noise_scale
+        self._chain = self.model.chain()
+        self._action_dtype = getattr(torch, spec.dtype("action"))
+
+    @property
+    def nfe_per_block(self) -> tuple[int | None, ...]:
+        """Network evaluations of each block, as its method says; None where its solver decides."""
+        return tuple(
+            self._chain.block(n).method.evaluations(solver)
+            for n, solver in enumerate(self.solvers, start=1)
+        )
+
+    def copy(self, device: str | torch.device) -> Pipeline:
+        """Return a pipeline with weights of its own and the same sampler."""
+        model = copy.deepcopy(self.model)
+        other = Pipeline(self.config, self.spec, model, self.normalizer, device=device)
+        other.solvers, other.noise_scale = self.solvers, self.noise_scale
+        return other
+
+    def forward(
+        self, obs: Mapping[str, Tensor], noise: Tensor, prefix: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Return chunks (B, horizon, action_dim); arguments as `sample`, but in raw units."""
+        return self.sample(self.normalized(obs), noise, prefix).chunk
+
+    def normalized(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return normalised observations, float32; images are left to the encoder, as uint8.
+
+        Args:
+            obs: (..., *shape) by name, each of its `DataSpec.dtype`.
+        """
+        return {
+            key: value
+            if is_image(self.spec.obs_shapes[key])
+            else self.normalizer.normalize(key, value)
+            for key, value in obs.items()
+        }
+
+    def condition(
+        self, obs: Mapping[str, Tensor], prefix: tuple[Tensor, Tensor] | None
+    ) -> Tensor | None:
+        """Return what the networks are told, (B, cond_dim); None where there is nothing to tell.
+
+        Args:
+            obs: normalised, (B, n_obs_steps, *shape) by name, or features in place of images.
+            prefix: see the class.
+        """
+        cond: Tensor | None = self.model.encoder(obs)
+        if self.model.prefix is None or prefix is None:
+            return cond
+        actions, mask = prefix
+        normalized = self.normalizer.normalize("action", actions)
+        return with_prefix(cond, self.model.prefix.features(normalized, mask))
+
+    def sample(
+        self, obs: Mapping[str, Tensor], noise: Tensor, prefix: tuple[Tensor, Tensor] | None
+    ) -> ChunkResult:
+        """Return chunks in the robot's units.
+
+        Args:
+            obs: as for `condition`.
+            noise: standard normal (B, horizon, action_dim), float32.
+            prefix: see the class.
+        """
+        cond = self.condition(obs, prefix)
+        if self.noise_scale != 1:
+            noise = noise * self.noise_scale
+        result = self._chain.sample(noise, cond, solver=self.solvers)
+        chunk = self.normalizer.unnormalize("action", result.x)
+        if self.config.policy.clip_actions:
+            limits = self.normalizer["action"]
+            chunk = torch.clamp(chunk, limits.raw("min"), limits.raw("max"))
+        chunk = chunk.to(self._action_dtype)
+        if self.model.prefix is not None and prefix is not None:
+            # To the digit and not nearly: the robot is executing these already.
+            chunk = self.model.prefix.put(chunk, *prefix)
+        return ChunkResult(chunk, result.nfe)
+
+
+def plan_sampler(
+    sampler: SamplerConfig,
+    n_blocks: int,
+    *,
+    method: Method | str = "velocity",
+    solver: str | None = None,
+    nfe: int | None = None,
+) -> list[SolverSpec]:
+    """Return the solver of each block, index 0 = block 1 (data side).
+
+    The evaluations are spread evenly. What is left over goes to the blocks nearest the noise,
+    which have the longest way to go.
+
+    Args:
+        sampler: defaults from the configuration.
+        n_blocks: number of blocks.
+        method: of the blocks, or its name; it says what a step costs.
+        solver: another solver than the configured one.
+        nfe: another number of evaluations over all blocks. Adaptive solvers choose it themselves.
+
+    Raises:
+        InputError: ``nfe`` is too small for one step in every block or does not fit the solver.
+    """
+    name = sampler.solver if solver is None else solver
+    method = METHODS.get(method) if isinstance(method, str) else method
+    one_step = SolverSpec(name, rtol=sampler.rtol, atol=sampler.atol)
+    per_step = method.evaluations(one_step)
+    if per_step is None:
+        if nfe is not None:
+            raise InputError(
+                f"nfe is {nfe}, but the solver '{name}' chooses its steps itself; "
+                "leave nfe out or choose euler, midpoint or heun"
+            )
+        return [one_step] * n_blocks
+    total = sampler.nfe if nfe is None else nfe
+    check_evaluations(total, name, n_blocks, key="nfe", method=method)
+    steps, left_over = divmod(total // per_step, n_blocks)
+    counts = [steps + (1 if n > n_blocks - left_over else 0) for n in range(1, n_blocks + 1)]
+    times = tuple(sampler.times)
+    return [
+        SolverSpec(name, count, times=times if len(times) == count - 1 else ()) for count in counts
+    ]
