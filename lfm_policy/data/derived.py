@@ -45,9 +45,7 @@ def _pusht(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 PUSHT = Derivation(
-    inputs=("state",),
-    outputs=("agent_pos", "block_pose", "keypoints"),
-    function=_pusht,
+    inputs=("state",), outputs=("agent_pos", "block_pose", "keypoints"), function=_pusht
 )
 
 DERIVATIONS: Registry[Derivation] = Registry("derivation", {"pusht": PUSHT})

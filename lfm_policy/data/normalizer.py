@@ -9,13 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lfm_policy.data.resolution import (
-    CONSTANT_RANGE,
-    ENOUGH_LEVELS,
-    far_elements,
-    is_wide,
-    levels,
-)
+from lfm_policy.data.resolution import CONSTANT_RANGE, ENOUGH_LEVELS, far_elements, is_wide, levels
 from lfm_policy.errors import InputError
 from lfm_runtime.registry import nearest_names
 

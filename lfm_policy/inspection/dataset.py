@@ -99,11 +99,8 @@ class DatasetInspection:
 
     def print(self) -> None:
         """Print tables to standard output, then the warnings."""
-        buffer, lengths, console = (
-            self.buffer,
-            self.buffer.episode_lengths,
-            Console(highlight=False),
-        )
+        buffer, console = self.buffer, Console(highlight=False)
+        lengths = buffer.episode_lengths
         console.print(
             f"{self.opened.path}: {buffer.n_episodes} episodes, {buffer.n_steps:,} steps; "
             f"lengths {lengths.min()} to {lengths.max()}, median {np.median(lengths):g}",

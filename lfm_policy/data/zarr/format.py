@@ -41,9 +41,7 @@ class ZarrConfig(DatasetConfig):
         "what the policy calls an array, such as {img: image}; by default what the store calls it",
     )
     derive: str | None = option(
-        None,
-        "derivation that computes observations from stored arrays",
-        choices=DERIVATIONS,
+        None, "derivation that computes observations from stored arrays", choices=DERIVATIONS
     )
 
     def __post_init__(self) -> None:

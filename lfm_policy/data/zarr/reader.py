@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lfm_policy.data.zarr.absent import (
-    absent_chunks,
-    check_absent,
-    check_repeats,
-    warn_of_absent,
-)
+from lfm_policy.data.zarr.absent import absent_chunks, check_absent, check_repeats, warn_of_absent
 from lfm_policy.data.zarr.chunks import COPY_AGAIN, Chunks, OpenedArray, find_chunks
 from lfm_policy.data.zarr.codecs import check_codecs
 from lfm_policy.data.zarr.files import open_zarr_files
