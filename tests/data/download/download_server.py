@@ -11,7 +11,8 @@ from typing import Any
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `files`; every request is kept in `requests` as (path, Range or None).
+    """Serves `files`; every request is kept in `requests` as (path, Range or None), and what it
+    says of who asks in `authorizations`.
 
     Attributes:
         breaks: numbers of bytes after which the next answers break off, one per answer.
@@ -24,6 +25,7 @@ class FileServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str | None]] = []
+        self.authorizations: list[str | None] = []
         self.breaks: list[int] = []
         self.answers: list[int] = []
         self.ranges = True
@@ -45,6 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         asked = self.headers.get("Range")
         self.server.requests.append((self.path, asked))
+        self.server.authorizations.append(self.headers.get("Authorization"))
         if self.server.answers:
             self.send_error(self.server.answers.pop(0))
             return
