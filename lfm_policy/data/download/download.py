@@ -143,9 +143,7 @@ def _complete(
             time.sleep(waits.pop(0))
 
 
-def _attempt(
-    location: Location, url: str, file: Path, opened: BinaryIO, version: Path
-) -> Location:
+def _attempt(location: Location, url: str, file: Path, opened: BinaryIO, version: Path) -> Location:
     from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.file_download import http_get
 

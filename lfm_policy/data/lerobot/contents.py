@@ -66,14 +66,12 @@ class LeRobotContents(ConfiguredContents):
             )
 
     def _without_images(self) -> ReplayBuffer:
-        from lfm_policy.data.assumption import warn_assumed
         from lfm_policy.data.lerobot.rows import read_rows
 
         action = self._info.feature(ACTION_KEY)
         rows = read_rows(self._info, self._episodes, [action])
-        warn_assumed(self._info.path, self._info.assumed)
-        warn_assumed(f"{self.path} (parquet files)", rows.assumed)
-        ends = np.cumsum([episode.length for episode in self._episodes], dtype=np.int64)
-        buffer = ReplayBuffer({ACTION_KEY: rows.arrays[ACTION_KEY]}, ends, source=str(self.path))
+        buffer = ReplayBuffer(
+            {ACTION_KEY: rows.arrays[ACTION_KEY]}, rows.ends, source=str(self.path)
+        )
         buffer.validate()
         return buffer

@@ -15,14 +15,12 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.images.cache import release
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss, VideoWriter, measure_loss
-from lfm_policy.data.lerobot.info import default_name
+from lfm_policy.data.lerobot.info import BY_FILE, default_name
 from lfm_policy.data.lerobot.tables import arrow_type, to_arrow, write_tasks
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_folder, require_absent, write_json
 
-_DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 _EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 _FILES_PER_CHUNK = 1000
 
@@ -153,7 +151,7 @@ class _Dataset:
 
     def write_numbers(self, folder: Path) -> Iterator[_Feature]:
         """Write the parquet file and yield what is in it."""
-        path = folder / _DATA_PATH.format(chunk_index=0, file_index=0)
+        path = folder / BY_FILE.data_path.format(chunk_index=0, file_index=0)
         path.parent.mkdir(parents=True)
         schema = pa.schema([(name, arrow_type(array)) for name, array in self._numbers.items()])
         with pq.ParquetWriter(path, schema, compression="snappy") as writer:
@@ -183,7 +181,7 @@ class _Dataset:
         for number, episodes in enumerate(self._video_files()):
             chunk, file = divmod(number, _FILES_PER_CHUNK)
             place = {"video_key": name, "chunk_index": chunk, "file_index": file}
-            path = folder / _VIDEO_PATH.format(**place)
+            path = folder / BY_FILE.video_path.format(**place)
             path.parent.mkdir(parents=True, exist_ok=True)
             file_begin = self._spans[episodes[0]][0]
             with VideoWriter(path, height=height, width=width, fps=self._fps, crf=crf) as video:
@@ -248,8 +246,8 @@ class _Dataset:
             "video_files_size_in_mb": 200,
             "fps": _plain(self._fps),
             "splits": {"train": f"0:{n_episodes}"},
-            "data_path": _DATA_PATH,
-            "video_path": _VIDEO_PATH if self.images else None,
+            "data_path": BY_FILE.data_path,
+            "video_path": BY_FILE.video_path if self.images else None,
             "features": {feature.name: feature.entry for feature in features},
         }
         write_json(meta / "info.json", info)
