@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lfm_policy.data.lerobot.cameras import check_picture_kind
+from lfm_policy.data.lerobot.cameras import check_picture
 from lfm_policy.data.lerobot.episodes import Episode, check_listed
 from lfm_policy.data.lerobot.info import DatasetInfo, Feature, UnusableFeature
 from lfm_policy.data.lerobot.rows import column_of
@@ -112,7 +112,7 @@ def check_stored(feature: Feature, episodes: Sequence[Episode]) -> None:
         return  # reading says so
     if feature.dtype == "image":
         with _unusable_column():
-            check_picture_kind(episode, feature)
+            check_picture(episode, feature)
         return
     with open_parquet(episode.data) as file, _unusable_column():
         check_type(file, episode.data, feature.key, column_of(feature))

@@ -43,10 +43,9 @@ class LeRobotContents(ConfiguredContents):
         def check(key: str) -> None:
             try:
                 check_stored(described[key], self._episodes)
-            except UnusableFeature:
-                raise
-            except InputError:
-                if not described[key].is_camera:  # whose images are looked at one by one
+            except InputError as error:
+                # The images of a camera are looked at one by one.
+                if isinstance(error, UnusableFeature) or not described[key].is_camera:
                     raise
 
         choice.passing(described, check)

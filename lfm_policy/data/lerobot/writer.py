@@ -157,10 +157,7 @@ class _Dataset:
         with pq.ParquetWriter(path, schema, compression="snappy") as writer:
             # One row group per episode, so that one can be read without the others.
             for begin, end in self._spans:
-                columns = [
-                    to_arrow(array[begin:end], arrow_type(array))
-                    for array in self._numbers.values()
-                ]
+                columns = [to_arrow(array[begin:end]) for array in self._numbers.values()]
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
         for name, array in self._numbers.items():
             yield _Feature(
