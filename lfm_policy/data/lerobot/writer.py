@@ -172,22 +172,23 @@ class _Dataset:
         """Write the videos of a camera and return what they show."""
         images = self.images[name]
         height, width, channels = images.shape[1:]
-        places: list[tuple[float, ...]] = []
+        place = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+        columns: dict[str, list[float]] = {f"videos/{name}/{column}": [] for column in place}
         histograms = []
         bar = tqdm(total=len(images), desc=f"video of {name}", unit="frame", disable=self._quiet)
-        for number, episodes in enumerate(self._video_files()):
+        for number, spans in enumerate(self._video_files()):
             chunk, file = divmod(number, _FILES_PER_CHUNK)
-            place = {"video_key": name, "chunk_index": chunk, "file_index": file}
-            path = folder / BY_FILE.video_path.format(**place)
+            path = folder / BY_FILE.video_path.format(
+                video_key=name, chunk_index=chunk, file_index=file
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
-            file_begin = self._spans[episodes[0]][0]
             with VideoWriter(path, height=height, width=width, fps=self._fps, crf=crf) as video:
-                for begin, end in (self._spans[episode] for episode in episodes):
+                for begin, end in spans:
                     histograms.append(_encode(video, images, begin, end, bar))
-                    times = ((step - file_begin) / self._fps for step in (begin, end))
-                    places.append((chunk, file, *times))
+                    times = ((step - spans[0][0]) / self._fps for step in (begin, end))
+                    for column, value in zip(columns.values(), (chunk, file, *times), strict=True):
+                        column.append(value)
         bar.close()
-        columns = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
         details = {
             "video.height": height,
             "video.width": width,
@@ -211,22 +212,18 @@ class _Dataset:
                 for histogram, (begin, end) in zip(histograms, self._spans, strict=True)
             ],
             overall=image_stats(np.sum(histograms, axis=0), len(images)),
-            columns={
-                f"videos/{name}/{column}": list(values)
-                for column, values in zip(columns, zip(*places, strict=True), strict=True)
-            },
+            columns=columns,
         )
 
-    def _video_files(self) -> Iterator[list[int]]:
-        """Yield the episodes of one video after the other."""
-        episodes: list[int] = []
-        begin = 0
-        for episode, (first, end) in enumerate(self._spans):
-            if episodes and (end - begin) / self._fps > _VIDEO_SECONDS:
-                yield episodes
-                episodes, begin = [], first
-            episodes.append(episode)
-        yield episodes
+    def _video_files(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield the spans of the episodes of one video after the other."""
+        spans: list[tuple[int, int]] = []
+        for begin, end in self._spans:
+            if spans and (end - spans[0][0]) / self._fps > _VIDEO_SECONDS:
+                yield spans
+                spans = []
+            spans.append((begin, end))
+        yield spans
 
     def write_metadata(self, folder: Path, features: list[_Feature], task: str) -> None:
         """Write all files below ``meta``; ``features`` are what was written before."""
