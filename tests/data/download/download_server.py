@@ -19,6 +19,8 @@ class FileServer(ThreadingHTTPServer):
         answers: statuses of the next answers, instead of files.
         ranges: whether parts are given.
         versions: whether the server says which version of a file it gives.
+
+    A path below ``/hub`` is answered as the hub does for large files: with what it is and where.
     """
 
     def __init__(self) -> None:
@@ -50,6 +52,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.authorizations.append(self.headers.get("Authorization"))
         if self.server.answers:
             self.send_error(self.server.answers.pop(0))
+            return
+        if self.path.startswith("/hub/"):
+            path = self.path.removeprefix("/hub")
+            content = self.server.files[path]
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}{path}")
+            self.send_header("X-Linked-Etag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("X-Linked-Size", str(len(content)))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         if self.path not in self.server.files:
             self.send_error(404)

@@ -372,6 +372,18 @@ def test_checksums_of_the_hub(server: Any, tmp_path: Path, monkeypatch: pytest.M
         get(unstated, tmp_path / "c")
 
 
+def test_the_hub_sends_to_another_server(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "address", lambda location: location.url)
+    server.breaks = [3000, 50_000]
+    unstated = {"size": None, "sha256": None, "hub_file": "v1.5/lift.hdf5"}
+    done = get(lift(server, url=server.url("/hub/lift.hdf5"), **unstated), tmp_path)
+    assert done.official and done.sha256 == SHA256
+    assert Path(done.path).read_bytes() == CONTENT
+    assert server.requests[-1] == ("/lift.hdf5", "bytes=53000-")
+
+
 def test_the_table() -> None:
     for source, tasks in (("ph", 5), ("mh", 4)):
         names = [n for n in LOCATIONS if n.startswith("robomimic/") and n.endswith(f"/{source}")]
