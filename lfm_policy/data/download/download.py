@@ -22,6 +22,8 @@ from lfm_runtime.disk.leftovers import only_writer
 _MOST_UNPACKED = 20 * 2**30
 _PART_BYTES = 2**22
 _TIMEOUT = 30.0
+_WAITS = (1, 2, 4)
+"""Seconds before further attempts, of which none may bring anything before one gives up."""
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _BAR = "huggingface_hub.http_get"
 
@@ -124,8 +126,9 @@ def _complete(
     from huggingface_hub import utils
 
     (utils.disable_progress_bars if quiet else utils.enable_progress_bars)(_BAR)
-    url, waits = address(location), [1, 2, 4]
+    url, waits = address(location), [*_WAITS]
     while True:
+        before = opened.seek(0, 2)
         try:
             return _attempt(location, url, file, opened, version)
         except InputError:
@@ -137,6 +140,8 @@ def _complete(
                 opened.truncate(0)
             elif status is not None and status not in _AGAIN:
                 raise InputError(f"{url}: the server answered {_answer(status)}") from None
+            if opened.seek(0, 2) > before:
+                waits = [*_WAITS]
             if not waits or getattr(error, "errno", None) == errno.ENOSPC:
                 reason = f"the server answered {_answer(status)}" if status else brief(error)
                 raise _unreachable(location, file, reason, opened.seek(0, 2)) from error
