@@ -136,8 +136,8 @@ async def watch(
 
     A fault runs in a thread and is told when the seconds are over; what it returns is added.
     """
-    names = ("lfm_policy_batch_rows_count", "lfm_policy_batch_rows_sum")
-    names += ("process_cpu_seconds_total",)
+    rows_of_calls = "lfm_policy_batch_rows"
+    names = (f"{rows_of_calls}_count", f"{rows_of_calls}_sum", "process_cpu_seconds_total")
     before = [server.metric(name) for name in names]
     started = time.perf_counter()
     seen, over = Seen(), threading.Event()

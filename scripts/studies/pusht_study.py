@@ -30,11 +30,9 @@ from pieces import (
     TEST_SEEDS,
     Model,
     Sampler,
+    Study,
     Wanted,
-    finish,
     measure,
-    open_study,
-    parse_study,
     study_options,
 )
 from study_tables import PLOTS, Part, Row, write_part
@@ -179,14 +177,14 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, help="training seeds; default all")
     parser.add_argument("--models", nargs="+", help="only these; default all")
-    arguments = parse_study(parser)
+    arguments = parser.parse_args()
     failures = []
     for listed in studies.values():
-        study = open_study(
+        study = Study(
             listed.models,
             arguments,
             listed.archive,
-            output=arguments.output or listed.output,
+            output=listed.output,
             seed_start=listed.seed_start,
         )
         wanted = [
@@ -198,7 +196,8 @@ def main() -> None:
         failures += measure(study, wanted, arguments)
         for name, part in listed.parts.items():
             write_part(part, study, arguments.results, seeds=listed.seeds[name])
-    finish(failures)
+    if failures:
+        raise SystemExit("\n".join(failures))
 
 
 if __name__ == "__main__":

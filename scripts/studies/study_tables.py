@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,13 @@ class Part:
         name: of its markers in results.md and of its plot.
         rows: models and samplers.
         compare: pairs of (model, sampler) to test against each other, first minus second.
-        plot: writes the picture.
+        plot: draws the picture.
         seconds: True for a table of seconds per model, False for one of what policies achieve.
     """
 
     name: str
     rows: tuple[Row, ...]
-    plot: Callable[[Part, Study, Path, Sequence[int]], None]
+    plot: Callable[[Part, Study, Sequence[int]], Figure]
     compare: tuple[tuple[tuple[str, Sampler], tuple[str, Sampler]], ...] = ()
     seconds: bool = False
 
@@ -67,8 +68,7 @@ def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int])
     missing = sum(
         study.known(row.model, sampler, seed) is None
         for row in part.rows
-        for sampler in row.samplers
-        for seed in seeds
+        for sampler, seed in product(row.samplers, seeds)
     )
     if missing:
         lines.append(f"\n{missing} of this table's cells are not measured yet.")
@@ -76,7 +76,10 @@ def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int])
     if tests:
         lines.append("\n" + "\n".join(tests))
     put_table(results, part.name, lines)
-    part.plot(part, study, results / "results" / f"{part.name}.png", seeds)
+    path = results / "results" / f"{part.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
+        part.plot(part, study, seeds).savefig(partial, format="png", dpi=120)
 
 
 def policy_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
@@ -151,18 +154,15 @@ def table_row(label: str, cells: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     each = ", ".join(
         f"{c['summary']['score']:.3f} / {c['summary']['success_rate']:.3f}" for c in cells
     )
+    rate = success_cells(successes, n)
+    return (label, sampler_label(cells[0]), f"{score:.3f}", *rate, each, *training_cells(cells))
+
+
+def training_cells(cells: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+    """Return the cells of what a training was: parameters, gradient steps, seconds."""
     train, push, steps = seconds_of(cells)
     parameters = cells[0]["training"]["parameters"]["total"]
-    return (
-        label,
-        sampler_label(cells[0]),
-        f"{score:.3f}",
-        *success_cells(successes, n),
-        each,
-        f"{parameters:,}",
-        f"{steps:,}",
-        f"{train:.0f} + {push:.0f}",
-    )
+    return f"{parameters:,}", f"{steps:,}", f"{train:.0f} + {push:.0f}"
 
 
 def compare(
@@ -196,17 +196,7 @@ def compare(
     )
 
 
-def plot_against_nfe(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Score and success against the number of evaluations, one line per label."""
-    figure, axes = _plot(part, study, seeds, _own_label, lambda cell: float(cell["nfe"]))
-    for ax in axes:
-        ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)")
-        ax.set_xticks(ticks := [1, 2, 4, 8, 16, 32, 64], [str(t) for t in ticks])
-        ax.minorticks_off()
-    _save(figure, path)
-
-
-def plot_settings(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+def plot_settings(part: Part, study: Study, seeds: Sequence[int]) -> Figure:
     """Score and success of many models below each other; the last samplers of each row."""
     rows = [
         (row.label, [c for s in row.samplers[-2:] if (c := cells_of(study, row.model, s, seeds))])
@@ -233,10 +223,10 @@ def plot_settings(part: Part, study: Study, path: Path, seeds: Sequence[int]) ->
         for color, what in (("C0", f"up to {FEW_EVALUATIONS} evaluations"), ("C1", "more")):
             axes[1].plot([], [], color=color, marker="o", linestyle="", label=what)
         axes[1].legend(fontsize=8)
-    _save(figure, path)
+    return figure
 
 
-def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+def plot_seconds(part: Part, study: Study, seeds: Sequence[int]) -> Figure:
     """Seconds of training and of push-forward or teacher samples, a bar per model."""
     figure = Figure(figsize=(9, 0.35 * len(part.rows) + 1.2), layout="constrained")
     axes = figure.subplots()
@@ -251,54 +241,47 @@ def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> 
     axes.set_xlabel("seconds on one CPU thread")
     if bars:
         axes.legend(fontsize=8)
-    _save(figure, path)
+    return figure
 
 
-def _nfe_label(_: str, cell: dict[str, Any]) -> str:
-    return f"NFE {sampler_label(cell)}"
-
-
-def _own_label(label: str, _: dict[str, Any]) -> str:
-    return label
-
-
-def _plot(
-    part: Part,
-    study: Study,
-    seeds: Sequence[int],
-    label: Callable[[str, dict[str, Any]], str],
+def _against(
+    xlabel: str,
     value: Callable[[dict[str, Any]], float],
-) -> tuple[Figure, Any]:
-    lines: dict[str, list[tuple[float, float, int, int]]] = {}
-    for row in part.rows:
-        for sampler in row.samplers:
-            cells = cells_of(study, row.model, sampler, seeds)
-            if cells:
-                key = label(row.label, cells[0])
-                lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
-    legend_rows = -(-len(lines) // LEGEND_COLUMNS)
-    figure = Figure(figsize=(10, 4 + 0.2 * legend_rows), layout="constrained")
-    axes = figure.subplots(1, 2)
-    if len(lines) > 10:  # the usual cycle has no more colours
-        for ax in axes:
-            ax.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))
-    for key, points in lines.items():
-        _line(axes, key, points)
-    for ax, name in zip(axes, ("score", "success"), strict=True):
-        ax.set(ylabel=name)
-        ax.grid(alpha=0.3)
-    if lines:  # below the axes, where it covers no point
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8)
-    return figure, axes
+    *,
+    by_sampler: bool = False,
+    log_ticks: Sequence[int] = (),
+) -> Callable[[Part, Study, Sequence[int]], Figure]:
+    """Return what draws score and success against a number, a line per label or per sampler."""
 
+    def plot(part: Part, study: Study, seeds: Sequence[int]) -> Figure:
+        lines: dict[str, list[tuple[float, float, int, int]]] = {}
+        for row in part.rows:
+            for sampler in row.samplers:
+                if cells := cells_of(study, row.model, sampler, seeds):
+                    key = f"NFE {sampler_label(cells[0])}" if by_sampler else row.label
+                    lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
+        legend_rows = -(-len(lines) // LEGEND_COLUMNS)
+        figure = Figure(figsize=(10, 4 + 0.2 * legend_rows), layout="constrained")
+        axes = figure.subplots(1, 2)
+        for ax, name in zip(axes, ("score", "success"), strict=True):
+            if len(lines) > 10:  # the usual cycle has no more colours
+                ax.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))
+            ax.set(ylabel=name, xlabel=xlabel)
+            ax.grid(alpha=0.3)
+        for key, points in lines.items():
+            x, scores, *counts = zip(*sorted(points), strict=True)
+            line = axes[0].plot(x, scores, marker="o", label=key)[0]
+            rates, spread = _rates(list(zip(*counts, strict=True)))
+            axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
+        for ax in axes if log_ticks else ():
+            ax.set_xscale("log")
+            ax.set_xticks(log_ticks, [str(tick) for tick in log_ticks])
+            ax.minorticks_off()
+        if lines:  # below the axes, where it covers no point
+            figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8)
+        return figure
 
-def _line(axes: Any, label: str, points: list[tuple[float, float, int, int]]) -> None:
-    points.sort()
-    x = [p[0] for p in points]
-    line = axes[0].plot(x, [p[1] for p in points], marker="o", label=label)[0]
-    rates, spread = _rates([(p[2], p[3]) for p in points])
-    axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
+    return plot
 
 
 def _rates(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[float]]]:
@@ -311,38 +294,21 @@ def _rates(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[fl
     ]
 
 
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
-
-
-def _against(
-    xlabel: str,
-    value: Callable[[dict[str, Any]], float],
-    label: Callable[[str, dict[str, Any]], str] = _own_label,
-) -> Callable[[Part, Study, Path, Sequence[int]], None]:
-    def plot(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-        figure, axes = _plot(part, study, seeds, label, value)
-        for ax in axes:
-            ax.set(xlabel=xlabel)
-        _save(figure, path)
-
-    return plot
-
-
-PLOTS: dict[str, Callable[[Part, Study, Path, Sequence[int]], None]] = {
-    "nfe": plot_against_nfe,
+PLOTS: dict[str, Callable[[Part, Study, Sequence[int]], Figure]] = {
     "settings": plot_settings,
     "seconds": plot_seconds,
-    # Score and success against a number: one line per label, or per sampler.
+    "nfe": _against(
+        "network evaluations per chunk (NFE)",
+        lambda cell: cell["nfe"],
+        log_ticks=[1, 2, 4, 8, 16, 32, 64],
+    ),
     "blocks": _against(
-        "number of blocks N", lambda cell: float(len(cell["training"]["block_steps"])), _nfe_label
+        "number of blocks N", lambda cell: len(cell["training"]["block_steps"]), by_sampler=True
     ),
     "parameters": _against(
-        "parameters", lambda cell: float(cell["training"]["parameters"]["total"]), _nfe_label
+        "parameters", lambda cell: cell["training"]["parameters"]["total"], by_sampler=True
     ),
-    "noise": _against("scale of the initial noise", lambda cell: float(cell["noise_scale"])),
-    "steps": _against("gradient steps", lambda cell: float(cell["training"]["steps"])),
+    "noise": _against("scale of the initial noise", lambda cell: cell["noise_scale"]),
+    "steps": _against("gradient steps", lambda cell: cell["training"]["steps"]),
 }
 """By the names that pusht_studies.yaml gives them."""
