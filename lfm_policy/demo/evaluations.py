@@ -64,14 +64,9 @@ def _read(folder: Path) -> KeptEvaluation | None:
     try:
         report = json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8"))
         (content,) = report["cells"]
-        cell = Cell(
-            solver=content["solver"],
-            nfe=content["nfe"],
-            nfe_per_block=content["nfe_per_block"],
-            latency=content["latency"],
-            episodes=[EpisodeResult(**episode) for episode in content["episodes"]],
-            noise_scale=content["noise_scale"],
-        )
+        fields = {key: value for key, value in content.items() if key != "summary"}
+        fields["episodes"] = [EpisodeResult(**episode) for episode in content["episodes"]]
+        cell = Cell(**fields)
         if cell.summary() != content["summary"]:
             return None
     except (OSError, ValueError, TypeError, KeyError):

@@ -93,18 +93,7 @@ def evaluation_to_dict(
             "gymnasium": gymnasium.__version__,
             "python": platform.python_version(),
         },
-        "cells": [
-            {
-                "solver": cell.solver,
-                "nfe": cell.nfe,
-                "nfe_per_block": cell.nfe_per_block,
-                "noise_scale": cell.noise_scale,
-                "summary": cell.summary(),
-                "latency": dict(cell.latency),
-                "episodes": [asdict(result) for result in cell.episodes],
-            }
-            for cell in cells
-        ],
+        "cells": [{"summary": cell.summary(), **asdict(cell)} for cell in cells],
     }
 
 

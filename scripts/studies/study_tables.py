@@ -208,7 +208,7 @@ def plot_settings(part: Part, study: Study, seeds: Sequence[int]) -> Figure:
     for position, (_, samplers) in enumerate(shown):
         for cells in samplers:
             score, successes, n = pooled(cells)
-            rates, spread = _rates([(successes, n)])
+            rates, spread = rates_of([(successes, n)])
             few = cells[0]["nfe"] <= FEW_EVALUATIONS
             style = {"color": "C0" if few else "C1", "marker": "o"}
             at = position + (-0.12 if few else 0.12)
@@ -271,7 +271,7 @@ def _against(
         for key, points in lines.items():
             x, scores, *counts = zip(*sorted(points), strict=True)
             line = axes[0].plot(x, scores, marker="o", label=key)[0]
-            rates, spread = _rates(list(zip(*counts, strict=True)))
+            rates, spread = rates_of(list(zip(*counts, strict=True)))
             axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
         for ax in axes if log_ticks else ():
             ax.set_xscale("log")
@@ -284,7 +284,7 @@ def _against(
     return plot
 
 
-def _rates(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[float]]]:
+def rates_of(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[float]]]:
     """Return rates of (successes, n), and how far their intervals reach below and above them."""
     rates = [successes / n for successes, n in counts]
     intervals = [wilson_interval(successes, n) for successes, n in counts]
