@@ -21,7 +21,7 @@ from lfm_policy.demo.options import (
     student_overrides,
 )
 from lfm_policy.demo.page import demo_page
-from lfm_policy.demo.pictures.films import Film, choose_episodes, film
+from lfm_policy.demo.pictures.films import choose_episodes, film
 from lfm_policy.demo.pictures.flow_film import write_flow_film
 from lfm_policy.demo.pictures.scene import Scene, most_open_scene, start_scenes
 from lfm_policy.demo.results import DataFacts, DemoResults, PolicyResult
@@ -135,13 +135,12 @@ def run_demo(
                 )
                 for name, title in titles.items()
             ]
-            flow_film = Film(output / FLOW_FILM)
-            write_flow_film(flow_film, results, scene)
+            write_flow_film(output / FLOW_FILM, results, scene)
             demo = DemoResults(
                 data=data,
                 policies=results,
                 scene=scene,
-                flow_film=flow_film,
+                flow_film=output / FLOW_FILM,
                 chosen=chosen,
                 command=command,
                 seconds=stages.seconds,
