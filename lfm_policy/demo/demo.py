@@ -28,6 +28,7 @@ from lfm_policy.demo.results import DataFacts, DemoResults, PolicyResult
 from lfm_policy.demo.stages import Stages
 from lfm_policy.device import choose_device
 from lfm_policy.distill import distill
+from lfm_policy.environments import environment_errors
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, chunk_noise, load_policy, read_header
 from lfm_policy.training import train
@@ -204,10 +205,8 @@ def _check_simulator(env_id: str) -> None:
     """
     import lfm_envs
 
-    try:
+    with environment_errors(env_id):
         lfm_envs.make_vector_env(env_id, 1).close()
-    except lfm_envs.MissingSimulatorError as error:
-        raise InputError(str(error)) from None
 
 
 @contextmanager

@@ -172,7 +172,6 @@ def malformed_messages(
 ) -> dict[str, Any]:
     """Send bad messages, one connection each."""
     rng = np.random.default_rng(0)
-    kinds = list(KINDS)
     refused = left = 0
     after_a_tenth = 0.0
     for n in range(count):
@@ -182,7 +181,7 @@ def malformed_messages(
             f"ws://127.0.0.1:{server.port}", compression=None, max_size=None, proxy=None
         ) as websocket:
             websocket.recv(WAIT)
-            websocket.send(malformed(kinds[n % len(kinds)], rng, obs))
+            websocket.send(malformed(KINDS[n % len(KINDS)], rng, obs))
             refused += isinstance(websocket.recv(WAIT), str)
             with contextlib.suppress(ConnectionClosed):
                 websocket.recv(WAIT)

@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -201,7 +200,6 @@ def study_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="run folders, default in runs/")
     parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
-    parser.add_argument("--minutes", type=float, help="start no new cell after so many minutes")
     parser.add_argument("--tables-only", action="store_true", help="run nothing")
     return parser
 
@@ -209,18 +207,17 @@ def study_options(description: str | None) -> argparse.ArgumentParser:
 def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespace) -> list[str]:
     """Measure the cells that are not known yet, a chain of them per model and training seed.
 
-    A model whose cells are all known is not made again. With ``--tables-only`` nothing is run, and
-    after ``--minutes`` no cell is begun. Returns what went wrong, a line each.
+    A model whose cells are all known is not made again. With ``--tables-only`` nothing is run.
+    Returns what went wrong, a line each.
     """
     if arguments.tables_only:
         return []
     if arguments.dataset is None:
         raise SystemExit("--dataset is needed to run what is missing")
-    deadline = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
 
     def run(model: str, seed: int, samplers: Sequence[Sampler]) -> None:
         for sampler in samplers:
-            if study.known(model, sampler, seed) is None and time.monotonic() < deadline:
+            if study.known(model, sampler, seed) is None:
                 study.measure(model, sampler, seed)
 
     failures = []

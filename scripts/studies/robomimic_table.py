@@ -15,9 +15,8 @@ docs/results/robomimic.json.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 from pieces import Model, Sampler, Study, Wanted, measure, study_options
@@ -50,15 +49,15 @@ STUDENT = (
 )
 STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
 FINE = {"lfm": Sampler(64, "midpoint"), "fm": Sampler(32, "midpoint")}
-# A policy of the table: its label, its model, its sampler.
-POLICIES = [(family.upper(), family, FINE[family]) for family in ("fm", "lfm")]
-POLICIES += [
-    (f"{family.upper()} to {k}", f"{family}-{k}", Sampler(k))
+# Policies of the table by model: label and sampler.
+POLICIES = {family: (family.upper(), FINE[family]) for family in ("fm", "lfm")}
+POLICIES |= {
+    f"{family}-{k}": (f"{family.upper()} to {k}", Sampler(k))
     for family in ("fm", "lfm")
     for k in (4, 2, 1)
-]
+}
 # Earlier checkpoints in time: runs of this part of the steps.
-EARLIER = {"early": 3, "ninth": 9}
+EARLIER = {"early-": 3, "ninth-": 9}
 # Square's success against steps of training.
 LEARNING = Part(
     "learning",
@@ -89,7 +88,7 @@ def models_of(task: str) -> dict[str, Model]:
         models[f"{task}-{family}"] = Model(overrides, config=config)
         for prefix, part in EARLIER.items():
             early = (*overrides, f"training.total_steps={steps // part}")
-            models[f"{prefix}-{task}-{family}"] = Model(early, config=config)
+            models[f"{prefix}{task}-{family}"] = Model(early, config=config)
         for k in (4, 2, 1):
             models[f"{task}-{family}-{k}"] = Model(
                 (*STUDENT, STEPS[family]), teacher=f"{task}-{family}", nfe=k
@@ -100,9 +99,9 @@ def models_of(task: str) -> dict[str, Model]:
 def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("task", choices=list(TASKS))
-    names = [model for _, model, _ in POLICIES]
-    names += [f"{prefix}-{family}" for prefix in EARLIER for family in FINE]
-    parser.add_argument("--models", nargs="+", choices=names, default=names)
+    made = {model: ("", model) for model in POLICIES}
+    made |= {prefix + model: (prefix, model) for prefix in EARLIER for model in FINE}
+    parser.add_argument("--models", nargs="+", choices=made, default=list(made))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
     arguments = parser.parse_args()
     studies = {
@@ -115,7 +114,11 @@ def main() -> None:
         )
         for task, (_, _, episodes) in TASKS.items()
     }
-    failures = measure(studies[arguments.task], _wanted(arguments), arguments)
+    wanted: list[Wanted] = []
+    for seed, name in product(arguments.seeds, arguments.models):
+        prefix, model = made[name]
+        wanted.append((f"{prefix}{arguments.task}-{model}", seed, [POLICIES[model][1]]))
+    failures = measure(studies[arguments.task], wanted, arguments)
     rows = [row for task, one in studies.items() for row in rows_of(task, one, arguments.seeds)]
     print("\n".join(table_lines(COLUMNS, [row for row in rows if row[0] == arguments.task])))
     put_table(arguments.results, "robomimic", table_lines(COLUMNS, rows))
@@ -124,18 +127,9 @@ def main() -> None:
         raise SystemExit("\n".join(failures))
 
 
-def _wanted(arguments: argparse.Namespace) -> Iterator[Wanted]:
-    samplers = {model: sampler for _, model, sampler in POLICIES}
-    for seed in arguments.seeds:
-        for model in arguments.models:
-            prefix, _, rest = model.partition("-")
-            family, when = (rest, f"{prefix}-") if prefix in EARLIER else (model, "")
-            yield f"{when}{arguments.task}-{family}", seed, [samplers[family]]
-
-
 def rows_of(task: str, study: Study, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
     """Yield a task's rows of the table, from the cells that are known."""
-    for label, model, sampler in POLICIES:
+    for model, (label, sampler) in POLICIES.items():
         cells, early = (
             cells_of(study, f"{when}{task}-{model}", sampler, seeds) for when in ("", "early-")
         )
