@@ -23,8 +23,6 @@ TIE = 0.49
 levels, where the last bit, which differs between machines, would decide; a hundredth beside that,
 it has no say."""
 
-__all__ = ["ImageEncoder", "ImageEncoderConfig"]
-
 
 class Resize(nn.Module):
     """Bilinear resizing with antialiasing, as two matrix products.

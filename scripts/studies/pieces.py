@@ -239,13 +239,12 @@ def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
             f"{no_success_message(report['config']['env_id'])}; the tables of a study compare it"
         )
     training = read_header(folder).training
-    kept = ("block_steps", "steps", "train_seconds", "push_seconds", "parameters", "threads")
+    kept = ("block_steps", "steps", "train_seconds", "push_seconds", "parameters")
     return {
         "solver": cell["solver"],
         "nfe": cell["nfe"],
         "noise_scale": cell["noise_scale"],
         "summary": cell["summary"],
-        "ms": [round(cell["latency"][key], 3) for key in ("median_ms", "p95_ms")],
         "training": {key: training[key] for key in kept},
         "max_reward": [round(e["max_reward"], 4) for e in cell["episodes"]],
         "success": "".join(str(int(e["success"])) for e in cell["episodes"]),
