@@ -16,6 +16,7 @@ docs/results/robomimic.json.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def main() -> None:
     rows = [row for task, one in studies.items() for row in rows_of(task, one, arguments.seeds)]
     print("\n".join(table_lines(COLUMNS, [row for row in rows if row[0] == arguments.task])))
     put_table(arguments.results, "robomimic", table_lines(COLUMNS, rows))
-    write_part(LEARNING, studies["square"], arguments.results, seeds=arguments.seeds)
+    learning = replace(LEARNING, seeds=tuple(arguments.seeds))
+    write_part(learning, studies["square"], arguments.results)
     if failures:
         raise SystemExit("\n".join(failures))
 

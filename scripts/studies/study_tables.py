@@ -39,13 +39,15 @@ class Part:
         compare: pairs of (model, sampler) to test against each other, first minus second.
         plot: draws the picture.
         seconds: True for a table of seconds per model, False for one of what policies achieve.
+        seeds: of the trainings.
     """
 
     name: str
     rows: tuple[Row, ...]
-    plot: Callable[[Part, Study, Sequence[int]], Figure]
+    plot: Callable[[Part, Study], Figure]
     compare: tuple[tuple[tuple[str, Sampler], tuple[str, Sampler]], ...] = ()
     seconds: bool = False
+    seeds: tuple[int, ...] = ()
 
 
 FEW_EVALUATIONS = 16
@@ -62,42 +64,42 @@ SECONDS_COLUMNS = (
 )
 
 
-def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int]) -> None:
+def write_part(part: Part, study: Study, results: Path) -> None:
     """Put one table between its markers in results.md, and its plot beside it."""
-    lines = seconds_lines(part, study, seeds) if part.seconds else policy_lines(part, study, seeds)
+    lines = seconds_lines(part, study) if part.seconds else policy_lines(part, study)
     missing = sum(
         study.known(row.model, sampler, seed) is None
         for row in part.rows
-        for sampler, seed in product(row.samplers, seeds)
+        for sampler, seed in product(row.samplers, part.seeds)
     )
     if missing:
         lines.append(f"\n{missing} of this table's cells are not measured yet.")
-    tests = [line for pair in part.compare if (line := compare(study, *pair, seeds))]
+    tests = [line for pair in part.compare if (line := compare(part, study, *pair))]
     if tests:
         lines.append("\n" + "\n".join(tests))
     put_table(results, part.name, lines)
     path = results / "results" / f"{part.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as partial:
-        part.plot(part, study, seeds).savefig(partial, format="png", dpi=120)
+        part.plot(part, study).savefig(partial, format="png", dpi=120)
 
 
-def policy_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
+def policy_lines(part: Part, study: Study) -> list[str]:
     """Return the table of what policies achieve, a row per model and sampler."""
     rows = [
-        (row.label, cells_of(study, row.model, sampler, seeds))
+        (row.label, cells_of(study, row.model, sampler, part.seeds))
         for row in part.rows
         for sampler in row.samplers
     ]
     return table_lines(COLUMNS, [table_row(label, cells) for label, cells in rows if cells])
 
 
-def seconds_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
+def seconds_lines(part: Part, study: Study) -> list[str]:
     """Return the table of where the seconds go, a row per model, and what all runs took."""
     rows = []
     runs, hours = 0, 0.0
     for row in part.rows:
-        cells = cells_of(study, row.model, row.samplers[0], seeds)
+        cells = cells_of(study, row.model, row.samplers[0], part.seeds)
         if not cells:
             continue
         train, push, steps = seconds_of(cells)
@@ -166,13 +168,10 @@ def training_cells(cells: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
 
 
 def compare(
-    study: Study,
-    first: tuple[str, Sampler],
-    second: tuple[str, Sampler],
-    seeds: Sequence[int],
+    part: Part, study: Study, first: tuple[str, Sampler], second: tuple[str, Sampler]
 ) -> str:
     """Return a line that compares two cells on the same episodes of the same training seeds."""
-    pairs = [(study.known(*first, seed), study.known(*second, seed)) for seed in seeds]
+    pairs = [(study.known(*first, seed), study.known(*second, seed)) for seed in part.seeds]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     if not both:
         return ""
@@ -196,13 +195,13 @@ def compare(
     )
 
 
-def plot_settings(part: Part, study: Study, seeds: Sequence[int]) -> Figure:
+def plot_settings(part: Part, study: Study) -> Figure:
     """Score and success of many models below each other; the last samplers of each row."""
-    rows = [
-        (row.label, [c for s in row.samplers[-2:] if (c := cells_of(study, row.model, s, seeds))])
-        for row in part.rows
-    ]
-    shown = [(label, samplers) for label, samplers in rows if samplers]
+    shown = []
+    for row in part.rows:
+        cells_of_row = [cells_of(study, row.model, s, part.seeds) for s in row.samplers[-2:]]
+        if known := [cells for cells in cells_of_row if cells]:
+            shown.append((row.label, known))
     figure = Figure(figsize=(10, 0.25 * len(shown) + 1.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for position, (_, samplers) in enumerate(shown):
@@ -226,11 +225,11 @@ def plot_settings(part: Part, study: Study, seeds: Sequence[int]) -> Figure:
     return figure
 
 
-def plot_seconds(part: Part, study: Study, seeds: Sequence[int]) -> Figure:
+def plot_seconds(part: Part, study: Study) -> Figure:
     """Seconds of training and of push-forward or teacher samples, a bar per model."""
     figure = Figure(figsize=(9, 0.35 * len(part.rows) + 1.2), layout="constrained")
     axes = figure.subplots()
-    rows = [(row, cells_of(study, row.model, row.samplers[0], seeds)) for row in part.rows]
+    rows = [(row, cells_of(study, row.model, row.samplers[0], part.seeds)) for row in part.rows]
     bars = [(row.label, *seconds_of(cells)) for row, cells in rows if cells]
     for position, (_, train, push, _) in enumerate(bars):
         axes.barh(position, train, color="C0", label="" if position else "training")
@@ -250,14 +249,14 @@ def _against(
     *,
     by_sampler: bool = False,
     log_ticks: Sequence[int] = (),
-) -> Callable[[Part, Study, Sequence[int]], Figure]:
+) -> Callable[[Part, Study], Figure]:
     """Return what draws score and success against a number, a line per label or per sampler."""
 
-    def plot(part: Part, study: Study, seeds: Sequence[int]) -> Figure:
+    def plot(part: Part, study: Study) -> Figure:
         lines: dict[str, list[tuple[float, float, int, int]]] = {}
         for row in part.rows:
             for sampler in row.samplers:
-                if cells := cells_of(study, row.model, sampler, seeds):
+                if cells := cells_of(study, row.model, sampler, part.seeds):
                     key = f"NFE {sampler_label(cells[0])}" if by_sampler else row.label
                     lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
         legend_rows = -(-len(lines) // LEGEND_COLUMNS)
@@ -294,7 +293,7 @@ def rates_of(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[
     ]
 
 
-PLOTS: dict[str, Callable[[Part, Study, Sequence[int]], Figure]] = {
+PLOTS: dict[str, Callable[[Part, Study], Figure]] = {
     "settings": plot_settings,
     "seconds": plot_seconds,
     "nfe": _against(
