@@ -23,7 +23,8 @@ _HOLE = np.array([0.0, 0.045, 0.08])
 _DOWN = -0.135
 """Height of the tip over that end when the hook is all the way down, in metres."""
 
-_Offset, _Check = Callable[[], Vector], Callable[[], bool]
+_Offset = Callable[[], Vector]
+_Check = Callable[[], bool]
 _Goals = Callable[[float], Callable[[], Pose]]
 
 

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..checks import version_numbers
 from ..errors import EnvArgsError
-from .simulator import numbers
+from .absolute_actions import controllers_of
 from .tasks import ROBOSUITE_TYPE
 
 OWN_KEY: Final = "lfm_envs"
@@ -89,11 +90,12 @@ def read_description(env_args: Mapping[str, Any] | str, installed: str) -> Descr
         )
     old_order = own.get("object_order") == "1.4"
 
-    found = numbers(version)
-    if _has_old_controllers(kwargs) or (found and found < (1, 5)):
+    found, controllers = version_numbers(version), controllers_of(kwargs)
+    nested = all("body_parts" in c for c in controllers if isinstance(c, Mapping))
+    if not nested or (found and found < (1, 5)):
         kwargs = _translate(kwargs, version, installed)
         old_order = True
-    elif found[:2] > numbers(installed)[:2]:
+    elif found[:2] > version_numbers(installed)[:2]:
         warnings.warn(
             f"env_args are those of robosuite {version}, but {installed} is installed; what later "
             "versions changed is not translated",
@@ -135,15 +137,6 @@ def _parsed(env_args: Mapping[str, Any] | str) -> Mapping[str, Any]:
     return given
 
 
-def _controllers(kwargs: Mapping[str, Any]) -> list[Any]:
-    configs = kwargs.get("controller_configs")
-    return list(configs) if isinstance(configs, (list, tuple)) else [configs]
-
-
-def _has_old_controllers(kwargs: Mapping[str, Any]) -> bool:
-    return any(isinstance(c, Mapping) and "body_parts" not in c for c in _controllers(kwargs))
-
-
 def _translate(kwargs: dict[str, Any], version: str, installed: str) -> dict[str, Any]:
     """Return arguments of robosuite 1.2 to 1.4 as those of 1.5."""
     written = f"robosuite {version}" if version else "a robosuite before 1.5 (no env_version)"
@@ -154,9 +147,9 @@ def _translate(kwargs: dict[str, Any], version: str, installed: str) -> dict[str
             f"{installed}: {what}"
         )
 
-    if version and numbers(version) < (1, 2):
+    if version and version_numbers(version) < (1, 2):
         raise refuse("the environments of that time were others; convert the file with robomimic")
-    configs = _controllers(kwargs)
+    configs = controllers_of(kwargs)
     for config in configs:
         if config is not None and not isinstance(config, Mapping):
             raise refuse(f"controller_configs hold {config!r:.100}")

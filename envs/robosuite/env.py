@@ -12,12 +12,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_render_mode, checked_size, draws
 from ..errors import EnvArgsError
 from .absolute_actions import ABSOLUTE_DIM, absolute_env_kwargs, to_controller
 from .args import RENDERINGS, read_description
-from .cameras import CameraRenderer
+from .cameras import CameraRenderer, camera_number
 from .observations import observations_of
-from .options import checked_size, images_of, parse_reset_options, with_cameras
+from .options import images_of, parse_reset_options, with_cameras
 from .simulator import import_robosuite, installed_version, seeded
 from .tasks import CONTROL_FREQUENCY, TASKS, default_env_args, task_of
 
@@ -87,8 +88,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         Warns:
             TranslatedEnvArgsWarning: ``env_args`` are those of another version of robosuite.
         """
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be None or 'rgb_array', but it is {render_mode!r}")
+        check_render_mode(render_mode)
         if rendering not in (None, *RENDERINGS):
             raise ValueError(f"rendering must be 'fast' or 'full', but it is {rendering!r}")
         if task is not None and task not in TASKS:
@@ -114,14 +114,8 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         self._model: str | None = None
         self._absolute = absolute_actions
         self._simulator = self._make_simulator()
-        known_cameras = self._simulator.sim.model.camera_names
         for camera in self._cameras:
-            if camera not in known_cameras:
-                raise ValueError(
-                    f"there is no camera '{camera}'; this scene has: "
-                    f"{', '.join(name for name in known_cameras if name)}"
-                )
-
+            camera_number(self._simulator.sim, camera)
         low, high = self._simulator.action_spec
         if absolute_actions:
             high = np.full(ABSOLUTE_DIM * len(self._simulator.robots), np.inf)
@@ -178,21 +172,19 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         """
         recorded = parse_reset_options(options)
         super().reset(seed=seed)
-        if recorded is not None:
-            self._restore(**recorded)
-            return self._observe(), {"success": self._success()}
-        drawn = int(self.np_random.integers(2**32)) if seed is None else seed
-        simulator = self._simulator
-        with seeded(drawn):
-            simulator.unset_ep_meta()
-            simulator.reset()
-        # Only what is loaded from XML can be loaded again: XML has fewer digits than the model,
-        # and controllers aim for the joint angles they find when they are made.
-        self._restore(
-            simulator.sim.get_state().flatten(),
-            model=simulator.sim.model.get_xml(),
-            ep_meta=json.dumps(simulator.get_ep_meta()),
-        )
+        if recorded is None:
+            simulator = self._simulator
+            with seeded(int(self.np_random.integers(2**32)) if seed is None else seed):
+                simulator.unset_ep_meta()
+                simulator.reset()
+            # Only what is loaded from XML can be loaded again: XML has fewer digits than the model,
+            # and controllers aim for the joint angles they find when they are made.
+            recorded = {
+                "states": simulator.sim.get_state().flatten(),
+                "model": simulator.sim.model.get_xml(),
+                "ep_meta": json.dumps(simulator.get_ep_meta()),
+            }
+        self._restore(**recorded)
         return self._observe(), {"success": self._success()}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -232,10 +224,8 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
 
         Returns None without a render mode, as gymnasium's own environments do.
         """
-        if self.render_mode is None:
-            gym.logger.warn('render() draws nothing without render_mode="rgb_array"')
-            return None
-        return self._draw(self._view, self._render_size, self._render_size)
+        size = self._render_size
+        return self._draw(self._view, size, size) if draws(self) else None
 
     def close(self) -> None:
         """Release the simulator and the graphics library."""
@@ -273,9 +263,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
     def _space(self) -> spaces.Dict:
         unbounded = {
             key: spaces.Box(-np.inf, np.inf, shape=value.shape, dtype=np.float32)
-            for key, value in observations_of(
-                self._simulator, old_object_order=self._description.old_object_order
-            ).items()
+            for key, value in self._low_dimensional().items()
         }
         images = {
             f"{camera}_image": spaces.Box(0, 255, (self._height, self._width, 3), dtype=np.uint8)
@@ -318,12 +306,15 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         return bool(self._simulator._check_success())
 
     def _observe(self) -> Observation:
-        observation: Observation = dict(
-            observations_of(self._simulator, old_object_order=self._description.old_object_order)
-        )
-        for camera in self._cameras:
-            observation[f"{camera}_image"] = self._draw(camera, self._height, self._width)
-        return observation
+        images = {
+            f"{camera}_image": self._draw(camera, self._height, self._width)
+            for camera in self._cameras
+        }
+        return {**self._low_dimensional(), **images}
+
+    def _low_dimensional(self) -> dict[str, NDArray[np.float32]]:
+        old_order = self._description.old_object_order
+        return observations_of(self._simulator, old_object_order=old_order)
 
     def _draw(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
         if self._renderer is None:

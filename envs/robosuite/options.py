@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from ..checks import checked_size, reset_option
 from ..errors import EnvArgsError
 from .args import Description
-
-MAX_IMAGE_SIZE: Final = 4096
 
 
 def images_of(
@@ -80,16 +79,11 @@ def parse_reset_options(options: Mapping[str, Any] | None) -> dict[str, Any] | N
     Raises:
         ValueError: an option that does not exist, or no state.
     """
-    given = dict(options or {})
-    recorded = given.pop("reset_to", None)
-    if given:
-        raise ValueError(
-            f"unknown reset option {', '.join(map(repr, given))}; the only one is 'reset_to'"
-        )
+    recorded = reset_option(options, "reset_to")
     if recorded is None:
         return None
-    known = {"model", "states", "ep_meta"}
-    if not isinstance(recorded, Mapping) or "states" not in recorded or set(recorded) - known:
+    found = set(recorded) if isinstance(recorded, Mapping) else set()
+    if not {"states"} <= found <= {"model", "states", "ep_meta"}:
         raise ValueError(
             "the reset option 'reset_to' must be a dictionary of states, model and ep_meta, but "
             f"it is {recorded!r:.200}"
@@ -97,21 +91,4 @@ def parse_reset_options(options: Mapping[str, Any] | None) -> dict[str, Any] | N
     states = np.asarray(recorded["states"], dtype=np.float64)
     if not np.isfinite(states).all():
         raise ValueError("the reset option 'reset_to' has states that are not finite")
-    return {
-        "states": states,
-        "model": recorded.get("model"),
-        "ep_meta": recorded.get("ep_meta"),
-    }
-
-
-def checked_size(name: str, value: Any) -> int:
-    """Return a width or height in pixels.
-
-    Raises:
-        ValueError: it is none, or too large.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_IMAGE_SIZE:
-        raise ValueError(
-            f"{name} must be an integer from 1 to {MAX_IMAGE_SIZE}, but it is {value!r}"
-        )
-    return value
+    return {"model": None, "ep_meta": None, **recorded, "states": states}
