@@ -92,7 +92,7 @@ class ToolHangExpert(Expert):
             if (yield from self._lower(hand, off, over, lost, deep)) or lost():
                 break
         yield from hand.open()
-        yield from self._back_off(hand, 0.1)
+        yield from self._back_off(hand)
         if off()[2] > _DOWN:
             yield from self._press(simulator, hand, hole)
         # Around the hook, which stands between the hand and the wrench.
@@ -179,26 +179,19 @@ class ToolHangExpert(Expert):
             yield from hand.go(bring(hand, ring, place), within=0.06, turned=0.5, unless=lost)
         dip = generator.uniform(0.35, 0.6)
         yield from hand.go(hung(0.0, 0.06, dip), within=0.015, turned=0.12, unless=lost)
-        yield from hand.go(
-            hung(-0.003, 0.03, dip), within=0.003, turned=0.04, steady=0.9, limit=60, unless=lost
-        )
-        yield from hand.go(
-            hung(-0.005, 0.004, dip), within=0.004, turned=0.08, steady=0.9, limit=40, unless=lost
-        )
-        yield from hand.go(
-            hung(-0.012, 0.0, dip + 0.3),
-            within=0.006,
-            turned=0.1,
-            steady=0.8,
-            limit=15,
-            unless=lost,
-        )
+        for goal, within, turned, steady, limit in (
+            (hung(-0.003, 0.03, dip), 0.003, 0.04, 0.9, 60),
+            (hung(-0.005, 0.004, dip), 0.004, 0.08, 0.9, 40),
+            (hung(-0.012, 0.0, dip + 0.3), 0.006, 0.1, 0.8, 15),
+        ):
+            yield from hand.go(
+                goal, within=within, turned=turned, steady=steady, limit=limit, unless=lost
+            )
         yield from hand.open()
-        return (yield from self._back_off(hand, 0.1))
+        return (yield from self._back_off(hand))
 
-    def _back_off(self, hand: Hand, distance: float) -> Script:
-        here = hand.pose
-        back = here * Pose(np.array([0.0, 0.0, -distance]), Rotation.identity())
+    def _back_off(self, hand: Hand) -> Script:
+        back = hand.pose * Pose(np.array([0.0, 0.0, -0.1]), Rotation.identity())
         return (yield from hand.go(back, within=0.03, turned=0.4, limit=40))
 
 

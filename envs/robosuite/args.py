@@ -117,11 +117,10 @@ def _parsed(env_args: Mapping[str, Any] | str) -> Mapping[str, Any]:
             ) from None
     if not isinstance(given, Mapping):
         raise EnvArgsError(f"env_args are {type(given).__name__}; expected an object")
-    expected: Mapping[str, tuple[type, str]] = {
-        "env_name": (str, "the name of a robosuite environment, such as Lift"),
-        "env_kwargs": (Mapping, "an object: arguments of the environment"),
-    }
-    for key, (kind, meaning) in expected.items():
+    for key, kind, meaning in (
+        ("env_name", str, "the name of a robosuite environment, such as Lift"),
+        ("env_kwargs", Mapping, "an object: arguments of the environment"),
+    ):
         if not isinstance(given.get(key), kind):
             found = f"{key} {given[key]!r:.100}" if key in given else f"no {key}"
             raise EnvArgsError(f"env_args have {found}; expected {meaning}")

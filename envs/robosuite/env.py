@@ -18,7 +18,7 @@ from .absolute_actions import ABSOLUTE_DIM, absolute_env_kwargs, to_controller
 from .args import RENDERINGS, read_description
 from .cameras import CameraRenderer, camera_number
 from .observations import observations_of
-from .options import images_of, parse_reset_options, with_cameras
+from .options import parse_reset_options, with_images
 from .simulator import import_robosuite, installed_version, seeded
 from .tasks import CONTROL_FREQUENCY, TASKS, default_env_args, task_of
 
@@ -105,9 +105,11 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
             )
         if rendering is not None:
             description = replace(description, rendering=rendering)
-        self._cameras, self._height, self._width = images_of(description, cameras, image_size)
         self._render_size = checked_size("render_size", render_size)
-        self._description = with_cameras(description, self._cameras, self._height, self._width)
+        self._description = with_images(description, cameras, image_size)
+        kwargs = self._description.kwargs
+        self._cameras = tuple(kwargs.get("camera_names", ()))
+        self._height, self._width = kwargs["camera_heights"], kwargs["camera_widths"]
         known = task_of(description.env_name)
         self._view = TASKS[known].view if known else "agentview"
         self._renderer: CameraRenderer | None = None

@@ -13,15 +13,19 @@ from ..errors import EnvArgsError
 from .args import Description
 
 
-def images_of(
+def with_images(
     description: Description, cameras: Sequence[str] | None, image_size: int | None
-) -> tuple[tuple[str, ...], int, int]:
-    """Return the names of the cameras, and the height and width of their images.
+) -> Description:
+    """Return a description that says which images are observed, and nothing of other devices.
 
     Args:
         description: what counts where an argument is None.
         cameras: names.
         image_size: height and width.
+
+    Returns:
+        Its arguments ``camera_heights`` and ``camera_widths`` are set to one number of pixels each,
+        and ``camera_names`` where there are cameras.
 
     Raises:
         EnvArgsError: the description has images of several sizes.
@@ -33,40 +37,27 @@ def images_of(
         cameras = (named,) if isinstance(named, str) else named
     if isinstance(cameras, str) or not all(isinstance(camera, str) for camera in cameras):
         raise ValueError(f"cameras must be a list of names, but they are {cameras!r}")
-    if image_size is not None:
-        size = checked_size("image_size", image_size)
-        return tuple(cameras), size, size
-    sizes = []
+    sizes = {}
     for key in ("camera_heights", "camera_widths"):
-        given = kwargs.get(key, 84)
+        given = kwargs.get(key, 84) if image_size is None else image_size
         if isinstance(given, (list, tuple)):
             if len(set(given)) != 1:
                 raise EnvArgsError(
                     f"env_args have {key} {given!r:.100}; expected the same for all cameras"
                 )
             given = given[0]
-        sizes.append(checked_size(key, given))
-    return tuple(cameras), sizes[0], sizes[1]
-
-
-def with_cameras(
-    description: Description, cameras: tuple[str, ...], height: int, width: int
-) -> Description:
-    """Return a description that says which images are observed, and nothing of other devices."""
-    dropped = ("render_gpu_device_id", "camera_names", "camera_heights", "camera_widths", "seed")
-    kwargs = {key: value for key, value in description.kwargs.items() if key not in dropped}
-    kwargs |= {
+        sizes[key] = checked_size(key if image_size is None else "image_size", given)
+    dropped = ("render_gpu_device_id", "camera_names", *sizes, "seed")
+    kwargs = {key: value for key, value in kwargs.items() if key not in dropped} | {
         "has_renderer": False,
         "has_offscreen_renderer": bool(cameras),
         "use_camera_obs": bool(cameras),
         "ignore_done": True,
         "use_object_obs": True,
         "camera_depths": False,
-        "camera_heights": height,
-        "camera_widths": width,
+        **sizes,
+        **({"camera_names": list(cameras)} if cameras else {}),
     }
-    if cameras:
-        kwargs["camera_names"] = list(cameras)
     return replace(description, kwargs=kwargs)
 
 

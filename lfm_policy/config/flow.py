@@ -77,7 +77,9 @@ class FlowConfig:
 class SamplerConfig:
     """How a chunk is sampled when nothing else is asked for."""
 
-    solver: str = option("euler", "ODE solver", common=True, choices="solver")
+    solver: str = option(
+        "", "ODE solver; empty: the one of flow.method", common=True, choices="solver"
+    )
     nfe: int = option(
         4,
         "network evaluations per chunk over all blocks (fixed-step solvers)",
@@ -120,6 +122,7 @@ def check_evaluations(
     from lfm_policy.flow import METHODS, SolverSpec  # imports torch
 
     rule = METHODS.get(method) if isinstance(method, str) else method
+    solver = solver or rule.default_solver
     per_step = rule.evaluations(SolverSpec(solver))
     if per_step is None:
         return

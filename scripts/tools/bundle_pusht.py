@@ -106,7 +106,7 @@ def main() -> None:
             demonstrations=DEMONSTRATIONS,
             n=len(seeds),
             steps=buffer.n_steps,
-            sampler=f"{sampler.solver}, {sampler.nfe} evaluations and noise scale "
+            sampler=f"{teacher.solver}, {sampler.nfe} evaluations and noise scale "
             f"{sampler.noise_scale:g}",
             first=seeds[0],
             last=seeds[-1],
