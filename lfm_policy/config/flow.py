@@ -52,10 +52,7 @@ class FlowConfig:
     )
     coupling: str = option("dependent", "how ends are paired", choices="coupling")
     method: str = option(
-        "velocity",
-        "what networks learn and how they move a chunk",
-        common=True,
-        choices="method",
+        "velocity", "what networks learn and how they move a chunk", common=True, choices="method"
     )
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 
@@ -105,8 +102,7 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if any(later >= earlier for earlier, later in pairwise((1.0, *self.times, 0.0))):
             raise OptionError(
-                "times",
-                f"are {self.times}; expected numbers between 1 and 0, each below the last",
+                "times", f"are {self.times}; expected numbers between 1 and 0, each below the last"
             )
 
 
