@@ -19,7 +19,7 @@ from .args import RENDERINGS, read_description
 from .cameras import CameraRenderer, camera_number
 from .observations import observations_of
 from .options import parse_reset_options, with_images
-from .simulator import import_robosuite, installed_version, seeded
+from .simulator import import_robosuite, seeded
 from .tasks import CONTROL_FREQUENCY, TASKS, default_env_args, task_of
 
 Observation = dict[str, Any]
@@ -94,7 +94,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         if task is not None and task not in TASKS:
             raise ValueError(f"there is no task {task!r}; expected one of {', '.join(TASKS)}")
         self.render_mode = render_mode
-        self._version = installed_version()
+        self._version: str = import_robosuite().__version__
         if env_args is None:
             env_args = default_env_args(task or "Lift")
         description = read_description(env_args, self._version)
@@ -238,7 +238,6 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
             self._simulator.close()
 
     def _make_simulator(self) -> Any:
-        robosuite = import_robosuite()
         name, kwargs = self._description.env_name, self._description.kwargs
         if self._absolute:
             kwargs = absolute_env_kwargs(kwargs)
@@ -246,7 +245,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         own = {"has_renderer": False, "has_offscreen_renderer": False, "use_camera_obs": False}
         try:
             with seeded(0):
-                simulator = robosuite.make(name, **(kwargs | own))
+                simulator = import_robosuite().make(name, **(kwargs | own))
         except Exception as error:  # robosuite raises what it likes, also plain Exception
             raise EnvArgsError(
                 f"robosuite {self._version} cannot create '{name}' from env_args "

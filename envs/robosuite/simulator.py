@@ -63,16 +63,6 @@ def import_robosuite() -> Any:
     return module
 
 
-def installed_version() -> str:
-    """Return the version of robosuite.
-
-    Raises:
-        MissingSimulatorError: see :func:`import_robosuite`.
-    """
-    import_robosuite()
-    return importlib.metadata.version("robosuite")
-
-
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators, which robosuite draws from, and put them back afterwards.
