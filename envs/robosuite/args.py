@@ -10,11 +10,11 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..checks import version_numbers
+from ..checks import checked_size, version_numbers
 from ..errors import EnvArgsError
 from .absolute_actions import controllers_of
 from .tasks import ROBOSUITE_TYPE
@@ -103,6 +103,54 @@ def read_description(env_args: Mapping[str, Any] | str, installed: str) -> Descr
             stacklevel=3,
         )
     return Description(name, kwargs, rendering, old_order)
+
+
+def with_images(
+    description: Description, cameras: Sequence[str] | None, image_size: int | None
+) -> Description:
+    """Return a description that says which images are observed, and nothing of other devices.
+
+    Args:
+        description: what counts where an argument is None.
+        cameras: names.
+        image_size: height and width.
+
+    Returns:
+        Its arguments ``camera_heights`` and ``camera_widths`` are set to one number of pixels each,
+        and ``camera_names`` where there are cameras.
+
+    Raises:
+        EnvArgsError: the description has images of several sizes.
+        ValueError: an argument is not what it has to be.
+    """
+    kwargs = description.kwargs
+    if cameras is None:
+        named = kwargs.get("camera_names", "agentview") if kwargs.get("use_camera_obs") else ()
+        cameras = (named,) if isinstance(named, str) else named
+    if isinstance(cameras, str) or not all(isinstance(camera, str) for camera in cameras):
+        raise ValueError(f"cameras must be a list of names, but they are {cameras!r}")
+    sizes = {}
+    for key in ("camera_heights", "camera_widths"):
+        given = kwargs.get(key, 84) if image_size is None else image_size
+        if isinstance(given, (list, tuple)):
+            if len(set(given)) != 1:
+                raise EnvArgsError(
+                    f"env_args have {key} {given!r:.100}; expected the same for all cameras"
+                )
+            given = given[0]
+        sizes[key] = checked_size(key if image_size is None else "image_size", given)
+    dropped = ("render_gpu_device_id", "camera_names", *sizes, "seed")
+    kwargs = {key: value for key, value in kwargs.items() if key not in dropped} | {
+        "has_renderer": False,
+        "has_offscreen_renderer": bool(cameras),
+        "use_camera_obs": bool(cameras),
+        "ignore_done": True,
+        "use_object_obs": True,
+        "camera_depths": False,
+        **sizes,
+        **({"camera_names": list(cameras)} if cameras else {}),
+    }
+    return replace(description, kwargs=kwargs)
 
 
 def _parsed(env_args: Mapping[str, Any] | str) -> Mapping[str, Any]:

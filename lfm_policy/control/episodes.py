@@ -65,7 +65,6 @@ def run_episode(
     simulated: bool = False,
     recorder: Recorder | None = None,
     position_key: str | None = None,
-    on_step: Callable[[gym.Env[Any, Any]], None] | None = None,
 ) -> EpisodeOutcome:
     """Control one episode of an environment.
 
@@ -79,7 +78,6 @@ def run_episode(
         simulated: let time pass only where somebody waits. Chunks then take exactly ``delay``.
         recorder: writes the episode down.
         position_key: observation whose jerk is wanted.
-        on_step: called after the start and every environment step, to film it.
 
     Raises:
         InputError: environment, policy and options do not fit one another, or the environment
@@ -94,7 +92,6 @@ def run_episode(
         clock=clock,
         seed=seed,
         keep_observations=position_key is not None,
-        on_step=on_step,
     )
     loop = ControlLoop(
         robot, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder

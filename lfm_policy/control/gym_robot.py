@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -43,7 +43,6 @@ class GymRobot:
         clock: Clock | None = None,
         seed: int | None = None,
         keep_observations: bool = False,
-        on_step: Callable[[gym.Env[Any, Any]], None] | None = None,
     ) -> None:
         """Start an episode.
 
@@ -53,12 +52,10 @@ class GymRobot:
             clock: that of the loop; the machine's by default.
             seed: of the episode.
             keep_observations: whether `observations` are kept.
-            on_step: called after the start and after every step, to film it.
         """
         self._env = env
         self._hz = hz
         self._clock = RealClock() if clock is None else clock
-        self._report = on_step or (lambda env: None)
         self.success: bool | None = None
         self.fault = ""
         self.steps = 0
@@ -72,7 +69,6 @@ class GymRobot:
         self.actions: list[np.ndarray] = []
         self.observations: list[dict[str, Any]] = []
         self._keep = keep_observations
-        self._report(env)
 
     def observe(self) -> dict[str, Any]:
         """Bring the world to the present and return its observation."""
@@ -104,7 +100,6 @@ class GymRobot:
         self.done = bool(terminated or truncated or self.fault)
         if counted is not None:
             self.max_reward = max(counted, -np.inf if self.max_reward is None else self.max_reward)
-        self._report(self._env)
 
     def _read(self, reward: Any) -> float | None:
         """Take in what the environment says; returns the reward, None if something is wrong."""
