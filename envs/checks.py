@@ -49,8 +49,10 @@ def reset_option(options: Mapping[str, Any] | None, name: str) -> Any:
     Raises:
         ValueError: there are others.
     """
-    if others := set(options or {}) - {name}:
+    given = dict(options or {})
+    found = given.pop(name, None)
+    if given:
         raise ValueError(
-            f"unknown reset option {', '.join(map(repr, sorted(others)))}; the only one is '{name}'"
+            f"unknown reset option {', '.join(map(repr, given))}; the only one is '{name}'"
         )
-    return (options or {}).get(name)
+    return found
