@@ -29,11 +29,11 @@ from results_page import publish, table_lines
 from tqdm.auto import tqdm
 
 from lfm_policy.control import run_episode
-from lfm_policy.control.policies import open_policy
 from lfm_policy.environments import make_env
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import paired_bootstrap, wilson_interval
 from lfm_policy.evaluation.episodes import no_success_message
+from lfm_policy.open_policy import open_policy
 from lfm_runtime.control import ControlOptions
 from lfm_runtime.disk.files import atomic_file, write_json, write_text
 

@@ -120,7 +120,7 @@ def test_a_robot_whose_policy_call_fails_fails_alone(
 @pytest.fixture
 def malformed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module with the messages that the benchmark sends too."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
     import malformed_messages
 
     monkeypatch.delitem(sys.modules, "malformed_messages")

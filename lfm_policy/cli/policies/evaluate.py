@@ -1,4 +1,15 @@
-"""``lfm-policy eval``."""
+"""Roll out a checkpoint and report success, score and latency.
+
+Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
+episode, chunk). Test seeds start at 100000; choose settings with seeds from 200000 only.
+
+An environment says whether an episode succeeded by info['success'] or info['is_success'] of step();
+of one that never does, only rewards are reported.
+
+examples:
+  lfm-policy eval runs/pusht-fm --episodes 200 --seed-start 100000
+  lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 16 --video 8
+"""
 
 from __future__ import annotations
 
@@ -17,23 +28,8 @@ from lfm_policy.cli.common import (
     print_json,
 )
 
-DESCRIPTION = "Roll out a checkpoint and report success, score and latency."
-
-EPILOG = """\
-Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
-episode, chunk). Test seeds start at 100000; choose settings with seeds from 200000 only.
-
-An environment says whether an episode succeeded by info['success'] or info['is_success'] of step();
-of one that never does, only rewards are reported.
-
-examples:
-  lfm-policy eval runs/pusht-fm --episodes 200 --seed-start 100000
-  lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 16 --video 8
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument(
         "checkpoint",
         help="checkpoint, run folder, exported folder, or a policy of the package: pusht-state",
@@ -69,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     import warnings
 
     import torch
