@@ -33,7 +33,6 @@ MAXIMUM_LIST_LENGTH = 64
 """A hostile file cannot ask for unbounded work."""
 
 _RULES = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
-_LIGHT = {"light": True}
 
 OptionsT = TypeVar("OptionsT")
 Choices = Sequence[str] | Registry[Any] | str | None
@@ -105,14 +104,12 @@ else:
         return made
 
 
-def checked(cls: type[OptionsT], given: Mapping[str, Any], *, light: bool = False) -> OptionsT:
+def checked(cls: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     """Return options of a class from plain values, those of nested sections included.
 
     Args:
         cls: a class of options.
         given: key -> value; the others have their defaults.
-        light: leave out what would import the mathematics: what depends on the entries that are
-            chosen, whose names are checked all the same. The result is good for nothing else.
 
     Raises:
         OptionError: as when one is made in Python, but the key begins in ``given``.
@@ -122,9 +119,7 @@ def checked(cls: type[OptionsT], given: Mapping[str, Any], *, light: bool = Fals
     made = cls.__new__(cls)
     validator = vars(cls)["__pydantic_validator__"]
     try:
-        validator.validate_python(
-            ArgsKwargs((), dict(given)), self_instance=made, context=_LIGHT if light else None
-        )
+        validator.validate_python(ArgsKwargs((), dict(given)), self_instance=made)
     except ValidationError as error:
         raise _problem(cls, error) from None
     return made
@@ -185,14 +180,14 @@ class Chosen:
         return self.options_class({})()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        return core_schema.with_info_plain_validator_function(self._check)
+        return core_schema.no_info_plain_validator_function(self._check)
 
-    def _check(self, value: Any, info: Any) -> Any:
+    def _check(self, value: Any) -> Any:
         if is_options(type(value)):
             return value
         if not isinstance(value, Mapping):
             raise OptionError((), _no_section(value, self.options_class({})))
-        return checked(self.options_class(value), value, light=is_light(info))
+        return checked(self.options_class(value), value)
 
 
 def _refuse_flags(cls: type, value: Any, info: ValidationInfo) -> Any:
@@ -247,12 +242,6 @@ def section_of(field: FieldInfo) -> Chosen | None:
 def _declaration(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
     return extra if isinstance(extra, dict) else {}
-
-
-def is_light(info: Any) -> bool:
-    """Whether a validator is asked to import nothing, see `checked`."""
-    light: bool = info.context == _LIGHT
-    return light
 
 
 # -- what pydantic finds, in words ----------------------------------------------------------------

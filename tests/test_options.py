@@ -134,18 +134,3 @@ def test_an_error_survives_a_process_boundary(given: dict[str, Any]) -> None:
     again = pickle.loads(pickle.dumps(caught.value.under("section")))
     assert type(again) is type(caught.value)
     assert again.key == ("section", *caught.value.key) and "section." in str(again)
-
-
-@options
-class Chooses:
-    method: str = option("velocity", "a method", choices="method")
-
-
-def test_light_checks_know_names_whose_entries_they_do_not_import() -> None:
-    for light in (True, False):
-        with pytest.raises(OptionError, match="method is 'velosity', expected one of velocity"):
-            checked(Chooses, {"method": "velosity"}, light=light)
-    with pytest.raises(OptionError, match="network.name: unknown network"):
-        checked(Outer, {"network": {"name": "mpl"}}, light=True)
-    with pytest.raises(OptionError, match="count is 0"):
-        checked(Outer, {"count": 0}, light=True)

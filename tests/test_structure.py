@@ -7,6 +7,7 @@ when an entry is no exception any more.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -135,6 +136,23 @@ def test_no_way_back(package: str, other: str, allowed: tuple[str, ...]) -> None
         if is_below(name, other) and not any(is_below(name, part) for part in allowed)
     }
     assert not found
+
+
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md")),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_documents_name_is_there(document: str) -> None:
+    text = (ROOT / document).read_text()
+    named = re.findall(r"`((?:lfm_policy|runtime|envs|tests)/[\w/.]+)`", text)
+    named += re.findall(r"(scripts/[\w/]+\.(?:py|sh))", text)
+    named += re.findall(r"\]\(((?!http)[\w/.]+)\)", text)  # links, which start at the document
+    folders = (ROOT, (ROOT / document).parent)
+    assert not {path for path in named if not any((f / path).exists() for f in folders)}
 
 
 def is_below(name: str, package: str) -> bool:

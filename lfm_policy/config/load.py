@@ -116,7 +116,6 @@ def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
     """
     merged, labels = _merged(sources)
     try:
-        checked(ExperimentConfig, merged, light=True)  # finds most mistakes without torch
         return checked(ExperimentConfig, merged)
     except OptionError as error:
         raise InputError(f"{_origin(error.key, labels)}: {str(error)[:1000]}") from None

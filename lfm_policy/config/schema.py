@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationInfo, model_validator
+from pydantic import model_validator
 
 from lfm_policy.config.block_networks import network_configs, student_network
 from lfm_policy.config.flow import (
@@ -20,7 +20,7 @@ from lfm_policy.config.flow import (
 )
 from lfm_policy.config.training import DistillConfig, TrainingConfig
 from lfm_policy.errors import OptionError
-from lfm_policy.options import Chosen, is_light, option, options, with_changes
+from lfm_policy.options import Chosen, option, options, with_changes
 
 DATASET = Chosen("dataset format", "zarr")
 ENCODER = Chosen("encoder", "state")
@@ -123,7 +123,7 @@ class ExperimentConfig:
     env: EnvConfig = option(EnvConfig, "environment for rollouts")
 
     @model_validator(mode="after")
-    def _check_together(self, info: ValidationInfo) -> ExperimentConfig:
+    def _check_together(self) -> ExperimentConfig:
         """Check what must hold between sections, now and not when a trained policy is loaded."""
         n_blocks, training = self.flow.n_blocks, self.training
         for key, values in (
@@ -154,10 +154,9 @@ class ExperimentConfig:
             with_changes(training, self.distill.training)
         except OptionError as error:
             raise error.under("distill", "training") from None
-        if not is_light(info):
-            sampler = self.sampler
-            method, key = self.flow.method, ("sampler", "nfe")
-            check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
+        # Last, because only this imports torch.
+        sampler, method, key = self.sampler, self.flow.method, ("sampler", "nfe")
+        check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
         return self
 
     def _check_encoder_training(self) -> None:

@@ -32,8 +32,8 @@ class TrainingConfig:
     beta1: float = option(0.9, "AdamW beta1", ge=0, le=0.999999)
     beta2: float = option(0.999, "AdamW beta2", ge=0, le=0.99999999)
     gradient_clip: float = option(1.0, "largest gradient norm; 0 turns clipping off", ge=0)
-    ema_decay: float = option(0.999, "largest decay of the weight average", ge=0, le=1)
-    ema_power: float = option(0.75, "warm-up exponent of the weight average", ge=0, le=1)
+    ema_decay: float = option(0.999, "largest decay of the EMA of the weights", ge=0, le=1)
+    ema_power: float = option(0.75, "warm-up exponent of the EMA of the weights", ge=0, le=1)
     obs_noise: float = option(
         0.0,
         "standard deviation of noise added to normalised observations in training steps; makes "

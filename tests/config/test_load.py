@@ -464,6 +464,8 @@ MISTAKES = [
     "dataset.pth=x",
     "distill.training={total_stesp: 3}",
     "distill.network={widht: 3}",
+    "flow.method=velosity",
+    "sampler.solver=eular",
     "block_networks=[{widht: 3}]",
 ]
 WITHOUT_TORCH = """
