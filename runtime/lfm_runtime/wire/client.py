@@ -59,9 +59,7 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         self._connection = PolicyConnection(
             host, port, api_key=api_key, ssl_context=ssl_context, on_metadata=self._take_metadata
         )
-        self._connection.open(connect_timeout)
-        spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
-        super().__init__(spec, **horizons)
+        self._begin()
         self.server_timing: dict[str, float] = {}
 
     @property
@@ -93,15 +91,13 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         before = self._server_metadata
         self._connection.close()
         self._server_metadata = {}
+        seed = self._seed
         try:
-            self._connection.open(self._connect_timeout)
-            spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
+            self._begin()
         except BaseException:
             self._connection.close()
             self._server_metadata = before
             raise
-        seed = self._seed
-        super().__init__(spec, **horizons)
         self._seed = seed
         return policy_changes(before, self._server_metadata)
 
@@ -157,15 +153,15 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         actions = np.empty(
             (n_rows, self.n_action_steps, self.spec.action_dim), self.spec.dtype("action")
         )
+        self._chunks_drawn += 1
         for row in range(n_rows):
             message: dict[str, Any] = {key: value[row] for key, value in obs.items()}
             if self._seed is not None:
                 seed, episode = self._seed
-                message[NOISE] = [seed, episode + row, self._chunks_drawn]
+                message[NOISE] = [seed, episode + row, self._chunks_drawn - 1]
             if prefix is not None and np.shape(prefix)[1]:
                 message[PREFIX] = np.asarray(prefix)[row]
             actions[row] = self._checked_actions(self._ask(message).get("actions"))
-        self._chunks_drawn += self._seed is not None
         return actions
 
     def close(self) -> None:
@@ -173,6 +169,14 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         self._connection.close()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Connect, and be a client of the policy that is served."""
+        self._connection.open(self._connect_timeout)
+        spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
+        super().__init__(spec, **horizons)
+        max_prefix = self._server_metadata.get("max_prefix")
+        self.max_prefix = max_prefix if isinstance(max_prefix, int) else 0
 
     def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._connection.ask(packb(dict(message)), self._timeout)
@@ -213,5 +217,3 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         if self._server_metadata and (changes := policy_changes(self._server_metadata, metadata)):
             raise PolicyChangedError(self._connection.uri, changes)
         self._server_metadata = metadata
-        given = metadata.get("max_prefix")
-        self.max_prefix = given if isinstance(given, int) else 0
