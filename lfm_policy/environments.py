@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from lfm_policy.errors import EvaluationError, InputError
 from lfm_runtime.policy.spec import DataSpec
 
 
-@contextmanager
-def make_env(env_id: str, **options: Any) -> Iterator[Any]:
-    """Yield an environment of `lfm_envs` or any other, and close it.
+def make_env(env_id: str, **options: Any) -> closing[Any]:
+    """Return a context with an environment of `lfm_envs` or any other, closed at its end.
 
     Args:
         env_id: gymnasium id, such as ``lfm/PushT-v0``, or ``module:Name-v0``, whose module may lie
@@ -22,11 +21,7 @@ def make_env(env_id: str, **options: Any) -> Iterator[Any]:
     Raises:
         InputError: it does not exist, its simulator is missing, or it cannot be created.
     """
-    env = created(env_id, options)
-    try:
-        yield env
-    finally:
-        env.close()
+    return closing(created(env_id, options))
 
 
 def created(env_id: str, options: dict[str, Any]) -> Any:

@@ -82,13 +82,23 @@ class RayPool:
             WorkerLostError: its worker was lost `MAXIMUM_LOSSES` times.
             Exception: whatever else the task raised.
         """
+        errors = self._ray.exceptions
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout)
         results = []
         for reference in ready:
             key, arguments = self._running.pop(reference)
             try:
-                result = self._result(reference)
-            except _lost_errors(self._ray) as error:
+                result = self._ray.get(reference)
+            except errors.RayTaskError as error:
+                if isinstance(error.cause, InputError):
+                    raise InputError(str(error.cause)) from None
+                raise
+            except (
+                errors.WorkerCrashedError,
+                errors.NodeDiedError,
+                errors.OutOfMemoryError,
+                errors.ObjectLostError,
+            ) as error:
                 self.losses += 1
                 self._lost[key] += 1
                 if self._lost[key] >= MAXIMUM_LOSSES:
@@ -105,24 +115,6 @@ class RayPool:
                 self._ray.cancel(reference, force=True)
         self._running.clear()
         self._ray.shutdown()
-
-    def _result(self, reference: Any) -> Any:
-        try:
-            return self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, InputError):
-                raise InputError(str(error.cause)) from None
-            raise
-
-
-def _lost_errors(ray: Any) -> tuple[type[Exception], ...]:
-    errors = ray.exceptions
-    return (
-        errors.WorkerCrashedError,
-        errors.NodeDiedError,
-        errors.OutOfMemoryError,
-        errors.ObjectLostError,
-    )
 
 
 def _connect(address: str | None, *, cpus: int | None) -> Any:

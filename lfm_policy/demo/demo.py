@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,13 +20,14 @@ from lfm_policy.demo.options import (
     student_overrides,
 )
 from lfm_policy.demo.page import demo_page
-from lfm_policy.demo.pictures.films import Film, choose_episodes, film
+from lfm_policy.demo.pictures.films import choose_episodes, film
 from lfm_policy.demo.pictures.flow_film import write_flow_film
 from lfm_policy.demo.pictures.scene import Scene, most_open_scene, start_scenes
 from lfm_policy.demo.results import DataFacts, DemoResults, PolicyResult
 from lfm_policy.demo.stages import Stages
 from lfm_policy.device import choose_device
 from lfm_policy.distill import distill
+from lfm_policy.environments import environment_errors
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, chunk_noise, load_policy, read_header
 from lfm_policy.training import train
@@ -110,44 +110,42 @@ def run_demo(
     rollouts = rollout_config(config)
     kept: dict[str, KeptEvaluation] = {}
     # One thread, as `lfm-policy eval`: for networks of this size more are not faster.
-    with _threads(1):
-        for name, policy in policies.items():
-            with stages.stage(f"evaluate: {titles[name].lower()}"):
-                folder = output / EVALUATIONS / name
-                kept[name] = evaluate_once(policy, rollouts, episodes, folder, quiet=quiet)
-        with stages.stage("film"):
-            chosen = choose_episodes([evaluation.cell.episodes for evaluation in kept.values()])
-            films = {
-                name: film(policy, rollouts, kept[name], chosen)
-                for name, policy in policies.items()
-            }
-        with stages.stage("draw the page"):
-            scene, flows = _flows(policies, config, episodes)
-            results = [
-                PolicyResult(
-                    name=name,
-                    title=title,
-                    header=read_header(output / name),
-                    evaluation=kept[name],
-                    metrics=read_metrics(output / name / METRICS_FILE),
-                    flow=flows[name],
-                    films=films[name],
-                )
-                for name, title in titles.items()
-            ]
-            flow_film = Film(output / FLOW_FILM)
-            write_flow_film(flow_film, results, scene)
-            demo = DemoResults(
-                data=data,
-                policies=results,
-                scene=scene,
-                flow_film=flow_film,
-                chosen=chosen,
-                command=command,
-                seconds=stages.seconds,
+    torch.set_num_threads(1)
+    for name, policy in policies.items():
+        with stages.stage(f"evaluate: {titles[name].lower()}"):
+            folder = output / EVALUATIONS / name
+            kept[name] = evaluate_once(policy, rollouts, episodes, folder, quiet=quiet)
+    with stages.stage("film"):
+        chosen = choose_episodes([evaluation.cell.episodes for evaluation in kept.values()])
+        films = {
+            name: film(policy, rollouts, kept[name], chosen) for name, policy in policies.items()
+        }
+    with stages.stage("draw the page"):
+        scene, flows = _flows(policies, config, episodes)
+        results = [
+            PolicyResult(
+                name=name,
+                title=title,
+                header=read_header(output / name),
+                evaluation=kept[name],
+                metrics=read_metrics(output / name / METRICS_FILE),
+                flow=flows[name],
+                films=films[name],
             )
-            write_text(output / PAGE, demo_page(demo))
-            write_json(output / REPORT, demo.to_dict())
+            for name, title in titles.items()
+        ]
+        write_flow_film(output / FLOW_FILM, results, scene)
+        demo = DemoResults(
+            data=data,
+            policies=results,
+            scene=scene,
+            flow_film=output / FLOW_FILM,
+            chosen=chosen,
+            command=command,
+            seconds=stages.seconds,
+        )
+        write_text(output / PAGE, demo_page(demo))
+        write_json(output / REPORT, demo.to_dict())
     return demo
 
 
@@ -205,18 +203,5 @@ def _check_simulator(env_id: str) -> None:
     """
     import lfm_envs
 
-    try:
+    with environment_errors(env_id):
         lfm_envs.make_vector_env(env_id, 1).close()
-    except lfm_envs.MissingSimulatorError as error:
-        raise InputError(str(error)) from None
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Use so many torch threads inside, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

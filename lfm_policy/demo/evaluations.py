@@ -47,8 +47,7 @@ def evaluate_once(
     Raises:
         InputError: as `lfm_policy.evaluation.evaluate`.
     """
-    kept = _read(folder)
-    if kept is not None and _is_of(kept, policy, config, n_episodes):
+    if kept := _read(policy, config, n_episodes, folder):
         if not quiet:
             print(f"kept: {folder / EVALUATION_FILE}", flush=True)
         return kept
@@ -59,30 +58,22 @@ def evaluate_once(
     return KeptEvaluation(report, cells[0], folder)
 
 
-def _read(folder: Path) -> KeptEvaluation | None:
-    """Return the evaluation in a folder; None when there is none that can be read."""
+def _read(
+    policy: Policy, config: RolloutConfig, n_episodes: int, folder: Path
+) -> KeptEvaluation | None:
+    """Return the evaluation in a folder; None when none is readable, or it is another one."""
     try:
         report = json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8"))
-        (content,) = report["cells"]
-        cell = Cell(
-            solver=content["solver"],
-            nfe=content["nfe"],
-            nfe_per_block=content["nfe_per_block"],
-            latency=content["latency"],
-            episodes=[EpisodeResult(**episode) for episode in content["episodes"]],
-            noise_scale=content["noise_scale"],
+        (content,) = map(dict, report["cells"])
+        summary = content.pop("summary")
+        episodes = [EpisodeResult(**episode) for episode in content.pop("episodes")]
+        cell = Cell(episodes=episodes, **content)
+        same = (
+            cell.summary() == summary
+            and report["checkpoint_sha256"] == policy.info.get("sha256")
+            and report["config"] == asdict(config)
+            and len(episodes) == n_episodes
         )
-        if cell.summary() != content["summary"]:
-            return None
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return KeptEvaluation(report, cell, folder)
-
-
-def _is_of(kept: KeptEvaluation, policy: Policy, config: RolloutConfig, n_episodes: int) -> bool:
-    """Whether this policy would be evaluated in this way."""
-    return (
-        kept.report.get("checkpoint_sha256") == policy.info.get("sha256")
-        and kept.report.get("config") == asdict(config)
-        and len(kept.cell.episodes) == n_episodes
-    )
+    return KeptEvaluation(report, cell, folder) if same else None

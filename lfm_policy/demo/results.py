@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from lfm_policy.demo.evaluations import KeptEvaluation
 from lfm_policy.demo.flow_states import FlowState
-from lfm_policy.demo.pictures.films import ChosenEpisode, Film
+from lfm_policy.demo.pictures.films import ChosenEpisode
 from lfm_policy.demo.pictures.scene import Scene
 from lfm_policy.policy import CheckpointHeader
 
@@ -24,7 +25,7 @@ class PolicyResult:
         evaluation: its rollouts.
         metrics: records of its training, see `lfm_policy.training.run_folder.metrics`.
         flow: its chunks between noise and action in the scene of `DemoResults`.
-        films: of each chosen episode, by its number.
+        films: of each chosen episode, by its number: MP4, and its last frame beside it as PNG.
     """
 
     name: str
@@ -33,7 +34,7 @@ class PolicyResult:
     evaluation: KeptEvaluation
     metrics: Sequence[Mapping[str, Any]]
     flow: Sequence[FlowState]
-    films: Mapping[int, Film]
+    films: Mapping[int, Path]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class DemoResults:
         data: what the teacher was trained on.
         policies: the teacher, then its students.
         scene: where the chunks of `PolicyResult.flow` were sampled.
-        flow_film: these chunks on their way.
+        flow_film: these chunks on their way, as the films above.
         chosen: the filmed episodes.
         command: what was typed; empty when it was no command line.
         seconds: wall-clock seconds of each stage.
@@ -62,7 +63,7 @@ class DemoResults:
     data: DataFacts
     policies: Sequence[PolicyResult]
     scene: Scene
-    flow_film: Film
+    flow_film: Path
     chosen: Sequence[ChosenEpisode]
     command: str
     seconds: Mapping[str, float]

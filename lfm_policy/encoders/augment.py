@@ -7,28 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class AugmentOptions:
-    """How images are cropped and changed in training.
-
-    Attributes:
-        crop: (height, width) of what the network sees; None: whole images.
-        shift: pixels by which an image may be moved in each direction; edges are repeated.
-        brightness: largest change, as a share of the full range.
-        contrast: largest change of the factor 1 on deviations from the mean grey level.
-        saturation: largest change of the factor 1 on deviations from a pixel's own grey level.
-    """
-
-    crop: tuple[int, int] | None = None
-    shift: int = 0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-
-    def crop_of(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size of what the network sees of an image of this size."""
-        return self.crop or (height, width)
+from lfm_policy.encoders.options import ImageEncoderConfig
 
 
 @dataclass(frozen=True)
@@ -51,22 +30,22 @@ class View:
         return View(self.top.expand(n), self.left.expand(n), colour)
 
 
-def centre_view(options: AugmentOptions, n: int, size: tuple[int, int]) -> View:
+def centre_view(options: ImageEncoderConfig, n: int, size: tuple[int, int]) -> View:
     """Return the centre crop for ``n`` samples of images of ``size`` (height, width)."""
-    height, width = options.crop_of(*size)
+    height, width = options.crop_of(size)
     top = torch.full((n,), (size[0] - height) // 2)
     left = torch.full((n,), (size[1] - width) // 2)
     return View(top, left)
 
 
 def random_view(
-    options: AugmentOptions,
+    options: ImageEncoderConfig,
     n: int,
     size: tuple[int, int],
     generator: torch.Generator | None = None,
 ) -> View:
     """Return random crops and colours for ``n`` samples; torch's global generator by default."""
-    height, width = options.crop_of(*size)
+    height, width = options.crop_of(size)
     shift = options.shift
     top = torch.randint(-shift, size[0] - height + shift + 1, (n,), generator=generator)
     left = torch.randint(-shift, size[1] - width + shift + 1, (n,), generator=generator)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.encoders.image import ImageEncoder
 from lfm_policy.encoders.options import CamerasConfig
-from lfm_policy.encoders.state import fusion_layers
+from lfm_policy.encoders.state import HistoryEncoder
 from lfm_policy.errors import InputError
-from lfm_policy.networks.options import MAX_COND_DIM
 from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import nearest_names
 
 SHARED = "shared"
 
 
-class CamerasEncoder(ObsEncoder):
+class CamerasEncoder(HistoryEncoder):
     """Features of all cameras and the low-dimensional observations of all frames, as one vector.
 
     The vector is ordered by frame, oldest first, and within a frame by the name of the observation;
@@ -53,22 +50,11 @@ class CamerasEncoder(ObsEncoder):
             }
             # A module's name may hold no dot, an observation's may.
             modules = {f"camera{i}": module for i, module in enumerate(image_encoders.values())}
-        sizes = {
-            key: image_encoders[key].feature_dim if key in cameras else math.prod(shape)
-            for key, shape in obs_shapes.items()
-        }
-        history_size = n_obs_steps * sum(sizes.values())
-        if history_size > MAX_COND_DIM:
-            raise InputError(
-                f"features and observations have {history_size} numbers in {n_obs_steps} frames, "
-                f"the 'cameras' encoder takes at most {MAX_COND_DIM}; lower n_obs_steps or leave "
-                "some out"
-            )
-        super().__init__(obs_shapes, n_obs_steps, config.cond_dim(history_size))
-        self._sizes = sizes
+        feature_dims = {key: module.feature_dim for key, module in image_encoders.items()}
+        super().__init__(config, obs_shapes, n_obs_steps, feature_dims)
         self.image_encoders = nn.ModuleDict(modules)
         self._by_key = image_encoders
-        self.layers = fusion_layers(config, history_size)
+        self.layers = self.fusion_layers(config)
 
     @property
     def image_keys(self) -> tuple[str, ...]:
@@ -139,19 +125,6 @@ class CamerasEncoder(ObsEncoder):
                 )
             encoded[key] = module(frames)
         return encoded
-
-    def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the condition, shape (batch, cond_dim).
-
-        Raises:
-            InputError: an observation is missing or has the wrong shape; the message names it.
-        """
-        frames = []
-        for key, size in self._sizes.items():
-            value = self._observation(obs, key, (size,) if key in self._by_key else None)
-            frames.append(value.reshape(value.shape[0], self.n_obs_steps, size))
-        cond: Tensor = self.layers(torch.cat(frames, dim=-1).flatten(1))
-        return cond
 
 
 def _check_cameras(

@@ -7,9 +7,6 @@ from torch import Tensor, nn
 
 from lfm_policy.encoders.image import ImageEncoder, SpatialSoftmax
 from lfm_policy.encoders.options import GROUPS, CompactConfig
-from lfm_policy.errors import InputError
-
-SMALLEST_SIDE = 16
 
 
 class _Residual(nn.Module):
@@ -34,11 +31,6 @@ class CompactEncoder(ImageEncoder):
     def __init__(
         self, config: CompactConfig, frame_shape: tuple[int, int, int], crop: tuple[int, int]
     ) -> None:
-        if min(crop) < SMALLEST_SIDE:
-            raise InputError(
-                f"the 'compact' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{SMALLEST_SIDE} x {SMALLEST_SIDE}"
-            )
         super().__init__(config, frame_shape, 2 * config.keypoints)
         wide = 2 * config.width
         self.layers = nn.Sequential(

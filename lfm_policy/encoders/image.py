@@ -23,8 +23,6 @@ TIE = 0.49
 levels, where the last bit, which differs between machines, would decide; a hundredth beside that,
 it has no say."""
 
-__all__ = ["ImageEncoder", "ImageEncoderConfig"]
-
 
 class Resize(nn.Module):
     """Bilinear resizing with antialiasing, as two matrix products.
@@ -103,7 +101,7 @@ class ImageEncoder(nn.Module):
         self._resize = (
             None if self._size == frame_shape[:2] else Resize(frame_shape[:2], self._size)
         )
-        self._augment = config.augmentation()
+        self._config = config
 
     def frozen_parameters(self) -> list[nn.Parameter]:
         """Return the weights that training leaves alone."""
@@ -134,8 +132,8 @@ class ImageEncoder(nn.Module):
         if self._resize is not None:
             frames = self._resize(frames)
         if view is None and self.training:
-            view = random_view(self._augment, n, self._size)
-        size = self._augment.crop_of(*self._size)
+            view = random_view(self._config, n, self._size)
+        size = self._config.crop_of(self._size)
         # The centre without numbers that depend on data, so that the encoder can be exported.
         images = centre_crop(frames, size) if view is None else crop_images(frames, view, size)
         images = images.to(torch.float32) / 255
@@ -148,6 +146,6 @@ class ImageEncoder(nn.Module):
     def fixed_view(self, number: int) -> View:
         """Return view 0, 1, ... for one sample: 0 is the centre, the others are always the same."""
         if number == 0:
-            return centre_view(self._augment, 1, self._size)
+            return centre_view(self._config, 1, self._size)
         generator = torch.Generator().manual_seed(VIEW_SEED + number)
-        return random_view(self._augment, 1, self._size, generator)
+        return random_view(self._config, 1, self._size, generator)

@@ -21,7 +21,6 @@ from lfm_runtime.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-    from lfm_policy.encoders.augment import AugmentOptions
     from lfm_policy.encoders.base import ObsEncoder
     from lfm_policy.encoders.image import ImageEncoder
 
@@ -46,6 +45,12 @@ ACTIVATIONS: Registry[type[nn.Module]] = Registry(
         "relu": "torch.nn:ReLU",
     },
 )
+
+
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
 
 IMAGE_SECTION = Chosen("image encoder", "compact")
 """The section ``image``, and what `cameras` makes of it for a camera."""
@@ -96,10 +101,7 @@ class EncoderConfig:
         return self._build(shapes, int(n_obs_steps))
 
     def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        module, _, encoder = self.BUILDS.partition(":")
-        built: ObsEncoder = getattr(importlib.import_module(module), encoder)(
-            self, obs_shapes, n_obs_steps
-        )
+        built: ObsEncoder = _imported(self.BUILDS)(self, obs_shapes, n_obs_steps)
         return built
 
 
@@ -150,6 +152,8 @@ class ImageEncoderConfig:
 
     BUILDS: ClassVar[str] = ""
     """``module:Class``, called with the options, height, width and channels, and what is seen."""
+    SMALLEST: ClassVar[int] = 1
+    """Pixels that must be seen in each direction."""
 
     name: str = option("", "which image encoder")
     resize: list[Side] = option(
@@ -183,17 +187,10 @@ class ImageEncoderConfig:
         height, width = self.resize or frame_shape[:2]
         return int(height), int(width)
 
-    def augmentation(self) -> AugmentOptions:
-        """Return the options of cropping and augmentation."""
-        from lfm_policy.encoders.augment import AugmentOptions
-
-        return AugmentOptions(
-            crop=(int(self.crop[0]), int(self.crop[1])) if self.crop else None,
-            shift=self.shift,
-            brightness=self.brightness,
-            contrast=self.contrast,
-            saturation=self.saturation,
-        )
+    def crop_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of what is seen of images of this size, after resizing."""
+        height, width = self.crop or size
+        return int(height), int(width)
 
     def resolved(self) -> ImageEncoderConfig:
         """Return the options with all that a checkpoint needs to build the encoder by itself.
@@ -214,20 +211,22 @@ class ImageEncoderConfig:
             InputError: this encoder cannot be made for such images.
         """
         height, width = self.resized(frame_shape)
-        crop = self.augmentation().crop_of(height, width)
+        crop = self.crop_of((height, width))
         if crop[0] > height or crop[1] > width:
             raise InputError(
                 f"images '{key}' are {height} x {width} pixels, smaller than the crop "
                 f"{crop[0]} x {crop[1]} that the encoder is asked to see: choose a smaller crop, "
                 "or resize"
             )
+        if min(crop) < self.SMALLEST:
+            raise InputError(
+                f"the '{self.name}' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
+                f"{self.SMALLEST} x {self.SMALLEST}"
+            )
         return self._build(frame_shape, crop)
 
     def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        module, _, encoder = self.BUILDS.partition(":")
-        built: ImageEncoder = getattr(importlib.import_module(module), encoder)(
-            self, frame_shape, crop
-        )
+        built: ImageEncoder = _imported(self.BUILDS)(self, frame_shape, crop)
         return built
 
 
@@ -236,6 +235,7 @@ class CompactConfig(ImageEncoderConfig):
     """Options of the compact encoder."""
 
     BUILDS: ClassVar[str] = "lfm_policy.encoders.compact:CompactEncoder"
+    SMALLEST: ClassVar[int] = 16
 
     name: str = option("compact", "which image encoder", choices=["compact"])
     width: int = option(
@@ -257,6 +257,7 @@ class ResNet18Config(ImageEncoderConfig):
     """Options of ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
 
     BUILDS: ClassVar[str] = "lfm_policy.encoders.resnet18:ResNet18Encoder"
+    SMALLEST: ClassVar[int] = 32
 
     name: str = option("resnet18", "which image encoder", choices=["resnet18"])
     width: int = option(

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from lfm_policy.encoders.image import ImageEncoder, SpatialSoftmax
 from lfm_policy.encoders.options import GROUP_SIZE, ResNet18Config
-from lfm_policy.errors import InputError
 
 STAGES = 4
 REDUCTION = 32
@@ -43,11 +42,6 @@ class ResNet18Encoder(ImageEncoder):
     def __init__(
         self, config: ResNet18Config, frame_shape: tuple[int, int, int], crop: tuple[int, int]
     ) -> None:
-        if min(crop) < REDUCTION:
-            raise InputError(
-                f"the 'resnet18' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{REDUCTION} x {REDUCTION}"
-            )
         super().__init__(config, frame_shape, config.output_dim)
         width = config.width
         layers: list[nn.Module] = [

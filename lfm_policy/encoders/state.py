@@ -14,23 +14,67 @@ from lfm_policy.errors import InputError
 from lfm_policy.networks.options import MAX_COND_DIM
 
 
-def fusion_layers(config: StateEncoderConfig, history_size: int) -> nn.Sequential:
-    """Return the MLP from the history to the condition; empty: pass on."""
-    hidden = list(config.hidden) if history_size else []
-    layers: list[nn.Module] = []
-    for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
-        layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(config.activation)()]
-    if hidden and config.output_dim:
-        layers.append(nn.Linear(hidden[-1], config.output_dim))
-    return nn.Sequential(*layers)
-
-
-class StateEncoder(ObsEncoder):
+class HistoryEncoder(ObsEncoder):
     """The history of all observations as one vector, through an MLP if it has hidden layers.
 
     The vector is ordered by frame, oldest first, and within a frame by the name of the observation.
-    Takes observations with at most 2 dimensions per frame, such as () for a scalar, (7,) for
-    joints or (8, 2) for keypoints.
+    Subclasses make ``layers`` with `fusion_layers`, after what else has weights.
+    """
+
+    layers: nn.Sequential
+
+    def __init__(
+        self,
+        config: StateEncoderConfig,
+        obs_shapes: Mapping[str, tuple[int, ...]],
+        n_obs_steps: int,
+        feature_dims: Mapping[str, int],
+    ) -> None:
+        """Check the size of the history; ``feature_dims`` are lengths of the cameras' features."""
+        sizes = {
+            key: feature_dims.get(key) or math.prod(shape) for key, shape in obs_shapes.items()
+        }
+        history_size = n_obs_steps * sum(sizes.values())
+        if history_size > MAX_COND_DIM:
+            raise InputError(
+                f"observations and features have {history_size} numbers in {n_obs_steps} frames, "
+                f"the '{config.name}' encoder takes at most {MAX_COND_DIM}; lower n_obs_steps or "
+                "leave some out"
+            )
+        super().__init__(obs_shapes, n_obs_steps, config.cond_dim(history_size))
+        self._sizes = sizes
+
+    def fusion_layers(self, config: StateEncoderConfig) -> nn.Sequential:
+        """Return the MLP from the history to the condition; empty: pass on."""
+        history_size = self.n_obs_steps * sum(self._sizes.values())
+        hidden = list(config.hidden) if history_size else []
+        layers: list[nn.Module] = []
+        for size_in, size_out in zip([history_size, *hidden], hidden, strict=False):
+            layers += [nn.Linear(size_in, size_out), ACTIVATIONS.get(config.activation)()]
+        if hidden and config.output_dim:
+            layers.append(nn.Linear(hidden[-1], config.output_dim))
+        return nn.Sequential(*layers)
+
+    def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the condition, shape (batch, cond_dim), or None without observations.
+
+        Raises:
+            InputError: an observation is missing or has the wrong shape; the message names it.
+        """
+        if not self._sizes:
+            return None
+        frames = []
+        for key, size in self._sizes.items():
+            value = self._observation(obs, key, (size,) if key in self.image_keys else None)
+            frames.append(value.reshape(value.shape[0], self.n_obs_steps, size))
+        cond: Tensor = self.layers(torch.cat(frames, dim=-1).flatten(1))
+        return cond
+
+
+class StateEncoder(HistoryEncoder):
+    """The encoder of observations with at most 2 dimensions per frame.
+
+    Such as () for a scalar, (7,) for joints or (8, 2) for keypoints.
     """
 
     def __init__(
@@ -45,28 +89,5 @@ class StateEncoder(ObsEncoder):
                     f"observation '{key}' has shape {shape}: the 'state' encoder takes at most 2 "
                     f"dimensions per frame; leave out images or choose encoder.name=cameras"
                 )
-        sizes = {key: math.prod(shape) for key, shape in obs_shapes.items()}
-        history_size = n_obs_steps * sum(sizes.values())
-        if history_size > MAX_COND_DIM:
-            raise InputError(
-                f"the observations have {history_size} numbers in {n_obs_steps} frames, the "
-                f"'state' encoder takes at most {MAX_COND_DIM}; lower n_obs_steps or leave some out"
-            )
-        super().__init__(obs_shapes, n_obs_steps, config.cond_dim(history_size))
-        self._sizes = sizes
-        self.layers = fusion_layers(config, history_size)
-
-    def fuse(self, obs: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the condition, shape (batch, cond_dim), or None without observations.
-
-        Raises:
-            InputError: an observation is missing or has the wrong shape; the message names it.
-        """
-        if not self._sizes:
-            return None
-        frames = []
-        for key, size in self._sizes.items():
-            value = self._observation(obs, key)
-            frames.append(value.reshape(value.shape[0], self.n_obs_steps, size))
-        history: Tensor = self.layers(torch.cat(frames, dim=-1).flatten(1))
-        return history
+        super().__init__(config, obs_shapes, n_obs_steps, {})
+        self.layers = self.fusion_layers(config)

@@ -38,43 +38,32 @@ def predict_chunks(
     rows = ROWS if policy.nfe is not None else 1
     actions: dict[int, np.ndarray] = {}
     nfe = 0
-    waiting = list(enumerate(requests))
+    waiting = dict(enumerate(requests))
     while waiting:
-        taken: dict[int, tuple[int, ChunkRequest]] = {}
-        later = []
-        for position, request in waiting:
-            row = request.episode % rows
-            if row in taken:
-                later.append((position, request))
-            else:
-                taken[row] = (position, request)
-        waiting = later
-        nfe = max(nfe, _predict_rows(policy, taken, rows, seed, actions))
+        taken: dict[int, int] = {}
+        for position, request in waiting.items():
+            taken.setdefault(request.episode % rows, position)
+        called = {row: waiting.pop(position) for row, position in taken.items()}
+        executed, n = _predict_rows(policy, called, rows, seed)
+        nfe = max(nfe, n)
+        actions |= {position: executed[row] for row, position in taken.items()}
     return [actions[position] for position in range(len(requests))], nfe
 
 
 def _predict_rows(
-    policy: EvaluatedPolicy,
-    taken: Mapping[int, tuple[int, ChunkRequest]],
-    rows: int,
-    seed: int,
-    actions: dict[int, np.ndarray],
-) -> int:
+    policy: EvaluatedPolicy, called: Mapping[int, ChunkRequest], rows: int, seed: int
+) -> tuple[np.ndarray, int]:
+    """Return (rows, n_action_steps, action_dim) with the answers in their rows, and the NFE."""
     # Rows nobody asked for hold somebody's observation, which is valid, and no noise.
-    filler = next(iter(taken.values()))[1].obs
-    batch = {}
-    for key in policy.spec.obs_shapes:
-        stacked = np.stack([filler[key]] * rows)
-        for row, (_, request) in taken.items():
-            stacked[row] = request.obs[key]
-        batch[key] = stacked
-    shape = policy.chunk_shape
-    noise = torch.zeros(rows, *shape)
-    for row, (_, request) in taken.items():
-        noise[row] = chunk_noise(seed, request.episode, request.chunk, shape)
+    filler = next(iter(called.values()))
+    batch = {
+        key: np.stack([called.get(row, filler).obs[key] for row in range(rows)])
+        for key in policy.spec.obs_shapes
+    }
+    noise = torch.zeros(rows, *policy.chunk_shape)
+    for row, request in called.items():
+        noise[row] = chunk_noise(seed, request.episode, request.chunk, policy.chunk_shape)
     result = policy.sample(batch, noise=noise)
     first = policy.n_obs_steps - 1
-    executed = result.chunk[:, first : first + policy.n_action_steps].cpu().numpy()
-    for row, (position, _) in taken.items():
-        actions[position] = executed[row]
-    return result.nfe
+    executed = result.chunk[:, first : first + policy.n_action_steps]
+    return executed.cpu().numpy(), result.nfe

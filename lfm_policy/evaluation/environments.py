@@ -1,13 +1,12 @@
-"""The environments of an evaluation: how many, where they run, and whether a policy fits them."""
+"""The environments of an evaluation: how many, and where they run."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from lfm_policy.environments import check_env_spaces, environment_errors
+from lfm_policy.environments import environment_errors
 from lfm_policy.errors import InputError
-from lfm_policy.evaluation.subject import EvaluatedPolicy
 
 ENVS_IN_ONE_PROCESS = 32
 # More processes than CPUs make the batches of the policy larger, which is worth more than what they
@@ -30,7 +29,9 @@ def choose_workers(
 
         processes = lfm_envs.prefers_processes(env_id)
     if num_envs is None:
-        num_envs = max(_cpus(), ENVS_AS_PROCESSES) if processes else ENVS_IN_ONE_PROCESS
+        # What this process may use, where the system can say that.
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        num_envs = max(cpus or 1, ENVS_AS_PROCESSES) if processes else ENVS_IN_ONE_PROCESS
     return num_envs, processes
 
 
@@ -42,18 +43,9 @@ def make_environments(
     max_episode_steps: int,
     options: dict[str, Any],
     render_size: int | None,
-    module_folder: str | None = None,
+    module_folder: str | None,
 ) -> Any:
-    """Create a vector environment; see `lfm_envs.make_vector_env`.
-
-    Args:
-        env_id: gymnasium id.
-        number: of environments.
-        processes: one process for each.
-        max_episode_steps: steps after which an episode is truncated.
-        options: arguments of the environment.
-        render_size: pixels of rendered frames; None: no rendering.
-        module_folder: see `lfm_envs.make_vector_env`.
+    """Create a vector environment; see `lfm_envs.make_vector_env` and `rollout`.
 
     Raises:
         InputError: there is no such environment, its simulator is missing, or an option does not
@@ -66,7 +58,7 @@ def make_environments(
         )
     import lfm_envs
 
-    chosen = dict(options) | {"max_episode_steps": max_episode_steps}
+    chosen = options | {"max_episode_steps": max_episode_steps}
     if render_size is not None:
         chosen |= {"render_mode": "rgb_array"}
         own = lfm_envs.declared(env_id)
@@ -76,21 +68,3 @@ def make_environments(
         return lfm_envs.make_vector_env(
             env_id, number, processes=processes, module_folder=module_folder, **chosen
         )
-
-
-def check_spaces(policy: EvaluatedPolicy, envs: Any, env_id: str) -> None:
-    """Check that environments give what a policy observes and take its actions.
-
-    Raises:
-        InputError: an observation is missing or of another shape, or the action is.
-    """
-    check_env_spaces(
-        policy.spec, envs.single_observation_space, envs.single_action_space, env_id=env_id
-    )
-
-
-def _cpus() -> int:
-    """Number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -103,18 +102,18 @@ def outcome_of(result: EpisodeResult) -> str:
     return "success" if result.success else "failure"
 
 
+@dataclass
 class Running:
     """An episode in progress in one environment."""
 
-    def __init__(self, episode: int) -> None:
-        self.episode = episode
-        self.chunks = 0
-        self.steps = 0
-        self.success: bool | None = None
-        self.max_reward = -np.inf
-        self.coverage: float | None = None
-        self.ended = False
-        self.nfe = 0
+    episode: int
+    chunks: int = 0
+    steps: int = 0
+    success: bool | None = None
+    max_reward: float = -math.inf
+    coverage: float | None = None
+    ended: bool = False
+    nfe: int = 0
 
     def begin(self, success: bool | None) -> None:
         """Note what is said of success before the first step: that it is spoken of at all."""
@@ -138,7 +137,7 @@ class Running:
             episode=self.episode,
             seed=seed_start + self.episode,
             success=self.success,
-            max_reward=float(self.max_reward),
+            max_reward=self.max_reward,
             final_coverage=self.coverage,
             steps=self.steps,
             chunks=self.chunks,

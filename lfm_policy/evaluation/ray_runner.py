@@ -7,7 +7,7 @@ simulator.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,6 @@ from lfm_runtime.export.file import is_export
 
 EPISODES_PER_TASK = 4
 """Few, so that a lost worker costs little; more than one, because a batch costs little more."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplerSettings:
-    """The sampler a policy is evaluated with; see `Policy.set_sampler`."""
-
-    solver: str
-    nfe: int | None
-    noise_scale: float
-
-    @classmethod
-    def of(cls, policy: EvaluatedPolicy) -> SamplerSettings:
-        """Return the current settings of a policy."""
-        return cls(policy.solver, policy.nfe, policy.noise_scale)
 
 
 class RayRunner:
@@ -70,7 +56,8 @@ class RayRunner:
             InputError: Ray is not installed, or there is no cluster at the address.
         """
         self._pool = RayPool(_roll_out, address=address, cpus=workers)
-        self._files = self._pool.put(_read_folder(Path(checkpoint)))
+        files = [path for path in sorted(Path(checkpoint).iterdir()) if path.is_file()]
+        self._files = self._pool.put({path.name: path.read_bytes() for path in files})
         self._per_task = episodes_per_task
         # That of the workers is another one.
         self._module_folder = lfm_envs.working_folder()
@@ -97,13 +84,10 @@ class RayRunner:
             InputError: as `rollout`.
             EvaluationError: the worker of a task was lost `MAXIMUM_LOSSES` times.
         """
-        settings = SamplerSettings.of(policy)
-        order = list(episodes)
-        for begin in range(0, len(order), self._per_task):
-            shard = tuple(order[begin : begin + self._per_task])
-            self._pool.submit(
-                shard, self._files, settings, config, self._module_folder, list(shard)
-            )
+        sampler = {"solver": policy.solver, "nfe": policy.nfe, "noise_scale": policy.noise_scale}
+        for begin in range(0, len(episodes), self._per_task):
+            shard = tuple(episodes[begin : begin + self._per_task])
+            self._pool.submit(shard, self._files, sampler, config, self._module_folder, shard)
         results: dict[int, EpisodeResult] = {}
         while self._pool.running:
             try:
@@ -119,11 +103,7 @@ class RayRunner:
                     results[result.episode] = result
                     if on_episode is not None:
                         on_episode(result)
-        return [results[episode] for episode in order]
-
-
-def _read_folder(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+        return [results[episode] for episode in episodes]
 
 
 @lru_cache(maxsize=1)
@@ -138,13 +118,13 @@ def _policy_of(files: tuple[tuple[str, bytes], ...]) -> EvaluatedPolicy:
 
 
 def _roll_out(
-    files: dict[str, bytes],
-    settings: SamplerSettings,
-    config: Any,
+    files: Mapping[str, bytes],
+    sampler: dict[str, Any],
+    config: RolloutConfig,
     module_folder: str,
-    shard: list[int],
+    shard: Sequence[int],
 ) -> list[EpisodeResult]:
     policy = _policy_of(tuple(files.items()))
-    policy.set_sampler(**dataclasses.asdict(settings))
+    policy.set_sampler(**sampler)
     here = dataclasses.replace(config, processes=False, num_envs=min(config.num_envs, len(shard)))
     return rollout(policy, here, shard, module_folder=module_folder)

@@ -93,18 +93,7 @@ def evaluation_to_dict(
             "gymnasium": gymnasium.__version__,
             "python": platform.python_version(),
         },
-        "cells": [
-            {
-                "solver": cell.solver,
-                "nfe": cell.nfe,
-                "nfe_per_block": cell.nfe_per_block,
-                "noise_scale": cell.noise_scale,
-                "summary": cell.summary(),
-                "latency": dict(cell.latency),
-                "episodes": [asdict(result) for result in cell.episodes],
-            }
-            for cell in cells
-        ],
+        "cells": [{"summary": cell.summary(), **asdict(cell)} for cell in cells],
     }
 
 
@@ -231,10 +220,7 @@ def _plot_rewards(axes: Axes, cells: Sequence[Cell]) -> None:
         rewards = np.sort([result.max_reward for result in cell.episodes])
         share = np.arange(1, len(rewards) + 1) / len(rewards)
         axes.step(rewards, share, where="post", label=f"NFE {cell.nfe:g}")
-    axes.set_xlabel("maximum reward of an episode")
-    axes.set_ylabel("share of episodes at or below it")
-    axes.set_ylim(0, 1.02)
-    axes.legend(fontsize=7)
+    _label_shares(axes, "maximum reward of an episode", "share of episodes at or below it")
 
 
 def _plot_time(axes: Axes, cells: Sequence[Cell]) -> None:
@@ -243,16 +229,14 @@ def _plot_time(axes: Axes, cells: Sequence[Cell]) -> None:
         axes.text(0.5, 0.5, _NO_SUCCESS, ha="center", va="center", fontsize=8)
         return
     for cell in cells:
-        steps = np.sort([result.steps for result in cell.episodes if result.success])
-        share = np.arange(1, len(steps) + 1) / len(cell.episodes)
+        steps = sorted(result.steps for result in cell.episodes if result.success)
+        share = np.arange(len(steps) + 1) / len(cell.episodes)
         longest = max(result.steps for result in cell.episodes)
-        axes.step(
-            [0, *steps, longest],
-            [0, *share, share[-1] if len(share) else 0],
-            where="post",
-            label=f"NFE {cell.nfe:g}",
-        )
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("share of episodes solved by then")
-    axes.set_ylim(0, 1.02)
+        label = f"NFE {cell.nfe:g}"
+        axes.step([0, *steps, longest], [*share, share[-1]], where="post", label=label)
+    _label_shares(axes, "environment steps", "share of episodes solved by then")
+
+
+def _label_shares(axes: Axes, xlabel: str, ylabel: str) -> None:
+    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.02))
     axes.legend(fontsize=7)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lfm_policy.environments import check_env_spaces
 from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.evaluation.batching import ChunkRequest, predict_chunks
-from lfm_policy.evaluation.environments import check_spaces, make_environments
+from lfm_policy.evaluation.environments import make_environments
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, Running
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 
@@ -66,7 +67,7 @@ def rollout(
         raise InputError(f"num_envs is {config.num_envs}, expected 1 to {MAXIMUM_ROLLOUT_ENVS}")
     import lfm_envs
 
-    loop = _Loop(policy, config, list(episodes), on_episode, on_step, on_action)
+    loop = _Loop(policy, config, episodes, on_episode, on_step, on_action)
     while loop.unfinished:
         envs = make_environments(
             config.env_id,
@@ -78,7 +79,12 @@ def rollout(
             module_folder=module_folder,
         )
         try:
-            check_spaces(policy, envs, config.env_id)
+            check_env_spaces(
+                policy.spec,
+                envs.single_observation_space,
+                envs.single_action_space,
+                env_id=config.env_id,
+            )
             loop.run(envs)
         except lfm_envs.WorkerDiedError as error:
             again = loop.start_again(error.workers, error.how)
@@ -88,51 +94,49 @@ def rollout(
             raise InputError(str(error)) from None
         finally:
             envs.close()
-    return loop.results()
+    return [loop.results[episode] for episode in episodes]
 
 
 class _Loop:
+    """Episodes on their way through environments, which may be started anew under them."""
+
     def __init__(
         self,
         policy: EvaluatedPolicy,
         config: RolloutConfig,
-        episodes: list[int],
+        episodes: Sequence[int],
         on_episode: Callable[[EpisodeResult], None] | None,
         on_step: Callable[[Sequence[int | None], Any], None] | None,
         on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None,
     ) -> None:
         self._policy = policy
         self._config = config
-        self._order = episodes
         self._waiting = list(dict.fromkeys(episodes))
         self._on_episode = on_episode
         self._on_step = on_step
         self._on_action = on_action
         self._envs: Any = None
-        self._running: list[Running | None] = []
+        # By the number of the environment; an idle one has none.
+        self._running: dict[int, Running] = {}
         self._history: dict[str, np.ndarray] = {}
-        self._results: dict[int, EpisodeResult] = {}
         self._restarts: Counter[int] = Counter()
         self._crashes: Counter[int] = Counter()
+        self.results: dict[int, EpisodeResult] = {}
 
     @property
     def unfinished(self) -> int:
         """Number of episodes without a result."""
-        return len(set(self._order)) - len(self._results)
-
-    def results(self) -> list[EpisodeResult]:
-        return [self._results[episode] for episode in self._order]
+        return len(self._waiting) + len(self._running)
 
     def run(self, envs: Any) -> None:
         """Run all episodes that wait, to their end."""
         self._envs, self._history = envs, {}
-        self._running = [None] * envs.num_envs
         self._start_episodes()
-        while any(self._running):
+        while self._running:
             plan = self._plan()
             for k in range(self._policy.n_action_steps):
                 self._step(plan[:, k])
-                if all(running is None or running.ended for running in self._running):
+                if all(running.ended for running in self._running.values()):
                     break
             self._collect()
             self._start_episodes()
@@ -151,28 +155,25 @@ class _Loop:
             EvaluationError: one of them has crashed too often.
         """
         self._collect()
-        for j in workers or range(len(self._running)):
-            running = self._running[j]
-            if running is None:
-                # Without an episode to blame, the next one is: there has to be an end to it.
-                waiting = self._waiting or [r.episode for r in self._running if r is not None]
-                self._crashes.update(waiting[:1])
-            else:
-                self._crashes[running.episode] += 1
+        again = [running.episode for _, running in sorted(self._running.items())]
+        for j in workers or range(self._envs.num_envs):
+            # Without an episode to blame, the next one is: there has to be an end to it.
+            blamed = [self._running[j].episode] if j in self._running else self._waiting + again
+            self._crashes.update(blamed[:1])
         for episode, crashes in self._crashes.items():
             if crashes >= MAXIMUM_CRASHES:
                 raise EvaluationError(
                     f"episode {episode} (seed {self._config.seed_start + episode}) was given up: "
                     f"the process of its environment died {crashes} times, at last with {reason}"
                 )
-        again = [running.episode for running in self._running if running is not None]
         self._restarts.update(again)
         self._waiting = again + self._waiting
+        self._running = {}
         return again
 
     def _start_episodes(self) -> None:
         """Give every idle environment the next episode, if there is one."""
-        idle = [j for j, running in enumerate(self._running) if running is None]
+        idle = [j for j in range(self._envs.num_envs) if j not in self._running]
         starting = idle[: len(self._waiting)]
         if not starting:
             return
@@ -180,42 +181,32 @@ class _Loop:
         mask = np.zeros(self._envs.num_envs, dtype=np.bool_)
         for j in starting:
             self._running[j] = Running(self._waiting.pop(0))
-            seeds[j] = self._config.seed_start + self._episode(j)
+            seeds[j] = self._config.seed_start + self._running[j].episode
             mask[j] = True
-        if mask.all():
-            obs, infos = self._envs.reset(seed=seeds)
-        else:
-            obs, infos = self._envs.reset(seed=seeds, options={"reset_mask": mask})
+        options = {} if mask.all() else {"options": {"reset_mask": mask}}
+        obs, infos = self._envs.reset(seed=seeds, **options)
         for j in starting:
-            running = self._running[j]
-            assert running is not None
-            running.begin(_info(infos, "success", j))
-        n_obs_steps = self._policy.n_obs_steps
+            self._running[j].begin(_info(infos, "success", j))
         for key in self._policy.spec.obs_shapes:
-            frames = np.repeat(np.asarray(obs[key])[:, None], n_obs_steps, axis=1)
-            if key in self._history:
-                # The first observation of an episode fills its history.
-                self._history[key][mask] = frames[mask]
-            else:
-                self._history[key] = frames
+            # The first observation of an episode fills its history.
+            frames = np.repeat(np.asarray(obs[key])[:, None], self._policy.n_obs_steps, axis=1)
+            self._history.setdefault(key, frames)[mask] = frames[mask]
         self._report_step()
 
     def _plan(self) -> np.ndarray:
         """Ask the policy for a chunk for every running episode, (num_envs, steps, action_dim)."""
-        requests, owners = [], []
-        for j, running in enumerate(self._running):
-            if running is not None:
-                obs = {key: frames[j] for key, frames in self._history.items()}
-                requests.append(ChunkRequest(running.episode, running.chunks, obs))
-                owners.append(j)
+        requests = [
+            ChunkRequest(
+                running.episode, running.chunks, {key: f[j] for key, f in self._history.items()}
+            )
+            for j, running in self._running.items()
+        ]
         actions, nfe = predict_chunks(self._policy, requests, seed=self._config.noise_seed)
         plan = np.zeros(
             (self._envs.num_envs, self._policy.n_action_steps, self._policy.spec.action_dim),
             dtype=self._policy.spec.dtype("action"),
         )
-        for j, chunk in zip(owners, actions, strict=True):
-            running = self._running[j]
-            assert running is not None
+        for (j, running), chunk in zip(self._running.items(), actions, strict=True):
             plan[j] = chunk
             running.chunks += 1
             running.nfe = nfe
@@ -224,17 +215,15 @@ class _Loop:
     def _step(self, actions: np.ndarray) -> None:
         import lfm_envs
 
+        acting = {j: running for j, running in self._running.items() if not running.ended}
         if self._on_action is not None:
-            acting = [None if r is None or r.ended else r.episode for r in self._running]
-            self._on_action(acting, self._envs, actions.copy())
+            self._on_action(self._episodes(acting), self._envs, actions.copy())
         # A copy each: neither callbacks nor environments may change what the other is given.
         obs, rewards, terminated, truncated, infos = self._envs.step(actions.copy())
         for key, frames in self._history.items():
             frames[:, :-1] = frames[:, 1:]
             frames[:, -1] = np.asarray(obs[key])
-        for j, running in enumerate(self._running):
-            if running is None or running.ended:
-                continue
+        for j, running in acting.items():
             fault = _info(infos, lfm_envs.FAULT_KEY, j)
             if fault is not None:
                 raise InputError(
@@ -250,24 +239,22 @@ class _Loop:
         self._report_step()
 
     def _collect(self) -> None:
-        for j, running in enumerate(self._running):
-            if running is not None and running.ended:
+        for j, running in sorted(self._running.items()):
+            if running.ended:
+                del self._running[j]
                 restarts = self._restarts[running.episode]
                 result = running.result(self._config.seed_start, restarts)
-                self._results[result.episode] = result
-                self._running[j] = None
+                self.results[result.episode] = result
                 if self._on_episode is not None:
                     self._on_episode(result)
 
     def _report_step(self) -> None:
         if self._on_step is not None:
-            playing = [r.episode if r is not None else None for r in self._running]
-            self._on_step(playing, self._envs)
+            self._on_step(self._episodes(self._running), self._envs)
 
-    def _episode(self, j: int) -> int:
-        running = self._running[j]
-        assert running is not None
-        return running.episode
+    def _episodes(self, running: Mapping[int, Running]) -> list[int | None]:
+        """Return the number of the episode in each environment; None where there is none."""
+        return [running[j].episode if j in running else None for j in range(self._envs.num_envs)]
 
 
 def _info(infos: Mapping[str, Any], key: str, j: int) -> Any:

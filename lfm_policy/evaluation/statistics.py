@@ -44,22 +44,18 @@ def mcnemar_exact(first: Sequence[bool], second: Sequence[bool]) -> float:
     return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
-def paired_bootstrap(
-    first: Sequence[float], second: Sequence[float], *, n_resamples: int = 10_000, seed: int = 0
-) -> Interval:
+def paired_bootstrap(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Return the bootstrap 95% interval of mean(first - second) over paired episodes.
 
     Raises:
         ValueError: the sequences differ in length or are empty.
     """
     a, b = _paired(first, second, float)
-    return bootstrap_mean(a - b, n_resamples=n_resamples, seed=seed)
+    return bootstrap_mean(a - b)
 
 
-def bootstrap_mean(
-    values: Sequence[float] | np.ndarray, *, n_resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """Return the bootstrap 95% interval of a mean.
+def bootstrap_mean(values: Sequence[float] | np.ndarray) -> Interval:
+    """Return the bootstrap 95% interval of a mean, of 10,000 resamples of a fixed seed.
 
     Raises:
         ValueError: there are no values.
@@ -72,12 +68,11 @@ def bootstrap_mean(
     result = stats.bootstrap(
         (numbers,),
         np.mean,
-        n_resamples=n_resamples,
+        n_resamples=10_000,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     )
-    interval = result.confidence_interval
-    return Interval(float(interval.low), float(interval.high))
+    return Interval(*map(float, result.confidence_interval))
 
 
 def _paired(

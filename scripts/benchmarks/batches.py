@@ -45,10 +45,10 @@ def main() -> None:
         obs = data.gather_obs(idx)
         for key in data.image_keys:
             assert isinstance(config.encoder, CamerasConfig)
-            options = config.encoder.image_config(key).augmentation()
+            options = config.encoder.image_config(key)
             size = (obs[key].shape[2], obs[key].shape[3])
             view = random_view(options, len(idx), size)
-            seen = crop_images(obs[key], view, options.crop_of(*size)).to(torch.float32) / 255
+            seen = crop_images(obs[key], view, options.crop_of(size)).to(torch.float32) / 255
             frames += seen.shape[0] * seen.shape[1]
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -9,32 +9,67 @@ DiffusionPolicy, if a folder is given that holds it:
     python scripts/benchmarks/latency.py --lerobot lerobot-only --results docs
     python scripts/benchmarks/latency.py --policy runs/pusht-fm     # one network, and its chunks
 
-Run it on a machine that does nothing else. All rows are measured in one run, unless it is told to
-add those that are ``--missing``.
+Run it on a machine that does nothing else: every row is measured in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import importlib.util
 import json
 import os
 import platform
+import resource
+import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import asdict
+import types
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from latency_rows import ProcessError, Row, measure, run_alone
+import numpy as np
 from tqdm.auto import tqdm
 
 sys.path.append(str(Path(__file__).parents[1] / "studies"))
 from results_page import publish, table_lines
 
+UNTIMED = 0.1
 ENGINES = ("eager", "compile", "onnx-fp32", "onnx-int8")
 COLUMNS = (
     "what | engine | NFE | threads | ms per chunk, median | p95 | peak memory (MiB) | parameters"
 )
+
+Timed = tuple[Callable[[], object], int]
+"""What is called, and how many parameters take part."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        label: what is timed.
+        kind: ``ours``, ``network`` (one evaluation of it), ``diffusers`` or ``lerobot``.
+        policy: name or folder of a policy (ours, network, diffusers).
+        nfe: network evaluations per chunk.
+        solver: of ours; name of a scheduler of diffusers.
+        engine: ``eager``, ``compile``, ``onnx-fp32`` or ``onnx-int8``.
+        one_block: time a policy of one block with the network of ``policy``, random weights.
+        repeats: timed calls.
+    """
+
+    label: str
+    kind: str
+    policy: str = ""
+    nfe: int = 1
+    solver: str = "euler"
+    engine: str = "eager"
+    one_block: bool = False
+    repeats: int = 300
 
 
 def rows_of_table(lerobot: str) -> list[Row]:
@@ -74,72 +109,155 @@ def rows_of_policy(policy: str) -> list[Row]:
     return [Row("one network evaluation", "network", policy), *chunks]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def run_alone(*arguments: str, threads: int = 1) -> dict[str, Any]:
+    """Run Python in a process of its own; returns the JSON of the last line that it prints.
+
+    Raises:
+        CalledProcessError: it failed; what it wrote to stderr has been printed.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment, check=True
     )
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--lerobot", default="", help="folder with LeRobot and what it imports")
-    parser.add_argument("--policy", help="only this policy, with several numbers of evaluations")
-    parser.add_argument("--only", help="rows whose label contains this")
-    parser.add_argument("--results", type=Path, help="folder of results.md to write into")
-    parser.add_argument("--missing", action="store_true", help="only rows not in the results yet")
-    parser.add_argument("--row", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.row:
-        row = Row(**json.loads(arguments.row))
-        print(json.dumps(measure(row, arguments.threads[0], arguments.lerobot)))
-        return
-    if (arguments.only or arguments.policy) and arguments.results:
-        parser.error("--only and --policy would leave a table of these rows alone: no --results")
-    if arguments.policy:
-        rows = rows_of_policy(arguments.policy)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def measure(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
+    """Time a row in this process; returns milliseconds, peak memory and parameters."""
+    if row.engine.startswith("onnx"):
+        call, parameters = _exported(row, threads)
     else:
-        rows = rows_of_table(arguments.lerobot)
-    chosen = [row for row in rows if not arguments.only or arguments.only in row.label]
-    archive = arguments.results and arguments.results / "results" / "latency.json"
-    known = {}
-    if arguments.missing and archive and archive.exists():
-        known = {_identity(one): one for one in json.loads(archive.read_text())["rows"]}
-    run = time.strftime("%Y-%m-%d %H:%M")
-    measured, failed = [], []
-    pairs = [(row, threads) for row in chosen for threads in arguments.threads]
-    for row, threads in tqdm(pairs, unit="row"):
-        one = known.get(_identity({**asdict(row), "threads": threads}))
-        if one is None:
-            command = [__file__, "--row", json.dumps(asdict(row)), "--threads", str(threads)]
-            command += ["--lerobot", arguments.lerobot]
-            try:
-                one = run_alone(*command, threads=threads) | {"run": run}
-            except ProcessError as error:  # the other rows go on
-                failed.append(f"{row.label}, {row.engine}, {threads} thread(s)")
-                tqdm.write(f"{failed[-1]}:\n{error}")
-                continue
-            tqdm.write(" | ".join(map(str, _cells(one))))
-        measured.append(one)
-    lines = table_lines(COLUMNS, map(_cells, measured))
-    lines += ["", *_runs(measured), *_ratios(measured)]
-    processor = platform.processor() or platform.machine()
-    report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
-    publish("latency", lines, arguments.results, report)
-    if failed:
-        raise SystemExit("not measured: " + "; ".join(failed))
+        import torch
+
+        torch.set_num_threads(threads)
+        call, parameters = _lerobot(row, lerobot) if row.kind == "lerobot" else _pytorch(row)
+    for _ in range(max(2, int(UNTIMED * row.repeats))):
+        call()
+    seconds = []
+    for _ in range(row.repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    median, p95 = np.percentile(np.array(seconds) * 1e3, [50, 95])
+    return {
+        **asdict(row),
+        "threads": threads,
+        "median_ms": float(median),
+        "p95_ms": float(p95),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "parameters": parameters,
+    }
 
 
-def _identity(one: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(one[key] for key in ("label", "engine", "nfe", "solver", "threads"))
+def _policy(row: Row) -> Any:
+    from lfm_policy import load_policy
+    from lfm_policy.policy import Policy, PolicyModel
+
+    policy = load_policy(row.policy)
+    if row.one_block:
+        config = copy.deepcopy(policy.config)
+        config.flow.n_blocks, config.flow.step_sizes = 1, []
+        config.sampler.nfe, config.block_networks = 1, []
+        policy = Policy(config, policy.spec, PolicyModel(config, policy.spec), policy.normalizer)
+    if row.kind == "ours":
+        policy.set_sampler(solver=row.solver, nfe=row.nfe)
+    return policy
 
 
-def _runs(measured: list[dict[str, Any]]) -> list[str]:
-    """Say so if the rows are not all of one run."""
-    runs = sorted({one["run"] for one in measured})
-    return [
-        f"- measured on {run}: "
-        + ", ".join(
-            dict.fromkeys(f"{o['label']} ({o['engine']})" for o in measured if o["run"] == run)
-        )
-        for run in runs[1:]
-    ]
+def _exported(row: Row, threads: int) -> Timed:
+    """Export in another process, so that the memory measured here is the runtime's alone."""
+    from lfm_runtime import OnnxPolicy
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = f"{scratch}/export"
+        written = run_alone(__file__, "--row", json.dumps(asdict(row)), "--export", folder)
+        policy = OnnxPolicy(folder, threads=threads)
+    batch = policy.fake_batch()
+    noise = np.random.default_rng(0).standard_normal((1, *policy.chunk_shape), dtype=np.float32)
+    return lambda: policy.sample(batch, noise=noise), written["parameters"]
+
+
+def _export(row: Row, folder: str) -> dict[str, Any]:
+    from lfm_policy.export import export_policy
+
+    policy = _policy(row)
+    export_policy(policy, folder, precision=row.engine.removeprefix("onnx-"))
+    return {"parameters": policy.parameter_counts()["total"]}
+
+
+def _pytorch(row: Row) -> Timed:
+    """Our policy, one evaluation of its network, or that in the loop of Diffusion Policy."""
+    import torch
+
+    policy = _policy(row)
+    batch, noise = policy.fake_batch(), torch.randn(1, *policy.chunk_shape)
+    counts = policy.parameter_counts()
+    network: Any = policy.model.blocks[0]
+    if row.kind == "ours":
+        if row.engine == "compile":
+            for module in (*policy.model.blocks, policy.model.encoder):
+                module.compile()
+        return lambda: policy.sample(batch, noise=noise), counts["total"]
+    if row.kind == "network":
+        t, cond = torch.rand(1), policy.encode(batch)
+        return torch.inference_mode()(lambda: network(noise, t, cond)), counts["block 1"]
+
+    import diffusers
+
+    scheduler = getattr(diffusers, row.solver)(num_train_timesteps=100)
+    scheduler.set_timesteps(row.nfe)
+    low = torch.full((2,), -1.0)
+
+    @torch.inference_mode()
+    def call() -> object:
+        cond, x = policy.encode(batch), noise
+        for step in scheduler.timesteps:
+            t = torch.full((1,), float(step) / 100)
+            x = scheduler.step(network(x, t, cond), step, x).prev_sample
+        return torch.maximum(policy.normalizer.unnormalize("action", x), low)
+
+    return call, counts["block 1"] + counts["encoder"]
+
+
+def _lerobot(row: Row, folder: str) -> Timed:
+    """LeRobot's DiffusionPolicy, its default configuration for PushT images, random weights."""
+    sys.path.insert(0, folder)
+    import torch
+
+    # What LeRobot's package asks for beside a CPU build of torch: operators that a torchvision
+    # without its binary part does not register, and a package whose import loads every policy.
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    spec = importlib.util.find_spec("lerobot")
+    assert spec is not None and spec.origin is not None
+    package = types.ModuleType("lerobot.policies")
+    package.__path__ = [str(Path(spec.origin).parent / "policies")]
+    sys.modules["lerobot.policies"] = package
+    from lerobot.configs.types import FeatureType, PolicyFeature
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+    from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+
+    config = DiffusionConfig(
+        input_features={
+            "observation.image": PolicyFeature(FeatureType.VISUAL, (3, 96, 96)),
+            "observation.state": PolicyFeature(FeatureType.STATE, (2,)),
+        },
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (2,))},
+        device="cpu",
+        num_inference_steps=row.nfe,
+        noise_scheduler_type=row.solver,
+    )
+    policy = DiffusionPolicy(config).eval()
+    batch = {"observation.image": torch.rand(1, 3, 96, 96), "observation.state": torch.rand(1, 2)}
+
+    @torch.inference_mode()
+    def call() -> object:
+        policy.reset()
+        return policy.select_action(batch)
+
+    return call, sum(p.numel() for p in policy.parameters())
 
 
 def _cells(one: dict[str, Any]) -> tuple[object, ...]:
@@ -157,26 +275,64 @@ def _cells(one: dict[str, Any]) -> tuple[object, ...]:
 
 def _ratios(measured: list[dict[str, Any]]) -> list[str]:
     """Return the table of how many times longer others take than our two-step student."""
-    engines = [e for e in ENGINES if any(o["engine"] == e for o in measured)]
     students = {
-        (_sees(one), one["engine"], one["threads"]): one["median_ms"]
+        ("image" in one["label"], one["engine"], one["threads"]): one["median_ms"]
         for one in measured
         if one["label"].endswith("student")
     }
     rows = []
     for other in (one for one in measured if one["kind"] in ("diffusers", "lerobot")):
-        ours = [students.get((_sees(other), engine, other["threads"])) for engine in engines]
+        threads = other["threads"]
+        ours = [students.get(("image" in other["label"], engine, threads)) for engine in ENGINES]
         cells = [f"{other['median_ms'] / ms:,.0f}" if ms else "" for ms in ours]
-        rows.append((other["label"], other["nfe"], other["threads"], *cells))
+        rows.append((other["label"], other["nfe"], threads, *cells))
     if not rows:
         return []
-    columns = " | ".join(["what", "NFE", "threads", *(f"student, {name}" for name in engines)])
+    columns = " | ".join(["what", "NFE", "threads", *(f"student, {name}" for name in ENGINES)])
     title = "How many times as long as our two-step student with the same observations:"
     return ["", title, "", *table_lines(columns, rows)]
 
 
-def _sees(one: dict[str, Any]) -> str:
-    return "image" if "image" in one["label"] else "state"
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--lerobot", default="", help="folder with LeRobot and what it imports")
+    parser.add_argument("--policy", help="only this policy, with several numbers of evaluations")
+    parser.add_argument("--results", type=Path, help="folder of results.md to write into")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    parser.add_argument("--export", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:  # in a process of its own
+        row = Row(**json.loads(arguments.row))
+        if arguments.export:
+            print(json.dumps(_export(row, arguments.export)))
+        else:
+            print(json.dumps(measure(row, arguments.threads[0], arguments.lerobot)))
+        return
+    if arguments.policy and arguments.results:
+        parser.error("--policy would leave a table of its rows alone: no --results")
+    rows = (
+        rows_of_policy(arguments.policy) if arguments.policy else rows_of_table(arguments.lerobot)
+    )
+    measured, failed = [], []
+    pairs = [(row, threads) for row in rows for threads in arguments.threads]
+    for row, threads in tqdm(pairs, unit="row"):
+        command = [__file__, "--row", json.dumps(asdict(row)), "--threads", str(threads)]
+        try:
+            one = run_alone(*command, "--lerobot", arguments.lerobot, threads=threads)
+        except subprocess.CalledProcessError:  # the other rows go on
+            failed.append(f"{row.label}, {row.engine}, {threads} thread(s)")
+            continue
+        tqdm.write(" | ".join(map(str, _cells(one))))
+        measured.append(one)
+    lines = [*table_lines(COLUMNS, map(_cells, measured)), *_ratios(measured)]
+    processor = platform.processor() or platform.machine()
+    report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
+    publish("latency", lines, arguments.results, report)
+    if failed:
+        raise SystemExit("not measured: " + "; ".join(failed))
 
 
 if __name__ == "__main__":

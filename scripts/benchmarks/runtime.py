@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from latency_rows import run_alone
+from latency import run_alone
 from tqdm.auto import tqdm
 
 sys.path.append(str(Path(__file__).parents[1] / "studies"))

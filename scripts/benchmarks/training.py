@@ -21,47 +21,40 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from lfm_policy.config import ExperimentConfig, load_config
+from lfm_policy.config import load_config
 from lfm_policy.training import BlockPlan, Run
 from lfm_policy.training.run_folder.meters import RunningMean
 from lfm_policy.training.trainer import Trainer
 
 
-class BareLoop:
-    """Forward, backward and optimiser step on one batch in memory, nothing else."""
+def bare_step(network: Any, batch_size: int, cond_dim: int) -> Callable[[], None]:
+    """Return a forward, backward and optimiser step on one batch in memory, nothing else."""
+    network.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+    x, target = torch.randn(2, batch_size, *network.chunk_shape)
+    t, cond = torch.rand(batch_size), torch.randn(batch_size, cond_dim)
 
-    def __init__(self, network: Any, batch_size: int, cond_dim: int) -> None:
-        self._network = network.train().requires_grad_(True)
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
-        shape = network.chunk_shape
-        self._batch = (
-            torch.randn(batch_size, *shape),
-            torch.rand(batch_size),
-            torch.randn(batch_size, cond_dim),
-        )
-        self._target = torch.randn(batch_size, *shape)
+    def step() -> None:
+        torch.nn.functional.mse_loss(network(x, t, cond), target).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
-    def step(self) -> None:
-        loss = torch.nn.functional.mse_loss(self._network(*self._batch), self._target)
-        loss.backward()
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+    return step
 
 
-class TrainingLoop:
-    """The step of the training loop as a run does it, with its NaN check and loss average."""
+def full_step(run: Run) -> Callable[[], None]:
+    """Return a step of the training loop as a run does it, with its NaN check and loss average."""
+    trainer = Trainer(BlockPlan(run).part(1), run.accelerator, seed=run.config.seed)
+    losses = RunningMean(torch.device("cpu"))
+    bar = tqdm(total=run.config.training.total_steps, disable=True)
 
-    def __init__(self, config: ExperimentConfig, folder: Path) -> None:
-        run = Run(config, folder, device="cpu", quiet=True)
-        self._trainer = Trainer(BlockPlan(run).part(1), run.accelerator, seed=config.seed)
-        self._losses = RunningMean(torch.device("cpu"))
-        self._bar = tqdm(total=config.training.total_steps, disable=True)
+    def step() -> None:
+        loss, _ = trainer.train_step()
+        losses.add(loss)
+        losses.finite()
+        bar.update()
 
-    def step(self) -> None:
-        loss, _ = self._trainer.train_step()
-        self._losses.add(loss)
-        self._losses.finite()
-        self._bar.update()
+    return step
 
 
 def seconds_of(step: Callable[[], None], count: int) -> float:
@@ -80,20 +73,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    overrides = [f"dataset.path={arguments.dataset}"]
-    config = load_config(arguments.config, overrides)
+    config = load_config(arguments.config, [f"dataset.path={arguments.dataset}"])
     with tempfile.TemporaryDirectory() as scratch:
-        full = TrainingLoop(config, Path(scratch) / "full")
+        full = full_step(Run(config, Path(scratch) / "full", device="cpu", quiet=True))
         model = Run(config, Path(scratch) / "bare", device="cpu", quiet=True).model
     batch_size = config.training.batch_size
-    bare = BareLoop(model.blocks[0], batch_size, model.encoder.cond_dim)
-    seconds_of(bare.step, arguments.steps)
-    seconds_of(full.step, arguments.steps)
+    bare = bare_step(model.blocks[0], batch_size, model.encoder.cond_dim)
+    for step in (bare, full):
+        seconds_of(step, arguments.steps)
     turns = []
     for _ in tqdm(range(arguments.turns), desc="turns"):
-        turns.append(
-            (seconds_of(bare.step, arguments.steps), seconds_of(full.step, arguments.steps))
-        )
+        turns.append([seconds_of(step, arguments.steps) for step in (bare, full)])
     parameters = model.parameter_counts()["block 1"]
     bare_ms, full_ms = (1e3 * statistics.median(column) for column in zip(*turns, strict=True))
     ratio = statistics.median(b / a for a, b in turns)

@@ -20,24 +20,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from pieces import SELECTION_SEEDS
 from results_page import publish, table_lines
+from study_tables import rates_of
 from tqdm.auto import tqdm
 
 from lfm_policy.control import run_episode
 from lfm_policy.environments import make_env
-from lfm_policy.errors import InputError
 from lfm_policy.evaluation import paired_bootstrap, wilson_interval
-from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.open_policy import open_policy
 from lfm_runtime.control import ControlOptions
 from lfm_runtime.disk.files import atomic_file, write_json, write_text
-
-matplotlib.use("Agg", force=False)
 
 LABELS = {
     "wait": "stand still and wait",
@@ -45,24 +41,24 @@ LABELS = {
     "ensemble": "temporal ensembling",
     "prefix": "prefix conditioning",
 }
-POSITION = "agent_pos"
+MEANS = {"score": 1.0, "action_jerk": 1e-3, "position_jerk": 1e-3}
+"""What is drawn beside success, and its scale."""
+EXECUTE = 8
+"""Actions of a chunk."""
 
 
-def options_of(name: str, periods: int, execute: int) -> ControlOptions:
+def options_of(name: str, periods: int) -> ControlOptions:
     """Return the loop's options for a joining and a delay in whole periods."""
     if name == "wait":
-        return ControlOptions(execute=execute)
-    if name == "ensemble":
-        return ControlOptions(joining="ensemble", execute=execute)
+        return ControlOptions(execute=EXECUTE)
     # A prefix is worth having even if there is no delay.
-    lead = max(periods, 1) if name == "prefix" else periods
-    return ControlOptions(joining=name, execute=execute, lead=lead)
+    lead = {"replace": periods, "prefix": max(periods, 1)}.get(name)
+    return ControlOptions(joining=name, execute=EXECUTE, lead=lead)
 
 
 def measure(policy: Any, env: Any, name: str, delay_ms: float, settings: Any) -> dict[str, Any]:
     """Return the episodes of one cell."""
-    periods = math.ceil(delay_ms / 1e3 * settings.hz - 1e-9)
-    options = options_of(name, periods, settings.execute)
+    options = options_of(name, math.ceil(delay_ms / 1e3 * settings.hz - 1e-9))
     episodes = []
     for episode in tqdm(range(settings.episodes), desc=f"{name}, {delay_ms:g} ms", leave=False):
         policy.sample_seed(0, episode)
@@ -74,10 +70,8 @@ def measure(policy: Any, env: Any, name: str, delay_ms: float, settings: Any) ->
             options=options,
             delay=delay_ms / 1e3,
             simulated=True,
-            position_key=POSITION,
+            position_key="agent_pos",
         )
-        if outcome.success is None:
-            raise InputError(no_success_message(settings.env))
         control = outcome.control
         episodes.append(
             {
@@ -144,18 +138,10 @@ def figure(cells: list[dict[str, Any]], title: str) -> Figure:
         if not own:
             continue
         delays = [cell["delay_ms"] for cell in own]
-        rates = np.array([np.mean(column(cell, "success")) for cell in own])
-        intervals = np.array(
-            [wilson_interval(sum(s), len(s)) for s in (column(cell, "success") for cell in own)]
-        )
-        panels[0].errorbar(
-            delays, rates, yerr=np.abs(intervals.T - rates), marker="o", capsize=2, label=label
-        )
-        for axes, key, scale in (
-            (panels[1], "score", 1.0),
-            (panels[2], "action_jerk", 1e-3),
-            (panels[3], "position_jerk", 1e-3),
-        ):
+        successes = [column(cell, "success") for cell in own]
+        rates, spread = rates_of([(sum(s), len(s)) for s in successes])
+        panels[0].errorbar(delays, rates, yerr=spread, marker="o", capsize=2, label=label)
+        for axes, (key, scale) in zip(panels[1:], MEANS.items(), strict=True):
             means = [scale * np.mean(column(cell, key)) for cell in own]
             axes.plot(delays, means, marker="o", label=label)
     names = ("success", "score", "jerk of actions (1000 px/s³)", "jerk of the agent (1000 px/s³)")
@@ -176,14 +162,12 @@ def main() -> None:
     parser.add_argument("--delays", type=float, nargs="+", default=[0, 50, 100, 200, 400])
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--seed-start", type=int, default=SELECTION_SEEDS)
-    parser.add_argument("--env", default="lfm/PushT-v0")
     parser.add_argument("--hz", type=float, default=10.0)
-    parser.add_argument("--execute", type=int, default=8, help="actions of a chunk; default 8")
     settings = parser.parse_args()
     torch.set_num_threads(1)
     path = settings.output / "delays.json"
     facts = {"policy": Path(settings.policy).name} | {
-        key: getattr(settings, key) for key in ("episodes", "seed_start", "env", "hz", "execute")
+        key: getattr(settings, key) for key in ("episodes", "seed_start", "hz")
     }
     results: dict[str, Any] = {**facts, "cells": []}
     if path.exists():
@@ -194,7 +178,7 @@ def main() -> None:
     cells = results["cells"]
     known = {(cell["joining"], cell["delay_ms"]) for cell in cells}
     policy = open_policy(settings.policy)
-    with make_env(settings.env) as env:
+    with make_env("lfm/PushT-v0") as env:
         for delay in settings.delays:
             for name in settings.joinings:
                 if (name, delay) not in known:

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -98,35 +98,43 @@ class Study:
     def __init__(
         self,
         models: Mapping[str, Model],
+        arguments: argparse.Namespace,
+        archive: str,
         *,
-        dataset: Path,
         output: Path,
-        archive: Path,
         episodes: int = 200,
         seed_start: int = TEST_SEEDS,
     ) -> None:
+        """Take up the cells that ``archive``, a file beside the results page, has.
+
+        Args:
+            models: by name.
+            arguments: of `study_options`.
+            archive: name of the file.
+            output: run folders, unless the command line names others.
+            episodes: of a cell.
+            seed_start: environment seed of the first one.
+        """
         self.models = models
-        self._dataset = dataset
-        self._output = output
-        self._archive = archive
+        self._dataset = arguments.dataset
+        self._output = arguments.output or output
+        self._archive = arguments.results / "results" / archive
         self._episodes = episodes
         self._seed_start = seed_start
         self._cells: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._model_locks: dict[str, threading.Lock] = {}
-        if archive.exists():
-            self._cells = json.loads(archive.read_text())
+        # Of a folder: two chains may need one teacher, and two students one recording.
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        if self._archive.exists():
+            self._cells = json.loads(self._archive.read_text())
 
-    def known(self, name: str, sampler: Sampler, seed: int = 0) -> dict[str, Any] | None:
+    def known(self, name: str, sampler: Sampler, seed: int) -> dict[str, Any] | None:
         """Return a cell that is there already."""
         cell: dict[str, Any] | None = self._cells.get(self._key(name, sampler, seed))
         return cell
 
-    def cell(self, name: str, sampler: Sampler, seed: int = 0) -> dict[str, Any]:
-        """Return a cell, after making the model and evaluating it if need be."""
-        known = self.known(name, sampler, seed)
-        if known is not None:
-            return known
+    def measure(self, name: str, sampler: Sampler, seed: int) -> None:
+        """Make a model and evaluate it, as far as that is not done."""
         folder = self.make(name, seed)
         episodes = sampler.episodes or self._episodes
         output = folder / f"eval-{self._seed_start}-{episodes}-{sampler}"
@@ -140,15 +148,12 @@ class Study:
             lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self._cells.items())]
             self._archive.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._archive, "{\n" + ",\n".join(lines) + "\n}\n")
-        return cell
 
-    def make(self, name: str, seed: int = 0) -> Path:
+    def make(self, name: str, seed: int) -> Path:
         """Train or distil a model unless that is done; returns its folder."""
         model = self.models[name]
         folder = self._output / f"seed{seed}" / name
-        with self._lock:
-            own = self._model_locks.setdefault(str(folder), threading.Lock())
-        with own:  # two chains may need one teacher
+        with self._locks[str(folder)]:
             if (folder / "latest").exists() and read_header(folder).complete:
                 return folder
             options = [*model.overrides, "training.num_threads=1", f"seed={seed}"]
@@ -169,9 +174,7 @@ class Study:
     def _recording(self, policy: Path, episodes: int, sampler: Sampler | None) -> Path:
         """Return what a policy sees on its own, recorded in its folder unless that is done."""
         path = policy / f"seen-{episodes}-{sampler or 'configured'}.zarr"
-        with self._lock:
-            own = self._model_locks.setdefault(str(path), threading.Lock())
-        with own:  # two students may need one recording
+        with self._locks[str(path)]:
             if not path.exists():
                 # A run that is stopped leaves the episodes it has, which are too few.
                 partial = path.with_name(f"unfinished-{path.name}")
@@ -197,48 +200,25 @@ def study_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="run folders, default in runs/")
     parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
-    parser.add_argument("--minutes", type=float, help="start no new cell after so many minutes")
     parser.add_argument("--tables-only", action="store_true", help="run nothing")
     return parser
-
-
-def parse_study(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line; a dataset is needed unless nothing is run."""
-    arguments = parser.parse_args()
-    if not arguments.tables_only and arguments.dataset is None:
-        parser.error("--dataset is needed to run what is missing")
-    return arguments
-
-
-def open_study(
-    models: Mapping[str, Model], arguments: argparse.Namespace, archive: str, **options: Any
-) -> Study:
-    """Return a study that keeps its cells in ``archive``, a file beside the results page.
-
-    Args:
-        models: by name.
-        arguments: of `parse_study`.
-        archive: name of the file.
-        options: of `Study`.
-    """
-    path = arguments.results / "results" / archive
-    return Study(models, dataset=arguments.dataset, archive=path, **options)
 
 
 def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespace) -> list[str]:
     """Measure the cells that are not known yet, a chain of them per model and training seed.
 
-    A model whose cells are all known is not made again. With ``--tables-only`` nothing is run, and
-    after ``--minutes`` no cell is begun. Returns what went wrong, a line each.
+    A model whose cells are all known is not made again. With ``--tables-only`` nothing is run.
+    Returns what went wrong, a line each.
     """
     if arguments.tables_only:
         return []
-    deadline = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
+    if arguments.dataset is None:
+        raise SystemExit("--dataset is needed to run what is missing")
 
     def run(model: str, seed: int, samplers: Sequence[Sampler]) -> None:
         for sampler in samplers:
-            if study.known(model, sampler, seed) is None and time.monotonic() < deadline:
-                study.cell(model, sampler, seed)
+            if study.known(model, sampler, seed) is None:
+                study.measure(model, sampler, seed)
 
     failures = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -247,14 +227,8 @@ def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespac
                 future.result()
             except subprocess.CalledProcessError as error:
                 command = " ".join(map(str, error.cmd[3:]))
-                failures.append(f"{command}: exit code {error.returncode}")
+                failures.append(f"failed: {command}: exit code {error.returncode}")
     return failures
-
-
-def finish(failures: Sequence[str]) -> None:
-    """Say what failed, and leave with exit code 1 if anything did."""
-    if failures:
-        raise SystemExit("\n".join(f"failed: {line}" for line in failures))
 
 
 def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -265,13 +239,12 @@ def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
             f"{no_success_message(report['config']['env_id'])}; the tables of a study compare it"
         )
     training = read_header(folder).training
-    kept = ("block_steps", "steps", "train_seconds", "push_seconds", "parameters", "threads")
+    kept = ("block_steps", "steps", "train_seconds", "push_seconds", "parameters")
     return {
         "solver": cell["solver"],
         "nfe": cell["nfe"],
         "noise_scale": cell["noise_scale"],
         "summary": cell["summary"],
-        "ms": [round(cell["latency"][key], 3) for key in ("median_ms", "p95_ms")],
         "training": {key: training[key] for key in kept},
         "max_reward": [round(e["max_reward"], 4) for e in cell["episodes"]],
         "success": "".join(str(int(e["success"])) for e in cell["episodes"]),

@@ -30,11 +30,9 @@ from pieces import (
     TEST_SEEDS,
     Model,
     Sampler,
+    Study,
     Wanted,
-    finish,
     measure,
-    open_study,
-    parse_study,
     study_options,
 )
 from study_tables import PLOTS, Part, Row, write_part
@@ -85,8 +83,8 @@ def model_of(text: str, options: Mapping[str, str]) -> Model:
     return Model(tuple(overrides.values()), **fields)
 
 
-def part_of(name: str, written: Mapping[str, Any]) -> Part:
-    """Return a table of pusht_studies.yaml."""
+def part_of(name: str, written: Mapping[str, Any], seeds: list[int]) -> Part:
+    """Return a table of pusht_studies.yaml; ``seeds`` are those of its study."""
     episodes = written.get("episodes", 0)
 
     def cells(text: str) -> list[tuple[str, Sampler]]:
@@ -103,7 +101,8 @@ def part_of(name: str, written: Mapping[str, Any]) -> Part:
         first, second = line.split(" - ")
         compare += list(zip(cells(first), cells(second), strict=True))
     plot, seconds = PLOTS[written["plot"]], written.get("seconds", False)
-    return Part(name, tuple(rows), plot, tuple(compare), seconds)
+    own_seeds = tuple(written.get("seeds", seeds))
+    return Part(name, tuple(rows), plot, tuple(compare), seconds, own_seeds)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,6 @@ class Listed:
     Attributes:
         models: by name.
         parts: tables by name.
-        seeds: training seeds of each part.
         usual: parts that are measured when none is named.
         order: groups of models, the most important first.
         archive: name of the file with the finished cells.
@@ -123,7 +121,6 @@ class Listed:
 
     models: dict[str, Model]
     parts: dict[str, Part]
-    seeds: dict[str, list[int]]
     usual: list[str]
     order: list[list[str]]
     archive: str
@@ -134,7 +131,7 @@ class Listed:
         """Yield model, training seed and samplers of some parts, in the order to make them."""
         samplers: dict[tuple[str, int], dict[Sampler, None]] = {}
         for name in filter(parts.__contains__, self.parts):
-            for row, seed in product(self.parts[name].rows, self.seeds[name]):
+            for row, seed in product(self.parts[name].rows, self.parts[name].seeds):
                 samplers.setdefault((row.model, seed), {}).update(dict.fromkeys(row.samplers))
         seeds = sorted({seed for _, seed in samplers})
         for models in self.order:
@@ -154,12 +151,10 @@ def listed_studies() -> dict[str, Listed]:
             for line in alternatives(f"{key}\n{text or ''}"):
                 model, _, written = line.partition("\n")
                 models[model] = model_of(written, source.get("options", {}))
-        parts = study["parts"]
         order = study.get("order", " ".join(models))
         found[name] = Listed(
             models,
-            {part: part_of(part, written) for part, written in parts.items()},
-            {part: written.get("seeds", study["seeds"]) for part, written in parts.items()},
+            {part: part_of(part, w, study["seeds"]) for part, w in study["parts"].items()},
             study.get("usual", []),
             [group.split() for group in order.splitlines()],
             study["archive"],
@@ -179,14 +174,14 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, help="training seeds; default all")
     parser.add_argument("--models", nargs="+", help="only these; default all")
-    arguments = parse_study(parser)
+    arguments = parser.parse_args()
     failures = []
     for listed in studies.values():
-        study = open_study(
+        study = Study(
             listed.models,
             arguments,
             listed.archive,
-            output=arguments.output or listed.output,
+            output=listed.output,
             seed_start=listed.seed_start,
         )
         wanted = [
@@ -196,9 +191,10 @@ def main() -> None:
             and (arguments.models is None or one[0] in arguments.models)
         ]
         failures += measure(study, wanted, arguments)
-        for name, part in listed.parts.items():
-            write_part(part, study, arguments.results, seeds=listed.seeds[name])
-    finish(failures)
+        for part in listed.parts.values():
+            write_part(part, study, arguments.results)
+    if failures:
+        raise SystemExit("\n".join(failures))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -84,15 +83,14 @@ COLUMNS = (
 )
 
 
-def rows_of(results: dict[str, Any]) -> Iterator[tuple[object, ...]]:
-    """Yield the rows of the table."""
-    for _, facts in sorted(results.items()):
-        expert = ("", "")
-        if facts["attempts"]:
-            expert = success_cells(facts["demos"], facts["attempts"])
-        again = f"{facts['replayed'] - len(facts['failed'])}/{facts['replayed']}"
-        about = (facts["task"], facts["version"] or "", facts["demos"], f"{facts['steps']:,}")
-        yield *about, *expert, again
+def row_of(facts: dict[str, Any]) -> tuple[object, ...]:
+    """Return a file's row of the table."""
+    expert = ("", "")
+    if facts["attempts"]:
+        expert = success_cells(facts["demos"], facts["attempts"])
+    again = f"{facts['replayed'] - len(facts['failed'])}/{facts['replayed']}"
+    about = (facts["task"], facts["version"] or "", facts["demos"], f"{facts['steps']:,}")
+    return (*about, *expert, again)
 
 
 def main() -> None:
@@ -112,7 +110,8 @@ def main() -> None:
             short.append(f"{path}: {', '.join(facts['failed'])} failed")
         if archive:
             write_json(archive, results)
-    publish("collected", table_lines(COLUMNS, rows_of(results)), arguments.results)
+    rows = [row_of(facts) for _, facts in sorted(results.items())]
+    publish("collected", table_lines(COLUMNS, rows), arguments.results)
     if short:
         raise SystemExit("\n".join(short))
 

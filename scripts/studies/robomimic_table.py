@@ -15,22 +15,12 @@ docs/results/robomimic.json.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, product
 from pathlib import Path
-from typing import Any
 
-from pieces import (
-    Model,
-    Sampler,
-    Study,
-    Wanted,
-    finish,
-    measure,
-    open_study,
-    parse_study,
-    study_options,
-)
+from pieces import Model, Sampler, Study, Wanted, measure, study_options
 from results_page import put_table, table_lines
 from study_tables import (
     PLOTS,
@@ -38,8 +28,8 @@ from study_tables import (
     Row,
     cells_of,
     pooled,
-    seconds_of,
     success_cells,
+    training_cells,
     write_part,
 )
 
@@ -60,17 +50,15 @@ STUDENT = (
 )
 STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
 FINE = {"lfm": Sampler(64, "midpoint"), "fm": Sampler(32, "midpoint")}
-# A policy of the table: its label, its model, its sampler.
-POLICIES = (
-    *((family.upper(), family, FINE[family]) for family in ("fm", "lfm")),
-    *(
-        (f"{family.upper()} to {k}", f"{family}-{k}", Sampler(k))
-        for family in ("fm", "lfm")
-        for k in (4, 2, 1)
-    ),
-)
+# Policies of the table by model: label and sampler.
+POLICIES = {family: (family.upper(), FINE[family]) for family in ("fm", "lfm")}
+POLICIES |= {
+    f"{family}-{k}": (f"{family.upper()} to {k}", Sampler(k))
+    for family in ("fm", "lfm")
+    for k in (4, 2, 1)
+}
 # Earlier checkpoints in time: runs of this part of the steps.
-EARLIER = {"early": 3, "ninth": 9}
+EARLIER = {"early-": 3, "ninth-": 9}
 # Square's success against steps of training.
 LEARNING = Part(
     "learning",
@@ -101,7 +89,7 @@ def models_of(task: str) -> dict[str, Model]:
         models[f"{task}-{family}"] = Model(overrides, config=config)
         for prefix, part in EARLIER.items():
             early = (*overrides, f"training.total_steps={steps // part}")
-            models[f"{prefix}-{task}-{family}"] = Model(early, config=config)
+            models[f"{prefix}{task}-{family}"] = Model(early, config=config)
         for k in (4, 2, 1):
             models[f"{task}-{family}-{k}"] = Model(
                 (*STUDENT, STEPS[family]), teacher=f"{task}-{family}", nfe=k
@@ -112,62 +100,50 @@ def models_of(task: str) -> dict[str, Model]:
 def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("task", choices=list(TASKS))
-    names = [model for _, model, _ in POLICIES]
-    names += [f"{prefix}-{family}" for prefix in EARLIER for family in FINE]
-    parser.add_argument("--models", nargs="+", choices=names, default=names)
+    made = {model: ("", model) for model in POLICIES}
+    made |= {prefix + model: (prefix, model) for prefix in EARLIER for model in FINE}
+    parser.add_argument("--models", nargs="+", choices=made, default=list(made))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
-    arguments = parse_study(parser)
+    arguments = parser.parse_args()
     studies = {
-        task: open_study(
+        task: Study(
             models_of(task),
             arguments,
             "robomimic.json",
-            output=arguments.output or Path("runs/robomimic"),
+            output=Path("runs/robomimic"),
             episodes=episodes,
         )
         for task, (_, _, episodes) in TASKS.items()
     }
-    failures = measure(studies[arguments.task], _wanted(arguments), arguments)
+    wanted: list[Wanted] = []
+    for seed, name in product(arguments.seeds, arguments.models):
+        prefix, model = made[name]
+        wanted.append((f"{prefix}{arguments.task}-{model}", seed, [POLICIES[model][1]]))
+    failures = measure(studies[arguments.task], wanted, arguments)
     rows = [row for task, one in studies.items() for row in rows_of(task, one, arguments.seeds)]
     print("\n".join(table_lines(COLUMNS, [row for row in rows if row[0] == arguments.task])))
     put_table(arguments.results, "robomimic", table_lines(COLUMNS, rows))
-    write_part(LEARNING, studies["square"], arguments.results, seeds=arguments.seeds)
-    finish(failures)
+    learning = replace(LEARNING, seeds=tuple(arguments.seeds))
+    write_part(learning, studies["square"], arguments.results)
+    if failures:
+        raise SystemExit("\n".join(failures))
 
 
-def _wanted(arguments: argparse.Namespace) -> Iterator[Wanted]:
-    samplers = {model: sampler for _, model, sampler in POLICIES}
-    for seed in arguments.seeds:
-        for model in arguments.models:
-            prefix, _, rest = model.partition("-")
-            family, when = (rest, f"{prefix}-") if prefix in EARLIER else (model, "")
-            yield f"{when}{arguments.task}-{family}", seed, [samplers[family]]
-
-
-def rows_of(task: str, study: Study, seeds: Iterable[int]) -> Iterator[tuple[str, ...]]:
+def rows_of(task: str, study: Study, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
     """Yield a task's rows of the table, from the cells that are known."""
-    for label, model, sampler in POLICIES:
+    for model, (label, sampler) in POLICIES.items():
         cells, early = (
-            cells_of(study, f"{when}{task}-{model}", sampler, list(seeds))
-            for when in ("", "early-")
+            cells_of(study, f"{when}{task}-{model}", sampler, seeds) for when in ("", "early-")
         )
-        if not cells:
-            continue
-        train, push, steps = seconds_of(cells)
-        yield (
-            task,
-            label,
-            f"{cells[0]['nfe']:g}",
-            *_success(early),
-            *_success(cells),
-            f"{cells[0]['training']['parameters']['total']:,}",
-            f"{steps:,}",
-            f"{train:.0f} + {push:.0f}",
-        )
-
-
-def _success(cells: list[dict[str, Any]]) -> tuple[str, str]:
-    return success_cells(*pooled(cells)[1:]) if cells else ("", "")
+        if cells:
+            successes = (success_cells(*pooled(c)[1:]) if c else ("", "") for c in (early, cells))
+            yield (
+                task,
+                label,
+                f"{cells[0]['nfe']:g}",
+                *chain.from_iterable(successes),
+                *training_cells(cells),
+            )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from results_page import table_lines
 from tqdm.auto import tqdm
 
 from lfm_policy import Policy, load_policy
@@ -73,15 +74,14 @@ def main() -> None:
     noise = torch.randn(len(next(iter(obs.values()))), *teacher.chunk_shape, generator=generator)
     target = teacher.predict_action_chunk(obs, noise=noise)
     print(f"{len(target):,} chunks; distance of executed actions from the teacher's:")
-    print("| student | NFE | median | 75% | 95% | root mean square |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    rows = []
     for folder, student in students.items():
         student.set_sampler(noise_scale=scale)
         square = (student.predict_action_chunk(obs, noise=noise) - target).square()
         error = square.sum(-1).mean(-1).sqrt()
-        parts = [float(error.quantile(q)) for q in (0.5, 0.75, 0.95)]
-        parts.append(float(error.square().mean().sqrt()))
-        print(f"| {folder} | {student.nfe} | " + " | ".join(f"{part:.3g}" for part in parts) + " |")
+        parts = (error.quantile(0.5), error.quantile(0.95), error.square().mean().sqrt())
+        rows.append((folder, student.nfe, *(f"{float(part):.3g}" for part in parts)))
+    print("\n".join(table_lines("student | NFE | median | 95% | root mean square", rows)))
 
 
 if __name__ == "__main__":

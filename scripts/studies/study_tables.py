@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,17 @@ class Part:
         name: of its markers in results.md and of its plot.
         rows: models and samplers.
         compare: pairs of (model, sampler) to test against each other, first minus second.
-        plot: writes the picture.
+        plot: draws the picture.
         seconds: True for a table of seconds per model, False for one of what policies achieve.
+        seeds: of the trainings.
     """
 
     name: str
     rows: tuple[Row, ...]
-    plot: Callable[[Part, Study, Path, Sequence[int]], None]
+    plot: Callable[[Part, Study], Figure]
     compare: tuple[tuple[tuple[str, Sampler], tuple[str, Sampler]], ...] = ()
     seconds: bool = False
+    seeds: tuple[int, ...] = ()
 
 
 FEW_EVALUATIONS = 16
@@ -61,40 +64,42 @@ SECONDS_COLUMNS = (
 )
 
 
-def write_part(part: Part, study: Study, results: Path, *, seeds: Sequence[int]) -> None:
+def write_part(part: Part, study: Study, results: Path) -> None:
     """Put one table between its markers in results.md, and its plot beside it."""
-    lines = seconds_lines(part, study, seeds) if part.seconds else policy_lines(part, study, seeds)
+    lines = seconds_lines(part, study) if part.seconds else policy_lines(part, study)
     missing = sum(
         study.known(row.model, sampler, seed) is None
         for row in part.rows
-        for sampler in row.samplers
-        for seed in seeds
+        for sampler, seed in product(row.samplers, part.seeds)
     )
     if missing:
         lines.append(f"\n{missing} of this table's cells are not measured yet.")
-    tests = [line for pair in part.compare if (line := compare(study, *pair, seeds))]
+    tests = [line for pair in part.compare if (line := compare(part, study, *pair))]
     if tests:
         lines.append("\n" + "\n".join(tests))
     put_table(results, part.name, lines)
-    part.plot(part, study, results / "results" / f"{part.name}.png", seeds)
+    path = results / "results" / f"{part.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
+        part.plot(part, study).savefig(partial, format="png", dpi=120)
 
 
-def policy_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
+def policy_lines(part: Part, study: Study) -> list[str]:
     """Return the table of what policies achieve, a row per model and sampler."""
     rows = [
-        (row.label, cells_of(study, row.model, sampler, seeds))
+        (row.label, cells_of(study, row.model, sampler, part.seeds))
         for row in part.rows
         for sampler in row.samplers
     ]
     return table_lines(COLUMNS, [table_row(label, cells) for label, cells in rows if cells])
 
 
-def seconds_lines(part: Part, study: Study, seeds: Sequence[int]) -> list[str]:
+def seconds_lines(part: Part, study: Study) -> list[str]:
     """Return the table of where the seconds go, a row per model, and what all runs took."""
     rows = []
     runs, hours = 0, 0.0
     for row in part.rows:
-        cells = cells_of(study, row.model, row.samplers[0], seeds)
+        cells = cells_of(study, row.model, row.samplers[0], part.seeds)
         if not cells:
             continue
         train, push, steps = seconds_of(cells)
@@ -151,28 +156,22 @@ def table_row(label: str, cells: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     each = ", ".join(
         f"{c['summary']['score']:.3f} / {c['summary']['success_rate']:.3f}" for c in cells
     )
+    rate = success_cells(successes, n)
+    return (label, sampler_label(cells[0]), f"{score:.3f}", *rate, each, *training_cells(cells))
+
+
+def training_cells(cells: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+    """Return the cells of what a training was: parameters, gradient steps, seconds."""
     train, push, steps = seconds_of(cells)
     parameters = cells[0]["training"]["parameters"]["total"]
-    return (
-        label,
-        sampler_label(cells[0]),
-        f"{score:.3f}",
-        *success_cells(successes, n),
-        each,
-        f"{parameters:,}",
-        f"{steps:,}",
-        f"{train:.0f} + {push:.0f}",
-    )
+    return f"{parameters:,}", f"{steps:,}", f"{train:.0f} + {push:.0f}"
 
 
 def compare(
-    study: Study,
-    first: tuple[str, Sampler],
-    second: tuple[str, Sampler],
-    seeds: Sequence[int],
+    part: Part, study: Study, first: tuple[str, Sampler], second: tuple[str, Sampler]
 ) -> str:
     """Return a line that compares two cells on the same episodes of the same training seeds."""
-    pairs = [(study.known(*first, seed), study.known(*second, seed)) for seed in seeds]
+    pairs = [(study.known(*first, seed), study.known(*second, seed)) for seed in part.seeds]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     if not both:
         return ""
@@ -196,29 +195,19 @@ def compare(
     )
 
 
-def plot_against_nfe(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-    """Score and success against the number of evaluations, one line per label."""
-    figure, axes = _plot(part, study, seeds, _own_label, lambda cell: float(cell["nfe"]))
-    for ax in axes:
-        ax.set(xscale="log", xlabel="network evaluations per chunk (NFE)")
-        ax.set_xticks(ticks := [1, 2, 4, 8, 16, 32, 64], [str(t) for t in ticks])
-        ax.minorticks_off()
-    _save(figure, path)
-
-
-def plot_settings(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+def plot_settings(part: Part, study: Study) -> Figure:
     """Score and success of many models below each other; the last samplers of each row."""
-    rows = [
-        (row.label, [c for s in row.samplers[-2:] if (c := cells_of(study, row.model, s, seeds))])
-        for row in part.rows
-    ]
-    shown = [(label, samplers) for label, samplers in rows if samplers]
+    shown = []
+    for row in part.rows:
+        cells_of_row = [cells_of(study, row.model, s, part.seeds) for s in row.samplers[-2:]]
+        if known := [cells for cells in cells_of_row if cells]:
+            shown.append((row.label, known))
     figure = Figure(figsize=(10, 0.25 * len(shown) + 1.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for position, (_, samplers) in enumerate(shown):
         for cells in samplers:
             score, successes, n = pooled(cells)
-            rates, spread = _rates([(successes, n)])
+            rates, spread = rates_of([(successes, n)])
             few = cells[0]["nfe"] <= FEW_EVALUATIONS
             style = {"color": "C0" if few else "C1", "marker": "o"}
             at = position + (-0.12 if few else 0.12)
@@ -233,14 +222,14 @@ def plot_settings(part: Part, study: Study, path: Path, seeds: Sequence[int]) ->
         for color, what in (("C0", f"up to {FEW_EVALUATIONS} evaluations"), ("C1", "more")):
             axes[1].plot([], [], color=color, marker="o", linestyle="", label=what)
         axes[1].legend(fontsize=8)
-    _save(figure, path)
+    return figure
 
 
-def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
+def plot_seconds(part: Part, study: Study) -> Figure:
     """Seconds of training and of push-forward or teacher samples, a bar per model."""
     figure = Figure(figsize=(9, 0.35 * len(part.rows) + 1.2), layout="constrained")
     axes = figure.subplots()
-    rows = [(row, cells_of(study, row.model, row.samplers[0], seeds)) for row in part.rows]
+    rows = [(row, cells_of(study, row.model, row.samplers[0], part.seeds)) for row in part.rows]
     bars = [(row.label, *seconds_of(cells)) for row, cells in rows if cells]
     for position, (_, train, push, _) in enumerate(bars):
         axes.barh(position, train, color="C0", label="" if position else "training")
@@ -251,57 +240,50 @@ def plot_seconds(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> 
     axes.set_xlabel("seconds on one CPU thread")
     if bars:
         axes.legend(fontsize=8)
-    _save(figure, path)
+    return figure
 
 
-def _nfe_label(_: str, cell: dict[str, Any]) -> str:
-    return f"NFE {sampler_label(cell)}"
-
-
-def _own_label(label: str, _: dict[str, Any]) -> str:
-    return label
-
-
-def _plot(
-    part: Part,
-    study: Study,
-    seeds: Sequence[int],
-    label: Callable[[str, dict[str, Any]], str],
+def _against(
+    xlabel: str,
     value: Callable[[dict[str, Any]], float],
-) -> tuple[Figure, Any]:
-    lines: dict[str, list[tuple[float, float, int, int]]] = {}
-    for row in part.rows:
-        for sampler in row.samplers:
-            cells = cells_of(study, row.model, sampler, seeds)
-            if cells:
-                key = label(row.label, cells[0])
-                lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
-    legend_rows = -(-len(lines) // LEGEND_COLUMNS)
-    figure = Figure(figsize=(10, 4 + 0.2 * legend_rows), layout="constrained")
-    axes = figure.subplots(1, 2)
-    if len(lines) > 10:  # the usual cycle has no more colours
-        for ax in axes:
-            ax.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))
-    for key, points in lines.items():
-        _line(axes, key, points)
-    for ax, name in zip(axes, ("score", "success"), strict=True):
-        ax.set(ylabel=name)
-        ax.grid(alpha=0.3)
-    if lines:  # below the axes, where it covers no point
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8)
-    return figure, axes
+    *,
+    by_sampler: bool = False,
+    log_ticks: Sequence[int] = (),
+) -> Callable[[Part, Study], Figure]:
+    """Return what draws score and success against a number, a line per label or per sampler."""
+
+    def plot(part: Part, study: Study) -> Figure:
+        lines: dict[str, list[tuple[float, float, int, int]]] = {}
+        for row in part.rows:
+            for sampler in row.samplers:
+                if cells := cells_of(study, row.model, sampler, part.seeds):
+                    key = f"NFE {sampler_label(cells[0])}" if by_sampler else row.label
+                    lines.setdefault(key, []).append((value(cells[0]), *pooled(cells)))
+        legend_rows = -(-len(lines) // LEGEND_COLUMNS)
+        figure = Figure(figsize=(10, 4 + 0.2 * legend_rows), layout="constrained")
+        axes = figure.subplots(1, 2)
+        for ax, name in zip(axes, ("score", "success"), strict=True):
+            if len(lines) > 10:  # the usual cycle has no more colours
+                ax.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))
+            ax.set(ylabel=name, xlabel=xlabel)
+            ax.grid(alpha=0.3)
+        for key, points in lines.items():
+            x, scores, *counts = zip(*sorted(points), strict=True)
+            line = axes[0].plot(x, scores, marker="o", label=key)[0]
+            rates, spread = rates_of(list(zip(*counts, strict=True)))
+            axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
+        for ax in axes if log_ticks else ():
+            ax.set_xscale("log")
+            ax.set_xticks(log_ticks, [str(tick) for tick in log_ticks])
+            ax.minorticks_off()
+        if lines:  # below the axes, where it covers no point
+            figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8)
+        return figure
+
+    return plot
 
 
-def _line(axes: Any, label: str, points: list[tuple[float, float, int, int]]) -> None:
-    points.sort()
-    x = [p[0] for p in points]
-    line = axes[0].plot(x, [p[1] for p in points], marker="o", label=label)[0]
-    rates, spread = _rates([(p[2], p[3]) for p in points])
-    axes[1].errorbar(x, rates, yerr=spread, marker="o", capsize=3, color=line.get_color())
-
-
-def _rates(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[float]]]:
+def rates_of(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[float]]]:
     """Return rates of (successes, n), and how far their intervals reach below and above them."""
     rates = [successes / n for successes, n in counts]
     intervals = [wilson_interval(successes, n) for successes, n in counts]
@@ -311,38 +293,21 @@ def _rates(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[list[fl
     ]
 
 
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
-
-
-def _against(
-    xlabel: str,
-    value: Callable[[dict[str, Any]], float],
-    label: Callable[[str, dict[str, Any]], str] = _own_label,
-) -> Callable[[Part, Study, Path, Sequence[int]], None]:
-    def plot(part: Part, study: Study, path: Path, seeds: Sequence[int]) -> None:
-        figure, axes = _plot(part, study, seeds, label, value)
-        for ax in axes:
-            ax.set(xlabel=xlabel)
-        _save(figure, path)
-
-    return plot
-
-
-PLOTS: dict[str, Callable[[Part, Study, Path, Sequence[int]], None]] = {
-    "nfe": plot_against_nfe,
+PLOTS: dict[str, Callable[[Part, Study], Figure]] = {
     "settings": plot_settings,
     "seconds": plot_seconds,
-    # Score and success against a number: one line per label, or per sampler.
+    "nfe": _against(
+        "network evaluations per chunk (NFE)",
+        lambda cell: cell["nfe"],
+        log_ticks=[1, 2, 4, 8, 16, 32, 64],
+    ),
     "blocks": _against(
-        "number of blocks N", lambda cell: float(len(cell["training"]["block_steps"])), _nfe_label
+        "number of blocks N", lambda cell: len(cell["training"]["block_steps"]), by_sampler=True
     ),
     "parameters": _against(
-        "parameters", lambda cell: float(cell["training"]["parameters"]["total"]), _nfe_label
+        "parameters", lambda cell: cell["training"]["parameters"]["total"], by_sampler=True
     ),
-    "noise": _against("scale of the initial noise", lambda cell: float(cell["noise_scale"])),
-    "steps": _against("gradient steps", lambda cell: float(cell["training"]["steps"])),
+    "noise": _against("scale of the initial noise", lambda cell: cell["noise_scale"]),
+    "steps": _against("gradient steps", lambda cell: cell["training"]["steps"]),
 }
 """By the names that pusht_studies.yaml gives them."""

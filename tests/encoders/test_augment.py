@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lfm_policy.encoders.augment import (
-    AugmentOptions,
     View,
     centre_view,
     change_colours,
     crop_images,
     random_view,
 )
+from lfm_policy.encoders.options import ImageEncoderConfig
 
 IMAGES = torch.arange(2 * 3 * 6 * 7 * 2, dtype=torch.int32).reshape(2, 3, 6, 7, 2)
 
@@ -29,13 +29,13 @@ def test_crops_are_slices_with_repeated_edges(top: int, left: int) -> None:
 
 
 def test_the_centre_is_the_centre() -> None:
-    view = centre_view(AugmentOptions(crop=(4, 3)), 2, (6, 7))
+    view = centre_view(ImageEncoderConfig(crop=(4, 3)), 2, (6, 7))
     assert torch.equal(crop_images(IMAGES, view, (4, 3)), IMAGES[:, :, 1:5, 2:5])
 
 
 @given(seed=st.integers(0, 1000), shift=st.integers(0, 2))
 def test_random_views_stay_in_their_range(seed: int, shift: int) -> None:
-    options = AugmentOptions(crop=(4, 3), shift=shift, contrast=0.2)
+    options = ImageEncoderConfig(crop=(4, 3), shift=shift, contrast=0.2)
     view = random_view(options, 50, (6, 7), torch.Generator().manual_seed(seed))
     assert -shift <= int(view.top.min()) and int(view.top.max()) <= 2 + shift
     assert -shift <= int(view.left.min()) and int(view.left.max()) <= 4 + shift

@@ -20,7 +20,7 @@ class Pixels(ImageEncoder):
     """An encoder that returns what it sees."""
 
     def __init__(self, config: ImageEncoderConfig, frame_shape: tuple[int, int, int]) -> None:
-        height, width = config.augmentation().crop_of(*config.resized(frame_shape))
+        height, width = config.crop_of(config.resized(frame_shape))
         super().__init__(config, frame_shape, height * width * frame_shape[2])
         self.layout: list[bool] = []
         self.unused = nn.Linear(1, 1)
@@ -66,7 +66,7 @@ def test_evaluation_sees_the_centre_and_training_random_parts() -> None:
     images = frames(1, 1, 8, 9, 3)
     centre = images[:, :, 2:6, 2:6].float().flatten(2) / 127.5 - 1
     torch.testing.assert_close(encoder(images), centre)
-    torch.testing.assert_close(encoder(images, centre_view(encoder._augment, 1, (8, 9))), centre)
+    torch.testing.assert_close(encoder(images, centre_view(encoder._config, 1, (8, 9))), centre)
     encoder.train()
     seen = torch.cat([encoder(images) for _ in range(20)])
     assert len(seen.unique(dim=0)) > 10
@@ -90,7 +90,7 @@ def test_training_changes_the_frames_of_a_sample_alike() -> None:
 def test_a_view_that_is_given_wins_over_the_mode() -> None:
     encoder = pixels((8, 8, 3), crop=[5, 5], contrast=0.5)
     images = frames(3, 2, 8, 8, 3)
-    view = random_view(encoder._augment, 3, (8, 8), torch.Generator().manual_seed(0))
+    view = random_view(encoder._config, 3, (8, 8), torch.Generator().manual_seed(0))
     expected = encoder(images, view)
     assert not torch.equal(expected, encoder(images))
     assert torch.equal(encoder.train()(images, view), expected)

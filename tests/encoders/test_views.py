@@ -8,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfm_policy.encoders.augment import (
-    AugmentOptions,
     centre_crop,
     centre_view,
     change_colours,
     crop_images,
     random_view,
 )
-from lfm_policy.encoders.options import CompactConfig
+from lfm_policy.encoders.options import CompactConfig, ImageEncoderConfig
 
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
@@ -30,7 +29,7 @@ def frames(n: int, steps: int, size: tuple[int, int], channels: int = 3) -> torc
 @given(data=st.data(), size=sizes)
 def test_the_centre_view_has_equal_margins(data: st.DataObject, size: tuple[int, int]) -> None:
     crop = (data.draw(st.integers(1, size[0])), data.draw(st.integers(1, size[1])))
-    view = centre_view(AugmentOptions(crop=crop), 2, size)
+    view = centre_view(ImageEncoderConfig(crop=crop), 2, size)
     assert view.colour is None
     for start, whole, part in zip((view.top, view.left), size, crop, strict=True):
         before, after = int(start[0]), whole - part - int(start[0])
@@ -41,14 +40,14 @@ def test_the_centre_view_has_equal_margins(data: st.DataObject, size: tuple[int,
 
 def test_whole_images_are_not_copied() -> None:
     images = frames(2, 2, (5, 6))
-    view = centre_view(AugmentOptions(), 2, (5, 6))
+    view = centre_view(ImageEncoderConfig(), 2, (5, 6))
     assert crop_images(images, view, (5, 6)) is images
     assert centre_crop(images, (4, 4)).data_ptr() == images[:, :, 0, 1].data_ptr()
 
 
 @pytest.mark.parametrize("shift", [0, 2])
 def test_random_crops_reach_every_allowed_place_and_no_other(shift: int) -> None:
-    options = AugmentOptions(crop=(4, 5), shift=shift)
+    options = ImageEncoderConfig(crop=(4, 5), shift=shift)
     view = random_view(options, 2000, (6, 8), torch.Generator().manual_seed(0))
     assert set(view.top.tolist()) == set(range(-shift, 2 + shift + 1))
     assert set(view.left.tolist()) == set(range(-shift, 3 + shift + 1))
@@ -56,7 +55,7 @@ def test_random_crops_reach_every_allowed_place_and_no_other(shift: int) -> None
 
 
 def test_random_colours_stay_within_their_strength() -> None:
-    options = AugmentOptions(brightness=0.1, saturation=0.5)
+    options = ImageEncoderConfig(brightness=0.1, saturation=0.5)
     view = random_view(options, 2000, (6, 8), torch.Generator().manual_seed(0))
     assert view.colour is not None and view.colour.shape == (2000, 3)
     largest = view.colour.abs().amax(dim=0)
@@ -67,7 +66,7 @@ def test_random_colours_stay_within_their_strength() -> None:
 
 
 def test_random_views_come_from_their_generator_or_the_global_one() -> None:
-    options = AugmentOptions(crop=(4, 4), brightness=0.1)
+    options = ImageEncoderConfig(crop=(4, 4), brightness=0.1)
     torch.manual_seed(3)
     first = random_view(options, 5, (9, 9))
     torch.manual_seed(3)
@@ -88,7 +87,7 @@ def test_colours_stay_between_black_and_white() -> None:
 def test_all_frames_of_a_sample_change_alike_and_samples_differently() -> None:
     one = frames(1, 1, (9, 9))
     images = one.expand(4, 3, -1, -1, -1)
-    options = AugmentOptions(crop=(5, 5), brightness=0.3, contrast=0.3, saturation=0.3)
+    options = ImageEncoderConfig(crop=(5, 5), brightness=0.3, contrast=0.3, saturation=0.3)
     view = random_view(options, 4, (9, 9), torch.Generator().manual_seed(0))
     assert view.colour is not None
     seen = change_colours(crop_images(images, view, (5, 5)).float() / 255, view.colour)
@@ -97,7 +96,7 @@ def test_all_frames_of_a_sample_change_alike_and_samples_differently() -> None:
 
 
 def test_a_view_of_one_sample_can_be_repeated() -> None:
-    options = AugmentOptions(crop=(5, 5), contrast=0.3)
+    options = ImageEncoderConfig(crop=(5, 5), contrast=0.3)
     one = random_view(options, 1, (9, 9), torch.Generator().manual_seed(0))
     many = one.repeat(3)
     assert many.colour is not None and one.colour is not None

@@ -20,7 +20,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     import delays
 
-    for name in ("delays", "pieces", "results_page"):
+    for name in ("delays", "pieces", "results_page", "study_tables"):
         monkeypatch.delitem(sys.modules, name)
     return delays
 

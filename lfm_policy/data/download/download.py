@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import os
 import shutil
+import time
 import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
-from lfm_policy.data.download.fetch import UnreachableError, fetch
 from lfm_policy.data.download.locations import HUB_ID, REVISION, Location
 from lfm_policy.errors import InputError, brief
-from lfm_runtime.disk.files import atomic_folder, exists, read_line, write_text
+from lfm_policy.version import __version__
+from lfm_runtime.disk.files import atomic_folder, exists, open_unlinked, read_line, write_text
 from lfm_runtime.disk.input_files import require_file, sha256_of
+from lfm_runtime.disk.leftovers import only_writer
 
 _MOST_UNPACKED = 20 * 2**30
 _PART_BYTES = 2**22
+_TIMEOUT = 30.0
+_WAITS = (1, 2, 4)
+"""Seconds before further attempts, of which none may bring anything before one gives up."""
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_BAR = "huggingface_hub.http_get"
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,7 @@ class Downloaded:
         return asdict(self)
 
 
-def download(
-    location: Location, folder: Path, *, pause: float = 1.0, quiet: bool = True
-) -> Downloaded:
+def download(location: Location, folder: Path, *, quiet: bool = True) -> Downloaded:
     """Make sure that a dataset is in ``folder``.
 
     A file that is there already is checked and kept. A download that breaks off goes on where it
@@ -55,7 +62,6 @@ def download(
     Args:
         location: what and where to.
         folder: the data folder.
-        pause: see `lfm_policy.data.download.fetch.fetch`.
         quiet: no progress bar.
 
     Raises:
@@ -70,7 +76,7 @@ def download(
         found = _check(file, _with_recorded(location, file), official=bool(location.sha256))
         _record(file, found.sha256)
     else:
-        found = _fetch(location, file, pause=pause, quiet=quiet)
+        found = _fetch(location, file, quiet=quiet)
     if location.archive:
         _unpack(file, target)
         if found.fetched:
@@ -88,59 +94,104 @@ def address(location: Location) -> str:
     return str(hf_hub_url(HUB_ID, location.hub_file, repo_type="dataset", revision=REVISION))
 
 
-def _fetch(location: Location, file: Path, *, pause: float, quiet: bool) -> Downloaded:
-    url = address(location)
+def _fetch(location: Location, file: Path, *, quiet: bool) -> Downloaded:
+    """Complete ``file.part``, check it and give it its name."""
     part = file.with_name(file.name + ".part")
-    stated = location
-    try:
-        if location.hub_file and location.sha256 is None:
-            stated = _asked_of_hub(location, url)
-        official = stated.sha256 is not None
-        stated = _with_recorded(stated, file)
-        _check_space(stated, file, part)
-        fetch(url, part, pause=pause, quiet=quiet, title=file.name)
-    except UnreachableError as error:
-        kept = _size(part)
-        if not kept:
-            part.unlink(missing_ok=True)
-        facts = f"{stated.size:,} bytes" if stated.size else ""
-        facts += f"{', ' if facts else ''}SHA-256 {stated.sha256}" if stated.sha256 else ""
-        raise InputError(
-            f"{url} cannot be downloaded ({error})"
-            + (
-                f"; {kept:,} bytes are kept in {part}, run the command again to go on"
-                if kept
-                else ""
-            )
-            + f". Without a network: download it elsewhere, put it at {file.absolute()}"
-            + (f" ({facts})" if facts else "")
-            + " and run the command again, which checks it"
-        ) from None
-    try:
-        found = _check(part, stated, official=official)
-    except InputError:
-        part.unlink()  # no attempt could go on from it
-        raise
-    finally:
-        part.with_name(part.name + ".version").unlink(missing_ok=True)
-    _record(file, found.sha256)
-    os.replace(part, file)
+    version = part.with_name(part.name + ".version")
+    with only_writer(file, "download"), open_unlinked(part) as opened:
+        try:
+            stated = _complete(location, file, opened, version, quiet=quiet)
+            official = stated.sha256 is not None
+            try:
+                found = _check(part, _with_recorded(stated, file), official=official)
+            except InputError:
+                opened.truncate(0)  # no attempt could go on from it
+                raise
+        except BaseException:
+            if not opened.seek(0, 2):
+                part.unlink()
+                version.unlink(missing_ok=True)
+            raise
+        _record(file, found.sha256)
+        os.replace(part, file)
+        version.unlink(missing_ok=True)
     return replace(found, path=str(file), fetched=True)
 
 
-def _asked_of_hub(location: Location, url: str) -> Location:
-    """Return a location with what the hub states of its file."""
-    from huggingface_hub import get_hf_file_metadata
+def _complete(
+    location: Location, file: Path, opened: BinaryIO, version: Path, *, quiet: bool
+) -> Location:
+    """Download what a partial file lacks; return the location with what its server states."""
+    # here and not above: a file that is there already has no use for it
+    from huggingface_hub import utils
 
-    try:
-        metadata = get_hf_file_metadata(url, timeout=30)
-    # It lets through what any layer of the network below raises.
-    except Exception as error:
-        raise UnreachableError(brief(error)) from error
+    (utils.disable_progress_bars if quiet else utils.enable_progress_bars)(_BAR)
+    url, waits = address(location), [*_WAITS]
+    while True:
+        before = opened.seek(0, 2)
+        try:
+            return _attempt(location, url, file, opened, version)
+        except InputError:
+            raise
+        # It lets through what any layer of the network below raises.
+        except Exception as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            if status == 416:  # the file on the server has become shorter
+                opened.truncate(0)
+            elif status is not None and status not in _AGAIN:
+                raise InputError(f"{url}: the server answered {_answer(status)}") from None
+            if opened.seek(0, 2) > before:
+                waits = [*_WAITS]
+            if not waits or getattr(error, "errno", None) == errno.ENOSPC:
+                reason = f"the server answered {_answer(status)}" if status else brief(error)
+                raise _unreachable(location, file, reason, opened.seek(0, 2)) from error
+            time.sleep(waits.pop(0))
+
+
+def _attempt(location: Location, url: str, file: Path, opened: BinaryIO, version: Path) -> Location:
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.file_download import http_get
+
+    # No token: not every location is on the hub.
+    metadata = get_hf_file_metadata(url, token=False, timeout=_TIMEOUT)
     etag = metadata.etag or ""
-    # Of large files it is the SHA-256; of small ones, of which there are none here, a git hash.
-    sha256 = etag if len(etag) == 64 else None
-    return replace(location, size=metadata.size or location.size, sha256=sha256)
+    # There it is the SHA-256 of large files; of small ones, of which there are none, a git hash.
+    sha256 = etag if location.hub_file and len(etag) == 64 else None
+    stated = replace(
+        location, size=location.size or metadata.size, sha256=location.sha256 or sha256
+    )
+    if not etag or read_line(version) != etag:  # of another file, or nobody can say
+        opened.truncate(0)
+        write_text(version, etag)
+    done = opened.seek(0, 2)
+    missing, free = (stated.size or 0) - done, shutil.disk_usage(file.parent).free
+    if missing > free:
+        raise InputError(
+            f"{file} needs {missing:,} bytes more, but only {free:,} are free: choose another "
+            "folder with --output"
+        )
+    if done != metadata.size:
+        headers = {"User-Agent": f"lfm-policy/{__version__}", "Accept-Encoding": "identity"}
+        http_get(url, opened, resume_size=done, headers=headers, displayed_filename=file.name)
+        opened.flush()
+    return stated
+
+
+def _answer(status: int) -> str:
+    return f"{status} {http.client.responses.get(status, '')}".strip()
+
+
+def _unreachable(location: Location, file: Path, reason: str, n_kept: int) -> InputError:
+    sha256 = _with_recorded(location, file).sha256
+    facts = [f"{location.size:,} bytes"] if location.size else []
+    facts += [f"SHA-256 {sha256}"] if sha256 else []
+    kept = f"; {n_kept:,} bytes are kept in {file}.part, run the command again to go on"
+    return InputError(
+        f"{address(location)} cannot be downloaded ({reason}){kept if n_kept else ''}. Without a "
+        f"network: download it elsewhere, put it at {file.absolute()}"
+        + (f" ({', '.join(facts)})" if facts else "")
+        + " and run the command again, which checks it"
+    )
 
 
 def _check(file: Path, stated: Location, *, official: bool) -> Downloaded:
@@ -159,21 +210,6 @@ def _check(file: Path, stated: Location, *, official: bool) -> Downloaded:
             "file; remove it and download it again"
         )
     return Downloaded(str(file), size, sha256, official=official, fetched=False)
-
-
-def _check_space(stated: Location, file: Path, part: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    missing = (stated.size or 0) - _size(part)
-    free = shutil.disk_usage(file.parent).free
-    if missing > free:
-        raise InputError(
-            f"{file} needs {missing:,} bytes more, but only {free:,} are free: choose another "
-            "folder with --output"
-        )
-
-
-def _size(part: Path) -> int:
-    return part.lstat().st_size if exists(part) else 0
 
 
 def _with_recorded(location: Location, file: Path) -> Location:

@@ -77,14 +77,14 @@ _KNOWN: dict[str, tuple[int, str]] = {
 
 
 def _robomimic(task: str, source: str) -> dict[str, Location]:
-    name, folder = f"robomimic/{task}/{source}", f"robomimic/{task}/{source}"
+    name = f"robomimic/{task}/{source}"
     found = {}
     for kind, file in (("", "low_dim"), ("/raw", "demo")):
         hub_file = f"v1.5/{task}/{source}/{file}_v15.hdf5"
         size, sha256 = _KNOWN.get(hub_file, (None, None))
         found[name + kind] = Location(
             url="",
-            path=f"{folder}/{file}_v15.hdf5",
+            path=f"{name}/{file}_v15.hdf5",
             size=size,
             sha256=sha256,
             hub_file=hub_file,
@@ -92,7 +92,7 @@ def _robomimic(task: str, source: str) -> dict[str, Location]:
         )
     found[f"{name}/image"] = Location(
         url=f"{_STANFORD}/{task}/{source}/image.hdf5",
-        path=f"{folder}/image.hdf5",
+        path=f"{name}/image.hdf5",
         note="of 2021, recorded with robosuite 1.2; for images of robosuite 1.5 download "
         f"{name}/raw and extract them",
     )

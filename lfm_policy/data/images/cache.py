@@ -148,7 +148,7 @@ def stored_images(
         layout = layout.with_alpha_of(next(parts())[1])
 
     def frames() -> Iterator[np.ndarray]:
-        yield from as_uint8(source, (layout.checked_frames(part, at) for at, part in parts()))
+        yield from as_uint8(source, (layout.to_frames(part, at) for at, part in parts()))
 
     facts = facts if layout.is_plain else {**facts, "axes": layout.axes}
     shape = layout.frame_shape

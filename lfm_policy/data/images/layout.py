@@ -51,41 +51,37 @@ class ImageLayout:
         """Whether images are read as they are stored."""
         return self.axes == "h w c" and not self.has_alpha
 
-    def to_frames(self, images: np.ndarray) -> np.ndarray:
-        """Return stored images, (n, *stored), as (n, height, width, channels); a view."""
-        if self.axes == "h w":
-            return rearrange(images, "n h w -> n h w 1")
-        if self.axes == "c h w":
-            images = rearrange(images, "n c h w -> n h w c")
-        return images[..., :3] if self.has_alpha else images
-
-    def checked_frames(self, images: np.ndarray, source: str) -> np.ndarray:
-        """Return what `to_frames` does, of images that may not have been looked at for alpha.
+    def to_frames(self, images: np.ndarray, source: str = "images") -> np.ndarray:
+        """Return stored images, (n, *stored), as (n, height, width, channels); a view.
 
         Args:
-            images: as they are stored, (n, *stored).
+            images: as they are stored.
             source: file and camera, for messages.
 
         Raises:
             InputError: the fourth channel was opaque in the first images and is not in these.
         """
-        if self.has_alpha:
-            alpha = replace(self, has_alpha=False).to_frames(images)[..., 3]
-            if not (alpha == 255).all():
-                raise InputError(
-                    f"{source}: the fourth channel is 255 in the first images, as alpha is, but "
-                    f"down to {alpha.min()} in later ones; expected opaque images throughout: "
-                    "store three channels, and depth or a mask as an array of its own"
-                )
-        return self.to_frames(images)
+        if self.axes == "h w":
+            return rearrange(images, "n h w -> n h w 1")
+        if self.axes == "c h w":
+            images = rearrange(images, "n c h w -> n h w c")
+        if not self.has_alpha:
+            return images
+        alpha = images[..., 3]
+        if not (alpha == 255).all():
+            raise InputError(
+                f"{source}: the fourth channel is 255 in the first images, as alpha is, but "
+                f"down to {alpha.min()} in later ones; expected opaque images throughout: "
+                "store three channels, and depth or a mask as an array of its own"
+            )
+        return images[..., :3]
 
     def with_alpha_of(self, images: np.ndarray) -> ImageLayout:
         """Return the layout for a camera that shows these images, (n, *stored).
 
         A fourth channel is alpha if it is opaque throughout; any other one, such as depth, stays.
         """
-        plain = replace(self, has_alpha=False)
-        frames = plain.to_frames(images)
+        frames = replace(self, has_alpha=False).to_frames(images)
         opaque = frames.shape[-1] == 4 and bool((frames[..., 3] == 255).all())
         return replace(self, has_alpha=opaque)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,6 @@ from lfm_policy.data.lerobot.files import files_digest, require_file
 from lfm_policy.data.lerobot.info import DatasetInfo, Feature, UnusableFeature
 from lfm_policy.data.lerobot.tables import check_column, open_parquet
 from lfm_policy.data.lerobot.video import (
-    check_video,
     clips_of,
     frame_count,
     in_parts,
@@ -43,7 +41,7 @@ def camera_images(
 ) -> CachedImages:
     """Return the images of ``episodes``, uint8 (T, height, width, channels) once they are opened.
 
-    Only their files and the size of the first are checked here.
+    Only whether the videos are there is checked here.
 
     Args:
         info: of the dataset.
@@ -52,7 +50,7 @@ def camera_images(
         times: for each of them the times of its steps in seconds, (length,) float64.
 
     Raises:
-        InputError: a file is absent or damaged, or the first image has another size.
+        InputError: a video is absent, or shorter than its episode.
     """
     shape, frames = feature.frame_shape, hashlib.sha256()
     if feature.dtype == "video":
@@ -63,11 +61,9 @@ def camera_images(
         for clip in clips:
             require_file(clip.path, f"the frames of episode {clip.episode} are there")
             frames.update(np.ascontiguousarray(clip.times, "<f8").data)
-        check_video(clips[0].path, feature)
         parts = read_clips(clips, shape, info.fps)
     else:
         files = dict.fromkeys(episode.data for episode in episodes)
-        next(_pictures(episodes[:1], feature))
         parts = in_parts(_pictures(episodes, feature), shape)
     for episode in episodes:
         frames.update(f"{episode.index} {episode.first_row} {episode.length}\n".encode())
@@ -111,19 +107,14 @@ def _from_the_first_frame(
     return counted
 
 
-def check_picture_kind(episode: Episode, feature: Feature) -> None:
-    """Check that the first picture of an episode is of a kind that can be read, whatever its size.
+def check_picture(episode: Episode, feature: Feature) -> None:
+    """Check that the first picture of an episode is of a kind and size that can be read.
 
     Raises:
-        InputError: a file is damaged, or a row holds no picture.
+        InputError: it is damaged, of another size than announced, or not there.
         UnusableFeature: the column holds no pictures, or they show depth.
     """
-    with contextlib.suppress(_OtherSize):
-        next(_pictures([episode], feature))
-
-
-class _OtherSize(InputError):
-    """A picture has another size than announced."""
+    next(_pictures([episode], feature))
 
 
 def _pictures(episodes: Sequence[Episode], feature: Feature) -> Iterator[np.ndarray]:
@@ -203,7 +194,7 @@ def _picture(data: bytes, frame_shape: tuple[int, int, int], source: str) -> np.
     ):
         # Before it is decoded, so that a few bytes cannot become gigabytes.
         if (image.height, image.width) != (height, width):
-            raise _OtherSize(
+            raise InputError(
                 f"{source} is a picture of {image.height} x {image.width} (height x width); "
                 f"expected {height} x {width}, as meta/info.json says"
             )

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lfm_policy.data.lerobot.cameras import check_picture_kind
+from lfm_policy.data.lerobot.cameras import check_picture
 from lfm_policy.data.lerobot.episodes import Episode, check_listed
 from lfm_policy.data.lerobot.info import DatasetInfo, Feature, UnusableFeature
 from lfm_policy.data.lerobot.rows import column_of
 from lfm_policy.data.lerobot.tables import ColumnError, check_type, open_parquet
-from lfm_policy.data.lerobot.video import check_decodable
+from lfm_policy.data.lerobot.video import check_video
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import is_file
 
@@ -105,14 +105,14 @@ def check_stored(feature: Feature, episodes: Sequence[Episode]) -> None:
                 f"{paths[0]}: there is no such file, nor any other video of feature "
                 f"'{feature.key}'; download or copy the dataset again, or leave it out"
             )
-        check_decodable(path, feature)
+        check_video(path, feature)
         return
     episode = next((episode for episode in episodes if is_file(episode.data)), None)
     if episode is None:
         return  # reading says so
     if feature.dtype == "image":
         with _unusable_column():
-            check_picture_kind(episode, feature)
+            check_picture(episode, feature)
         return
     with open_parquet(episode.data) as file, _unusable_column():
         check_type(file, episode.data, feature.key, column_of(feature))

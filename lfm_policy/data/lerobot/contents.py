@@ -43,10 +43,9 @@ class LeRobotContents(ConfiguredContents):
         def check(key: str) -> None:
             try:
                 check_stored(described[key], self._episodes)
-            except UnusableFeature:
-                raise
-            except InputError:
-                if not described[key].is_camera:  # whose images are looked at one by one
+            except InputError as error:
+                # The images of a camera are looked at one by one.
+                if isinstance(error, UnusableFeature) or not described[key].is_camera:
                     raise
 
         choice.passing(described, check)
@@ -66,14 +65,12 @@ class LeRobotContents(ConfiguredContents):
             )
 
     def _without_images(self) -> ReplayBuffer:
-        from lfm_policy.data.assumption import warn_assumed
         from lfm_policy.data.lerobot.rows import read_rows
 
         action = self._info.feature(ACTION_KEY)
         rows = read_rows(self._info, self._episodes, [action])
-        warn_assumed(self._info.path, self._info.assumed)
-        warn_assumed(f"{self.path} (parquet files)", rows.assumed)
-        ends = np.cumsum([episode.length for episode in self._episodes], dtype=np.int64)
-        buffer = ReplayBuffer({ACTION_KEY: rows.arrays[ACTION_KEY]}, ends, source=str(self.path))
+        buffer = ReplayBuffer(
+            {ACTION_KEY: rows.arrays[ACTION_KEY]}, rows.ends, source=str(self.path)
+        )
         buffer.validate()
         return buffer

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -163,25 +162,19 @@ def _read_v30(info: DatasetInfo, path: Path, video_keys: Sequence[str]) -> Itera
             f"{path}: there is no chunk-000/file-000.parquet, but a dataset of version "
             f"{info.version} lists its episodes there; download or copy the dataset again"
         )
-    found: list[tuple[int, Episode]] = []
-    for file in files:
-        found += _read_v30_file(info, file, video_keys)
+    found = [episode for file in files for episode in _read_v30_file(info, file, video_keys)]
     # The rows of a file are in the order of the whole dataset.
-    by_file: dict[Path, list[tuple[int, Episode]]] = defaultdict(list)
-    for begin, episode in found:
-        by_file[episode.data].append((begin, episode))
-    for members in by_file.values():
-        members.sort(key=lambda member: member[0])
-        file_rows, row = sum(episode.length for _, episode in members), 0
-        for _, episode in members:
+    found.sort(key=lambda episode: (episode.data, episode.first_row))
+    for _, group in groupby(found, key=lambda episode: episode.data):
+        members = list(group)
+        file_rows, row = sum(episode.length for episode in members), 0
+        for episode in members:
             yield replace(episode, first_row=row, file_rows=file_rows)
             row += episode.length
 
 
-def _read_v30_file(
-    info: DatasetInfo, path: Path, video_keys: Sequence[str]
-) -> Iterator[tuple[int, Episode]]:
-    """Yield the first step in the whole dataset and the episode, its rows still to be found."""
+def _read_v30_file(info: DatasetInfo, path: Path, video_keys: Sequence[str]) -> Iterator[Episode]:
+    """Yield episodes whose ``first_row`` is still that in the whole dataset."""
     names = ["episode_index", "length", "dataset_from_index", "dataset_to_index"]
     names += ["data/chunk_index", "data/file_index"]
     columns = dict.fromkeys(names, _INTEGER)
@@ -204,16 +197,13 @@ def _read_v30_file(
                 f"{source} has length {length}, but dataset_from_index {begin} and "
                 f"dataset_to_index {end}; expected length = to - from"
             )
-        yield (
-            begin,
-            Episode(
-                index=index,
-                length=length,
-                data=info.data_path.path(info.root, _place(values, "data", source)),
-                first_row=0,
-                file_rows=length,
-                videos={key: _video_span(info, key, values, source) for key in video_keys},
-            ),
+        yield Episode(
+            index=index,
+            length=length,
+            data=info.data_path.path(info.root, _place(values, "data", source)),
+            first_row=begin,
+            file_rows=length,
+            videos={key: _video_span(info, key, values, source) for key in video_keys},
         )
 
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lfm_policy.data.dataset_config import (
     DatasetConfig,
     DatasetFacts,
@@ -73,7 +71,6 @@ class LeRobotConfig(DatasetConfig):
         width, channels).
         """
         # here and not above: a policy that only acts has no use for parquet and videos
-        from lfm_policy.data.assumption import warn_assumed
         from lfm_policy.data.lerobot.cameras import camera_images
         from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
         from lfm_policy.data.lerobot.episodes import read_episodes
@@ -104,16 +101,13 @@ class LeRobotConfig(DatasetConfig):
 
         numeric = [feature for feature in (action, *observed) if not feature.is_camera]
         rows = read_rows(info, episodes, numeric)
-        warn_assumed(info.path, info.assumed)
-        warn_assumed(f"{info.root} (parquet files)", rows.assumed)
-        ends = np.cumsum([episode.length for episode in episodes], dtype=np.int64)
         arrays = {ACTION_KEY: rows.arrays[action.key]} | {
             names[feature.key]: rows.arrays[feature.key]
             for feature in observed
             if not feature.is_camera
         }
         # Before the images: to decode them takes long, to find NaN does not.
-        ReplayBuffer(arrays, ends, source=self.path).validate()
+        ReplayBuffer(arrays, rows.ends, source=self.path).validate()
         cameras = {
             names[feature.key]: camera_images(info, feature, episodes, rows.times)
             for feature in observed
@@ -122,7 +116,7 @@ class LeRobotConfig(DatasetConfig):
         for name, images in cameras.items():
             arrays[name] = images.open(image_cache, quiet=quiet)
         ordered = {name: arrays[name] for name in (ACTION_KEY, *names.values())}
-        buffer = ReplayBuffer(ordered, ends, source=self.path)
+        buffer = ReplayBuffer(ordered, rows.ends, source=self.path)
         buffer.validate()
         return buffer
 

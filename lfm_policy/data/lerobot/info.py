@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.data.lerobot.files import V1_INFO, PathTemplate, similar_names
+from lfm_policy.data.lerobot.files import INFO, V1_INFO, PathTemplate, similar_names
 from lfm_policy.errors import InputError, brief
 from lfm_runtime.disk.files import is_file
 
@@ -39,7 +39,7 @@ _V1_ADVICE = (
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """Where a version has its files: the fields of paths, and the paths that LeRobot takes."""
 
     fields: tuple[str, ...]
@@ -47,17 +47,17 @@ class _Layout:
     video_path: str
 
 
-_BY_EPISODE = _Layout(
+_BY_EPISODE = Layout(
     ("episode_chunk", "episode_index"),
     "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
     "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
 )
-_BY_FILE = _Layout(
+BY_FILE = Layout(
     ("chunk_index", "file_index"),
     "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
     "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
 )
-_LAYOUTS = {V20: _BY_EPISODE, V21: _BY_EPISODE, V30: _BY_FILE}
+_LAYOUTS = {V20: _BY_EPISODE, V21: _BY_EPISODE, V30: BY_FILE}
 
 
 class UnusableFeature(InputError):
@@ -134,7 +134,7 @@ class DatasetInfo:
     @property
     def path(self) -> Path:
         """The file itself."""
-        return self.root / "meta" / "info.json"
+        return self.root / INFO
 
     @property
     def has_file_per_episode(self) -> bool:
@@ -154,7 +154,7 @@ class DatasetInfo:
                 f"{self.path}: there is no feature '{key}': "
                 + similar_names(key, tuple(self.features))
             )
-        feature = read_feature(key, self.features[key], f"{self.path}: feature '{key}'")
+        feature = _read_feature(key, self.features[key], f"{self.path}: feature '{key}'")
         if feature.dtype == "video" and self.video_path is None:
             raise UnusableFeature(
                 f"{self.path}: video_path is missing, but feature '{key}' has dtype video; "
@@ -182,7 +182,7 @@ def read_info(root: Path) -> DatasetInfo:
         InputError: it is absent, no JSON, of another version, or an entry is not what it has to
             be.
     """
-    path = root / "meta" / "info.json"
+    path = root / INFO
     if not is_file(path):
         if is_file(root / V1_INFO):
             raise InputError(
@@ -210,7 +210,7 @@ def read_info(root: Path) -> DatasetInfo:
     features = raw.get("features")
     if not isinstance(features, dict) or not features:
         raise InputError(f"{path}: features is {shown(features)}; expected an object of features")
-    assumed = _assumed(raw, layout, has_videos=_has_videos(features))
+    assumed = _assumed(raw, layout, features)
     raw = {"data_path": layout.data_path, "video_path": layout.video_path} | raw
     return DatasetInfo(
         root=root,
@@ -228,11 +228,13 @@ def read_info(root: Path) -> DatasetInfo:
     )
 
 
-def _assumed(raw: Mapping[str, Any], layout: _Layout, *, has_videos: bool) -> dict[str, str]:
+def _assumed(raw: Mapping[str, Any], layout: Layout, features: Mapping[str, Any]) -> dict[str, str]:
     """Return what is taken for entries that are not there, as LeRobot itself writes them."""
-    paths = {"data_path": layout.data_path} | (
-        {"video_path": layout.video_path} if has_videos else {}
-    )
+    paths = {"data_path": layout.data_path}
+    if any(
+        isinstance(entry, dict) and entry.get("dtype") == "video" for entry in features.values()
+    ):
+        paths["video_path"] = layout.video_path
     assumed = {
         name: f"the files are looked for under LeRobot's own {path}"
         for name, path in paths.items()
@@ -244,12 +246,6 @@ def _assumed(raw: Mapping[str, Any], layout: _Layout, *, has_videos: bool) -> di
         if raw.get(name) is None:
             assumed[name] = "the list of episodes under meta/ is complete"
     return assumed
-
-
-def _has_videos(features: Mapping[str, Any]) -> bool:
-    return any(
-        isinstance(entry, dict) and entry.get("dtype") == "video" for entry in features.values()
-    )
 
 
 def _version(found: Any, path: Path) -> str:
@@ -301,17 +297,7 @@ def _template(found: Any, key: str, fields: tuple[str, ...], path: Path) -> Path
     return PathTemplate(found, f"{path}: {key}", fields)
 
 
-def read_feature(key: str, entry: Any, source: str) -> Feature:
-    """Return a feature that can be read, from its entry in info.json.
-
-    Args:
-        key: its name.
-        entry: what info.json holds under that name.
-        source: file and key, for messages.
-
-    Raises:
-        UnusableFeature: its dtype or shape is none that can be observed.
-    """
+def _read_feature(key: str, entry: Any, source: str) -> Feature:
     if not isinstance(entry, dict):
         raise UnusableFeature(
             f"{source} is {shown(entry)}; expected an object with dtype and shape"
@@ -324,9 +310,16 @@ def read_feature(key: str, entry: Any, source: str) -> Feature:
         )
     shape = _shape(entry.get("shape"), source)
     if dtype in ("video", "image"):
-        _check_no_depth(entry, source)
+        # What is said of a camera beyond its shape, where any version says it.
+        said = (entry, entry.get("info"), entry.get("video_info"))
+        details = [part for part in said if isinstance(part, dict)]
+        if any(d.get(k) is True for d in details for k in ("is_depth_map", "video.is_depth_map")):
+            raise UnusableFeature(
+                f"{source} is a depth map; expected a camera of 8 bits per channel"
+            )
+        codecs = [codec for d in details if isinstance(codec := d.get("video.codec"), str)]
         frame_shape = _frame_shape(shape, source, has_alpha=dtype == "image")
-        return Feature(key, dtype, frame_shape, _codec(entry))
+        return Feature(key, dtype, frame_shape, codecs[0][:50] if codecs else "")
     if math.prod(shape) > _MAX_VALUES:
         raise UnusableFeature(
             f"{source} has shape {list(shape)}, {math.prod(shape)} values per step; expected "
@@ -361,25 +354,6 @@ def _frame_shape(shape: tuple[int, ...], source: str, *, has_alpha: bool) -> tup
         )
     height, width, n_channels = shape
     return height, width, n_channels
-
-
-def _check_no_depth(entry: Mapping[str, Any], source: str) -> None:
-    for details in _details(entry):
-        if any(details.get(key) is True for key in ("is_depth_map", "video.is_depth_map")):
-            raise UnusableFeature(
-                f"{source} is a depth map; expected a camera of 8 bits per channel"
-            )
-
-
-def _codec(entry: Mapping[str, Any]) -> str:
-    names = [details.get("video.codec") for details in _details(entry)]
-    return next((name[:50] for name in names if isinstance(name, str)), "")
-
-
-def _details(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what is said of a camera beyond its shape, under the names of all versions."""
-    found = (entry, entry.get("info"), entry.get("video_info"))
-    return [details for details in found if isinstance(details, dict)]
 
 
 def shown(value: Any) -> str:

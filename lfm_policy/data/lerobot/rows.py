@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lfm_policy.data.assumption import warn_assumed
 from lfm_policy.data.lerobot.episodes import Episode
 from lfm_policy.data.lerobot.files import require_file
 from lfm_policy.data.lerobot.info import MAX_STEPS, DatasetInfo, Feature
@@ -40,16 +41,17 @@ class Rows:
     Attributes:
         arrays: feature -> array (T, *shape) of the feature's dtype, episodes end to end.
         times: for each episode the times of its steps in seconds, (length,) float64, increasing.
-        assumed: column that no file has -> what is taken in its place, in words.
+        ends: number of steps up to the end of each episode, int64.
     """
 
     arrays: dict[str, np.ndarray]
     times: tuple[np.ndarray, ...]
-    assumed: Mapping[str, str]
+    ends: np.ndarray
 
 
 def read_rows(info: DatasetInfo, episodes: Sequence[Episode], features: Sequence[Feature]) -> Rows:
-    """Read the rows of ``episodes``.
+    """Read the rows of ``episodes``, and warn of what is taken for granted where entries of
+    info.json or columns are not there.
 
     Args:
         info: of the dataset.
@@ -83,6 +85,12 @@ def read_rows(info: DatasetInfo, episodes: Sequence[Episode], features: Sequence
                 _check_times(path, episode, part["timestamp"][:, 0], info.fps)
             parts[episode.index] = part
     ordered = [parts[episode.index] for episode in episodes]
+    found = set().union(*there.values())
+    warn_assumed(info.path, info.assumed)
+    warn_assumed(
+        f"{info.root} (parquet files)",
+        {name: text for name, text in _ASSUMED.items() if name not in found},
+    )
     return Rows(
         arrays={
             feature.key: np.concatenate([part[feature.key] for part in ordered])
@@ -92,11 +100,7 @@ def read_rows(info: DatasetInfo, episodes: Sequence[Episode], features: Sequence
             part["timestamp"][:, 0] if "timestamp" in part else np.arange(episode.length) / info.fps
             for episode, part in zip(episodes, ordered, strict=True)
         ),
-        assumed={
-            name: text
-            for name, text in _ASSUMED.items()
-            if not any(name in names for names in there.values())
-        },
+        ends=np.cumsum([episode.length for episode in episodes], dtype=np.int64),
     )
 
 

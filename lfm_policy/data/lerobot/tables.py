@@ -213,9 +213,9 @@ def arrow_type(array: np.ndarray) -> Any:
     return kind
 
 
-def to_arrow(array: np.ndarray, kind: Any) -> Any:
-    """Return (n, ...) values as a column of type ``kind``, without a detour over Python objects."""
-    shape = array.shape[1:]
+def to_arrow(array: np.ndarray) -> Any:
+    """Return (n, ...) values as a column of `arrow_type`, without a detour over Python objects."""
+    kind, shape = arrow_type(array), array.shape[1:]
     values = pa.array(np.ascontiguousarray(array).reshape(-1))
     if shape == (1,):
         return values
@@ -223,8 +223,8 @@ def to_arrow(array: np.ndarray, kind: Any) -> Any:
         return pa.FixedSizeListArray.from_arrays(values, type=kind)
     for depth in reversed(range(len(shape))):
         count = math.prod(array.shape[: depth + 1])
-        offsets = np.arange(count + 1, dtype=np.int32) * shape[depth]
-        values = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
+        offsets = np.arange(count + 1, dtype=np.int32) * np.int32(shape[depth])
+        values = pa.ListArray.from_arrays(pa.array(offsets), values)
     return values.cast(kind)
 
 
@@ -242,21 +242,20 @@ def write_tasks(path: Path, task: str) -> None:
             }
         ],
         "columns": [
-            _pandas_column("task_index", "int64", "int64"),
-            _pandas_column("task", "unicode", "object"),
+            {
+                "name": name,
+                "field_name": name,
+                "pandas_type": pandas_type,
+                "numpy_type": numpy_type,
+                "metadata": None,
+            }
+            for name, pandas_type, numpy_type in (
+                ("task_index", "int64", "int64"),
+                ("task", "unicode", "object"),
+            )
         ],
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.0.0",
     }
     table = pa.table({"task_index": pa.array([0], pa.int64()), "task": [task]})
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
-
-
-def _pandas_column(name: str, pandas_type: str, numpy_type: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "field_name": name,
-        "pandas_type": pandas_type,
-        "numpy_type": numpy_type,
-        "metadata": None,
-    }

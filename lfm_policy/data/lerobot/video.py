@@ -94,27 +94,22 @@ def read_clips(
 
 
 def check_video(path: Path, feature: Feature) -> None:
-    """Check that a video has frames of the announced size, without decoding any.
+    """Check, on its first frame, that a video is of a kind and size that a policy can be shown.
 
     Raises:
-        InputError: it is damaged or of another size.
-        UnusableFeature: see `check_decodable`.
-    """
-    with _open(path, feature.codec) as (_, stream):
-        _check_kind(path, stream)
-        _check_frame_size(path, stream.codec_context, feature.frame_shape)
-
-
-def check_decodable(path: Path, feature: Feature) -> None:
-    """Check, on its first frame, that a video is of a kind that can be shown to a policy.
-
-    Raises:
-        InputError: it is damaged.
+        InputError: it is damaged or of another size than announced.
         UnusableFeature: FFmpeg has no decoder for it here, or it shows depth.
     """
     with _open(path, feature.codec) as (container, stream):
-        _check_kind(path, stream)
+        pixels = stream.codec_context.format
+        # One channel of more than 8 bits is a depth map.
+        if pixels is not None and len(pixels.components) == 1 and pixels.components[0].bits > 8:
+            raise UnusableFeature(
+                f"{path}: has frames of {pixels.components[0].bits} bits in one channel "
+                f"({pixels.name}), as depth is stored; expected 8 bits per channel"
+            )
         next(container.decode(stream), None)
+        _check_frame_size(path, stream.codec_context, feature.frame_shape)
 
 
 def frame_count(path: Path) -> int:
@@ -142,45 +137,32 @@ def _decode(
     # One for all frames: it keeps its tables.
     reformatter, pixels = VideoReformatter(), "gray" if frame_shape[2] == 1 else "rgb24"
     with _open(path) as (container, stream):
-        nearest = _Nearest(_timed(path, container, stream), path, fps)
+        frames = _timed(path, container, stream)
+        earlier, later = None, next(frames, None)
         for clip in clips:
-            for step, time in enumerate(clip.times):
-                frame = nearest.find(float(time), clip.episode, step)
-                _check_frame_size(path, frame, frame_shape)
-                yield reformatter.reformat(frame, format=pixels).to_ndarray().reshape(frame_shape)
+            for step, time in enumerate(clip.times.tolist()):
+                while later is not None and later.time < time:
+                    earlier, later = later, next(frames, None)
+                near = min(
+                    (frame for frame in (earlier, later) if frame is not None),
+                    key=lambda frame: abs(frame.time - time),
+                    default=None,
+                )
+                if near is None:
+                    raise InputError(f"{path}: the video holds no frame at all")
+                if abs(near.time - time) > 0.5 / fps:
+                    ends = " and the last one: the video is too short" if later is None else ""
+                    raise InputError(
+                        f"{path}: step {step} of episode {clip.episode} is at {time:.3f} s, but "
+                        f"the nearest frame is at {near.time:.3f} s{ends}; expected one at most "
+                        f"{0.5 / fps:.3g} s away, half a frame period at {fps:g} fps: the video "
+                        "was cut off, was recorded at another rate, or belongs to other data"
+                    )
+                _check_frame_size(path, near, frame_shape)
+                yield reformatter.reformat(near, format=pixels).to_ndarray().reshape(frame_shape)
 
 
-class _Nearest:
-    """Finds frames at increasing times; remembers two frames."""
-
-    def __init__(self, frames: Iterator[tuple[float, Any]], path: Path, fps: float) -> None:
-        self._frames, self._path, self._fps = frames, path, fps
-        self._before: tuple[float, Any] | None = None
-        self._after: tuple[float, Any] | None = next(frames, None)
-
-    def find(self, time: float, episode: int, step: int) -> Any:
-        """Return the frame nearest to ``time``, not before the last one found."""
-        while self._after is not None and self._after[0] < time:
-            self._before, self._after = self._after, next(self._frames, None)
-        near = min(
-            (frame for frame in (self._before, self._after) if frame is not None),
-            key=lambda frame: abs(frame[0] - time),
-            default=None,
-        )
-        if near is None:
-            raise InputError(f"{self._path}: the video holds no frame at all")
-        if abs(near[0] - time) > 0.5 / self._fps:
-            ends = " and the last one: the video is too short" if self._after is None else ""
-            raise InputError(
-                f"{self._path}: step {step} of episode {episode} is at {time:.3f} s, but the "
-                f"nearest frame is at {near[0]:.3f} s{ends}; expected one at most "
-                f"{0.5 / self._fps:.3g} s away, half a frame period at {self._fps:g} fps: the "
-                "video was cut off, was recorded at another rate, or belongs to other data"
-            )
-        return near[1]
-
-
-def _timed(path: Path, container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
+def _timed(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     for frame in container.decode(stream):
         if frame.pts is None or frame.time is None:
             raise InputError(f"{path}: a frame of the video has no time; encode it again")
@@ -189,7 +171,7 @@ def _timed(path: Path, container: Any, stream: Any) -> Iterator[tuple[float, Any
                 f"{path}: the frame at {frame.time:.3f} s is damaged; download or copy the dataset "
                 "again"
             )
-        yield float(frame.time), frame
+        yield frame
 
 
 @contextlib.contextmanager
@@ -222,16 +204,6 @@ def _open(path: Path, codec: str = "") -> Iterator[tuple[Any, Any]]:
             f"{path}: the video cannot be decoded ({brief(error)}): it is cut off, damaged or of "
             "a kind that FFmpeg does not know; download or copy the dataset again"
         ) from error
-
-
-def _check_kind(path: Path, stream: Any) -> None:
-    """Check that a video of one channel has no more than 8 bits: more of them are a depth map."""
-    pixels = stream.codec_context.format
-    if pixels is not None and len(pixels.components) == 1 and pixels.components[0].bits > 8:
-        raise UnusableFeature(
-            f"{path}: has frames of {pixels.components[0].bits} bits in one channel "
-            f"({pixels.name}), as depth is stored; expected 8 bits per channel"
-        )
 
 
 def _check_frame_size(path: Path, frame: Any, frame_shape: tuple[int, int, int]) -> None:

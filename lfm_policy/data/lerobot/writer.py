@@ -15,14 +15,12 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.images.cache import release
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss, VideoWriter, measure_loss
-from lfm_policy.data.lerobot.info import default_name
+from lfm_policy.data.lerobot.info import BY_FILE, default_name
 from lfm_policy.data.lerobot.tables import arrow_type, to_arrow, write_tasks
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_folder, require_absent, write_json
 
-_DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 _EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 _FILES_PER_CHUNK = 1000
 
@@ -153,16 +151,13 @@ class _Dataset:
 
     def write_numbers(self, folder: Path) -> Iterator[_Feature]:
         """Write the parquet file and yield what is in it."""
-        path = folder / _DATA_PATH.format(chunk_index=0, file_index=0)
+        path = folder / BY_FILE.data_path.format(chunk_index=0, file_index=0)
         path.parent.mkdir(parents=True)
         schema = pa.schema([(name, arrow_type(array)) for name, array in self._numbers.items()])
         with pq.ParquetWriter(path, schema, compression="snappy") as writer:
             # One row group per episode, so that one can be read without the others.
             for begin, end in self._spans:
-                columns = [
-                    to_arrow(array[begin:end], arrow_type(array))
-                    for array in self._numbers.values()
-                ]
+                columns = [to_arrow(array[begin:end]) for array in self._numbers.values()]
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
         for name, array in self._numbers.items():
             yield _Feature(
@@ -177,22 +172,23 @@ class _Dataset:
         """Write the videos of a camera and return what they show."""
         images = self.images[name]
         height, width, channels = images.shape[1:]
-        places: list[tuple[float, ...]] = []
+        place = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+        columns: dict[str, list[float]] = {f"videos/{name}/{column}": [] for column in place}
         histograms = []
         bar = tqdm(total=len(images), desc=f"video of {name}", unit="frame", disable=self._quiet)
-        for number, episodes in enumerate(self._video_files()):
+        for number, spans in enumerate(self._video_files()):
             chunk, file = divmod(number, _FILES_PER_CHUNK)
-            place = {"video_key": name, "chunk_index": chunk, "file_index": file}
-            path = folder / _VIDEO_PATH.format(**place)
+            path = folder / BY_FILE.video_path.format(
+                video_key=name, chunk_index=chunk, file_index=file
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
-            file_begin = self._spans[episodes[0]][0]
             with VideoWriter(path, height=height, width=width, fps=self._fps, crf=crf) as video:
-                for begin, end in (self._spans[episode] for episode in episodes):
+                for begin, end in spans:
                     histograms.append(_encode(video, images, begin, end, bar))
-                    times = ((step - file_begin) / self._fps for step in (begin, end))
-                    places.append((chunk, file, *times))
+                    times = ((step - spans[0][0]) / self._fps for step in (begin, end))
+                    for column, value in zip(columns.values(), (chunk, file, *times), strict=True):
+                        column.append(value)
         bar.close()
-        columns = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
         details = {
             "video.height": height,
             "video.width": width,
@@ -216,22 +212,18 @@ class _Dataset:
                 for histogram, (begin, end) in zip(histograms, self._spans, strict=True)
             ],
             overall=image_stats(np.sum(histograms, axis=0), len(images)),
-            columns={
-                f"videos/{name}/{column}": list(values)
-                for column, values in zip(columns, zip(*places, strict=True), strict=True)
-            },
+            columns=columns,
         )
 
-    def _video_files(self) -> Iterator[list[int]]:
-        """Yield the episodes of one video after the other."""
-        episodes: list[int] = []
-        begin = 0
-        for episode, (first, end) in enumerate(self._spans):
-            if episodes and (end - begin) / self._fps > _VIDEO_SECONDS:
-                yield episodes
-                episodes, begin = [], first
-            episodes.append(episode)
-        yield episodes
+    def _video_files(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield the spans of the episodes of one video after the other."""
+        spans: list[tuple[int, int]] = []
+        for begin, end in self._spans:
+            if spans and (end - spans[0][0]) / self._fps > _VIDEO_SECONDS:
+                yield spans
+                spans = []
+            spans.append((begin, end))
+        yield spans
 
     def write_metadata(self, folder: Path, features: list[_Feature], task: str) -> None:
         """Write all files below ``meta``; ``features`` are what was written before."""
@@ -248,8 +240,8 @@ class _Dataset:
             "video_files_size_in_mb": 200,
             "fps": _plain(self._fps),
             "splits": {"train": f"0:{n_episodes}"},
-            "data_path": _DATA_PATH,
-            "video_path": _VIDEO_PATH if self.images else None,
+            "data_path": BY_FILE.data_path,
+            "video_path": BY_FILE.video_path if self.images else None,
             "features": {feature.name: feature.entry for feature in features},
         }
         write_json(meta / "info.json", info)

@@ -105,11 +105,8 @@ class Conversion:
                 for key, shape in self.shapes.items()
             },
             "image_loss": {
-                key: {
-                    "mean": loss.mean,
-                    "largest": loss.largest,
-                    "psnr": loss.psnr if math.isfinite(loss.psnr) else None,
-                }
+                key: dataclasses.asdict(loss)
+                | {"psnr": loss.psnr if math.isfinite(loss.psnr) else None}
                 for key, loss in self.losses.items()
             },
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +122,9 @@ def _facts(source: Path, options: ExtractOptions) -> dict[str, Any]:
         "source": str(source.resolve()),
         "size": status.st_size,
         "mtime": status.st_mtime_ns,
+        **asdict(options),
         "images": options.images or bool(options.cameras),
         "cameras": list(options.cameras),
-        "image_size": options.image_size,
-        "rendering": options.rendering,
-        "max_demos": options.max_demos,
     }
 
 

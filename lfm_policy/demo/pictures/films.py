@@ -24,18 +24,6 @@ class ChosenEpisode:
     why: str
 
 
-@dataclass(frozen=True)
-class Film:
-    """A video, MP4, and its last frame beside it, PNG."""
-
-    video: Path
-
-    @property
-    def last_frame(self) -> Path:
-        """The picture to show before the video is played."""
-        return self.video.with_suffix(".png")
-
-
 def choose_episodes(results: Sequence[Sequence[EpisodeResult]]) -> list[ChosenEpisode]:
     """Choose an easy episode, one that not all policies solve, and the hardest one.
 
@@ -67,8 +55,8 @@ def film(
     config: RolloutConfig,
     evaluation: KeptEvaluation,
     chosen: Sequence[ChosenEpisode],
-) -> dict[int, Film]:
-    """Return the film of each chosen episode; videos that are there already are kept.
+) -> dict[int, Path]:
+    """Return the video of each chosen episode, MP4; those that are there already are kept.
 
     Raises:
         RuntimeError: an episode did not repeat itself.
@@ -76,23 +64,23 @@ def film(
     folder = evaluation.folder / VIDEOS
     results = {result.episode: result for result in evaluation.cell.episodes}
     numbers = [episode.episode for episode in chosen]
-    missing = [results[number] for number in numbers if not _films(folder, number)]
+    missing = [results[number] for number in numbers if not _pictures(folder, number)]
     for number, last_frame in record_videos(policy, config, missing, folder).items():
-        (video,) = folder.glob(_name(number, "mp4"))
-        write_last_frame(Film(video), last_frame)
-    return {number: _films(folder, number)[0] for number in numbers}
+        (video,) = folder.glob(f"{_stem(number)}.mp4")
+        write_last_frame(video, last_frame)
+    return {number: _pictures(folder, number)[0].with_suffix(".mp4") for number in numbers}
 
 
-def write_last_frame(film: Film, last_frame: np.ndarray) -> None:
-    """Write the picture of a film, uint8 (H, W, 3)."""
-    with atomic_file(film.last_frame) as temporary:
+def write_last_frame(video: Path, last_frame: np.ndarray) -> None:
+    """Write the picture beside a video, uint8 (H, W, 3) as PNG, shown before it is played."""
+    with atomic_file(video.with_suffix(".png")) as temporary:
         Image.fromarray(last_frame).save(temporary, format="PNG")
 
 
-def _films(folder: Path, episode: int) -> list[Film]:
-    """Return the film of an episode, if its picture is there: it is written last."""
-    return [Film(path.with_suffix(".mp4")) for path in folder.glob(_name(episode, "png"))]
+def _pictures(folder: Path, episode: int) -> list[Path]:
+    """Return the picture of an episode, which is written after its video, if it is there."""
+    return list(folder.glob(f"{_stem(episode)}.png"))
 
 
-def _name(episode: int, suffix: str) -> str:
-    return f"episode_{episode:04d}_*.{suffix}"
+def _stem(episode: int) -> str:
+    return f"episode_{episode:04d}_*"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from lfm_envs.pusht import BOARD_SIZE
@@ -12,9 +13,9 @@ from matplotlib.figure import Figure
 
 from lfm_policy.demo.flow_states import FlowState
 from lfm_policy.demo.pictures.board import MARGIN, ChunkLines, draw_board
-from lfm_policy.demo.pictures.films import Film, write_last_frame
+from lfm_policy.demo.pictures.films import write_last_frame
 from lfm_policy.demo.pictures.scene import Scene
-from lfm_policy.demo.pictures.theme import LIGHT, Theme
+from lfm_policy.demo.pictures.theme import LIGHT
 from lfm_policy.demo.results import PolicyResult
 from lfm_policy.evaluation.recording import write_video
 
@@ -24,22 +25,19 @@ SIDE, GAP, LABEL = 360, 12, 54
 """Pixels, all even: H.264 asks for that."""
 
 
-def write_flow_film(
-    film: Film, policies: Sequence[PolicyResult], scene: Scene, theme: Theme = LIGHT
-) -> None:
+def write_flow_film(video: Path, policies: Sequence[PolicyResult], scene: Scene) -> None:
     """Write a film in which every policy makes its way from noise to action in the same time.
 
     Between two steps a chunk moves along a straight line, which is what a step of Euler's method
     does.
 
     Args:
-        film: where it goes.
+        video: where it goes; its last frame goes beside it.
         policies: with their flows.
         scene: where they were sampled.
-        theme: colours.
     """
     width = len(policies) * (SIDE + GAP) - GAP
-    dpi = 100
+    dpi, theme = 100, LIGHT
     with theme.context():
         figure = Figure(figsize=(width / dpi, (SIDE + LABEL) / dpi), dpi=dpi)
         canvas = FigureCanvasAgg(figure)
@@ -69,8 +67,8 @@ def write_flow_film(
             canvas.draw()
             frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     frames = [frames[0]] * NOISE_FRAMES + frames + [frames[-1]] * ACTION_FRAMES
-    write_video(film.video, frames, fps=FPS)
-    write_last_frame(film, frames[-1])
+    write_video(video, frames, fps=FPS)
+    write_last_frame(video, frames[-1])
 
 
 def flow_at(flow: Sequence[FlowState], left: float) -> tuple[np.ndarray, int]:

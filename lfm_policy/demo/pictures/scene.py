@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lfm_policy.demo.flow_states import flow_states
+from lfm_policy.environments import make_env
 from lfm_policy.policy import Policy
 
 AGENT_RADIUS = 15
@@ -43,17 +44,13 @@ def start_scenes(policy: Policy, env_id: str, seeds: Sequence[int]) -> list[Scen
     """Return the starts of PushT episodes as the policy sees them.
 
     Raises:
-        MissingSimulatorError: the simulator is not installed.
+        InputError: the simulator is not installed.
     """
-    import gymnasium as gym
-    import lfm_envs  # noqa: F401 - registers the environments
-
-    env = gym.make(env_id)
-    try:
-        scenes = []
+    scenes = []
+    with make_env(env_id) as env:
         for seed in seeds:
             obs, _ = env.reset(seed=seed)
-            state = env.unwrapped.state  # type: ignore[attr-defined]
+            state = env.unwrapped.state
             scenes.append(
                 Scene(
                     seed=seed,
@@ -67,9 +64,7 @@ def start_scenes(policy: Policy, env_id: str, seeds: Sequence[int]) -> list[Scen
                     },
                 )
             )
-        return scenes
-    finally:
-        env.close()
+    return scenes
 
 
 def block_outline(pose: np.ndarray) -> np.ndarray:

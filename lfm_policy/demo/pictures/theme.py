@@ -140,22 +140,18 @@ def themed_picture(draw: Callable[[Theme], Figure], *, raster: bool = False) -> 
     """
     addresses = []
     for theme in (LIGHT, DARK):
+        buffer = io.BytesIO()
         with theme.context():
             figure = draw(theme)
-            addresses.append(_data_address(figure, raster=raster))
+            if raster:
+                figure.savefig(buffer, format="png", dpi=PNG_DPI)
+            else:  # without the date, for the same reason as the salt
+                figure.savefig(buffer, format="svg", metadata={"Date": None})
+        kind = "image/png" if raster else "image/svg+xml"
+        addresses.append(data_address(kind, buffer.getvalue()))
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     light, dark = addresses
     return ThemedPicture(light, dark, width, height)
-
-
-def _data_address(figure: Figure, *, raster: bool) -> str:
-    buffer = io.BytesIO()
-    if raster:
-        figure.savefig(buffer, format="png", dpi=PNG_DPI)
-        return data_address("image/png", buffer.getvalue())
-    # Without the date, for the same reason as the salt.
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return data_address("image/svg+xml", buffer.getvalue())
 
 
 def data_address(kind: str, content: bytes) -> str:

@@ -174,19 +174,15 @@ def use_stable_names(backbone: nn.Module) -> None:
 
 
 def _to_stable(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    _rename(state, prefix, {own: stable_name(own) for own in _under(state, prefix)})
+    _rename(state, prefix, stable_name)
 
 
 def _to_own(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     tensors = [*dict(module.named_parameters()), *dict(module.named_buffers())]
     own = {stable_name(name): name for name in tensors}
-    _rename(state, prefix, {name: own.get(name, name) for name in _under(state, prefix)})
+    _rename(state, prefix, lambda name: own.get(name, name))
 
 
-def _under(state: Mapping[str, Any], prefix: str) -> list[str]:
-    return [name.removeprefix(prefix) for name in state if name.startswith(prefix)]
-
-
-def _rename(state: dict[str, Any], prefix: str, names: Mapping[str, str]) -> None:
-    values = [(prefix + new, state.pop(prefix + old)) for old, new in names.items()]
-    state.update(values)
+def _rename(state: dict[str, Any], prefix: str, new_name: Callable[[str], str]) -> None:
+    old = [name for name in state if name.startswith(prefix)]
+    state.update([(prefix + new_name(n.removeprefix(prefix)), state.pop(n)) for n in old])

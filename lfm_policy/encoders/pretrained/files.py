@@ -83,7 +83,17 @@ def load_weights(model: str, targets: Mapping[str, Tensor]) -> None:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             names = {stable_name(name): name for name in sorted(file.keys())}
             for name, target in targets.items():
-                _check(path, file, name, names.get(name), tuple(target.shape))
+                if name not in names:
+                    raise InputError(
+                        f"{path}: weight '{name}' is missing: the file does not belong to the "
+                        f"{CONFIG_FILE} beside it"
+                    )
+                part, shape = file.get_slice(names[name]), tuple(target.shape)
+                if tuple(part.get_shape()) != shape or part.get_dtype() not in _FLOATS:
+                    raise InputError(
+                        f"{path}: weight '{name}' has shape {tuple(part.get_shape())} and dtype "
+                        f"{part.get_dtype()}, expected {shape} and one of {', '.join(_FLOATS)}"
+                    )
             values = {name: file.get_tensor(names[name]) for name in targets}
             for name, value in values.items():
                 if not bool(torch.isfinite(value).all()):
@@ -93,20 +103,6 @@ def load_weights(model: str, targets: Mapping[str, Tensor]) -> None:
                     target.copy_(values[name])
     except (SafetensorError, OSError, KeyError, OverflowError, AttributeError) as error:
         raise InputError(f"{path}: not a readable safetensors file: {str(error)[:300]}") from None
-
-
-def _check(path: Path, file: Any, name: str, found: str | None, shape: tuple[int, ...]) -> None:
-    if found is None:
-        raise InputError(
-            f"{path}: weight '{name}' is missing: the file does not belong to the {CONFIG_FILE} "
-            "beside it"
-        )
-    part = file.get_slice(found)
-    if tuple(part.get_shape()) != shape or part.get_dtype() not in _FLOATS:
-        raise InputError(
-            f"{path}: weight '{name}' has shape {tuple(part.get_shape())} and dtype "
-            f"{part.get_dtype()}, expected {shape} and one of {', '.join(_FLOATS)}"
-        )
 
 
 def find_file(model: str, name: str) -> Path:

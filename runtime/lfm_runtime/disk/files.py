@@ -11,7 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from lfm_runtime.disk.full import FULL
 from lfm_runtime.disk.leftovers import only_writer, unused_name
@@ -175,7 +175,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def open_unlinked(path: Path) -> IO[bytes]:
+def open_unlinked(path: Path) -> BinaryIO:
     """Open a file to go on writing it, which is made if there is none.
 
     For files whose name anybody can tell in advance, and could have put something else at: what is

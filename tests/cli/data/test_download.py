@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from lfm_policy.cli.main import main
-from lfm_policy.data.download import download as downloading
 from lfm_policy.data.download import locations as download_locations
 from lfm_policy.data.download.locations import Location
 
@@ -23,10 +22,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     here = Location("http://127.0.0.1:9/lift.hdf5", "lift/demo.hdf5", len(CONTENT), SHA256)
     recorded = Location("http://127.0.0.1:9/can.hdf5", "can/demo.hdf5", note="old")
     monkeypatch.setattr(download_locations, "LOCATIONS", {"lift/ph": here, "can/ph": recorded})
-    fetch = downloading.fetch
-    monkeypatch.setattr(
-        downloading, "fetch", lambda *args, **options: fetch(*args, **options | {"pause": 0.001})
-    )
+    monkeypatch.setattr("time.sleep", lambda _: None)
 
 
 def put(folder: Path) -> None:

@@ -11,19 +11,23 @@ from typing import Any
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `files`; every request is kept in `requests` as (path, Range or None).
+    """Serves `files`; every request is kept in `requests` as (path, Range or None), and what it
+    says of who asks in `authorizations`.
 
     Attributes:
         breaks: numbers of bytes after which the next answers break off, one per answer.
         answers: statuses of the next answers, instead of files.
         ranges: whether parts are given.
         versions: whether the server says which version of a file it gives.
+
+    A path below ``/hub`` is answered as the hub does for large files: with what it is and where.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str | None]] = []
+        self.authorizations: list[str | None] = []
         self.breaks: list[int] = []
         self.answers: list[int] = []
         self.ranges = True
@@ -45,8 +49,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         asked = self.headers.get("Range")
         self.server.requests.append((self.path, asked))
+        self.server.authorizations.append(self.headers.get("Authorization"))
         if self.server.answers:
             self.send_error(self.server.answers.pop(0))
+            return
+        if self.path.startswith("/hub/"):
+            path = self.path.removeprefix("/hub")
+            content = self.server.files[path]
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}{path}")
+            self.send_header("X-Linked-Etag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("X-Linked-Size", str(len(content)))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         if self.path not in self.server.files:
             self.send_error(404)

@@ -113,10 +113,10 @@ def test_a_fourth_channel_that_is_opaque_at_first_is_no_alpha(axes: str) -> None
     assert layout is not None
     seen = layout.with_alpha_of(images[:1])
     np.testing.assert_array_equal(
-        seen.checked_frames(images[:2], "file"), np.full((2, 8, 9, 3), 7, np.uint8)
+        seen.to_frames(images[:2], "file"), np.full((2, 8, 9, 3), 7, np.uint8)
     )
     with pytest.raises(InputError, match=r"file: the fourth channel is 255 .* down to 31 in later"):
-        seen.checked_frames(images[1:], "file")
+        seen.to_frames(images[1:], "file")
 
 
 def test_three_channels_have_no_alpha() -> None:
