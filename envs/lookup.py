@@ -61,15 +61,10 @@ def _registered(module: str) -> str:
             "; one of your own is named as module:Name-v0, with module.py in the working folder, "
             "which registers it"
         )
-    imported = sys.modules.get(module)
-    file = getattr(imported, "__file__", None)
-    own = sorted(
-        name
-        for name, spec in gym.registry.items()
-        if f"{_module_of(spec.entry_point)}.".startswith(f"{module}.")
-    )
-    return f"; module '{module}' ({file}) registers {', '.join(own) or 'no environment'}"
-
-
-def _module_of(entry_point: Any) -> str:
-    return str(getattr(entry_point, "__module__", entry_point)).split(":")[0]
+    own = []
+    for name, spec in gym.registry.items():
+        place = str(getattr(spec.entry_point, "__module__", spec.entry_point)).split(":")[0]
+        if f"{place}.".startswith(f"{module}."):
+            own.append(name)
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return f"; module '{module}' ({file}) registers {', '.join(sorted(own)) or 'no environment'}"

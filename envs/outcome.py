@@ -45,7 +45,7 @@ class StepOutcome:
         """
         number = _number(reward)
         if number is None or not math.isfinite(number):
-            raise OutcomeError(f"the reward is {_shown(reward)}, expected a finite number")
+            raise OutcomeError(f"the reward is {reward!r:.80}, expected a finite number")
         information = _dictionary(info)
         coverage = _number(information.get("coverage"))
         if coverage is not None and not math.isfinite(coverage):
@@ -74,7 +74,7 @@ def success_of(info: Any) -> bool | None:
                 continue
             number = _number(value)
             if number is None or math.isnan(number):
-                raise OutcomeError(f"info['{key}'] is {_shown(value)}, expected true or false")
+                raise OutcomeError(f"info['{key}'] is {value!r:.80}, expected true or false")
             return number != 0
     return None
 
@@ -119,7 +119,7 @@ def _dictionary(info: Any) -> Mapping[str, Any]:
     if info is None:
         return {}
     if not isinstance(info, Mapping):
-        raise OutcomeError(f"the information is {_shown(info)}, expected a dictionary")
+        raise OutcomeError(f"the information is {info!r:.80}, expected a dictionary")
     return info
 
 
@@ -132,8 +132,3 @@ def _number(value: Any) -> float | None:
         return None if isinstance(item, str | bytes) else float(cast(SupportsFloat, item))
     except (TypeError, ValueError, RuntimeError, OverflowError):  # torch raises RuntimeError
         return None
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import check_render_mode, checked_size, draws, reset_option, version_numbers
 from .errors import MissingSimulatorError
 from .pusht_features import FEATURE_SHAPES, STATE_DIM, state_features
 
@@ -48,23 +48,17 @@ def _simulator_module() -> Any:
         raise MissingSimulatorError(
             f"PushT needs the simulator gym-pusht, which cannot be imported ({error}); {_INSTALL}"
         ) from error
-    if _numbers(versions["gym-pusht"]) < (0, 1, 6):
+    if version_numbers(versions["gym-pusht"]) < (0, 1, 6):
         raise MissingSimulatorError(
             "PushT needs gym-pusht 0.1.6 or newer (older ones ignore the seed of an episode), but "
             f'{versions["gym-pusht"]} is installed; repair it with: pip install "gym-pusht>=0.1.6"'
         )
-    if _numbers(versions["pymunk"]) >= (7,):
+    if version_numbers(versions["pymunk"]) >= (7,):
         raise MissingSimulatorError(
             "PushT needs pymunk older than 7 (7 removed what gym-pusht calls), but "
             f'{versions["pymunk"]} is installed; repair it with: pip install "pymunk<7"'
         )
     return simulator
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Leading numbers of a version: ``"6.11.1rc2"`` -> (6, 11, 1)."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 def _without_shift(state: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,12 +80,7 @@ def _parse_options(options: Mapping[str, Any] | None) -> NDArray[np.float64] | N
     Raises:
         ValueError: an option that does not exist, or a state of a wrong shape or not finite.
     """
-    given = dict(options or {})
-    state = given.pop("state", None)
-    if given:
-        raise ValueError(
-            f"unknown reset option {', '.join(map(repr, given))}; the only one is 'state'"
-        )
+    state = reset_option(options, "state")
     if state is None:
         return None
     parsed = np.asarray(state, dtype=np.float64)
@@ -111,9 +100,8 @@ class _PushTBase(gym.Env[Observation, ArrayLike]):
     def __init__(
         self, *, simulator_options: dict[str, Any], render_mode: str | None, render_size: int
     ) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be None or 'rgb_array', but it is {render_mode!r}")
-        _check_size("render_size", render_size)
+        check_render_mode(render_mode)
+        checked_size("render_size", render_size)
         self.render_mode = render_mode
         self.action_space = spaces.Box(0.0, float(BOARD_SIZE), shape=(2,), dtype=np.float32)
         module = _simulator_module()
@@ -196,10 +184,7 @@ class _PushTBase(gym.Env[Observation, ArrayLike]):
 
         Returns None without a render mode, as gymnasium's own environments do.
         """
-        if self.render_mode is None:
-            gym.logger.warn('render() draws nothing without render_mode="rgb_array"')
-            return None
-        return np.asarray(self._simulator.render(), dtype=np.uint8)
+        return np.asarray(self._simulator.render(), dtype=np.uint8) if draws(self) else None
 
     def close(self) -> None:
         """Release the simulator."""
@@ -280,7 +265,7 @@ class PushTImageEnv(_PushTBase):
             MissingSimulatorError: ``gym_pusht`` cannot be imported.
             ValueError: an argument out of its range.
         """
-        _check_size("image_size", image_size)
+        checked_size("image_size", image_size)
         super().__init__(
             simulator_options={
                 "obs_type": "pixels_agent_pos",
@@ -302,8 +287,3 @@ class PushTImageEnv(_PushTBase):
             "image": np.asarray(raw["pixels"], dtype=np.uint8),
             "agent_pos": np.asarray(raw["agent_pos"], dtype=np.float32),
         }
-
-
-def _check_size(name: str, size: int) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096:
-        raise ValueError(f"{name} must be an integer from 1 to 4096, but it is {size!r}")

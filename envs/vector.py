@@ -114,15 +114,12 @@ class FreezingSyncVectorEnv(SyncVectorEnv):
 class WatchedAsyncVectorEnv(AsyncVectorEnv):
     """An ``AsyncVectorEnv`` that says which processes died, and can be closed after that.
 
-    Ctrl-C reaches this process alone, which closes the others.
+    Every call may raise `WorkerDiedError`; nothing but ``close`` can be done any more then. Ctrl-C
+    reaches this process alone, which closes the others.
     """
 
     def __init__(self, factories: Sequence[Callable[[], Any]], **options: Any) -> None:
-        """Start a process for each factory; see the base class.
-
-        Raises:
-            WorkerDiedError: processes ended before their environments were there.
-        """
+        """Start a process for each factory; see the base class."""
         with ExitStack() as self._starting:
             self._starting.enter_context(deaf_to_ctrl_c())
             super().__init__(factories, **options)
@@ -138,34 +135,20 @@ class WatchedAsyncVectorEnv(AsyncVectorEnv):
             raise
 
     def reset(self, **arguments: Any) -> Any:
-        """Start episodes; see the base class.
-
-        Raises:
-            WorkerDiedError: processes are gone; nothing but ``close`` can be done any more.
-        """
-        return self._watch(lambda: super(WatchedAsyncVectorEnv, self).reset(**arguments))
+        """Start episodes; see the base class."""
+        return self._watch(super().reset, **arguments)
 
     def step(self, actions: Any) -> Any:
-        """Step all environments; see the base class.
-
-        Raises:
-            WorkerDiedError: processes are gone; nothing but ``close`` can be done any more.
-        """
-        return self._watch(lambda: super(WatchedAsyncVectorEnv, self).step(actions))
+        """Step all environments; see the base class."""
+        return self._watch(super().step, actions)
 
     def call(self, name: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of all environments; see the base class.
+        """Call a method of all environments; see the base class."""
+        return self._watch(super().call, name, *arguments, **options)
 
-        Raises:
-            WorkerDiedError: processes are gone; nothing but ``close`` can be done any more.
-        """
-        return self._watch(
-            lambda: super(WatchedAsyncVectorEnv, self).call(name, *arguments, **options)
-        )
-
-    def _watch(self, call: Callable[[], _Result]) -> _Result:
+    def _watch(self, call: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
         try:
-            return call()
+            return call(*arguments, **options)
         except (EOFError, ConnectionError) as error:
             # The pipe is closed before the process can be seen to be dead.
             sentinels = {process.sentinel: i for i, process in enumerate(self.processes)}
@@ -203,10 +186,7 @@ def make_vector_env(
     module_folder: str | None = None,
     **options: Any,
 ) -> VectorEnv[Any, Any, Any]:
-    """Create ``num_envs`` frozen-after-the-end environments that are stepped together.
-
-    Rewards and information are as `PlainOutcome` makes them: finite numbers, ``success`` and
-    ``coverage``.
+    """Create ``num_envs`` environments of an `EnvFactory` that are stepped together.
 
     Nothing restarts by itself. Start episodes, in all or in some of them, with::
 
@@ -231,9 +211,7 @@ def make_vector_env(
 
     Raises:
         ValueError: ``num_envs`` is below 1.
-        MissingSimulatorError: the simulator is not installed.
-        EnvArgsError: the description of the environment does not fit its simulator.
-        EnvLookupError: there is no such environment, or it cannot be created.
+        Exception: as `EnvFactory`.
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, but it is {num_envs}")

@@ -195,9 +195,8 @@ def _refuse_flags(cls: type, value: Any, info: ValidationInfo) -> Any:
     assert info.field_name is not None
     annotation = declared(cls)[info.field_name].annotation
     if {int, float} & set(_leaves(annotation)):
-        for index, element in enumerate(value) if isinstance(value, list) else [(None, value)]:
+        for key, element in _elements(value):
             if isinstance(element, bool):
-                key = () if index is None else (index,)
                 raise OptionError(key, f": found {element}, expected {type_name(annotation)}")
     return value
 
@@ -210,15 +209,17 @@ def _check_choices(cls: type, value: Any, info: ValidationInfo) -> Any:
         return value
     if isinstance(choices, str):
         choices = registry(choices)
-    for index, element in enumerate(value) if isinstance(value, list) else [(None, value)]:
+    for key, element in _elements(value):
         if element not in choices:
             known = list(choices)
             hint = nearest_names(str(element), known)
-            raise OptionError(
-                () if index is None else (index,),
-                f"is '{element}', expected one of {', '.join(known)} ({hint})",
-            )
+            raise OptionError(key, f"is '{element}', expected one of {', '.join(known)} ({hint})")
     return value
+
+
+def _elements(value: Any) -> list[tuple[Key, Any]]:
+    """Return the elements of a list by key, or else the value itself."""
+    return [((i,), e) for i, e in enumerate(value)] if isinstance(value, list) else [((), value)]
 
 
 def is_common(field: FieldInfo) -> bool:

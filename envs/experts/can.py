@@ -8,22 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .expert import Expert
-from .grasp import choose_yaw, downward, grip_on, pick
+from .grasp import choose_yaw, downward, pick, slipping
 from .hand import Hand, Pose, Script, body_pose
 
 
 class CanExpert(Expert):
     """Grasps the can from above at any angle, carries it in an arc and drops it."""
 
-    def script(self, simulator: Any, *hands: Hand) -> Script:
-        """Yield the actions of the episode."""
-        (hand,) = hands
-        while True:
-            yield from self._attempt(simulator, hand)
-            while simulator._check_success():
-                yield hand.still()
-
-    def _attempt(self, simulator: Any, hand: Hand) -> Script:
+    def attempt(self, simulator: Any, hand: Hand) -> Script:
+        """Yield the actions of one attempt."""
         generator = self.generator
         yaw = choose_yaw(hand, generator.uniform(-np.pi, np.pi), np.pi, generator, reach=1.2)
         offset = generator.normal(0.0, [0.005, 0.005, 0.006])
@@ -34,11 +27,7 @@ class CanExpert(Expert):
 
         above = self.style.haste * generator.uniform(0.08, 0.14)
         yield from pick(hand, grasp, above=above, generator=generator)
-        held = grip_on(simulator, hand, "Can_main")
-
-        def lost() -> bool:
-            return not held()
-
+        lost = slipping(simulator, hand, "Can_main")
         place = self._place(simulator)
         turned = downward(yaw + generator.normal(0.0, 0.15))
         floor = simulator.bin2_pos[2]
@@ -49,13 +38,11 @@ class CanExpert(Expert):
         yield from hand.go(lifted, within=0.03, turned=0.5, unless=lost)
         arrived = Pose(np.array([*place, over]), turned)
         yield from hand.go(arrived, within=0.03, turned=0.4, unless=lost)
-        release = Pose(
-            np.array([*place, floor + offset[2] + generator.uniform(0.06, 0.12)]), turned
-        )
+        low = floor + offset[2] + generator.uniform(0.06, 0.12)
+        release = Pose(np.array([*place, low]), turned)
         yield from hand.go(release, within=0.03, turned=0.5, limit=40, unless=lost)
         yield from hand.open()
-        here = hand.pose
-        return (yield from hand.go(here.moved(z=0.1), within=0.03, turned=0.5, limit=30))
+        return (yield from hand.go(hand.pose.moved(z=0.1), within=0.03, turned=0.5, limit=30))
 
     def _place(self, simulator: Any) -> NDArray[np.float64]:
         """Return where to drop the can, (2,): in the part of its compartment that is in reach."""

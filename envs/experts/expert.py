@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .hand import Hand, Script
-from .style import Style
+from .hand import Hand, Script, Style
 
 
 class Expert:
@@ -44,5 +43,13 @@ class Expert:
         return action
 
     def script(self, simulator: Any, *hands: Hand) -> Script:
-        """Yield the actions of the episode, one a step, (7,) per arm."""
+        """Yield the actions of the episode, (7,) per arm, of attempts until one succeeds."""
+        (hand,) = hands
+        while True:
+            yield from self.attempt(simulator, hand)
+            while simulator._check_success():
+                yield hand.still()
+
+    def attempt(self, simulator: Any, hand: Hand) -> Script:
+        """Yield the actions of one attempt of a robot with one arm."""
         raise NotImplementedError

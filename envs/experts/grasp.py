@@ -78,8 +78,8 @@ def pick(
     return (yield from hand.close())
 
 
-def grip_on(simulator: Any, hand: Hand, body: str, *, slack: float = 0.04) -> Callable[[], bool]:
-    """Return a function that says whether a body is still where it now is in the hand.
+def slipping(simulator: Any, hand: Hand, body: str, *, slack: float = 0.04) -> Callable[[], bool]:
+    """Return a function that says whether a body has left its present place in the hand.
 
     Args:
         simulator: the robosuite environment.
@@ -92,7 +92,7 @@ def grip_on(simulator: Any, hand: Hand, body: str, *, slack: float = 0.04) -> Ca
         return (hand.pose.inverse() * body_pose(simulator, body)).position
 
     grasped = place()
-    return lambda: bool(np.linalg.norm(place() - grasped) < slack)
+    return lambda: not np.linalg.norm(place() - grasped) < slack
 
 
 def bring(hand: Hand, part: Callable[[], Pose], goal: Pose) -> Callable[[], Pose]:

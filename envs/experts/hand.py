@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from .style import Style
-
 Vector = NDArray[np.float64]
 Script = Generator[Vector, None, bool]
 """Actions of one arm, one a step: (7,), position 3, axis-angle 3, gripper, all from -1 to 1.
@@ -69,6 +67,39 @@ def site_pose(simulator: Any, name: str) -> Pose:
     data = simulator.sim.data
     matrix = np.asarray(data.get_site_xmat(name)).reshape(3, 3)
     return Pose(np.array(data.get_site_xpos(name)), Rotation.from_matrix(matrix))
+
+
+@dataclass(frozen=True)
+class Style:
+    """Habits of a demonstrator during one episode.
+
+    Attributes:
+        speed: largest part of the controller's range that an action uses, 0 to 1.
+        gain: how strongly an action answers to the distance that remains.
+        noise: standard deviation of the noise on actions, in their units of -1 to 1.
+        pause: probability of hesitating after a movement.
+        looseness: factor on the distances at which a movement counts as done.
+        haste: factor below 1 on the height of the detours over objects.
+    """
+
+    speed: float
+    gain: float
+    noise: float
+    pause: float
+    looseness: float
+    haste: float
+
+    @classmethod
+    def draw(cls, generator: np.random.Generator) -> Style:
+        """Return the habits of a random demonstrator."""
+        return cls(
+            speed=float(generator.uniform(0.6, 1.0)),
+            gain=float(generator.uniform(1.0, 1.6)),
+            noise=float(generator.uniform(0.02, 0.12)),
+            pause=float(generator.uniform(0.0, 0.25)),
+            looseness=float(generator.uniform(0.8, 1.5)),
+            haste=float(generator.uniform(0.6, 1.2)),
+        )
 
 
 class Hand:
@@ -152,7 +183,6 @@ class Hand:
         *,
         within: float = 0.01,
         turned: float = 0.1,
-        speed: float = 1.0,
         steady: float = 0.0,
         limit: int = 100,
         unless: Callable[[], bool] = lambda: False,
@@ -163,7 +193,6 @@ class Hand:
             target: where to.
             within: distance in metres at which the pose counts as reached, before looseness.
             turned: the same for the angle, in radians.
-            speed: factor on the demonstrator's speed.
             steady: part of the noise that is suppressed, 0 to 1.
             limit: in steps.
             unless: ends the movement at once when it becomes true.
@@ -175,47 +204,38 @@ class Hand:
                 return False
             if self.reached(goal, within=within, turned=turned):
                 return (yield from self.hesitate())
-            yield self.towards(goal, speed=speed, steady=steady)
+            yield self.towards(goal, steady=steady)
         return False
 
     def reached(self, goal: Pose, *, within: float, turned: float) -> bool:
         """Whether the gripper is nearer to a pose than these tolerances, before looseness."""
-        here = self.pose
+        here, looseness = self.pose, self._style.looseness
         distance = float(np.linalg.norm(goal.position - here.position))
         angle = (goal.rotation * here.rotation.inv()).magnitude()
-        looseness = self._style.looseness
         return bool(distance < within * looseness and angle < turned * looseness)
-
-    def hold(self, target: Target, steps: int, *, steady: float = 0.7) -> Script:
-        """Stay at a pose for a number of steps, correcting what the arm drifts."""
-        for _ in range(steps):
-            yield self.towards(target() if callable(target) else target, steady=steady)
-        return True
-
-    def wait(self, steps: int) -> Script:
-        """Do nothing for a number of steps."""
-        for _ in range(steps):
-            yield self.still()
-        return True
 
     def hesitate(self) -> Script:
         """Pause for a few steps, or do not, as the demonstrator is inclined."""
         if self._generator.random() < self._style.pause:
-            yield from self.wait(int(self._generator.integers(2, 7)))
+            for _ in range(int(self._generator.integers(2, 7))):
+                yield self.still()
         return True
 
     def close(self, steps: int = 8) -> Script:
         """Close the gripper and stay, for ``steps`` steps or a few more."""
         self.gripper = CLOSED
-        return (yield from self.hold(self.pose, steps + int(self._generator.integers(0, 4))))
+        here = self.pose
+        for _ in range(steps + int(self._generator.integers(0, 4))):
+            yield self.towards(here, steady=0.7)  # corrects what the arm drifts
+        return True
 
-    def open(self, wide: float = 0.065, *, limit: int = 15) -> Script:
+    def open(self, wide: float = 0.065) -> Script:
         """Open the gripper without moving, until the fingers are ``wide`` apart, in metres.
 
         It takes the gripper half a second to turn round: who leaves earlier drags things along.
         """
         self.gripper = OPEN
-        for _ in range(limit):
+        for _ in range(15):
             if self.opening > wide:
                 break
             yield self.still()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .expert import Expert
-from .grasp import choose_yaw, downward, grip_on, heading, pick
+from .grasp import choose_yaw, downward, heading, pick, slipping
 from .hand import Hand, Pose, Script, body_pose
 
 
@@ -18,9 +18,10 @@ class LiftExpert(Expert):
         """Yield the actions of the episode."""
         (hand,) = hands
         while True:
-            yield from self._attempt(simulator, hand)
+            yield from self.attempt(simulator, hand)
 
-    def _attempt(self, simulator: Any, hand: Hand) -> Script:
+    def attempt(self, simulator: Any, hand: Hand) -> Script:
+        """Yield the actions of one attempt."""
         generator = self.generator
         cube = body_pose(simulator, "cube_main")
         yaw = choose_yaw(hand, heading(cube.rotation), np.pi / 2, generator)
@@ -33,10 +34,10 @@ class LiftExpert(Expert):
 
         above = self.style.haste * generator.uniform(0.04, 0.1)
         yield from pick(hand, grasp, above=above, generator=generator)
-        held = grip_on(simulator, hand, "cube_main")
+        lost = slipping(simulator, hand, "cube_main")
         x, y = generator.normal(0.0, 0.02, size=2)
         lifted = hand.pose.moved(x, y, generator.uniform(0.1, 0.16))
-        yield from hand.go(lifted, within=0.02, unless=lambda: not held())
-        while held():
+        yield from hand.go(lifted, within=0.02, unless=lost)
+        while not lost():
             yield hand.still()
         return False

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .expert import Expert
-from .grasp import choose_yaw, downward, grip_on, heading, pick
+from .grasp import choose_yaw, downward, heading, pick, slipping
 from .hand import Hand, Pose, Script, body_pose, site_pose
 
 _NUT = "SquareNut_main"
@@ -17,15 +17,8 @@ _NUT = "SquareNut_main"
 class SquareExpert(Expert):
     """Grasps the nut by its handle, aligns its hole with the peg and lowers it."""
 
-    def script(self, simulator: Any, *hands: Hand) -> Script:
-        """Yield the actions of the episode."""
-        (hand,) = hands
-        while True:
-            yield from self._attempt(simulator, hand)
-            while simulator._check_success():
-                yield hand.still()
-
-    def _attempt(self, simulator: Any, hand: Hand) -> Script:
+    def attempt(self, simulator: Any, hand: Hand) -> Script:
+        """Yield the actions of one attempt."""
         generator = self.generator
         # The fingers close across the handle, which points along the nut's x axis.
         across = heading(body_pose(simulator, _NUT).rotation, axis=1)
@@ -42,17 +35,13 @@ class SquareExpert(Expert):
         yield from pick(hand, grasp, above=above, generator=generator)
         yield from self._put_on_peg(simulator, hand)
         yield from hand.open()
-        here = hand.pose
         x, y = generator.normal(0.0, 0.01, size=2)
-        return (yield from hand.go(here.moved(x, y, 0.1), within=0.03, turned=0.5, limit=30))
+        away = hand.pose.moved(x, y, 0.1)
+        return (yield from hand.go(away, within=0.03, turned=0.5, limit=30))
 
     def _put_on_peg(self, simulator: Any, hand: Hand) -> Script:
         generator = self.generator
-        held = grip_on(simulator, hand, _NUT)
-
-        def lost() -> bool:
-            return not held()
-
+        lost = slipping(simulator, hand, _NUT)
         peg = body_pose(simulator, "peg1").position
         top = peg[2] + 0.1
         height = self.style.haste * generator.uniform(0.04, 0.08)

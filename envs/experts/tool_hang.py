@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .expert import Expert
-from .grasp import attitude, bring, grip_on, pick
+from .grasp import attitude, bring, pick, slipping
 from .hand import CLOSED, OPEN, Hand, Pose, Script, Vector, body_pose, site_pose
 
 _UP = np.array([0.0, 0.0, 1.0])
@@ -23,20 +23,19 @@ _HOLE = np.array([0.0, 0.045, 0.08])
 _DOWN = -0.135
 """Height of the tip over that end when the hook is all the way down, in metres."""
 
+_Offset = Callable[[], Vector]
+_Check = Callable[[], bool]
+_Goals = Callable[[float], Callable[[], Pose]]
+
 
 class ToolHangExpert(Expert):
     """Takes the hook by its grip, raises it, inserts it; puts the wrench's ring over its end."""
 
-    def script(self, simulator: Any, *hands: Hand) -> Script:
-        """Yield the actions of the episode."""
-        (hand,) = hands
-        while True:
-            if not simulator._check_frame_assembled():
-                yield from self._insert_frame(simulator, hand)
-            else:
-                yield from self._hang_tool(simulator, hand)
-            while simulator._check_success():
-                yield hand.still()
+    def attempt(self, simulator: Any, hand: Hand) -> Script:
+        """Yield the actions of one attempt."""
+        assembled = simulator._check_frame_assembled()
+        step = self._hang_tool if assembled else self._insert_frame
+        return (yield from step(simulator, hand))
 
     def _insert_frame(self, simulator: Any, hand: Hand) -> Script:
         generator = self.generator
@@ -54,11 +53,7 @@ class ToolHangExpert(Expert):
         above = 0.04 + self.style.haste * generator.uniform(0.05, 0.1)
         yield from hand.go(lambda: grasp().moved(z=0.12), within=0.04, turned=0.3)
         yield from pick(hand, grasp, above=above, generator=generator)
-        held = grip_on(simulator, hand, "frame_root", slack=0.05)
-
-        def lost() -> bool:
-            return not held()
-
+        lost = slipping(simulator, hand, "frame_root", slack=0.05)
         stand = body_pose(simulator, "stand_root")
         hole = stand.position + stand.rotation.apply(_HOLE)
         # The shaft vertical, the arm of the hook to the left of the robot.
@@ -71,6 +66,9 @@ class ToolHangExpert(Expert):
 
         def tip() -> Pose:
             return site_pose(simulator, "frame_tip_site")
+
+        def off() -> Vector:
+            return tip().position - hole
 
         def over(height: float) -> Callable[[], Pose]:
             return bring(hand, tip, Pose(hole + height * _UP, upright))
@@ -90,12 +88,12 @@ class ToolHangExpert(Expert):
         yield from hand.go(over(0.02 + high), within=0.015, turned=0.12, unless=lost)
         deep = -generator.uniform(0.06, 0.08)  # from there it falls by itself
         for _ in range(4):
-            yield from self._align(hand, tip, hole, over, lost)
-            if (yield from self._lower(hand, tip, hole, over, lost, deep)) or lost():
+            yield from self._align(hand, off, over, lost)
+            if (yield from self._lower(hand, off, over, lost, deep)) or lost():
                 break
         yield from hand.open()
-        yield from self._back_off(hand, 0.1)
-        if tip().position[2] - hole[2] > _DOWN:
+        yield from self._back_off(hand)
+        if off()[2] > _DOWN:
             yield from self._press(simulator, hand, hole)
         # Around the hook, which stands between the hand and the wrench.
         aside = Pose(np.array([-0.18, -0.15, 1.08]), hand.home.rotation)
@@ -119,37 +117,22 @@ class ToolHangExpert(Expert):
         hand.gripper = OPEN
         return (yield from hand.go(above, within=0.03, turned=0.4))
 
-    def _align(
-        self,
-        hand: Hand,
-        tip: Callable[[], Pose],
-        hole: Vector,
-        over: Callable[[float], Callable[[], Pose]],
-        lost: Callable[[], bool],
-    ) -> Script:
+    def _align(self, hand: Hand, off: _Offset, over: _Goals, lost: _Check) -> Script:
         """Hold the tip over the hole until it stays there."""
         still = 0
         for _ in range(50):
-            off = tip().position - hole
-            still = still + 1 if np.hypot(off[0], off[1]) < 0.002 and off[2] < 0.02 else 0
+            x, y, z = off()
+            still = still + 1 if np.hypot(x, y) < 0.002 and z < 0.02 else 0
             if still == 3 or lost():
                 break
             yield hand.towards(over(0.01)(), steady=0.95, speed=0.6)
         return still == 3
 
-    def _lower(
-        self,
-        hand: Hand,
-        tip: Callable[[], Pose],
-        hole: Vector,
-        over: Callable[[float], Callable[[], Pose]],
-        lost: Callable[[], bool],
-        deep: float,
-    ) -> Script:
+    def _lower(self, hand: Hand, off: _Offset, over: _Goals, lost: _Check, deep: float) -> Script:
         """Lower the tip into the hole; False if it gets stuck on the rim."""
         lowest, since = np.inf, 0
         while since < 12 and not lost():
-            height = tip().position[2] - hole[2]
+            height = off()[2]
             if height < deep:
                 return True
             since = 0 if height < lowest - 0.001 else since + 1
@@ -171,10 +154,7 @@ class ToolHangExpert(Expert):
 
         above = self.style.haste * generator.uniform(0.08, 0.14)
         yield from pick(hand, grasp, above=above, generator=generator)
-        held = grip_on(simulator, hand, "tool_root", slack=0.05)
-
-        def lost() -> bool:
-            return not held()
+        lost = slipping(simulator, hand, "tool_root", slack=0.05)
 
         def ring() -> Pose:
             return site_pose(simulator, "tool_hole1_center")
@@ -199,26 +179,19 @@ class ToolHangExpert(Expert):
             yield from hand.go(bring(hand, ring, place), within=0.06, turned=0.5, unless=lost)
         dip = generator.uniform(0.35, 0.6)
         yield from hand.go(hung(0.0, 0.06, dip), within=0.015, turned=0.12, unless=lost)
-        yield from hand.go(
-            hung(-0.003, 0.03, dip), within=0.003, turned=0.04, steady=0.9, limit=60, unless=lost
-        )
-        yield from hand.go(
-            hung(-0.005, 0.004, dip), within=0.004, turned=0.08, steady=0.9, limit=40, unless=lost
-        )
-        yield from hand.go(
-            hung(-0.012, 0.0, dip + 0.3),
-            within=0.006,
-            turned=0.1,
-            steady=0.8,
-            limit=15,
-            unless=lost,
-        )
+        for goal, within, turned, steady, limit in (
+            (hung(-0.003, 0.03, dip), 0.003, 0.04, 0.9, 60),
+            (hung(-0.005, 0.004, dip), 0.004, 0.08, 0.9, 40),
+            (hung(-0.012, 0.0, dip + 0.3), 0.006, 0.1, 0.8, 15),
+        ):
+            yield from hand.go(
+                goal, within=within, turned=turned, steady=steady, limit=limit, unless=lost
+            )
         yield from hand.open()
-        return (yield from self._back_off(hand, 0.1))
+        return (yield from self._back_off(hand))
 
-    def _back_off(self, hand: Hand, distance: float) -> Script:
-        here = hand.pose
-        back = here * Pose(np.array([0.0, 0.0, -distance]), Rotation.identity())
+    def _back_off(self, hand: Hand) -> Script:
+        back = hand.pose * Pose(np.array([0.0, 0.0, -0.1]), Rotation.identity())
         return (yield from hand.go(back, within=0.03, turned=0.4, limit=40))
 
 

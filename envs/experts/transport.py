@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .expert import Expert
-from .grasp import choose_yaw, downward, grip_on, heading, pick
+from .grasp import choose_yaw, downward, heading, pick, slipping
 from .hand import CLOSED, Hand, Pose, Script, Vector, body_pose
 
 _LID, _HAMMER, _TRASH = "transport_start_bin_lid_root", "payload_root", "trash_main"
@@ -44,9 +44,7 @@ class TransportExpert(Expert):
         giving = self._give(simulator, giver, place)
         taking = self._take(simulator, taker, place)
         while True:
-            yield np.concatenate(
-                [_next(giving, giver), _next(taking, taker)],
-            )
+            yield np.concatenate([_next(giving, giver), _next(taking, taker)])
 
     def _give(self, simulator: Any, hand: Hand, place: Vector) -> Script:
         yield from self._open_bin(simulator, hand)
@@ -114,8 +112,7 @@ class TransportExpert(Expert):
             return False
         yield from hand.open()
         self.free = True
-        here = hand.pose
-        return (yield from hand.go(here.moved(z=0.1), within=0.03, turned=0.4, limit=40))
+        return (yield from hand.go(hand.pose.moved(z=0.1), within=0.03, turned=0.4, limit=40))
 
     def _take(self, simulator: Any, hand: Hand, place: Vector) -> Script:
         generator = self.generator
@@ -146,8 +143,7 @@ class TransportExpert(Expert):
         lost = _lost(simulator, hand, _TRASH)
         bin_pose = body_pose(simulator, _TRASH_BIN)
         over = bin_pose.position + np.array([*generator.uniform(-0.05, 0.05, size=2), _RIM + 0.1])
-        here = hand.pose
-        raised = here.moved(z=over[2] - here.position[2])
+        raised = hand.pose.moved(z=over[2] - hand.pose.position[2])
         yield from hand.go(raised, within=0.03, turned=0.4, unless=lost)
         turned = downward(yaw + generator.normal(0.0, 0.2))
         yield from hand.go(Pose(over, turned), within=0.04, turned=0.5, unless=lost)
@@ -176,15 +172,14 @@ class TransportExpert(Expert):
             return _carrying(simulator, hand, place, lean=lean)
 
         # First away from the other hand.
-        here = hand.pose
-        yield from hand.go(here.moved(y=0.12, z=0.02), within=0.03, turned=0.4, unless=lost)
+        away = hand.pose.moved(y=0.12, z=0.02)
+        yield from hand.go(away, within=0.03, turned=0.4, unless=lost)
         yield from hand.go(over(_RIM + 0.09), within=0.03, turned=0.2, unless=lost)
         low = generator.uniform(-0.03, 0.04)
         yield from hand.go(over(low), within=0.03, turned=0.3, limit=50, unless=lost)
         yield from hand.open()
         self.taken = False
-        here = hand.pose
-        return (yield from hand.go(here.moved(z=0.15), within=0.04, turned=0.5, limit=40))
+        return (yield from hand.go(hand.pose.moved(z=0.15), within=0.04, turned=0.5, limit=40))
 
     def _end_of_hammer(
         self, simulator: Any, hand: Hand, *, side: int, lean: float = 0.0
@@ -223,8 +218,8 @@ def _next(script: Script, hand: Hand) -> Vector:
 def _lost(simulator: Any, hand: Hand, body: str) -> Callable[[], bool]:
     """Return a function that says whether the hand no longer holds a body."""
     # The hammer may turn in the hand when the other one lets go.
-    held = grip_on(simulator, hand, body, slack=0.1 if body == _HAMMER else 0.05)
-    return lambda: hand.gripper == CLOSED and not held()
+    slipped = slipping(simulator, hand, body, slack=0.1 if body == _HAMMER else 0.05)
+    return lambda: hand.gripper == CLOSED and slipped()
 
 
 def _carrying(

@@ -10,12 +10,13 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ..checks import checked_size, version_numbers
 from ..errors import EnvArgsError
-from .simulator import numbers
+from .absolute_actions import controllers_of
 from .tasks import ROBOSUITE_TYPE
 
 OWN_KEY: Final = "lfm_envs"
@@ -89,11 +90,12 @@ def read_description(env_args: Mapping[str, Any] | str, installed: str) -> Descr
         )
     old_order = own.get("object_order") == "1.4"
 
-    found = numbers(version)
-    if _has_old_controllers(kwargs) or (found and found < (1, 5)):
+    found, controllers = version_numbers(version), controllers_of(kwargs)
+    nested = all("body_parts" in c for c in controllers if isinstance(c, Mapping))
+    if not nested or (found and found < (1, 5)):
         kwargs = _translate(kwargs, version, installed)
         old_order = True
-    elif found[:2] > numbers(installed)[:2]:
+    elif found[:2] > version_numbers(installed)[:2]:
         warnings.warn(
             f"env_args are those of robosuite {version}, but {installed} is installed; what later "
             "versions changed is not translated",
@@ -101,6 +103,54 @@ def read_description(env_args: Mapping[str, Any] | str, installed: str) -> Descr
             stacklevel=3,
         )
     return Description(name, kwargs, rendering, old_order)
+
+
+def with_images(
+    description: Description, cameras: Sequence[str] | None, image_size: int | None
+) -> Description:
+    """Return a description that says which images are observed, and nothing of other devices.
+
+    Args:
+        description: what counts where an argument is None.
+        cameras: names.
+        image_size: height and width.
+
+    Returns:
+        Its arguments ``camera_heights`` and ``camera_widths`` are set to one number of pixels each,
+        and ``camera_names`` where there are cameras.
+
+    Raises:
+        EnvArgsError: the description has images of several sizes.
+        ValueError: an argument is not what it has to be.
+    """
+    kwargs = description.kwargs
+    if cameras is None:
+        named = kwargs.get("camera_names", "agentview") if kwargs.get("use_camera_obs") else ()
+        cameras = (named,) if isinstance(named, str) else named
+    if isinstance(cameras, str) or not all(isinstance(camera, str) for camera in cameras):
+        raise ValueError(f"cameras must be a list of names, but they are {cameras!r}")
+    sizes = {}
+    for key in ("camera_heights", "camera_widths"):
+        given = kwargs.get(key, 84) if image_size is None else image_size
+        if isinstance(given, (list, tuple)):
+            if len(set(given)) != 1:
+                raise EnvArgsError(
+                    f"env_args have {key} {given!r:.100}; expected the same for all cameras"
+                )
+            given = given[0]
+        sizes[key] = checked_size(key if image_size is None else "image_size", given)
+    dropped = ("render_gpu_device_id", "camera_names", *sizes, "seed")
+    kwargs = {key: value for key, value in kwargs.items() if key not in dropped} | {
+        "has_renderer": False,
+        "has_offscreen_renderer": bool(cameras),
+        "use_camera_obs": bool(cameras),
+        "ignore_done": True,
+        "use_object_obs": True,
+        "camera_depths": False,
+        **sizes,
+        **({"camera_names": list(cameras)} if cameras else {}),
+    }
+    return replace(description, kwargs=kwargs)
 
 
 def _parsed(env_args: Mapping[str, Any] | str) -> Mapping[str, Any]:
@@ -115,11 +165,10 @@ def _parsed(env_args: Mapping[str, Any] | str) -> Mapping[str, Any]:
             ) from None
     if not isinstance(given, Mapping):
         raise EnvArgsError(f"env_args are {type(given).__name__}; expected an object")
-    expected: Mapping[str, tuple[type, str]] = {
-        "env_name": (str, "the name of a robosuite environment, such as Lift"),
-        "env_kwargs": (Mapping, "an object: arguments of the environment"),
-    }
-    for key, (kind, meaning) in expected.items():
+    for key, kind, meaning in (
+        ("env_name", str, "the name of a robosuite environment, such as Lift"),
+        ("env_kwargs", Mapping, "an object: arguments of the environment"),
+    ):
         if not isinstance(given.get(key), kind):
             found = f"{key} {given[key]!r:.100}" if key in given else f"no {key}"
             raise EnvArgsError(f"env_args have {found}; expected {meaning}")
@@ -135,15 +184,6 @@ def _parsed(env_args: Mapping[str, Any] | str) -> Mapping[str, Any]:
     return given
 
 
-def _controllers(kwargs: Mapping[str, Any]) -> list[Any]:
-    configs = kwargs.get("controller_configs")
-    return list(configs) if isinstance(configs, (list, tuple)) else [configs]
-
-
-def _has_old_controllers(kwargs: Mapping[str, Any]) -> bool:
-    return any(isinstance(c, Mapping) and "body_parts" not in c for c in _controllers(kwargs))
-
-
 def _translate(kwargs: dict[str, Any], version: str, installed: str) -> dict[str, Any]:
     """Return arguments of robosuite 1.2 to 1.4 as those of 1.5."""
     written = f"robosuite {version}" if version else "a robosuite before 1.5 (no env_version)"
@@ -154,9 +194,9 @@ def _translate(kwargs: dict[str, Any], version: str, installed: str) -> dict[str
             f"{installed}: {what}"
         )
 
-    if version and numbers(version) < (1, 2):
+    if version and version_numbers(version) < (1, 2):
         raise refuse("the environments of that time were others; convert the file with robomimic")
-    configs = _controllers(kwargs)
+    configs = controllers_of(kwargs)
     for config in configs:
         if config is not None and not isinstance(config, Mapping):
             raise refuse(f"controller_configs hold {config!r:.100}")

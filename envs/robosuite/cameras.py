@@ -29,13 +29,7 @@ class CameraRenderer:
     """
 
     def __init__(self, rendering: str, width: int, height: int) -> None:
-        """Prepare to draw.
-
-        Args:
-            rendering: ``"fast"`` or ``"full"``.
-            width: of the largest image.
-            height: of the largest image.
-        """
+        """Prepare to draw ``"fast"`` or ``"full"`` images of at most this width and height."""
         self._fast = rendering == "fast"
         self._width, self._height = width, height
         self._window: Any = None
@@ -58,10 +52,7 @@ class CameraRenderer:
         """
         mujoco = _mujoco()
         model, data = sim.model._model, sim.data._data
-        number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
-        if number < 0:
-            known = ", ".join(name for name in sim.model.camera_names if name)
-            raise ValueError(f"there is no camera '{camera}'; this scene has: {known}")
+        number = camera_number(sim, camera)
         if self._window is None:
             self._window = _open_window(self._width, self._height)
         # Another environment of this process may have drawn in between.
@@ -111,6 +102,18 @@ class CameraRenderer:
             self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._model = model
+
+
+def camera_number(sim: Any, camera: str) -> int:
+    """Return MuJoCo's number of a camera.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    names = [name for name in sim.model.camera_names if name]
+    if camera not in names:
+        raise ValueError(f"there is no camera '{camera}'; this scene has: {', '.join(names)}")
+    return int(sim.model.camera_name2id(camera))
 
 
 def _mujoco() -> Any:

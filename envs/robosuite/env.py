@@ -12,13 +12,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_render_mode, checked_size, draws, reset_option
 from ..errors import EnvArgsError
 from .absolute_actions import ABSOLUTE_DIM, absolute_env_kwargs, to_controller
-from .args import RENDERINGS, read_description
-from .cameras import CameraRenderer
+from .args import RENDERINGS, read_description, with_images
+from .cameras import CameraRenderer, camera_number
 from .observations import observations_of
-from .options import checked_size, images_of, parse_reset_options, with_cameras
-from .simulator import import_robosuite, installed_version, seeded
+from .simulator import import_robosuite, seeded
 from .tasks import CONTROL_FREQUENCY, TASKS, default_env_args, task_of
 
 Observation = dict[str, Any]
@@ -44,6 +44,9 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
     Every episode starts from the model and the state that :meth:`state` returns after ``reset``,
     set as recordings are: who sets them again and repeats the actions gets the same states, to the
     bit.
+
+    Attributes:
+        simulator: the environment of robosuite; stepping it directly gives no new observations.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -87,14 +90,13 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         Warns:
             TranslatedEnvArgsWarning: ``env_args`` are those of another version of robosuite.
         """
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be None or 'rgb_array', but it is {render_mode!r}")
+        check_render_mode(render_mode)
         if rendering not in (None, *RENDERINGS):
             raise ValueError(f"rendering must be 'fast' or 'full', but it is {rendering!r}")
         if task is not None and task not in TASKS:
             raise ValueError(f"there is no task {task!r}; expected one of {', '.join(TASKS)}")
         self.render_mode = render_mode
-        self._version = installed_version()
+        self._version: str = import_robosuite().__version__
         if env_args is None:
             env_args = default_env_args(task or "Lift")
         description = read_description(env_args, self._version)
@@ -105,36 +107,27 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
             )
         if rendering is not None:
             description = replace(description, rendering=rendering)
-        self._cameras, self._height, self._width = images_of(description, cameras, image_size)
         self._render_size = checked_size("render_size", render_size)
-        self._description = with_cameras(description, self._cameras, self._height, self._width)
+        self._description = with_images(description, cameras, image_size)
+        kwargs = self._description.kwargs
+        self._cameras = tuple(kwargs.get("camera_names", ()))
+        self._height, self._width = kwargs["camera_heights"], kwargs["camera_widths"]
         known = task_of(description.env_name)
         self._view = TASKS[known].view if known else "agentview"
         self._renderer: CameraRenderer | None = None
         self._model: str | None = None
         self._absolute = absolute_actions
-        self._simulator = self._make_simulator()
-        known_cameras = self._simulator.sim.model.camera_names
+        self.simulator = self._make_simulator()
         for camera in self._cameras:
-            if camera not in known_cameras:
-                raise ValueError(
-                    f"there is no camera '{camera}'; this scene has: "
-                    f"{', '.join(name for name in known_cameras if name)}"
-                )
-
-        low, high = self._simulator.action_spec
+            camera_number(self.simulator.sim, camera)
+        low, high = self.simulator.action_spec
         if absolute_actions:
-            high = np.full(ABSOLUTE_DIM * len(self._simulator.robots), np.inf)
+            high = np.full(ABSOLUTE_DIM * len(self.simulator.robots), np.inf)
             low = -high
         self.action_space = spaces.Box(
             low.astype(np.float32), high.astype(np.float32), dtype=np.float32
         )
         self.observation_space = self._space()
-
-    @property
-    def simulator(self) -> Any:
-        """The environment of robosuite; stepping it directly gives no new observations."""
-        return self._simulator
 
     @property
     def env_args(self) -> dict[str, Any]:
@@ -153,8 +146,8 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         """
         if self._model is None:
             raise RuntimeError("the environment has no state before its first reset()")
-        state = {"model": self._model, "states": self._simulator.sim.get_state().flatten()}
-        meta = self._simulator.get_ep_meta()
+        state = {"model": self._model, "states": self.simulator.sim.get_state().flatten()}
+        meta = self.simulator.get_ep_meta()
         return state | {"ep_meta": json.dumps(meta)} if meta else state
 
     def reset(
@@ -176,23 +169,21 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
             ValueError: an unknown option, or a state that does not fit.
             EnvArgsError: the model cannot be loaded.
         """
-        recorded = parse_reset_options(options)
+        recorded = _parse_reset_options(options)
         super().reset(seed=seed)
-        if recorded is not None:
-            self._restore(**recorded)
-            return self._observe(), {"success": self._success()}
-        drawn = int(self.np_random.integers(2**32)) if seed is None else seed
-        simulator = self._simulator
-        with seeded(drawn):
-            simulator.unset_ep_meta()
-            simulator.reset()
-        # Only what is loaded from XML can be loaded again: XML has fewer digits than the model,
-        # and controllers aim for the joint angles they find when they are made.
-        self._restore(
-            simulator.sim.get_state().flatten(),
-            model=simulator.sim.model.get_xml(),
-            ep_meta=json.dumps(simulator.get_ep_meta()),
-        )
+        if recorded is None:
+            simulator = self.simulator
+            with seeded(int(self.np_random.integers(2**32)) if seed is None else seed):
+                simulator.unset_ep_meta()
+                simulator.reset()
+            # Only what is loaded from XML can be loaded again: XML has fewer digits than the model,
+            # and controllers aim for the joint angles they find when they are made.
+            recorded = {
+                "states": simulator.sim.get_state().flatten(),
+                "model": simulator.sim.model.get_xml(),
+                "ep_meta": json.dumps(simulator.get_ep_meta()),
+            }
+        self._restore(**recorded)
         return self._observe(), {"success": self._success()}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -217,36 +208,33 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
             raise ValueError(
                 f"an action must be {self.action_space.shape} finite numbers, but it is {action!r}"
             )
-        self._simulator.step(to_controller(given) if self._absolute else given)
+        self.simulator.step(to_controller(given) if self._absolute else given)
         # The simulation has moved on since positions were computed from joint angles.
-        self._simulator.sim.forward()
+        self.simulator.sim.forward()
         success = self._success()
         return self._observe(), self.reward(), success, False, {"success": success}
 
     def reward(self) -> float:
         """Return the reward for being in the present state."""
-        return float(self._simulator.reward())
+        return float(self.simulator.reward())
 
     def render(self) -> NDArray[np.uint8] | None:
         """Draw the scene: uint8, (render_size, render_size, 3), RGB.
 
         Returns None without a render mode, as gymnasium's own environments do.
         """
-        if self.render_mode is None:
-            gym.logger.warn('render() draws nothing without render_mode="rgb_array"')
-            return None
-        return self._draw(self._view, self._render_size, self._render_size)
+        size = self._render_size
+        return self._draw(self._view, size, size) if draws(self) else None
 
     def close(self) -> None:
         """Release the simulator and the graphics library."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-        if self._simulator.sim is not None:
-            self._simulator.close()
+        if self.simulator.sim is not None:
+            self.simulator.close()
 
     def _make_simulator(self) -> Any:
-        robosuite = import_robosuite()
         name, kwargs = self._description.env_name, self._description.kwargs
         if self._absolute:
             kwargs = absolute_env_kwargs(kwargs)
@@ -254,7 +242,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         own = {"has_renderer": False, "has_offscreen_renderer": False, "use_camera_obs": False}
         try:
             with seeded(0):
-                simulator = robosuite.make(name, **(kwargs | own))
+                simulator = import_robosuite().make(name, **(kwargs | own))
         except Exception as error:  # robosuite raises what it likes, also plain Exception
             raise EnvArgsError(
                 f"robosuite {self._version} cannot create '{name}' from env_args "
@@ -273,9 +261,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
     def _space(self) -> spaces.Dict:
         unbounded = {
             key: spaces.Box(-np.inf, np.inf, shape=value.shape, dtype=np.float32)
-            for key, value in observations_of(
-                self._simulator, old_object_order=self._description.old_object_order
-            ).items()
+            for key, value in self._low_dimensional().items()
         }
         images = {
             f"{camera}_image": spaces.Box(0, 255, (self._height, self._width, 3), dtype=np.uint8)
@@ -284,7 +270,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         return spaces.Dict({**unbounded, **images})
 
     def _restore(self, states: NDArray[np.float64], model: str | None, ep_meta: str | None) -> None:
-        simulator = self._simulator
+        simulator = self.simulator
         if model is not None:
             if ep_meta is not None:
                 simulator.set_ep_meta(json.loads(ep_meta))
@@ -302,7 +288,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         sim.forward()
 
     def _load(self, model: str) -> None:
-        simulator = self._simulator
+        simulator = self.simulator
         try:
             simulator.reset_from_xml_string(simulator.edit_model_xml(model))
         except Exception as error:  # of the XML parser, of MuJoCo, or a name that is not there
@@ -315,15 +301,18 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         self._model = model
 
     def _success(self) -> bool:
-        return bool(self._simulator._check_success())
+        return bool(self.simulator._check_success())
 
     def _observe(self) -> Observation:
-        observation: Observation = dict(
-            observations_of(self._simulator, old_object_order=self._description.old_object_order)
-        )
-        for camera in self._cameras:
-            observation[f"{camera}_image"] = self._draw(camera, self._height, self._width)
-        return observation
+        images = {
+            f"{camera}_image": self._draw(camera, self._height, self._width)
+            for camera in self._cameras
+        }
+        return {**self._low_dimensional(), **images}
+
+    def _low_dimensional(self) -> dict[str, NDArray[np.float32]]:
+        old_order = self._description.old_object_order
+        return observations_of(self.simulator, old_object_order=old_order)
 
     def _draw(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
         if self._renderer is None:
@@ -333,4 +322,28 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
                 width=max(largest, self._width),
                 height=max(largest, self._height),
             )
-        return self._renderer.draw(self._simulator.sim, camera, height, width)
+        return self._renderer.draw(self.simulator.sim, camera, height, width)
+
+
+def _parse_reset_options(options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the recorded state named in the options of ``reset``, or None.
+
+    Returns:
+        ``states`` (n,) float64, ``model`` and ``ep_meta``, text or None.
+
+    Raises:
+        ValueError: an option that does not exist, or no state.
+    """
+    recorded = reset_option(options, "reset_to")
+    if recorded is None:
+        return None
+    found = set(recorded) if isinstance(recorded, Mapping) else set()
+    if not {"states"} <= found <= {"model", "states", "ep_meta"}:
+        raise ValueError(
+            "the reset option 'reset_to' must be a dictionary of states, model and ep_meta, but "
+            f"it is {recorded!r:.200}"
+        )
+    states = np.asarray(recorded["states"], dtype=np.float64)
+    if not np.isfinite(states).all():
+        raise ValueError("the reset option 'reset_to' has states that are not finite")
+    return {"model": None, "ep_meta": None, **recorded, "states": states}

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_OBJECTS = "object"
-
 
 def observations_of(simulator: Any, *, old_object_order: bool) -> dict[str, NDArray[np.float32]]:
     """Return the low-dimensional observations of the present state.
@@ -26,18 +24,15 @@ def observations_of(simulator: Any, *, old_object_order: bool) -> dict[str, NDAr
     simulator._update_observables(force=True)
     raw = simulator._get_observations(force_update=True)
     prefixes = tuple(robot.robot_model.naming_prefix for robot in simulator.robots)
-    names = [n for n in raw if n in simulator._observables and _is_object(simulator, n)]
+    observables = simulator._observables
+    names = [n for n in raw if n in observables and observables[n].modality == "object"]
     if old_object_order:
         names = _old_order(names)
-    observations = {_OBJECTS: np.concatenate([np.atleast_1d(raw[name]) for name in names])}
+    observations = {"object": np.concatenate([np.atleast_1d(raw[name]) for name in names])}
     for name, value in raw.items():
         if name.startswith(prefixes) and not name.endswith("proprio-state"):
             observations[name] = np.atleast_1d(value)
     return {name: np.asarray(value, dtype=np.float32) for name, value in observations.items()}
-
-
-def _is_object(simulator: Any, name: str) -> bool:
-    return bool(simulator._observables[name].modality == _OBJECTS)
 
 
 def _old_order(names: list[str]) -> list[str]:

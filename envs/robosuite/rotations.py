@@ -1,12 +1,11 @@
 """Rotations as six numbers, as policies predict them, and as simulators take them.
 
 The six numbers are the first two rows of the rotation matrix, one after the other: Diffusion
-Policy's order (that of pytorch3d). They change without jumps where axis-angle vectors and
-quaternions do not, at half turns. The third row follows, and so does a proper rotation from any
+Policy's order (that of pytorch3d). They change without jumps where axis-angle vectors do
+not, at half turns. The third row follows, and so does a proper rotation from any
 two rows that are not parallel, such as a network's (Zhou et al., arXiv:1812.07035).
 
-Quaternions are (x, y, z, w), as robosuite observes them. All functions take and return arrays with
-any leading dimensions and compute in float64.
+All functions take and return arrays with any leading dimensions and compute in float64.
 """
 
 from __future__ import annotations
@@ -53,27 +52,8 @@ def rot6d_to_rotvec(rot6d: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: as `rot6d_to_matrix`.
     """
-    return _rotation(rot6d).as_rotvec().reshape(*np.shape(rot6d)[:-1], 3)
-
-
-def quat_to_rot6d(quat: np.ndarray) -> np.ndarray:
-    """Convert quaternions (x, y, z, w) of any length but 0, (..., 4) -> (..., 6)."""
-    quat = _shaped(quat, (4,), "quaternions")
-    matrix = Rotation.from_quat(quat.reshape(-1, 4)).as_matrix()
-    return matrix_to_rot6d(matrix.reshape(*quat.shape[:-1], 3, 3))
-
-
-def rot6d_to_quat(rot6d: np.ndarray) -> np.ndarray:
-    """Convert to unit quaternions (x, y, z, w), (..., 6) -> (..., 4); w is not negative.
-
-    Raises:
-        ValueError: as `rot6d_to_matrix`.
-    """
-    return _rotation(rot6d).as_quat(canonical=True).reshape(*np.shape(rot6d)[:-1], 4)
-
-
-def _rotation(rot6d: np.ndarray) -> Rotation:
-    return Rotation.from_matrix(rot6d_to_matrix(rot6d).reshape(-1, 3, 3))
+    matrix = rot6d_to_matrix(rot6d)
+    return Rotation.from_matrix(matrix.reshape(-1, 3, 3)).as_rotvec().reshape(*matrix.shape[:-2], 3)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ import importlib.metadata
 import logging
 import os
 import random
-import re
 import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 
+from ..checks import version_numbers
 from ..errors import MissingSimulatorError
 
 _INSTALL: Final = 'install it with: pip install "lfm-policy[robosuite]"'
@@ -33,7 +33,7 @@ def import_robosuite() -> Any:
         MissingSimulatorError: it or MuJoCo is missing, or its version cannot work.
     """
     chosen = os.environ.get("MUJOCO_GL")
-    logging.getLogger(_LOGGER).addFilter(_is_error)
+    logging.getLogger(_LOGGER).addFilter(lambda record: record.levelno >= logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -50,33 +50,17 @@ def import_robosuite() -> Any:
             os.environ.pop("MUJOCO_GL", None)
         else:
             os.environ["MUJOCO_GL"] = chosen
-    if numbers(versions["robosuite"])[:2] != (1, 5):
+    if version_numbers(versions["robosuite"])[:2] != (1, 5):
         raise MissingSimulatorError(
             "the task needs robosuite 1.5 (other versions have other controllers), but "
             f"{versions['robosuite']} is installed; repair it with: pip install robosuite==1.5.1"
         )
-    if numbers(versions["mujoco"]) >= (3, 4):
+    if version_numbers(versions["mujoco"]) >= (3, 4):
         raise MissingSimulatorError(
             "robosuite 1.5 needs MuJoCo older than 3.4 (later ones break it at run time), but "
             f'{versions["mujoco"]} is installed; repair it with: pip install "mujoco<3.4"'
         )
     return module
-
-
-def installed_version() -> str:
-    """Return the version of robosuite.
-
-    Raises:
-        MissingSimulatorError: see :func:`import_robosuite`.
-    """
-    import_robosuite()
-    return importlib.metadata.version("robosuite")
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version: ``"1.5.1rc2"`` -> (1, 5, 1)."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 @contextlib.contextmanager
@@ -94,7 +78,3 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         np.random.set_state(numpy_state)
         random.setstate(python_state)
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
@@ -13,12 +12,12 @@ from tqdm.auto import tqdm
 
 from lfm_policy.collect.demonstrator import make_demonstrator
 from lfm_policy.collect.options import CollectOptions
-from lfm_policy.collect.workers import Attempts, RayWorkers, Workers
+from lfm_policy.collect.workers import RayWorkers, Workers
 from lfm_policy.data.hdf5.errors import as_text
 from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
 from lfm_policy.data.robomimic.demos import DemoRecording, train_valid_masks
 from lfm_policy.data.robomimic.file import RobomimicFile
-from lfm_policy.errors import CollectError, InputError
+from lfm_policy.errors import CollectError, InputError, Interrupted
 from lfm_runtime.disk.files import exists
 from lfm_runtime.interrupt import InterruptFlag
 
@@ -100,11 +99,11 @@ def collect(
         demonstrator = make_demonstrator(options)
         env_args = demonstrator.env_args
         demonstrator.close()
-        team: Attempts
-        if runner == "ray":
-            team = RayWorkers(workers, recording.path, options, address=ray_address)
-        else:
-            team = Workers(workers, recording.path, options)
+        team: Workers | RayWorkers = (
+            RayWorkers(workers, recording.path, options, address=ray_address)
+            if runner == "ray"
+            else Workers(workers, recording.path, options)
+        )
         crashes = _record(recording, options, team, quiet)
         kept = _kept(set(recording.demos()), set(recording.skipped()), options)
         assert kept is not None
@@ -121,15 +120,9 @@ def collect(
 
 
 def _record(
-    recording: DemoRecording,
-    options: CollectOptions,
-    workers: Attempts,
-    quiet: bool,
+    recording: DemoRecording, options: CollectOptions, workers: Workers | RayWorkers, quiet: bool
 ) -> int:
     """Run episodes until enough have succeeded; returns how often a process died."""
-    # Here, because it brings all that trains, which worker processes would import for nothing.
-    from lfm_policy.errors import Interrupted
-
     succeeded, failed = set(recording.demos()), set(recording.skipped())
     done = False
     with (
@@ -149,7 +142,7 @@ def _record(
                         f"{interrupted.name}: {len(succeeded)} demos are in "
                         f"{recording.path}.parts; the same command goes on from there"
                     )
-                while not workers.busy:
+                while len(workers.running) < workers.number:
                     seed = _next_seed(succeeded | workers.running, failed, options)
                     if seed is None:
                         break
@@ -165,15 +158,15 @@ def _record(
 
 def _kept(succeeded: Set[int], failed: Set[int], options: CollectOptions) -> list[int] | None:
     """Return the seeds whose demos the file will hold; None as long as that is open."""
-    kept = []
-    for seed in itertools.count(options.seed_start):
+    kept: list[int] = []
+    seed = options.seed_start
+    while len(kept) < options.episodes:
         if seed in succeeded:
             kept.append(seed)
-            if len(kept) == options.episodes:
-                return kept
         elif seed not in failed:
             return None
-    raise AssertionError("there are infinitely many seeds")
+        seed += 1
+    return kept
 
 
 def _next_seed(hopeful: Set[int], failed: Set[int], options: CollectOptions) -> int | None:
@@ -187,21 +180,19 @@ def _next_seed(hopeful: Set[int], failed: Set[int], options: CollectOptions) -> 
     Raises:
         CollectError: too many have failed.
     """
-    needed = options.episodes
-    for seed in itertools.count(options.seed_start):
+    seed, needed = options.seed_start, options.episodes
+    while seed in hopeful or seed in failed:
+        if seed not in failed:
+            needed -= 1
+        seed += 1
         if needed == 0:
             return None
-        if seed in failed:
-            continue
-        if seed not in hopeful:
-            if seed - options.seed_start >= options.max_attempts:
-                raise CollectError(
-                    f"{options.task}: {len(failed)} of {seed - options.seed_start} episodes "
-                    f"failed, which is too many to go on for {options.episodes} demonstrations"
-                )
-            return seed
-        needed -= 1
-    raise AssertionError("there are infinitely many seeds")
+    if seed - options.seed_start >= options.max_attempts:
+        raise CollectError(
+            f"{options.task}: {len(failed)} of {seed - options.seed_start} episodes failed, which "
+            f"is too many to go on for {options.episodes} demonstrations"
+        )
+    return seed
 
 
 def _collected_before(path: Path, options: CollectOptions) -> Collected:

@@ -54,12 +54,8 @@ def replays(demonstrator: Demonstrator, demo: Demo) -> bool:
     """
     if demo.states is None:
         raise InputError("a demo without states cannot be replayed: leave --verify out")
-    scene: dict[str, Any] = {"states": demo.states[0]}
-    if demo.model_file is not None:
-        scene |= {"model": demo.model_file}
-    if demo.ep_meta is not None:
-        scene |= {"ep_meta": demo.ep_meta}
-    demonstrator.restart(scene)
+    scene = {"states": demo.states[0], "model": demo.model_file, "ep_meta": demo.ep_meta}
+    demonstrator.restart({key: value for key, value in scene.items() if value is not None})
     solved = False
     for action in demo.actions:
         _, _, solved = demonstrator.step(action.copy())

@@ -30,9 +30,9 @@ class RobosuiteDemonstrator(Demonstrator):
 
     def start(self, seed: int, generator: np.random.Generator) -> Observation:
         """Start an episode with an expert of habits drawn from ``generator``."""
-        from lfm_envs.experts import make_expert
+        from lfm_envs.experts import EXPERTS
 
-        self._expert = make_expert(self.options.task, generator)
+        self._expert = EXPERTS.make(self.options.task, generator)
         return super().start(seed, generator)
 
     def restart(self, scene: dict[str, Any]) -> Observation:

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -35,9 +34,9 @@ def keep(recording: DemoRecording, seed: int, demo: Demo | None) -> bool:
     """Add the demo of an attempt, or mark its failure (None); returns whether there is a demo."""
     if demo is None:
         recording.skip(seed, "no success")
-        return False
-    recording.add(seed, demo)
-    return True
+    else:
+        recording.add(seed, demo)
+    return demo is not None
 
 
 def attempt(path: Path, options: CollectOptions, seed: int) -> bool:
@@ -58,49 +57,13 @@ def _record(options: CollectOptions, seed: int) -> Demo | None:
     return record_episode(_demonstrator[1], options, seed)
 
 
-class Attempts(ABC):
-    """Runs attempts to demonstrate a task, ``number`` of them at the same time.
+class Workers:
+    """Runs attempts in processes; when one dies, its episode is run again in a new one.
 
     Attributes:
-        crashes: how often what ran an attempt died.
+        number: of attempts at the same time.
+        crashes: how often a process died.
     """
-
-    number: int
-    crashes: int
-
-    @property
-    @abstractmethod
-    def running(self) -> set[int]:
-        """Seeds of the attempts that are under way."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether as many attempts as wanted are under way."""
-        return len(self.running) >= self.number
-
-    @abstractmethod
-    def submit(self, seed: int) -> None:
-        """Start an attempt."""
-
-    @abstractmethod
-    def collect(self, timeout: float) -> list[tuple[int, bool]]:
-        """Return the attempts that have ended by now: seed and whether it succeeded.
-
-        Args:
-            timeout: how long to wait for the first, in seconds.
-
-        Raises:
-            CollectError: an episode has crashed `MAXIMUM_CRASHES` times.
-            InputError: the environment cannot be made.
-        """
-
-    @abstractmethod
-    def close(self, *, now: bool = False) -> None:
-        """End; with ``now``, in the middle of what is under way."""
-
-
-class Workers(Attempts):
-    """Runs attempts in processes; when one dies, its episode is run again in a new one."""
 
     def __init__(
         self,
@@ -141,7 +104,15 @@ class Workers(Attempts):
         self._running[future] = seed
 
     def collect(self, timeout: float) -> list[tuple[int, bool]]:
-        """Return the attempts that have ended by now; see `Attempts.collect`."""
+        """Return the attempts that have ended by now: seed and whether it succeeded.
+
+        Args:
+            timeout: how long to wait for the first, in seconds.
+
+        Raises:
+            CollectError: an episode has crashed `MAXIMUM_CRASHES` times.
+            InputError: the environment cannot be made.
+        """
         ended, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
         results = []
         broken = False
@@ -202,20 +173,18 @@ def _end_with(parent: Any) -> None:
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """Let processes that start now compute with one thread each."""
-    before = {name: os.environ.get(name) for name in _THREADS}
+    before = {name: os.environ[name] for name in _THREADS if name in os.environ}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in _THREADS:
+            del os.environ[name]
+        os.environ.update(before)
 
 
-class RayWorkers(Attempts):
-    """Runs attempts on a Ray cluster."""
+class RayWorkers:
+    """Runs attempts on a Ray cluster; used as `Workers`."""
 
     def __init__(
         self, number: int, path: Path, options: CollectOptions, *, address: str | None = None
@@ -241,7 +210,7 @@ class RayWorkers(Attempts):
         return set(self._pool.running)
 
     @property
-    def crashes(self) -> int:  # type: ignore[override]
+    def crashes(self) -> int:
         """How often a worker was lost."""
         return self._pool.losses
 
@@ -250,7 +219,7 @@ class RayWorkers(Attempts):
         self._pool.submit(seed, self._options, seed)
 
     def collect(self, timeout: float) -> list[tuple[int, bool]]:
-        """Return the attempts that have ended by now; see `Attempts.collect`."""
+        """Return the attempts that have ended by now; see `Workers.collect`."""
         try:
             ended = self._pool.ended(timeout)
         except WorkerLostError as error:

@@ -52,10 +52,7 @@ class FlowConfig:
     )
     coupling: str = option("dependent", "how ends are paired", choices="coupling")
     method: str = option(
-        "velocity",
-        "what networks learn and how they move a chunk",
-        common=True,
-        choices="method",
+        "velocity", "what networks learn and how they move a chunk", common=True, choices="method"
     )
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 
@@ -77,7 +74,9 @@ class FlowConfig:
 class SamplerConfig:
     """How a chunk is sampled when nothing else is asked for."""
 
-    solver: str = option("euler", "ODE solver", common=True, choices="solver")
+    solver: str = option(
+        "", "ODE solver; empty: the one of flow.method", common=True, choices="solver"
+    )
     nfe: int = option(
         4,
         "network evaluations per chunk over all blocks (fixed-step solvers)",
@@ -103,8 +102,7 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if any(later >= earlier for earlier, later in pairwise((1.0, *self.times, 0.0))):
             raise OptionError(
-                "times",
-                f"are {self.times}; expected numbers between 1 and 0, each below the last",
+                "times", f"are {self.times}; expected numbers between 1 and 0, each below the last"
             )
 
 
@@ -120,6 +118,7 @@ def check_evaluations(
     from lfm_policy.flow import METHODS, SolverSpec  # imports torch
 
     rule = METHODS.get(method) if isinstance(method, str) else method
+    solver = solver or rule.default_solver
     per_step = rule.evaluations(SolverSpec(solver))
     if per_step is None:
         return

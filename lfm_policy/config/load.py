@@ -22,9 +22,6 @@ INCLUDE = "include"
 MAXIMUM_INCLUDES = 16
 MAXIMUM_FILE_BYTES = 1_000_000
 
-RENAMED = {"flow": {"prediction": "method"}}
-"""Old and new names of options by section, for configurations and checkpoints of before."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -36,16 +33,12 @@ class Source:
 
 def bundled_config_names() -> list[str]:
     """Return the names of the experiments that come with the package, such as ``pusht/fm``."""
-    root = resources.files("lfm_policy.configs")
-    names = []
-    for folder in root.iterdir():
-        if folder.is_dir() and folder.name not in ("shared", "__pycache__"):
-            names += [
-                f"{folder.name}/{entry.name.removesuffix('.yaml')}"
-                for entry in folder.iterdir()
-                if entry.name.endswith(".yaml")
-            ]
-    return sorted(names)
+    files = _bundled_folder().glob("*/*.yaml")
+    return sorted(f"{f.parent.name}/{f.stem}" for f in files if f.parent.name != "shared")
+
+
+def _bundled_folder() -> Path:
+    return Path(str(resources.files("lfm_policy.configs")))
 
 
 def find_config(name: str) -> Path:
@@ -65,9 +58,7 @@ def find_config(name: str) -> Path:
 
 
 def _bundled(name: str) -> Path | None:
-    if name not in bundled_config_names():
-        return None
-    return Path(str(resources.files("lfm_policy.configs"))) / f"{name}.yaml"
+    return _bundled_folder() / f"{name}.yaml" if name in bundled_config_names() else None
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -169,20 +160,14 @@ def _origin(key: Key, labels: Mapping[Key, str]) -> str:
 
 
 def _with_present_names(options: dict[str, Any], label: str) -> dict[str, Any]:
-    """Return options with the names of today, which files and checkpoints may not know."""
-    for section, names in RENAMED.items():
-        given = options.get(section)
-        if not isinstance(given, dict):
-            continue
-        for old, new in names.items():
-            if old in given and new in given:
-                raise InputError(
-                    f"{label}: {section}.{old} is the old name of {section}.{new}: give only that"
-                )
-            if old in given:
-                given = {new if key == old else key: value for key, value in given.items()}
-        options = {**options, section: given}
-    return options
+    """Return options with ``flow.method`` by that name; files of before say ``prediction``."""
+    flow = options.get("flow")
+    if not isinstance(flow, dict) or "prediction" not in flow:
+        return options
+    if "method" in flow:
+        raise InputError(f"{label}: flow.prediction is the old name of flow.method: give only that")
+    names = {"prediction": "method"}
+    return {**options, "flow": {names.get(key, key): value for key, value in flow.items()}}
 
 
 def _read_file(path: Path, depth: int) -> list[Source]:
@@ -193,8 +178,7 @@ def _read_file(path: Path, depth: int) -> list[Source]:
     if not isinstance(options, dict):
         raise InputError(f"{path}: expected keys and values, found a {type(options).__name__}")
     included = options.pop(INCLUDE, None) or []
-    if isinstance(included, str):
-        included = [included]
+    included = [included] if isinstance(included, str) else included
     if not isinstance(included, list):
         raise InputError(f"{path}: include: expected a list of files, found {repr(included)[:200]}")
     sources: list[Source] = []

@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import model_validator
 
 from lfm_policy.config.block_networks import network_configs, student_network
-from lfm_policy.config.flow import (
-    FlowConfig,
-    PushForwardConfig,
-    SamplerConfig,
-    check_evaluations,
-)
+from lfm_policy.config.flow import FlowConfig, PushForwardConfig, SamplerConfig, check_evaluations
 from lfm_policy.config.training import DistillConfig, TrainingConfig
 from lfm_policy.errors import OptionError
 from lfm_policy.options import Chosen, option, options, with_changes

@@ -70,10 +70,7 @@ class TrainingConfig:
         le=1_000_000,
     )
     encoder_learning_rate: float = option(
-        0.0,
-        "peak learning rate while the encoder learns (0: learning_rate)",
-        ge=0,
-        le=10,
+        0.0, "peak learning rate while the encoder learns (0: learning_rate)", ge=0, le=10
     )
     encoder_views: int = option(
         8,
@@ -123,10 +120,7 @@ class DistillConfig:
     """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distill`."""
 
     method: str = option(
-        "",
-        "distillation method; empty: not a student",
-        common=True,
-        choices="distillation method",
+        "", "distillation method; empty: not a student", common=True, choices="distillation method"
     )
     teacher: str = option("", "SHA-256 of the teacher's checkpoint, filled in by `distill`")
     teacher_blocks: int = option(0, "blocks of the teacher, filled in by `distill`", ge=0, le=64)
@@ -155,10 +149,7 @@ class DistillConfig:
         le=1024,
     )
     regression_weight: float = option(
-        0.0,
-        "weight of the regression loss in the method 'distribution'",
-        ge=0,
-        le=1e6,
+        0.0, "weight of the regression loss in the method 'distribution'", ge=0, le=1e6
     )
     inputs: str = option(
         "teacher",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from lfm_policy.control.episodes import EpisodeOutcome, run_episode, run_robot
+from lfm_policy.control.episodes import EpisodeOutcome, rms_jerk, run_episode, run_robot
 from lfm_policy.control.gym_robot import GymRobot
 from lfm_policy.control.lerobot_robot import LeRobotRobot
 from lfm_policy.control.recording import RecordedEpisode, Recording, load_recording
 from lfm_policy.control.robots import ROBOTS
-from lfm_policy.control.smoothness import rms_jerk
 
 __all__ = [
     "ROBOTS",

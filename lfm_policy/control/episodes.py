@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import gymnasium as gym
 import numpy as np
 
 from lfm_policy.control.gym_robot import GymRobot
-from lfm_policy.control.smoothness import rms_jerk
 from lfm_policy.environments import check_env_spaces
 from lfm_policy.errors import InputError
 from lfm_runtime.control import (
@@ -66,7 +65,6 @@ def run_episode(
     simulated: bool = False,
     recorder: Recorder | None = None,
     position_key: str | None = None,
-    on_step: Callable[[gym.Env[Any, Any]], None] | None = None,
 ) -> EpisodeOutcome:
     """Control one episode of an environment.
 
@@ -80,7 +78,6 @@ def run_episode(
         simulated: let time pass only where somebody waits. Chunks then take exactly ``delay``.
         recorder: writes the episode down.
         position_key: observation whose jerk is wanted.
-        on_step: called after the start and every environment step, to film it.
 
     Raises:
         InputError: environment, policy and options do not fit one another, or the environment
@@ -95,7 +92,6 @@ def run_episode(
         clock=clock,
         seed=seed,
         keep_observations=position_key is not None,
-        on_step=on_step,
     )
     loop = ControlLoop(
         robot, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
@@ -158,6 +154,24 @@ def run_robot(
         position_jerk=None,
         control=result,
     )
+
+
+def rms_jerk(values: Sequence[np.ndarray] | np.ndarray, hz: float) -> float:
+    """Return the root mean square of the jerk, the third derivative in time.
+
+    Args:
+        values: (T, D), one row per tick, at least four of them.
+        hz: ticks per second.
+
+    Returns:
+        sqrt(E |x[t] - 3 x[t-1] + 3 x[t-2] - x[t-3]|^2) * hz^3, in units of the values per second
+        cubed; 0 for fewer than four rows.
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    if len(rows) < 4:
+        return 0.0
+    thirds = np.diff(rows, n=3, axis=0)
+    return float(np.sqrt(np.mean(np.sum(thirds**2, axis=-1))) * hz**3)
 
 
 class _Noted:

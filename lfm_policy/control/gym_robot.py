@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -20,6 +20,7 @@ class GymRobot:
     on without it. After the end of the episode nothing moves.
 
     Attributes:
+        done: whether the episode is over.
         success: whether the environment has reported success in any step; None as long as it has
             said neither yes nor no.
         fault: why the episode ended early: the environment gave what cannot be counted, such as a
@@ -42,7 +43,6 @@ class GymRobot:
         clock: Clock | None = None,
         seed: int | None = None,
         keep_observations: bool = False,
-        on_step: Callable[[gym.Env[Any, Any]], None] | None = None,
     ) -> None:
         """Start an episode.
 
@@ -52,12 +52,10 @@ class GymRobot:
             clock: that of the loop; the machine's by default.
             seed: of the episode.
             keep_observations: whether `observations` are kept.
-            on_step: called after the start and after every step, to film it.
         """
         self._env = env
         self._hz = hz
         self._clock = RealClock() if clock is None else clock
-        self._on_step = on_step
         self.success: bool | None = None
         self.fault = ""
         self.steps = 0
@@ -66,24 +64,18 @@ class GymRobot:
         self._action: np.ndarray | None = None
         self._began = 0.0
         self._observed = 0.0
-        self._ended = bool(self.fault)
+        self.done = bool(self.fault)
         self.max_reward: float | None = None
         self.actions: list[np.ndarray] = []
         self.observations: list[dict[str, Any]] = []
         self._keep = keep_observations
-        self._report()
-
-    @property
-    def done(self) -> bool:
-        """Whether the episode is over."""
-        return self._ended
 
     def observe(self) -> dict[str, Any]:
         """Bring the world to the present and return its observation."""
         self._observed = self._clock.now()
         if self._action is not None:
             due = round((self._observed - self._began) * self._hz)
-            while self.steps < due and not self._ended:
+            while self.steps < due and not self.done:
                 self._step(self._action)
         return _copied(self._obs)
 
@@ -95,7 +87,7 @@ class GymRobot:
 
     def stop(self) -> None:
         """Let the world stand still for good."""
-        self._ended = True
+        self.done = True
 
     def _step(self, action: np.ndarray) -> None:
         # Environments may return the same arrays every time, and change the action they are given.
@@ -105,10 +97,9 @@ class GymRobot:
         self._obs, reward, terminated, truncated, self.info = self._env.step(action.copy())
         counted = self._read(reward)
         self.steps += 1
-        self._ended = bool(terminated or truncated or self.fault)
+        self.done = bool(terminated or truncated or self.fault)
         if counted is not None:
             self.max_reward = max(counted, -np.inf if self.max_reward is None else self.max_reward)
-        self._report()
 
     def _read(self, reward: Any) -> float | None:
         """Take in what the environment says; returns the reward, None if something is wrong."""
@@ -121,10 +112,6 @@ class GymRobot:
         if outcome.success is not None:
             self.success = bool(self.success) or outcome.success
         return outcome.reward
-
-    def _report(self) -> None:
-        if self._on_step is not None:
-            self._on_step(self._env)
 
 
 def _copied(obs: Mapping[str, Any]) -> dict[str, Any]:

@@ -181,33 +181,27 @@ def _check(
     steps: dict[str, np.ndarray],
     chunks: dict[str, np.ndarray],
 ) -> None:
-    for name, values in steps.items():
-        _check_array(path, name, values, (n_rows,))
-    n_chunks = len(chunks["chunks/episode"])
-    for name, values in chunks.items():
-        if name == "chunks/action":
-            if values.ndim != 3 or (len(values), values.shape[2]) != (n_chunks, action_dim):
-                raise InputError(
-                    f"{path}: {name} has shape {values.shape}, expected ({n_chunks}, n, "
-                    f"{action_dim})"
-                )
-        else:
-            _check_array(path, name, values, (n_chunks,))
+    n_chunks, planned = len(chunks["chunks/episode"]), chunks["chunks/action"]
+    if planned.ndim != 3 or (len(planned), planned.shape[2]) != (n_chunks, action_dim):
+        raise InputError(
+            f"{path}: chunks/action has shape {planned.shape}, expected ({n_chunks}, n, "
+            f"{action_dim})"
+        )
+    for name, values in (steps | chunks).items():
+        shape = (n_rows if name in steps else n_chunks,)
+        good = values.dtype.kind in "fiu" and np.isfinite(values).all()
+        if name != "chunks/action" and not (values.shape == shape and good):
+            raise InputError(
+                f"{path}: {name} has shape {values.shape} and dtype {values.dtype}, expected "
+                f"finite numbers of shape {shape}: the recording is damaged"
+            )
     # Steps become indices, so they must not be absurd.
     for name, values, largest in (
         ("steps/step", steps["steps/step"], n_rows),
         ("chunks/start", chunks["chunks/start"], n_rows),
-        ("chunks/length", chunks["chunks/length"], chunks["chunks/action"].shape[1]),
+        ("chunks/length", chunks["chunks/length"], planned.shape[1]),
     ):
         if len(values) and not (values.min() >= 0 and values.max() <= largest):
             raise InputError(
                 f"{path}: {name} holds {values.min()} to {values.max()}, expected 0 to {largest}"
             )
-
-
-def _check_array(path: Path, name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
-    if values.shape != shape or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-        raise InputError(
-            f"{path}: {name} has shape {values.shape} and dtype {values.dtype}, expected finite "
-            f"numbers of shape {shape}: the recording is damaged"
-        )

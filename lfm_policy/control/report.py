@@ -18,15 +18,8 @@ _SUCCESS = {True: "yes", False: "no", None: "-"}
 def outcomes_to_dict(outcomes: Sequence[EpisodeOutcome]) -> list[dict[str, Any]]:
     """Return plain JSON values."""
     return [
-        {
-            "seed": outcome.seed,
-            "success": outcome.success,
-            "max_reward": outcome.max_reward,
-            "steps": outcome.steps,
-            "action_jerk": outcome.action_jerk,
-            "position_jerk": outcome.position_jerk,
-            **outcome.control.to_dict(),
-        }
+        {key: value for key, value in vars(outcome).items() if key != "control"}
+        | outcome.control.to_dict()
         for outcome in outcomes
     ]
 
@@ -45,7 +38,7 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
             f"{outcome.max_reward:.2f}",
             str(outcome.steps),
             str(len(delays)),
-            str(max(delays)) if delays else "-",
+            str(max(delays, default="-")),
             f"{1e3 * float(np.median(seconds)):.3g}" if seconds else "-",
             str(control.deadline_misses),
             str(control.held),
@@ -56,14 +49,13 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
         print(f"success: {sum(bool(outcome.success) for outcome in outcomes)} of {len(outcomes)}")
     else:
         print("success: - (info['success'] and info['is_success'] of the environment say nothing)")
-    limited = sum(outcome.control.limited for outcome in outcomes)
-    bad = sum(outcome.control.bad_observations for outcome in outcomes)
-    failed = sum(outcome.control.failed_calls for outcome in outcomes)
-    changes = sum(outcome.control.policy_changes for outcome in outcomes)
-    print(
-        f"limited actions: {limited}, bad observations: {bad}, failed calls: {failed}, policy "
-        f"changes: {changes}"
-    )
+    counts = {
+        "limited actions": sum(outcome.control.limited for outcome in outcomes),
+        "bad observations": sum(outcome.control.bad_observations for outcome in outcomes),
+        "failed calls": sum(outcome.control.failed_calls for outcome in outcomes),
+        "policy changes": sum(outcome.control.policy_changes for outcome in outcomes),
+    }
+    print(", ".join(f"{what}: {count}" for what, count in counts.items()))
 
 
 _RECORDING_HEADERS = {

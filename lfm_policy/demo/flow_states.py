@@ -53,7 +53,7 @@ def flow_states(
         cond = cond.expand(len(noise), -1)
     start = noise.to(policy.device, torch.float32) * policy.noise_scale
     chain, ends = policy.model.chain(), _block_ends(policy.config)
-    result = chain.sample(start, cond, solver=policy.solvers, return_path=True)
+    result = chain.sample(start, cond, solver=policy.pipeline.solvers, return_path=True)
     assert result.path is not None
 
     def units(x: torch.Tensor) -> np.ndarray:
@@ -62,7 +62,7 @@ def flow_states(
     states = [FlowState(Fraction(1), None, 1.0, 0, units(start))]
     done = 0
     for n in range(chain.n_blocks, 0, -1):
-        path, solver = result.path[n - 1], policy.solvers[n - 1]
+        path, solver = result.path[n - 1], policy.pipeline.solvers[n - 1]
         n_steps = len(path) - 1
         equal = [1 - k / n_steps for k in range(1, n_steps + 1)]
         times = [*solver.times, 0.0] if solver.times else equal

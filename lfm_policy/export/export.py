@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-
 from lfm_policy.config import config_to_dict
 from lfm_policy.errors import InputError
 from lfm_policy.export.graph import policy_graph
@@ -43,14 +41,6 @@ def export_policy(policy: Policy, folder: str | Path, *, precision: str = "fp32"
     if precision not in PRECISIONS:
         raise InputError(f"precision is '{precision}', expected one of {', '.join(PRECISIONS)}")
     graph = with_precision(policy_graph(policy), precision)
-    with atomic_folder(folder) as temporary:
-        path = temporary / GRAPH_FILE
-        path.write_bytes(_serialized(graph, folder))
-        write_description(temporary, _description(policy, precision, sha256_of(path)))
-    return folder
-
-
-def _serialized(graph: onnx.ModelProto, folder: Path) -> bytes:
     size = graph.ByteSize()
     if size >= MAXIMUM_BYTES:
         raise InputError(
@@ -58,25 +48,24 @@ def _serialized(graph: onnx.ModelProto, folder: Path) -> bytes:
             "choose a smaller network or --precision fp16"
         )
     content: bytes = graph.SerializeToString()
-    # What is written can be read.
-    check_graph(content, folder / GRAPH_FILE)
-    return content
+    check_graph(content, folder / GRAPH_FILE)  # what is written can be read
+    with atomic_folder(folder) as temporary:
+        path = temporary / GRAPH_FILE
+        path.write_bytes(content)
+        write_description(temporary, _description(policy, precision, sha256_of(path)))
+    return folder
 
 
 def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDescription:
     config = policy.config
     keys = [key for key, shape in policy.spec.obs_shapes.items() if not is_image(shape)]
-    ranges = {}
-    for key in (*keys, "action"):
-        stats = policy.normalizer[key]
-        ranges[key] = (stats.raw("min").cpu().numpy(), stats.raw("max").cpu().numpy())
     return ExportDescription(
         spec=policy.spec,
         n_obs_steps=policy.n_obs_steps,
         horizon=policy.horizon,
         n_action_steps=policy.n_action_steps,
         max_prefix=policy.max_prefix,
-        ranges=ranges,
+        ranges={key: policy.training_range(key) for key in (*keys, "action")},
         graph_sha256=graph_sha256,
         checkpoint_sha256=str(policy.info.get("sha256", "")),
         name=config.name,
@@ -89,6 +78,6 @@ def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDes
         precision=precision,
         clips_actions=config.policy.clip_actions,
         env=config_to_dict(config)["env"],
-        parameters=policy.model.parameter_counts(),
+        parameters=policy.parameter_counts(),
         training={key: policy.info[key] for key in TRAINING_KEYS if key in policy.info},
     )

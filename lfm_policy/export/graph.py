@@ -63,11 +63,11 @@ def policy_graph(policy: Policy) -> onnx.ModelProto:
     return _clean(program.model_proto)
 
 
-def example_inputs(policy: Policy, n_rows: int = EXAMPLE_ROWS) -> Inputs:
+def example_inputs(policy: Policy) -> Inputs:
     """Return valid inputs of a pipeline: random observations, noise and prefixes, on the CPU."""
-    obs = {key: torch.from_numpy(value) for key, value in policy.fake_batch(n_rows).items()}
+    obs = {key: torch.from_numpy(value) for key, value in policy.fake_batch(EXAMPLE_ROWS).items()}
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(n_rows, *policy.chunk_shape, generator=generator)
+    noise = torch.randn(EXAMPLE_ROWS, *policy.chunk_shape, generator=generator)
     if not policy.max_prefix:
         return obs, noise, None
     action = policy.normalizer["action"]
@@ -75,7 +75,7 @@ def example_inputs(policy: Policy, n_rows: int = EXAMPLE_ROWS) -> Inputs:
     if action.origin is not None:
         near = near + action.origin.cpu()
     # The first row has no prefix, the second one of one action, and so on.
-    mask = torch.arange(policy.max_prefix) < torch.arange(n_rows)[:, None]
+    mask = torch.arange(policy.max_prefix) < torch.arange(EXAMPLE_ROWS)[:, None]
     dtype = getattr(torch, policy.spec.dtype("action"))
     return obs, noise, (near.to(dtype), mask.to(torch.float32))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lfm_policy.errors import InputError
 from lfm_policy.networks.options import NetworkConfig
 
-__all__ = ["NetworkConfig", "VelocityNetwork", "check_sequence", "count_parameters"]
+__all__ = ["NetworkConfig", "VelocityNetwork"]
 
 
 class VelocityNetwork(nn.Module):
@@ -48,40 +47,14 @@ class VelocityNetwork(nn.Module):
             ValueError: x or cond does not have the shape this network was made for.
         """
         if x.shape[1:] != self.chunk_shape:
+            expected = ", ".join(map(str, self.chunk_shape))
             raise ValueError(
-                f"x has shape {tuple(x.shape)}, this network expects "
-                f"(batch, {', '.join(map(str, self.chunk_shape))})"
+                f"x has shape {tuple(x.shape)}, this network expects (batch, {expected})"
             )
-        if cond is None:
-            if self.cond_dim:
-                raise ValueError(
-                    f"cond is None, this network expects the encoded observation, shape "
-                    f"(batch, {self.cond_dim})"
-                )
-        elif not self.cond_dim:
-            raise ValueError(
-                f"cond has shape {tuple(cond.shape)}, this network was made without observations "
-                f"(cond_dim 0) and expects cond=None"
-            )
-        elif cond.ndim != 2 or cond.shape[1] != self.cond_dim:
-            raise ValueError(
-                f"cond has shape {tuple(cond.shape)}, this network expects (batch, {self.cond_dim})"
-            )
-
-
-def check_sequence(chunk_shape: tuple[int, ...], name: str) -> None:
-    """Check that a chunk is a sequence of actions, shape (horizon, action_dim).
-
-    Raises:
-        InputError: it has another number of dimensions.
-    """
-    if len(chunk_shape) != 2:
-        raise InputError(
-            f"chunk shape {chunk_shape}: the '{name}' network works on (horizon, action_dim); "
-            f"use network.name=mlp for any other shape"
-        )
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Return the number of parameters, shared ones counted once, frozen ones included."""
-    return sum(parameter.numel() for parameter in module.parameters())
+        fits = cond.ndim == 2 and cond.shape[1] == self.cond_dim if cond is not None else True
+        if (cond is None) != (self.cond_dim == 0) or not fits:
+            found = "is None" if cond is None else f"has shape {tuple(cond.shape)}"
+            expected = f"the encoded observation, shape (batch, {self.cond_dim})"
+            if not self.cond_dim:
+                expected = "cond=None, because it was made without observations"
+            raise ValueError(f"cond {found}, this network expects {expected}")

@@ -31,6 +31,8 @@ class NetworkConfig:
 
     BUILDS: ClassVar[str] = ""
     """``module:Class``, called with the options, chunk shape, length of conditions, and times."""
+    SEQUENCES: ClassVar[bool] = False
+    """Whether it takes chunks (horizon, action_dim) alone."""
 
     name: str = option("", "which velocity network")
 
@@ -55,6 +57,11 @@ class NetworkConfig:
             raise InputError(
                 f"chunk shape {shape}: expected at least one dimension, sizes of at least 1, and "
                 f"at most {MAX_CHUNK_SIZE} numbers in all"
+            )
+        if self.SEQUENCES and len(shape) != 2:
+            raise InputError(
+                f"chunk shape {shape}: the '{self.name}' network works on (horizon, action_dim); "
+                f"use network.name=mlp for any other shape"
             )
         if not 0 <= cond_dim <= MAX_COND_DIM:
             raise InputError(f"cond_dim {cond_dim}: expected 0 to {MAX_COND_DIM}")
@@ -87,6 +94,7 @@ class UNet1DConfig(NetworkConfig):
     """Options of the temporal U-Net; chunks are (horizon, action_dim), of any horizon."""
 
     BUILDS: ClassVar[str] = "lfm_policy.networks.unet1d:UNet1D"
+    SEQUENCES: ClassVar[bool] = True
 
     name: str = option("unet1d", "which velocity network", choices=["unet1d"])
     channels: list[Annotated[int, Field(ge=1, le=8192)]] = option(
@@ -123,6 +131,7 @@ class TransformerConfig(NetworkConfig):
     """Options of the transformer; chunks are (horizon, action_dim), one token per action."""
 
     BUILDS: ClassVar[str] = "lfm_policy.networks.transformer:Transformer"
+    SEQUENCES: ClassVar[bool] = True
 
     name: str = option("transformer", "which velocity network", choices=["transformer"])
     width: int = option(128, "features per token", common=True, ge=1, le=MAX_WIDTH)

@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.networks.base import VelocityNetwork, check_sequence
+from lfm_policy.networks.base import VelocityNetwork
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
 from lfm_policy.networks.options import TransformerConfig
 
@@ -22,7 +22,6 @@ class Transformer(VelocityNetwork):
     def __init__(
         self, config: TransformerConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
     ) -> None:
-        check_sequence(chunk_shape, config.name)
         super().__init__(chunk_shape, cond_dim, n_times)
         horizon, action_dim = chunk_shape
         width = config.width

@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lfm_policy.networks.base import VelocityNetwork, check_sequence
+from lfm_policy.networks.base import VelocityNetwork
 from lfm_policy.networks.conditioning import ConditionEmbedding, Modulation, modulate, zero_init
 from lfm_policy.networks.options import UNet1DConfig
 
@@ -23,7 +23,6 @@ class UNet1D(VelocityNetwork):
     def __init__(
         self, config: UNet1DConfig, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int
     ) -> None:
-        check_sequence(chunk_shape, config.name)
         super().__init__(chunk_shape, cond_dim, n_times)
         self.horizon, action_dim = chunk_shape
         channels = list(config.channels)

@@ -9,7 +9,6 @@ from lfm_policy.policy.checkpoint import (
     read_header,
     write_checkpoint,
 )
-from lfm_policy.policy.half import half_precision_copy
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.pipeline import ChunkResult, Pipeline, plan_sampler
 from lfm_policy.policy.policy import Policy, chunk_noise
@@ -24,7 +23,6 @@ __all__ = [
     "PolicyModel",
     "chunk_noise",
     "find_checkpoint",
-    "half_precision_copy",
     "load_policy",
     "plan_sampler",
     "read_header",

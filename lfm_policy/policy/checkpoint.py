@@ -30,13 +30,16 @@ from lfm_policy.policy.tensors import (
     check_tensors,
     fill_tensors,
     read_tensors,
-    require_file,
-    sha256_of,
     write_tensors,
 )
 from lfm_policy.version import __version__
 from lfm_runtime.disk.files import write_json
-from lfm_runtime.disk.input_files import content_digest, read_json_object
+from lfm_runtime.disk.input_files import (
+    content_digest,
+    read_json_object,
+    require_file,
+    sha256_of,
+)
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 FORMAT = "lfm-policy"
@@ -168,25 +171,25 @@ def _check_training(training: dict[str, Any], n_blocks: int, label: str) -> None
         InputError: a key that readers rely on is missing or has another type.
     """
     parts = {"encoder", "total", *(f"block {n}" for n in range(1, n_blocks + 1))}
+
+    def each_block(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+        return lambda value: (
+            isinstance(value, list) and len(value) == n_blocks and all(map(holds, value))
+        )
+
     rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "complete": ("true or false", lambda value: isinstance(value, bool)),
         "steps": ("a number of steps", _is_count),
         "train_seconds": ("seconds", _is_number),
         "push_seconds": ("seconds", _is_number),
-        "block_steps": (
-            f"the steps done of each of {n_blocks} block(s)",
-            lambda value: _is_list(value, n_blocks, _is_count),
-        ),
-        "blocks": (
-            f"a record of each of {n_blocks} block(s)",
-            lambda value: _is_list(value, n_blocks, _is_record),
-        ),
+        "block_steps": (f"the steps done of each of {n_blocks} block(s)", each_block(_is_count)),
+        "blocks": (f"a record of each of {n_blocks} block(s)", each_block(_is_record)),
         "parameters": (
             "numbers of parameters by part",
             lambda value: (
                 isinstance(value, dict)
                 and value.keys() <= parts
-                and all(_is_count(count) for count in value.values())
+                and all(map(_is_count, value.values()))
             ),
         ),
     }
@@ -202,10 +205,6 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_list(value: Any, length: int, holds: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and len(value) == length and all(holds(v) for v in value)
 
 
 def _is_record(value: Any) -> bool:
@@ -237,12 +236,8 @@ def _check_model_file(header: CheckpointHeader) -> dict[str, tuple[int, ...]]:
     Costs little memory, so that networks are made only when the file really holds their numbers.
     """
     try:
-        shapes = tensor_shapes(
-            header.config,
-            header.spec,
-            max_tensors=MAXIMUM_TENSORS,
-            max_numbers=MAXIMUM_PARAMETERS,
-        )
+        limits = {"max_tensors": MAXIMUM_TENSORS, "max_numbers": MAXIMUM_PARAMETERS}
+        shapes = tensor_shapes(header.config, header.spec, **limits)
     except InputError as error:
         raise InputError(f"{header.folder / CONFIG_FILE}: {error}") from None
     n_bytes = 4 * sum(math.prod(shape) for shape in shapes.values())

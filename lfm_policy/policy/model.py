@@ -110,41 +110,34 @@ class PolicyModel(nn.Module):
         encoder: maps observations to ``obs_cond`` (B, cond_dim); called once per chunk.
         prefix: what is added to ``obs_cond`` (see `with_prefix`); None for no prefixes.
         blocks: velocity networks, index 0 = block 1 = data side.
+        schedule: the OU time steps of the chain.
     """
 
     def __init__(self, config: ExperimentConfig, spec: DataSpec) -> None:
         super().__init__()
-        chunk_shape = (config.policy.horizon, spec.action_dim)
-        self.chunk_shape = chunk_shape
+        self.chunk_shape = (config.policy.horizon, spec.action_dim)
         self.encoder = create_encoder(config, spec)
         self.prefix = prefix_condition(config, spec.action_dim)
         cond_dim = network_cond_dim(config, spec, self.encoder)
         self.blocks = nn.ModuleList(
-            network.create(chunk_shape, cond_dim, METHODS.get(config.flow.method).n_times)
+            network.create(self.chunk_shape, cond_dim, METHODS.get(config.flow.method).n_times)
             for network in network_configs(config)
         )
-        self._schedule = ou_schedule(config.flow)
+        self.schedule = ou_schedule(config.flow)
         self._flow = config.flow
 
     def flow_block(self, n: int, velocity: Any = None) -> FlowBlock:
         """Return block n = 1..N; ``velocity`` stands in for the network (a compiled one, say)."""
         flow = self._flow
-        interpolant = (
-            flow.block_interpolants[n - 1] if flow.block_interpolants else flow.interpolant
-        )
+        interpolants = flow.block_interpolants or [flow.interpolant] * self.n_blocks
         return FlowBlock(
             network=self.blocks[n - 1] if velocity is None else velocity,
-            step=self._schedule.step(n),
-            interpolant=interpolant,
+            step=self.schedule.step(n),
+            interpolant=interpolants[n - 1],
             coupling=flow.coupling,
             time_sampler=_time_sampler(flow.time),
             method=flow.method,
         )
-
-    @property
-    def schedule(self) -> OUSchedule:
-        """The OU time steps of the chain."""
-        return self._schedule
 
     @property
     def n_blocks(self) -> int:

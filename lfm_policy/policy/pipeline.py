@@ -74,12 +74,14 @@ class Pipeline(nn.Module):
         self._action_dtype = getattr(torch, spec.dtype("action"))
 
     @property
-    def nfe_per_block(self) -> tuple[int | None, ...]:
-        """Network evaluations of each block, as its method says; None where its solver decides."""
-        return tuple(
+    def nfe_per_block(self) -> tuple[int, ...] | None:
+        """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
+        evaluations = [
             self._chain.block(n).method.evaluations(solver)
             for n, solver in enumerate(self.solvers, start=1)
-        )
+        ]
+        counts = tuple(count for count in evaluations if count is not None)
+        return counts if len(counts) == len(evaluations) else None
 
     def copy(self, device: str | torch.device) -> Pipeline:
         """Return a pipeline with weights of its own and the same sampler."""
@@ -164,15 +166,16 @@ def plan_sampler(
     Args:
         sampler: defaults from the configuration.
         n_blocks: number of blocks.
-        method: of the blocks, or its name; it says what a step costs.
+        method: of the blocks, or its name; it says what a step costs, and which solver is used
+            where neither the configuration nor the caller says.
         solver: another solver than the configured one.
         nfe: another number of evaluations over all blocks. Adaptive solvers choose it themselves.
 
     Raises:
         InputError: ``nfe`` is too small for one step in every block or does not fit the solver.
     """
-    name = sampler.solver if solver is None else solver
     method = METHODS.get(method) if isinstance(method, str) else method
+    name = (sampler.solver if solver is None else solver) or method.default_solver
     one_step = SolverSpec(name, rtol=sampler.rtol, atol=sampler.atol)
     per_step = method.evaluations(one_step)
     if per_step is None:

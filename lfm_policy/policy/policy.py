@@ -18,7 +18,6 @@ from torch import Tensor
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
-from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.pipeline import ChunkResult, Pipeline, plan_sampler
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
@@ -70,8 +69,7 @@ class Policy(ChunkPolicy):
     @property
     def nfe_per_block(self) -> tuple[int, ...] | None:
         """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
-        counts = [count for count in self.pipeline.nfe_per_block if count is not None]
-        return tuple(counts) if len(counts) == self.model.n_blocks else None
+        return self.pipeline.nfe_per_block
 
     @property
     def nfe(self) -> int | None:
@@ -79,14 +77,9 @@ class Policy(ChunkPolicy):
         return None if self.nfe_per_block is None else sum(self.nfe_per_block)
 
     @property
-    def solvers(self) -> tuple[SolverSpec, ...]:
-        """Solver of each block, index 0 = block 1 (data side)."""
-        return tuple(self.pipeline.solvers)
-
-    @property
     def solver(self) -> str:
         """Name of the solver, the same in all blocks."""
-        return self.solvers[0].name
+        return self.pipeline.solvers[0].name
 
     @property
     def noise_scale(self) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,6 @@ from torch import Tensor
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_file
 from lfm_runtime.disk.input_files import require_file, sha256_of
-
-__all__ = [
-    "MAXIMUM_HEADER_BYTES",
-    "check_tensors",
-    "fill_tensors",
-    "read_tensors",
-    "require_file",
-    "sha256_of",
-    "write_tensors",
-]
 
 MAXIMUM_HEADER_BYTES = 16_000_000
 MAXIMUM_NAME = 500
@@ -63,22 +54,29 @@ def _not_written(path: Path, size: int, error: Exception) -> OSError:
     return OSError(errno.EIO, str(error)[:300], str(path))
 
 
+@contextmanager
+def _opened(path: Path, framework: str = "numpy") -> Iterator[Any]:
+    """Open a safetensors file; one that safetensors does not like is an InputError."""
+    require_file(path)
+    try:
+        with safe_open(str(path), framework=framework) as file:
+            yield file
+    except (SafetensorError, OSError, KeyError, OverflowError, AttributeError) as error:
+        raise InputError(f"{path}: not a readable safetensors file: {str(error)[:300]}") from None
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file, whatever it holds.
 
     Raises:
         InputError: not a safetensors file, or truncated.
     """
-    require_file(path)
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            names = sorted(file.keys())
-            for name in names:
-                if len(name) > MAXIMUM_NAME:
-                    raise InputError(f"{path}: a tensor has a name of {len(name):,} characters")
-            return {name: file.get_tensor(name) for name in names}
-    except _DAMAGED as error:
-        raise _not_readable(path, error) from None
+    with _opened(path, "pt") as file:
+        names = sorted(file.keys())
+        for name in names:
+            if len(name) > MAXIMUM_NAME:
+                raise InputError(f"{path}: a tensor has a name of {len(name):,} characters")
+        return {name: file.get_tensor(name) for name in names}
 
 
 def check_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -90,12 +88,8 @@ def check_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         InputError: not a safetensors file, truncated, or other tensors; the message names the
             first one that differs.
     """
-    require_file(path)
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            _check_header(path, file, shapes)
-    except _DAMAGED as error:
-        raise _not_readable(path, error) from None
+    with _opened(path) as file:
+        _check_header(path, file, shapes)
 
 
 def fill_tensors(path: Path, targets: Mapping[str, Tensor]) -> None:
@@ -107,19 +101,23 @@ def fill_tensors(path: Path, targets: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: as `check_tensors`, or numbers that are not finite.
     """
-    require_file(path)
-    try:
-        # numpy: in torch's framework safetensors maps the file a second time, privately.
-        with safe_open(str(path), framework="numpy") as file:
-            _check_header(path, file, {name: tuple(t.shape) for name, t in targets.items()})
-            for name, target in targets.items():
-                _fill(path, file, name, target)
-    except _DAMAGED as error:
-        raise _not_readable(path, error) from None
+    # As numpy: in torch's framework safetensors maps the file a second time, privately.
+    with _opened(path) as file:
+        _check_header(path, file, {name: tuple(t.shape) for name, t in targets.items()})
+        for name, target in targets.items():
+            _fill(path, file, name, target)
 
 
 def _check_header(path: Path, file: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    _check_names(path, set(file.keys()), set(shapes))
+    found, expected = set(file.keys()), set(shapes)
+    if missing := sorted(expected - found):
+        raise InputError(
+            f"{path}: tensor '{missing[0]}' is missing ({len(missing)} of {len(expected)} are)"
+        )
+    if extra := sorted(found - expected):
+        raise InputError(
+            f"{path}: unexpected tensor {extra[0][:200]!a} ({len(extra)} more than expected)"
+        )
     for name, shape in shapes.items():
         part = file.get_slice(name)
         found_shape, found_dtype = tuple(part.get_shape()), part.get_dtype()
@@ -152,22 +150,3 @@ def _copy(path: Path, name: str, target: Tensor, numbers: np.ndarray) -> None:
     if not bool(torch.isfinite(values).all()):
         raise InputError(f"{path}: tensor '{name}' holds NaN or infinity: it is damaged")
     target.copy_(values)
-
-
-_DAMAGED = (SafetensorError, OSError, KeyError, OverflowError, AttributeError)
-"""What safetensors raises for files and dtypes that it does not like."""
-
-
-def _not_readable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not a readable safetensors file: {str(error)[:300]}")
-
-
-def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
-    if missing := sorted(expected - found):
-        raise InputError(
-            f"{path}: tensor '{missing[0]}' is missing ({len(missing)} of {len(expected)} are)"
-        )
-    if extra := sorted(found - expected):
-        raise InputError(
-            f"{path}: unexpected tensor {extra[0][:200]!a} ({len(extra)} more than expected)"
-        )

@@ -16,13 +16,24 @@ import argparse
 import shutil
 from pathlib import Path
 
+import torch
+
 from lfm_policy import load_policy
 from lfm_policy.assets import DEMONSTRATIONS
+from lfm_policy.config import config_from_dict, config_to_dict
 from lfm_policy.control.recording import load_recording
 from lfm_policy.data.zarr.store import write_zarr
+from lfm_policy.errors import InputError
 from lfm_policy.evaluation import RolloutConfig
 from lfm_policy.evaluation.recording import record_successes
-from lfm_policy.policy import half_precision_copy, read_header
+from lfm_policy.policy import read_header, write_checkpoint
+from lfm_policy.policy.checkpoint import (
+    MODEL_FILE,
+    read_model_state,
+    read_normalizer,
+    require_sampleable,
+)
+from lfm_runtime.disk.files import atomic_folder
 
 DEMONSTRATION_SEEDS = 300_000
 HUMAN_DATA = "data/pusht_cchi_v7_replay.zarr"  # as in the configurations, not where it lay here
@@ -73,6 +84,39 @@ def main() -> None:
             f"the student was asked about {len(recorded.episodes)} episodes from seed "
             f"{recorded.attributes['seed_start']} on"
         )
+
+
+def half_precision_copy(source: str | Path, folder: Path, *, dataset_path: str) -> Path:
+    """Write a copy of a checkpoint whose weights are float16 and whose data is said to lie there.
+
+    Loading widens them to float32 again, so the copy computes as the original does, with weights
+    rounded to 11 bits.
+
+    Raises:
+        InputError: no checkpoint, a damaged one, or a weight beyond float16's range.
+        FileExistsError: ``folder`` exists.
+    """
+    header = read_header(source)
+    require_sampleable(header)
+    state = {name: tensor.to(torch.float16) for name, tensor in read_model_state(header).items()}
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(
+                f"{header.folder / MODEL_FILE}: tensor '{name}' has numbers beyond 65504, which "
+                "half precision cannot hold"
+            )
+    options = config_to_dict(header.config)
+    options["dataset"]["path"] = dataset_path
+    with atomic_folder(folder) as temporary:
+        write_checkpoint(
+            temporary,
+            config=config_from_dict(options, str(folder)),
+            spec=header.spec,
+            model_state=state,
+            normalizer=read_normalizer(header),
+            training=header.training,
+        )
+    return folder
 
 
 if __name__ == "__main__":

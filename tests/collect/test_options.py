@@ -16,7 +16,7 @@ def test_every_task_can_be_asked_for(task: str) -> None:
 
 def test_experts_and_tasks_agree() -> None:
     experts = pytest.importorskip("lfm_envs.experts")
-    assert set(EXPERTS) == {*experts.EXPERT_TASKS, "PushT"} == set(_TASKS)
+    assert set(EXPERTS) == {*experts.EXPERTS, "PushT"} == set(_TASKS)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_a_recording_that_could_not_be_finished_is_said_and_kept(
 def test_a_policy_is_opened_with_the_sampler_asked_for(tmp_path: Path) -> None:
     policy = open_policy("pusht-state", solver="midpoint", nfe=8, noise_scale=0.5)
     assert (policy.nfe, policy.noise_scale) == (8, 0.5)
-    assert {solver.name for solver in policy.solvers} == {"midpoint"}
+    assert {solver.name for solver in policy.pipeline.solvers} == {"midpoint"}
     assert open_policy("pusht-state").nfe == 2
     (tmp_path / "policy.json").write_text("{}")
     with pytest.raises(InputError, match="an exported policy's sampler"):

@@ -106,6 +106,18 @@ def test_the_method_says_what_a_step_costs() -> None:
     assert plan_sampler(SamplerConfig(), 1, method=Twice(), solver="dopri5")[0].nfe is None
 
 
+class Midpoint(VelocityMethod):
+    default_solver = "midpoint"
+
+
+def test_the_method_says_its_solver_where_nothing_else_does() -> None:
+    assert SamplerConfig().solver == ""
+    assert plan_sampler(SamplerConfig(), 2, method=Midpoint()) == [SolverSpec("midpoint", 1)] * 2
+    assert plan_sampler(SamplerConfig(), 2) == [SolverSpec("euler", 2)] * 2
+    said = SamplerConfig(solver="euler")
+    assert plan_sampler(said, 2, method=Midpoint()) == [SolverSpec("euler", 2)] * 2
+
+
 def test_what_is_exported_is_what_runs(policy: Policy) -> None:
     """`forward`, which is traced, gives the chunks of `Policy.sample`."""
     batch, noise = policy.fake_batch(3), torch.randn(3, *policy.chunk_shape)

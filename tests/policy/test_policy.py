@@ -436,7 +436,7 @@ def test_fake_obs_is_valid_and_in_the_training_range(policy: Policy) -> None:
 
 def test_set_sampler(policy: Policy) -> None:
     assert policy.nfe == 4
-    assert policy.solvers == (SolverSpec("euler", 2), SolverSpec("euler", 2))
+    assert policy.pipeline.solvers == [SolverSpec("euler", 2)] * 2
     policy.set_sampler(nfe=5)
     assert policy.nfe == 5 and policy.sample(batch_of(policy, 1)).nfe == 5
     policy.set_sampler(solver="heun", nfe=8)

@@ -32,11 +32,11 @@ class Method(ABC):
     Attributes:
         n_times: how many times the network takes: 1, the time t of the chunk, or 2, also the time
             that its answer leads to. With two, ``network(x, t, cond)`` gets t (B, 2).
-        default_solver: what a block is sampled with when nobody says anything else.
+        default_solver: name of the solver when a configuration says none.
     """
 
     n_times: ClassVar[int] = 1
-    default_solver: ClassVar[SolverSpec] = SolverSpec("euler", 1)
+    default_solver: ClassVar[str] = "euler"
 
     @abstractmethod
     def loss(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("robosuite")
-from lfm_envs.experts import EXPERT_TASKS, make_expert
+from lfm_envs.experts import EXPERTS
 from lfm_envs.robosuite.env import RobosuiteEnv
 
 pytestmark = pytest.mark.simulator
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.simulator
 def _episode(env: RobosuiteEnv, task: str, seed: int, max_steps: int) -> tuple[np.ndarray, bool]:
     """Return the actions of an episode until success, and whether there was any."""
     obs, _ = env.reset(seed=seed)
-    expert = make_expert(task, np.random.default_rng(seed))
+    expert = EXPERTS.make(task, np.random.default_rng(seed))
     actions = []
     solved = False
     while not solved and len(actions) < max_steps:
@@ -66,15 +66,15 @@ def test_an_episode_is_determined_by_its_seeds(lift: RobosuiteEnv) -> None:
 
 
 def test_demonstrators_differ() -> None:
-    styles = {make_expert("Lift", np.random.default_rng(seed)).style for seed in range(5)}
+    styles = {EXPERTS.make("Lift", np.random.default_rng(seed)).style for seed in range(5)}
     assert len(styles) == 5
 
 
 def test_all_tasks_have_an_expert() -> None:
-    for task in EXPERT_TASKS:
-        make_expert(task, np.random.default_rng(0))
+    for task in EXPERTS:
+        EXPERTS.make(task, np.random.default_rng(0))
 
 
 def test_an_unknown_task_is_named() -> None:
     with pytest.raises(ValueError, match="'Stack'.*Lift"):
-        make_expert("Stack", np.random.default_rng(0))
+        EXPERTS.make("Stack", np.random.default_rng(0))

@@ -11,8 +11,9 @@ import sys
 import lfm_envs
 import numpy as np
 import pytest
+from lfm_envs.checks import version_numbers
 from lfm_envs.robosuite import simulator as robosuite_simulator
-from lfm_envs.robosuite.simulator import numbers, seeded
+from lfm_envs.robosuite.simulator import seeded
 
 pytestmark = pytest.mark.simulator
 
@@ -43,8 +44,8 @@ def test_a_missing_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_numbers_of_versions() -> None:
-    assert numbers("1.5.1rc2") == (1, 5, 1)
-    assert numbers("dev") == ()
+    assert version_numbers("1.5.1rc2") == (1, 5, 1)
+    assert version_numbers("dev") == ()
 
 
 def test_seeded_puts_the_generators_back() -> None:

@@ -1,23 +1,32 @@
-"""Copies of checkpoints in half precision, and the policies that come with the package."""
+"""Copies of checkpoints in half precision, as the package carries them."""
 
 from __future__ import annotations
 
-import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from lfm_policy import InputError, load_policy
-from lfm_policy.assets import POLICIES
 from lfm_policy.config import config_to_dict
-from lfm_policy.policy import find_checkpoint, half_precision_copy, read_header
+from lfm_policy.policy import find_checkpoint, read_header
 from lfm_policy.policy.checkpoint import MODEL_FILE
 
 
-def test_a_copy_acts_almost_as_the_original(small_run: Path, tmp_path: Path) -> None:
-    copy = half_precision_copy(small_run, tmp_path / "copy", dataset_path="elsewhere.zarr")
+@pytest.fixture
+def bundling(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts" / "tools"))
+    import bundle_pusht
+
+    monkeypatch.delitem(sys.modules, "bundle_pusht")
+    return bundle_pusht
+
+
+def test_a_copy_acts_almost_as_the_original(bundling: Any, small_run: Path, tmp_path: Path) -> None:
+    copy = bundling.half_precision_copy(small_run, tmp_path / "copy", dataset_path="elsewhere.zarr")
     original = find_checkpoint(small_run)
     assert all(t.dtype == torch.float16 for t in load_file(copy / MODEL_FILE).values())
     sizes = [(folder / MODEL_FILE).stat().st_size for folder in (copy, original)]
@@ -37,7 +46,9 @@ def test_a_copy_acts_almost_as_the_original(small_run: Path, tmp_path: Path) -> 
     assert ((chunks[0] - chunks[1]).abs() / scale).max() < 0.01
 
 
-def test_weights_beyond_half_precision_are_refused(small_run: Path, tmp_path: Path) -> None:
+def test_weights_beyond_half_precision_are_refused(
+    bundling: Any, small_run: Path, tmp_path: Path
+) -> None:
     from lfm_policy.policy.checkpoint import read_model_state, read_normalizer, write_checkpoint
 
     header = read_header(small_run)
@@ -54,18 +65,5 @@ def test_weights_beyond_half_precision_are_refused(small_run: Path, tmp_path: Pa
         training=header.training,
     )
     with pytest.raises(InputError, match="numbers beyond 65504"):
-        half_precision_copy(large, tmp_path / "copy")
+        bundling.half_precision_copy(large, tmp_path / "copy", dataset_path="")
     assert not (tmp_path / "copy").exists()
-
-
-def test_a_path_comes_before_a_name(
-    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(find_checkpoint(small_run), tmp_path / POLICIES[0])
-    assert find_checkpoint(POLICIES[0]) == Path(POLICIES[0])
-
-
-def test_an_unknown_name_says_which_there_are() -> None:
-    with pytest.raises(InputError, match="nor a policy that comes with the package .pusht-state,"):
-        load_policy("pusht-stat")
