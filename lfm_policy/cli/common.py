@@ -19,8 +19,8 @@ OptionsT = TypeVar("OptionsT")
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command, which imports the command's module once it is chosen.
 
-    The module has ``DESCRIPTION`` and ``EPILOG`` for the help, ``add_arguments(parser)``, and
-    ``run(arguments)``, which returns the exit code.
+    The module's docstring is its help, what is below the first paragraph after the arguments. It
+    has ``add_arguments(parser)``, and ``run(arguments)``, which returns the exit code.
     """
 
     def __init__(self, *, module: str, **options: Any) -> None:
@@ -31,7 +31,7 @@ class CommandParser(argparse.ArgumentParser):
         """Parse as every parser does, with the arguments that the module adds."""
         if self._module:
             command, self._module = importlib.import_module(self._module), ""
-            self.description, self.epilog = command.DESCRIPTION, command.EPILOG
+            self.description, _, self.epilog = (command.__doc__ or "").partition("\n\n")
             command.add_arguments(self)
             self.add_argument(
                 "--plugin",
@@ -46,20 +46,17 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(*arguments, **options)
 
 
-def non_negative(text: str) -> int:
+def non_negative(text: str, lowest: int = 0) -> int:
     """Parse an integer of at least 0."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
+    if value < lowest:
+        raise argparse.ArgumentTypeError(f"{value} is {'not positive' if lowest else 'negative'}")
     return value
 
 
 def positive(text: str) -> int:
     """Parse an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
+    return non_negative(text, lowest=1)
 
 
 def add_common_options(parser: argparse.ArgumentParser, *, seed_help: str) -> None:

@@ -60,6 +60,9 @@ class Policy(ChunkPolicy):
         self.pipeline = Pipeline(config, spec, model, normalizer, device=self.device)
         self.model, self.normalizer = self.pipeline.model, self.pipeline.normalizer
         self.info = dict(info or {})
+        self.max_prefix = config.policy.max_prefix
+        # Of the checkpoint, which is that of its weights, normaliser and options.
+        self.digest = str(self.info.get("sha256", ""))
 
     # -- settings -----------------------------------------------------------------------------
 
@@ -82,16 +85,6 @@ class Policy(ChunkPolicy):
     def noise_scale(self) -> float:
         """Standard deviation of the noise that sampling starts from."""
         return self.pipeline.noise_scale
-
-    @property
-    def max_prefix(self) -> int:
-        """Most committed actions that a chunk can be made to continue."""
-        return self.config.policy.max_prefix
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the checkpoint, which is that of its weights, normaliser and options."""
-        return str(self.info.get("sha256", ""))
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class _Interval:
 
     record: logging.LogRecord
     ends: float
+    bound: int
     seen: int = 0
-    left_out: int = 0
 
 
 class RateLimitedHandler(logging.StreamHandler[TextIO]):
@@ -74,18 +74,14 @@ class RateLimitedHandler(logging.StreamHandler[TextIO]):
         self._end_intervals(now)
         fields = getattr(record, "fields", {})
         kind = (record.name, record.levelno, str(record.msg), str(fields.get("reason", "")))
-        interval = self._intervals.get(kind)
-        if interval is None:
-            interval = self._intervals[kind] = _Interval(record, now + INTERVAL_SECONDS)
-        complaint = record.levelno >= logging.WARNING
-        bound = getattr(record, "burst", None) or (
-            MAXIMUM_COMPLAINTS if complaint else MAXIMUM_LINES
-        )
+        if kind not in self._intervals:
+            usual = MAXIMUM_COMPLAINTS if record.levelno >= logging.WARNING else MAXIMUM_LINES
+            bound = getattr(record, "burst", None) or usual
+            self._intervals[kind] = _Interval(record, now + INTERVAL_SECONDS, bound)
+        interval = self._intervals[kind]
         interval.seen += 1
-        if interval.seen > bound:
-            interval.left_out += 1
-            return
-        super().emit(record)
+        if interval.seen <= interval.bound:
+            super().emit(record)
 
     def close(self) -> None:
         """Write what has been counted."""
@@ -100,9 +96,9 @@ class RateLimitedHandler(logging.StreamHandler[TextIO]):
         ended = [kind for kind, interval in self._intervals.items() if interval.ends <= now]
         for kind in ended:
             interval = self._intervals.pop(kind)
-            if interval.left_out:
-                first = interval.record
-                fields = {"repeated": first.getMessage(), "times": interval.left_out}
+            if interval.seen > interval.bound:
+                first, left_out = interval.record, interval.seen - interval.bound
+                fields = {"repeated": first.getMessage(), "times": left_out}
                 if kind[3]:
                     fields["reason"] = kind[3]
                 summary = logging.LogRecord(

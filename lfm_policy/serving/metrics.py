@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -25,8 +24,6 @@ class ServerMetrics:
     Names begin with ``lfm_policy_``; the process's memory, CPU seconds and open files come with
     them.
     """
-
-    content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

@@ -9,6 +9,7 @@ the program beside them, and an error.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,15 +17,7 @@ import numpy as np
 from einops import rearrange
 
 from lfm_policy.errors import InputError
-from lfm_runtime.policy.observations import (
-    History,
-    array_of,
-    as_array,
-    not_finite,
-    require_finite,
-    require_numbers,
-    stacked,
-)
+from lfm_runtime.policy.observations import array_of, as_numbers, remember, require_finite, stacked
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 IGNORED_KEYS = frozenset({"prompt"})
@@ -47,22 +40,16 @@ class ConnectionHistory:
         strict: refuse names that the policy does not know, instead of leaving them out.
     """
 
-    def __init__(
-        self,
-        spec: DataSpec,
-        n_obs_steps: int,
-        *,
-        strict: bool = False,
-    ) -> None:
+    def __init__(self, spec: DataSpec, n_obs_steps: int, *, strict: bool = False) -> None:
         self._spec = spec
         self._shapes = spec.obs_shapes
         self._n_obs_steps = n_obs_steps
         self._strict = strict
-        self._history: History[dict[str, np.ndarray]] = History(n_obs_steps)
+        self._frames: deque[dict[str, np.ndarray]] = deque(maxlen=n_obs_steps)
 
     def clear(self) -> None:
         """Forget all frames; call at the start of an episode."""
-        self._history.clear()
+        self._frames.clear()
 
     def add(self, obs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the history with this observation as its newest, each (n_obs_steps, *shape).
@@ -81,18 +68,21 @@ class ConnectionHistory:
                 instruction or must be known (``strict``).
         """
         self._check_keys(obs)
-        checked = {key: self._check(key, obs[key]) for key in self._shapes}
+        checked = {}
+        for key, shape in self._shapes.items():
+            fitting = arranged(key, obs[key], shape, n_obs_steps=self._n_obs_steps)
+            checked[key] = require_finite(key, array_of(key, fitting, self._spec))
         histories = sorted(key for key in checked if checked[key].ndim > len(self._shapes[key]))
         if not histories:
-            self._history.add(checked)
-            return stacked(self._history.frames)
+            remember(self._frames, checked)
+            return stacked(self._frames)
         if len(histories) < len(checked):
             raise InputError(
                 f"observations {histories} come with a history and "
                 f"{sorted(checked.keys() - set(histories))} without: expected all or none"
             )
-        self._history.replace(
-            [{key: value[k] for key, value in checked.items()} for k in range(self._n_obs_steps)]
+        self._frames.extend(
+            {key: value[k] for key, value in checked.items()} for k in range(self._n_obs_steps)
         )
         return checked
 
@@ -106,19 +96,14 @@ class ConnectionHistory:
             unknown = {name for name in unknown if name.startswith(_INSTRUCTION)}
         for what, names in (("missing", self._shapes.keys() - obs.keys()), ("unknown", unknown)):
             if names:
+                expected = ", ".join(
+                    f"{key} {self._spec.dtype(key)} {shape}"
+                    for key, shape in sorted(self._shapes.items())
+                )
                 raise InputError(
                     f"observations {_shown(names)} are {what}: found "
-                    f"{_described(obs) or 'nothing'}; expected {self._expected()}"
+                    f"{_described(obs) or 'nothing'}; expected {expected}"
                 )
-
-    def _expected(self) -> str:
-        return ", ".join(
-            f"{key} {self._spec.dtype(key)} {shape}" for key, shape in sorted(self._shapes.items())
-        )
-
-    def _check(self, key: str, value: Any) -> np.ndarray:
-        fitting = arranged(key, value, self._shapes[key], n_obs_steps=self._n_obs_steps)
-        return require_finite(key, array_of(key, fitting, self._spec))
 
 
 def arranged(key: str, value: Any, shape: tuple[int, ...], *, n_obs_steps: int) -> np.ndarray:
@@ -139,7 +124,7 @@ def arranged(key: str, value: Any, shape: tuple[int, ...], *, n_obs_steps: int) 
         InputError: it is no array of numbers, has another shape, or is an image of floats outside
             [0, 1].
     """
-    array = require_numbers(key, as_array(key, value))
+    array = as_numbers(key, value)
     # The shape comes first: what is done to an array that fits is bounded by what the policy wants.
     if array.shape not in (shape, (n_obs_steps, *shape)):
         for leading in ((), (n_obs_steps,)):
@@ -173,9 +158,8 @@ def _rearranged(
 
 
 def _uint8_image(key: str, image: np.ndarray) -> np.ndarray:
+    require_finite(key, image)
     low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 0.0)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise not_finite(key)
     if low < 0 or high > 1:
         raise InputError(
             f"observation '{key}' is an image of {image.dtype} from {low:g} to {high:g}, expected "

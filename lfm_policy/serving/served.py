@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError
-from lfm_policy.policy import Policy, load_policy
+from lfm_policy.open_policy import SCHEMES, open_policy
+from lfm_policy.policy import Policy
 from lfm_policy.serving.batcher import Predict
 from lfm_policy.serving.observations import IGNORED_KEYS
 from lfm_policy.version import __version__
-from lfm_runtime.export.file import is_export
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
 from lfm_runtime.policy.spec import is_image
 from lfm_runtime.wire.protocol import INSTRUCTIONS, POLICY_DIGEST, SERVER
@@ -63,9 +63,11 @@ class ServedPolicy:
         chunk of ``horizon``).
         """
         described = self.policy.metadata
-        observations = {
-            key: entry | self._range(key) for key, entry in described["observations"].items()
-        }
+        observations = dict(described["observations"])
+        for key, shape in self.policy.spec.obs_shapes.items():
+            if not is_image(shape):
+                low, high = map(np.asarray, self.policy.training_range(key))
+                observations[key] |= {"low": low.tolist(), "high": high.tolist()}
         return {
             **described,
             "observations": observations,
@@ -75,13 +77,6 @@ class ServedPolicy:
             "action_horizon": self.policy.n_action_steps,
             "instructions": sorted(INSTRUCTIONS),
         }
-
-    def _range(self, key: str) -> dict[str, list[float]]:
-        """Return the range of an observation in training; nothing for camera images."""
-        if is_image(self.policy.spec.obs_shapes[key]):
-            return {}
-        low, high = self.policy.training_range(key)
-        return {"low": np.asarray(low).tolist(), "high": np.asarray(high).tolist()}
 
     def warm_up(self, max_batch: int) -> None:
         """Compute once for one robot and once for many, so that no robot waits for first calls.
@@ -94,41 +89,11 @@ class ServedPolicy:
             self.predict(self.policy.fake_batch(rows), noise, None)
 
 
-def load_served_policy(
-    path: str,
-    *,
-    device: str = "auto",
-    threads: int = 1,
-    solver: str | None = None,
-    nfe: int | None = None,
-    noise_scale: float | None = None,
-) -> ServedPolicy:
-    """Load a checkpoint or an exported policy.
-
-    Args:
-        path: checkpoint, run folder, exported folder, or a policy of the package.
-        device: of a checkpoint; ``auto`` takes a GPU if there is one.
-        threads: CPU threads of a policy call.
-        solver: another one than configured; checkpoints only.
-        nfe: another number of network evaluations than configured; checkpoints only.
-        noise_scale: another standard deviation of the noise; checkpoints only.
-
-    Raises:
-        InputError: there is no such policy, it is damaged, or the sampler does not fit.
-    """
-    if is_export(path):
-        if (solver, nfe, noise_scale) != (None, None, None):
-            raise InputError(
-                f"{path}: an exported policy has its sampler inside: leave --solver, --nfe and "
-                "--noise-scale out, or export it again with others"
-            )
-        from lfm_runtime.export.onnx_policy import OnnxPolicy
-
-        return served_policy(OnnxPolicy(path, threads=threads))
-    torch.set_num_threads(threads)
-    policy = load_policy(path, device=choose_device(device))
-    policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
-    return served_policy(policy)
+def load_served_policy(path: str, **options: Any) -> ServedPolicy:
+    """Load a checkpoint or an exported policy; options and errors as `open_policy`."""
+    if path.startswith(SCHEMES):
+        raise InputError(f"{path}: is served already, expected a checkpoint or an exported policy")
+    return served_policy(open_policy(path, **options))
 
 
 def served_policy(policy: ChunkPolicy) -> ServedPolicy:
@@ -145,18 +110,14 @@ def served_policy(policy: ChunkPolicy) -> ServedPolicy:
         )
     # An adaptive solver chooses its steps for a whole batch: robots would change one another's.
     batches = policy.metadata.get("nfe") is not None and bool(policy.spec.obs_shapes)
-    return ServedPolicy(policy, _predict_of(policy), batches)
+    return ServedPolicy(policy, partial(_predict, policy), batches)
 
 
-def _predict_of(policy: Any) -> Predict:
-    torch_policy = isinstance(policy, Policy)
-
-    def predict(
-        batch: Mapping[str, np.ndarray], noise: np.ndarray, prefix: np.ndarray | None
-    ) -> np.ndarray:
-        given = torch.from_numpy(noise) if torch_policy else noise
-        options = {} if prefix is None else {"prefix": prefix}
-        actions = policy.predict_action_chunk(batch, noise=given, **options)
-        return actions.cpu().numpy() if torch_policy else np.asarray(actions)
-
-    return predict
+def _predict(
+    policy: Any, batch: Mapping[str, np.ndarray], noise: np.ndarray, prefix: np.ndarray | None
+) -> np.ndarray:
+    """Call a policy of either kind; see `lfm_policy.serving.batcher.Predict`."""
+    given = torch.from_numpy(noise) if isinstance(policy, Policy) else noise
+    options = {} if prefix is None else {"prefix": prefix}
+    actions = policy.predict_action_chunk(batch, noise=given, **options)
+    return actions.cpu().numpy() if isinstance(actions, torch.Tensor) else np.asarray(actions)

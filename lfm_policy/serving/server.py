@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -36,6 +36,7 @@ _OPEN_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _BUFFERED_MESSAGES = 2
 _READING_THREADS = 4
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -102,15 +103,18 @@ class PolicyServer:
         )
         self._reading = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="lfm-reading")
         try:
-            async with self._signals(signals):
-                server = await self._listen()
-                port = int(next(iter(server.sockets)).getsockname()[1])
-                log_event("listening", host=options.host, port=port, tls=self._tls is not None)
-                if ready is not None:
-                    ready(port)
-                await self._stopped.wait()
-                await self._end(server)
+            for number in _SIGNALS if signals else ():
+                self._loop.add_signal_handler(number, self._stop_at, number.name)
+            server = await self._listen()
+            port = int(next(iter(server.sockets)).getsockname()[1])
+            log_event("listening", host=options.host, port=port, tls=self._tls is not None)
+            if ready is not None:
+                ready(port)
+            await self._stopped.wait()
+            await self._end(server)
         finally:
+            if signals:
+                self._leave_signals()
             self._batcher.close(options.grace)
             self._reading.shutdown(wait=False, cancel_futures=True)
             self._loop.set_exception_handler(others_handler)
@@ -159,7 +163,7 @@ class PolicyServer:
             return
         policy = self._served.policy
         session = Session(
-            connection,
+            connection=connection,
             history=ConnectionHistory(policy.spec, policy.n_obs_steps, strict=self._options.strict),
             infer=self._infer,
             metrics=self._metrics,
@@ -182,11 +186,7 @@ class PolicyServer:
             noise = self._noise.standard_normal(policy.chunk_shape, dtype=np.float32)
         else:
             noise = chunk_noise(*request.noise, policy.chunk_shape)
-        prefix = checked_prefix(
-            request.prefix,
-            max_prefix=policy.max_prefix,
-            spec=policy.spec,
-        )
+        prefix = checked_prefix(request.prefix, max_prefix=policy.max_prefix, spec=policy.spec)
         return await self._batcher.predict(Query(obs, noise, prefix))
 
     async def _end(self, server: Server) -> None:
@@ -205,26 +205,15 @@ class PolicyServer:
         closed.cancel()
         log_event("stopped")
 
-    @contextlib.asynccontextmanager
-    async def _signals(self, wanted: bool) -> AsyncIterator[None]:
+    def _stop_at(self, name: str) -> None:
+        log_event("signal", name=name)
+        self._leave_signals()  # the next one does what it does by default
+        self.stop()
+
+    def _leave_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        numbers = (signal.SIGTERM, signal.SIGINT) if wanted else ()
-
-        def leave() -> None:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-        def stop(name: str) -> None:
-            log_event("signal", name=name)
-            leave()  # the next one does what it does by default
-            self.stop()
-
-        for number in numbers:
-            loop.add_signal_handler(number, stop, number.name)
-        try:
-            yield
-        finally:
-            leave()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -73,12 +73,7 @@ class Registry(Generic[T]):
             InputError: the name is taken; the message says by what.
         """
         if entry is None:
-
-            def added(entry: EntryT) -> EntryT:
-                self.add(name, cast(T, entry))
-                return entry
-
-            return added
+            return lambda entry: self.add(name, entry)
         there = self._entries.get(name)
         # What is defined anew, in a notebook or after `importlib.reload`, takes its own place.
         if there is not None and not (name in self._plugins and _place(there) == _place(entry)):

@@ -29,9 +29,9 @@ from study_tables import rates_of
 from tqdm.auto import tqdm
 
 from lfm_policy.control import run_episode
-from lfm_policy.control.policies import open_policy
 from lfm_policy.environments import make_env
 from lfm_policy.evaluation import paired_bootstrap, wilson_interval
+from lfm_policy.open_policy import open_policy
 from lfm_runtime.control import ControlOptions
 from lfm_runtime.disk.files import atomic_file, write_json, write_text
 

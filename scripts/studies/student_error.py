@@ -11,6 +11,7 @@ students apart that 200 episodes cannot, and says nothing about success.
 from __future__ import annotations
 
 import argparse
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy import Policy, load_policy
 from lfm_policy.environments import make_env
-from lfm_runtime.policy.observations import History, stacked
+from lfm_runtime.policy.observations import remember, stacked
 
 SELECTION_SEEDS = 200_300
 """Beside the seeds of the sweeps, which start at 200000."""
@@ -29,7 +30,7 @@ SELECTION_SEEDS = 200_300
 def visited(teacher: Policy, *, episodes: int, seed_start: int) -> dict[str, np.ndarray]:
     """Return the observation windows (B, n_obs_steps, ...) that the teacher's chunks answer."""
     config = teacher.config.env
-    history: History[dict[str, np.ndarray]] = History(teacher.n_obs_steps)
+    history: deque[dict[str, np.ndarray]] = deque(maxlen=teacher.n_obs_steps)
     windows = []
     options = {**config.options, "max_episode_steps": config.max_episode_steps}
     with make_env(config.id, **options) as env:
@@ -40,9 +41,9 @@ def visited(teacher: Policy, *, episodes: int, seed_start: int) -> dict[str, np.
             teacher.sample_seed(0, episode=episode)
             step, ended = 0, False
             while not ended:
-                history.add(obs)
+                remember(history, obs)
                 if step % teacher.n_action_steps == 0:
-                    windows.append(stacked(history.frames))
+                    windows.append(stacked(history))
                 obs, _, terminated, truncated, _ = env.step(teacher.select_action(obs))
                 step, ended = step + 1, terminated or truncated
     return stacked(windows)

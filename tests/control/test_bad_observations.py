@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from lfm_policy.control import LeRobotRobot
 from lfm_policy.errors import InputError
 from lfm_runtime.control import ControlLoop, ControlOptions, SimulatedClock
-from lfm_runtime.control.planning.sight import Occasions
-from lfm_runtime.control.safety import TickHistory
+from lfm_runtime.control.planning.sight import Occasions, Sight
+from lfm_runtime.control.result import ControlResult
 from lfm_runtime.policy.spec import DataSpec
 
 from .conftest import Bench, Continues, Counter
@@ -77,13 +77,12 @@ def test_everything_that_is_no_observation_is_a_bad_one(bench: Bench, bad: Any) 
     )
 )
 def test_a_history_takes_one_number_or_says_why_not(obs: Any) -> None:
-    history = TickHistory(DataSpec({"next": (1,)}, 1), 2)
-    try:
-        history.add(obs)
-    except InputError:
-        assert history.newest is None
+    result = ControlResult()
+    sight = Sight(DataSpec({"next": (1,)}, 1), 2, result, max_bad_observations=None)
+    if sight.take(obs):
+        assert np.isfinite(sight.stacked()["next"]).all()
     else:
-        assert np.isfinite(history.stacked()["next"]).all()
+        assert result.bad_observations == 1 and not sight.frames
 
 
 @pytest.mark.parametrize("most", [1, 3, 10])

@@ -14,9 +14,9 @@ import pytest
 from lfm_policy import load_policy
 from lfm_policy.cli.main import main
 from lfm_policy.control import GymRobot, load_recording, rms_jerk, run_episode
-from lfm_policy.control.policies import open_policy
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import RolloutConfig, rollout
+from lfm_policy.open_policy import open_policy
 from lfm_runtime.control import ControlLoop, ControlOptions, Recorder, SimulatedClock
 from lfm_runtime.control.recording.zarr_writer import TableWriter
 

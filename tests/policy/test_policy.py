@@ -30,7 +30,7 @@ def record_batches(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> list[dict
     original = policy._sampled
 
     def sample(*arguments: Any) -> Any:
-        history = [frame.obs for frame in policy._history.frames]
+        history = [frame.obs for frame in policy._history]
         given.append({key: np.stack([obs[key] for obs in history])[None] for key in history[0]})
         return original(*arguments)
 

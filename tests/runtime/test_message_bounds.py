@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lfm_policy.serving.observations import arranged
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.observations import float_array, image_array
-from lfm_runtime.policy.spec import is_image
+from lfm_runtime.policy.observations import array_of
+from lfm_runtime.policy.spec import DataSpec
 from lfm_runtime.wire.msgpack_reader import MAXIMUM_DEPTH, MAXIMUM_ITEMS, MAXIMUM_VALUES
 from lfm_runtime.wire.packing import packb, unpackb
 from lfm_runtime.wire.server_metadata import read_metadata
@@ -112,7 +112,7 @@ def read_observations(message: bytes) -> None:
             for key, value in content.items():
                 try:
                     array = arranged(str(key)[:60], value, shape, n_obs_steps=2)
-                    _ = (image_array if is_image(shape) else float_array)("key", array)
+                    array_of("key", array, DataSpec({"key": shape}, 1))
                 except InputError:
                     continue
 

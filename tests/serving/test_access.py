@@ -10,15 +10,15 @@ import pytest
 pytest.importorskip("prometheus_client")
 
 from lfm_policy.errors import InputError
-from lfm_policy.serving import (
+from lfm_policy.serving import ServerOptions
+from lfm_policy.serving.access import (
     ApiKeys,
-    ServerOptions,
     check_bind,
+    is_loopback,
     read_api_keys,
     tls_context,
     warning_of_secret,
 )
-from lfm_policy.serving.access import is_loopback
 
 
 @pytest.mark.parametrize(

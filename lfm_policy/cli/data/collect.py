@@ -1,4 +1,17 @@
-"""``lfm-policy collect``."""
+"""Make demonstrations of a task in robomimic's format.
+
+Scripted experts demonstrate robosuite's tasks; on PushT it is the policy that comes with the
+package. Every episode has a demonstrator of its own, with other speed, grasps, mistakes and pauses.
+Only successes are kept. Demos are ordered by their environment seeds, whatever the number of
+workers. Evaluation uses seeds from 100000 (test) and from 200000 (selection).
+
+What is finished is kept in FILE.parts; the same command goes on after an interruption.
+
+examples:
+  lfm-policy collect Lift --episodes 200 --workers 2 --output lift.hdf5
+  lfm-policy collect Can --images --output can_image.hdf5
+  lfm-policy train lift/lfm dataset.path=lift.hdf5
+"""
 
 from __future__ import annotations
 
@@ -17,25 +30,8 @@ from lfm_policy.cli.common import (
 
 _TASKS = ("Lift", "Can", "Square", "ToolHang", "Transport", "PushT")
 
-DESCRIPTION = "Make demonstrations of a task in robomimic's format."
-
-EPILOG = """\
-Scripted experts demonstrate robosuite's tasks; on PushT it is the policy that comes with the
-package. Every episode has a demonstrator of its own, with other speed, grasps, mistakes and pauses.
-Only successes are kept. Demos are ordered by their environment seeds, whatever the number of
-workers. Evaluation uses seeds from 100000 (test) and from 200000 (selection).
-
-What is finished is kept in FILE.parts; the same command goes on after an interruption.
-
-examples:
-  lfm-policy collect Lift --episodes 200 --workers 2 --output lift.hdf5
-  lfm-policy collect Can --images --output can_image.hdf5
-  lfm-policy train lift/lfm dataset.path=lift.hdf5
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument("task", metavar="TASK", help=", ".join(_TASKS))
     parser.add_argument("--output", type=Path, required=True, help="HDF5 file to write")
     parser.add_argument(
@@ -71,7 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from lfm_policy.collect import CollectOptions, collect
 
     options = options_of(

@@ -1,4 +1,17 @@
-"""``lfm-policy convert``."""
+"""Read demonstrations in one format and write them in another.
+
+What OUT is called decides its format: NAME.zarr and NAME.zarr.zip are zarr replay buffers,
+NAME.hdf5 and NAME.h5 robomimic files, any other name is the folder of a LeRobot dataset (v3.0).
+
+Numbers keep their values and dtypes. Images keep theirs in zarr and HDF5 (as uint8); LeRobot
+encodes them as videos, and what that lost is measured and printed. Rewards, simulator states and
+language are not carried over.
+
+examples:
+  lfm-policy convert pusht_cchi_v7_replay.zarr pusht-lerobot --fps 10 --obs-keys img state
+  lfm-policy convert low_dim_v141.hdf5 lift.zarr --filter-key train
+  lfm-policy convert pusht-lerobot pusht.hdf5 --rename observation.images.img=image
+"""
 
 from __future__ import annotations
 
@@ -15,25 +28,8 @@ from lfm_policy.cli.common import (
 
 _FORMATS = "zarr, robomimic, lerobot or one of a plugin"
 
-DESCRIPTION = "Read demonstrations in one format and write them in another."
-
-EPILOG = """\
-What OUT is called decides its format: NAME.zarr and NAME.zarr.zip are zarr replay buffers,
-NAME.hdf5 and NAME.h5 robomimic files, any other name is the folder of a LeRobot dataset (v3.0).
-
-Numbers keep their values and dtypes. Images keep theirs in zarr and HDF5 (as uint8); LeRobot
-encodes them as videos, and what that lost is measured and printed. Rewards, simulator states and
-language are not carried over.
-
-examples:
-  lfm-policy convert pusht_cchi_v7_replay.zarr pusht-lerobot --fps 10 --obs-keys img state
-  lfm-policy convert low_dim_v141.hdf5 lift.zarr --filter-key train
-  lfm-policy convert pusht-lerobot pusht.hdf5 --rename observation.images.img=image
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument("source", type=Path, metavar="IN", help="dataset to read")
     parser.add_argument("target", type=Path, metavar="OUT", help="what to write; must not exist")
     parser.add_argument(
@@ -43,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"format of IN: {_FORMATS} (default: detected)",
     )
     parser.add_argument(
-        "--to",
-        dest="target_format",
-        metavar="FORMAT",
-        help="format of OUT (default: by its name)",
+        "--to", dest="target_format", metavar="FORMAT", help="format of OUT (default: by its name)"
     )
     parser.add_argument(
         "--obs-keys",
@@ -79,15 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task", default="demonstration", help="what the episodes show, in words, for LeRobot"
     )
     parser.add_argument(
-        "--crf",
-        type=int,
-        help="quality of LeRobot's videos, 0 (best) to 51; default 18",
+        "--crf", type=int, help="quality of LeRobot's videos, 0 (best) to 51; default 18"
     )
     add_common_options(parser, seed_help="without effect: nothing is random here")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from lfm_policy.data.tools.convert import ConvertOptions, convert
     from lfm_policy.errors import InputError
 

@@ -1,15 +1,5 @@
-"""``lfm-policy download``."""
+"""Download public demonstrations from their official locations and check them.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from lfm_policy.cli.common import add_common_options, print_json
-
-DESCRIPTION = "Download public demonstrations from their official locations and check them."
-
-EPILOG = """\
 names: pusht and robomimic/TASK/SOURCE (low-dimensional), robomimic/TASK/SOURCE/raw,
 robomimic/TASK/SOURCE/image, with TASK lift, can, square, tool_hang or transport and SOURCE ph
 (one proficient operator) or mh (several). --list prints them all.
@@ -21,9 +11,15 @@ examples:
   lfm-policy download pusht robomimic/can/ph --output /data
 """
 
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lfm_policy.cli.common import add_common_options, print_json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as robomimic/lift/ph")
     parser.add_argument(
         "--output", type=Path, default=Path("data"), help="the data folder (default: data)"
@@ -33,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from lfm_policy.data.download.download import download
     from lfm_policy.data.download.locations import find_location
     from lfm_policy.errors import InputError

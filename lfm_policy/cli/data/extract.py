@@ -1,21 +1,5 @@
-"""``lfm-policy extract``."""
+"""Set the recorded states of robosuite again and write what is observed.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from lfm_policy.cli.common import (
-    add_common_options,
-    options_of,
-    positive,
-    print_json,
-    warnings_printed,
-)
-
-DESCRIPTION = "Set the recorded states of robosuite again and write what is observed."
-
-EPILOG = """\
 IN is a raw recording of robosuite (demo.hdf5, states without observations) or a robomimic file with
 states. OUT has its actions, states, models, names and filter keys, and for every state what
 robomimic observes in it. When it is interrupted, the same command goes on.
@@ -30,9 +14,21 @@ examples:
   lfm-policy extract demo.hdf5 image.hdf5 --cameras agentview robot0_eye_in_hand --image-size 96
 """
 
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lfm_policy.cli.common import (
+    add_common_options,
+    options_of,
+    positive,
+    print_json,
+    warnings_printed,
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument("source", type=Path, metavar="IN", help="HDF5 file with states")
     parser.add_argument("target", type=Path, metavar="OUT", help="what to write; must not exist")
     parser.add_argument(
@@ -52,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from lfm_policy.data.tools.extract import ExtractOptions, extract
 
     options = options_of(ExtractOptions, arguments, cameras=tuple(arguments.cameras))

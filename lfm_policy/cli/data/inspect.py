@@ -1,4 +1,13 @@
-"""``lfm-policy inspect``."""
+"""Episodes, shapes, ranges and images of a dataset, with warnings of what usually ruins training;
+options, normaliser, parameters and history of a checkpoint or run.
+
+examples:
+  lfm-policy inspect pusht_cchi_v7_replay.zarr --plot demonstrations.png
+  lfm-policy inspect demonstrations.hdf5 --json
+  lfm-policy inspect my_lerobot_dataset
+  lfm-policy inspect runs/pusht-fm --plot training.png
+  lfm-policy inspect runs/pusht-fm --json
+"""
 
 from __future__ import annotations
 
@@ -12,24 +21,8 @@ if TYPE_CHECKING:
     from lfm_policy.inspection.checkpoint import CheckpointInspection
     from lfm_policy.inspection.dataset import DatasetInspection
 
-DESCRIPTION = (
-    "Episodes, shapes, ranges and images of a dataset, with warnings of what "
-    "usually ruins training; options, normaliser, parameters and history of a checkpoint or "
-    "run."
-)
-
-EPILOG = """\
-examples:
-  lfm-policy inspect pusht_cchi_v7_replay.zarr --plot demonstrations.png
-  lfm-policy inspect demonstrations.hdf5 --json
-  lfm-policy inspect my_lerobot_dataset
-  lfm-policy inspect runs/pusht-fm --plot training.png
-  lfm-policy inspect runs/pusht-fm --json
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument(
         "path",
         type=Path,
@@ -40,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from lfm_policy.checkpoint_folders import is_checkpoint
     from lfm_policy.errors import InputError
     from lfm_runtime.disk.files import exists

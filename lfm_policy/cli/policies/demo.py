@@ -1,20 +1,6 @@
-"""``lfm-policy demo``."""
+"""Train a small policy on the bundled PushT demonstrations, distil it to 2 and 1 network
+evaluations, evaluate all three, and write one HTML page about it. Takes minutes on 2 cores.
 
-from __future__ import annotations
-
-import argparse
-import shlex
-from pathlib import Path
-
-from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_json
-
-DESCRIPTION = (
-    "Train a small policy on the bundled PushT demonstrations, distil it to 2 and "
-    "1 network evaluations, evaluate all three, and write one HTML page about it. Takes "
-    "minutes on 2 cores."
-)
-
-EPILOG = """\
 Needs the simulator (pip install "lfm-policy[sim]") and no network. Options are set as
 section.key=value on top of the configuration pusht/demo; students take a third of the teacher's
 gradient steps. The folder holds run folders, evaluations and videos, and demo.html, one file that
@@ -27,9 +13,16 @@ examples:
   lfm-policy demo --dataset pusht_cchi_v7_replay.zarr --output runs/demo-206
 """
 
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument(
         "--dataset", type=Path, help="other PushT demonstrations than the bundled ones"
     )
@@ -40,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from rich.console import Console
 
     from lfm_policy.config import load_config

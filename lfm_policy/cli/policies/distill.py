@@ -1,14 +1,5 @@
-"""``lfm-policy distill``."""
+"""Distil a teacher into a student that takes one step per block.
 
-from __future__ import annotations
-
-import argparse
-
-from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_json
-
-DESCRIPTION = "Distil a teacher into a student that takes one step per block."
-
-EPILOG = """\
 The student has --nfe blocks of one step each; each replaces as many consecutive blocks of the
 teacher. With --groups 2,1 instead it has two, which replace the first two blocks (at the data side)
 and the third. Options are set as section.key=value, those of the distillation itself as
@@ -22,9 +13,14 @@ examples:
   lfm-policy distill runs/pusht-lfm3 --groups 2,1
 """
 
+from __future__ import annotations
+
+import argparse
+
+from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument("checkpoint", help="checkpoint or run folder of the teacher")
     blocks = parser.add_mutually_exclusive_group(required=True)
     blocks.add_argument(
@@ -53,7 +49,6 @@ def _numbers(text: str) -> list[int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from lfm_policy.distill import distill
     from lfm_policy.policy import read_header
 

@@ -1,25 +1,5 @@
-"""``lfm-policy eval``."""
+"""Roll out a checkpoint and report success, score and latency.
 
-from __future__ import annotations
-
-import argparse
-import sys
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import Any
-
-from lfm_policy.cli.common import (
-    add_common_options,
-    add_runner_options,
-    add_sampler_options,
-    non_negative,
-    positive,
-    print_json,
-)
-
-DESCRIPTION = "Roll out a checkpoint and report success, score and latency."
-
-EPILOG = """\
 Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
 episode, chunk). Test seeds start at 100000; choose settings with seeds from 200000 only.
 
@@ -31,9 +11,25 @@ examples:
   lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 16 --video 8
 """
 
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.cli.common import (
+    add_common_options,
+    add_runner_options,
+    add_sampler_options,
+    non_negative,
+    positive,
+    print_json,
+    warnings_printed,
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument(
         "checkpoint",
         help="checkpoint, run folder, exported folder, or a policy of the package: pusht-state",
@@ -69,9 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
-    import warnings
-
     import torch
     from rich.console import Console
 
@@ -79,14 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.config.environment import why_no_environment
     from lfm_policy.device import choose_device
     from lfm_policy.errors import InputError
-    from lfm_policy.evaluation import (
-        NoSuccessReportedWarning,
-        RolloutConfig,
-        evaluate,
-        evaluation_to_dict,
-    )
+    from lfm_policy.evaluation import RolloutConfig, evaluate, evaluation_to_dict
     from lfm_policy.evaluation.environments import choose_workers
-    from lfm_policy.evaluation.episodes import no_success_message
     from lfm_policy.evaluation.exported import ExportedPolicy
     from lfm_policy.evaluation.recording import record_videos
     from lfm_policy.evaluation.report import footnote, plot_evaluation, results_table
@@ -129,8 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         env_options=env.options if env_id == env.id else {},
     )
     quiet = arguments.quiet or arguments.json
-    with _runner(arguments, folder) as runner, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoSuccessReportedWarning)  # said below, in one line
+    with _runner(arguments, folder) as runner, warnings_printed():
         cells, seconds = evaluate(
             policy,
             config,
@@ -141,8 +127,6 @@ def run(arguments: argparse.Namespace) -> int:
             quiet=quiet,
             runner=runner,
         )
-    if cells[0].summary()["successes"] is None:
-        print(f"warning: {no_success_message(env_id)}", file=sys.stderr)
     # The sampler is still that of the last cell, whose episodes are filmed.
     results = cells[-1].episodes
     videos = output / "videos"

@@ -1,4 +1,18 @@
-"""``lfm-policy export``."""
+"""Export a policy, its normalisation, encoder and whole sampler, as one graph.
+
+The folder holds policy.onnx, the whole policy from raw observations and noise to actions, and
+policy.json, which describes it. It runs where only lfm-policy-runtime is installed:
+
+  from lfm_runtime import OnnxPolicy
+  policy = OnnxPolicy("exported")
+
+exit code 3: --check found another result than PyTorch's; the folder was removed.
+
+examples:
+  lfm-policy export pusht-state exported --check
+  lfm-policy export runs/pusht-lfm exported-teacher --solver heun --nfe 16
+  lfm-policy export pusht-image exported-int8 --precision int8 --check --episodes 100
+"""
 
 from __future__ import annotations
 
@@ -18,26 +32,8 @@ EXIT_DIFFERS = 3
 OBSERVATIONS = 100
 MANY_EVALUATIONS = 16
 
-DESCRIPTION = "Export a policy, its normalisation, encoder and whole sampler, as one graph."
-
-EPILOG = """\
-The folder holds policy.onnx, the whole policy from raw observations and noise to actions, and
-policy.json, which describes it. It runs where only lfm-policy-runtime is installed:
-
-  from lfm_runtime import OnnxPolicy
-  policy = OnnxPolicy("exported")
-
-exit code 3: --check found another result than PyTorch's; the folder was removed.
-
-examples:
-  lfm-policy export pusht-state exported --check
-  lfm-policy export runs/pusht-lfm exported-teacher --solver heun --nfe 16
-  lfm-policy export pusht-image exported-int8 --precision int8 --check --episodes 100
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument(
         "checkpoint", help="checkpoint, run folder, or a policy of the package: pusht-state"
     )
@@ -65,7 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     import torch
 
     from lfm_policy.export import export_policy

@@ -1,16 +1,5 @@
-"""``lfm-policy train``."""
+"""Train a policy block by block from a configuration.
 
-from __future__ import annotations
-
-import argparse
-import os
-from pathlib import Path
-
-from lfm_policy.cli.common import add_run_options, overrides_of, print_json
-
-DESCRIPTION = "Train a policy block by block from a configuration."
-
-EPILOG = """\
 Options are set as section.key=value; lists as 'flow.step_sizes=[0.03,0.1]'. `--options` lists those
 that one usually sets with their meaning, `--options all` all of them; `--show-config` prints what
 a run would use.
@@ -25,9 +14,16 @@ Several processes on a CPU are launched in the same way, with --device cpu at th
 accelerate starts a single process unless MPI is there).
 """
 
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from lfm_policy.cli.common import add_run_options, overrides_of, print_json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument("config", help="YAML file, or the name of a bundled one such as pusht/fm")
     add_run_options(parser, output_help="run folder (default: runs/<name>)")
     parser.add_argument(
@@ -43,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from lfm_policy.config import config_to_dict, config_to_yaml, load_config
     from lfm_policy.config.describe import describe_options
     from lfm_policy.errors import InputError

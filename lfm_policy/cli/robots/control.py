@@ -1,4 +1,16 @@
-"""``lfm-policy control``."""
+"""Run a policy at a fixed rate while chunks are computed in another thread, on an environment that
+does not wait.
+
+Of every chunk --execute actions are executed, and the next one is asked for --lead actions before
+they end. With d = (seconds per chunk) x hz, rounded up, --lead d and --execute of at least 2 d
+never let the robot wait.
+
+examples:
+  lfm-policy control pusht-state --hz 10 --record run.zarr && lfm-policy replay run.zarr
+  lfm-policy control exported/ --env lfm/PushT-v0 --hz 50 --lead 2 --on-miss continue
+  lfm-policy control ws://gpu-box:8000 --env lfm/PushT-v0 --hz 10 --lead 4
+  lfm-policy control pusht-state --delay 200 --lead 2 --simulated --episodes 20
+"""
 
 from __future__ import annotations
 
@@ -21,26 +33,8 @@ from lfm_policy.cli.common import (
 _NEXT_EPISODE = ("done", "deadline", "bad observations")
 """Reasons for the end of an episode after which another one makes sense."""
 
-DESCRIPTION = (
-    "Run a policy at a fixed rate while chunks are computed in another thread, on "
-    "an environment that does not wait."
-)
-
-EPILOG = """\
-Of every chunk --execute actions are executed, and the next one is asked for --lead actions before
-they end. With d = (seconds per chunk) x hz, rounded up, --lead d and --execute of at least 2 d
-never let the robot wait.
-
-examples:
-  lfm-policy control pusht-state --hz 10 --record run.zarr && lfm-policy replay run.zarr
-  lfm-policy control exported/ --env lfm/PushT-v0 --hz 50 --lead 2 --on-miss continue
-  lfm-policy control ws://gpu-box:8000 --env lfm/PushT-v0 --hz 10 --lead 4
-  lfm-policy control pusht-state --delay 200 --lead 2 --simulated --episodes 20
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument(
         "policy",
         help="checkpoint, run folder, exported folder, policy of the package, or ws://host:port",
@@ -97,7 +91,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     import logging
     from contextlib import ExitStack
     from dataclasses import asdict
@@ -105,50 +98,50 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from lfm_policy.control.episodes import run_episode, run_robot
-    from lfm_policy.control.policies import open_policy
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
     from lfm_policy.control.robots import ROBOTS
     from lfm_policy.environments import make_env
     from lfm_policy.errors import InputError
+    from lfm_policy.open_policy import open_policy
     from lfm_runtime.control import ControlOptions, Recorder
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if not 0 <= arguments.delay < 3_600_000:
         raise InputError(f"--delay is {arguments.delay}, expected milliseconds, at least 0")
-    quiet = arguments.quiet or arguments.json
-    policy = open_policy(
-        arguments.policy,
-        device=arguments.device,
-        threads=arguments.threads,
-        **sampler_of(arguments),
-    )
     if arguments.robot and arguments.env:
         raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
-    place = arguments.robot or arguments.env or _configured_env(policy)
+    options = options_of(ControlOptions, arguments)
+    sampler, noise_seed = sampler_of(arguments), arguments.seed or 0
+    policy = open_policy(
+        arguments.policy, device=arguments.device, threads=arguments.threads, **sampler
+    )
+    configured = policy.config.env.id if hasattr(policy, "config") else ""
+    place = arguments.robot or arguments.env or configured
+    if not place:
+        raise InputError(
+            "the policy names no environment; give one with --env, such as --env lfm/PushT-v0"
+        )
     robot_options = key_values(arguments.robot_option)
     with ExitStack() as stack:
         env = None if arguments.robot else stack.enter_context(make_env(place))
-        options = options_of(ControlOptions, arguments)
         recorder = None
         if arguments.record is not None:
             facts = {
-                "hz": arguments.hz,
-                "policy": arguments.policy,
+                **{k: getattr(arguments, k) for k in ("hz", "policy", "seed_start", "simulated")},
                 "env": place,
-                "seed_start": arguments.seed_start,
-                "noise_seed": arguments.seed or 0,
+                "noise_seed": noise_seed,
                 "delay_ms": arguments.delay,
-                "simulated": arguments.simulated,
-                "sampler": sampler_of(arguments),
+                "sampler": sampler,
                 "options": asdict(options),
             }
             recorder = stack.enter_context(
                 Recorder(arguments.record, facts, wait=arguments.simulated)
             )
         outcomes = []
+        quiet = arguments.quiet or arguments.json
         bar = stack.enter_context(tqdm(total=arguments.episodes, unit="episode", disable=quiet))
         for episode in range(arguments.episodes):
-            policy.sample_seed(arguments.seed or 0, episode)
+            policy.sample_seed(noise_seed, episode)
             timing: dict[str, Any] = {
                 "hz": arguments.hz,
                 "seed": arguments.seed_start + episode,
@@ -180,15 +173,3 @@ def run(arguments: argparse.Namespace) -> int:
         )
         ended_well = False
     return 0 if ended_well else 1
-
-
-def _configured_env(policy: Any) -> str:
-    from lfm_policy.errors import InputError
-
-    config = getattr(policy, "config", None)
-    if config is None or not config.env.id:
-        raise InputError(
-            "the policy names no environment; give one with --env, such as --env lfm/PushT-v0"
-        )
-    env_id: str = config.env.id
-    return env_id

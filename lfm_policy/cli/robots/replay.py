@@ -1,18 +1,6 @@
-"""``lfm-policy replay``."""
+"""Draw what the control loop did: chunks, executed actions, delays, missed deadlines; or execute
+the recorded actions again.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from lfm_policy.cli.common import non_negative, print_json
-
-DESCRIPTION = (
-    "Draw what the control loop did: chunks, executed actions, delays, missed "
-    "deadlines; or execute the recorded actions again."
-)
-
-EPILOG = """\
 A recording is a replay buffer like any other: it can be inspected, converted and trained on.
 
 examples:
@@ -21,9 +9,15 @@ examples:
   lfm-policy replay run.zarr --env lfm/PushT-v0     # the recorded actions once more
 """
 
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lfm_policy.cli.common import non_negative, print_json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument("recording", type=Path, help="what 'lfm-policy control --record' wrote")
     parser.add_argument("--episode", type=non_negative, default=0, help="default 0")
     parser.add_argument(
@@ -39,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     from lfm_policy.control.figure import recording_figure
     from lfm_policy.control.recording import load_recording
     from lfm_policy.control.replay import replay_actions

@@ -1,4 +1,17 @@
-"""``lfm-policy serve``."""
+"""Serve a checkpoint or an exported policy to many robots over websockets.
+
+Speaks openpi's websocket protocol: on connection one message of metadata; then every observation
+(msgpack, no batch dimension; images uint8 or floats in [0, 1], channels last or first) is answered
+with {"actions": (n_action_steps, action_dim), "server_timing": {"infer_ms": ...}}. The first action
+belongs to that observation. The server remembers n_obs_steps frames of each connection;
+{"__reset__": True} forgets them. GET /healthz answers 200, GET /metrics is for Prometheus. Log: one
+JSON object per line on standard error. SIGTERM and SIGINT end it after the requests under way.
+
+examples:
+  lfm-policy serve pusht-state
+  lfm-policy serve runs/can/student-nfe2-regression --host 0.0.0.0 --api-key-file keys.txt \\
+      --tls-cert server.pem --tls-key server.key
+"""
 
 from __future__ import annotations
 
@@ -13,25 +26,8 @@ from lfm_policy.cli.common import (
     sampler_of,
 )
 
-DESCRIPTION = "Serve a checkpoint or an exported policy to many robots over websockets."
-
-EPILOG = """\
-Speaks openpi's websocket protocol: on connection one message of metadata; then every observation
-(msgpack, no batch dimension; images uint8 or floats in [0, 1], channels last or first) is answered
-with {"actions": (n_action_steps, action_dim), "server_timing": {"infer_ms": ...}}. The first action
-belongs to that observation. The server remembers n_obs_steps frames of each connection;
-{"__reset__": True} forgets them. GET /healthz answers 200, GET /metrics is for Prometheus. Log: one
-JSON object per line on standard error. SIGTERM and SIGINT end it after the requests under way.
-
-examples:
-  lfm-policy serve pusht-state
-  lfm-policy serve runs/can/student-nfe2-regression --host 0.0.0.0 --api-key-file keys.txt \\
-      --tls-cert server.pem --tls-key server.key
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
     parser.add_argument(
         "policy", help="checkpoint, run folder, exported folder, or a policy of the package"
     )
@@ -91,33 +87,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
     import asyncio
     import gc
     import logging
 
-    from lfm_policy.serving import (
-        ApiKeys,
-        PolicyServer,
-        ServerOptions,
-        check_bind,
-        configure_logging,
-        is_loopback,
-        load_served_policy,
-        log_event,
-        read_api_keys,
-        tls_context,
-        warning_of_secret,
-    )
+    from lfm_policy.serving import PolicyServer, ServerOptions, access, load_served_policy
+    from lfm_policy.serving.logs import configure_logging, log_event
 
     # What can be wrong is looked at before the policy, which takes seconds to load.
-    keys = read_api_keys(arguments.api_key_file) if arguments.api_key_file else ApiKeys()
-    check_bind(arguments.host, keys=keys, insist=arguments.allow_insecure_bind)
-    tls = tls_context(arguments.tls_cert, arguments.tls_key)
+    keys = (
+        access.read_api_keys(arguments.api_key_file) if arguments.api_key_file else access.ApiKeys()
+    )
+    access.check_bind(arguments.host, keys=keys, insist=arguments.allow_insecure_bind)
+    tls = access.tls_context(arguments.tls_cert, arguments.tls_key)
     options = options_of(ServerOptions, arguments)
     configure_logging(arguments.log_level)
     for path in (arguments.api_key_file, arguments.tls_key):
-        if path is not None and (warning := warning_of_secret(path)):
+        if path is not None and (warning := access.warning_of_secret(path)):
             log_event(warning, level=logging.WARNING)
     served = load_served_policy(
         arguments.policy,
@@ -129,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     # All that has been loaded stays: robots need not wait while the collector looks through it.
     gc.collect()
     gc.freeze()
-    if tls is None and not is_loopback(arguments.host):
+    if tls is None and not access.is_loopback(arguments.host):
         log_event("keys and observations travel unencrypted", level=logging.WARNING)
     asyncio.run(PolicyServer(served, options, keys=keys, tls=tls).run(signals=True))
     return 0

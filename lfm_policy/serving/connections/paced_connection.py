@@ -76,11 +76,7 @@ class PacedConnection(ServerConnection):
     _next_slot: ClassVar[float] = 0.0
 
     def __init__(
-        self,
-        protocol: ServerProtocol,
-        *arguments: Any,
-        handshakes: Handshakes,
-        **options: Any,
+        self, protocol: ServerProtocol, *arguments: Any, handshakes: Handshakes, **options: Any
     ) -> None:
         super().__init__(protocol, *arguments, **options)
         self._handshakes = handshakes

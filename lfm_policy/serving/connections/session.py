@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,11 +30,7 @@ MAXIMUM_FRAGMENTS = 1_024
 SMALL_BYTES = 4_096
 """Up to here reading a message takes less time than handing it to another thread."""
 
-_BROKEN_RULES = (
-    CloseCode.PROTOCOL_ERROR,
-    CloseCode.INVALID_DATA,
-    CloseCode.MESSAGE_TOO_BIG,
-)
+_BROKEN_RULES = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG)
 
 Infer = Callable[[dict[str, np.ndarray], Request], Awaitable[Prediction]]
 """From a history (n_obs_steps, *shape) by name and what was asked with it to the actions."""
@@ -41,10 +38,11 @@ Infer = Callable[[dict[str, np.ndarray], Request], Awaitable[Prediction]]
 T = TypeVar("T")
 
 
+@dataclass(eq=False, kw_only=True)
 class Session:
     """Answers the messages of one client, one after the other.
 
-    Args:
+    Attributes:
         connection: open websocket.
         history: empty, of this connection alone.
         infer: computes actions.
@@ -54,44 +52,34 @@ class Session:
         send_timeout: seconds to wait for a client that does not read.
     """
 
-    def __init__(
-        self,
-        connection: ServerConnection,
-        *,
-        history: ConnectionHistory,
-        infer: Infer,
-        metrics: ServerMetrics,
-        reading: Executor,
-        idle_timeout: float,
-        send_timeout: float,
-    ) -> None:
-        self._connection = connection
-        self._history = history
-        self._infer = infer
-        self._metrics = metrics
-        self._reading = reading
-        self._idle_timeout = idle_timeout
-        self._send_timeout = send_timeout
-        self._busy = False
-        self._stopping = False
+    connection: ServerConnection
+    history: ConnectionHistory
+    infer: Infer
+    metrics: ServerMetrics
+    reading: Executor
+    idle_timeout: float
+    send_timeout: float
+
+    def __post_init__(self) -> None:
+        self._id = str(self.connection.id)
+        self._busy = self._stopping = self._told_unknown = False
         self._answered = 0
-        self._told_unknown = False
 
     async def run(self, metadata: bytes) -> None:
         """Serve until the client leaves, does something wrong, or the server stops."""
-        remote = peer_of(self._connection)
+        remote = peer_of(self.connection)
         log_event("connection opened", connection=self._id, remote=remote)
-        self._metrics.opened.inc()
+        self.metrics.opened.inc()
         reason = "server"
         try:
-            with self._metrics.connections.track_inprogress():
+            with self.metrics.connections.track_inprogress():
                 reason = await self._converse(metadata)
         except ConnectionClosed as closed:
             reason = "server" if self._stopping else _who_closed(closed)
             if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
                 self._error("message", InputError(f"message: {closed.sent.reason}"))
         finally:
-            self._metrics.closed.labels(reason).inc()
+            self.metrics.closed.labels(reason).inc()
             log_event(
                 "connection closed",
                 connection=self._id,
@@ -104,11 +92,7 @@ class Session:
         """Close the connection; after the answer to the request under way, if there is one."""
         self._stopping = True
         if not self._busy:
-            await self._connection.close(CloseCode.GOING_AWAY, "the server stops")
-
-    @property
-    def _id(self) -> str:
-        return str(self._connection.id)
+            await self.connection.close(CloseCode.GOING_AWAY, "the server stops")
 
     async def _converse(self, metadata: bytes) -> str:
         """Return what ended it."""
@@ -116,31 +100,35 @@ class Session:
             return "slow"
         while not self._stopping:
             try:
-                async with asyncio.timeout(self._idle_timeout):
+                async with asyncio.timeout(self.idle_timeout):
                     message = await self._receive()
             except TimeoutError:
-                await self._connection.close(
-                    CloseCode.GOING_AWAY, f"no message for {self._idle_timeout:g} seconds"
+                await self.connection.close(
+                    CloseCode.GOING_AWAY, f"no message for {self.idle_timeout:g} seconds"
                 )
                 return "idle"
             self._busy = True
             started = time.perf_counter()
             answer = await self._answer(message)
             if isinstance(answer, str):
-                await self._send_error(answer)
+                # The protocol's error: a text frame, then close code 1011.
+                with contextlib.suppress(ConnectionClosed):
+                    if await self._send(answer):
+                        why = "error: see the text frame before this one"
+                        await self.connection.close(CloseCode.INTERNAL_ERROR, why)
                 return "error"
             if not await self._send(answer):
                 return "slow"
-            self._metrics.request_seconds.observe(time.perf_counter() - started)
+            self.metrics.request_seconds.observe(time.perf_counter() - started)
             self._answered += 1
             self._busy = False
-        await self._connection.close(CloseCode.GOING_AWAY, "the server stops")
+        await self.connection.close(CloseCode.GOING_AWAY, "the server stops")
         return "server"
 
     async def _receive(self) -> str | bytes | None:
         """Return the next message; None if it comes in more pieces than anybody needs."""
         pieces: list[Any] = []
-        async for piece in self._connection.recv_streaming():
+        async for piece in self.connection.recv_streaming():
             pieces.append(piece)
             # Pieces may be empty, so that their number is not bounded by the size of a message.
             if len(pieces) > MAXIMUM_FRAGMENTS:
@@ -169,14 +157,17 @@ class Session:
 
     async def _perform(self, request: Request, size: int) -> dict[str, Any]:
         if request.reset:
-            self._history.clear()
-            self._metrics.resets.inc()
+            self.history.clear()
+            self.metrics.resets.inc()
             if not request.obs:
                 return {RESET: True}
-        obs = await self._beside(size, self._history.add, request.obs)
-        self._tell_unknown(request)
-        prediction = await self._infer(obs, request)
-        self._metrics.requests.inc()
+        obs = await self._beside(size, self.history.add, request.obs)
+        unknown = self.history.unknown(request.obs)
+        if unknown and not self._told_unknown:
+            self._told_unknown = True
+            log_event("observations left out", connection=self._id, names=unknown)
+        prediction = await self.infer(obs, request)
+        self.metrics.requests.inc()
         return {
             "actions": prediction.actions,
             "server_timing": {"infer_ms": 1e3 * prediction.seconds},
@@ -187,26 +178,17 @@ class Session:
         if size <= SMALL_BYTES:
             return function(*arguments)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reading, function, *arguments)
-
-    def _tell_unknown(self, request: Request) -> None:
-        """Log once which observations are left out."""
-        if self._told_unknown:
-            return
-        unknown = self._history.unknown(request.obs)
-        if unknown:
-            self._told_unknown = True
-            log_event("observations left out", connection=self._id, names=unknown)
+        return await loop.run_in_executor(self.reading, function, *arguments)
 
     def _error(self, reason: str, error: Exception) -> str:
         """Count and log an error, and return its text."""
         text = str(error)[:MAXIMUM_ERROR_TEXT]
-        self._metrics.errors.labels(reason).inc()
+        self.metrics.errors.labels(reason).inc()
         log_event(
             "bad request",
             level=logging.WARNING,
             connection=self._id,
-            remote=peer_of(self._connection),
+            remote=peer_of(self.connection),
             reason=reason,
             error_text=text,
         )
@@ -215,20 +197,12 @@ class Session:
     async def _send(self, message: bytes | str) -> bool:
         """Send; False if the client does not read, and so is given up."""
         try:
-            async with asyncio.timeout(self._send_timeout):
-                await self._connection.send(message)
+            async with asyncio.timeout(self.send_timeout):
+                await self.connection.send(message)
         except TimeoutError:
-            self._connection.transport.abort()
+            self.connection.transport.abort()
             return False
         return True
-
-    async def _send_error(self, text: str) -> None:
-        """Send the protocol's error: a text frame, then close code 1011."""
-        with contextlib.suppress(ConnectionClosed):
-            if await self._send(text):
-                await self._connection.close(
-                    CloseCode.INTERNAL_ERROR, "error: see the text frame before this one"
-                )
 
 
 def peer_of(connection: ServerConnection) -> str:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from lfm_runtime.control.clock import Clock, RealClock, SimulatedClock
 from lfm_runtime.control.loop import ControlLoop
-from lfm_runtime.control.options import ON_MISS, ON_POLICY_CHANGE, ControlOptions
+from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.control.planning.inference import Inference, SimulatedInference, ThreadedInference
-from lfm_runtime.control.planning.joining import JOININGS
 from lfm_runtime.control.recording.recorder import Recorder
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.control.robot import Robot
 
 __all__ = [
-    "JOININGS",
-    "ON_MISS",
-    "ON_POLICY_CHANGE",
     "Clock",
     "ControlLoop",
     "ControlOptions",

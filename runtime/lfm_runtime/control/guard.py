@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lfm_runtime.control.robot import Episodic, Robot
+from lfm_runtime.control.robot import Robot
 
 _LOG = logging.getLogger("lfm_runtime.control")
 _LONGEST_PAUSE = 0.1
@@ -47,6 +47,8 @@ class RobotGuard:
 
     Attributes:
         hung: whose call took too long, such as ``robot``; empty: none did.
+        stopping: whether the robot has been stopped, or is just being.
+        on_hang: what the watchdog does when it has stopped the robot because of a call.
     """
 
     def __init__(self, robot: Robot, *, hang_timeout: float, watched: bool) -> None:
@@ -62,23 +64,18 @@ class RobotGuard:
         self._hang_timeout = hang_timeout
         self._lock = threading.Lock()
         self._call: Call | None = None
-        self._stopping = False
+        self.stopping = False
         self._stop_overdue = 0.0
         self._stopped = threading.Event()
         self._over = threading.Event()
         self._error: BaseException | None = None
-        self._on_hang: Callable[[Call], None] = lambda call: None
+        self.on_hang: Callable[[Call], None] = lambda call: None
         self._thread: threading.Thread | None = None
         if watched:
             self._thread = threading.Thread(target=self._watch, name="lfm-watchdog", daemon=True)
             self._thread.start()
         # The interpreter may end while the loop runs in a thread that it does not wait for.
         atexit.register(self.stop)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the robot has been stopped, or is just being."""
-        return self._stopping
 
     # -- calls, from the thread of the loop ---------------------------------------------------
 
@@ -92,8 +89,7 @@ class RobotGuard:
 
     def done(self) -> bool:
         """Whether the robot says that its task is over."""
-        robot = self._robot
-        return self.call("robot", "done", lambda: isinstance(robot, Episodic) and bool(robot.done))
+        return self.call("robot", "done", lambda: bool(getattr(self._robot, "done", False)))
 
     def call(self, owner: str, name: str, function: Callable[[], T], *, extra: float = 0.0) -> T:
         """Return what a function returns, watching how long it takes.
@@ -110,7 +106,7 @@ class RobotGuard:
         """
         call = Call(owner, name, time.monotonic() + self._hang_timeout + extra)
         with self._lock:
-            if self._stopping:
+            if self.stopping:
                 raise Hang
             self._call = call
         try:
@@ -118,15 +114,11 @@ class RobotGuard:
         finally:
             with self._lock:
                 self._call = None
-                stopping = self._stopping
+                stopping = self.stopping
             if stopping:
                 raise Hang
 
     # -- the end ------------------------------------------------------------------------------
-
-    def on_hang(self, function: Callable[[Call], None]) -> None:
-        """Set what the watchdog does when it has stopped the robot because of a call."""
-        self._on_hang = function
 
     def is_under_way(self, call: Call) -> bool:
         """Whether a call has not returned; may be asked from a handler of signals."""
@@ -147,7 +139,7 @@ class RobotGuard:
         """
         with self._lock:
             self._call = None  # whoever stops the robot hangs nowhere else
-            first, self._stopping = not self._stopping, True
+            first, self.stopping = not self.stopping, True
         if first:
             self._stop_robot()
         self._stopped.wait()
@@ -175,29 +167,25 @@ class RobotGuard:
         pause = min(_LONGEST_PAUSE, self._hang_timeout / 10)
         while not self._over.wait(pause):
             call, now = self._call, time.monotonic()
-            if self._stopping:
+            if self.stopping:
                 if not self._stopped.is_set() and now > self._stop_overdue > 0:
                     # Nobody else can bring the robot to rest, so nothing interrupts it.
                     _LOG.critical("robot.stop() takes long; only SIGKILL ends it before its time")
                     return
             elif call is not None and now > call.deadline and self._take_over(call):
-                _LOG.critical(
-                    "%s.%s() has not returned for %g seconds: stopping the robot",
-                    call.owner,
-                    call.name,
-                    self._hang_timeout,
-                )
+                text = "%s.%s() has not returned for %g seconds: stopping the robot"
+                _LOG.critical(text, call.owner, call.name, self._hang_timeout)
                 self._stop_robot()
                 if self._error is not None:
                     _LOG.critical("the robot could not be stopped: %r", self._error)
-                self._on_hang(call)
+                self.on_hang(call)
                 return
 
     def _take_over(self, call: Call) -> bool:
         """Take the stopping of the robot upon the watchdog, unless the call has just returned."""
         with self._lock:
-            if self._call is not call or self._stopping:
+            if self._call is not call or self.stopping:
                 return False
-            self._stopping = True
+            self.stopping = True
             self.hung = call.owner
         return True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -29,35 +29,27 @@ class Logbook:
 
     def step(self, record: StepRecord) -> None:
         """Write down an action."""
-        recorder = self._recorder
-        if recorder is None or self._failed:
-            return
         obs = {key: np.array(value) for key, value in record.obs.items()}
-        own = replace(record, action=np.array(record.action), obs=obs)
-        self._write("step", lambda: recorder.step(own))
+        self._write("step", replace(record, action=np.array(record.action), obs=obs))
 
     def chunk(self, record: ChunkRecord) -> None:
         """Write down an answer of the policy."""
-        recorder = self._recorder
-        if recorder is None or self._failed:
-            return
-        own = replace(record, actions=np.array(record.actions))
-        self._write("chunk", lambda: recorder.chunk(own))
+        self._write("chunk", replace(record, actions=np.array(record.actions)))
 
     def end_episode(self) -> None:
         """End the episode of the run."""
-        if self._recorder is not None:
-            self._write("end_episode", self._recorder.end_episode)
+        self._failed = False  # what was recorded before the failure is an episode too
+        self._write("end_episode")
 
-    def _write(self, name: str, function: Callable[[], None]) -> None:
-        if self._guard.stopping:  # nothing moves that a recorder could keep from stopping
-            self._tried(name, function)
-        else:
-            self._tried(name, lambda: self._guard.call("recorder", name, function))
-
-    def _tried(self, name: str, function: Callable[[], None]) -> None:
+    def _write(self, name: str, *record: StepRecord | ChunkRecord) -> None:
+        if self._recorder is None or self._failed:
+            return
+        function = partial(getattr(self._recorder, name), *record)
         try:
-            function()
+            if self._guard.stopping:  # nothing moves that a recorder could keep from stopping
+                function()
+            else:
+                self._guard.call("recorder", name, function)
         except Exception as error:
             _LOG.error(
                 "recorder.%s() failed, nothing more is recorded of this run: %r", name, error

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from lfm_runtime.control.clock import Clock, RealClock, SimulatedClock
 from lfm_runtime.control.guard import Call, Hang, RobotGuard
@@ -14,11 +15,12 @@ from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.control.planning.inference import Inference, Predict, ThreadedInference
 from lfm_runtime.control.planning.joining import create_joining
 from lfm_runtime.control.planning.planner import ControlPolicy, Planner
+from lfm_runtime.control.planning.sight import Sight
 from lfm_runtime.control.recording.recorder import Recorder
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.control.robot import Robot
 from lfm_runtime.control.run import ControlRun
-from lfm_runtime.control.safety import ActionLimits, TickHistory
+from lfm_runtime.control.safety import ActionLimits
 from lfm_runtime.errors import InputError
 from lfm_runtime.interrupt import InterruptFlag
 
@@ -99,7 +101,13 @@ class ControlLoop:
                 f"trained with prefixes of at most {self._max_prefix} actions: train it with "
                 f"policy.max_prefix={max(self._lead, 1)}, or choose another joining"
             )
-        self._check_position(options)
+        key = options.position_key
+        if key is not None and tuple(spec.obs_shapes.get(key, ())) != (spec.action_dim,):
+            seen = ", ".join(f"{name} {tuple(shape)}" for name, shape in spec.obs_shapes.items())
+            raise InputError(
+                f"position_key is '{key}', expected an observation of shape ({spec.action_dim},): "
+                f"the policy sees {seen}"
+            )
         self._real_time = not isinstance(self._clock, SimulatedClock)
         if (
             options.max_bad_observations is None
@@ -140,7 +148,7 @@ class ControlLoop:
         try:
             # No signal may break off what follows, until the robot has been stopped.
             with InterruptFlag(second_raises=False) as flag:
-                guard.on_hang(lambda call: self._leave(call, guard, flag))
+                guard.on_hang = lambda call: self._leave(call, guard, flag)
                 result = self._run(guard, flag, max_ticks)
         finally:
             guard.stop()  # for a signal in between the two lines above
@@ -149,26 +157,42 @@ class ControlLoop:
         return result
 
     def _run(self, guard: RobotGuard, flag: InterruptFlag, max_ticks: int | None) -> ControlResult:
-        inference: Inference | None = None
-        logbook = Logbook(self._recorder, guard)
-        try:
-            inference = self._make_inference(Planner(self._policy))
-            run = self._start(inference, guard, logbook)
+        policy, options = self._policy, self._options
+        with ExitStack() as ending:  # from the last to the first
+            logbook = Logbook(self._recorder, guard)
+            ending.callback(logbook.end_episode)
+            ending.callback(guard.stop)  # where there will be no inference
+            inference = self._make_inference(Planner(policy))
+            ending.callback(inference.close)
+            # Before anything that could take long: the robot comes first.
+            ending.callback(guard.stop)
+            result = ControlResult()
+            run = ControlRun(
+                robot=guard,
+                inference=inference,
+                joining=create_joining(options.joining, ensemble_decay=options.ensemble_decay),
+                limits=self._limits,
+                clock=self._clock,
+                logbook=logbook,
+                options=options,
+                result=result,
+                sight=Sight(
+                    policy.spec,
+                    policy.n_obs_steps,
+                    result,
+                    max_bad_observations=options.max_bad_observations,
+                ),
+                period=self._period,
+                execute=self._execute,
+                lead=self._lead,
+                max_prefix=self._max_prefix,
+                max_staleness=options.max_staleness or 2 * self._whole * self._period,
+            )
             try:
                 self._tick_until_done(run, flag, max_ticks)
             except Hang:
-                run.result.reason = f"{guard.hung or 'interpreter'} hung"
-            return run.result
-        finally:
-            # Before anything that could take long: the robot comes first.
-            try:
-                guard.stop()
-            finally:
-                try:
-                    if inference is not None:
-                        inference.close()
-                finally:
-                    logbook.end_episode()
+                result.reason = f"{guard.hung or 'interpreter'} hung"
+            return result
 
     def _tick_until_done(self, run: ControlRun, flag: InterruptFlag, max_ticks: int | None) -> None:
         clock, result = self._clock, run.result
@@ -205,34 +229,6 @@ class ControlLoop:
             closing.start()
             closing.join(_GRACE)
         os._exit(1)
-
-    def _start(self, inference: Inference, guard: RobotGuard, logbook: Logbook) -> ControlRun:
-        policy, options = self._policy, self._options
-        staleness = options.max_staleness
-        return ControlRun(
-            guard,
-            inference,
-            create_joining(options.joining, ensemble_decay=options.ensemble_decay),
-            self._limits,
-            TickHistory(policy.spec, policy.n_obs_steps),
-            self._clock,
-            logbook,
-            options,
-            period=self._period,
-            execute=self._execute,
-            lead=self._lead,
-            max_prefix=self._max_prefix,
-            max_staleness=2 * self._whole * self._period if staleness is None else staleness,
-        )
-
-    def _check_position(self, options: ControlOptions) -> None:
-        key, spec = options.position_key, self._policy.spec
-        if key is not None and tuple(spec.obs_shapes.get(key, ())) != (spec.action_dim,):
-            seen = ", ".join(f"{name} {tuple(shape)}" for name, shape in spec.obs_shapes.items())
-            raise InputError(
-                f"position_key is '{key}', expected an observation of shape ({spec.action_dim},): "
-                f"the policy sees {seen}"
-            )
 
 
 def _actions_per_chunk(policy: ControlPolicy) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,12 +41,3 @@ class Robot(Protocol):
         `act` hangs, it is called from another thread (a watchdog) while that call is still under
         way; so it should not wait for what such a call holds.
         """
-
-
-@runtime_checkable
-class Episodic(Protocol):
-    """A robot that knows when its task is over."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the task is over."""

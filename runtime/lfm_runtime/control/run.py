@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from lfm_runtime.control.clock import Clock
 from lfm_runtime.control.guard import RobotGuard
 from lfm_runtime.control.logbook import Logbook
 from lfm_runtime.control.options import ControlOptions
-from lfm_runtime.control.planning.chunk import Answer, Chunk, Request
+from lfm_runtime.control.planning.chunk import Chunk, Request
 from lfm_runtime.control.planning.inference import Inference
 from lfm_runtime.control.planning.joining import Joining
 from lfm_runtime.control.planning.sight import Occasions, Sight
@@ -23,7 +23,7 @@ from lfm_runtime.control.result import (
     ControlResult,
     StepRecord,
 )
-from lfm_runtime.control.safety import ActionLimits, TickHistory
+from lfm_runtime.control.safety import ActionLimits
 from lfm_runtime.errors import InputError
 from lfm_runtime.wire.server_metadata import PolicyChangedError
 
@@ -32,6 +32,7 @@ _ASK_AGAIN = 1.0
 """Seconds between two questions to a server that serves another policy."""
 
 
+@dataclass(eq=False)
 class ControlRun:
     """The state of a run between two ticks.
 
@@ -39,41 +40,25 @@ class ControlRun:
     robot stands still it does not change, so that nothing of a chunk is skipped then.
     """
 
-    def __init__(
-        self,
-        robot: RobotGuard,
-        inference: Inference,
-        joining: Joining,
-        limits: ActionLimits,
-        history: TickHistory,
-        clock: Clock,
-        logbook: Logbook,
-        options: ControlOptions,
-        *,
-        period: float,
-        execute: int,
-        lead: int,
-        max_prefix: int,
-        max_staleness: float,
-    ) -> None:
-        self.result = ControlResult()
-        self._robot = robot
-        self._inference = inference
-        self._joining = joining
-        self._limits = limits
-        self._history = history
-        self._clock = clock
-        self._logbook = logbook
-        self._options = options
-        self._period = period
-        self._execute = execute
-        self._lead = lead
-        self._max_prefix = max_prefix
-        self._max_staleness = max_staleness
-        self._began = clock.now()
+    robot: RobotGuard
+    inference: Inference
+    joining: Joining
+    limits: ActionLimits
+    clock: Clock
+    logbook: Logbook
+    options: ControlOptions
+    result: ControlResult
+    sight: Sight
+    period: float
+    execute: int
+    lead: int
+    max_prefix: int
+    max_staleness: float
+
+    def __post_init__(self) -> None:
+        self._began = self.clock.now()
         self._asked = 0
         self._last: np.ndarray | None = None
-        self._sight = Sight(history, self.result, max_bad_observations=options.max_bad_observations)
         self._missing_since: int | None = None
         self._misses, self._outages = Occasions(), Occasions()
         self._unreachable = self._changed = self._miss_said = False
@@ -83,37 +68,37 @@ class ControlRun:
     def tick(self) -> str | None:
         """Observe, ask, take, act; return why the run is over, or None."""
         self.result.ticks += 1
-        observed = self._clock.now()
+        observed = self.clock.now()
         valid = self._observe()
-        if self._robot.done():
+        if self.robot.done():
             return "done"
-        if self._sight.lost():
+        if self.sight.lost():
             return "bad observations"
         self._take(observed)
-        self._joining.forget(observed_before=observed - self._max_staleness)
-        if valid and not self._inference.busy and self._left() <= self._lead:
+        self.joining.forget(observed_before=observed - self.max_staleness)
+        if valid and not self.inference.busy and self._left() <= self.lead:
             self._ask(observed)
             self._take(observed)
         if self._left() <= 0:
-            self._take(observed + self._options.patience * self._period)
+            self._take(observed + self.options.patience * self.period)
         return self._reason or self._act(observed, valid)
 
     def _observe(self) -> bool:
         """Take the tick's observation into the history; return whether it is good."""
         try:
-            obs = self._robot.observe()
+            obs = self.robot.observe()
         except InputError as error:  # a robot that looked at its data itself
-            self._sight.refuse(error)
+            self.sight.refuse(error)
             return False
         # Watched too: some observations are fetched only when they are looked at.
-        return self._robot.call("robot", "observe", lambda: self._sight.take(obs))
+        return self.robot.call("robot", "observe", lambda: self.sight.take(obs))
 
     def _left(self) -> int:
         """Return how many actions of the newest chunk are to be executed before its deadline."""
-        newest = self._joining.newest
+        newest = self.joining.newest
         if newest is None:
             return 0
-        return min(self._execute, len(newest)) - (self.result.steps - newest.start)
+        return min(self.execute, len(newest)) - (self.result.steps - newest.start)
 
     # -- chunks -------------------------------------------------------------------------------
 
@@ -122,30 +107,30 @@ class ControlRun:
             return
         step = self.result.steps
         prefix: list[np.ndarray] = []
-        if self._joining.uses_prefix:
+        if self.joining.uses_prefix:
             # No more than are surely executed: those before the deadline.
-            n = min(self._lead, self._max_prefix, max(self._left(), 0))
-            prefix = self._joining.upcoming(step, n)
-        action_dim = self._limits.action_dim
-        self._inference.submit(
+            n = min(self.lead, self.max_prefix, max(self._left(), 0))
+            prefix = self.joining.upcoming(step, n)
+        action_dim = self.limits.action_dim
+        self.inference.submit(
             Request(
                 number=self._asked,
                 step=step,
                 asked_at=observed,
-                obs=self._history.stacked(),
-                prefix=np.array(prefix, dtype=self._limits.dtype).reshape(len(prefix), action_dim),
+                obs=self.sight.stacked(),
+                prefix=np.array(prefix, dtype=self.limits.dtype).reshape(len(prefix), action_dim),
             )
         )
         self._asked += 1
 
     def _take(self, until: float) -> None:
         """Take the answer if it is there, or comes before ``until``."""
-        inference = self._inference
-        answer = self._robot.call(
+        inference = self.inference
+        answer = self.robot.call(
             "inference",
             "take",
             lambda: inference.take(until),
-            extra=max(until - self._clock.now(), 0.0),
+            extra=max(until - self.clock.now(), 0.0),
         )
         if answer is None:
             return
@@ -156,125 +141,15 @@ class ControlRun:
         if self._changed:
             _LOG.warning("the policy is back; going on at step %d", self.result.steps)
         self._unreachable = self._changed = False
-        request, taken = answer.request, self._clock.now()
+        request, taken = answer.request, self.clock.now()
         self.result.delays.append(self.result.steps - request.step)
         self.result.seconds.append(answer.answered_at - request.asked_at)
         # A copy: whoever computes chunks may do so in the same array again and again.
-        actions = np.array(answer.actions, dtype=self._limits.dtype)
-        self._joining.add(Chunk(request.number, request.step, actions, request.asked_at))
+        actions = np.array(answer.actions, dtype=self.limits.dtype)
+        self.joining.add(Chunk(request.number, request.step, actions, request.asked_at))
         # A slow answer may be too old already.
-        self._joining.forget(observed_before=taken - self._max_staleness)
-        self._record_chunk(answer, actions, taken)
-
-    def _fail(self, error: BaseException) -> None:
-        """Go on without an answer if the policy cannot be reached; else end the run."""
-        if isinstance(error, PolicyChangedError):
-            self._take_change(error)
-            return
-        if not isinstance(error, (ConnectionError, TimeoutError)):
-            raise error
-        self.result.failed_calls += 1
-        if not self._unreachable and self._outages.again():
-            _LOG.warning(
-                "the policy cannot be reached (%s); asking again%s", error, str(self._outages)
-            )
-        self._unreachable = True
-
-    def _take_change(self, error: PolicyChangedError) -> None:
-        """End the run, or wait until the policy that it began with is back."""
-        if self._options.on_policy_change == "stop":
-            self._reason = "policy changed"
-            _LOG.error("the run ends: %s", error)
-        elif not self._changed:
-            _LOG.error("holding until the old policy is back: %s", error)
-        self.result.policy_changes += not self._changed
-        self._changed = True
-        self._ask_from = self._clock.now() + _ASK_AGAIN
-
-    # -- actions ------------------------------------------------------------------------------
-
-    def _act(self, observed: float, valid: bool) -> str | None:
-        planned = self._joining.action(self.result.steps)
-        if planned is not None and self._left() > 0:
-            self._on_time()
-            self._execute_action(planned, PLANNED, observed, valid)
-        elif self._last is None:
-            self.result.waiting += 1
-        else:
-            # Nothing more of the old chunk's rest while the server serves another policy.
-            on_miss = "hold" if self._changed else self._options.on_miss
-            self._missed(on_miss)
-            if on_miss == "stop":
-                return "deadline"
-            if on_miss == "continue" and planned is not None:
-                self._execute_action(planned, CONTINUED, observed, valid)
-            else:
-                self._execute_action(self._hold_action(), HELD, observed, valid)
-        return None
-
-    def _missed(self, on_miss: str) -> None:
-        if self._missing_since is None:
-            self._missing_since = self.result.ticks
-            self.result.deadline_misses += 1
-            self._miss_said = self._misses.again()
-            if self._miss_said:
-                _LOG.warning(
-                    "deadline missed at step %d: %s%s",
-                    self.result.steps,
-                    on_miss,
-                    str(self._misses),
-                )
-
-    def _on_time(self) -> None:
-        if self._missing_since is not None and self._miss_said:
-            _LOG.warning(
-                "a chunk came %d ticks late, going on at step %d",
-                self.result.ticks - self._missing_since,
-                self.result.steps,
-            )
-        self._missing_since = None
-
-    def _hold_action(self) -> np.ndarray:
-        if self._limits.hold_action is not None:
-            return self._limits.hold_action
-        assert self._last is not None
-        return self._last
-
-    def _execute_action(self, action: np.ndarray, kind: int, observed: float, valid: bool) -> None:
-        frame = self._history.newest
-        assert frame is not None  # no chunk was ever asked for without one
-        previous = self._last
-        if previous is None and self._options.position_key is not None:
-            previous = frame[self._options.position_key]
-        allowed, limited = self._limits.apply(action, previous)
-        self._last = allowed
-        result, newest = self.result, self._joining.newest
-        record = StepRecord(
-            time=self._clock.now() - self._began,
-            observed=observed - self._began,
-            action=allowed,
-            obs=frame,
-            kind=kind,
-            step=result.steps,
-            chunk=-1 if newest is None else newest.number,
-            limited=limited,
-            obs_valid=valid,
-        )
-        try:
-            self._robot.act(allowed)
-        except BaseException:
-            # It may have reached the robot all the same; somebody will want to know.
-            self._logbook.step(replace(record, failed=True))
-            raise
-        self._logbook.step(record)
-        result.limited += limited
-        result.held += kind == HELD
-        result.continued += kind == CONTINUED
-        result.steps += kind != HELD
-
-    def _record_chunk(self, answer: Answer, actions: np.ndarray, taken: float) -> None:
-        request = answer.request
-        self._logbook.chunk(
+        self.joining.forget(observed_before=taken - self.max_staleness)
+        self.logbook.chunk(
             ChunkRecord(
                 number=request.number,
                 start=request.step,
@@ -286,3 +161,98 @@ class ControlRun:
                 actions=actions,
             )
         )
+
+    def _fail(self, error: BaseException) -> None:
+        """Go on without an answer if the policy cannot be reached; else end the run."""
+        if isinstance(error, PolicyChangedError):
+            return self._take_change(error)
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            raise error
+        self.result.failed_calls += 1
+        if not self._unreachable and self._outages.again():
+            _LOG.warning(
+                "the policy cannot be reached (%s); asking again%s", error, str(self._outages)
+            )
+        self._unreachable = True
+
+    def _take_change(self, error: PolicyChangedError) -> None:
+        """End the run, or wait until the policy that it began with is back."""
+        if self.options.on_policy_change == "stop":
+            self._reason = "policy changed"
+            _LOG.error("the run ends: %s", error)
+        elif not self._changed:
+            _LOG.error("holding until the old policy is back: %s", error)
+        self.result.policy_changes += not self._changed
+        self._changed = True
+        self._ask_from = self.clock.now() + _ASK_AGAIN
+
+    # -- actions ------------------------------------------------------------------------------
+
+    def _act(self, observed: float, valid: bool) -> str | None:
+        planned = self.joining.action(self.result.steps)
+        if planned is not None and self._left() > 0:
+            self._on_time()
+            self._execute_action(planned, PLANNED, observed, valid)
+        elif self._last is None:
+            self.result.waiting += 1
+        else:
+            # Nothing more of the old chunk's rest while the server serves another policy.
+            on_miss = "hold" if self._changed else self.options.on_miss
+            self._missed(on_miss)
+            if on_miss == "stop":
+                return "deadline"
+            if on_miss == "continue" and planned is not None:
+                self._execute_action(planned, CONTINUED, observed, valid)
+            else:
+                hold = self.limits.hold_action
+                self._execute_action(self._last if hold is None else hold, HELD, observed, valid)
+        return None
+
+    def _missed(self, on_miss: str) -> None:
+        if self._missing_since is None:
+            self._missing_since = self.result.ticks
+            self.result.deadline_misses += 1
+            self._miss_said = self._misses.again()
+            if self._miss_said:
+                step, times = self.result.steps, str(self._misses)
+                _LOG.warning("deadline missed at step %d: %s%s", step, on_miss, times)
+
+    def _on_time(self) -> None:
+        if self._missing_since is not None and self._miss_said:
+            _LOG.warning(
+                "a chunk came %d ticks late, going on at step %d",
+                self.result.ticks - self._missing_since,
+                self.result.steps,
+            )
+        self._missing_since = None
+
+    def _execute_action(self, action: np.ndarray, kind: int, observed: float, valid: bool) -> None:
+        frame = self.sight.frames[-1]  # no chunk was ever asked for without one
+        previous = self._last
+        if previous is None and self.options.position_key is not None:
+            previous = frame[self.options.position_key]
+        allowed, limited = self.limits.apply(action, previous)
+        self._last = allowed
+        result, newest = self.result, self.joining.newest
+        record = StepRecord(
+            time=self.clock.now() - self._began,
+            observed=observed - self._began,
+            action=allowed,
+            obs=frame,
+            kind=kind,
+            step=result.steps,
+            chunk=-1 if newest is None else newest.number,
+            limited=limited,
+            obs_valid=valid,
+        )
+        try:
+            self.robot.act(allowed)
+        except BaseException:
+            # It may have reached the robot all the same; somebody will want to know.
+            self.logbook.step(replace(record, failed=True))
+            raise
+        self.logbook.step(record)
+        result.limited += limited
+        result.held += kind == HELD
+        result.continued += kind == CONTINUED
+        result.steps += kind != HELD

@@ -1,16 +1,13 @@
-"""What stands between a policy and a robot: limits of actions, checks of observations."""
+"""What stands between a policy and a robot: limits of actions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.observations import History, checked_frames, stacked
-from lfm_runtime.policy.spec import DataSpec
 
 
 class ActionLimits:
@@ -87,16 +84,13 @@ class ActionLimits:
         if options.hold_action is None:
             return None
         try:
-            shape = np.shape(options.hold_action)
-        except ValueError:
-            shape = ()
-        # One number for all, as for the limits, would be a guess here.
-        if len(shape) != 1:
+            (size,) = np.shape(options.hold_action)
+        except ValueError:  # also of one number for all, which would be a guess here
             raise InputError(
                 f"hold_action is {options.hold_action!r}, expected {self.action_dim} numbers"
-            )
-        if shape[0] != self.action_dim:
-            raise InputError(f"hold_action has {shape[0]} numbers, expected {self.action_dim}")
+            ) from None
+        if size != self.action_dim:
+            raise InputError(f"hold_action has {size} numbers, expected {self.action_dim}")
         action = self._per_number("hold_action", options.hold_action)
         assert action is not None
         if not ((self._low <= action) & (action <= self._high)).all():
@@ -135,56 +129,6 @@ class ActionLimits:
         if not np.isfinite(numbers).all():
             raise FloatingPointError(f"{what} {np.asarray(value).tolist()} is not finite")
         return numbers
-
-
-class TickHistory:
-    """The last frames that were complete and finite, one per tick."""
-
-    def __init__(self, spec: DataSpec, n_obs_steps: int) -> None:
-        self._spec = spec
-        self._history: History[dict[str, np.ndarray]] = History(n_obs_steps)
-
-    def add(self, obs: Any) -> None:
-        """Take the frame of a tick, whatever a robot returned; the first one fills the history.
-
-        Raises:
-            InputError: it is missing, incomplete, misshapen or not finite, or is no map of names
-                to numbers at all. The frame before then stands for it too, so that frames stay
-                one tick apart.
-        """
-        try:
-            frame = self._checked(obs)
-        except InputError:
-            self.repeat()
-            raise
-        self._history.add(frame)
-
-    def repeat(self) -> None:
-        """Let the last good frame stand for that of a tick without one, if there is any."""
-        if self.newest is not None:
-            self._history.add(self.newest)
-
-    @property
-    def newest(self) -> dict[str, np.ndarray] | None:
-        """The last good frame."""
-        return self._history.newest
-
-    def stacked(self) -> dict[str, np.ndarray]:
-        """Return the history by name, (n_obs_steps, *shape), oldest first."""
-        return stacked(self._history.frames)
-
-    def _checked(self, obs: Any) -> dict[str, np.ndarray]:
-        if obs is None:
-            raise InputError("there is no new observation")
-        try:
-            return checked_frames(obs, self._spec)
-        except InputError:
-            raise
-        except Exception as error:
-            # Whatever the objects of a robot do when they are looked at: it is bad data.
-            raise InputError(
-                f"the observation cannot be read: {type(error).__name__}: {error}"
-            ) from error
 
 
 def _toward(centre: np.ndarray, wanted: np.ndarray) -> np.ndarray:

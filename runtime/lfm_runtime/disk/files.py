@@ -22,18 +22,12 @@ _LONGEST_LINE = 10_000
 
 def exists(path: Path) -> bool:
     """Whether there is anything; False for a path that cannot be looked up, such as a long one."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
+    return os.path.exists(path)
 
 
 def is_file(path: Path) -> bool:
     """Whether it is a regular file (no folder, pipe or device); False as for `exists`."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    return os.path.isfile(path)
 
 
 def starts_with(path: Path, signature: bytes) -> bool:

@@ -7,8 +7,9 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lfm_runtime.disk.files import exists, is_file
 from lfm_runtime.disk.plain import MAXIMUM_VALUES, plain_options
@@ -32,7 +33,7 @@ def require_file(path: Path, *, maximum_bytes: int | None = None) -> None:
         )
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a regular file for reading.
 
     Never waits: a pipe that nobody writes to would, for ever. The file is looked at before it is
@@ -76,14 +77,11 @@ def sha256_of(path: Path) -> str:
     Raises:
         InputError: the file is missing, is not a regular file or cannot be read.
     """
-    digest = hashlib.sha256()
     try:
         with open_file(path) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    return digest.hexdigest()
 
 
 def content_digest(content: Mapping[str, Any]) -> str:
@@ -97,10 +95,7 @@ def content_digest(content: Mapping[str, Any]) -> str:
 
 
 def read_json_object(
-    path: Path,
-    *,
-    maximum_bytes: int = MAXIMUM_JSON_BYTES,
-    maximum_values: int = MAXIMUM_VALUES,
+    path: Path, *, maximum_bytes: int = MAXIMUM_JSON_BYTES, maximum_values: int = MAXIMUM_VALUES
 ) -> dict[str, Any]:
     """Read a JSON object of bounded size, depth and texts.
 

@@ -56,38 +56,29 @@ class FileLock:
         """
         deadline = time.monotonic() + _MOMENT
         while True:
+            descriptor = os.open(path, _FLAGS | os.O_CREAT, 0o666)
             try:
-                lock = cls._attempt(path, wait=wait)
-            except LockedError:
+                _lock(descriptor, wait=wait)
+                taken = _is_at(descriptor, path)  # else who held it has just removed it
+            except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise
+                    error = LockedError(holder(read_facts(descriptor)))
+                    os.close(descriptor)
+                    raise error from None
                 time.sleep(_MOMENT / 5)
-                continue
-            if lock is not None:
-                own = {"pid": os.getpid(), "host": socket.gethostname(), **(facts or {})}
-                # What does not fit on a full disk is missing in messages only.
-                with contextlib.suppress(OSError):
-                    os.ftruncate(lock._descriptor, 0)
-                    os.pwrite(lock._descriptor, json.dumps(own).encode(), 0)
-                return lock
-
-    @classmethod
-    def _attempt(cls, path: Path, *, wait: bool) -> Self | None:
-        """Return the lock; None if who held it has just removed its file."""
-        descriptor = os.open(path, _FLAGS | os.O_CREAT, 0o666)
-        try:
-            _lock(descriptor, wait=wait)
-            if _is_at(descriptor, path):
-                return cls(path, descriptor)
-        except BlockingIOError:
-            error = LockedError(holder(read_facts(descriptor)))
+                taken = False
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if taken:
+                break
             os.close(descriptor)
-            raise error from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        return None
+        own = {"pid": os.getpid(), "host": socket.gethostname(), **(facts or {})}
+        # What does not fit on a full disk is missing in messages only.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(own).encode(), 0)
+        return cls(path, descriptor)
 
     @classmethod
     def take_abandoned(cls, path: Path) -> Self | None:
@@ -160,10 +151,9 @@ def _lock(descriptor: int, *, wait: bool) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        raise
-    except OSError:
-        return  # a file system without locks
+    except OSError as error:  # others come of a file system without locks
+        if isinstance(error, BlockingIOError):
+            raise
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -17,6 +17,12 @@ FORMAT_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 OUTPUT = "action"
 
+AS_THEY_ARE = (
+    *("n_obs_steps", "horizon", "n_action_steps", "max_prefix", "checkpoint_sha256", "name"),
+    *("sampler", "precision", "clips_actions", "env", "parameters", "training"),
+)
+"""Keys of ``policy.json`` whose values are those of the attributes of the same name."""
+
 
 @dataclass(frozen=True)
 class ExportDescription:
@@ -73,10 +79,7 @@ class ExportDescription:
         names = extra_inputs(self.spec, self.max_prefix)
         inputs[names[0]] = ("float32", (self.horizon, self.spec.action_dim))
         if self.max_prefix:
-            inputs[names[1]] = (
-                self.spec.dtype("action"),
-                (self.max_prefix, self.spec.action_dim),
-            )
+            inputs[names[1]] = (self.spec.dtype("action"), (self.max_prefix, self.spec.action_dim))
             inputs[names[2]] = ("float32", (self.max_prefix,))
         return inputs
 
@@ -86,7 +89,6 @@ class ExportDescription:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "package_version": __version__,
-            "name": self.name,
             "graph": {
                 "sha256": self.graph_sha256,
                 "inputs": {
@@ -100,22 +102,12 @@ class ExportDescription:
                     }
                 },
             },
-            "checkpoint_sha256": self.checkpoint_sha256,
             "data": self.spec.to_dict(),
-            "n_obs_steps": self.n_obs_steps,
-            "horizon": self.horizon,
-            "n_action_steps": self.n_action_steps,
-            "max_prefix": self.max_prefix,
             "ranges": {
                 key: {"low": low.ravel().tolist(), "high": high.ravel().tolist()}
                 for key, (low, high) in self.ranges.items()
             },
-            "sampler": dict(self.sampler),
-            "precision": self.precision,
-            "clips_actions": self.clips_actions,
-            "env": dict(self.env),
-            "parameters": dict(self.parameters),
-            "training": dict(self.training),
+            **{key: getattr(self, key) for key in AS_THEY_ARE},
         }
 
 

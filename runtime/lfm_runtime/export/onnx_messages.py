@@ -87,8 +87,7 @@ _TYPE = MessageType(
     "a type", {1: Field("tensor_type", _TENSOR_TYPE), 6: Field("denotation", Kind.TEXT)}
 )
 _VALUE = MessageType(
-    "a value",
-    {1: Field("name", Kind.TEXT), 2: Field("type", _TYPE), 3: _DOC, 4: _ENTRIES},
+    "a value", {1: Field("name", Kind.TEXT), 2: Field("type", _TYPE), 3: _DOC, 4: _ENTRIES}
 )
 _QUANTIZATION = MessageType(
     "a quantization",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ from lfm_runtime.errors import InputError
 from lfm_runtime.export.description import OUTPUT, extra_inputs
 from lfm_runtime.export.file import GRAPH_FILE, read_description
 from lfm_runtime.export.graph_session import GraphSession
-from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.policy.observations import stacked
+from lfm_runtime.policy.chunk_policy import ChunkPolicy
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class OnnxPolicy(ChunkPolicy):
     Attributes:
         description: what ``policy.json`` says.
         threads: CPU threads of a call.
+        nfe: network evaluations per chunk.
+        digest: SHA-256 of the graph, which holds weights, normaliser and sampler.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
@@ -63,6 +64,9 @@ class OnnxPolicy(ChunkPolicy):
         self.folder = Path(folder)
         self.description = description
         self.threads = threads
+        self.nfe = int(description.sampler["nfe"])
+        self.max_prefix = description.max_prefix
+        self.digest = description.graph_sha256
         self._generator = np.random.default_rng()
         self._extra_inputs = extra_inputs(description.spec, description.max_prefix)
         self._session = GraphSession(
@@ -74,21 +78,6 @@ class OnnxPolicy(ChunkPolicy):
         )
         noise = np.zeros((1, *self.chunk_shape), dtype=np.float32)
         self._session.try_out(self._feed(self.fake_batch(), noise, None))
-
-    @property
-    def nfe(self) -> int:
-        """Network evaluations per chunk."""
-        return int(self.description.sampler["nfe"])
-
-    @property
-    def max_prefix(self) -> int:
-        """Most committed actions that a chunk can be made to continue."""
-        return self.description.max_prefix
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the graph, which holds weights, normaliser and sampler."""
-        return self.description.graph_sha256
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -123,18 +112,17 @@ class OnnxPolicy(ChunkPolicy):
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
         obs, n_rows = self._checked_batch(batch)
+        shape = (n_rows, *self.chunk_shape)
         if noise is None:
-            noise = self._draw_noise(n_rows)
-        else:
-            noise = np.asarray(noise, dtype=np.float32)
-            if noise.shape != (n_rows, *self.chunk_shape):
-                raise InputError(
-                    f"noise has shape {noise.shape}, expected {(n_rows, *self.chunk_shape)}"
-                )
+            noise = self._seeded_noise(n_rows)
+        if noise is None:
+            noise = self._generator.standard_normal(shape, dtype=np.float32)
+        noise = np.asarray(noise, dtype=np.float32)
+        if noise.shape != shape:
+            raise InputError(f"noise has shape {noise.shape}, expected {shape}")
         feed = self._feed(obs, noise, prefix)
         if not n_rows:
-            nothing = np.empty((0, *self.chunk_shape), dtype=self.spec.dtype("action"))
-            return OnnxChunk(nothing, self.nfe)
+            return OnnxChunk(np.empty(shape, dtype=self.spec.dtype("action")), self.nfe)
         if self.description.precision == "int8":
             # The scale of 8-bit numbers is chosen for a whole batch: one by one, so that a row
             # does not depend on the others.
@@ -160,10 +148,6 @@ class OnnxPolicy(ChunkPolicy):
         actions: np.ndarray = self._executed(self.sample(batch, noise=noise, prefix=prefix).chunk)
         return actions
 
-    def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
-        history = stacked([frame.obs for frame in frames])
-        return self.predict_action_chunk({key: value[None] for key, value in history.items()})[0]
-
     def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the smallest and largest values in training of an observation, no image."""
         return self.description.ranges[key]
@@ -175,10 +159,3 @@ class OnnxPolicy(ChunkPolicy):
         given = self._padded_prefix(prefix, len(noise))
         feed.update(zip(self._extra_inputs[1:], given, strict=False))
         return feed
-
-    def _draw_noise(self, n_rows: int) -> np.ndarray:
-        noise = self._seeded_noise(n_rows)
-        if noise is None:
-            shape = (n_rows, *self.chunk_shape)
-            noise = self._generator.standard_normal(shape, dtype=np.float32)
-        return noise

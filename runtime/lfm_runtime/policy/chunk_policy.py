@@ -11,12 +11,7 @@ from typing import Any
 import numpy as np
 
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.observations import (
-    History,
-    checked_batch,
-    checked_frames,
-    stacked,
-)
+from lfm_runtime.policy.observations import checked_batch, checked_frames, remember, stacked
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 
@@ -39,7 +34,13 @@ class ChunkPolicy(ABC):
         n_obs_steps: frames of observation history.
         horizon: actions of a chunk.
         n_action_steps: actions executed of each chunk.
+        max_prefix: most committed actions that a chunk can be made to continue.
+        digest: SHA-256 that tells this policy's weights and normaliser from others'; empty:
+            unknown.
     """
+
+    max_prefix: int = 0
+    digest: str = ""
 
     def __init__(
         self, spec: DataSpec, *, n_obs_steps: int, horizon: int, n_action_steps: int
@@ -50,23 +51,13 @@ class ChunkPolicy(ABC):
         self.n_action_steps = n_action_steps
         self._seed: tuple[int, int] | None = None
         self._chunks_drawn = 0
-        self._history: History[Frame] = History(n_obs_steps)
+        self._history: deque[Frame] = deque(maxlen=n_obs_steps)
         self._queue: deque[np.ndarray] = deque()
 
     @property
     def chunk_shape(self) -> tuple[int, int]:
         """Shape of one chunk, (horizon, action_dim)."""
         return self.horizon, self.spec.action_dim
-
-    @property
-    def max_prefix(self) -> int:
-        """Most committed actions that a chunk can be made to continue."""
-        return 0
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 that tells this policy's weights and normaliser from others'; empty: unknown."""
-        return ""
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -127,11 +118,11 @@ class ChunkPolicy(ABC):
             InputError: an observation is missing, has another shape, or is not finite.
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
-        self._history.add(Frame(checked_frames(obs, self.spec, self._plain)))
+        remember(self._history, Frame(checked_frames(obs, self.spec, self._plain)))
         if not self._queue:
             # Copies, each of its own: a policy may compute all chunks in one array, and a robot
             # may write into its action.
-            chunk = self._actions_of_history(self._history.frames)
+            chunk = self._actions_of_history(tuple(self._history))
             self._queue.extend(np.array(action) for action in chunk)
         return self._queue.popleft()
 
@@ -174,12 +165,15 @@ class ChunkPolicy(ABC):
         """
 
     @abstractmethod
-    def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
-        """Return the actions to execute, (n_action_steps, action_dim), oldest frame first."""
-
-    @abstractmethod
     def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the smallest and largest values in training of an observation, no image."""
+
+    def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
+        """Return the actions to execute, (n_action_steps, action_dim), oldest frame first."""
+        history = stacked(frame.obs for frame in frames)
+        batch = {key: value[None] for key, value in history.items()}
+        actions: np.ndarray = self.predict_action_chunk(batch)[0]
+        return actions
 
     def _plain(self, value: Any) -> Any:
         """Return what numpy can read; for subclasses that take other arrays too."""

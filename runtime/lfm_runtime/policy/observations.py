@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.spec import DataSpec, is_image
+from lfm_runtime.policy.spec import DataSpec
 
 T = TypeVar("T")
 
@@ -98,61 +98,18 @@ def checked_batch(
 def array_of(key: str, value: Any, spec: DataSpec) -> np.ndarray:
     """Return a copy of an observation of any shape as an array of its `DataSpec.dtype`.
 
-    Raises:
-        InputError: as `image_array` or `float_array`.
-    """
-    if is_image(spec.obs_shapes[key]):
-        return image_array(key, value)
-    return float_array(key, value, spec.dtype(key))
-
-
-def require_finite(key: str, array: np.ndarray) -> np.ndarray:
-    """Return the array.
+    A copy, because many environments return the same array again and again.
 
     Raises:
-        InputError: there is NaN or infinity in it.
+        InputError: it is not an array of real numbers; for a camera image, not one of uint8; for
+            float64, in a smaller format, in which the values have lost what tells them apart.
     """
-    if array.dtype != np.uint8 and not np.isfinite(array).all():
-        raise not_finite(key)
-    return array
-
-
-def not_finite(key: str) -> InputError:
-    """Return the error for an observation with NaN or infinity in it."""
-    return InputError(f"observation '{key}' contains NaN or infinity")
-
-
-def image_array(key: str, value: Any) -> np.ndarray:
-    """Return a copy of camera images as a uint8 array.
-
-    Raises:
-        InputError: it is not an array of uint8.
-    """
-    array = as_array(key, value)
-    if array.dtype != np.uint8:
+    array, dtype = as_numbers(key, value), spec.dtype(key)
+    if dtype == "uint8" and array.dtype != np.uint8:
         raise InputError(
             f"observation '{key}' has dtype {array.dtype}, expected uint8: camera images of 0 to "
             "255, (height, width, channels)"
         )
-    return np.array(array, order="C")
-
-
-def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
-    """Return a copy of an observation as an array of ``dtype``, of whatever numbers it was.
-
-    A copy, because many environments return the same array again and again.
-
-    Args:
-        key: its name, for messages.
-        value: numbers; for ``float64`` not in a smaller format, in which they would have lost
-            what tells them apart already.
-        dtype: see `lfm_runtime.policy.spec.DataSpec.dtype`.
-
-    Raises:
-        InputError: it is not an array of real numbers, or it is float32 or less where float64 is
-            expected.
-    """
-    array = require_numbers(key, as_array(key, value))
     if dtype == "float64" and array.dtype.kind == "f" and array.dtype.itemsize < 8:
         raise InputError(
             f"observation '{key}' has dtype {array.dtype}, expected float64 as in training: its "
@@ -162,29 +119,32 @@ def float_array(key: str, value: Any, dtype: str = "float32") -> np.ndarray:
         return np.array(array, dtype=dtype, order="C")
 
 
-def require_numbers(key: str, array: np.ndarray) -> np.ndarray:
+def require_finite(key: str, array: np.ndarray) -> np.ndarray:
     """Return the array.
 
     Raises:
-        InputError: it is not an array of real numbers.
+        InputError: there is NaN or infinity in it.
     """
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    if array.dtype != np.uint8 and not np.isfinite(array).all():
+        raise InputError(f"observation '{key}' contains NaN or infinity")
     return array
 
 
-def as_array(key: str, value: Any) -> np.ndarray:
-    """Return an observation as an array, without copying what is one.
+def as_numbers(key: str, value: Any) -> np.ndarray:
+    """Return an observation as an array of real numbers, without copying what is one.
 
     Raises:
-        InputError: it is a list whose rows differ in length, or that holds texts.
+        InputError: it is none, is a list whose rows differ in length, or holds texts.
     """
     if isinstance(value, (list, tuple)):
         _check_no_texts(key, value)
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except Exception as error:  # objects may convert themselves, and raise whatever they like
         raise InputError(f"observation '{key}' is not an array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"observation '{key}' has dtype {array.dtype}, expected numbers")
+    return array
 
 
 def _check_no_texts(key: str, values: Sequence[Any]) -> None:
@@ -203,47 +163,15 @@ def _check_no_texts(key: str, values: Sequence[Any]) -> None:
                 raise InputError(f"observation '{key}' is a list with texts, expected numbers")
 
 
-class History(Generic[T]):
-    """The last ``n_obs_steps`` frames; the first one stands for those there were not before it.
+def remember(history: deque[T], frame: T) -> None:
+    """Take the newest of the last ``history.maxlen`` frames, oldest first.
 
-    Args:
-        n_obs_steps: how many frames a policy sees, at least one.
+    The first one after ``history.clear()`` stands for those there were not before it.
     """
-
-    def __init__(self, n_obs_steps: int) -> None:
-        self._frames: deque[T] = deque(maxlen=n_obs_steps)
-        self._n_obs_steps = n_obs_steps
-
-    def __len__(self) -> int:
-        """Return 0 before the first frame, ``n_obs_steps`` ever after."""
-        return len(self._frames)
-
-    @property
-    def frames(self) -> tuple[T, ...]:
-        """Oldest first."""
-        return tuple(self._frames)
-
-    @property
-    def newest(self) -> T | None:
-        """The last frame; None before the first."""
-        return self._frames[-1] if self._frames else None
-
-    def add(self, frame: T) -> None:
-        """Take the newest frame; the first one fills the whole history."""
-        self._frames.append(frame)
-        while len(self._frames) < self._n_obs_steps:
-            self._frames.append(frame)
-
-    def replace(self, frames: Sequence[T]) -> None:
-        """Take ``n_obs_steps`` frames, oldest first, for all that was remembered."""
-        self._frames.clear()
-        self._frames.extend(frames)
-
-    def clear(self) -> None:
-        """Forget all frames; call at the start of an episode."""
-        self._frames.clear()
+    history.extend([frame] * (1 if history else history.maxlen or 1))
 
 
-def stacked(frames: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def stacked(frames: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the observations of frames by name, (number of frames, *shape) each."""
+    frames = list(frames)
     return {key: np.stack([frame[key] for frame in frames]) for key in frames[0]}

@@ -65,44 +65,34 @@ class DataSpec:
         """
         if not isinstance(value, dict):
             raise InputError(f"{label}: data: expected an object, found {type(value).__name__}")
-        shapes = value.get("obs_shapes")
-        if not isinstance(shapes, dict) or len(shapes) > MAXIMUM_KEYS:
-            raise InputError(
-                f"{label}: data.obs_shapes: expected an object of at most {MAXIMUM_KEYS} "
-                f"observations, found {str(shapes)[:100]}"
+
+        def bad(key: str, expected: str, found: Any) -> InputError:
+            return InputError(
+                f"{label}: data.{key[:112]}: expected {expected}, found {str(found)[:100]}"
             )
-        checked = {}
+
+        shapes: Any = value.get("obs_shapes")
+        action_dim: Any = value.get("action_dim")
+        if not isinstance(shapes, dict) or len(shapes) > MAXIMUM_KEYS:
+            raise bad("obs_shapes", f"an object of at most {MAXIMUM_KEYS} observations", shapes)
         for key, shape in shapes.items():
             if not key or key == "action":
                 raise InputError(
                     f"{label}: data.obs_shapes: '{key}' cannot be the name of an observation"
                 )
-            if (
-                not isinstance(shape, list)
-                or len(shape) > MAXIMUM_RANK
-                or not all(_is_size(size) for size in shape)
-            ):
-                raise InputError(
-                    f"{label}: data.obs_shapes.{key[:100]}: expected a list of positive sizes, "
-                    f"found {str(shape)[:100]}"
-                )
-            checked[key] = tuple(shape)
-        if not _is_size(value.get("action_dim")):
-            raise InputError(
-                f"{label}: data.action_dim: expected a positive integer, "
-                f"found {str(value.get('action_dim'))[:100]}"
-            )
-        fingerprint = value.get("fingerprint", "")
+            few = isinstance(shape, list) and len(shape) <= MAXIMUM_RANK
+            if not few or not all(map(_is_size, shape)):
+                raise bad(f"obs_shapes.{key}", "a list of positive sizes", shape)
+        if not _is_size(action_dim):
+            raise bad("action_dim", "a positive integer", action_dim)
+        fingerprint, wide = value.get("fingerprint", ""), value.get("float64_keys", [])
         if not isinstance(fingerprint, str):
-            raise InputError(f"{label}: data.fingerprint: expected text, found {fingerprint!r}")
-        wide = value.get("float64_keys", [])
-        known = {key for key, shape in checked.items() if not is_image(shape)} | {"action"}
+            raise bad("fingerprint", "text", fingerprint)
+        known = {"action", *(key for key, shape in shapes.items() if not is_image(shape))}
         if not isinstance(wide, list) or not all(isinstance(k, str) and k in known for k in wide):
-            raise InputError(
-                f"{label}: data.float64_keys: expected names of observations that are no images, "
-                f"found {str(wide)[:100]}"
-            )
-        return DataSpec(checked, value["action_dim"], fingerprint, tuple(wide))
+            raise bad("float64_keys", "names of observations that are no images", wide)
+        checked = {key: tuple(shape) for key, shape in shapes.items()}
+        return DataSpec(checked, action_dim, fingerprint, tuple(wide))
 
 
 def _is_size(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ssl import SSLContext
 from typing import Any
 
@@ -12,8 +12,7 @@ import numpy as np
 
 from lfm_runtime.closing import Closing
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
-from lfm_runtime.policy.observations import stacked
+from lfm_runtime.policy.chunk_policy import ChunkPolicy
 from lfm_runtime.wire.connection import PolicyConnection
 from lfm_runtime.wire.packing import packb
 from lfm_runtime.wire.protocol import NOISE, PREFIX, RESET
@@ -60,9 +59,7 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         self._connection = PolicyConnection(
             host, port, api_key=api_key, ssl_context=ssl_context, on_metadata=self._take_metadata
         )
-        self._connection.open(connect_timeout)
-        spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
-        super().__init__(spec, **horizons)
+        self._begin()
         self.server_timing: dict[str, float] = {}
 
     @property
@@ -94,15 +91,13 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         before = self._server_metadata
         self._connection.close()
         self._server_metadata = {}
+        seed = self._seed
         try:
-            self._connection.open(self._connect_timeout)
-            spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
+            self._begin()
         except BaseException:
             self._connection.close()
             self._server_metadata = before
             raise
-        seed = self._seed
-        super().__init__(spec, **horizons)
         self._seed = seed
         return policy_changes(before, self._server_metadata)
 
@@ -135,12 +130,6 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         with contextlib.suppress(ConnectionError, TimeoutError):  # then it is closed by now
             self._connection.ask(packb({RESET: True}), self._timeout, resend=False)
 
-    @property
-    def max_prefix(self) -> int:
-        """Most committed actions that a chunk can be made to continue."""
-        value = self._server_metadata.get("max_prefix", 0)
-        return value if isinstance(value, int) else 0
-
     def predict_action_chunk(
         self, batch: Mapping[str, Any], *, prefix: np.ndarray | None = None
     ) -> np.ndarray:
@@ -161,17 +150,19 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         """
         obs, n_rows = self._checked_batch(batch)
         self._padded_prefix(prefix, n_rows)  # refuses a bad one before anything is sent
-        noise = self._next_noise()
-        rows = [
-            self._actions(
-                {key: value[row] for key, value in obs.items()},
-                noise,
-                row,
-                None if prefix is None else np.asarray(prefix)[row],
-            )
-            for row in range(n_rows)
-        ]
-        return np.array(rows).reshape(n_rows, self.n_action_steps, self.spec.action_dim)
+        actions = np.empty(
+            (n_rows, self.n_action_steps, self.spec.action_dim), self.spec.dtype("action")
+        )
+        self._chunks_drawn += 1
+        for row in range(n_rows):
+            message: dict[str, Any] = {key: value[row] for key, value in obs.items()}
+            if self._seed is not None:
+                seed, episode = self._seed
+                message[NOISE] = [seed, episode + row, self._chunks_drawn - 1]
+            if prefix is not None and np.shape(prefix)[1]:
+                message[PREFIX] = np.asarray(prefix)[row]
+            actions[row] = self._checked_actions(self._ask(message).get("actions"))
+        return actions
 
     def close(self) -> None:
         """Close the connection."""
@@ -179,49 +170,30 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        """Connect, and be a client of the policy that is served."""
+        self._connection.open(self._connect_timeout)
+        spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
+        super().__init__(spec, **horizons)
+        max_prefix = self._server_metadata.get("max_prefix")
+        self.max_prefix = max_prefix if isinstance(max_prefix, int) else 0
+
     def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._connection.ask(packb(dict(message)), self._timeout)
         timing = answer.get("server_timing")
         self.server_timing = dict(timing) if isinstance(timing, dict) else {}
         return answer
 
-    def _actions_of_history(self, frames: Sequence[Frame]) -> np.ndarray:
-        obs = stacked([frame.obs for frame in frames])
-        return self._actions(obs, self._next_noise(), 0)
-
-    def _next_noise(self) -> tuple[int, int, int] | None:
-        if self._seed is None:
-            return None
-        self._chunks_drawn += 1
-        return (*self._seed, self._chunks_drawn - 1)
-
-    def _actions(
-        self,
-        obs: dict[str, np.ndarray],
-        noise: tuple[int, int, int] | None,
-        row: int,
-        prefix: np.ndarray | None = None,
-    ) -> np.ndarray:
-        message: dict[str, Any] = dict(obs)
-        if noise is not None:
-            seed, episode, chunk = noise
-            message[NOISE] = [seed, episode + row, chunk]
-        if prefix is not None and len(prefix):
-            message[PREFIX] = prefix
-        actions = self._ask(message).get("actions")
+    def _checked_actions(self, actions: Any) -> np.ndarray:
         expected = (self.n_action_steps, self.spec.action_dim)
-        if (
-            not isinstance(actions, np.ndarray)
-            or actions.shape != expected
-            or actions.dtype.kind != "f"
-        ):
-            found = getattr(actions, "shape", type(actions).__name__)
+        found = getattr(actions, "shape", type(actions).__name__)
+        if not isinstance(actions, np.ndarray) or found != expected or actions.dtype.kind != "f":
             raise InputError(
                 f"{self._connection.uri}: the answer's actions are {found}, expected {expected}"
             )
         if not np.isfinite(actions).all():
             raise FloatingPointError(f"{self._connection.uri}: the action is not finite")
-        return np.array(actions, dtype=self.spec.dtype("action"))
+        return actions
 
     def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the smallest and largest values in training of an observation, no image."""

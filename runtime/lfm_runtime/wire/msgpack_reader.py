@@ -68,9 +68,9 @@ def read_msgpack(message: bytes, on_map: OnMap) -> Any:
             raise
         reason = str(error)[:200] or type(error).__name__
         raise InputError(f"not a msgpack message: {reason}") from None
-    if reader.position != len(message):
+    if reader.position() != len(message):
         raise InputError(
-            f"not a msgpack message: {len(message) - reader.position:,} bytes follow its end"
+            f"not a msgpack message: {len(message) - reader.position():,} bytes follow its end"
         )
     return value
 
@@ -83,13 +83,8 @@ class _Reader:
         # 0 would be taken for "no bound".
         self._unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(message)))
         self._unpacker.feed(message)
-        self._position: Callable[[], int] = self._unpacker.tell
+        self.position: Callable[[], int] = self._unpacker.tell
         self._leaf: Callable[[], Any] = self._unpacker.unpack
-
-    @property
-    def position(self) -> int:
-        """Bytes read so far."""
-        return self._position()
 
     def read(self, depth: int) -> Any:
         """Return the next value, which lies in ``depth`` maps and lists."""
@@ -109,7 +104,7 @@ class _Reader:
     def _first(self) -> int:
         """Return the byte that the next value begins with."""
         try:
-            return self._message[self._position()]
+            return self._message[self.position()]
         except IndexError:
             raise msgpack.OutOfData from None
 

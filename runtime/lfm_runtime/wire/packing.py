@@ -26,9 +26,7 @@ from lfm_runtime.wire.msgpack_reader import read_msgpack
 MAXIMUM_RANK = 32
 
 _ARRAY, _SCALAR, _ND = "__ndarray__", "__npgeneric__", "nd"
-_MARKERS = frozenset(
-    {_ARRAY, _SCALAR, _ND, _ARRAY.encode(), _SCALAR.encode(), _ND.encode()},
-)
+_MARKERS = frozenset({_ARRAY, _SCALAR, _ND, _ARRAY.encode(), _SCALAR.encode(), _ND.encode()})
 _ARRAY_KEYS = {_ARRAY, "data", "dtype", "shape"}
 _SCALAR_KEYS = {_SCALAR, "data", "dtype"}
 _ND_ARRAY_KEYS = {_ND, "type", "kind", "shape", "data"}

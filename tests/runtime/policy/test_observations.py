@@ -1,32 +1,28 @@
 """The last frames of observation."""
 
+from collections import deque
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfm_runtime.policy.observations import History, stacked
+from lfm_runtime.policy.observations import remember, stacked
 
 
 @given(st.integers(1, 5), st.lists(st.integers(), min_size=1, max_size=12))
 def test_history_is_the_window_padded_with_the_first_frame(n_obs_steps, frames):
-    history = History(n_obs_steps)
-    assert len(history) == 0 and history.newest is None
+    history = deque(maxlen=n_obs_steps)
     for k, frame in enumerate(frames):
-        history.add(frame)
+        remember(history, frame)
         padded = [frames[0]] * (n_obs_steps - 1) + frames[: k + 1]
-        assert history.frames == tuple(padded[-n_obs_steps:])
-        assert history.newest == frame and len(history) == n_obs_steps
+        assert list(history) == padded[-n_obs_steps:]
 
 
-def test_replace_and_clear():
-    history = History(2)
-    history.add("a")
-    history.replace(["b", "c"])
-    assert history.frames == ("b", "c")
+def test_after_clearing_the_first_frame_fills_the_history():
+    history = deque("bc", maxlen=2)
     history.clear()
-    assert history.frames == ()
-    history.add("d")
-    assert history.frames == ("d", "d")
+    remember(history, "d")
+    assert list(history) == ["d", "d"]
 
 
 def test_frames_are_stacked_by_name_oldest_first():

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -47,32 +48,27 @@ class ThreadedInference:
         self._clock = RealClock() if clock is None else clock
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._busy = False
+        self.busy = False
         # A policy that hangs must not keep the process, and so the robot, from ending.
         self._thread = threading.Thread(target=self._work, name="lfm-inference", daemon=True)
         self._thread.start()
 
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is still to be taken."""
-        return self._busy
-
     def submit(self, request: Request) -> None:
         """Hand a request to the thread."""
-        assert not self._busy
-        self._busy = True
+        assert not self.busy
+        self.busy = True
         self._requests.put(request)
 
     def take(self, until: float) -> Answer | None:
         """Return the answer, waiting for it until ``until`` at most."""
-        if not self._busy:
+        if not self.busy:
             return None
         left = until - self._clock.now()
         try:
             answer = self._answers.get(timeout=left) if left > 0 else self._answers.get_nowait()
         except queue.Empty:
             return None
-        self._busy = False
+        self.busy = False
         return answer
 
     def close(self) -> None:
@@ -97,10 +93,7 @@ class SimulatedInference:
     """
 
     def __init__(
-        self,
-        predict: Predict,
-        clock: SimulatedClock,
-        delay: float | Callable[[int], float] = 0.0,
+        self, predict: Predict, clock: SimulatedClock, delay: float | Callable[[int], float] = 0.0
     ) -> None:
         self._predict = predict
         self._clock = clock
@@ -117,9 +110,7 @@ class SimulatedInference:
         assert self._pending is None
         delay = self._delay(request.number) if callable(self._delay) else self._delay
         answer = _answer(self._predict, request, self._clock)
-        self._pending = Answer(
-            request, answer.actions, answer.error, answered_at=request.asked_at + delay
-        )
+        self._pending = replace(answer, answered_at=request.asked_at + delay)
 
     def take(self, until: float) -> Answer | None:
         """Return the answer if its time comes before ``until``, else wait until then."""

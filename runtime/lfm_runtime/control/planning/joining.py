@@ -23,18 +23,22 @@ class Joining(ABC):
 
     uses_prefix = False
 
+    def __init__(self) -> None:
+        self._chunks: deque[Chunk] = deque()
+
+    @property
+    def newest(self) -> Chunk | None:
+        """The chunk that was added last, if it is still held."""
+        return self._chunks[-1] if self._chunks else None
+
+    def forget(self, *, observed_before: float) -> None:
+        """Drop chunks whose observation is older than that."""
+        while self._chunks and self._chunks[0].observed_at < observed_before:
+            self._chunks.popleft()
+
     @abstractmethod
     def add(self, chunk: Chunk) -> None:
         """Take a new chunk, which is newer than all others."""
-
-    @abstractmethod
-    def forget(self, *, observed_before: float) -> None:
-        """Drop chunks whose observation is older than that."""
-
-    @property
-    @abstractmethod
-    def newest(self) -> Chunk | None:
-        """The chunk that was added last, if it is still held."""
 
     @abstractmethod
     def action(self, step: int) -> np.ndarray | None:
@@ -47,10 +51,7 @@ class Joining(ABC):
     def upcoming(self, step: int, n: int) -> list[np.ndarray]:
         """Return the actions for ``step`` and what follows, at most n."""
         actions: list[np.ndarray] = []
-        for later in range(step, step + n):
-            action = self.action(later)
-            if action is None:
-                break
+        while len(actions) < n and (action := self.action(step + len(actions))) is not None:
             actions.append(action)
         return actions
 
@@ -58,26 +59,13 @@ class Joining(ABC):
 class Replace(Joining):
     """A new chunk takes over at once, from the action for the present step on."""
 
-    def __init__(self) -> None:
-        self._chunk: Chunk | None = None
-
-    @property
-    def newest(self) -> Chunk | None:
-        """The chunk in use."""
-        return self._chunk
-
     def add(self, chunk: Chunk) -> None:
         """Drop the old chunk for the new one."""
-        self._chunk = chunk
-
-    def forget(self, *, observed_before: float) -> None:
-        """Drop the chunk if it is too old."""
-        if self._chunk is not None and self._chunk.observed_at < observed_before:
-            self._chunk = None
+        self._chunks = deque([chunk])
 
     def action(self, step: int) -> np.ndarray | None:
         """Return the newest chunk's action."""
-        return None if self._chunk is None else self._chunk.at(step)
+        return self._chunks[0].at(step) if self._chunks else None
 
 
 class Prefix(Replace):
@@ -103,28 +91,16 @@ class Ensemble(Joining):
         Raises:
             InputError: ``decay`` is not finite.
         """
+        super().__init__()
         if not math.isfinite(decay):
             raise InputError(f"the decay of the ensemble is {decay}, expected a finite number")
         # Beyond that all weights but one are 0 anyway.
         self._decay = min(max(decay, -_LARGEST_DECAY), _LARGEST_DECAY)
-        self._chunks: deque[Chunk] = deque()
-
-    @property
-    def newest(self) -> Chunk | None:
-        """The chunk that was added last."""
-        return self._chunks[-1] if self._chunks else None
 
     def add(self, chunk: Chunk) -> None:
         """Take one more chunk; those that end before it begins are dropped."""
-        self._chunks = deque(
-            other for other in self._chunks if other.start + len(other) > chunk.start
-        )
-        self._chunks.append(chunk)
-
-    def forget(self, *, observed_before: float) -> None:
-        """Drop chunks that are too old."""
-        while self._chunks and self._chunks[0].observed_at < observed_before:
-            self._chunks.popleft()
+        reaching = [c for c in self._chunks if c.start + len(c) > chunk.start]
+        self._chunks = deque([*reaching, chunk])
 
     def action(self, step: int) -> np.ndarray | None:
         """Return the weighted mean; None where the newest chunk does not reach."""
@@ -150,12 +126,10 @@ def create_joining(name: str, *, ensemble_decay: float = 0.01) -> Joining:
     """Return a new, empty joining.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is none of that name, or ``ensemble_decay`` is not finite.
     """
-    if name == "replace":
-        return Replace()
-    if name == "prefix":
-        return Prefix()
+    if name not in JOININGS:
+        raise InputError(f"unknown joining of chunks '{name}': known: {', '.join(JOININGS)}")
     if name == "ensemble":
         return Ensemble(ensemble_decay)
-    raise InputError(f"unknown joining of chunks '{name}': known: {', '.join(JOININGS)}")
+    return Prefix() if name == "prefix" else Replace()

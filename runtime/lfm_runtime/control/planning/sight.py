@@ -1,13 +1,17 @@
-"""Whether a robot still sees: its observations, good and bad, and when there are too many bad."""
+"""What a robot sees: its last good observations, and when there are too many bad ones."""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import Any
 
+import numpy as np
+
 from lfm_runtime.control.result import ControlResult
-from lfm_runtime.control.safety import TickHistory
 from lfm_runtime.errors import InputError
+from lfm_runtime.policy.observations import checked_frames, remember, stacked
+from lfm_runtime.policy.spec import DataSpec
 
 _LOG = logging.getLogger("lfm_runtime.control")
 
@@ -29,16 +33,26 @@ class Occasions:
 
 
 class Sight:
-    """Takes the observations of a run into its history.
+    """The last frames that were complete and finite, one per tick.
 
-    Of bad ones the first is logged with its reason, then only their number at every doubling: a
+    For a tick without one the frame before stands, so that frames stay one tick apart. Of bad
+    observations the first is logged with its reason, then only their number at every doubling: a
     sensor may fail in every other tick for hours.
+
+    Attributes:
+        frames: ``n_obs_steps`` of them, oldest first; empty before the first good one.
     """
 
     def __init__(
-        self, history: TickHistory, result: ControlResult, *, max_bad_observations: int | None
+        self,
+        spec: DataSpec,
+        n_obs_steps: int,
+        result: ControlResult,
+        *,
+        max_bad_observations: int | None,
     ) -> None:
-        self._history = history
+        self.frames: deque[dict[str, np.ndarray]] = deque(maxlen=n_obs_steps)
+        self._spec = spec
         self._result = result
         self._most = max_bad_observations
         self._bad = Occasions()
@@ -46,12 +60,23 @@ class Sight:
         self._said = False
         self._reason = ""
 
+    def stacked(self) -> dict[str, np.ndarray]:
+        """Return the history by name, (n_obs_steps, *shape), oldest first."""
+        return stacked(self.frames)
+
     def take(self, obs: Any) -> bool:
-        """Take the observation of a tick, whatever it is; return whether it is good."""
+        """Take the observation of a tick, whatever a robot returned; return whether it is good."""
         try:
-            self._history.add(obs)
+            if obs is None:
+                raise InputError("there is no new observation")
+            remember(self.frames, checked_frames(obs, self._spec))
         except InputError as error:
-            self._miss(error)
+            self.refuse(error)
+            return False
+        except Exception as error:
+            # Whatever the objects of a robot do when they are looked at: it is bad data.
+            text = f"the observation cannot be read: {type(error).__name__}: {error}"
+            self.refuse(InputError(text))
             return False
         if self._said:
             _LOG.warning("observations are good again at step %d", self._result.steps)
@@ -59,9 +84,17 @@ class Sight:
         return True
 
     def refuse(self, error: InputError) -> None:
-        """Note that a tick has no observation, because the robot says so itself."""
-        self._history.repeat()
-        self._miss(error)
+        """Note that a tick has no good observation."""
+        if self.frames:
+            self.frames.append(self.frames[-1])
+        self._result.bad_observations += 1
+        self._in_a_row += 1
+        self._reason = str(error)
+        if self._bad.again():
+            self._said = True
+            _LOG.warning(
+                "bad observation at step %d%s: %s", self._result.steps, str(self._bad), self._reason
+            )
 
     def lost(self) -> bool:
         """Whether too many observations in a row were bad; says so."""
@@ -71,13 +104,3 @@ class Sight:
             "the run ends: %d bad observations in a row, the last: %s", self._in_a_row, self._reason
         )
         return True
-
-    def _miss(self, error: InputError) -> None:
-        self._result.bad_observations += 1
-        self._in_a_row += 1
-        self._reason = str(error)
-        if self._bad.again():
-            self._said = True
-            _LOG.warning(
-                "bad observation at step %d%s: %s", self._result.steps, str(self._bad), self._reason
-            )

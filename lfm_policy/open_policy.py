@@ -1,14 +1,13 @@
-"""From what a user names to a policy that the control loop can run."""
+"""From what a user names to a policy: a checkpoint, an export, or what a server serves."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from lfm_policy.errors import InputError
-from lfm_runtime.disk.files import is_file
+from lfm_runtime.export.file import is_export
 
-_SCHEMES = ("ws://", "wss://")
+SCHEMES = ("ws://", "wss://")
 
 
 def open_policy(
@@ -35,12 +34,12 @@ def open_policy(
         InputError: there is no such policy, it is damaged, or the sampler does not fit.
         ConnectionError: the server cannot be reached.
     """
-    remote, exported = name.startswith(_SCHEMES), is_file(Path(name) / "policy.json")
+    remote, exported = name.startswith(SCHEMES), is_export(name)
     if (remote or exported) and (solver, nfe, noise_scale) != (None, None, None):
         where = "the server's" if remote else "an exported policy's"
         raise InputError(
             f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe and "
-            "--noise-scale out"
+            "--noise-scale out" + ("" if remote else ", or export it again with others")
         )
     if remote:
         from lfm_runtime.wire.client import WebsocketClientPolicy
