@@ -73,6 +73,7 @@ class PolicyServer:
         self._handshakes = Handshakes(options.max_connections)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
+        self._retries_accepting = False
         self._metadata = packb(served.metadata() | {"max_message_bytes": self.max_message_bytes})
 
     @property
@@ -95,7 +96,7 @@ class PolicyServer:
         options = self._options
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         others_handler = self._loop.get_exception_handler()
-        self._loop.set_exception_handler(_log_loop_error)
+        self._loop.set_exception_handler(self._log_loop_error)
         self._batcher = Batcher(
             self._served.predict,
             self._metrics,
@@ -215,19 +216,23 @@ class PolicyServer:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
 
-
-def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody waits for; a hundred times a second when no more files can be opened."""
-    error = context.get("exception")
-    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-        log_event(
-            "connections cannot be accepted",
-            level=logging.ERROR,
-            burst=1,
-            reason=os.strerror(error.errno),
-            cure="a higher limit of open files (ulimit -n), or fewer --max-connections",
-        )
-    else:
+    def _log_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what nobody waits for; a hundred times a second when no more files can be opened."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            self._retries_accepting = True
+            log_event(
+                "connections cannot be accepted",
+                level=logging.ERROR,
+                burst=1,
+                reason=os.strerror(error.errno),
+                cure="a higher limit of open files (ulimit -n), or fewer --max-connections",
+            )
+            return
+        ending = self._stopped is not None and self._stopped.is_set()
+        if ending and self._retries_accepting and isinstance(error, ValueError):
+            # asyncio goes on trying to accept where it could not, though the socket is closed.
+            return
         log_event(
             "internal error", level=logging.ERROR, error=error, error_text=context.get("message")
         )
