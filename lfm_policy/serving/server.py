@@ -118,7 +118,8 @@ class PolicyServer:
                 self._leave_signals()
             self._batcher.close(options.grace)
             self._reading.shutdown(wait=False, cancel_futures=True)
-            self._loop.set_exception_handler(others_handler)
+            if not self._retries_accepting:
+                self._loop.set_exception_handler(others_handler)
 
     def stop(self) -> None:
         """Make `run` end; may be called from another thread."""
@@ -231,7 +232,8 @@ class PolicyServer:
             return
         ending = self._stopped is not None and self._stopped.is_set()
         if ending and self._retries_accepting and isinstance(error, ValueError):
-            # asyncio goes on trying to accept where it could not, though the socket is closed.
+            # asyncio tries once more to accept where it could not, though the socket is closed
+            # by then; that may be after the end of `run`.
             return
         log_event(
             "internal error", level=logging.ERROR, error=error, error_text=context.get("message")
