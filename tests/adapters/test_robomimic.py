@@ -149,7 +149,7 @@ try:
 except (ImportError, RuntimeError):  # robomimic's own networks need it, rollouts do not
     for name in ("", ".transforms", ".transforms.functional", ".models"):
         sys.modules["torchvision" + name] = mock.MagicMock()
-for name in ("termcolor", "tensorboardX"):
+for name in ("termcolor", "tensorboardX", "imageio"):
     sys.modules.setdefault(name, mock.MagicMock())
 
 import numpy as np
