@@ -17,6 +17,8 @@ from lfm_runtime.export.graph_file import DOMAINS, MAXIMUM_NODES, MAXIMUM_VALUES
 from lfm_runtime.export.onnx_messages import MODEL
 from lfm_runtime.export.protobuf import EncodingError, RefusedError, read_message
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx")
 from onnx import AttributeProto, TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.onnx_cpp2py_export import shape_inference  # noqa: E402

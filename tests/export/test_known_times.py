@@ -17,6 +17,8 @@ from lfm_runtime import OnnxPolicy
 
 from .conftest import build_policy, random_batch
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnxscript")
 UNET = {"name": "unet1d", "channels": [8], "n_groups": 4, "embed_dim": 8, "time_embed_dim": 8}
 

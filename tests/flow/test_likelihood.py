@@ -19,6 +19,8 @@ from lfm_policy.flow import (
     velocity_and_divergence,
 )
 
+pytestmark = pytest.mark.slow
+
 EXACT = SolverSpec("dopri5", rtol=1e-8, atol=1e-8)
 
 

@@ -19,6 +19,8 @@ from lfm_policy.flow import (
     log_prob,
 )
 
+pytestmark = pytest.mark.slow
+
 N_BLOCKS, N_STEPS, BATCH = 4, 2000, 512
 N_DATA, N_TEST = 100_000, 10_000
 MARGIN = 0.05

@@ -20,6 +20,8 @@ from lfm_runtime.wire.msgpack_reader import MAXIMUM_DEPTH, MAXIMUM_ITEMS, MAXIMU
 from lfm_runtime.wire.packing import packb, unpackb
 from lfm_runtime.wire.server_metadata import read_metadata
 
+pytestmark = pytest.mark.slow
+
 # An empty map is one byte in a message and 64 in memory; what reading takes besides.
 PER_BYTE, ALWAYS = 100, 200_000
 

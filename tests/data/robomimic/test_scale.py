@@ -15,6 +15,8 @@ import torch
 from lfm_policy.data.dataset import WindowDataset, build_datasets
 from lfm_policy.data.robomimic.format import RobomimicConfig
 
+pytestmark = pytest.mark.slow
+
 _LOAD = """
 import sys
 from pathlib import Path
