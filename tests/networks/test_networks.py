@@ -102,6 +102,7 @@ def test_a_fresh_network_is_the_velocity_zero(name: str, cond_dim: int) -> None:
     assert torch.equal(network(*inputs(2, (16, 2), cond_dim)), torch.zeros(2, 16, 2))
 
 
+@pytest.mark.slow
 @every_network
 def test_the_default_network_learns_from_its_zero_start(name: str) -> None:
     torch.manual_seed(0)

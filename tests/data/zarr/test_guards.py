@@ -22,7 +22,7 @@ from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.inspection import inspect_dataset
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
 
 ENDS = np.array([7, 12, 20])
 STATE = np.random.default_rng(1).normal(size=(20, 5))
