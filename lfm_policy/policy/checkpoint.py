@@ -33,13 +33,8 @@ from lfm_policy.policy.tensors import (
     write_tensors,
 )
 from lfm_policy.version import __version__
-from lfm_runtime.disk.files import write_json
-from lfm_runtime.disk.input_files import (
-    content_digest,
-    read_json_object,
-    require_file,
-    sha256_of,
-)
+from lfm_runtime.disk.input_files import require_file, sha256_of
+from lfm_runtime.disk.stamped import read_stamped, write_stamped
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 FORMAT = "lfm-policy"
@@ -110,7 +105,7 @@ def write_checkpoint(
         "training": dict(training),
         "files": files,
     }
-    write_json(folder / CONFIG_FILE, {**content, "sha256": content_digest(content)})
+    write_stamped(folder / CONFIG_FILE, content)
 
 
 def read_header(path: str | Path) -> CheckpointHeader:
@@ -122,29 +117,14 @@ def read_header(path: str | Path) -> CheckpointHeader:
     """
     folder = find_checkpoint(path)
     file = folder / CONFIG_FILE
-    content = read_json_object(file)
-    if content.get("format") != FORMAT:
-        raise InputError(
-            f"{file}: format: found {str(content.get('format'))[:100]!r}, expected '{FORMAT}'"
-        )
-    version = content.get("format_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise InputError(f"{file}: format_version: found {str(version)[:100]!r}, expected a number")
-    if version > FORMAT_VERSION:
-        raise InputError(
-            f"{file}: format_version is {version}, this version of lfm-policy ({__version__}) "
-            f"reads up to {FORMAT_VERSION}: upgrade lfm-policy"
-        )
-    stated = content.pop("sha256", None)
-    try:
-        digest = content_digest(content)
-    except ValueError:
-        raise InputError(f"{file}: contains NaN or infinity") from None
-    if stated != digest:
-        raise InputError(
-            f"{file}: its content does not match its checksum: it is damaged or was edited; copy "
-            "the checkpoint again"
-        )
+    content, digest = read_stamped(
+        file,
+        format=FORMAT,
+        version=FORMAT_VERSION,
+        reader="lfm-policy",
+        reader_version=__version__,
+        copied="the checkpoint",
+    )
     options, training, files = (content.get(key) for key in ("config", "training", "files"))
     for key, value in (("config", options), ("training", training), ("files", files)):
         if not isinstance(value, dict):

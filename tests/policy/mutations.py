@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.checkpoint_folders import CONFIG_FILE
-from lfm_policy.policy.checkpoint import MODEL_FILE, NORMALIZER_FILE, content_digest
+from lfm_policy.policy.checkpoint import MODEL_FILE, NORMALIZER_FILE
+from lfm_runtime.disk.input_files import content_digest
 
 Mutation = Callable[[random.Random, Path], str]
 """Changes a checkpoint folder and returns what it did."""

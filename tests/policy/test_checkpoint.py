@@ -26,11 +26,11 @@ from lfm_policy.policy.checkpoint import (
     FORMAT_VERSION,
     MODEL_FILE,
     NORMALIZER_FILE,
-    content_digest,
     read_model_state,
     read_normalizer,
 )
 from lfm_policy.policy.tensors import sha256_of
+from lfm_runtime.disk.input_files import content_digest
 
 MakeCheckpoint = Callable[..., Path]
 

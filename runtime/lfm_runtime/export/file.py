@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lfm_runtime.disk.files import is_file, write_json
-from lfm_runtime.disk.input_files import content_digest, read_json_object
+from lfm_runtime.disk.files import is_file
+from lfm_runtime.disk.stamped import read_stamped, write_stamped
 from lfm_runtime.errors import InputError
 from lfm_runtime.export.description import (
     AS_THEY_ARE,
@@ -44,8 +44,7 @@ def is_export(path: str | Path) -> bool:
 
 def write_description(folder: Path, description: ExportDescription) -> None:
     """Write ``policy.json`` into an existing folder."""
-    content = description.to_dict()
-    write_json(folder / DESCRIPTION_FILE, {**content, "sha256": content_digest(content)})
+    write_stamped(folder / DESCRIPTION_FILE, description.to_dict())
 
 
 def read_description(folder: str | Path) -> ExportDescription:
@@ -61,29 +60,16 @@ def read_description(folder: str | Path) -> ExportDescription:
             f"{folder}: not an exported policy: expected '{DESCRIPTION_FILE}' and '{GRAPH_FILE}' "
             "in it, as 'lfm-policy export' writes them"
         )
-    content = read_json_object(
-        file, maximum_bytes=MAXIMUM_JSON_BYTES, maximum_values=MAXIMUM_VALUES
+    content, _ = read_stamped(
+        file,
+        format=FORMAT,
+        version=FORMAT_VERSION,
+        reader="lfm-policy-runtime",
+        reader_version=__version__,
+        copied="the folder",
+        maximum_bytes=MAXIMUM_JSON_BYTES,
+        maximum_values=MAXIMUM_VALUES,
     )
-    if content.get("format") != FORMAT:
-        raise _error(str(file), "format", content.get("format"), f"'{FORMAT}'")
-    version: Any = content.get("format_version")
-    if not _is_count(1)(version):
-        raise _error(str(file), "format_version", version, "a number")
-    if version > FORMAT_VERSION:
-        raise InputError(
-            f"{file}: format_version is {version}, this version of lfm-policy-runtime "
-            f"({__version__}) reads up to {FORMAT_VERSION}: upgrade lfm-policy-runtime"
-        )
-    stated = content.pop("sha256", None)
-    try:
-        digest = content_digest(content)
-    except ValueError:
-        raise InputError(f"{file}: contains NaN or infinity") from None
-    if stated != digest:
-        raise InputError(
-            f"{file}: its content does not match its checksum: it is damaged or was edited; copy "
-            "the folder again"
-        )
     label = str(file)
     for key, expected, holds in _CHECKS:
         value: Any = content
