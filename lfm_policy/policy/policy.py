@@ -224,7 +224,10 @@ class Policy(ChunkPolicy):
             raise InputError(f"noise has shape {tuple(noise.shape)}, expected {shape}")
         return noise.to(self.device, torch.float32)
 
-    def _prefix(self, prefix: Any, n_rows: int) -> tuple[Tensor, Tensor]:
+    def _prefix(self, prefix: Any, n_rows: int) -> tuple[Tensor, Tensor] | None:
+        """Return actions and mask of a prefix; None where there is none and can be none."""
+        if prefix is None and not self.max_prefix:
+            return None
         actions, mask = self._padded_prefix(prefix, n_rows)
         return torch.from_numpy(actions).to(self.device), torch.from_numpy(mask).to(self.device)
 
