@@ -11,17 +11,6 @@ from lfm_policy.errors import InputError
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.fixture
-def fake_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that makes torch report so many GPUs."""
-
-    def set_count(count: int) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-
-    return set_count
-
-
 def test_auto_takes_a_gpu_where_there_is_one(fake_gpus: Callable[[int], None]) -> None:
     fake_gpus(0)
     assert choose_device("auto") == CPU

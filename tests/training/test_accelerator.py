@@ -16,17 +16,6 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture
-def fake_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that makes torch report so many GPUs."""
-
-    def set_count(count: int) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-
-    return set_count
-
-
-@pytest.fixture
 def restore_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
