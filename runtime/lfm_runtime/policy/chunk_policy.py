@@ -33,7 +33,6 @@ class ChunkPolicy(ABC):
         spec: names and shapes of the observations, size of an action.
         n_obs_steps: frames of observation history.
         horizon: actions of a chunk.
-        n_action_steps: actions executed of each chunk.
         max_prefix: most committed actions that a chunk can be made to continue.
         digest: SHA-256 that tells this policy's weights and normaliser from others'; empty:
             unknown.
@@ -53,6 +52,25 @@ class ChunkPolicy(ABC):
         self._chunks_drawn = 0
         self._history: deque[Frame] = deque(maxlen=n_obs_steps)
         self._queue: deque[np.ndarray] = deque()
+
+    @property
+    def n_action_steps(self) -> int:
+        """Actions executed of each chunk; may be changed, from the next chunk on.
+
+        Raises:
+            InputError: set to less than 1, or to more than ``horizon - n_obs_steps + 1``.
+        """
+        return self._n_action_steps
+
+    @n_action_steps.setter
+    def n_action_steps(self, steps: int) -> None:
+        longest = self.horizon - self.n_obs_steps + 1
+        if not 1 <= steps <= longest:
+            raise InputError(
+                f"n_action_steps is {steps}, expected 1 to horizon - n_obs_steps + 1 = "
+                f"{self.horizon} - {self.n_obs_steps} + 1 = {longest}"
+            )
+        self._n_action_steps = steps
 
     @property
     def chunk_shape(self) -> tuple[int, int]:
