@@ -117,7 +117,7 @@ def test_fewer_actions_of_a_chunk(command: Command, make_checkpoint: Callable[..
         (["--nfe", "1", "200", "--solver", "midpoint"], "nfe is 1, expected a multiple of 2"),
         (["--device", "gpu"], "device 'gpu': expected auto, cpu, cuda"),
         (["--num-envs", "5000"], "num_envs is 5000, expected 1 to 1024"),
-        (["--n-action-steps", "9"], "n_action_steps is 9, expected 1 to horizon - n_obs_steps + 1"),
+        (["--n-action-steps", "9"], "n_action_steps is 9, expected 1 to 8"),
     ],
 )
 def test_bad_input(

@@ -58,19 +58,25 @@ class ChunkPolicy(ABC):
         """Actions executed of each chunk; may be changed, from the next chunk on.
 
         Raises:
-            InputError: set to less than 1, or to more than ``horizon - n_obs_steps + 1``.
+            InputError: set to less than 1, or to more than ``horizon - n_obs_steps + 1`` (of a
+                server's policy: to more than its answers hold).
         """
         return self._n_action_steps
 
     @n_action_steps.setter
     def n_action_steps(self, steps: int) -> None:
-        longest = self.horizon - self.n_obs_steps + 1
+        longest = self._longest_execution()
         if not 1 <= steps <= longest:
             raise InputError(
-                f"n_action_steps is {steps}, expected 1 to horizon - n_obs_steps + 1 = "
-                f"{self.horizon} - {self.n_obs_steps} + 1 = {longest}"
+                f"n_action_steps is {steps}, expected 1 to {longest}: a chunk has {self.horizon} "
+                f"actions, of which those of earlier observations (n_obs_steps {self.n_obs_steps}) "
+                "are never executed"
             )
         self._n_action_steps = steps
+
+    def _longest_execution(self) -> int:
+        """Return how many actions of a chunk can be executed at most."""
+        return self.horizon - self.n_obs_steps + 1
 
     @property
     def chunk_shape(self) -> tuple[int, int]:
