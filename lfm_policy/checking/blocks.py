@@ -5,10 +5,11 @@ All losses of a block are taken at the same instants, with the same noise and ti
 - ``held_out``, ``training``: the block's loss, EMA weights, as in training; data-side ends beyond
   block 1 are pushed forward through the blocks before it.
 - ``ignorant``: what the best affine field reaches that does not see the observation. For chunks
-  with mean mu and covariance Sigma it is E[target | I_t] of a normal distribution, whose mean square
-  error depends on mu and Sigma alone: no affine predictor is better, whatever the distribution is.
-  mu and Sigma are those of training chunks, taken through the exact OU process to the block. A
-  network that sees nothing may still be a little better, by not being affine.
+  with mean mu and covariance Sigma it is E[target | I_t] of a normal distribution, whose mean
+  square error depends on mu and Sigma alone: no affine predictor is better, whatever the
+  distribution is (`lfm_policy.flow.gaussian_network`). mu and Sigma are those of training chunks,
+  taken through the exact OU process to the block. A network that sees nothing may still be a little
+  better, by not being affine.
 - ``own``: the loss on chunks of the policy's own instead of demonstrated ones, full noise. This is
   what the loss would be if, given an observation, demonstrations were distributed as the policy
   believes: for an exact policy the irreducible loss E Var(target | I_t, O). It says nothing where
@@ -21,7 +22,7 @@ away to stand in for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +32,10 @@ from torch import Tensor
 
 from lfm_policy.checking.subject import CheckpointSubject, batches
 from lfm_policy.errors import InputError
-from lfm_policy.flow import FlowBlock, GaussianBlockVelocity, SolverSpec, push_gaussian
+from lfm_policy.flow import FlowBlock, SolverSpec, gaussian_network, push_gaussian
 from lfm_policy.flow.chain import run_in_batches
-from lfm_policy.flow.methods import CleanChunkMethod, VelocityMethod
+from lfm_policy.flow.methods import VelocityMethod
+from lfm_policy.flow.solvers.velocity import Network
 from lfm_policy.policy import Policy
 
 DRAWS = 8
@@ -69,6 +71,10 @@ class BlockCheck:
     ignorant: float | None
     own: float | None
     recorded: dict[str, float | None]
+
+    def over_ignorant(self, loss: float | None) -> float | None:
+        """Return a loss over what ignores the observation; None where one of them is not known."""
+        return None if loss is None or not self.ignorant else loss / self.ignorant
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -191,35 +197,19 @@ class _Rows:
         return float(np.mean(losses))
 
 
-def _ignorant_networks(policy: Policy, chunks: np.ndarray) -> list[Any]:
-    """Return what stands in for the network of every block; None where the method is not known."""
-    model, flow = policy.model, policy.config.flow
+def _ignorant_networks(policy: Policy, chunks: np.ndarray) -> list[Network | None]:
+    """Return what stands in for the network of every block; None where the method is another."""
+    model = policy.model
     normalized = policy.normalizer.normalize("action", torch.from_numpy(chunks).to(policy.device))
-    flat = normalized.flatten(1).double().cpu()
-    mean = flat.mean(0)
-    cov = torch.cov(flat.T).reshape(len(mean), len(mean)) if len(flat) > 1 else 0 * torch.eye(len(mean))
-    cov = cov.double() + RIDGE * torch.eye(len(mean), dtype=torch.float64)
-    found: list[Any] = []
-    for n in range(1, model.n_blocks + 1):
-        block = model.flow_block(n)
-        mean_n, cov_n = push_gaussian(mean, cov, model.schedule.marginal(n - 1))
-        velocity = GaussianBlockVelocity(
-            mean_n, (cov_n + cov_n.T) / 2, block.step, block.interpolant, flow.coupling
+    flat = normalized.flatten(1).double()
+    mean, deviation = flat.mean(0), flat - flat.mean(0)
+    identity = torch.eye(len(mean), dtype=flat.dtype, device=flat.device)
+    cov = deviation.T @ deviation / len(flat) + RIDGE * identity
+    return [
+        gaussian_network(
+            model.flow_block(n),
+            *push_gaussian(mean, cov, model.schedule.marginal(n - 1)),
+            coupling=policy.config.flow.coupling,
         )
-        found.append(_as_network(velocity, block))
-    return found
-
-
-def _as_network(velocity: GaussianBlockVelocity, block: FlowBlock) -> Callable[..., Tensor] | None:
-    """Return a network whose answer means to the block's method what this velocity says."""
-
-    def field(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-        found: Tensor = velocity(x.double().cpu(), t.double().cpu())
-        return found.to(x.device, x.dtype)
-
-    def chunk(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-        return block.interpolant.data_end(x, field(x, t, cond), t)
-
-    if isinstance(block.method, VelocityMethod):
-        return field
-    return chunk if isinstance(block.method, CleanChunkMethod) else None
+        for n in range(1, model.n_blocks + 1)
+    ]

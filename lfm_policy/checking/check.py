@@ -82,7 +82,8 @@ def check(
             a number is not what it has to be.
         FloatingPointError: a sampled action is not finite.
     """
-    for key, value, least in (("episodes", episodes, 1), ("samples", samples, 2), ("seed", seed, 0)):
+    least_of = {"episodes": (episodes, 1), "samples": (samples, 2), "seed": (seed, 0)}
+    for key, (value, least) in least_of.items():
         if value < least:
             raise InputError(f"{key} is {value}, expected at least {least}")
     name = "the policy" if isinstance(policy, (Policy, OnnxPolicy)) else str(policy)
@@ -141,7 +142,7 @@ def check_policy(
     if isinstance(subject, CheckpointSubject):
         assert training is None or isinstance(training, CheckpointSubject)
         blocks = check_blocks(subject, training, chunks, seed=seed)
-    is_policy = isinstance(policy, Policy)
+    config = policy.config if isinstance(policy, Policy) else None
     noise_scale = float(policy.metadata["noise_scale"])
     return PolicyCheck(
         name=name,
@@ -160,9 +161,10 @@ def check_policy(
         blocks=blocks,
         n_action_steps=policy.n_action_steps,
         noise_scale=noise_scale,
-        complete=policy.info.get("complete") if is_policy else None,
-        student=is_policy and bool(policy.config.distill.method),
-        deterministic=noise_scale == 0 or (is_policy and policy.config.flow.method == "regression"),
+        complete=policy.info.get("complete") if isinstance(policy, Policy) else None,
+        student=config is not None and bool(config.distill.method),
+        deterministic=noise_scale == 0
+        or (config is not None and config.flow.method == "regression"),
         instants=instants,
         samples=executed,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from lfm_policy.assets import POLICIES, bundled_demonstrations
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
+from lfm_policy.data.download.locations import where_to_get
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.split import split_episodes
@@ -219,7 +221,7 @@ def _dataset_options(
         )
     raise InputError(
         f"{name}: its demonstrations are not at {path!r} (dataset.path) any more: give them, or "
-        "others, with --data PATH"
+        f"others, with --data PATH{where_to_get(path) if path else ''}"
     )
 
 
@@ -230,7 +232,7 @@ def _options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None
     if config is not None and config.dataset.name == found:
         return dataclasses.replace(config.dataset, path=data)  # type: ignore[call-arg]
     kind = DATASET_FORMATS.get(found)
-    given: dict[str, object] = {"path": data, "obs_keys": list(keys)}
+    given: dict[str, Any] = {"path": data, "obs_keys": list(keys)}
     if "derive" in {field.name for field in dataclasses.fields(kind)}:
         stored = open_dataset(Path(data)).stored
         missing = {key for key in keys if key not in stored}
@@ -238,4 +240,3 @@ def _options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None
         if fitting:
             given["derive"] = fitting[0]
     return kind(**given)
-

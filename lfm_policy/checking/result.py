@@ -18,7 +18,6 @@ from lfm_policy.checking.samples import Joins, Spread
 from lfm_policy.checking.seen import Shuffled
 from lfm_policy.inspection.finding import Finding
 from lfm_policy.version import __version__
-from lfm_runtime.disk.files import atomic_file
 
 FORMAT_VERSION = 1
 
@@ -138,5 +137,4 @@ class PolicyCheck:
         """Write a PNG; see `lfm_policy.checking.figure.check_figure`."""
         from lfm_policy.checking.figure import save_check
 
-        with atomic_file(path) as temporary:
-            save_check(self, temporary)
+        save_check(self, path)

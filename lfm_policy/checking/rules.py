@@ -193,10 +193,10 @@ def copies_history(check: PolicyCheck) -> Finding | None:
     keys = sorted(check.copies)
     return Finding(
         "copies_history",
-        f"it goes on with what it did before: {listed(keys)} tell it its last action, and its error "
-        f"grows from {own[0]:.3g} at the first action of a chunk to {own[last]:.3g} at the last, "
-        f"where repeating has {other[last]:.3g}; leave {listed(keys)} out of dataset.obs_keys, or "
-        "observe one frame (policy.n_obs_steps=1)",
+        f"it goes on with what it did before: {listed(keys)} tell it its last action, and its "
+        f"error grows from {own[0]:.3g} at the first action of a chunk to {own[last]:.3g} at the "
+        f"last, where repeating has {other[last]:.3g}; leave {listed(keys)} out of "
+        "dataset.obs_keys",
         {"keys": keys, "first": float(own[0]), "last": float(own[last])},
     )
 
@@ -220,7 +220,7 @@ def hopeless_dimensions(check: PolicyCheck) -> Finding | None:
 COLLAPSED = 0.003
 """Share of spread in the square error below which a policy is as good as deterministic."""
 SCATTERED = 0.7
-"""The same share above which its samples lie further apart than the demonstrations explain (1/2)."""
+"""The same share above which samples lie further apart than the demonstrations explain (1/2)."""
 
 
 def collapsed(check: PolicyCheck) -> Finding | None:
@@ -320,7 +320,7 @@ def verdict_of(check: PolicyCheck) -> str:
     loop = check.open_loop
     name = loop.strongest
     other = loop.baselines[name]
-    difference, interval = loop.sample.minus(other)
+    _, interval = loop.sample.minus(other)
     much = (
         f"{1 - loop.sample.mean / other.mean:.0%} nearer to the demonstrations than"
         if interval.high < 0

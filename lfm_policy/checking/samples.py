@@ -52,9 +52,7 @@ def spread_of(samples: np.ndarray, instants: Instants, units: ActionScale) -> Sp
     moving = units.std > 0
     return Spread(
         per_dim=np.sqrt(variance),
-        of_data=np.divide(
-            np.sqrt(variance), units.std, out=np.zeros(len(variance)), where=moving
-        ),
+        of_data=np.divide(np.sqrt(variance), units.std, out=np.zeros(len(variance)), where=moving),
         share=_share((variance * weights).sum(), (square * weights).sum()),
         share_per_dim=np.array([_share(v, s) for v, s in zip(variance, square, strict=True)]),
     )
