@@ -34,7 +34,7 @@ from lfm_policy.checking.subject import CheckpointSubject, batches
 from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowBlock, SolverSpec, gaussian_network, push_gaussian
 from lfm_policy.flow.chain import run_in_batches
-from lfm_policy.flow.methods import VelocityMethod
+from lfm_policy.flow.methods import RegressionMethod
 from lfm_policy.flow.solvers.velocity import Network
 from lfm_policy.policy import Policy
 
@@ -179,8 +179,9 @@ class _Rows:
             chain.block(1).velocity  # noqa: B018
         except InputError:
             return None
-        exact = isinstance(chain.block(1).method, VelocityMethod)
-        solver = SolverSpec("midpoint", OWN_STEPS) if exact else self._policy.pipeline.solvers
+        # A regression sees no noise in its first step: it is no flow, and has but one sampler.
+        flows = not isinstance(chain.block(1).method, RegressionMethod)
+        solver = SolverSpec("midpoint", OWN_STEPS) if flows else self._policy.pipeline.solvers
         noise = torch.from_numpy(self._noise).to(self.x_0.device)
         result = chain.sample(noise, self.cond, solver=solver, return_path=True)
         assert result.path is not None

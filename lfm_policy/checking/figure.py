@@ -58,14 +58,14 @@ def check_figure(check: PolicyCheck, theme: Theme) -> Figure:
         f"{check.policy['name']}: predicted and demonstrated chunks",
         f"{check.demonstrations.remark}\n{check.n_episodes} episodes, {loop.n_instants} instants, "
         f"{loop.n_samples} samples of each ({drawn} drawn){which}; noise scale "
-        f"{check.policy['noise_scale']:g}, NFE {check.policy['nfe'] or 'adaptive'}",
+        f"{check.policy['noise_scale']:g}, NFE {check.policy['nfe'] or 'adaptive'}; errors are normalised",
         theme=theme,
     )
     parts = made.add_gridspec(2, 1, height_ratios=[sum(heights), _NUMBERS])
     grid = parts[0].subgridspec(len(heights), len(episodes), height_ratios=heights)
     for column, (episode, kind) in enumerate(episodes):
         error = loop.sample.per_episode[_compared(check).index(episode)]
-        title = f"Episode {episode}: normalised error {error:.3g}{kind}"
+        title = f"Episode {episode}: error {error:.3g}{kind}"
         first: Axes | None = None
         if planes:
             axes = made.add_subplot(grid[0, column])

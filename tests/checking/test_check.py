@@ -1,0 +1,189 @@
+"""A check from a policy's name to its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lfm_policy import InputError, load_policy
+from lfm_policy.checking import PolicyCheck, check
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr.store import write_zarr
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def found(small_run: Path) -> PolicyCheck:
+    return check(small_run, samples=3, device="cpu")
+
+
+def test_a_run(found: PolicyCheck, small_run: Path) -> None:
+    loop = found.open_loop
+    assert found.n_episodes == 1 and found.samples.shape[0] == 3
+    assert set(loop.baselines) == {"repeat", "mean"} and loop.training is not None
+    assert [block.block for block in found.blocks] == [1, 2]
+    assert {entry.key for entry in found.shuffled} == {"agent_pos", "pose"}
+    # Eight steps on random numbers teach nothing.
+    kinds = {finding.kind for finding in found.findings}
+    assert {"few_episodes", "not_better_than_baseline"} <= kinds
+    assert all(finding.message in found.verdict for finding in found.findings)
+
+
+def test_errors_are_those_of_the_policy_itself(found: PolicyCheck, small_run: Path) -> None:
+    policy = load_policy(small_run)
+    instants = found.instants
+    noise = np.random.default_rng(0).standard_normal((3, *found.samples.shape[1:]), np.float32)
+    batch = instants.observations(np.arange(len(instants)), tuple(policy.spec.obs_shapes))
+    import torch
+
+    for sample, given in zip(found.samples, noise, strict=True):
+        chunk = policy.sample(batch, noise=torch.from_numpy(given)).chunk.numpy()
+        np.testing.assert_allclose(sample, chunk, rtol=1e-5, atol=1e-3)
+    errors = np.abs(found.samples.mean(0) - instants.demonstrated)
+    rows = instants.executed & instants.started[:, None]
+    assert found.open_loop.mean_of_samples.per_dim == pytest.approx(errors[rows].mean(0))
+
+
+def test_same_seed_same_result(found: PolicyCheck, small_run: Path) -> None:
+    again = check(load_policy(small_run), samples=3)
+    same = found.to_dict() | {"name": "the policy"}
+    assert json.dumps(again.to_dict()) == json.dumps(same)
+    other = check(small_run, samples=3, seed=1, device="cpu")
+    assert other.open_loop.sample.mean != found.open_loop.sample.mean
+
+
+def test_schema(found: PolicyCheck) -> None:
+    report = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert (report["format"], report["format_version"]) == ("lfm-policy-check", 1)
+    assert set(report) == {
+        *("format", "format_version", "package_version", "name", "policy", "seed", "data"),
+        *("action", "open_loop", "spread", "joins", "outside_range", "observations", "blocks"),
+        *("findings", "verdict"),
+    }
+    assert set(report["open_loop"]) == {
+        *("samples", "instants", "errors", "training", "sample_minus_baseline"),
+        "strongest_baseline",
+    }
+    assert set(report["open_loop"]["errors"]) == {
+        *("sample", "mean_of_samples", "best_of_samples", "baseline_repeat", "baseline_mean"),
+    }
+    assert set(report["open_loop"]["errors"]["sample"]) == {
+        *("normalized", "interval", "normalized_over_horizon", "per_episode"),
+        *("per_dim", "per_step", "per_step_dim"),
+    }
+    assert set(report["blocks"][0]) == {
+        *("block", "held_out", "training", "ignoring_observations", "own_chunks", "recorded"),
+    }
+
+
+def test_sampler(small_run: Path) -> None:
+    still = check(small_run, samples=2, noise_scale=0.0, nfe=2, device="cpu")
+    assert still.spread.share == 0 and still.deterministic
+    assert still.policy["nfe"] == 2 and still.policy["noise_scale"] == 0
+    assert "collapsed" not in {finding.kind for finding in still.findings}
+
+
+def test_bad_numbers(small_run: Path) -> None:
+    for options, message in (
+        ({"samples": 1}, "samples is 1, expected at least 2"),
+        ({"episodes": 0}, "episodes is 0"),
+        ({"nfe": 1}, "nfe is 1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check(small_run, device="cpu", **options)
+    with pytest.raises(InputError, match="set_sampler"):
+        check(load_policy(small_run), nfe=4)
+    with pytest.raises(InputError, match="served policy"):
+        check("ws://localhost:1")
+
+
+@pytest.mark.slow
+def test_seven_joints_of_deltas(small_config: Path, tmp_path: Path) -> None:
+    """More dimensions than are drawn, one that never moves, actions that are deltas."""
+    from lfm_policy.config import load_config
+    from lfm_policy.training import train
+
+    generator = np.random.default_rng(0)
+    action = generator.normal(size=(400, 7)).astype(np.float32)
+    action[:, 3] = 0
+    arrays = {"action": action, "agent_pos": action[:, :2].copy(), "pose": action[:, :4] + 1}
+    write_zarr(tmp_path / "arm.zarr", ReplayBuffer(arrays, np.arange(1, 11) * 40))
+    config = load_config(str(small_config), [f"dataset.path={tmp_path / 'arm.zarr'}"])
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    found = check(tmp_path / "run", samples=2, device="cpu")
+    assert "zero" in found.open_loop.baselines
+    assert 3 not in {d for f in found.findings for d in f.facts.get("dimensions", [])}
+    found.plot(tmp_path / "check.png")
+    assert (tmp_path / "check.png").read_bytes().startswith(b"\x89PNG")
+    found.print()
+
+
+def test_command(command: Command, small_run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "found"
+    arguments = ["check", small_run, "--samples", 2, "--output", output, "--device", "cpu"]
+    result = command(*arguments, "--quiet")
+    assert result.code == 0, result.err
+    for words in ("repeat last action", "1 held-out episodes", "What looks wrong", "check.png"):
+        assert words in result.out
+    assert (output / "check.png").read_bytes().startswith(b"\x89PNG")
+    printed = command(*arguments, "--json")
+    assert printed.code == 0
+    assert json.loads(printed.out) == json.loads((output / "check.json").read_text())
+
+
+def test_tables_fit_80_columns(
+    found: PolicyCheck, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    wide = replace(found.open_loop.sample, per_dim=found.open_loop.sample.per_dim * 12345)
+    replace(found, open_loop=replace(found.open_loop, sample=wide)).print()
+    out = capsys.readouterr().out
+    assert "…" not in out and "policy minus this" in out and "ignoring obs." in out
+
+
+def test_command_with_bad_input(command: Command, small_run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "found"
+    for arguments, words in (
+        (["nowhere"], "no such checkpoint"),
+        ([small_run, "--data", tmp_path / "nothing.zarr"], "no such file or folder"),
+        ([small_run, "--samples", 1], "samples is 1"),
+        ([small_run, "--solver", "eulr"], "eulr"),
+    ):
+        result = command("check", *arguments, "--output", output)
+        assert result.code == 2 and words in result.err
+    assert not output.exists()
+
+
+@pytest.mark.slow
+def test_bundled_policy_and_demonstrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the demonstrations of its training are not
+    found = check("pusht-state", episodes=8, samples=4, device="cpu")
+    assert found.demonstrations.kind == "other" and found.student
+    assert "bundled demonstrations" in found.demonstrations.remark
+    assert found.open_loop.sample.mean < 0.5 * found.open_loop.baselines["repeat"].mean
+    assert found.findings == []
+    with pytest.raises(InputError, match="--data PATH"):
+        check("pusht-image", device="cpu")
+
+
+@pytest.mark.slow
+def test_export(small_run: Path, small_zarr: Path, tmp_path: Path) -> None:
+    from lfm_policy.checking.check import SAMPLES
+
+    export = pytest.importorskip("lfm_policy.exporting", reason="exporting").export_policy
+    policy = load_policy(small_run)
+    export(policy, tmp_path / "exported")
+    with pytest.raises(InputError, match="an export does not tell where its demonstrations are"):
+        check(tmp_path / "exported")
+    found = check(tmp_path / "exported", data=small_zarr)
+    assert found.demonstrations.kind == "unknown" and found.blocks == []
+    assert found.samples.shape[0] == SAMPLES and found.n_episodes == 6
+    assert found.to_dict()["policy"]["exported"]
+    found.plot(tmp_path / "check.png")
