@@ -117,7 +117,7 @@ class TrainingConfig:
 
 @options
 class DistillConfig:
-    """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distill`."""
+    """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distillation`."""
 
     method: str = option(
         "", "distillation method; empty: not a student", common=True, choices="distillation method"

@@ -27,7 +27,7 @@ class Plan(Protocol):
     """What a run trains, part after part.
 
     Training (`lfm_policy.training.blocks.BlockPlan`) and distillation
-    (`lfm_policy.distill.plan.DistillPlan`) are plans.
+    (`lfm_policy.distillation.plan.DistillPlan`) are plans.
     """
 
     def numbers(self) -> Iterator[int]:

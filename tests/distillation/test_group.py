@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lfm_policy import InputError
-from lfm_policy.distill.group import TeacherGroup, group_edges, group_step_sizes, teacher_groups
+from lfm_policy.distillation.group import (
+    TeacherGroup,
+    group_edges,
+    group_step_sizes,
+    teacher_groups,
+)
 from lfm_policy.flow import FlowBlock, FlowChain, GaussianBlockVelocity, OUSchedule, SolverSpec
 
 pytestmark = pytest.mark.slow

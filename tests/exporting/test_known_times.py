@@ -69,7 +69,7 @@ class TwoTimeModel(PolicyModel):
 
 @pytest.mark.parametrize("network", [None, UNET])
 def test_networks_that_are_asked_with_two_times(tmp_path: Path, network: dict | None) -> None:
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
 
     one = build_policy(
         sampler={"solver": "euler", "nfe": 5}, **({} if network is None else {"network": network})

@@ -12,10 +12,10 @@ from lfm_policy.assets import results_folder
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
 from lfm_policy.config.load import Source, config_from_sources, parse_override
-from lfm_policy.distill.group import group_edges, group_step_sizes
-from lfm_policy.distill.methods import METHODS
-from lfm_policy.distill.plan import DistillPlan
-from lfm_policy.distill.recordings import read_observations
+from lfm_policy.distillation.group import group_edges, group_step_sizes
+from lfm_policy.distillation.methods import METHODS
+from lfm_policy.distillation.plan import DistillPlan
+from lfm_policy.distillation.recordings import read_observations
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
 from lfm_policy.policy.model import ou_schedule

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import Windows
-from lfm_policy.distill.group import TeacherGroup
+from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix

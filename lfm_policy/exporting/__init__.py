@@ -12,7 +12,7 @@ except ImportError as error:
         f"exporting needs the package '{error.name}': pip install \"lfm-policy[deploy]\""
     ) from None
 
-from lfm_policy.export.check import (
+from lfm_policy.exporting.check import (
     TOLERANCE,
     Difference,
     Observations,
@@ -21,8 +21,8 @@ from lfm_policy.export.check import (
     compare_success,
     real_observations,
 )
-from lfm_policy.export.export import export_policy
-from lfm_policy.export.graph import policy_graph
+from lfm_policy.exporting.export import export_policy
+from lfm_policy.exporting.graph import policy_graph
 
 __all__ = [
     "TOLERANCE",

@@ -68,7 +68,7 @@ def random_batch(policy: Policy, n_rows: int, seed: int = 0) -> dict[str, np.nda
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Path]:
     """Return a small policy and the folder it was exported to; tests must not change it."""
     pytest.importorskip("onnxscript")
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
 
     policy = build_policy(sampler={"solver": "euler", "nfe": 4, "noise_scale": 0.6})
     return policy, export_policy(policy, tmp_path_factory.mktemp("export") / "small")

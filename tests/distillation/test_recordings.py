@@ -12,10 +12,10 @@ from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
-from lfm_policy.distill import distill
-from lfm_policy.distill.group import group_edges, teacher_groups
-from lfm_policy.distill.plan import DistillPlan
-from lfm_policy.distill.samples import Pairs, teacher_noise
+from lfm_policy.distillation import distill
+from lfm_policy.distillation.group import group_edges, teacher_groups
+from lfm_policy.distillation.plan import DistillPlan
+from lfm_policy.distillation.samples import Pairs, teacher_noise
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import read_header
 from lfm_policy.training.trainer import Part

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.training import DistillConfig
-from lfm_policy.distill.group import TeacherGroup
+from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.errors import InputError
 from lfm_policy.training.trainer import Loss
 

@@ -14,11 +14,11 @@ from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
 from lfm_policy.config import load_config
 from lfm_policy.config.training import DistillConfig
-from lfm_policy.distill import distill, student_config
-from lfm_policy.distill.group import group_edges, teacher_groups
-from lfm_policy.distill.methods.regression import RegressionLoss
-from lfm_policy.distill.plan import DistillPlan, action_weights
-from lfm_policy.distill.samples import Pairs, teacher_noise
+from lfm_policy.distillation import distill, student_config
+from lfm_policy.distillation.group import group_edges, teacher_groups
+from lfm_policy.distillation.methods.regression import RegressionLoss
+from lfm_policy.distillation.plan import DistillPlan, action_weights
+from lfm_policy.distillation.samples import Pairs, teacher_noise
 from lfm_policy.flow import SolverSpec
 from lfm_policy.networks.options import TransformerConfig
 from lfm_policy.policy import read_header
@@ -268,7 +268,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(
     arguments = {"nfe": 2, "overrides": overrides, "device": "cpu", "quiet": True}
     whole = distill(teacher, tmp_path / "whole", **arguments)
 
-    from lfm_policy.distill import samples
+    from lfm_policy.distillation import samples
 
     # Once among the teacher's samples, then in the second block that is trained.
     calls = {"parts": 0, "steps": 0}
@@ -303,7 +303,7 @@ def test_teacher_samples_are_made_once_for_all_students(
     distill(teacher, nfe=2, overrides=QUICK, device="cpu", quiet=True)
     assert len(list((teacher / "pairs").iterdir())) == 2
 
-    from lfm_policy.distill.group import TeacherGroup
+    from lfm_policy.distillation.group import TeacherGroup
 
     sampled: list[int] = []
     original = TeacherGroup.trajectory

@@ -12,14 +12,14 @@ from torch import nn
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.config.training import DistillConfig
-from lfm_policy.distill import distill
-from lfm_policy.distill.group import TeacherGroup
-from lfm_policy.distill.methods import METHODS
-from lfm_policy.distill.methods.base import state_at
-from lfm_policy.distill.methods.consistency import ConsistencyLoss
-from lfm_policy.distill.methods.distribution import DistributionLoss
-from lfm_policy.distill.methods.progressive import ProgressiveLoss, prime_factors
-from lfm_policy.distill.methods.regression import RegressionLoss
+from lfm_policy.distillation import distill
+from lfm_policy.distillation.group import TeacherGroup
+from lfm_policy.distillation.methods import METHODS
+from lfm_policy.distillation.methods.base import state_at
+from lfm_policy.distillation.methods.consistency import ConsistencyLoss
+from lfm_policy.distillation.methods.distribution import DistributionLoss
+from lfm_policy.distillation.methods.progressive import ProgressiveLoss, prime_factors
+from lfm_policy.distillation.methods.regression import RegressionLoss
 from lfm_policy.flow import FlowBlock, FlowChain, GaussianBlockVelocity, OUStep, SolverSpec
 
 pytestmark = pytest.mark.slow

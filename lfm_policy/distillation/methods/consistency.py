@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lfm_policy.distill.methods.base import TrajectoryLoss, state_at
+from lfm_policy.distillation.methods.base import TrajectoryLoss, state_at
 
 
 class ConsistencyLoss(TrajectoryLoss):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lfm_policy.config import config_to_dict
 from lfm_policy.errors import InputError
-from lfm_policy.export.graph import policy_graph
-from lfm_policy.export.precision import with_precision
+from lfm_policy.exporting.graph import policy_graph
+from lfm_policy.exporting.precision import with_precision
 from lfm_policy.policy import Policy
 from lfm_runtime.disk.files import atomic_folder, exists
 from lfm_runtime.disk.input_files import sha256_of

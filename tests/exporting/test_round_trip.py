@@ -23,7 +23,7 @@ pytest.importorskip("onnxscript")
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Policy, OnnxPolicy]:
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
 
     policy = build_policy(**request.param)
     folder = export_policy(policy, tmp_path_factory.mktemp("case") / "exported")

@@ -58,7 +58,7 @@ def test_nothing_of_the_machine_that_exported_is_in_the_graph(
 
 
 def test_weights_are_there_once_however_many_steps() -> None:
-    from lfm_policy.export import policy_graph
+    from lfm_policy.exporting import policy_graph
 
     policy = build_policy()
     numbers = []
@@ -72,7 +72,7 @@ def test_weights_are_there_once_however_many_steps() -> None:
 
 
 def test_an_export_is_not_written_over(exported: tuple[Policy, Path]) -> None:
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
 
     policy, folder = exported
     with pytest.raises(InputError, match="exists already"):
@@ -80,7 +80,7 @@ def test_an_export_is_not_written_over(exported: tuple[Policy, Path]) -> None:
 
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
 
     policy = build_policy(sampler={"solver": "dopri5"})
     with pytest.raises(InputError, match="'dopri5' chooses its steps itself"):
@@ -93,7 +93,7 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Path]:
     """Return a policy with weights that are worth making smaller."""
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
 
     network = {"name": "mlp", "width": 64, "n_layers": 1, "time_embed_dim": 8}
     policy = build_policy(n_blocks=1, network=network)
@@ -110,7 +110,7 @@ def test_smaller_numbers(
     largest_share: float,
     tolerance: float,
 ) -> None:
-    from lfm_policy.export.precision import with_precision
+    from lfm_policy.exporting.precision import with_precision
 
     policy, folder = wide
     (tmp_path / "small").mkdir()
@@ -143,7 +143,7 @@ def test_smaller_numbers(
 def test_a_weight_that_half_precision_cannot_hold() -> None:
     from onnx import helper, numpy_helper
 
-    from lfm_policy.export.precision import with_precision
+    from lfm_policy.exporting.precision import with_precision
 
     tensor = numpy_helper.from_array(np.full(300, 1e5, np.float32), "w")
     model = helper.make_model(helper.make_graph([], "g", [], [], [tensor]))
@@ -153,7 +153,7 @@ def test_a_weight_that_half_precision_cannot_hold() -> None:
 
 @pytest.mark.parametrize(("solver", "nfe"), [("euler", 4), ("midpoint", 8), ("heun", 8)])
 def test_8_bits_with_several_evaluations_per_block(tmp_path: Path, solver: str, nfe: int) -> None:
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
 
     policy = load_policy("pusht-state")
     policy.set_sampler(solver=solver, nfe=nfe)
@@ -182,7 +182,7 @@ def product_graph(*inputs: str, **options: object) -> onnx.ModelProto:
 
 
 def test_a_product_of_another_form_does_not_become_8_bits_silently() -> None:
-    from lfm_policy.export.precision import with_precision
+    from lfm_policy.exporting.precision import with_precision
 
     with pytest.raises(ValueError, match="'product' is a Gemm with {'alpha': 2.0"):
         with_precision(product_graph("x", "w", "b", alpha=2.0, transB=1), "int8")
@@ -192,7 +192,7 @@ def test_a_product_of_another_form_does_not_become_8_bits_silently() -> None:
 def test_products_become_8_bits_with_and_without_a_bias(inputs: tuple[str, ...]) -> None:
     import onnxruntime
 
-    from lfm_policy.export.precision import with_precision
+    from lfm_policy.exporting.precision import with_precision
 
     plain = product_graph(*inputs, transB=1)
     x = {"x": np.linspace(-1, 1, 4, dtype=np.float32)[None]}

@@ -15,10 +15,10 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.training import DistillConfig
 from lfm_policy.data.dataset import JoinedWindows, WindowDataset, Windows
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.distill.group import group_edges, teacher_groups
-from lfm_policy.distill.methods import METHODS
-from lfm_policy.distill.recordings import windows_of_recording
-from lfm_policy.distill.samples import SampleFolder, TeacherSamples
+from lfm_policy.distillation.group import group_edges, teacher_groups
+from lfm_policy.distillation.methods import METHODS
+from lfm_policy.distillation.recordings import windows_of_recording
+from lfm_policy.distillation.samples import SampleFolder, TeacherSamples
 from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.flow import SolverSpec
 from lfm_policy.flow.fitting import copy_fitting_weights

@@ -17,7 +17,7 @@ from lfm_policy.policy import Policy, write_checkpoint
 from .conftest import build_policy
 
 pytest.importorskip("onnxscript")
-import lfm_policy.export as export
+import lfm_policy.exporting as export
 
 pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
@@ -146,7 +146,7 @@ def test_the_command(
     assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
 
-    monkeypatch.setattr("lfm_policy.export.check.TOLERANCE", -1.0)
+    monkeypatch.setattr("lfm_policy.exporting.check.TOLERANCE", -1.0)
     other = tmp_path / "other"
     assert main(["export", str(checkpoint), str(other), "--nfe", "2", "--check"]) == 3
     assert "differs from PyTorch" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.distill.methods.base import DistillLoss
+from lfm_policy.distillation.methods.base import DistillLoss
 from lfm_policy.errors import InputError
 from lfm_policy.flow import OUStep
 from lfm_policy.flow.solvers.velocity import per_sample

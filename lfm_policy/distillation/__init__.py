@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lfm_policy.distill.student import distill, student_config
+    from lfm_policy.distillation.student import distill, student_config
 
 __all__ = ["distill", "student_config"]
 
@@ -17,7 +17,7 @@ __all__ = ["distill", "student_config"]
 def __getattr__(name: str) -> Any:
     # Who loads a student looks its method up in `methods`, and should not wait for the training.
     if name in __all__:
-        from lfm_policy.distill import student
+        from lfm_policy.distillation import student
 
         return getattr(student, name)
-    raise AttributeError(f"module 'lfm_policy.distill' has no attribute '{name}'")
+    raise AttributeError(f"module 'lfm_policy.distillation' has no attribute '{name}'")

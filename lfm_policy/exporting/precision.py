@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lfm_policy.errors import InputError
-from lfm_policy.export.graph import errors_only
+from lfm_policy.exporting.graph import errors_only
 from lfm_runtime.disk.files import temporary_folder
 
 SMALLEST_HALF = 256

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from lfm_policy.distill.methods.base import TrajectoryLoss, state_at
+from lfm_policy.distillation.methods.base import TrajectoryLoss, state_at
 
 
 class ProgressiveLoss(TrajectoryLoss):

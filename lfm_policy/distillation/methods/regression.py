@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lfm_policy.distill.methods.base import DistillLoss
+from lfm_policy.distillation.methods.base import DistillLoss
 
 
 class RegressionLoss(DistillLoss):
