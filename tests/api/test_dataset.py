@@ -47,9 +47,7 @@ def episode_lists(draw: st.DrawFn) -> list[dict[str, Any]]:
                 hnp.arrays(
                     dtype,
                     (steps, *shape),
-                    elements=st.floats(-1e6, 1e6, width=32)
-                    if np.dtype(dtype).kind == "f"
-                    else None,
+                    elements=floats if np.dtype(dtype).kind == "f" else None,
                 )
             )
             for name, (dtype, shape) in kinds.items()
