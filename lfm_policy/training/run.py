@@ -14,7 +14,7 @@ from accelerate.utils import get_int_from_env
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lfm_policy.config import ExperimentConfig, config_to_yaml
+from lfm_policy.config import ExperimentConfig, config_to_dict, config_to_yaml
 from lfm_policy.data.dataset import DatasetBundle
 from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError, Interrupted, TrainingError
@@ -37,6 +37,7 @@ from lfm_policy.training.run_folder.state import (
     read_train_state,
     write_train_state,
 )
+from lfm_policy.training.run_folder.tracker import require_tracker
 from lfm_policy.training.steps import steps_of_blocks
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.disk.files import write_text
@@ -53,8 +54,8 @@ SYNC_EVERY = 20
 class Run:
     """A training in a run folder, which any plan of what to train can use.
 
-    The folder holds ``config.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and
-    ``latest``, which names the newest checkpoint.
+    The folder holds ``config.yaml``, ``metrics.jsonl``, what its tracker writes, ``checkpoints/``
+    and ``latest``, which names the newest checkpoint.
 
     Attributes:
         config: all options.
@@ -98,6 +99,7 @@ class Run:
         Raises:
             InputError: bad data or options, a folder that holds another run, or nothing that fits.
         """
+        require_tracker(config.training.tracker)
         config = replace(config, encoder=config.encoder.resolved())
         self.folder = folder
         self.config = config
@@ -189,20 +191,28 @@ class Run:
                 return
             found = None if self.header is None else self.header.folder
             with self._run_folder.running(found):
-                resumed: dict[str, Any] = {}
+                log: dict[str, Any] = {
+                    "tracker": self.config.training.tracker,
+                    "run_name": self._tracked_name,
+                    "options": config_to_dict(self.config),
+                }
                 if self.header is None:
                     self._run_folder.clear_leftovers()
                 else:
-                    resumed = {
-                        "resume_step": self.steps_done,
-                        "checkpoint": self.header.folder.name,
-                    }
+                    log["resume_step"] = self.steps_done
+                    log["checkpoint"] = self.header.folder.name
                 write_text(self.folder / CONFIG_COPY, config_to_yaml(self.config))
                 with (
-                    MetricsLog(self.folder, **resumed) as self._log,
+                    MetricsLog(self.folder, **log) as self._log,
                     InterruptFlag() as self.interrupt,
                 ):
                     yield
+
+    @property
+    def _tracked_name(self) -> str:
+        """What a tracker shows: the name, and the folder where that is called otherwise."""
+        name, own = self.config.name, self.folder.resolve().name
+        return name if own == name else f"{name}-{own}"
 
     # -- stopping -----------------------------------------------------------------------------
 

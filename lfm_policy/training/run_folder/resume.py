@@ -20,6 +20,7 @@ FREE_TO_CHANGE = (
     "training.checkpoint_every",
     "training.keep_checkpoints",
     "training.num_threads",
+    "training.tracker",
     "training.parallel_processes",
     "push_forward.checkpoint_every",
 )
