@@ -52,7 +52,7 @@ def test_version(command: Command) -> None:
     [
         ([], "required: COMMAND"),
         (["trane"], "invalid choice: 'trane'"),
-        (["train"], "required: config"),
+        (["train"], "which configuration? Give a YAML file"),
         (["eval"], "required: checkpoint"),
         (["inspect"], "required: path"),
         (["inspect", "x", "--seed", "-1"], "-1 is negative"),
@@ -64,7 +64,7 @@ def test_version(command: Command) -> None:
         (["eval", "x", "--nope"], "unrecognized arguments: --nope"),
         (["eval", "x", "a=b"], "unrecognized arguments: a=b"),
         (["inspect", "x", "y"], "unrecognized arguments: y"),
-        (["train", "pusht/fm", "--resume", "junk"], "unrecognized arguments: junk"),
+        (["train", "pusht/fm", "--resume", "junk"], "--resume junk: there is no such run folder"),
         (["train", "pusht/fm", "--nope", "a=b"], "unrecognized arguments: --nope a=b"),
     ],
 )
