@@ -34,7 +34,7 @@ from lfm_policy.evaluation.exported import ExportedPolicy
 from lfm_policy.evaluation.recording import record_successes, record_videos
 from lfm_policy.evaluation.report import footnote, results_table
 from lfm_policy.evaluation.reporting.figure import plot_evaluation
-from lfm_policy.export import compare_success
+from lfm_policy.exporting import compare_success
 from lfm_policy.policy import Policy
 
 ENV_ID = "lfm-test/Quiet-v0"
