@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -90,12 +90,11 @@ class DistillPlan:
             # Only the weights of a network that is a velocity itself mean something to a student.
             if options.warm_start and block.velocity is block.network:
                 copy_fitting_weights(student, block.network)
-        run.progress.block = config.flow.n_blocks
         run.restore()
 
-    def numbers(self) -> Iterator[int]:
-        """Return the numbers of the blocks that are still to be trained, in order."""
-        return iter(range(self._run.progress.block, 0, -1))
+    def numbers(self) -> Sequence[int]:
+        """Return the numbers of the blocks, in the order in which they are trained."""
+        return range(self._run.model.n_blocks, 0, -1)
 
     def part(self, n: int) -> Part:
         """Return what student block n learns."""
@@ -103,8 +102,9 @@ class DistillPlan:
         train, validation = self._samples
         record = run.progress.records[n - 1]
         clock = Clock(record.push_seconds)
-        pairs = train.pairs(n)
-        validation_pairs = None if validation is None else validation.pairs(n)
+        passed = run.progress.passed
+        pairs = train.pairs(n, passed)
+        validation_pairs = None if validation is None else validation.pairs(n, passed)
         record.push_seconds = clock.seconds()
         loss = self._loss_class(
             run.model.blocks[n - 1],
@@ -112,7 +112,7 @@ class DistillPlan:
             run.config.distill,
             action_weights(run.config).to(run.device),
         )
-        return Part(n, loss, pairs, validation_pairs, run.steps[n - 1], run.options)
+        return Part(n, loss, pairs, validation_pairs, run.steps(n), run.options)
 
     def finish(self, n: int, trainer: Trainer) -> None:
         """Do nothing: the next student asks the chain for what this one makes of its states."""

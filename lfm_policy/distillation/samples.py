@@ -158,13 +158,18 @@ class TeacherSamples:
         self._folder = folder
         self._run = run
         self._n_rows = len(windows) * samples
+        self._passed = 0
         self._encoded = self._encode()
         self._prefixes: TrainingPrefixes | None = None
         if model.prefix is not None:
             self._prefixes = TrainingPrefixes(model.prefix, self._n_rows, config.seed)
 
-    def pairs(self, n: int) -> Pairs:
-        """Return the pairs of student block n; students nearer the noise must be distilled."""
+    def pairs(self, n: int, passed: int = 0) -> Pairs:
+        """Return the pairs of student block n; students nearer the noise must be distilled.
+
+        They are other ones in every pass of a run (``passed`` are done).
+        """
+        self._passed = passed
         inputs = self._config.distill.inputs
         y = self._states(n, student=inputs != "teacher")
         start = self._states(n, student=False) if inputs == "corrected" else y
@@ -240,6 +245,8 @@ class TeacherSamples:
             facts["trajectory"] = [self._points, str(group.end)]
         if options.inputs == "student":
             facts["student"] = [str(self._run.resolve()), len(self._groups), n]
+            if self._passed:
+                facts["pass"] = self._passed
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return f"boundary{float(group.start):g}-{digest[:16]}"
 

@@ -74,6 +74,8 @@ def student_config(
     }
     options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
     options["training"] |= {
+        "extended_from": [],
+        "encoder_extended_from": [],
         "block_shares": [],
         "block_training": "sequential",
         "encoder": "block1",

@@ -418,3 +418,25 @@ def test_students_of_groups_of_different_sizes(
         with pytest.raises(SystemExit, match="2"):
             main([*command, *options])
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["regression", "progressive"])
+def test_a_student_goes_on_with_more_steps(teacher: Path, tmp_path: Path, method: str) -> None:
+    def distilled(steps: int, *more: str) -> Path:
+        return distill(
+            teacher,
+            tmp_path / "student",
+            nfe=2,
+            method=method,
+            overrides=[f"training.total_steps={steps}", "distill.inputs=student", *more],
+            resume=True,
+            quiet=True,
+        )
+
+    first = weights(distilled(8))
+    header = read_header(distilled(12))
+    assert header.training["block_steps"] == [6, 6]
+    assert header.config.training.extended_from == [8]
+    assert not same(first, weights(header.folder))
+    with pytest.raises(InputError, match="training.total_steps was 12, is now 8"):
+        distilled(8)
