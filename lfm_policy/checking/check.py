@@ -35,7 +35,7 @@ from lfm_policy.checking.result import PolicyCheck
 from lfm_policy.checking.samples import joins_of, outside_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
-from lfm_policy.data.replay_buffer import ACTION_KEY
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import InputError
 from lfm_policy.open_policy import SCHEMES, open_policy
 from lfm_policy.policy import Policy
@@ -52,7 +52,7 @@ TRAINING_SAMPLES = 4
 def check(
     policy: str | Path | Policy | OnnxPolicy,
     *,
-    data: str | Path | None = None,
+    data: str | Path | ReplayBuffer | None = None,
     episodes: int = EPISODES,
     samples: int = SAMPLES,
     seed: int = 0,
@@ -67,7 +67,8 @@ def check(
     Args:
         policy: checkpoint, run folder, student, exported folder, the name of a policy of the
             package, or one that is loaded.
-        data: demonstrations; by default those of its training, of which the held-out episodes.
+        data: path of demonstrations, or these themselves; by default those of its training, of
+            which the held-out episodes.
         episodes: at most so many, drawn at random.
         samples: chunks of every instant, at least 2.
         seed: of noise and choices.
@@ -96,7 +97,7 @@ def check(
         name,
         policy,
         config,
-        data=None if data is None else str(data),
+        data=str(data) if isinstance(data, Path) else data,
         image_cache=results_folder(name).parent / IMAGE_CACHE,
         quiet=quiet,
     )

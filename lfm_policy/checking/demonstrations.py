@@ -99,7 +99,7 @@ def load_demonstrations(
     policy: ChunkPolicy,
     config: ExperimentConfig | None,
     *,
-    data: str | None = None,
+    data: str | ReplayBuffer | None = None,
     image_cache: Path | None = None,
     quiet: bool = True,
 ) -> Demonstrations:
@@ -109,15 +109,20 @@ def load_demonstrations(
         name: what the user called the policy.
         policy: the policy.
         config: of its training; None for an export, which does not tell.
-        data: path of other demonstrations; None: those of the configuration.
+        data: path of other demonstrations, or these themselves; None: those of the configuration.
         image_cache: folder for decoded images.
         quiet: no progress bars.
 
     Raises:
         InputError: they are absent, or not what the policy observes and does.
     """
-    options, remark = _dataset_options(name, policy, config, data)
-    buffer = options.load(image_cache, quiet=quiet)
+    remark = ""
+    if isinstance(data, ReplayBuffer):
+        buffer = data
+        buffer.validate()
+    else:
+        options, remark = _dataset_options(name, policy, config, data)
+        buffer = options.load(image_cache, quiet=quiet)
     shapes = {**policy.spec.obs_shapes, ACTION_KEY: (policy.spec.action_dim,)}
     buffer.check_shapes(shapes, "the policy")
     lengths = buffer.episode_lengths

@@ -12,6 +12,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
 from lfm_policy.checking.demonstrations import HELD_OUT
+from lfm_policy.checking.report import SHORT
 from lfm_policy.pictures import Theme, figure, legend_below
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def check_figure(check: PolicyCheck, theme: Theme) -> Figure:
         f"{check.policy['name']}: predicted and demonstrated chunks",
         f"{check.demonstrations.remark}\n{check.n_episodes} episodes, {loop.n_instants} instants, "
         f"{loop.n_samples} samples of each ({drawn} drawn){which}; noise scale "
-        f"{check.policy['noise_scale']:g}, NFE {check.policy['nfe'] or 'adaptive'}; errors are normalised",
+        f"{check.policy['noise_scale']:g}, NFE {check.policy['nfe'] or 'adaptive'}; errors are "
+        "normalised",
         theme=theme,
     )
     parts = made.add_gridspec(2, 1, height_ratios=[sum(heights), _NUMBERS])
@@ -208,7 +210,6 @@ def _draw_numbers(made: Figure, place: SubplotSpec, check: PolicyCheck, theme: T
         draw(made.add_subplot(grid[0, column]), check, theme)
 
 
-_SHORT = {"repeat": "repeat last", "mean": "mean chunk", "zero": "zeros"}
 _STYLES = {"repeat": "--", "mean": ":", "zero": "-."}
 
 
@@ -223,7 +224,7 @@ def _draw_steps(axes: Axes, check: PolicyCheck, theme: Theme) -> None:
     ):
         axes.plot(steps, errors.per_step, style, color=colour, linewidth=1.6, label=label)
     for key, errors in loop.baselines.items():
-        label = _SHORT[key]
+        label = SHORT[key]
         axes.plot(steps, errors.per_step, _STYLES[key], color=theme.muted, label=label)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0.5, len(steps) + 0.5)
@@ -242,7 +243,7 @@ def _draw_dims(axes: Axes, check: PolicyCheck, theme: Theme) -> None:
     rows = np.arange(len(dims))
     axes.barh(rows, own[dims], height=0.5, color=_policy_colour(check, theme), label="one sample")
     for (key, errors), marker in zip(loop.baselines.items(), "|xd", strict=False):
-        label = _SHORT[key]
+        label = SHORT[key]
         values = (errors.per_dim * scale)[dims]
         axes.plot(values, rows, marker, color=theme.muted, markersize=8, label=label)
     left = "" if len(dims) == len(own) else f", {len(dims)} of {len(own)}"

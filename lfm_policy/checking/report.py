@@ -1,4 +1,4 @@
-"""What a check found, in tables of at most 80 columns and one paragraph."""
+"""What a check found, in tables and one paragraph."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lfm_policy.checking.demonstrations import HELD_OUT
+from lfm_policy.text.numbers import percent
+from lfm_policy.text.tables import TextTable, terminal_columns
 
 if TYPE_CHECKING:
     from lfm_policy.checking.result import PolicyCheck
 
 DIMENSIONS_SHOWN = 32
-"""Rows of the table of dimensions; all are in ``check.json``."""
+"""Rows of the table of dimensions, those with the largest errors; all are in ``check.json``."""
 
-_STEPS_SHOWN = 7
-_NAMES = {"repeat": "repeat last action", "mean": "mean chunk", "zero": "zeros"}
+STEPS_SHOWN = 7
+
+SHORT = {"repeat": "repeat last", "mean": "mean chunk", "zero": "zeros"}
+"""Names of the baselines in tables and pictures."""
 
 
 def print_check(check: PolicyCheck) -> None:
     """Print everything to standard output."""
-    console = Console(highlight=False)
+    console = Console(width=terminal_columns(), highlight=False)
 
     def say(text: str, style: str = "") -> None:
         # Text, because rich would read the brackets of `action[0]` as markup.
-        console.print(Text(text, style), soft_wrap=True)
+        console.print(Text(text, style))
 
     policy, loop = check.policy, check.open_loop
     sampler = f"{policy['solver']}, NFE {policy['nfe'] or 'adaptive'}"
@@ -49,19 +51,19 @@ def print_check(check: PolicyCheck) -> None:
         (observations_table(check), _BELOW_OBSERVATIONS),
     ):
         if table is not None:
-            console.print()
-            console.print(table)
+            print()
+            table.print()
             if below:
                 say(below, "dim")
-    say("")
+    print()
     say(check.verdict, "yellow" if check.findings else "")
 
 
-def errors_table(check: PolicyCheck) -> Table:
+def errors_table(check: PolicyCheck) -> TextTable:
     """Return the errors of the policy and of the baselines."""
     loop = check.open_loop
-    table = _table("error of the executed actions, normalised")
-    _columns(table, ("", "error", "95% interval", "policy minus this", "horizon"))
+    headers = ("", "error", "95% interval", "policy minus this", "horizon")
+    table = TextTable(*headers, title="error of the executed actions, normalised")
     ways = [
         ("one sample", loop.sample),
         (f"mean of {loop.n_samples} samples", loop.mean_of_samples),
@@ -71,36 +73,34 @@ def errors_table(check: PolicyCheck) -> Table:
         ways.append(("in training episodes", loop.training))
     for name, errors in ways:
         table.add_row(name, _n(errors.mean), _span(errors.interval), "", _n(errors.ahead.mean()))
-    table.add_section()
     for key, errors in loop.baselines.items():
         _, interval = loop.sample.minus(errors)
         row = (_n(errors.mean), _span(errors.interval), _span(interval), _n(errors.ahead.mean()))
-        table.add_row(_NAMES[key], *row)
+        table.add_row(SHORT[key], *row)
     return table
 
 
-def steps_table(check: PolicyCheck) -> Table:
+def steps_table(check: PolicyCheck) -> TextTable:
     """Return the errors of actions further and further ahead."""
     loop = check.open_loop
     known = np.flatnonzero(np.isfinite(loop.sample.per_step))
-    shown = known[np.unique(np.linspace(0, len(known) - 1, _STEPS_SHOWN).astype(int))]
-    table = _table(f"error by step ahead (the first {check.n_action_steps} are executed)")
-    _columns(table, ("", *(str(step + 1) for step in shown)))
-    ways = [("policy", loop.sample), *((_NAMES[k], e) for k, e in loop.baselines.items())]
+    shown = known[np.unique(np.linspace(0, len(known) - 1, STEPS_SHOWN).astype(int))]
+    title = f"error by step ahead (the first {check.n_action_steps} are executed)"
+    table = TextTable("", *(str(step + 1) for step in shown), title=title)
+    ways = [("one sample", loop.sample), *((SHORT[k], e) for k, e in loop.baselines.items())]
     for name, errors in ways:
         table.add_row(name, *(_n(errors.per_step[step]) for step in shown))
     return table
 
 
-def dimensions_table(check: PolicyCheck) -> Table:
+def dimensions_table(check: PolicyCheck) -> TextTable:
     """Return errors, spread and range of every dimension, in the robot's units."""
     loop, spread = check.open_loop, check.spread
     names = list(loop.baselines)
     n = len(loop.sample.per_dim)
     left = f", {DIMENSIONS_SHOWN} of {n}" if n > DIMENSIONS_SHOWN else ""
-    table = _table(f"by dimension, in the robot's units{left}")
-    short = {"repeat": "repeat", "mean": "mean chunk", "zero": "zeros"}
-    _columns(table, ("", "error", *(short[k] for k in names), "spread", "of data", "outside"))
+    headers = ("", "error", *(SHORT[k] for k in names), "spread", "of data", "outside")
+    table = TextTable(*headers, title=f"by dimension, in the robot's units{left}")
     order = np.argsort(-loop.sample.per_dim * check.units.scale, kind="stable")
     for d in sorted(order[:DIMENSIONS_SHOWN].tolist()):
         table.add_row(
@@ -108,19 +108,19 @@ def dimensions_table(check: PolicyCheck) -> Table:
             _n(loop.sample.per_dim[d]),
             *(_n(loop.baselines[k].per_dim[d]) for k in names),
             _n(spread.per_dim[d]),
-            f"{spread.of_data[d]:.1%}",
-            f"{check.outside[d]:.1%}",
+            percent(spread.of_data[d], 1),
+            percent(check.outside[d], 1),
         )
     return table
 
 
-def blocks_table(check: PolicyCheck) -> Table | None:
+def blocks_table(check: PolicyCheck) -> TextTable | None:
     """Return the losses of the blocks; None for exports."""
     if not check.blocks:
         return None
-    table = _table("loss of every block, EMA weights")
     here = "held-out" if check.student or check.demonstrations.kind == HELD_OUT else "checked"
-    _columns(table, ("block", "training", here, "ignoring obs.", "own chunks"))
+    headers = ("block", "training", here, "ignoring obs.", "own chunks")
+    table = TextTable(*headers, title="loss of every block, EMA weights")
     for block in check.blocks:
         known = [block.training, block.held_out, block.ignorant, block.own]
         if check.student:
@@ -129,14 +129,14 @@ def blocks_table(check: PolicyCheck) -> Table | None:
     return table
 
 
-def observations_table(check: PolicyCheck) -> Table | None:
+def observations_table(check: PolicyCheck) -> TextTable | None:
     """Return what becomes of the policy when observations are exchanged; None without any."""
     if not check.shuffled:
         return None
-    table = _table("an observation is shown as it was in another episode")
-    _columns(table, ("", "error grows by", "95% interval", "chunk moves"))
+    headers = ("", "error grows by", "95% interval", "chunk moves")
+    table = TextTable(*headers, title="an observation is shown as it was in another episode")
     for entry in check.shuffled:
-        row = f"{entry.increase:+.3g}", _span(entry.interval), f"{entry.moved:.0%}"
+        row = f"{entry.increase:+.3g}", _span(entry.interval), percent(entry.moved)
         table.add_row(entry.key, *row)
     return table
 
@@ -158,7 +158,7 @@ def _below_dimensions(check: PolicyCheck) -> str:
     lines = (
         "spread: standard deviation of the samples of one observation, and over that of the data; "
         f"outside: executed actions beyond the demonstrated range{clipped}. Spread is "
-        f"{check.spread.share:.0%} of the square error of a sample (50% if samples were "
+        f"{percent(check.spread.share)} of the square error of a sample (50% if samples were "
         "distributed as the demonstrations)"
     )
     if check.joins is None:
@@ -167,22 +167,6 @@ def _below_dimensions(check: PolicyCheck) -> str:
         f"{lines}; at {check.joins.n} joins of chunks actions step {check.joins.ratio:.1f} times "
         "as far as demonstrated"
     )
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-
-
-def _columns(table: Table, headers: Sequence[str]) -> None:
-    first, *others = headers
-    table.add_column(first, max_width=20, overflow="fold")
-    for header in others:
-        table.add_column(header, justify="right", no_wrap=True)
 
 
 def _n(value: float | None) -> str:

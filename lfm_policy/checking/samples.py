@@ -128,7 +128,8 @@ def outside_of(samples: np.ndarray, instants: Instants, units: ActionScale) -> n
     margin = MARGIN * (units.high - units.low) + 1e-9
     executed = samples[:, instants.executed]
     outside = (executed < units.low - margin) | (executed > units.high + margin)
-    return np.asarray(outside.mean((0, 1)))
+    # Whatever is predicted of a dimension that never moved is clipped to where it was.
+    return np.where(units.moving, outside.mean((0, 1)), 0.0)
 
 
 def _share(part: float, whole: float) -> float:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +13,6 @@ from lfm_policy import InputError, load_policy
 from lfm_policy.checking import PolicyCheck, check
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
-
-Command = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +86,14 @@ def test_sampler(small_run: Path) -> None:
     assert "collapsed" not in {finding.kind for finding in still.findings}
 
 
+def test_demonstrations_in_memory(small_run: Path) -> None:
+    policy = load_policy(small_run)
+    buffer = policy.config.dataset.load()
+    assert check(policy, data=buffer, samples=2).demonstrations.kind == "held-out"
+    fewer = check(policy, data=buffer.select_episodes([1, 2, 3]), samples=2)
+    assert fewer.demonstrations.kind == "other" and fewer.n_episodes == 3
+
+
 def test_bad_numbers(small_run: Path) -> None:
     for options, message in (
         ({"samples": 1}, "samples is 1, expected at least 2"),
@@ -125,19 +129,6 @@ def test_seven_joints_of_deltas(small_config: Path, tmp_path: Path) -> None:
     found.print()
 
 
-def test_command(command: Command, small_run: Path, tmp_path: Path) -> None:
-    output = tmp_path / "found"
-    arguments = ["check", small_run, "--samples", 2, "--output", output, "--device", "cpu"]
-    result = command(*arguments, "--quiet")
-    assert result.code == 0, result.err
-    for words in ("repeat last action", "1 held-out episodes", "What looks wrong", "check.png"):
-        assert words in result.out
-    assert (output / "check.png").read_bytes().startswith(b"\x89PNG")
-    printed = command(*arguments, "--json")
-    assert printed.code == 0
-    assert json.loads(printed.out) == json.loads((output / "check.json").read_text())
-
-
 def test_tables_fit_80_columns(
     found: PolicyCheck, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,19 +137,6 @@ def test_tables_fit_80_columns(
     replace(found, open_loop=replace(found.open_loop, sample=wide)).print()
     out = capsys.readouterr().out
     assert "…" not in out and "policy minus this" in out and "ignoring obs." in out
-
-
-def test_command_with_bad_input(command: Command, small_run: Path, tmp_path: Path) -> None:
-    output = tmp_path / "found"
-    for arguments, words in (
-        (["nowhere"], "no such checkpoint"),
-        ([small_run, "--data", tmp_path / "nothing.zarr"], "no such file or folder"),
-        ([small_run, "--samples", 1], "samples is 1"),
-        ([small_run, "--solver", "eulr"], "eulr"),
-    ):
-        result = command("check", *arguments, "--output", output)
-        assert result.code == 2 and words in result.err
-    assert not output.exists()
 
 
 @pytest.mark.slow
@@ -175,15 +153,13 @@ def test_bundled_policy_and_demonstrations(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.slow
 def test_export(small_run: Path, small_zarr: Path, tmp_path: Path) -> None:
-    from lfm_policy.checking.check import SAMPLES
+    from lfm_policy.exporting import export_policy
 
-    export = pytest.importorskip("lfm_policy.exporting", reason="exporting").export_policy
-    policy = load_policy(small_run)
-    export(policy, tmp_path / "exported")
+    export_policy(load_policy(small_run), tmp_path / "exported")
     with pytest.raises(InputError, match="an export does not tell where its demonstrations are"):
         check(tmp_path / "exported")
     found = check(tmp_path / "exported", data=small_zarr)
     assert found.demonstrations.kind == "unknown" and found.blocks == []
-    assert found.samples.shape[0] == SAMPLES and found.n_episodes == 6
+    assert len(found.samples) == 16 and found.n_episodes == 6
     assert found.to_dict()["policy"]["exported"]
     found.plot(tmp_path / "check.png")
