@@ -36,7 +36,7 @@ from lfm_policy.checking.samples import joins_of, outside_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.errors import InputError
+from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.open_policy import SCHEMES, open_policy
 from lfm_policy.policy import Policy
 from lfm_policy.training.rows.data import IMAGE_CACHE
@@ -81,7 +81,7 @@ def check(
     Raises:
         InputError: there is no such policy, its demonstrations are not there or do not fit it, or
             a number is not what it has to be.
-        FloatingPointError: a sampled action is not finite.
+        EvaluationError: a sampled action is not finite.
     """
     least_of = {"episodes": (episodes, 1), "samples": (samples, 2), "seed": (seed, 0)}
     for key, (value, least) in least_of.items():
@@ -102,7 +102,10 @@ def check(
         quiet=quiet,
     )
     demonstrations = choose(demonstrations, episodes, seed)
-    return check_policy(name, policy, demonstrations, samples=samples, seed=seed, quiet=quiet)
+    try:
+        return check_policy(name, policy, demonstrations, samples=samples, seed=seed, quiet=quiet)
+    except FloatingPointError as error:
+        raise EvaluationError(f"{name} cannot be checked: {error}") from None
 
 
 def check_policy(
@@ -199,8 +202,11 @@ def _noise(seed: int, samples: int, policy: Policy | OnnxPolicy, n_rows: int) ->
 
 
 def _units(policy: Policy | OnnxPolicy, action: np.ndarray) -> ActionScale:
-    """Return the units of the actions; of an export they are those of the mode ``limits``."""
-    low, high = action.min(0), action.max(0)
+    """Return the units of the actions; of an export they are those of the mode ``limits``.
+
+    The range is that of the training, the standard deviation that of (T, action_dim) actions.
+    """
+    low, high = (np.asarray(end, np.float64) for end in policy.training_range(ACTION_KEY))
     if isinstance(policy, Policy):
         stats = policy.normalizer[ACTION_KEY]
         scale = stats.scale.double().cpu().numpy()

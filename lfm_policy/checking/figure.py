@@ -241,11 +241,14 @@ def _draw_dims(axes: Axes, check: PolicyCheck, theme: Theme) -> None:
     order = np.argsort(-own, kind="stable")[:ROWS_DRAWN]
     dims = np.sort(order)
     rows = np.arange(len(dims))
-    axes.barh(rows, own[dims], height=0.5, color=_policy_colour(check, theme), label="one sample")
-    for (key, errors), marker in zip(loop.baselines.items(), "|xd", strict=False):
+    colour = _policy_colour(check, theme)
+    axes.barh(rows, own[dims], height=0.6, color=colour, alpha=0.45, label="one sample")
+    for (key, errors), marker in zip(loop.baselines.items(), "|x+", strict=False):
         label = SHORT[key]
         values = (errors.per_dim * scale)[dims]
-        axes.plot(values, rows, marker, color=theme.muted, markersize=8, label=label)
+        axes.plot(
+            values, rows, marker, color=theme.ink, markersize=8, markeredgewidth=1.5, label=label
+        )
     left = "" if len(dims) == len(own) else f", {len(dims)} of {len(own)}"
     axes.set_title(f"Error by dimension{left}")
     axes.set_xlabel("normalised error")

@@ -30,9 +30,9 @@ class ActionScale:
     Attributes:
         scale: (action_dim,), normalised units per unit of the robot.
         offset: (action_dim,): normalised = scale * action + offset.
-        low: (action_dim,), smallest demonstrated action of the reference episodes.
+        low: (action_dim,), smallest action in the demonstrations of the training.
         high: the largest.
-        std: (action_dim,), standard deviation of these.
+        std: (action_dim,), standard deviation of the actions of the reference episodes.
     """
 
     scale: np.ndarray

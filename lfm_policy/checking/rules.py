@@ -310,6 +310,10 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+SYMPTOMS = {"hopeless_dimensions", "scattered", "outside_range", "jumps"}
+"""What any policy shows that is no better than a baseline; the paragraph leaves them out then."""
+
+
 def findings_of(check: PolicyCheck) -> list[Finding]:
     """Return what looks wrong, what matters most first."""
     return [finding for rule in RULES if (finding := rule(check)) is not None]
@@ -326,15 +330,19 @@ def verdict_of(check: PolicyCheck) -> str:
         if interval.high < 0
         else "not safely nearer to the demonstrations than"
         if interval.low <= 0
-        else f"{loop.sample.mean / other.mean - 1:.0%} further from the demonstrations than"
+        else f"{loop.sample.mean / other.mean:.1f} times as far from the demonstrations as"
     )
     first = f"Its actions are {much} {BASELINES[name]}, the strongest of the baselines."
-    findings = check.findings
+    findings, left = check.findings, ""
+    if any(finding.kind == "not_better_than_baseline" for finding in findings):
+        follow = [finding for finding in findings if finding.kind in SYMPTOMS]
+        findings = [finding for finding in findings if finding not in follow]
+        left = f"; what may follow from that is in the JSON ({len(follow)} more)" if follow else ""
     if not findings:
         middle = "Nothing looks wrong."
     else:
         said = [f"({n}) {finding.message}" for n, finding in enumerate(findings, start=1)]
-        middle = "What looks wrong: " + "; ".join(said) + "."
+        middle = "What looks wrong: " + "; ".join(said) + left + "."
     last = "Errors against recorded actions are no success rates: roll it out before you trust it."
     return " ".join([first, middle, last])
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lfm_policy import InputError, load_policy
-from lfm_policy.checking import PolicyCheck, check
+from lfm_policy.checking import PolicyCheck, check, rules
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
+from lfm_policy.errors import EvaluationError
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +29,10 @@ def test_a_run(found: PolicyCheck, small_run: Path) -> None:
     assert [block.block for block in found.blocks] == [1, 2]
     assert {entry.key for entry in found.shuffled} == {"agent_pos", "pose"}
     # Eight steps on random numbers teach nothing.
-    kinds = {finding.kind for finding in found.findings}
+    messages = [(finding.kind, finding.message) for finding in found.findings]
+    kinds = {kind for kind, _ in messages}
     assert {"few_episodes", "not_better_than_baseline"} <= kinds
-    assert all(finding.message in found.verdict for finding in found.findings)
+    assert all(kind in rules.SYMPTOMS or m in found.verdict for kind, m in messages)
 
 
 def test_errors_are_those_of_the_policy_itself(found: PolicyCheck, small_run: Path) -> None:
@@ -37,8 +40,6 @@ def test_errors_are_those_of_the_policy_itself(found: PolicyCheck, small_run: Pa
     instants = found.instants
     noise = np.random.default_rng(0).standard_normal((3, *found.samples.shape[1:]), np.float32)
     batch = instants.observations(np.arange(len(instants)), tuple(policy.spec.obs_shapes))
-    import torch
-
     for sample, given in zip(found.samples, noise, strict=True):
         chunk = policy.sample(batch, noise=torch.from_numpy(given)).chunk.numpy()
         np.testing.assert_allclose(sample, chunk, rtol=1e-5, atol=1e-3)
@@ -106,6 +107,30 @@ def test_bad_numbers(small_run: Path) -> None:
         check(load_policy(small_run), nfe=4)
     with pytest.raises(InputError, match="served policy"):
         check("ws://localhost:1")
+
+
+@pytest.mark.slow
+def test_policy_that_takes_prefixes(small_config: Path, tmp_path: Path) -> None:
+    from lfm_policy.config import load_config
+    from lfm_policy.training import train
+
+    config = load_config(str(small_config), ["policy.max_prefix=2"])
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    found = check(tmp_path / "run", samples=2, device="cpu")
+    policy = load_policy(tmp_path / "run")
+    batch = found.instants.observations(np.arange(1), tuple(policy.spec.obs_shapes))
+    noise = np.random.default_rng(0).standard_normal((2, *found.samples.shape[1:]), np.float32)
+    chunk = policy.sample(batch, noise=torch.from_numpy(noise[0, :1])).chunk.numpy()
+    np.testing.assert_allclose(found.samples[0, :1], chunk, rtol=1e-5, atol=1e-3)
+
+
+def test_actions_that_are_not_finite(small_run: Path) -> None:
+    policy = load_policy(small_run)
+    with torch.no_grad():
+        for parameter in policy.model.blocks.parameters():
+            parameter.fill_(1e30)
+    with pytest.raises(EvaluationError, match="the policy cannot be checked: .* is not finite"):
+        check(policy)
 
 
 @pytest.mark.slow
