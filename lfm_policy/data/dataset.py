@@ -292,6 +292,7 @@ def build_datasets(
     normalization: Mapping[str, str] | str = DEFAULT_MODE,
     *,
     image_cache: Path | None = None,
+    kept: Normalizer | None = None,
     quiet: bool = True,
 ) -> DatasetBundle:
     """Load, split by episode, fit the normaliser on the training split and index the windows.
@@ -303,6 +304,7 @@ def build_datasets(
         n_action_steps: how much of a chunk is executed.
         normalization: modes as in :meth:`Normalizer.fit`.
         image_cache: folder for decoded images, see `lfm_policy.data.images.cache`.
+        kept: an earlier normaliser, whose transforms stay, see `Normalizer.keeping`.
         quiet: no progress bars.
 
     Raises:
@@ -343,6 +345,8 @@ def build_datasets(
                 raise InputError(message)
             warnings.warn(message, stacklevel=2)
     normalizer = Normalizer.fit(fitted, normalization, buffer.unscaled)
+    if kept is not None:
+        normalizer = normalizer.keeping(kept)
     train = WindowDataset(buffer, normalizer, windows(train_episodes, "training"), obs_keys)
     validation = None
     if len(validation_episodes):

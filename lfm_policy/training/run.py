@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig, config_to_yaml
 from lfm_policy.data.dataset import DatasetBundle
+from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
@@ -44,6 +45,7 @@ from lfm_policy.training.run_folder.state import (
     write_train_state,
 )
 from lfm_policy.training.seeds import LATER_PASS, derived_seed
+from lfm_policy.training.start.source import described, kept_normalizer, warn_of_new_ranges
 from lfm_policy.training.steps import passes_of
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.disk.files import write_text
@@ -68,6 +70,7 @@ class Run:
         options: those of the training, without what cannot work on this machine.
         folder: the run folder.
         header: the checkpoint that is continued; None for a new run.
+        source: the checkpoint that a new run starts from; None: from random weights.
         spec: shapes of the data.
         train_set: training windows, on the device.
         validation_set: validation windows.
@@ -90,6 +93,8 @@ class Run:
         bar_position: int = 0,
         quiet: bool = False,
         image_cache: Path | None = None,
+        source: CheckpointHeader | None = None,
+        normalizer: Normalizer | None = None,
     ) -> None:
         """Load the data and build the networks; nothing is written yet.
 
@@ -101,6 +106,8 @@ class Run:
             bar_position: line of the progress bar, for several runs on one terminal.
             quiet: no progress bars.
             image_cache: folder for decoded images; by default one beside the run folder.
+            source: checkpoint that a new training starts from (``config.init``).
+            normalizer: whose transforms stay; by default it is fitted, or that of the source.
 
         Raises:
             InputError: bad data or options, a folder that holds another run, or nothing that fits.
@@ -117,7 +124,11 @@ class Run:
         self.header, self.config = find_resumable(folder, config, resume=resume)
         self.passes = passes_of(self.config)
         image_cache = image_cache or folder.parent / IMAGE_CACHE
-        self.data: DatasetBundle = load_datasets(config, image_cache, quiet=quiet)
+        self.source = source
+        kept = normalizer or kept_normalizer(self.config, self.header or source)
+        self.data: DatasetBundle = load_datasets(config, image_cache, kept=kept, quiet=quiet)
+        if kept is not None and self.header is None and source is not None:
+            warn_of_new_ranges(self.data.normalizer, kept, self.data.source)
         self.spec: DataSpec = data_spec(self.data)
         if self.header is not None:
             check_same_data(self.header, self.spec)
@@ -194,8 +205,11 @@ class Run:
                 f" (pass {self.progress.passed + 1} of {len(self.passes)}: blocks go on from their "
                 "weights for added steps, with a fresh optimiser, a new warm-up and a new cosine)"
             )
+        start = ""
+        if self.source is not None and self.header is None:
+            start = described(self.config, self.source) + "\n"
         return (
-            f"parameters: {counts}\n"
+            f"{start}parameters: {counts}\n"
             f"data: {len(data.train):,} windows of {len(data.train_episodes)} training episodes"
             f" ({len(data.validation_episodes)} for validation{too_short}) from {data.source}\n"
             f"gradient steps: {steps}, "

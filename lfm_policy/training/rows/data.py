@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import DatasetBundle, build_datasets
+from lfm_policy.data.normalizer import Normalizer
 from lfm_runtime.policy.spec import DataSpec
 
 IMAGE_CACHE = "image-cache"
@@ -13,9 +14,16 @@ IMAGE_CACHE = "image-cache"
 
 
 def load_datasets(
-    config: ExperimentConfig, image_cache: Path | None = None, *, quiet: bool = True
+    config: ExperimentConfig,
+    image_cache: Path | None = None,
+    *,
+    kept: Normalizer | None = None,
+    quiet: bool = True,
 ) -> DatasetBundle:
-    """Load the demonstrations of a configuration; decoded images go into ``image_cache``."""
+    """Load the demonstrations of a configuration; decoded images go into ``image_cache``.
+
+    ``kept`` is the normaliser of an earlier training, whose transforms stay.
+    """
     policy = config.policy
     return build_datasets(
         config.dataset,
@@ -24,6 +32,7 @@ def load_datasets(
         policy.n_action_steps,
         {"default": config.normalization.obs, "action": config.normalization.action},
         image_cache=image_cache,
+        kept=kept,
         quiet=quiet,
     )
 
