@@ -41,7 +41,7 @@ from lfm_policy.training.steps import steps_of_blocks
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.disk.files import write_text
 from lfm_runtime.interrupt import InterruptFlag
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 JOINT = 0
 """Number of the part before block 1, in which the encoder learns with all blocks."""
@@ -100,7 +100,6 @@ class Run:
         """
         config = replace(config, encoder=config.encoder.resolved())
         self.folder = folder
-        self.config = config
         self.device = choose_device(device)
         self.options = available_options(config.training, self.device)
         self.steps = steps_of_blocks(config)
@@ -112,6 +111,8 @@ class Run:
         image_cache = image_cache or folder.parent / IMAGE_CACHE
         self.data: DatasetBundle = load_datasets(config, image_cache, quiet=quiet)
         self.spec: DataSpec = data_spec(self.data)
+        config = replace(config, encoder=config.encoder.with_sizes(self.spec.obs_shapes))
+        self.config = config
         if self.header is not None:
             check_same_data(self.header, self.spec)
         self.accelerator = make_accelerator(self.options, self.device)
@@ -169,11 +170,28 @@ class Run:
             steps = f"encoder {joint:,}, blocks {steps}"
         return (
             f"parameters: {counts}\n"
+            f"{self._describe_sizes()}"
             f"data: {len(data.train):,} windows of {len(data.train_episodes)} training episodes"
             f" ({len(data.validation_episodes)} for validation{too_short}) from {data.source}\n"
             f"gradient steps: {steps}, "
             f"batch {self.options.batch_size} x {self.accelerator.num_processes} on {self.device}"
         )
+
+    def _describe_sizes(self) -> str:
+        """Return which frames are resized, as a line of its own; empty for none."""
+        shapes, size_of = self.spec.obs_shapes, self.config.encoder.frame_size
+        sizes = {
+            key: (shape[:2], size_of(key, (shape[0], shape[1], shape[2])))
+            for key, shape in shapes.items()
+            if is_image(shape)
+        }
+        changed = ", ".join(
+            f"{key} {old[0]} x {old[1]} to {new[0]} x {new[1]}"
+            for key, (old, new) in sizes.items()
+            if old != new
+        )
+        off = "encoder.image.resize=[] leaves them as they are, [height, width] chooses a size"
+        return f"frames are resized: {changed} ({off})\n" if changed else ""
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def find_resumable(
     if not resume:
         raise already_begun(folder)
     header = read_header(folder)
+    encoder = config.encoder.with_sizes(header.spec.obs_shapes)
+    config = dataclasses.replace(config, encoder=encoder)
     if changed := changed_options(header.config, config):
         raise InputError(
             f"{folder}: cannot resume with other options: "
