@@ -102,6 +102,14 @@ class TrainingConfig:
     )
     mixed_precision: str = option("no", "autocast type", choices=["no", "fp16", "bf16"])
     compile: bool = option(False, "compile the networks with torch.compile")
+    tracker: str = option(
+        "tensorboard",
+        "where to watch the training, besides metrics.jsonl: tensorboard and wandb write into the "
+        "run folder (wandb is offline unless the variable WANDB_MODE says online), trackio where "
+        "`trackio show` looks",
+        common=True,
+        choices=["none", "tensorboard", "wandb", "trackio"],
+    )
     log_every: int = option(50, "steps between metrics", ge=1)
     validation_every: int = option(1000, "steps between validation losses", ge=1)
     checkpoint_every: int = option(2000, "steps between checkpoints", ge=1)
@@ -179,7 +187,7 @@ class InitConfig:
 
 @options
 class DistillConfig:
-    """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distill`."""
+    """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distillation`."""
 
     method: str = option(
         "", "distillation method; empty: not a student", common=True, choices="distillation method"

@@ -11,6 +11,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def train_blocks_in_processes(
     known = next((header for header in (complete, *begun) if header is not None), source)
     kept = kept_normalizer(config, known)
     spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, kept=kept, quiet=quiet))
+    config = replace(config, encoder=config.encoder.with_sizes(spec.obs_shapes))
     for header in (complete, *begun):
         if header is not None:
             check_same_data(header, spec)

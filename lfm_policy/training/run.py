@@ -14,7 +14,7 @@ from accelerate.utils import get_int_from_env
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lfm_policy.config import ExperimentConfig, config_to_yaml
+from lfm_policy.config import ExperimentConfig, config_to_dict, config_to_yaml
 from lfm_policy.data.dataset import DatasetBundle
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.device import choose_device
@@ -44,8 +44,9 @@ from lfm_policy.training.run_folder.state import (
     read_train_state,
     write_train_state,
 )
+from lfm_policy.training.run_folder.tracker import require_tracker
 from lfm_policy.training.seeds import LATER_PASS, derived_seed
-from lfm_policy.training.start.source import described, kept_normalizer, warn_of_new_ranges
+from lfm_policy.training.start.source import kept_normalizer, warn_of_new_ranges
 from lfm_policy.training.steps import passes_of
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.disk.files import write_text
@@ -62,8 +63,8 @@ SYNC_EVERY = 20
 class Run:
     """A training in a run folder, which any plan of what to train can use.
 
-    The folder holds ``config.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and
-    ``latest``, which names the newest checkpoint.
+    The folder holds ``config.yaml``, ``metrics.jsonl``, what its tracker writes, ``checkpoints/``
+    and ``latest``, which names the newest checkpoint.
 
     Attributes:
         config: all options.
@@ -112,6 +113,7 @@ class Run:
         Raises:
             InputError: bad data or options, a folder that holds another run, or nothing that fits.
         """
+        require_tracker(config.training.tracker)
         config = replace(config, encoder=config.encoder.resolved())
         self.folder = folder
         self.device = choose_device(device)
@@ -126,10 +128,12 @@ class Run:
         image_cache = image_cache or folder.parent / IMAGE_CACHE
         self.source = source
         kept = normalizer or kept_normalizer(self.config, self.header or source)
-        self.data: DatasetBundle = load_datasets(config, image_cache, kept=kept, quiet=quiet)
+        self.data: DatasetBundle = load_datasets(self.config, image_cache, kept=kept, quiet=quiet)
         if kept is not None and self.header is None and source is not None:
             warn_of_new_ranges(self.data.normalizer, kept, self.data.source)
         self.spec: DataSpec = data_spec(self.data)
+        encoder = self.config.encoder.with_sizes(self.spec.obs_shapes)
+        self.config = replace(self.config, encoder=encoder)
         if self.header is not None:
             check_same_data(self.header, self.spec)
         self.accelerator = make_accelerator(self.options, self.device)
@@ -137,7 +141,7 @@ class Run:
         self.train_set = self.data.train.to(self.device)
         validation = self.data.validation
         self.validation_set = None if validation is None else validation.to(self.device)
-        self.model = PolicyModel(config, self.spec)
+        self.model = PolicyModel(self.config, self.spec)
         self.quiet = quiet or not self.accelerator.is_main_process
         self.progress = Progress(
             world=self.accelerator.num_processes,
@@ -193,29 +197,6 @@ class Run:
                 f"there are {world}; batches would differ, so start it with as many as before"
             )
 
-    def describe(self) -> str:
-        """Return what is about to be trained, with parameter counts per block and in total."""
-        counts = ", ".join(f"{k} {v:,}" for k, v in self.model.parameter_counts().items())
-        data = self.data
-        left_out = len(data.left_out_episodes)
-        too_short = f", {left_out} left out as too short" if left_out else ""
-        steps = ", then ".join(part.in_words() for part in self.passes)
-        if len(self.passes) > 1:
-            steps += (
-                f" (pass {self.progress.passed + 1} of {len(self.passes)}: blocks go on from their "
-                "weights for added steps, with a fresh optimiser, a new warm-up and a new cosine)"
-            )
-        start = ""
-        if self.source is not None and self.header is None:
-            start = described(self.config, self.source) + "\n"
-        return (
-            f"{start}parameters: {counts}\n"
-            f"data: {len(data.train):,} windows of {len(data.train_episodes)} training episodes"
-            f" ({len(data.validation_episodes)} for validation{too_short}) from {data.source}\n"
-            f"gradient steps: {steps}, "
-            f"batch {self.options.batch_size} x {self.accelerator.num_processes} on {self.device}"
-        )
-
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Take the folder for this process, write the options, open the log, hear signals.
@@ -230,20 +211,28 @@ class Run:
                 return
             found = None if self.header is None else self.header.folder
             with self._run_folder.running(found):
-                resumed: dict[str, Any] = {}
+                log: dict[str, Any] = {
+                    "tracker": self.config.training.tracker,
+                    "run_name": self._tracked_name,
+                    "options": config_to_dict(self.config),
+                }
                 if self.header is None:
                     self._run_folder.clear_leftovers()
                 else:
-                    resumed = {
-                        "resume_step": self.steps_done,
-                        "checkpoint": self.header.folder.name,
-                    }
+                    log["resume_step"] = self.steps_done
+                    log["checkpoint"] = self.header.folder.name
                 write_text(self.folder / CONFIG_COPY, config_to_yaml(self.config))
                 with (
-                    MetricsLog(self.folder, **resumed) as self._log,
+                    MetricsLog(self.folder, **log) as self._log,
                     InterruptFlag() as self.interrupt,
                 ):
                     yield
+
+    @property
+    def _tracked_name(self) -> str:
+        """What a tracker shows: the name, and the folder where that is called otherwise."""
+        name, own = self.config.name, self.folder.resolve().name
+        return name if own == name else f"{name}-{own}"
 
     # -- stopping -----------------------------------------------------------------------------
 

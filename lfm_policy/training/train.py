@@ -20,6 +20,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.training.run import SYNC_EVERY, Run
 from lfm_policy.training.run_folder.meters import Clock, RunningMean
 from lfm_policy.training.run_folder.state import TRAIN
+from lfm_policy.training.start.words import describe_run
 from lfm_policy.training.trainer import Part, Trainer
 
 
@@ -27,7 +28,7 @@ class Plan(Protocol):
     """What a run trains, part after part.
 
     Training (`lfm_policy.training.blocks.BlockPlan`) and distillation
-    (`lfm_policy.distill.plan.DistillPlan`) are plans.
+    (`lfm_policy.distillation.plan.DistillPlan`) are plans.
     """
 
     def numbers(self) -> Sequence[int]:
@@ -55,7 +56,7 @@ def train_parts(run: Run, plan: Plan) -> Path:
     if run.header is not None and run.already_complete:
         return run.header.folder
     if not run.quiet and run.bar_position == 0:  # of several runs on a terminal, the first
-        print(run.describe(), flush=True)
+        print(describe_run(run), flush=True)
     with run.opened():
         trainer: Trainer | None = None
         for number in range(run.progress.passed, len(run.passes)):

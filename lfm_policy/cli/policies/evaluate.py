@@ -72,7 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     import torch
-    from rich.console import Console
 
     from lfm_policy.assets import results_folder
     from lfm_policy.config.environment import why_no_environment
@@ -82,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.evaluation.environments import choose_workers
     from lfm_policy.evaluation.exported import ExportedPolicy
     from lfm_policy.evaluation.recording import record_videos
-    from lfm_policy.evaluation.report import footnote, plot_evaluation, results_table
+    from lfm_policy.evaluation.report import footnote, results_table
+    from lfm_policy.evaluation.reporting.figure import plot_evaluation
     from lfm_policy.evaluation.subject import EvaluatedPolicy
     from lfm_policy.policy import find_checkpoint, load_policy
     from lfm_runtime.disk.files import write_json
@@ -142,11 +142,13 @@ def run(arguments: argparse.Namespace) -> int:
     report = evaluation_to_dict(policy, config, cells, seconds)
     write_json(output / "eval.json", report)
     title = f"{policy.config.name} on {config.env_id}"
-    plot_evaluation(output / "eval.png", f"{title}, n = {arguments.episodes}", cells, frames)
+    plot_evaluation(
+        output / "eval.png", title, cells, frames, student_blocks=policy.config.student_blocks
+    )
     if arguments.json:
         print_json(report)
         return 0
-    Console().print(results_table(title, cells))
+    results_table(title, cells).print()
     print(footnote(policy, config, cells))
     print(f"written: {output / 'eval.json'}, {output / 'eval.png'}")
     if filmed:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import DatasetBundle, build_datasets
+from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.normalizer import Normalizer
 from lfm_runtime.policy.spec import DataSpec
 
@@ -20,8 +21,9 @@ def load_datasets(
     kept: Normalizer | None = None,
     quiet: bool = True,
 ) -> DatasetBundle:
-    """Load the demonstrations of a configuration; decoded images go into ``image_cache``.
+    """Load the demonstrations of a configuration.
 
+    Decoded images go into the folder ``image_cache``, at the size that the encoder looks at.
     ``kept`` is the normaliser of an earlier training, whose transforms stay.
     """
     policy = config.policy
@@ -31,7 +33,7 @@ def load_datasets(
         policy.horizon,
         policy.n_action_steps,
         {"default": config.normalization.obs, "action": config.normalization.action},
-        image_cache=image_cache,
+        image_cache=ImageCache(image_cache or DEFAULT_CACHE, config.encoder.frame_size),
         kept=kept,
         quiet=quiet,
     )

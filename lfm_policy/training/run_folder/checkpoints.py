@@ -10,6 +10,7 @@ from pathlib import Path
 from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.errors import InputError
 from lfm_policy.training.run_folder.metrics import METRICS_FILE
+from lfm_policy.training.run_folder.tracker import BOARD_FOLDER, RUN_FILE
 from lfm_runtime.disk.files import atomic_folder, read_line, write_text
 from lfm_runtime.disk.full import FULL, explain
 from lfm_runtime.disk.leftovers import remove_leftovers
@@ -126,9 +127,9 @@ class RunFolder:
 
     def clear_leftovers(self) -> None:
         """Remove what a run that was killed before its first checkpoint left behind."""
-        for name in (CHECKPOINTS, "tensorboard"):
+        for name in (CHECKPOINTS, BOARD_FOLDER, "wandb"):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for file in (self.path / METRICS_FILE, *self.path.glob(".tmp-*")):
+        for file in (self.path / METRICS_FILE, self.path / RUN_FILE, *self.path.glob(".tmp-*")):
             file.unlink(missing_ok=True)
 
     def _remove_old(self, newest: str) -> None:

@@ -105,17 +105,6 @@ def with_source(config: ExperimentConfig, source: CheckpointHeader) -> Experimen
     return replace(config, init=replace(config.init, source=source.sha256))
 
 
-def described(config: ExperimentConfig, source: CheckpointHeader) -> str:
-    """Return in words what a training starts from."""
-    init = config.init
-    normalizer = "its normaliser is kept" if init.normalizer == "keep" else "a new normaliser"
-    encoder = ", its encoder is frozen" if init.encoder == "freeze" else ""
-    student = ""
-    if source.config.distill.method and config.flow.time.name == "points":
-        student = "; a student that stays one, with one evaluation for each block"
-    return f"starts from {source.folder}: {normalizer}{encoder}{student}"
-
-
 def kept_normalizer(config: ExperimentConfig, known: CheckpointHeader | None) -> Normalizer | None:
     """Return the normaliser whose transforms stay, None where one is fitted.
 
