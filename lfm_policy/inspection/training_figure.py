@@ -121,8 +121,8 @@ def _draw_losses(
         axes.plot([], [], color=theme.muted, linewidth=0.7, label="as logged")
     pushes = [record for record in metrics if record["kind"] == "push_forward"]
     for k, record in enumerate(pushes):
-        line = {"color": theme.muted, "linewidth": 0.9, "linestyle": "--"}
-        axes.axvline(record["step"], **line, label=None if k else "push-forward, seconds")
+        label = None if k else "push-forward, seconds"
+        axes.axvline(record["step"], color=theme.muted, linewidth=0.9, linestyle="--", label=label)
         if "seconds" in record:
             axes.text(
                 record["step"],
