@@ -31,6 +31,7 @@ def rollout(
     on_restart: Callable[[Sequence[int]], None] | None = None,
     render_size: int | None = None,
     module_folder: str | None = None,
+    make: Callable[[int], Any] | None = None,
 ) -> list[EpisodeResult]:
     """Run episodes and return their results in the order of ``episodes``.
 
@@ -54,6 +55,8 @@ def rollout(
         render_size: pixels of rendered frames; None: no rendering.
         module_folder: where the module of an environment ``module:Name-v0`` is looked for; None is
             the working folder.
+        make: makes so many environments to be stepped together, as `lfm_envs.vector_env_of` does,
+            instead of those that ``config`` names.
 
     Raises:
         InputError: the environment does not exist, its simulator is missing, it lacks an
@@ -69,14 +72,19 @@ def rollout(
 
     loop = _Loop(policy, config, episodes, on_episode, on_step, on_action)
     while loop.unfinished:
-        envs = make_environments(
-            config.env_id,
-            min(config.num_envs, loop.unfinished),
-            processes=config.processes,
-            max_episode_steps=config.max_episode_steps,
-            options=config.env_options,
-            render_size=render_size,
-            module_folder=module_folder,
+        number = min(config.num_envs, loop.unfinished)
+        envs = (
+            make_environments(
+                config.env_id,
+                number,
+                processes=config.processes,
+                max_episode_steps=config.max_episode_steps,
+                options=config.env_options,
+                render_size=render_size,
+                module_folder=module_folder,
+            )
+            if make is None
+            else make(number)
         )
         try:
             check_env_spaces(
