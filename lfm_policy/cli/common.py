@@ -13,6 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from lfm_runtime.registry import nearest_names
+
 OptionsT = TypeVar("OptionsT")
 
 
@@ -42,8 +44,19 @@ class CommandParser(argparse.ArgumentParser):
                 "it may add networks, methods, dataset formats, environments, robots (may be "
                 "repeated)",
             )
-            self.set_defaults(run=command.run)
+            self.set_defaults(run=command.run, parser=self)
         return super().parse_known_args(*arguments, **options)
+
+
+def nearest_flags(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
+    """Say which flags of a command may have been meant; "" where nothing is near."""
+    known = [text for action in parser._actions for text in action.option_strings]
+    hints = [
+        f"{flag}: {nearest_names(flag, known)}"
+        for flag in (text.partition("=")[0] for text in unknown if text.startswith("--"))
+    ]
+    near = "; ".join(hint for hint in hints if "did you mean" in hint)
+    return f" ({near})" if near else ""
 
 
 def non_negative(text: str, lowest: int = 0) -> int:

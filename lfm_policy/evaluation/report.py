@@ -81,6 +81,7 @@ def evaluation_to_dict(
         "training_complete": training.get("complete"),
         "weights": "exponential moving average",
         "config": asdict(config),
+        "n_action_steps": policy.n_action_steps,
         "parameters": policy.parameter_counts(),
         "gradient_steps": training.get("steps"),
         "train_seconds": training.get("train_seconds"),
@@ -132,7 +133,8 @@ def footnote(policy: EvaluatedPolicy, config: RolloutConfig, cells: Sequence[Cel
     lines = [
         f"{config.env_id}, seeds {config.seed_start} to "
         f"{config.seed_start + len(cells[0].episodes) - 1}, noise seed {config.noise_seed}, "
-        f"n = {len(cells[0].episodes)}, EMA weights, noise scale {cells[0].noise_scale:g}",
+        f"n = {len(cells[0].episodes)}, EMA weights, noise scale {cells[0].noise_scale:g}, "
+        f"{policy.n_action_steps} of {policy.chunk_shape[0]} actions executed",
         f"parameters: {counts}",
     ]
     if info.get("steps") is not None:

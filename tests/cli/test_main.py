@@ -51,7 +51,7 @@ def test_version(command: Command) -> None:
     ("arguments", "message"),
     [
         ([], "required: COMMAND"),
-        (["trane"], "invalid choice: 'trane'"),
+        (["trane"], "invalid choice: 'trane': did you mean 'train'"),
         (["train"], "required: config"),
         (["eval"], "required: checkpoint"),
         (["inspect"], "required: path"),
@@ -62,6 +62,8 @@ def test_version(command: Command) -> None:
         (["demo", "--episodes", "0"], "0 is not positive"),
         (["demo", "--nope"], "unrecognized arguments: --nope"),
         (["eval", "x", "--nope"], "unrecognized arguments: --nope"),
+        (["eval", "x", "--epsiodes", "3"], "--epsiodes 3 (--epsiodes: did you mean '--episodes'"),
+        (["train", "x", "--sede=3"], "--sede=3 (--sede: did you mean '--seed'"),
         (["eval", "x", "a=b"], "unrecognized arguments: a=b"),
         (["inspect", "x", "y"], "unrecognized arguments: y"),
         (["train", "pusht/fm", "--resume", "junk"], "unrecognized arguments: junk"),
