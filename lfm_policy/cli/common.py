@@ -122,13 +122,24 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
     )
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, output_help: str) -> None:
-    """Add what every command that trains has: overrides, output, resuming."""
+def add_run_options(
+    parser: argparse.ArgumentParser, *, output_help: str, resumes_a_run: bool = False
+) -> None:
+    """Add what every command that trains has: overrides, output, resuming.
+
+    Args:
+        parser: of the command.
+        output_help: what ``--output`` is.
+        resumes_a_run: whether ``--resume`` may be followed by the folder of a run; then its value
+            is None where it is not given, and empty where nothing follows.
+    """
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
     parser.add_argument("--output", type=Path, help=output_help)
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the newest checkpoint in the run folder"
-    )
+    resume_help = "go on from the newest checkpoint in the run folder"
+    if resumes_a_run:
+        parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help=resume_help)
+    else:
+        parser.add_argument("--resume", action="store_true", help=resume_help)
     add_common_options(parser, seed_help="the same as the option seed=...")
 
 

@@ -89,8 +89,13 @@ def _run(arguments: Sequence[str] | None) -> int:
             parser.error(f"argument COMMAND: invalid choice: '{given[0]}': {hint}")
         parsed, extra = parser.parse_known_args(given)
         if extra:
-            # argparse takes `train CONFIG a=1 --resume` but not `train CONFIG --resume a=1`.
-            late = [text for text in extra if "=" in text and not text.startswith("-")]
+            # argparse takes `distill X a=1 --resume` but not `distill X --resume a=1`. What `train`
+            # begins with may be left out, which old versions think of all that follows an option.
+            late = [
+                text
+                for text in extra
+                if not text.startswith("-") and ("=" in text or parsed.command == "train")
+            ]
             if parsed.command not in ("demo", "train", "distill") or late != extra:
                 from lfm_policy.cli.common import nearest_flags
 

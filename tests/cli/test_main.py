@@ -52,7 +52,7 @@ def test_version(command: Command) -> None:
     [
         ([], "required: COMMAND"),
         (["trane"], "invalid choice: 'trane': did you mean 'train'"),
-        (["train"], "required: config"),
+        (["train"], "which configuration? Give a YAML file"),
         (["eval"], "required: checkpoint"),
         (["inspect"], "required: path"),
         (["inspect", "x", "--seed", "-1"], "-1 is negative"),
@@ -66,7 +66,7 @@ def test_version(command: Command) -> None:
         (["train", "x", "--sede=3"], "--sede=3 (--sede: did you mean '--seed'"),
         (["eval", "x", "a=b"], "unrecognized arguments: a=b"),
         (["inspect", "x", "y"], "unrecognized arguments: y"),
-        (["train", "pusht/fm", "--resume", "junk"], "unrecognized arguments: junk"),
+        (["train", "pusht/fm", "--resume", "junk"], "--resume junk: there is no such run folder"),
         (["train", "pusht/fm", "--nope", "a=b"], "unrecognized arguments: --nope a=b"),
     ],
 )

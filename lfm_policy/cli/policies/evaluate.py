@@ -73,7 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     import torch
-    from rich.console import Console
 
     from lfm_policy.assets import results_folder
     from lfm_policy.config.environment import why_no_environment
@@ -147,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report)
         return 0
-    Console().print(results_table(title, cells))
+    results_table(title, cells).print()
     print(footnote(policy, config, cells))
     print(f"written: {output / 'eval.json'}, {output / 'eval.png'}")
     if filmed:
