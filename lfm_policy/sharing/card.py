@@ -193,7 +193,7 @@ def _data(header: CheckpointHeader, note: str) -> str:
         of = f" of {counted(episodes, 'episode')}" if episodes is not None else ""
         lines.append(f"- trained on {windows:,} windows{of}")
     if held := config.dataset.validation_ratio:
-        lines.append(f"- {held:.3g} of all episodes were kept for validation")
+        lines.append(f"- {held * 100:.3g}% of all episodes were kept for validation")
     hz = rate(config)
     lines.append(f"- rate: {f'{hz:g} steps per second' if hz else NOT_RECORDED}")
     cameras = [f"`{k}` {h} x {w}" for k, (h, w, *_) in _images(header).items()]

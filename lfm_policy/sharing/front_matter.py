@@ -46,7 +46,8 @@ def front_matter(header: CheckpointHeader, measured: Measured, options: CardOpti
         common: dict[str, Any] = {
             "task_type": TASK,
             "dataset_type": cell.env,
-            "dataset_name": f"{cell.env}, seeds {cell.seed_start} to {cell.last_seed}",
+            "dataset_name": cell.env,
+            "dataset_split": f"seeds {cell.seed_start} to {cell.last_seed}",
         }
         if cell.successes is not None:
             results.append(

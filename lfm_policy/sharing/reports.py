@@ -119,23 +119,24 @@ def read_reports(
         content = read_json_object(path, **_MAXIMUM)
         try:
             check = content.get("format") == "lfm-policy-check"
-            about = content["policy"] if check else content
-            if about["checkpoint_sha256"] != header.sha256:
-                if insist:
-                    raise InputError(
-                        f"{path}: is of the checkpoint {str(about['checkpoint_sha256'])[:12]}..., "
-                        f"not of {header.folder} ({header.sha256[:12]}...)"
-                    )
-                left_out.append(path)
-            elif check:
-                open_loop.append(_open_loop_of(content))
-            else:
-                rollouts += _rollouts_of(content)
+            of = str((content["policy"] if check else content)["checkpoint_sha256"])
+            errors = [_open_loop_of(content)] if check else []
+            cells = [] if check else _rollouts_of(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path}: is no report of 'lfm-policy eval' or 'check' ({error!r:.100}): make it "
                 "again, or remove it"
             ) from None
+        if of == header.sha256:
+            open_loop += errors
+            rollouts += cells
+        elif insist:
+            raise InputError(
+                f"{path}: is of the checkpoint {of[:12]}..., not of {header.folder} "
+                f"({header.sha256[:12]}...)"
+            )
+        else:
+            left_out.append(path)
     return Measured(tuple(rollouts), tuple(open_loop), tuple(left_out))
 
 
