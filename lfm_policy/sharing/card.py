@@ -128,12 +128,13 @@ def _asked(config: ExperimentConfig) -> str:
 
 
 def _call(header: CheckpointHeader) -> str:
+    """Return the argument of `select_action`, in the style of formatters."""
     spec = header.spec
     lines = [
-        f'    "{key}": {_identifier(key)},  # {tuple(shape)} {spec.dtype(key)}'
+        f'        "{key}": {_identifier(key)},  # {tuple(shape)} {spec.dtype(key)}\n'
         for key, shape in spec.obs_shapes.items()
     ]
-    return "\n".join(["{", *lines, "}"])
+    return f"\n    {{\n{''.join(lines)}    }}\n" if lines else "{}"
 
 
 def _identifier(key: str) -> str:
