@@ -21,6 +21,7 @@ from lfm_policy.policy.checkpoint import (
     read_model_state,
     require_sampleable,
 )
+from lfm_policy.policy.checkpoint_writer import CARD_FILE
 from lfm_policy.sharing.card import model_card
 from lfm_policy.sharing.front_matter import CardOptions, check_license
 from lfm_policy.sharing.hub import HubName, hub_errors, hub_name
@@ -29,7 +30,6 @@ from lfm_policy.sharing.reports import Measured, find_reports, read_reports
 from lfm_runtime.disk.files import atomic_folder, write_text
 from lfm_runtime.export.file import DESCRIPTION_FILE, GRAPH_FILE, is_export, read_description
 
-CARD_FILE = "README.md"
 EXPORTS = "onnx"
 
 

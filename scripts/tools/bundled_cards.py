@@ -18,9 +18,9 @@ from typing import Any
 
 from lfm_policy.assets import POLICIES, bundled_policy
 from lfm_policy.policy import read_header
+from lfm_policy.policy.checkpoint_writer import CARD_FILE
 from lfm_policy.sharing.card import model_card
 from lfm_policy.sharing.front_matter import CardOptions
-from lfm_policy.sharing.push import CARD_FILE
 from lfm_policy.sharing.reports import read_reports
 from lfm_runtime.disk.files import write_text
 

@@ -67,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
     from lfm_policy.errors import InputError
-    from lfm_policy.sharing.push import CARD_FILE, PushOptions, prepare_push, upload
+    from lfm_policy.policy.checkpoint_writer import CARD_FILE
+    from lfm_policy.sharing.push import PushOptions, prepare_push, upload
     from lfm_runtime.disk.files import exists
 
     output = arguments.output
