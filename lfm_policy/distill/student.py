@@ -159,7 +159,8 @@ def distill(
         quiet=quiet,
         image_cache=image_cache,
     )
-    return train_parts(run, DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording))
+    plan = DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording)
+    return train_parts(run, plan, plan.estimate)
 
 
 def check_teacher(teacher: CheckpointHeader) -> None:

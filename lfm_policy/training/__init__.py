@@ -8,6 +8,7 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.environment import with_environment
 from lfm_policy.errors import Interrupted, TrainingError
 from lfm_policy.training.blocks import BlockPlan, warn_ignored_warm_start
+from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import Run
 from lfm_policy.training.train import train_parts
@@ -43,4 +44,5 @@ def train(
     if wants_processes(config, folder, resume=resume):
         return train_blocks_in_processes(config, folder, device=device, resume=resume, quiet=quiet)
     run = Run(config, folder, device=device, resume=resume, quiet=quiet)
-    return train_parts(run, BlockPlan(run))
+    plan = BlockPlan(run)
+    return train_parts(run, plan, lambda: estimate_run(run, plan))

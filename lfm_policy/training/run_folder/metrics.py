@@ -19,8 +19,8 @@ METRICS_FILE = "metrics.jsonl"
 class MetricsLog:
     """Appends metrics to ``metrics.jsonl`` and to TensorBoard event files in a run folder.
 
-    Every record has ``kind`` (``train``, ``validation``, ``push_forward``, ``event``), ``block``,
-    ``step`` (gradient steps of all blocks so far) and ``time`` (seconds since the epoch).
+    Every record has ``kind`` (``estimate``, ``train``, ``validation``, ``push_forward``,
+    ``event``), ``block``, ``step`` (gradient steps of all blocks so far) and ``time`` (seconds since the epoch).
     """
 
     def __init__(
