@@ -117,6 +117,11 @@ class ExperimentConfig:
     distill: DistillConfig = option(DistillConfig, "distillation (students only)")
     env: EnvConfig = option(EnvConfig, "environment for rollouts")
 
+    @property
+    def student_blocks(self) -> int:
+        """Number of blocks of a student; 0: it was not distilled."""
+        return self.flow.n_blocks if self.distill.method else 0
+
     @model_validator(mode="after")
     def _check_together(self) -> ExperimentConfig:
         """Check what must hold between sections, now and not when a trained policy is loaded."""

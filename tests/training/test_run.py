@@ -396,6 +396,7 @@ def test_parameters_are_printed_before_training_starts(
     train(make_config({"training.total_steps": 4, **changes}), tmp_path)
     shown = capsys.readouterr()
     parameters, data, steps, estimate, needs = shown.out.splitlines()
+    assert estimate.startswith("estimate: about ") and "memory up to" in needs
     counts = read_header(tmp_path).training["parameters"]
     assert counts["total"] == counts["encoder"] + counts["block 1"] + counts["block 2"]
     for name, count in counts.items():

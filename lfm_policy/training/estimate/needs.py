@@ -61,7 +61,7 @@ def memory_bytes(
         there
         + COPIES * FLOAT * trained_at_once(run, numbers)
         + STEP_FACTOR * step
-        + (chunks if len(run.steps) > 1 else 0)
+        + (chunks if run.model.n_blocks > 1 else 0)
         + features_bytes(run, counts)
         + data
     )
@@ -72,7 +72,7 @@ def disk_bytes(run: Run, counts: Counts, numbers: Sequence[int]) -> dict[str, in
     training, policy = run.config.training, run.config.policy
     model = sum(p.numel() for p in run.model.parameters()) * FLOAT
     state = (COPIES - 1) * trained_at_once(run, numbers) * FLOAT
-    if len(run.steps) > 1:
+    if run.model.n_blocks > 1:
         state += 2 * counts.windows * policy.horizon * run.spec.action_dim * FLOAT
     shapes = [shape for shape in run.spec.obs_shapes.values() if is_image(shape)]
     needs = {

@@ -27,7 +27,6 @@ from lfm_policy.training.estimate.needs import disk_bytes, memory_bytes, shortag
 from lfm_policy.training.estimate.trial import Counts, block_works
 from lfm_policy.training.estimate.work import Work, measure
 from lfm_policy.training.run import Run
-from lfm_policy.training.run_folder.state import TRAIN
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 SYNTHETIC_STEPS = 4096
@@ -105,10 +104,7 @@ def estimate_run(run: Run, plan: BlockPlan, *, counts: Counts | None = None) -> 
         plan: what is trained.
         counts: of the data, where the run has made-up ones.
     """
-    works = block_works(run, plan, counts)
-    if run.progress.phase != TRAIN:  # of a push-forward that was stopped: a little less is left
-        works = [work for work in works if work.count > 0]
-    return estimate_works(run, works, list(plan.numbers()), counts=counts)
+    return estimate_works(run, block_works(run, plan, counts), plan.numbers(), counts=counts)
 
 
 def estimate_works(

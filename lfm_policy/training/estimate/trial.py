@@ -135,6 +135,11 @@ def trial_steps(trial: Run, part: Part) -> Callable[[], object]:
     return once
 
 
+def steps_left(run: Run, n: int) -> int:
+    """Return the gradient steps that part n has yet to get, in all passes."""
+    return sum(p.steps(n) for p in run.passes) - run.progress.record(n).steps
+
+
 def block_works(run: Run, plan: BlockPlan, counts: Counts | None = None) -> list[Work]:
     """Return all that is still to be done of a training.
 
@@ -149,7 +154,8 @@ def block_works(run: Run, plan: BlockPlan, counts: Counts | None = None) -> list
     works: list[Work] = []
     found: dict[Hashable, int] = {}  # kind of work -> its place among them
     networks = network_configs(run.config)
-    numbers = list(plan.numbers())
+    numbers = [n for n in plan.numbers() if steps_left(run, n) > 0]
+    in_this_pass = run.progress.left(plan.numbers())
 
     def add(kind: Hashable, work: Work) -> None:
         if kind in found:
@@ -164,14 +170,13 @@ def block_works(run: Run, plan: BlockPlan, counts: Counts | None = None) -> list
     for n in numbers:
         learns = plan.trains_encoder(n)
         network = repr(networks[n - 1]) if n else ""
-        steps = run.config.training.encoder_steps if n == JOINT else run.steps[n - 1]
-        left = steps - run.progress.record(n).steps
+        left = steps_left(run, n)
         name = "encoder" if n == JOINT else f"block {n}"
         if n and learns:
             name = f"encoder with {name}"
         elif n and same_networks and len(networks) > 1:
             name = "blocks"
-        if not learns and needs_features:
+        if not learns and needs_features and "features" not in found:
             add("features", features_work(run, counts.frames))
         add((learns, network), Work(name, "step", left, _step_of(run, plan, n, learns)))
         options = run.options
@@ -180,7 +185,7 @@ def block_works(run: Run, plan: BlockPlan, counts: Counts | None = None) -> list
         if run.validation_set is not None and looks > 3 * FEWEST_VALIDATIONS * left:
             validate = _validation_of(run, plan, n, learns)
             add(("validation", learns, network), Work("validation", "batch", looks, validate))
-        if plan.pushes(n):
+        if n in in_this_pass and plan.pushes(n):
             add(("push", network), _push(run, plan, n, counts))
     return works
 

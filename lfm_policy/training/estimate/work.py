@@ -122,7 +122,8 @@ class _SavedTensors(torch.autograd.graph.saved_tensors_hooks):
         super().__init__(self._keep, lambda tensor: tensor)
 
     def _keep(self, tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
+        base = tensor if tensor._base is None else tensor._base
+        if not isinstance(base, torch.nn.Parameter):
             storage = tensor.untyped_storage()
             self._storages[storage.data_ptr()] = storage.nbytes()
         return tensor
