@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -44,6 +45,7 @@ def estimate_student(
     counts: Counts,
     *,
     made_up: bool = False,
+    kept_rows: int = 0,
     unknown_frames: int = 0,
     names: Names | None = None,
 ) -> Estimate:
@@ -54,16 +56,19 @@ def estimate_student(
         groups: the teacher's blocks that each student block replaces.
         counts: of the data, a recording's included.
         made_up: whether the run's own data are made up.
+        kept_rows: samples of the teacher, of all groups together, that are there already.
         unknown_frames: camera frames whose features are not known yet.
         names: what options are called where advice is read.
     """
     options, begun = run.config.distill, run.header is not None
     numbers = [n for n in range(run.model.n_blocks, 0, -1) if steps_left(run, n)]
     rows = counts.windows * options.samples
+    missing = 1 - min(1.0, kept_rows / (len(groups) * rows))
     works: list[Work] = []
-    if not begun:
-        works += [features_work(run, unknown_frames)] if unknown_frames else []
-        works.append(_teacher(run, groups, rows + counts.validation_windows))
+    if unknown_frames and not begun:
+        works.append(features_work(run, unknown_frames))
+    if missing:
+        works.append(_teacher(run, groups, rows * missing + counts.validation_windows))
     works += _students(run, groups, numbers)
     # y, the way from it, and what is observed, for every row.
     points = METHODS.get(options.method).points(options)
@@ -80,10 +85,10 @@ def estimate_student(
     )
 
 
-def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: int) -> Work:
+def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: float) -> Work:
     """Return the teacher's ways: network evaluations of batches of rows, of all its blocks."""
     batch_size = run.config.distill.batch_size
-    in_trial = min(batch_size, rows)
+    in_trial = min(batch_size, math.ceil(rows))
     chain, solver = groups[0].chain, groups[0].solver
     evaluations = chain.n_blocks * (solver.nfe or ADAPTIVE_EVALUATIONS)
     group = replace(groups[-1], solver=SolverSpec("euler", 1))

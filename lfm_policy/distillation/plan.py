@@ -19,7 +19,7 @@ from lfm_policy.distillation.estimate import estimate_student
 from lfm_policy.distillation.group import group_edges, teacher_groups
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.recordings import windows_of_recording
-from lfm_policy.distillation.samples import SampleFolder, TeacherSamples
+from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, samples_key
 from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.flow import SolverSpec
 from lfm_policy.flow.fitting import copy_fitting_weights
@@ -128,8 +128,32 @@ class DistillPlan:
             counts = replace(counts, windows=counts.windows + len(recording))
         has_images = bool(run.train_set.image_keys)
         return estimate_student(
-            run, self._groups, counts, unknown_frames=unknown if has_images else 0
+            run,
+            self._groups,
+            counts,
+            kept_rows=self._kept_rows(run.config.training.encoder_views if has_images else 0),
+            unknown_frames=unknown if has_images else 0,
         )
+
+    def _kept_rows(self, n_views: int) -> int:
+        """Return how many of the teacher's samples for all blocks there are already."""
+        run, options = self._run, self._run.config.distill
+        folder = SampleFolder(self._pairs_folder, self._stop_between_parts, run.quiet)
+
+        def key(n: int) -> str:
+            return samples_key(
+                run.config,
+                self._groups,
+                n,
+                points=self._loss_class.points(options),
+                samples=options.samples,
+                obs_noise=ObsNoise(run.options, run.train_set),
+                n_views=n_views,
+                run=run.folder,
+                passed=run.progress.passed,
+            )
+
+        return sum(folder.n_rows(key(n), options.batch_size) for n in self.numbers())
 
     def finish(self, n: int, trainer: Trainer) -> None:
         """Do nothing: the next student asks the chain for what this one makes of its states."""
