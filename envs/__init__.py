@@ -15,7 +15,14 @@ from .errors import EnvArgsError, EnvLookupError, MissingSimulatorError
 from .freeze import FreezeAfterEnd
 from .lookup import make_named_env
 from .outcome import FAULT_KEY, SUCCESS_KEYS, OutcomeError, PlainOutcome, StepOutcome, success_of
-from .vector import EnvFactory, FreezingSyncVectorEnv, WorkerDiedError, make_vector_env
+from .vector import (
+    EnvFactory,
+    FreezingSyncVectorEnv,
+    FrozenFactory,
+    WorkerDiedError,
+    make_vector_env,
+    vector_env_of,
+)
 
 __all__ = [
     "ENVIRONMENTS",
@@ -27,6 +34,7 @@ __all__ = [
     "Environment",
     "FreezeAfterEnd",
     "FreezingSyncVectorEnv",
+    "FrozenFactory",
     "MissingSimulatorError",
     "OutcomeError",
     "PlainOutcome",
@@ -38,5 +46,6 @@ __all__ = [
     "make_vector_env",
     "prefers_processes",
     "success_of",
+    "vector_env_of",
     "working_folder",
 ]

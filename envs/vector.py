@@ -81,6 +81,26 @@ class EnvFactory:
         )
 
 
+@dataclass(frozen=True)
+class FrozenFactory:
+    """Callable that wraps what a user's own factory creates as `EnvFactory` does.
+
+    Attributes:
+        factory: creates one environment.
+        max_episode_steps: steps after which an episode is truncated; None: the environment says.
+    """
+
+    factory: Callable[[], gym.Env[Any, Any]]
+    max_episode_steps: int | None = None
+
+    def __call__(self) -> gym.Env[Any, Any]:
+        """Create the environment."""
+        env = self.factory()
+        if self.max_episode_steps is not None:
+            env = gym.wrappers.TimeLimit(env, self.max_episode_steps)
+        return FreezeAfterEnd(PlainOutcome(env))
+
+
 class FreezingSyncVectorEnv(SyncVectorEnv):
     """A ``SyncVectorEnv`` without autoreset that may be stepped while some episodes are over.
 
@@ -217,6 +237,22 @@ def make_vector_env(
         raise ValueError(f"num_envs must be at least 1, but it is {num_envs}")
     folder = working_folder() if module_folder is None else module_folder
     factories = [EnvFactory(env_id, dict(options), folder) for _ in range(num_envs)]
+    return vector_env_of(factories, processes=processes, context=context)
+
+
+def vector_env_of(
+    factories: Sequence[Callable[[], gym.Env[Any, Any]]],
+    *,
+    processes: bool = False,
+    context: str | None = None,
+) -> VectorEnv[Any, Any, Any]:
+    """Create environments that are stepped together; see `make_vector_env`.
+
+    Args:
+        factories: of one frozen environment each, see `EnvFactory` and `FrozenFactory`.
+        processes: see there.
+        context: see there.
+    """
     if processes:
         return WatchedAsyncVectorEnv(
             factories, context=context, autoreset_mode=AutoresetMode.DISABLED

@@ -73,7 +73,9 @@ def check_env_spaces(
     if not isinstance(observation_space, gym.spaces.Dict):
         raise InputError(
             f"{named} gives one observation without a name, {observation_space}; expected a "
-            f"gymnasium.spaces.Dict with {trained}, which the policy was trained on"
+            f"gymnasium.spaces.Dict with {trained}, which the policy was trained on: wrap it with "
+            "gymnasium.wrappers.TransformObservation, such as TransformObservation(env, lambda "
+            f"obs: {{'{next(iter(spec.obs_shapes), 'state')}': obs}}, space)"
         )
     for key, shape in spec.obs_shapes.items():
         if key not in observation_space.spaces:

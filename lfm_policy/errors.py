@@ -10,6 +10,7 @@ from lfm_runtime.errors import InputError
 __all__ = [
     "CollectError",
     "EvaluationError",
+    "ExportError",
     "InputError",
     "Interrupted",
     "Key",
@@ -31,6 +32,10 @@ class TrainingError(RuntimeError):
 
 class EvaluationError(RuntimeError):
     """The evaluation cannot be completed, for a reason that is no mistake in the input."""
+
+
+class ExportError(RuntimeError):
+    """An export does not do what its policy does."""
 
 
 class CollectError(RuntimeError):

@@ -131,6 +131,11 @@ class Dataset:
         return episodes_of_buffer(self.buffer)
 
     @property
+    def asked_keys(self) -> tuple[str, ...]:
+        """Observations that `open` was asked for, as the file calls them; none: all."""
+        return tuple(self._options.obs_keys)
+
+    @property
     def obs_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one step of every observation."""
         return {k: a.shape[1:] for k, a in self.buffer.arrays.items() if k != ACTION_KEY}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -87,6 +88,16 @@ def config_from_dict(options: Mapping[str, Any], label: str) -> ExperimentConfig
         InputError: as `load_config`; ``label`` stands for the file in messages.
     """
     return config_from_sources([Source(label, dict(options))])
+
+
+def changed_config(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
+    """Return a configuration with other options; see `load_config`.
+
+    Raises:
+        InputError: as `load_config`.
+    """
+    before = Source("the configuration", config_to_dict(config))
+    return config_from_sources([before, *map(parse_override, overrides)])
 
 
 def config_to_dict(config: ExperimentConfig) -> dict[str, Any]:
@@ -232,6 +243,39 @@ def parse_override(text: str) -> Source:
     for part in reversed(key.strip().split(".")):
         options = {part: options}
     return Source(label, options)
+
+
+def override_texts(options: Mapping[str, Any]) -> list[str]:
+    """Return options, as Python has them, as overrides ``key=value``.
+
+    Args:
+        options: by key, such as ``{"training.total_steps": 2000}``, or by section, such as
+            ``{"training": {"total_steps": 2000}}``; also numbers and arrays of numpy, and paths.
+
+    Raises:
+        InputError: a value is of another kind than options are.
+    """
+    texts = []
+    for key, value in options.items():
+        try:
+            # In a list, without which YAML ends a plain value with a line of its own.
+            text = yaml.safe_dump([_plain(value)], default_flow_style=True, width=math.inf)
+        except yaml.YAMLError:
+            raise InputError(
+                f"option {key}: found {value!r:.200}, expected a plain value"
+            ) from None
+        texts.append(f"{key}={text.strip()[1:-1]}")
+    return texts
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _refuse_special_text(value: Any, label: str, key: str = "") -> None:

@@ -67,24 +67,47 @@ def evaluate(
     cells = []
     for nfe in nfes:
         policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
-        label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
-        with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
-            results = runner(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
         cells.append(
-            Cell(
-                solver=policy.solver,
-                nfe=float(np.mean([result.nfe for result in results])),
-                noise_scale=policy.noise_scale,
-                nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
-                latency=measure_latency(policy),
-                episodes=results,
-            )
+            evaluate_present(policy, config, n_episodes=n_episodes, quiet=quiet, runner=runner)
         )
+    return settled_cells(cells, config.env_id), time.perf_counter() - start
+
+
+def evaluate_present(
+    policy: EvaluatedPolicy,
+    config: RolloutConfig,
+    *,
+    n_episodes: int,
+    quiet: bool = False,
+    runner: Callable[..., list[EpisodeResult]] = rollout,
+) -> Cell:
+    """Roll out and time a policy with the sampler that it has; see `evaluate`.
+
+    Raises:
+        InputError: the environment does not fit.
+    """
+    label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
+    with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
+        results = runner(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
+    return Cell(
+        solver=policy.solver,
+        nfe=float(np.mean([result.nfe for result in results])),
+        noise_scale=policy.noise_scale,
+        nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
+        latency=measure_latency(policy),
+        episodes=results,
+    )
+
+
+def settled_cells(cells: Sequence[Cell], env_id: str) -> list[Cell]:
+    """Return results of one environment, settled, see `lfm_policy.evaluation.episodes.settled`.
+
+    Warns with `NoSuccessReportedWarning` where nothing is said of success in any of them.
+    """
     reported = any(result.success is not None for cell in cells for result in cell.episodes)
     if not reported:
-        warnings.warn(no_success_message(config.env_id), NoSuccessReportedWarning, stacklevel=2)
-    cells = [replace(cell, episodes=settled(cell.episodes, reported=reported)) for cell in cells]
-    return cells, time.perf_counter() - start
+        warnings.warn(no_success_message(env_id), NoSuccessReportedWarning, stacklevel=3)
+    return [replace(cell, episodes=settled(cell.episodes, reported=reported)) for cell in cells]
 
 
 def _advance(bar: tqdm, result: EpisodeResult) -> None:

@@ -26,11 +26,12 @@ def rollout(
     episodes: Sequence[int],
     *,
     on_episode: Callable[[EpisodeResult], None] | None = None,
-    on_step: Callable[[Sequence[int | None], Any], None] | None = None,
+    on_step: Callable[[Sequence[Running | None], Any], None] | None = None,
     on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None = None,
     on_restart: Callable[[Sequence[int]], None] | None = None,
     render_size: int | None = None,
     module_folder: str | None = None,
+    make: Callable[[int], Any] | None = None,
 ) -> list[EpisodeResult]:
     """Run episodes and return their results in the order of ``episodes``.
 
@@ -44,16 +45,18 @@ def rollout(
         config: see `RolloutConfig`.
         episodes: their numbers; each is run once.
         on_episode: called with each result as it comes.
-        on_step: called after every reset and step with the episode in each environment (None when
+        on_step: called after every reset and step with what runs in each environment (None when
             it is over) and the vector environment, to render it.
-        on_action: called before every step with the same two and the actions (num_envs,
-            action_dim) about to be done; the episode is None also where it has ended within the
-            chunk.
+        on_action: called before every step with the number of the episode in each environment
+            (None also where it has ended within the chunk), the vector environment and the
+            actions (num_envs, action_dim) about to be done.
         on_restart: called with the episodes that begin again, before they do; what the other
             functions were told of them is void.
         render_size: pixels of rendered frames; None: no rendering.
         module_folder: where the module of an environment ``module:Name-v0`` is looked for; None is
             the working folder.
+        make: makes so many environments to be stepped together, as `lfm_envs.vector_env_of` does,
+            instead of those that ``config`` names.
 
     Raises:
         InputError: the environment does not exist, its simulator is missing, it lacks an
@@ -69,14 +72,19 @@ def rollout(
 
     loop = _Loop(policy, config, episodes, on_episode, on_step, on_action)
     while loop.unfinished:
-        envs = make_environments(
-            config.env_id,
-            min(config.num_envs, loop.unfinished),
-            processes=config.processes,
-            max_episode_steps=config.max_episode_steps,
-            options=config.env_options,
-            render_size=render_size,
-            module_folder=module_folder,
+        number = min(config.num_envs, loop.unfinished)
+        envs = (
+            make_environments(
+                config.env_id,
+                number,
+                processes=config.processes,
+                max_episode_steps=config.max_episode_steps,
+                options=config.env_options,
+                render_size=render_size,
+                module_folder=module_folder,
+            )
+            if make is None
+            else make(number)
         )
         try:
             check_env_spaces(
@@ -106,7 +114,7 @@ class _Loop:
         config: RolloutConfig,
         episodes: Sequence[int],
         on_episode: Callable[[EpisodeResult], None] | None,
-        on_step: Callable[[Sequence[int | None], Any], None] | None,
+        on_step: Callable[[Sequence[Running | None], Any], None] | None,
         on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None,
     ) -> None:
         self._policy = policy
@@ -250,7 +258,8 @@ class _Loop:
 
     def _report_step(self) -> None:
         if self._on_step is not None:
-            self._on_step(self._episodes(self._running), self._envs)
+            playing = [self._running.get(j) for j in range(self._envs.num_envs)]
+            self._on_step(playing, self._envs)
 
     def _episodes(self, running: Mapping[int, Running]) -> list[int | None]:
         """Return the number of the episode in each environment; None where there is none."""

@@ -20,6 +20,7 @@ from lfm_policy.exporting.check import (
     compare_chunks,
     compare_success,
     real_observations,
+    require_same_chunks,
 )
 from lfm_policy.exporting.export import export_policy
 from lfm_policy.exporting.graph import policy_graph
@@ -34,4 +35,5 @@ __all__ = [
     "export_policy",
     "policy_graph",
     "real_observations",
+    "require_same_chunks",
 ]

@@ -6,8 +6,10 @@ Chunks are compared on observations that the policy meets in use, successes in t
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from lfm_policy.data.replay_buffer import ACTION_KEY
 from lfm_policy.data.windows import WindowIndex
-from lfm_policy.errors import InputError
+from lfm_policy.errors import ExportError, InputError
 from lfm_policy.evaluation import RolloutConfig, mcnemar_exact, rollout, successes_of
 from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.evaluation.exported import ExportedPolicy
@@ -95,6 +97,38 @@ def compare_chunks(
     scale = np.maximum(sizes.max(axis=(0, 1)), np.finfo(np.float32).tiny)
     relative = np.abs(np.concatenate(theirs) - reference) / scale
     return Difference(float(relative.max()), float(relative.mean()), n, observations.source)
+
+
+def require_same_chunks(
+    policy: Policy, folder: Path, *, n: int = 100, dataset: str | None = None, precision: str
+) -> Difference:
+    """Compare an export with its policy; one that was not compared, or differs, is removed.
+
+    Args:
+        policy: what was exported.
+        folder: the export.
+        n: observations.
+        dataset: path of the demonstrations that they are taken from; None: where they were in
+            training.
+        precision: of the export; only of ``fp32`` it is known what it may differ by.
+
+    Raises:
+        ExportError: it differs by more than `TOLERANCE`.
+        InputError: the ``dataset`` that was named cannot be read.
+    """
+    try:
+        observations = real_observations(policy, n, dataset=dataset)
+        difference = compare_chunks(policy, ExportedPolicy(folder), observations, n=n)
+        if precision == "fp32" and not difference.within_tolerance:
+            raise ExportError(
+                f"{folder}: the exported graph differs from PyTorch by {difference.largest:.2e} "
+                f"of the largest action, expected at most {TOLERANCE:g}; the folder was removed"
+            )
+    except BaseException:
+        # What was not checked, though that was asked for, must not be taken for what was.
+        shutil.rmtree(folder)
+        raise
+    return difference
 
 
 def compare_success(

@@ -10,8 +10,8 @@ run add ``train_state/``, needed only for resuming.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,17 @@ import torch
 from torch import Tensor
 
 from lfm_policy.checkpoint_folders import CONFIG_FILE, find_checkpoint
-from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
+from lfm_policy.config import ExperimentConfig, config_from_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
-from lfm_policy.plugins import check_plugins, needed_plugins
+from lfm_policy.plugins import check_plugins
+from lfm_policy.policy.checkpoint_writer import (
+    FORMAT,
+    FORMAT_VERSION,
+    MODEL_FILE,
+    NORMALIZER_FILE,
+)
+from lfm_policy.policy.checkpoint_writer import write_checkpoint as write_checkpoint
 from lfm_policy.policy.model import PolicyModel, tensor_shapes
 from lfm_policy.policy.policy import Policy
 from lfm_policy.policy.tensors import (
@@ -30,18 +37,12 @@ from lfm_policy.policy.tensors import (
     check_tensors,
     fill_tensors,
     read_tensors,
-    write_tensors,
 )
 from lfm_policy.version import __version__
 from lfm_runtime.disk.input_files import require_file, sha256_of
-from lfm_runtime.disk.stamped import read_stamped, write_stamped
+from lfm_runtime.disk.stamped import read_stamped
 from lfm_runtime.policy.spec import DataSpec, is_image
 
-FORMAT = "lfm-policy"
-FORMAT_VERSION = 1
-
-MODEL_FILE = "model.safetensors"
-NORMALIZER_FILE = "normalizer.safetensors"
 TRAIN_STATE = "train_state"
 
 MAXIMUM_PARAMETERS = 400_000_000
@@ -76,38 +77,6 @@ class CheckpointHeader:
         return bool(self.training.get("complete", False))
 
 
-def write_checkpoint(
-    folder: Path,
-    *,
-    config: ExperimentConfig,
-    spec: DataSpec,
-    model_state: Mapping[str, Tensor],
-    normalizer: Normalizer,
-    training: Mapping[str, Any],
-) -> None:
-    """Write the three files of a checkpoint into an existing folder.
-
-    The caller makes the folder appear as a whole (`lfm_runtime.disk.files.atomic_folder`).
-    """
-    files = {
-        MODEL_FILE: write_tensors(folder / MODEL_FILE, model_state),
-        NORMALIZER_FILE: write_tensors(folder / NORMALIZER_FILE, normalizer.state_tensors()),
-    }
-    options = config_to_dict(config)
-    plugins = needed_plugins(options)
-    content = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "package_version": __version__,
-        **({"plugins": plugins} if plugins else {}),
-        "config": options,
-        "data": spec.to_dict(),
-        "training": dict(training),
-        "files": files,
-    }
-    write_stamped(folder / CONFIG_FILE, content)
-
-
 def read_header(path: str | Path) -> CheckpointHeader:
     """Read and check ``config.json`` of a checkpoint, without the weights.
 
@@ -133,10 +102,15 @@ def read_header(path: str | Path) -> CheckpointHeader:
     check_plugins(content.get("plugins", {}), str(file))
     config = config_from_dict(options, str(file))
     _check_training(training, config.flow.n_blocks, str(file))
+    spec = DataSpec.from_dict(content.get("data"), str(file))
+    # Sizes are stored since large images are resized unless asked for; before, they were not.
+    encoder = config.encoder.with_sizes(spec.obs_shapes, resized=False)
+    if encoder != config.encoder:
+        config = replace(config, encoder=encoder)
     return CheckpointHeader(
         folder=folder,
         config=config,
-        spec=DataSpec.from_dict(content.get("data"), str(file)),
+        spec=spec,
         training=training,
         files={str(key): str(value) for key, value in files.items()},
         sha256=digest,

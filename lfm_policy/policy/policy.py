@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,10 @@ from torch import Tensor
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
+from lfm_policy.policy.checkpoint_writer import require_replaceable, write_checkpoint
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.pipeline import ChunkResult, Pipeline, plan_sampler
+from lfm_runtime.disk.files import atomic_folder
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
 from lfm_runtime.policy.chunk_policy import chunk_noise as numpy_noise
 from lfm_runtime.policy.observations import stacked
@@ -60,6 +64,7 @@ class Policy(ChunkPolicy):
         self.pipeline = Pipeline(config, spec, model, normalizer, device=self.device)
         self.model, self.normalizer = self.pipeline.model, self.pipeline.normalizer
         self.info = dict(info or {})
+        self._sampler = config.sampler
         self.max_prefix = config.policy.max_prefix
         # Of the checkpoint, which is that of its weights, normaliser and options.
         self.digest = str(self.info.get("sha256", ""))
@@ -126,6 +131,51 @@ class Policy(ChunkPolicy):
         if not (math.isfinite(scale) and scale >= 0):
             raise InputError(f"noise_scale is {scale}, expected a finite number, at least 0")
         self.pipeline.solvers, self.pipeline.noise_scale = solvers, scale
+        self._sampler = replace(
+            sampler,
+            solver=sampler.solver if solver is None else solver,
+            nfe=sampler.nfe if nfe is None else nfe,
+            noise_scale=scale,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint from which `load_policy` makes a policy of the same actions.
+
+        It has the present sampler and `n_action_steps`, and appears as a whole::
+
+            policy.set_sampler(nfe=2)
+            policy.save("my_policy")
+            policy = load_policy("my_policy")
+
+        Args:
+            path: folder; it may not exist, or hold a checkpoint, which is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: the folder holds something else, or nothing is known of how the policy was
+                trained.
+        """
+        folder = Path(path)
+        training = {k: v for k, v in self.info.items() if k not in ("checkpoint", "sha256")}
+        if "complete" not in training:
+            raise InputError(
+                f"{folder}: nothing is known of the training of this policy, which its checkpoint "
+                "has to say: policies of load_policy and train can be saved"
+            )
+        require_replaceable(folder)
+        steps = replace(self.config.policy, n_action_steps=self.n_action_steps)
+        with atomic_folder(folder, replace=True) as temporary:
+            write_checkpoint(
+                temporary,
+                config=replace(self.config, sampler=self._sampler, policy=steps),
+                spec=self.spec,
+                model_state=self.model.state_dict(),
+                normalizer=self.normalizer,
+                training=training,
+            )
+        return folder
 
     # -- batches ------------------------------------------------------------------------------
 

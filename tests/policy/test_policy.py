@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
-from lfm_policy.policy import Policy, chunk_noise
+from lfm_policy.policy import Policy, chunk_noise, load_policy
 
 MakePolicy = Callable[..., Policy]
 
@@ -551,3 +552,43 @@ def test_images_that_are_none(seeing: Policy, image: Any, message: str) -> None:
         batch["image"] = np.stack([image] * 3)[None]
         with pytest.raises(InputError, match="'image' has"):
             seeing.predict_action_chunk(batch)
+
+
+def chunk(policy: Policy) -> np.ndarray:
+    policy.sample_seed(3, episode=1)
+    return policy.predict_action_chunk(policy.fake_batch(4, seed=2)).numpy()
+
+
+def test_what_is_saved_acts_as_the_policy_does(checkpoint: Path, tmp_path: Path) -> None:
+    policy = load_policy(checkpoint)
+    policy.set_sampler(solver="midpoint", nfe=8, noise_scale=0.5)
+    policy.n_action_steps = 2
+    expected = chunk(policy)
+    saved = load_policy(policy.save(tmp_path / "saved"))
+    np.testing.assert_array_equal(chunk(saved), expected)
+    assert (saved.nfe, saved.solver, saved.n_action_steps) == (8, "midpoint", 2)
+    assert saved.info["steps"] == policy.info["steps"]
+    # It replaces a checkpoint, also the one that it was loaded from.
+    saved.set_sampler(nfe=2, solver="euler")
+    expected = chunk(saved)
+    saved.save(tmp_path / "saved")
+    np.testing.assert_array_equal(chunk(load_policy(tmp_path / "saved")), expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "saved"]
+
+
+def test_saving_replaces_nothing_else(checkpoint: Path, tmp_path: Path, policy: Policy) -> None:
+    loaded = load_policy(checkpoint)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "todo.txt").write_text("teach it more")
+    with pytest.raises(InputError, match=r"no checkpoint alone \(it holds todo.txt\)"):
+        loaded.save(tmp_path / "notes")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="no checkpoint alone"):
+        loaded.save(tmp_path / "file")
+    (checkpoint / "mine.txt").write_text("")
+    with pytest.raises(InputError, match="mine.txt"):
+        loaded.save(checkpoint)
+    with pytest.raises(InputError, match="nothing is known of the training"):
+        policy.save(tmp_path / "random")  # made by hand
+    assert (tmp_path / "notes" / "todo.txt").read_text() == "teach it more"
+    assert not (tmp_path / "random").exists()

@@ -86,23 +86,28 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path, *, keep_unfinished: bool = False) -> Iterator[Path]:
+def atomic_folder(
+    path: Path, *, keep_unfinished: bool = False, replace: bool = False
+) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; on success it is renamed to ``path``.
 
-    ``path`` must not exist: a folder cannot be replaced in one step. On an exception nothing is
-    left behind. What a process that was killed has left in the folder is removed before.
+    On an exception nothing is left behind, and ``path`` is as it was. What a process that was
+    killed has left in the folder is removed before.
 
     Args:
         path: of the folder to be.
         keep_unfinished: if this process is killed, what it has written is worth keeping: who
             writes there next says where it is, and removes nothing.
+        replace: a folder at ``path``, which otherwise must not exist, is replaced. That takes two
+            steps: if this process is killed between them, what was there has another name, which
+            is said by who writes there next.
 
     Raises:
         FileExistsError: ``path`` exists already, or somebody made it meanwhile.
         InputError: another process is writing it.
     """
     path = Path(path)
-    if path.exists():
+    if path.exists() and not replace:
         raise FileExistsError(f"{path} exists already")
     with (
         only_writer(path),
@@ -115,6 +120,16 @@ def atomic_folder(path: Path, *, keep_unfinished: bool = False) -> Iterator[Path
             if entry.is_file():
                 _fsync(entry)
         temporary.chmod(0o777 & ~_umask())
+        if replace and path.exists():
+            with unused_name(path, keep=True) as before:
+                os.rename(path, before)
+                try:
+                    os.rename(temporary, path)
+                except BaseException:
+                    os.rename(before, path)
+                    raise
+                shutil.rmtree(before, ignore_errors=True)
+            return
         try:
             os.rename(temporary, path)
         except OSError as error:

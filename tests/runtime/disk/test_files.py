@@ -98,6 +98,22 @@ def test_atomic_folder_does_not_replace(tmp_path: Path) -> None:
         pass
 
 
+def test_atomic_folder_replaces_when_it_may(tmp_path: Path) -> None:
+    def write(text: str) -> None:
+        with atomic_folder(tmp_path / "new", replace=True) as folder:
+            (folder / text).write_text(text)
+            if text == "bad":
+                raise OSError("no")
+
+    for text in ("first", "second"):
+        write(text)
+        assert [path.name for path in (tmp_path / "new").iterdir()] == [text]
+    with pytest.raises(OSError, match="no"):
+        write("bad")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
 def test_write_json(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     write_json(path, {"a": [1, 2.5, None], "b": "text"})

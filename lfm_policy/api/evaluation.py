@@ -1,0 +1,252 @@
+"""Rollouts in an environment that may be an object, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+
+from lfm_policy.config import EnvConfig
+from lfm_policy.errors import InputError
+from lfm_policy.evaluation.environments import ENVS_IN_ONE_PROCESS, choose_workers
+from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig
+from lfm_policy.evaluation.evaluation import evaluate_present, settled_cells
+from lfm_policy.evaluation.exported import ExportedPolicy
+from lfm_policy.evaluation.report import Cell
+from lfm_policy.evaluation.rollouts import rollout
+from lfm_policy.evaluation.statistics import Interval
+from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_policy.policy import load_policy
+from lfm_runtime.export.file import is_export
+from lfm_runtime.export.onnx_policy import OnnxPolicy
+
+__all__ = ["Evaluation", "evaluate"]
+
+EnvFactory: TypeAlias = Callable[[], gym.Env[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of the episodes of a policy.
+
+    Attributes:
+        env: id of the environment, or the name of its class.
+        n: episodes.
+        successes: how many succeeded; None where the environment does not report success, as for
+            the next two.
+        success: share of them.
+        success_interval: its Wilson 95% interval, (low, high).
+        score: mean over episodes of the largest reward.
+        latency_ms: median milliseconds per chunk.
+        nfe: network evaluations per chunk.
+        episodes: each of them; episode i began from environment seed ``seed_start + i``.
+        cell: all that is known, see `lfm_policy.evaluation.Cell`.
+    """
+
+    env: str
+    n: int
+    successes: int | None
+    success: float | None
+    success_interval: Interval | None
+    score: float
+    latency_ms: float
+    nfe: float
+    episodes: list[EpisodeResult]
+    cell: Cell
+
+    @classmethod
+    def of(cls, cell: Cell, env: str) -> Evaluation:
+        """Return the summary of a cell."""
+        summary = cell.summary()
+        interval = summary["success_interval"]
+        return cls(
+            env=env,
+            n=summary["n"],
+            successes=summary["successes"],
+            success=summary["success_rate"],
+            success_interval=None if interval is None else Interval(*interval),
+            score=summary["score"],
+            latency_ms=float(cell.latency["median_ms"]),
+            nfe=cell.nfe,
+            episodes=list(cell.episodes),
+            cell=cell,
+        )
+
+    def __str__(self) -> str:
+        """Return one line."""
+        said = "success not reported"
+        if self.success is not None and self.success_interval is not None:
+            low, high = self.success_interval
+            said = (
+                f"success {self.successes}/{self.n} = {self.success:.2f} (95% interval {low:.2f} "
+                f"to {high:.2f})"
+            )
+        return (
+            f"{self.env}, n = {self.n}: {said}, score {self.score:.3f}, NFE {self.nfe:g}, "
+            f"{self.latency_ms:.2g} ms per chunk"
+        )
+
+    __repr__ = __str__
+
+
+def evaluate(
+    policy: EvaluatedPolicy | OnnxPolicy | str | Path,
+    env: str | gym.Env[Any, Any] | EnvFactory | None = None,
+    *,
+    episodes: int = 50,
+    seed_start: int = 100_000,
+    noise_seed: int = 0,
+    max_episode_steps: int | None = None,
+    num_envs: int | None = None,
+    processes: bool | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Roll a policy out and report success with its interval, score and milliseconds.
+
+    ::
+
+        print(evaluate(policy, "lfm/PushT-v0", episodes=200))
+        result = evaluate(policy, MyEnv())            # an environment of your own
+        result = evaluate(policy, MyEnv, num_envs=8)  # several of them at a time
+        result.success, result.success_interval, result.episodes[0].max_reward
+
+    An environment has observations by name (a ``gymnasium.spaces.Dict`` with at least those of the
+    policy), says success by ``info["success"]`` or ``info["is_success"]``, and begins from the
+    seed that ``reset`` is given. Episode i starts from ``seed_start + i``, and the noise of its
+    chunks depends on (``noise_seed``, i) alone: results do not depend on how many run at a time,
+    nor on whether the environment is named or given.
+
+    Args:
+        policy: a policy, an exported one, or where either is; with the sampler that it has.
+        env: a gymnasium id; an environment, which runs one episode after the other and stays open;
+            or a function (a class) that makes one. By default what the policy was trained for.
+        episodes: how many.
+        seed_start: test seeds start at 100,000; choose settings with seeds from 200,000 only.
+        noise_seed: seed of the policy's noise.
+        max_episode_steps: steps after which an episode is truncated; by default what the
+            environment says, and else what the policy's configuration says.
+        num_envs: environments at a time, of one that can be made.
+        processes: one process for each of them; by default for slow simulators with an id.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: the environment lacks an observation of the policy, takes other actions, cannot
+            be made, or gives a reward that is no finite number; the message says what to do.
+
+    Warns:
+        NoSuccessReportedWarning: the environment never said whether an episode succeeded.
+    """
+    if episodes < 1:
+        raise InputError(f"episodes is {episodes}, expected at least 1")
+    subject = _subject(policy)
+    configured = subject.config.env
+    seeds: dict[str, Any] = {"seed_start": seed_start, "noise_seed": noise_seed}
+    run = rollout
+    if env is None or isinstance(env, str):
+        env_id = env or configured.id
+        number, processes = choose_workers(env_id, num_envs, processes)
+        config = RolloutConfig(
+            env_id=env_id,
+            max_episode_steps=max_episode_steps or _configured_steps(env_id, configured),
+            num_envs=number,
+            processes=processes,
+            env_options=configured.options if env_id == configured.id else {},
+            **seeds,
+        )
+    else:
+        factory, env_id, number = _factory(env, num_envs, processes)
+        steps = max_episode_steps or configured.max_episode_steps
+        run = partial(
+            rollout,
+            make=partial(
+                _made, factory, steps, asked=max_episode_steps is not None, processes=processes
+            ),
+        )
+        config = RolloutConfig(
+            env_id=env_id, max_episode_steps=steps, num_envs=number, processes=False, **seeds
+        )
+    cell = evaluate_present(subject, config, n_episodes=episodes, quiet=quiet, runner=run)
+    return Evaluation.of(settled_cells([cell], env_id)[0], env_id)
+
+
+def _configured_steps(env_id: str, configured: EnvConfig) -> int:
+    """Return the steps of an episode as they are configured, or of another one as registered."""
+    spec = gym.registry.get(env_id.rpartition(":")[2])
+    registered = None if spec is None or env_id == configured.id else spec.max_episode_steps
+    return registered or configured.max_episode_steps
+
+
+def _subject(policy: EvaluatedPolicy | OnnxPolicy | str | Path) -> EvaluatedPolicy:
+    if isinstance(policy, OnnxPolicy):
+        return ExportedPolicy(policy.folder, threads=policy.threads)
+    if isinstance(policy, (str, Path)):
+        return ExportedPolicy(policy) if is_export(policy) else load_policy(policy)
+    return policy
+
+
+def _factory(
+    env: gym.Env[Any, Any] | EnvFactory, num_envs: int | None, processes: bool | None
+) -> tuple[EnvFactory, str, int]:
+    """Return what makes environments, how to call them, and how many there are at a time."""
+    if isinstance(env, gym.vector.VectorEnv):
+        raise InputError(
+            "env is a vector environment; give a function that makes a single one, and num_envs"
+        )
+    if isinstance(env, gym.Env):
+        if (num_envs or 1) > 1 or processes:
+            raise InputError(
+                f"num_envs is {num_envs} and processes {processes}, but env is one environment: "
+                "give a function that makes one, such as its class, instead"
+            )
+        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        return partial(_Borrowed, env), name, 1
+    if not callable(env):
+        raise InputError(
+            f"env is a {type(env).__name__}, expected a gymnasium id, an environment, or a "
+            "function that makes one"
+        )
+    name = getattr(env, "__name__", type(env).__name__)
+    return env, name, num_envs or ENVS_IN_ONE_PROCESS
+
+
+class _Borrowed(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment that stays open: whoever made it closes it."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _made(
+    factory: EnvFactory, steps: int, number: int, *, asked: bool, processes: bool | None
+) -> Any:
+    """Return so many environments; one that ends by itself is cut only where that is asked."""
+    import lfm_envs
+
+    probe = factory()
+    if not isinstance(probe, gym.Env):
+        raise InputError(
+            f"env makes a {type(probe).__name__}, expected a gymnasium.Env: one of the old gym can "
+            "be wrapped by shimmy"
+        )
+    limit = steps if asked or not _has_time_limit(probe) else None
+    if processes:
+        probe.close()
+        return lfm_envs.vector_env_of(
+            [lfm_envs.FrozenFactory(factory, limit)] * number, processes=True
+        )
+    made = iter([probe])
+    first = lfm_envs.FrozenFactory(lambda: next(made), limit)
+    others = [lfm_envs.FrozenFactory(factory, limit)] * (number - 1)
+    return lfm_envs.vector_env_of([first, *others])
+
+
+def _has_time_limit(env: gym.Env[Any, Any]) -> bool:
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.TimeLimit):
+            return True
+        env = env.env
+    return False
