@@ -18,8 +18,8 @@ from lfm_policy.training.estimate.estimate import (
 from lfm_policy.training.estimate.work import Share
 from lfm_runtime.policy.spec import is_image
 
-LARGE_SIDE = 128
-"""Pixels of a frame's longer side above which an encoder hardly sees more, but takes longer."""
+SIDES = (128, 84)
+"""Pixels of a frame's longer side that are proposed: more hardly show more, but take longer."""
 
 FEWEST_STEPS = 2000
 """No fewer are proposed."""
@@ -96,37 +96,37 @@ def _smaller_frames(
     config: ExperimentConfig,
     obs_shapes: Mapping[str, tuple[int, ...]],
 ) -> list[str]:
-    encoder = config.encoder
-    if not isinstance(encoder, CamerasConfig):
-        return []
+    """Propose the next smaller one of `SIDES`: the time goes with the number of pixels."""
     seen = _seen(config, obs_shapes)
-    large = {key: frame for key, frame in seen.items() if max(frame) > LARGE_SIDE}
-    if not large:
+    largest = max((max(frame) for frame in seen.values()), default=0)
+    side = next((side for side in SIDES if side < largest), None)
+    if side is None:
         return []
-    key, frame = max(large.items(), key=lambda item: item[1][0] * item[1][1])
-    height, width = small_enough((frame[0], frame[1]))
-    image = encoder.image_config(key)
-    crop = f" and encoder.image.crop={_beside(height, width)}" if image.crop else ""
-    before = sum(h * w for h, w in seen.values())
-    after = sum(h * w if key not in large else height * width for key, (h, w) in seen.items())
-    each = share.each * after / before
-    total = estimate.seconds - share.seconds * (1 - after / before)
+    smaller = {key: small_enough(frame, side) for key, frame in seen.items()}
+    height, width = max(smaller.values())
+    factor = _pixels(smaller) / _pixels(seen)
+    total = estimate.seconds - share.seconds * (1 - factor)
+    crop = " encoder.image.crop=[0.9, 0.9]" if _has_crop(config) else ""
     return [
-        f"encoder.image.resize=[{height}, {width}]{crop} makes it about {duration(each)} a "
-        f"{share.unit}, {duration(total)} in all"
+        f"encoder.image.resize=[{height}, {width}]{crop} makes it about "
+        f"{duration(share.each * factor)} a {share.unit}, {duration(total)} in all"
     ]
 
 
-def small_enough(size: tuple[int, int]) -> tuple[int, int]:
-    """Return height and width of at most `LARGE_SIDE`, in about the same proportion."""
-    factor = min(1.0, LARGE_SIDE / max(size))
-    height, width = (max(1, round(side * factor)) for side in size)
+def small_enough(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return height and width of at most ``side``, in about the same proportion."""
+    factor = min(1.0, side / max(size))
+    height, width = (max(1, round(length * factor)) for length in size)
     return height, width
 
 
-def _beside(height: int, width: int) -> str:
-    """Return a crop that leaves room for random ones, as `84` does in frames of `96`."""
-    return f"[{round(height * 0.9)}, {round(width * 0.9)}]"
+def _pixels(frames: Mapping[str, tuple[int, int]]) -> int:
+    return sum(height * width for height, width in frames.values())
+
+
+def _has_crop(config: ExperimentConfig) -> bool:
+    encoder = config.encoder
+    return isinstance(encoder, CamerasConfig) and bool(encoder.image_config("").crop)
 
 
 def _seen(

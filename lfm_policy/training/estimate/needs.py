@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from lfm_policy.data.images.cache import cached_bytes
 from lfm_policy.training.estimate.estimate import size
 from lfm_policy.training.estimate.trial import Counts
 from lfm_policy.training.estimate.work import Share
@@ -74,14 +75,23 @@ def disk_bytes(run: Run, counts: Counts, numbers: Sequence[int]) -> dict[str, in
     state = (COPIES - 1) * trained_at_once(run, numbers) * FLOAT
     if run.model.n_blocks > 1:
         state += 2 * counts.windows * policy.horizon * run.spec.action_dim * FLOAT
-    shapes = [shape for shape in run.spec.obs_shapes.values() if is_image(shape)]
+    frames = sum(
+        cached_bytes(counts.frames, (h, w, c), run.config.encoder.frame_size(key, (h, w, c)))
+        for key, (h, w, c) in images_of(run.spec.obs_shapes).items()
+    )
     needs = {
-        "camera frames": counts.frames * sum(math.prod(shape) for shape in shapes),
+        "camera frames": frames,
         "features": features_bytes(run, counts),
         # The final one comes while the others are there, and has no state to go on from.
         "checkpoints": model + training.keep_checkpoints * (model + state),
     }
     return {name: n_bytes for name, n_bytes in needs.items() if n_bytes}
+
+
+def images_of(obs_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int, int]]:
+    """Return the cameras among observations."""
+    images = {key: shape for key, shape in obs_shapes.items() if is_image(shape)}
+    return {key: (shape[0], shape[1], shape[2]) for key, shape in images.items()}
 
 
 def features_bytes(run: Run, counts: Counts) -> int:

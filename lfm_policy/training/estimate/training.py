@@ -16,6 +16,7 @@ import torch
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.split import split_episodes
 from lfm_policy.data.windows import check_any_window, windows_of_lengths
@@ -23,11 +24,11 @@ from lfm_policy.options import option, options
 from lfm_policy.training.blocks import BlockPlan
 from lfm_policy.training.estimate.advice import Names, advise
 from lfm_policy.training.estimate.estimate import Estimate
-from lfm_policy.training.estimate.needs import disk_bytes, memory_bytes, shortages
+from lfm_policy.training.estimate.needs import disk_bytes, images_of, memory_bytes, shortages
 from lfm_policy.training.estimate.trial import Counts, block_works
 from lfm_policy.training.estimate.work import Work, measure
 from lfm_policy.training.run import Run
-from lfm_runtime.policy.spec import DataSpec, is_image
+from lfm_runtime.policy.spec import DataSpec
 
 SYNTHETIC_STEPS = 4096
 """Steps of made-up data on which a configuration is tried."""
@@ -78,20 +79,26 @@ class _MadeUpData(DatasetConfig):
     action_dim: int = option(1, "numbers of an action")
     lengths: list[int] = option([], "steps of episodes")
 
-    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
+    def load(
+        self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
+    ) -> ReplayBuffer:
         """Return them; the frames of a camera are one frame that is there once."""
+        cache = image_cache if isinstance(image_cache, ImageCache) else ImageCache()
+        recorded = images_of({key: tuple(shape) for key, shape in self.obs_shapes.items()})
         generator = np.random.default_rng(0)
         n_steps = sum(self.lengths)
         arrays = {
             ACTION_KEY: generator.uniform(-1, 1, (n_steps, self.action_dim)).astype(np.float32)
         }
         for key, shape in self.obs_shapes.items():
-            if is_image(shape):
-                frame = generator.integers(0, 256, (1, *shape), dtype=np.uint8)
-                arrays[key] = np.broadcast_to(frame, (n_steps, *shape))
+            if key in recorded:
+                size = (*cache.size_of(key, recorded[key]), shape[2])
+                frame = generator.integers(0, 256, (1, *size), dtype=np.uint8)
+                arrays[key] = np.broadcast_to(frame, (n_steps, *size))
             else:
                 arrays[key] = generator.uniform(-1, 1, (n_steps, *shape)).astype(np.float32)
-        return ReplayBuffer(arrays, np.cumsum(self.lengths), source="made-up data")
+        ends = np.cumsum(self.lengths)
+        return ReplayBuffer(arrays, ends, source="made-up data", recorded=recorded)
 
 
 def estimate_run(run: Run, plan: BlockPlan, *, counts: Counts | None = None) -> Estimate:
