@@ -164,7 +164,8 @@ def distill(
         # Students see what their teacher saw; it may have kept a normaliser of other data.
         normalizer=read_normalizer(teacher),
     )
-    return train_parts(run, DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording))
+    plan = DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording)
+    return train_parts(run, plan, plan.estimate)
 
 
 def check_teacher(teacher: CheckpointHeader) -> None:
