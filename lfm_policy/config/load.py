@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from lfm_policy.config.schema import SECTIONS, ExperimentConfig
+from lfm_policy.config.training import STUDENT_TRAINING
 from lfm_policy.errors import InputError, Key, OptionError
 from lfm_policy.options import checked
 from lfm_runtime.disk.files import is_file
@@ -21,6 +22,26 @@ from lfm_runtime.registry import nearest_names
 INCLUDE = "include"
 MAXIMUM_INCLUDES = 16
 MAXIMUM_FILE_BYTES = 1_000_000
+
+
+BEFORE: dict[str, Any] = {
+    "sampler": {"noise_scale": 1.0},
+    "training": {
+        "obs_noise": 0.0,
+        "encoder": "block1",
+        "encoder_steps": 0,
+        "encoder_batch_size": 0,
+    },
+    "distill": {
+        "samples": 4,
+        "inputs": "teacher",
+        "tail_weight": 1.0,
+        "teacher_solver": "midpoint",
+        "teacher_steps": 16,
+        "training": {},
+    },
+}
+"""What options meant to checkpoints that do not have them, where that is not today's default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +86,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read a configuration file, apply ``key=value`` overrides and check everything.
 
     A file may name others under ``include``, by paths relative to itself or bundled names; they
-    are read first, in order, and the file's own keys win.
+    are read first, in order, and the file's own keys win. Options that are keys and values
+    themselves, such as ``distill.training``, change what was there before, the default included;
+    ``{}`` takes all of it away.
 
     Args:
         name: path of a YAML file, or a bundled name such as ``pusht/fm``.
@@ -75,18 +98,31 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         InputError: unknown file, unknown key (with the nearest valid names), wrong type or value
             out of bounds; the message names the key and the file or override it came from.
     """
-    sources = _read_file(find_config(name), depth=0)
+    defaults = {"distill": {"training": dict(STUDENT_TRAINING)}}
+    sources = [Source("defaults", defaults), *_read_file(find_config(name), depth=0)]
     sources += [parse_override(text) for text in overrides]
     return config_from_sources(sources)
 
 
 def config_from_dict(options: Mapping[str, Any], label: str) -> ExperimentConfig:
-    """Build a checked configuration from plain options, such as those stored in a checkpoint.
+    """Build a checked configuration from plain options, the others having their defaults.
 
     Raises:
         InputError: as `load_config`; ``label`` stands for the file in messages.
     """
     return config_from_sources([Source(label, dict(options))])
+
+
+def stored_config(options: Mapping[str, Any], label: str) -> ExperimentConfig:
+    """Build a checked configuration from the options in a checkpoint.
+
+    One that was written before there was an option goes on as it was, whatever the default of the
+    option is today.
+
+    Raises:
+        InputError: as `load_config`; ``label`` stands for the file in messages.
+    """
+    return config_from_sources([Source("before", BEFORE), Source(label, dict(options))])
 
 
 def config_to_dict(config: ExperimentConfig) -> dict[str, Any]:
@@ -141,7 +177,8 @@ def _merge(
         key = (*parent, name)
         labels[key] = label
         if isinstance(value, dict):
-            if not isinstance(into.get(name), dict):
+            # A whole section is never taken away: one without any keys is one not written yet.
+            if not isinstance(into.get(name), dict) or (parent and not value):
                 into[name] = {}
             _merge(into[name], value, key, labels, label)
         else:

@@ -15,6 +15,7 @@ from lfm_policy.demo.pictures.flow_figure import flow_figure
 from lfm_policy.demo.pictures.theme import DARK, LIGHT, data_address, themed_picture
 from lfm_policy.demo.results import DemoResults, PolicyResult
 from lfm_policy.evaluation import mcnemar_exact, successes_of
+from lfm_policy.policy.model import ou_schedule
 from lfm_policy.version import __version__
 
 PACKAGES = ("torch", "numpy", "gymnasium", "gym-pusht", "pymunk")
@@ -37,7 +38,7 @@ def demo_page(results: DemoResults) -> str:
         "times": _times,
     }
     policies = results.policies
-    sizes = policies[0].header.config.flow.step_sizes
+    sizes = ou_schedule(policies[0].header.config.flow).step_sizes
     versions = [("lfm-policy", policies[0].evaluation.report["versions"]["lfm-policy"])]
     versions += [(name, _version(name)) for name in PACKAGES]
     versions.append(("Python", platform.python_version()))

@@ -160,7 +160,7 @@ class BlockPlan:
             loss=loss,
             rows=self._rows(n, run.train_set, "train"),
             validation=self._validation_rows(n),
-            n_steps=self._run.config.training.encoder_steps if n == JOINT else run.steps[n - 1],
+            n_steps=self._run.config.training.joint_steps if n == JOINT else run.steps[n - 1],
             options=options,
             warm_start=self._warm_start(n),
         )
@@ -253,6 +253,6 @@ def _warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyMode
         warnings.warn(
             f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
             "takes the last noise off a chunk, and teaches the encoder little. Use "
-            "training.encoder=joint and training.encoder_steps",
+            "training.encoder=joint",
             stacklevel=2,
         )

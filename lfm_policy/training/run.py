@@ -165,7 +165,7 @@ class Run:
         left_out = len(data.left_out_episodes)
         too_short = f", {left_out} left out as too short" if left_out else ""
         steps = " + ".join(f"{s:,}" for s in self.steps) + f" = {sum(self.steps):,}"
-        if joint := self.config.training.encoder_steps:
+        if joint := self.config.training.joint_steps:
             steps = f"encoder {joint:,}, blocks {steps}"
         return (
             f"parameters: {counts}\n"
