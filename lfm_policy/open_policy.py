@@ -15,6 +15,7 @@ def open_policy(
     *,
     device: str = "auto",
     threads: int = 1,
+    wait: float = 10.0,
     solver: str | None = None,
     nfe: int | None = None,
     noise_scale: float | None = None,
@@ -26,6 +27,7 @@ def open_policy(
             server that begins with ``ws://`` or ``wss://``.
         device: of a checkpoint.
         threads: CPU threads of a policy call.
+        wait: seconds to wait for a server that is still starting.
         solver: another one than configured; checkpoints only.
         nfe: another number of network evaluations than configured; checkpoints only.
         noise_scale: another standard deviation of the noise; checkpoints only.
@@ -44,7 +46,7 @@ def open_policy(
     if remote:
         from lfm_runtime.wire.client import WebsocketClientPolicy
 
-        return WebsocketClientPolicy(name)
+        return WebsocketClientPolicy(name, wait=wait)
     if exported:
         from lfm_runtime.export.onnx_policy import OnnxPolicy
 

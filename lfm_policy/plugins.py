@@ -22,7 +22,7 @@ REGISTRIES = {
     "encoder": "lfm_policy.encoders:ENCODERS",
     "image encoder": "lfm_policy.encoders:IMAGE_ENCODERS",
     "method": "lfm_policy.flow.choices:METHODS",
-    "distillation method": "lfm_policy.distill.methods:METHODS",
+    "distillation method": "lfm_policy.distillation.methods:METHODS",
     "dataset format": "lfm_policy.data.formats:DATASET_FORMATS",
     "derivation": "lfm_policy.data.derived:DERIVATIONS",
     "environment": "lfm_envs.environments:ENVIRONMENTS",

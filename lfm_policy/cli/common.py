@@ -13,6 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from lfm_runtime.registry import nearest_names
+
 OptionsT = TypeVar("OptionsT")
 
 
@@ -42,8 +44,19 @@ class CommandParser(argparse.ArgumentParser):
                 "it may add networks, methods, dataset formats, environments, robots (may be "
                 "repeated)",
             )
-            self.set_defaults(run=command.run)
+            self.set_defaults(run=command.run, parser=self)
         return super().parse_known_args(*arguments, **options)
+
+
+def nearest_flags(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
+    """Say which flags of a command may have been meant; "" where nothing is near."""
+    known = [text for action in parser._actions for text in action.option_strings]
+    hints = [
+        f"{flag}: {nearest_names(flag, known)}"
+        for flag in (text.partition("=")[0] for text in unknown if text.startswith("--"))
+    ]
+    near = "; ".join(hint for hint in hints if "did you mean" in hint)
+    return f" ({near})" if near else ""
 
 
 def non_negative(text: str, lowest: int = 0) -> int:
@@ -109,13 +122,24 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
     )
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, output_help: str) -> None:
-    """Add what every command that trains has: overrides, output, resuming."""
+def add_run_options(
+    parser: argparse.ArgumentParser, *, output_help: str, resumes_a_run: bool = False
+) -> None:
+    """Add what every command that trains has: overrides, output, resuming.
+
+    Args:
+        parser: of the command.
+        output_help: what ``--output`` is.
+        resumes_a_run: whether ``--resume`` may be followed by the folder of a run; then its value
+            is None where it is not given, and empty where nothing follows.
+    """
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
     parser.add_argument("--output", type=Path, help=output_help)
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the newest checkpoint in the run folder"
-    )
+    resume_help = "go on from the newest checkpoint in the run folder"
+    if resumes_a_run:
+        parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help=resume_help)
+    else:
+        parser.add_argument("--resume", action="store_true", help=resume_help)
     add_common_options(parser, seed_help="the same as the option seed=...")
 
 

@@ -80,12 +80,26 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     with raised_by_ctrl_c():
         parser = build_parser()
-        parsed, extra = parser.parse_known_args(arguments)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+            from lfm_runtime.registry import nearest_names
+
+            hint = nearest_names(given[0], list(COMMANDS))
+            parser.error(f"argument COMMAND: invalid choice: '{given[0]}': {hint}")
+        parsed, extra = parser.parse_known_args(given)
         if extra:
-            # argparse takes `train CONFIG a=1 --resume` but not `train CONFIG --resume a=1`.
-            late = [text for text in extra if "=" in text and not text.startswith("-")]
+            # argparse takes `distill X a=1 --resume` but not `distill X --resume a=1`. What `train`
+            # begins with may be left out, which old versions think of all that follows an option.
+            late = [
+                text
+                for text in extra
+                if not text.startswith("-") and ("=" in text or parsed.command == "train")
+            ]
             if parsed.command not in ("demo", "train", "distill") or late != extra:
-                parser.error(f"unrecognized arguments: {' '.join(extra)}")
+                from lfm_policy.cli.common import nearest_flags
+
+                hint = nearest_flags(parsed.parser, extra)
+                parsed.parser.error(f"unrecognized arguments: {' '.join(extra)}{hint}")
             parsed.overrides = [*parsed.overrides, *late]
         from lfm_policy.errors import (
             CollectError,

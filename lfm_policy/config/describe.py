@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, get_origin
@@ -23,6 +24,7 @@ from lfm_policy.options import (
 from lfm_policy.plugins import registry
 
 WIDTH = 96
+"""Characters in a line where the terminal has no fewer."""
 
 
 def describe_options(config: Any, *, everything: bool = True) -> str:
@@ -92,4 +94,5 @@ def _allowed(field: FieldInfo, choices: Sequence[str]) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    return textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ")

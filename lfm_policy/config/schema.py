@@ -118,6 +118,11 @@ class ExperimentConfig:
     distill: DistillConfig = option(DistillConfig, "distillation (students only)")
     env: EnvConfig = option(EnvConfig, "environment for rollouts")
 
+    @property
+    def student_blocks(self) -> int:
+        """Number of blocks of a student; 0: it was not distilled."""
+        return self.flow.n_blocks if self.distill.method else 0
+
     @model_validator(mode="after")
     def _check_together(self) -> ExperimentConfig:
         """Check what must hold between sections, now and not when a trained policy is loaded."""
@@ -131,7 +136,10 @@ class ExperimentConfig:
                     key, f"has {len(values)} elements, expected flow.n_blocks = {n_blocks}"
                 )
         if training.encoder == "auto":
-            self.training = training = replace(training, encoder=self._encoder_training())
+            training = replace(training, encoder=self._encoder_training())
+        if training.encoder != "joint":
+            training = replace(training, encoder_steps=0)
+        self.training = training
         self._check_encoder_training()
         if training.total_steps < n_blocks and not training.joint_only:
             raise OptionError(
@@ -149,7 +157,8 @@ class ExperimentConfig:
         network_configs(self)
         student_network(self)
         try:
-            with_changes(training, self.distill.training)
+            none_before: dict[str, Any] = {"extended_from": [], "encoder_extended_from": []}
+            with_changes(training, {**none_before, **self.distill.training})
         except OptionError as error:
             raise error.under("distill", "training") from None
         # Last, because only this imports torch.
@@ -158,7 +167,7 @@ class ExperimentConfig:
         return self
 
     def _encoder_training(self) -> str:
-        """Return what `training.encoder: auto` means here; it is stored in place of it."""
+        """Return what `training.encoder: auto` means here; it is kept in place of it."""
         training = self.training
         joint = (
             self.encoder.learns

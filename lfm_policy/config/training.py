@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -17,10 +18,20 @@ class TrainingConfig:
     total_steps: int = option(
         24_000,
         "gradient steps of all blocks together; 0 leaves blocks as the joint training with the "
-        "encoder left them",
+        "encoder left them; `--resume` may raise it, see extended_from",
         common=True,
         ge=0,
         le=1_000_000_000,
+    )
+    extended_from: list[Annotated[int, Field(ge=0)]] = option(
+        [],
+        "total_steps of the passes before, filled in when a run is continued with more of them: "
+        "the earlier pass is finished as it was; then every block goes on from its weights for the "
+        "steps that were added, with a fresh optimiser, a new warm-up and a new cosine, on what "
+        "earlier blocks push forward by then",
+    )
+    encoder_extended_from: list[Annotated[int, Field(ge=0)]] = option(
+        [], "encoder_steps of the passes before, one for each of extended_from"
     )
     block_shares: list[Annotated[float, Field(ge=1e-6)]] = option(
         [], "share of the steps for each block (empty: equal)"
@@ -102,6 +113,14 @@ class TrainingConfig:
     )
     mixed_precision: str = option("no", "autocast type", choices=["no", "fp16", "bf16"])
     compile: bool = option(False, "compile the networks with torch.compile")
+    tracker: str = option(
+        "tensorboard",
+        "where to watch the training, besides metrics.jsonl: tensorboard and wandb write into the "
+        "run folder (wandb is offline unless the variable WANDB_MODE says online), trackio where "
+        "`trackio show` looks",
+        common=True,
+        choices=["none", "tensorboard", "wandb", "trackio"],
+    )
     log_every: int = option(50, "steps between metrics", ge=1)
     validation_every: int = option(1000, "steps between validation losses", ge=1)
     checkpoint_every: int = option(2000, "steps between checkpoints", ge=1)
@@ -120,10 +139,27 @@ class TrainingConfig:
             )
         return value
 
+    def __post_init__(self) -> None:
+        ends = self.pass_ends
+        if len(self.extended_from) != len(self.encoder_extended_from):
+            raise OptionError(
+                "encoder_extended_from",
+                f"has {len(self.encoder_extended_from)} elements, expected as many as "
+                f"extended_from: {len(self.extended_from)}",
+            )
+        for before, after in pairwise(ends):
+            if after == before or after[0] < before[0] or after[1] < before[1]:
+                raise OptionError(
+                    "extended_from",
+                    f"and encoder_extended_from say that passes ended at (total_steps, "
+                    f"encoder_steps) {ends}: expected more steps in every pass",
+                )
+
     @property
-    def joint_steps(self) -> int:
-        """Gradient steps of encoder and blocks together; 0 where there is no joint training."""
-        return self.encoder_steps if self.encoder == "joint" else 0
+    def pass_ends(self) -> list[tuple[int, int]]:
+        """Total and encoder steps at the end of every pass; the last is that of the options."""
+        earlier = zip(self.extended_from, self.encoder_extended_from, strict=False)
+        return [*earlier, (self.total_steps, self.encoder_steps)]
 
     @property
     def joint_only(self) -> bool:
@@ -148,7 +184,7 @@ STUDENT_TRAINING: dict[str, Any] = {
 
 @options
 class DistillConfig:
-    """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distill`."""
+    """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distillation`."""
 
     method: str = option(
         "", "distillation method; empty: not a student", common=True, choices="distillation method"

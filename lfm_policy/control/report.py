@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from lfm_policy.control.episodes import EpisodeOutcome
 from lfm_policy.control.recording import RecordedEpisode
+from lfm_policy.text.numbers import rounded
+from lfm_policy.text.tables import TextTable
 
 _SUCCESS = {True: "yes", False: "no", None: "-"}
 
@@ -27,7 +27,7 @@ def outcomes_to_dict(outcomes: Sequence[EpisodeOutcome]) -> list[dict[str, Any]]
 def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
     """Print one row per episode; ``delay`` is in executed actions, the largest of any chunk."""
     headers = ("seed", "ended", "success", "reward", "steps", "chunks", "delay", "ms")
-    table = _table(title, (*headers, "missed", "held", "late"))
+    table = TextTable(*headers, "missed", "held", "late", title=title, words=["ended"])
     for outcome in outcomes:
         control = outcome.control
         delays, seconds = control.delays, control.seconds
@@ -35,7 +35,7 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
             str(outcome.seed),
             control.reason,
             _SUCCESS[outcome.success],
-            f"{outcome.max_reward:.2f}",
+            rounded(outcome.max_reward),
             str(outcome.steps),
             str(len(delays)),
             str(max(delays, default="-")),
@@ -44,7 +44,7 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
             str(control.held),
             str(control.late_ticks),
         )
-    Console().print(table)
+    table.print()
     if any(outcome.success is not None for outcome in outcomes):
         print(f"success: {sum(bool(outcome.success) for outcome in outcomes)} of {len(outcomes)}")
     else:
@@ -77,18 +77,11 @@ _RECORDING_HEADERS = {
 
 def recording_table(title: str, episodes: Sequence[RecordedEpisode]) -> None:
     """Print one row per recorded run; ``delay`` is in executed actions, the largest."""
-    table = _table(title, tuple(_RECORDING_HEADERS.values()))
+    table = TextTable(*_RECORDING_HEADERS.values(), title=title)
     for episode in episodes:
         row = episode.summary()
         table.add_row(*(_text(row[name]) for name in _RECORDING_HEADERS))
-    Console().print(table)
-
-
-def _table(title: str, headers: Sequence[str]) -> Table:
-    table = Table(title=title, padding=(0, 0))
-    for header in headers:
-        table.add_column(header, justify="right")
-    return table
+    table.print()
 
 
 def _text(value: float | int | None) -> str:

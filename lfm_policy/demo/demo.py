@@ -26,7 +26,7 @@ from lfm_policy.demo.pictures.scene import Scene, most_open_scene, start_scenes
 from lfm_policy.demo.results import DataFacts, DemoResults, PolicyResult
 from lfm_policy.demo.stages import Stages
 from lfm_policy.device import choose_device
-from lfm_policy.distill import distill
+from lfm_policy.distillation import distill
 from lfm_policy.environments import environment_errors
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, chunk_noise, load_policy, read_header

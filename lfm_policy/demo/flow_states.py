@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.distill.group import group_edges
+from lfm_policy.distillation.group import group_edges
 from lfm_policy.policy import Policy
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lfm_policy.assets import bundled_demonstrations
 from lfm_policy.config import ExperimentConfig, load_config
-from lfm_policy.distill.group import group_edges
+from lfm_policy.distillation.group import group_edges
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.rollouts import RolloutConfig
 

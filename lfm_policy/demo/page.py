@@ -12,9 +12,10 @@ from jinja2 import Environment, StrictUndefined
 
 from lfm_policy.demo.pictures.charts import loss_figure, results_figure, score_interval
 from lfm_policy.demo.pictures.flow_figure import flow_figure
-from lfm_policy.demo.pictures.theme import DARK, LIGHT, data_address, themed_picture
+from lfm_policy.demo.pictures.themed import data_address, themed_picture
 from lfm_policy.demo.results import DemoResults, PolicyResult
 from lfm_policy.evaluation import mcnemar_exact, successes_of
+from lfm_policy.pictures import DARK, LIGHT
 from lfm_policy.policy.model import ou_schedule
 from lfm_policy.version import __version__
 

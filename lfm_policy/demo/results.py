@@ -36,6 +36,11 @@ class PolicyResult:
     flow: Sequence[FlowState]
     films: Mapping[int, Path]
 
+    @property
+    def student_blocks(self) -> int:
+        """Blocks of a student, 0 of the teacher: what its colour follows from."""
+        return self.header.config.student_blocks
+
 
 @dataclass(frozen=True)
 class DataFacts:

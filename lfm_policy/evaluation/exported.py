@@ -33,7 +33,6 @@ class ExportedPolicy:
         label = str(folder)
         self.spec = described.spec
         self.n_obs_steps = described.n_obs_steps
-        self.n_action_steps = described.n_action_steps
         self.chunk_shape = self.policy.chunk_shape
         self.nfe = self.policy.nfe
         self.config = config_from_dict(
@@ -60,6 +59,15 @@ class ExportedPolicy:
         self.solver: str = described.sampler["solver"]
         self.nfe_per_block: tuple[int, ...] = tuple(described.sampler["nfe_per_block"])
         self.noise_scale = float(described.sampler["noise_scale"])
+
+    @property
+    def n_action_steps(self) -> int:
+        """Actions executed of each chunk; may be changed."""
+        return self.policy.n_action_steps
+
+    @n_action_steps.setter
+    def n_action_steps(self, steps: int) -> None:
+        self.policy.n_action_steps = steps
 
     def set_sampler(
         self,

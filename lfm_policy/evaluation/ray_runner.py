@@ -85,9 +85,12 @@ class RayRunner:
             EvaluationError: the worker of a task was lost `MAXIMUM_LOSSES` times.
         """
         sampler = {"solver": policy.solver, "nfe": policy.nfe, "noise_scale": policy.noise_scale}
+        steps = policy.n_action_steps
         for begin in range(0, len(episodes), self._per_task):
             shard = tuple(episodes[begin : begin + self._per_task])
-            self._pool.submit(shard, self._files, sampler, config, self._module_folder, shard)
+            self._pool.submit(
+                shard, self._files, sampler, steps, config, self._module_folder, shard
+            )
         results: dict[int, EpisodeResult] = {}
         while self._pool.running:
             try:
@@ -120,11 +123,13 @@ def _policy_of(files: tuple[tuple[str, bytes], ...]) -> EvaluatedPolicy:
 def _roll_out(
     files: Mapping[str, bytes],
     sampler: dict[str, Any],
+    n_action_steps: int,
     config: RolloutConfig,
     module_folder: str,
     shard: Sequence[int],
 ) -> list[EpisodeResult]:
     policy = _policy_of(tuple(files.items()))
     policy.set_sampler(**sampler)
+    policy.n_action_steps = n_action_steps
     here = dataclasses.replace(config, processes=False, num_envs=min(config.num_envs, len(shard)))
     return rollout(policy, here, shard, module_folder=module_folder)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 import torch
-from rich import box
-from rich.table import Table
 
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, outcome_of, successes_of
 from lfm_policy.evaluation.statistics import wilson_interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_policy.text.numbers import rounded
+from lfm_policy.text.tables import TextTable
 from lfm_policy.version import __version__
 from lfm_runtime.disk.files import atomic_file
 
@@ -81,6 +81,7 @@ def evaluation_to_dict(
         "training_complete": training.get("complete"),
         "weights": "exponential moving average",
         "config": asdict(config),
+        "n_action_steps": policy.n_action_steps,
         "parameters": policy.parameter_counts(),
         "gradient_steps": training.get("steps"),
         "train_seconds": training.get("train_seconds"),
@@ -97,29 +98,27 @@ def evaluation_to_dict(
     }
 
 
-def results_table(title: str, cells: Sequence[Cell]) -> Table:
-    """Return the table that the command line prints; it fits 80 columns."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def results_table(title: str, cells: Sequence[Cell]) -> TextTable:
+    """Return the table that the command line prints, one row per sampler."""
     headers = ("NFE", "solver", "success", "rate", "95% interval", "score", "coverage", "ms (p95)")
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
+    table = TextTable(*headers, title=title)
     for cell in cells:
         summary = cell.summary()
         coverage = summary["final_coverage"]
         success = ("-", "-", "-")
         if summary["successes"] is not None:
-            low, high = summary["success_interval"]
+            low, high = (rounded(end, 3, limits=(0, 1)) for end in summary["success_interval"])
             success = (
                 f"{summary['successes']}/{summary['n']}",
-                f"{summary['success_rate']:.3f}",
-                f"{low:.3f}..{high:.3f}",
+                rounded(summary["success_rate"], 3, limits=(0, 1)),
+                f"{low}..{high}",
             )
         table.add_row(
             f"{cell.nfe:g}",
             cell.solver,
             *success,
-            f"{summary['score']:.3f}",
-            "-" if coverage is None else f"{coverage:.3f}",
+            rounded(summary["score"], 3),
+            "-" if coverage is None else rounded(coverage, 3),
             f"{cell.latency['median_ms']:.2f} ({cell.latency['p95_ms']:.2f})",
         )
     return table
@@ -132,7 +131,8 @@ def footnote(policy: EvaluatedPolicy, config: RolloutConfig, cells: Sequence[Cel
     lines = [
         f"{config.env_id}, seeds {config.seed_start} to "
         f"{config.seed_start + len(cells[0].episodes) - 1}, noise seed {config.noise_seed}, "
-        f"n = {len(cells[0].episodes)}, EMA weights, noise scale {cells[0].noise_scale:g}",
+        f"n = {len(cells[0].episodes)}, EMA weights, noise scale {cells[0].noise_scale:g}, "
+        f"{policy.n_action_steps} of {policy.chunk_shape[0]} actions executed",
         f"parameters: {counts}",
     ]
     if info.get("steps") is not None:

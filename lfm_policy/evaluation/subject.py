@@ -18,10 +18,16 @@ class EvaluatedPolicy(Protocol):
 
     spec: DataSpec
     n_obs_steps: int
-    n_action_steps: int
     config: ExperimentConfig
     device: torch.device
     info: dict[str, Any]
+
+    @property
+    def n_action_steps(self) -> int:
+        """Actions executed of each chunk."""
+
+    @n_action_steps.setter
+    def n_action_steps(self, steps: int) -> None: ...
 
     @property
     def chunk_shape(self) -> tuple[int, int]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from lfm_policy.config import config_to_dict, config_to_yaml
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
+from lfm_policy.text.tables import TextTable
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_runtime.disk.files import atomic_file
 
@@ -49,19 +49,18 @@ class CheckpointInspection:
         header, console = self.header, Console(highlight=False)
         state = "complete" if header.complete else "not complete"
         console.print(f"{header.folder}: training {state}", soft_wrap=True)
-        console.print(f"written by lfm-policy {header.package_version}")
+        console.print(f"written by lfm-policy {header.package_version}", soft_wrap=True)
         shapes = ", ".join(f"{k} {tuple(s)}" for k, s in header.spec.obs_shapes.items())
-        console.print(f"observations: {shapes}; action: ({header.spec.action_dim},)")
-        console.print(self._blocks_table())
-        console.print(self._normalizer_table())
+        action = f"action: ({header.spec.action_dim},)"
+        console.print(f"observations: {shapes}; {action}", markup=False, soft_wrap=True)
+        self._blocks_table().print()
+        self._normalizer_table().print()
         console.print("configuration:")
-        console.print(config_to_yaml(header.config), markup=False)
+        console.print(config_to_yaml(header.config), markup=False, soft_wrap=True)
 
-    def _blocks_table(self) -> Table:
-        table = Table(title="blocks")
+    def _blocks_table(self) -> TextTable:
         columns = ("part", "parameters", "steps", "loss", "validation loss", "training", "push")
-        for header in columns:
-            table.add_column(header, justify="right")
+        table = TextTable(*columns, title="blocks")
         records = self.header.training.get("blocks", [])
         for part, count in self.header.training.get("parameters", {}).items():
             cells = []
@@ -77,11 +76,9 @@ class CheckpointInspection:
             table.add_row(part, f"{count:,}", *cells)
         return table
 
-    def _normalizer_table(self) -> Table:
-        table = Table(title="normaliser")
-        table.add_column("key", no_wrap=True, min_width=12)
-        for header in ("dimension", "min", "max", "mean", "std", "scale", "offset"):
-            table.add_column(header, justify="right")
+    def _normalizer_table(self) -> TextTable:
+        columns = ("dimension", "min", "max", "mean", "std", "scale", "offset")
+        table = TextTable(*columns, title="normaliser")
         for key in tuple(self.normalizer.keys()):
             stats = self.normalizer[key]
             parts = [stats.raw(part).flatten().tolist() for part in ("min", "max", "mean")] + [
@@ -91,7 +88,7 @@ class CheckpointInspection:
             digits = 4 if stats.origin is None else 10
             for d, numbers in enumerate(zip(*parts, strict=True)):
                 texts = [f"{number:.{digits if n < 3 else 4}g}" for n, number in enumerate(numbers)]
-                table.add_row(key if d == 0 else "", str(d), *texts)
+                table.add_row(f"{key}[{d}]", *texts)
         return table
 
     def plot(self, path: Path) -> None:

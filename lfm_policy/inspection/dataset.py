@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from tqdm.auto import tqdm
 
@@ -24,6 +23,7 @@ from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_
 from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
+from lfm_policy.text.tables import TextTable
 from lfm_runtime.disk.files import atomic_file, temporary_folder
 
 EPISODES_DRAWN = 6
@@ -109,17 +109,15 @@ class DatasetInspection:
         fps = self.opened.fps
         rate = "" if fps is None else f", {fps:g} steps per second"
         console.print(f"format {self.opened.format}{rate}")
-        console.print(self._arrays_table())
-        console.print(self._ranges_table())
+        self._arrays_table().print()
+        self._ranges_table().print()
         for note in self.notes:
             console.print(Text(f"note: {note}"), soft_wrap=True)
         self._print_warnings(console)
 
-    def _arrays_table(self) -> Table:
-        table = Table()
-        table.add_column("array", no_wrap=True)
-        for header in ("shape", "dtype", ""):
-            table.add_column(header)
+    def _arrays_table(self) -> TextTable:
+        words = ("shape", "dtype", "remark")
+        table = TextTable("array", *words, words=words)
         for key, array in self.opened.stored.items():
             remark = "not usable: see below" if array.unusable else array.not_read
             if array.is_camera:
@@ -130,20 +128,16 @@ class DatasetInspection:
                     else f"{camera.n_frames:,} images read: mean grey level "
                     f"{camera.grey_mean:.1f}, standard deviation {camera.grey_std:.1f}"
                 )
-            # Text, because rich would read brackets in names as markup
-            table.add_row(Text(f"{self.opened.prefix}{key}"), str(array.shape), array.dtype, remark)
+            table.add_row(f"{self.opened.prefix}{key}", str(array.shape), array.dtype, remark)
         return table
 
-    def _ranges_table(self) -> Table:
-        table = Table()
-        table.add_column("dimension", no_wrap=True)
-        for header in ("min", "1%", "99%", "max", "mean", "std"):
-            table.add_column(header, justify="right", no_wrap=True)
+    def _ranges_table(self) -> TextTable:
+        table = TextTable("dimension", "min", "1%", "99%", "max", "mean", "std")
         for key, stats in self.ranges.items():
             columns = (stats.min, stats.q01, stats.q99, stats.max, stats.mean, stats.std)
             for d, numbers in enumerate(zip(*columns, strict=True)):
                 texts = [f"{number:.4g}" for number in numbers]
-                table.add_row(Text(f"{key}[{d}]"), *texts, end_section=d == len(stats.min) - 1)
+                table.add_row(f"{key}[{d}]", *texts)
         return table
 
     def _print_warnings(self, console: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -119,8 +119,8 @@ class BlockPlan:
         self._run = run
         self._parallel = config.training.block_training == "parallel"
         joint = config.training.encoder == "joint"
-        self._first = JOINT if joint else 1
-        self._last = JOINT if config.training.joint_only else only_block or config.flow.n_blocks
+        self._learns_in = JOINT if joint else 1  # the part in which an encoder with weights learns
+        self._only_block = only_block
         self._learns = bool(model.encoder.trained_parameters())
         if joint and not self._learns:
             raise InputError(
@@ -130,14 +130,16 @@ class BlockPlan:
         if only_block is None and run.header is None:
             _warn_first_block_teaches_little(config, model)
         draw_initial_weights(model, config, run.spec)
+        run.restore()
         if initial_encoder is not None:
             model.encoder.load_state_dict(initial_encoder)
-        run.progress.block = only_block or self._first
-        run.restore()
 
-    def numbers(self) -> Iterator[int]:
-        """Return the numbers of the parts that are still to be trained, in order."""
-        return iter(range(self._run.progress.block, self._last + 1))
+    def numbers(self) -> Sequence[int]:
+        """Return the numbers of the parts of the pass in work: those that get steps in it."""
+        parts = range(JOINT, self._run.model.n_blocks + 1)
+        if self._only_block is not None:
+            parts = range(self._only_block, self._only_block + 1)
+        return [n for n in parts if self._run.steps(n)]
 
     def part(self, n: int) -> Part:
         """Return what block n learns, or encoder and blocks together for 0."""
@@ -160,14 +162,14 @@ class BlockPlan:
             loss=loss,
             rows=self._rows(n, run.train_set, "train"),
             validation=self._validation_rows(n),
-            n_steps=self._run.config.training.joint_steps if n == JOINT else run.steps[n - 1],
+            n_steps=run.steps(n),
             options=options,
             warm_start=self._warm_start(n),
         )
 
     def finish(self, n: int, trainer: Trainer) -> None:
         """Push the training set through block n, if there is a block that learns from that."""
-        if n == JOINT or n == self._last or self._parallel:
+        if n == JOINT or n == self.numbers()[-1] or self._parallel:
             return
         self._use_features(n + 1)
         rows = self._rows(n, self._run.train_set, "train")
@@ -175,10 +177,11 @@ class BlockPlan:
 
     def _trains_encoder(self, n: int) -> bool:
         """Whether the encoder learns in part n; otherwise it is frozen."""
-        return self._learns and n == self._first
+        return self._learns and n == self._learns_in
 
     def _warm_start(self, n: int) -> bool:
-        if n <= 1 or self._parallel or self._first == JOINT:  # then every block has learnt already
+        learnt_already = self._learns_in == JOINT or self._run.progress.passed > 0
+        if n <= 1 or self._parallel or learnt_already:
             return False
         networks = network_configs(self._run.config)
         return self._run.options.warm_start and networks[n - 1] == networks[n - 2]

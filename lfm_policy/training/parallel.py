@@ -31,12 +31,13 @@ from lfm_policy.policy.checkpoint import (
 from lfm_policy.training.blocks import BlockPlan
 from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
 from lfm_policy.training.run import Run
-from lfm_policy.training.run_folder.checkpoints import FINAL, RunFolder
+from lfm_policy.training.run_folder.checkpoints import RunFolder
 from lfm_policy.training.run_folder.resume import (
     CONFIG_COPY,
     already_begun,
     check_same_data,
     find_resumable,
+    is_finished,
 )
 from lfm_policy.training.train import train_parts
 from lfm_runtime.child_processes import deaf_to_ctrl_c
@@ -86,20 +87,24 @@ def train_blocks_in_processes(
         )
     run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
     run_folder.check_not_running()
-    complete = find_resumable(folder, config, resume=resume)
+    complete, config = find_resumable(folder, config, resume=resume)
     blocks = list(range(1, config.flow.n_blocks + 1))
     if not resume and any((block_folder(folder, n) / LATEST_FILE).exists() for n in blocks):
         raise already_begun(folder)
-    begun = [find_resumable(block_folder(folder, n), config, resume=True) for n in blocks]
+    begun = []
+    for n in blocks:
+        header, config = find_resumable(block_folder(folder, n), config, resume=True)
+        begun.append(header)
     # Read here too, so that bad data is one message and not one from each process.
     spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, quiet=quiet))
     for header in (complete, *begun):
         if header is not None:
             check_same_data(header, spec)
-    if complete:
+    if complete is not None and is_finished(complete, config):
         return complete.folder
+    found = None if complete is None else complete.folder
     encoder = config.encoder.create(dict(spec.obs_shapes), config.policy.n_obs_steps)
-    with run_folder.writing(), run_folder.running(None), InterruptFlag() as interrupt:
+    with run_folder.writing(), run_folder.running(found), InterruptFlag() as interrupt:
         write_text(folder / CONFIG_COPY, config_to_yaml(config))
         for wave in [blocks[:1], blocks[1:]] if encoder.has_parameters else [blocks]:
             _run_wave(
@@ -243,4 +248,5 @@ def _join(config: ExperimentConfig, run_folder: RunFolder) -> Path:
             training=training,
         )
 
-    return run_folder.write(FINAL, fill)
+    steps = training["steps"] + training["encoder_steps"]
+    return run_folder.write(run_folder.final_name(len(config.training.pass_ends), steps), fill)

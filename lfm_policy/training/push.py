@@ -33,7 +33,7 @@ def push_through(run: Run, trainer: Trainer, rows: ChunkRows, validation: ChunkR
     if "pushed" in run.kept:
         pushed[: progress.pushed] = run.kept["pushed"]
     clock = Clock(record.push_seconds)
-    with run.bar(f"push {n}/{len(run.steps)}", len(rows), progress.pushed, unit="chunk") as bar:
+    with run.bar(f"push {n}/{run.model.n_blocks}", len(rows), progress.pushed, unit="chunk") as bar:
         for count, (part, nfe) in enumerate(pusher.push(rows, progress.pushed), start=1):
             end = progress.pushed + len(part)
             pushed[progress.pushed : end] = part

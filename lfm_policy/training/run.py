@@ -14,7 +14,7 @@ from accelerate.utils import get_int_from_env
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lfm_policy.config import ExperimentConfig, config_to_yaml
+from lfm_policy.config import ExperimentConfig, config_to_dict, config_to_yaml
 from lfm_policy.data.dataset import DatasetBundle
 from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError, Interrupted, TrainingError
@@ -27,17 +27,25 @@ from lfm_policy.policy.checkpoint import (
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.accelerator import available_options, make_accelerator
 from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
-from lfm_policy.training.run_folder.checkpoints import FINAL, RunFolder
+from lfm_policy.training.run_folder.checkpoints import RunFolder
 from lfm_policy.training.run_folder.metrics import MetricsLog, checkpoint_message
-from lfm_policy.training.run_folder.resume import CONFIG_COPY, check_same_data, find_resumable
+from lfm_policy.training.run_folder.resume import (
+    CONFIG_COPY,
+    check_same_data,
+    find_resumable,
+    is_finished,
+)
 from lfm_policy.training.run_folder.state import (
     PUSH,
     BlockRecord,
     Progress,
+    progress_after,
     read_train_state,
     write_train_state,
 )
-from lfm_policy.training.steps import steps_of_blocks
+from lfm_policy.training.run_folder.tracker import require_tracker
+from lfm_policy.training.seeds import LATER_PASS, derived_seed
+from lfm_policy.training.steps import passes_of
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.disk.files import write_text
 from lfm_runtime.interrupt import InterruptFlag
@@ -53,8 +61,8 @@ SYNC_EVERY = 20
 class Run:
     """A training in a run folder, which any plan of what to train can use.
 
-    The folder holds ``config.yaml``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/`` and
-    ``latest``, which names the newest checkpoint.
+    The folder holds ``config.yaml``, ``metrics.jsonl``, what its tracker writes, ``checkpoints/``
+    and ``latest``, which names the newest checkpoint.
 
     Attributes:
         config: all options.
@@ -65,7 +73,7 @@ class Run:
         train_set: training windows, on the device.
         validation_set: validation windows.
         model: the networks. When a part is trained they hold its EMA weights.
-        steps: gradient steps of each block.
+        passes: gradient steps of each block, once, and again for steps that were added.
         progress: where the training stands.
         kept: tensors that checkpoints keep besides the part in work, by name.
         restored: tensors of the part in work of a checkpoint, for its trainer.
@@ -98,17 +106,18 @@ class Run:
         Raises:
             InputError: bad data or options, a folder that holds another run, or nothing that fits.
         """
+        require_tracker(config.training.tracker)
         config = replace(config, encoder=config.encoder.resolved())
         self.folder = folder
-        self.config = config
         self.device = choose_device(device)
         self.options = available_options(config.training, self.device)
-        self.steps = steps_of_blocks(config)
         self._run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
         # Of several processes the first one writes; it may be doing so already.
         if get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"], 0) == 0:
             self._run_folder.check_not_running()
-        self.header: CheckpointHeader | None = find_resumable(folder, config, resume=resume)
+        self.header: CheckpointHeader | None
+        self.header, self.config = find_resumable(folder, config, resume=resume)
+        self.passes = passes_of(self.config)
         image_cache = image_cache or folder.parent / IMAGE_CACHE
         self.data: DatasetBundle = load_datasets(config, image_cache, quiet=quiet)
         self.spec: DataSpec = data_spec(self.data)
@@ -122,9 +131,8 @@ class Run:
         self.model = PolicyModel(config, self.spec)
         self.quiet = quiet or not self.accelerator.is_main_process
         self.progress = Progress(
-            block=1,
             world=self.accelerator.num_processes,
-            records=[BlockRecord() for _ in self.steps],
+            records=[BlockRecord() for _ in self.model.blocks],
         )
         self.kept: dict[str, Tensor] = {}
         self.restored: dict[str, Tensor] = {}
@@ -134,8 +142,23 @@ class Run:
 
     @property
     def already_complete(self) -> bool:
-        """Whether the run had finished before."""
-        return self.header is not None and self.header.complete
+        """Whether the run had finished before, and no steps were added."""
+        return is_finished(self.header, self.config)
+
+    def steps(self, n: int) -> int:
+        """Return the steps that part n gets in this pass."""
+        return self.passes[self.progress.passed].steps(n)
+
+    @property
+    def pass_seed(self) -> int:
+        """The seed of what is drawn in this pass; that of the options in the first."""
+        passed, seed = self.progress.passed, self.config.seed
+        return derived_seed(seed, LATER_PASS, passed) if passed else seed
+
+    def start_pass(self, number: int) -> None:
+        """Begin with the first part again: every block has learnt, and goes on from its weights."""
+        self.progress.passed, self.progress.block = number, None
+        self.kept = {}
 
     def restore(self) -> None:
         """Bring the networks to the device, and all to where the continued checkpoint stands.
@@ -147,11 +170,14 @@ class Run:
         if self.header is None:
             return
         self.model.load_state_dict(read_model_state(self.header))
+        world = self.accelerator.num_processes
         if self.header.complete:
+            passed = len(self.header.config.training.pass_ends)
+            if not self.already_complete:
+                self.progress = progress_after(self.header.training, passed=passed, world=world)
             return
         self.progress, self.restored, kept = read_train_state(self.header.folder / TRAIN_STATE)
         self.kept = {name: tensor.to(self.device) for name, tensor in kept.items()}
-        world = self.accelerator.num_processes
         if self.progress.world != world:
             raise InputError(
                 f"{self.header.folder}: was trained by {self.progress.world} process(es), now "
@@ -164,9 +190,12 @@ class Run:
         data = self.data
         left_out = len(data.left_out_episodes)
         too_short = f", {left_out} left out as too short" if left_out else ""
-        steps = " + ".join(f"{s:,}" for s in self.steps) + f" = {sum(self.steps):,}"
-        if joint := self.config.training.joint_steps:
-            steps = f"encoder {joint:,}, blocks {steps}"
+        steps = ", then ".join(part.in_words() for part in self.passes)
+        if len(self.passes) > 1:
+            steps += (
+                f" (pass {self.progress.passed + 1} of {len(self.passes)}: blocks go on from their "
+                "weights for added steps, with a fresh optimiser, a new warm-up and a new cosine)"
+            )
         return (
             f"parameters: {counts}\n"
             f"data: {len(data.train):,} windows of {len(data.train_episodes)} training episodes"
@@ -189,20 +218,28 @@ class Run:
                 return
             found = None if self.header is None else self.header.folder
             with self._run_folder.running(found):
-                resumed: dict[str, Any] = {}
+                log: dict[str, Any] = {
+                    "tracker": self.config.training.tracker,
+                    "run_name": self._tracked_name,
+                    "options": config_to_dict(self.config),
+                }
                 if self.header is None:
                     self._run_folder.clear_leftovers()
                 else:
-                    resumed = {
-                        "resume_step": self.steps_done,
-                        "checkpoint": self.header.folder.name,
-                    }
+                    log["resume_step"] = self.steps_done
+                    log["checkpoint"] = self.header.folder.name
                 write_text(self.folder / CONFIG_COPY, config_to_yaml(self.config))
                 with (
-                    MetricsLog(self.folder, **resumed) as self._log,
+                    MetricsLog(self.folder, **log) as self._log,
                     InterruptFlag() as self.interrupt,
                 ):
                     yield
+
+    @property
+    def _tracked_name(self) -> str:
+        """What a tracker shows: the name, and the folder where that is called otherwise."""
+        name, own = self.config.name, self.folder.resolve().name
+        return name if own == name else f"{name}-{own}"
 
     # -- stopping -----------------------------------------------------------------------------
 
@@ -246,7 +283,10 @@ class Run:
         progress.trainer = trainer.numbers()
         # A number that grows through training and push-forward.
         position = progress.pushed if progress.phase == PUSH else self.steps_done
-        name = FINAL if complete else f"block{trainer.n}-{progress.phase}-{position:09d}"
+        again = f"pass{progress.passed + 1}-" if progress.passed else ""
+        name = f"{again}block{trainer.n}-{progress.phase}-{position:09d}"
+        if complete:
+            name = self._run_folder.final_name(len(self.passes), self.steps_done)
         if self.accelerator.is_main_process:
             self._run_folder.write(name, lambda f: self._fill(f, trainer, complete))
             self.write("event", message=checkpoint_message(name))
@@ -306,7 +346,8 @@ class Run:
         """Log metrics; numbers that are not finite are left out."""
         if self._log is not None:
             finite = {k: v for k, v in values.items() if not _is_not_finite(v)}
-            self._log.write(kind, block=self.progress.block, step=self.steps_done, **finite)
+            block = self.progress.block or JOINT
+            self._log.write(kind, block=block, step=self.steps_done, **finite)
 
     @contextmanager
     def bar(self, label: str, total: int, done: int, *, unit: str = "step") -> Iterator[tqdm]:

@@ -12,7 +12,7 @@ From a row of the demonstrations to a gradient step::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,11 +27,11 @@ class Plan(Protocol):
     """What a run trains, part after part.
 
     Training (`lfm_policy.training.blocks.BlockPlan`) and distillation
-    (`lfm_policy.distill.plan.DistillPlan`) are plans.
+    (`lfm_policy.distillation.plan.DistillPlan`) are plans.
     """
 
-    def numbers(self) -> Iterator[int]:
-        """Return the numbers of the parts that are still to be trained, in order."""
+    def numbers(self) -> Sequence[int]:
+        """Return the numbers of the parts of the pass that is in work, in order."""
 
     def part(self, n: int) -> Part:
         """Return part n; the networks of all parts before it hold their EMA weights."""
@@ -42,6 +42,9 @@ class Plan(Protocol):
 
 def train_parts(run: Run, plan: Plan) -> Path:
     """Train until done; returns the final checkpoint folder.
+
+    A run goes through the parts of its plan once, and once more whenever it was continued with
+    more steps (``training.extended_from``).
 
     Raises:
         InputError: another process trains in the folder, or the disk is full; the last good
@@ -55,21 +58,24 @@ def train_parts(run: Run, plan: Plan) -> Path:
         print(run.describe(), flush=True)
     with run.opened():
         trainer: Trainer | None = None
-        for n in plan.numbers():
-            part = plan.part(n)
-            before, trainer = trainer, Trainer(part, run.accelerator, seed=run.config.seed)
-            if run.restored:
-                label = str(run.header.folder if run.header else run.folder)
-                trainer.load(run.restored, run.progress.trainer, label)
-                run.restored = {}
-            elif part.warm_start and before is not None:
-                trainer.warm_start(before)
-            run.progress.block = n
-            if run.progress.phase == TRAIN:
-                take_steps(run, trainer, part)
-            trainer.apply_ema()
-            plan.finish(n, trainer)
-            run.accelerator.free_memory()
+        for number in range(run.progress.passed, len(run.passes)):
+            if number > run.progress.passed:
+                run.start_pass(number)
+            for n in run.progress.left(plan.numbers()):
+                part = plan.part(n)
+                before, trainer = trainer, Trainer(part, run.accelerator, seed=run.pass_seed)
+                if run.restored:
+                    label = str(run.header.folder if run.header else run.folder)
+                    trainer.load(run.restored, run.progress.trainer, label)
+                    run.restored = {}
+                elif part.warm_start and before is not None:
+                    trainer.warm_start(before)
+                run.progress.block = n
+                if run.progress.phase == TRAIN:
+                    take_steps(run, trainer, part)
+                trainer.apply_ema()
+                plan.finish(n, trainer)
+                run.accelerator.free_memory()
         assert trainer is not None
         return run.checkpoint(trainer, complete=True)
 
@@ -82,12 +88,16 @@ def take_steps(run: Run, trainer: Trainer, part: Part) -> None:
     on_cpu = run.device.type == "cpu"
     clock = Clock(record.train_seconds)
     losses = RunningMean(run.device)
-    label = f"block {part.n}/{len(run.steps)}" if part.n else "encoder"
+    label = f"block {part.n}/{run.model.n_blocks}" if part.n else "encoder"
+    if run.progress.passed:
+        label += f", pass {run.progress.passed + 1}"
+    done_before = sum(earlier.steps(part.n) for earlier in run.passes[: run.progress.passed])
     with run.bar(label, total, trainer.step) as bar:
         while trainer.step < total:
             loss, norm = trainer.train_step()
             losses.add(loss)
-            step = record.steps = trainer.step
+            step = trainer.step
+            record.steps = done_before + step
             if (on_cpu or step % SYNC_EVERY == 0 or step == total) and not losses.finite():
                 run.stop_on_nan(trainer)
             bar.update()
@@ -100,7 +110,7 @@ def take_steps(run: Run, trainer: Trainer, part: Part) -> None:
                     loss=record.loss,
                     gradient_norm=float(norm),
                     learning_rate=trainer.learning_rate,
-                    steps_per_second=step / max(clock.seconds(), 1e-9),
+                    steps_per_second=record.steps / max(clock.seconds(), 1e-9),
                 )
             last_or_due = step % options.validation_every == 0 or step == total
             if part.validation is not None and last_or_due:

@@ -179,7 +179,7 @@ def _exported(row: Row, threads: int) -> Timed:
 
 
 def _export(row: Row, folder: str) -> dict[str, Any]:
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
 
     policy = _policy(row)
     export_policy(policy, folder, precision=row.engine.removeprefix("onnx-"))

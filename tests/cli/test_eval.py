@@ -89,6 +89,21 @@ def test_eval(command: Command, make_checkpoint: Callable[..., Path], tmp_path: 
         assert [episode["steps"] for episode in cell["episodes"]] == [6, 6]
 
 
+def test_fewer_actions_of_a_chunk(command: Command, make_checkpoint: Callable[..., Path]) -> None:
+    pytest.importorskip("gym_pusht")
+    folder = make_checkpoint()
+    reports = []
+    for more in ([], ["--n-action-steps", 8], ["--n-action-steps", 1]):
+        result = command("eval", folder, "--episodes", 1, "--quiet", "--json", *more)
+        assert result.code == 0, result.err
+        reports.append(json.loads(result.out))
+    assert [report["n_action_steps"] for report in reports] == [8, 8, 1]
+    configured, same, fewer = (report["cells"][0]["episodes"][0] for report in reports)
+    assert configured == same
+    assert (configured["steps"], configured["chunks"]) == (6, 1)
+    assert (fewer["steps"], fewer["chunks"]) == (6, 6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -102,6 +117,7 @@ def test_eval(command: Command, make_checkpoint: Callable[..., Path], tmp_path: 
         (["--nfe", "1", "200", "--solver", "midpoint"], "nfe is 1, expected a multiple of 2"),
         (["--device", "gpu"], "device 'gpu': expected auto, cpu, cuda"),
         (["--num-envs", "5000"], "num_envs is 5000, expected 1 to 1024"),
+        (["--n-action-steps", "9"], "n_action_steps is 9, expected 1 to 8"),
     ],
 )
 def test_bad_input(

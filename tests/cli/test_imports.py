@@ -101,7 +101,7 @@ def test_reading_demonstrations_needs_no_torch(
         ("lfm_policy", set()),
         ("lfm_policy.config", set()),
         ("lfm_policy.flow", set()),
-        ("lfm_policy.distill.methods", set()),
+        ("lfm_policy.distillation.methods", set()),
         ("lfm_policy.training", {"torch", "accelerate", "lfm_policy.training"}),
     ],
 )

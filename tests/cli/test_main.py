@@ -51,8 +51,8 @@ def test_version(command: Command) -> None:
     ("arguments", "message"),
     [
         ([], "required: COMMAND"),
-        (["trane"], "invalid choice: 'trane'"),
-        (["train"], "required: config"),
+        (["trane"], "invalid choice: 'trane': did you mean 'train'"),
+        (["train"], "which configuration? Give a YAML file"),
         (["eval"], "required: checkpoint"),
         (["inspect"], "required: path"),
         (["inspect", "x", "--seed", "-1"], "-1 is negative"),
@@ -62,9 +62,11 @@ def test_version(command: Command) -> None:
         (["demo", "--episodes", "0"], "0 is not positive"),
         (["demo", "--nope"], "unrecognized arguments: --nope"),
         (["eval", "x", "--nope"], "unrecognized arguments: --nope"),
+        (["eval", "x", "--epsiodes", "3"], "--epsiodes 3 (--epsiodes: did you mean '--episodes'"),
+        (["train", "x", "--sede=3"], "--sede=3 (--sede: did you mean '--seed'"),
         (["eval", "x", "a=b"], "unrecognized arguments: a=b"),
         (["inspect", "x", "y"], "unrecognized arguments: y"),
-        (["train", "pusht/fm", "--resume", "junk"], "unrecognized arguments: junk"),
+        (["train", "pusht/fm", "--resume", "junk"], "--resume junk: there is no such run folder"),
         (["train", "pusht/fm", "--nope", "a=b"], "unrecognized arguments: --nope a=b"),
     ],
 )

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from lfm_policy.config import ExperimentConfig, config_from_dict
 from lfm_policy.config.describe import describe_options
 from lfm_policy.config.schema import SECTIONS
-from lfm_policy.distill.methods import METHODS
+from lfm_policy.distillation.methods import METHODS
 from lfm_policy.encoders import IMAGE_ENCODERS
 from lfm_policy.options import choices_of, declared, is_common, is_options, type_name
 

@@ -17,7 +17,7 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.flow import FlowConfig, SamplerConfig
 from lfm_policy.demo import demo as demo_module
 from lfm_policy.demo import evaluations, options
-from lfm_policy.distill.group import group_edges
+from lfm_policy.distillation.group import group_edges
 from lfm_policy.errors import InputError
 
 pytestmark = pytest.mark.slow

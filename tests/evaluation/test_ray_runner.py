@@ -49,12 +49,14 @@ def test_the_sampler_is_the_one_that_was_set(policy: Policy, runner: RayRunner) 
     before = rollout(policy, CONFIG, range(2))
     try:
         policy.set_sampler(nfe=4, noise_scale=0.0)
+        policy.n_action_steps = 3
         there = runner(policy, CONFIG, range(2))
         assert there == rollout(policy, CONFIG, range(2))
         assert there != before
         assert {result.nfe for result in there} == {4}
     finally:
         policy.set_sampler()
+        policy.n_action_steps = policy.config.policy.n_action_steps
 
 
 def test_a_lost_worker_loses_no_episode(policy: Policy, runner: RayRunner) -> None:

@@ -196,7 +196,7 @@ def test_waits_while_the_server_is_full(
     port = start(toy, max_connections=1).port
     with client(port) as remote:
         with pytest.raises(ConnectionError, match="503"):
-            client(port, connect_timeout=0.2)
+            client(port, wait=0.2)
         threading.Timer(0.2, remote.close).start()
         with client(port) as second:
             assert second.infer(obs())["actions"].shape == (4, 3)
@@ -222,4 +222,4 @@ def test_tls(start: Callable[..., Any], toy: Any, obs: Callable[..., Any], tmp_p
         assert remote.infer(obs())["actions"].shape == (4, 3)
     for host in ("wss://127.0.0.1", "127.0.0.1"):  # an unknown certificate; no TLS
         with pytest.raises(ConnectionError):
-            WebsocketClientPolicy(host, port, connect_timeout=0.2)
+            WebsocketClientPolicy(host, port, wait=0.2)

@@ -93,7 +93,7 @@ def test_a_client_keeps_what_it_knows_when_nobody_is_there_to_accept(
     restart: Callable[..., Any], obs: Callable[..., Any]
 ) -> None:
     server = restart("a")
-    with WebsocketClientPolicy(port=server.port, timeout=WAIT, connect_timeout=0.2) as client:
+    with WebsocketClientPolicy(port=server.port, timeout=WAIT, wait=0.2) as client:
         server.stop()
         with pytest.raises(ConnectionError):
             client.accept_policy()

@@ -18,7 +18,7 @@ from torch import Tensor
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
-from lfm_policy.distill import distill
+from lfm_policy.distillation import distill
 from lfm_policy.encoders.compact import CompactEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy, read_header

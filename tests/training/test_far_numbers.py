@@ -101,7 +101,7 @@ def test_in_torch(pair: Pair) -> None:
 
 def test_exported(pair: Pair, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
     from lfm_runtime import OnnxPolicy
 
     near, far = (
@@ -118,7 +118,7 @@ def test_an_export_of_another_policy_is_noticed_far_from_zero_too(
     pair: Pair, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxscript")
-    import lfm_policy.export as export
+    import lfm_policy.exporting as export
     from lfm_policy.evaluation.exported import ExportedPolicy
 
     differences = []

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.distill import distill
+from lfm_policy.distillation import distill
 from lfm_policy.flow import METHODS, BlockPath, Method, Network, PathSample, Velocity
 from lfm_policy.policy import load_policy
 from lfm_policy.training import train

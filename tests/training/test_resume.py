@@ -243,7 +243,7 @@ def stopped(trained: Path, tmp_path: Path) -> Path:
     [
         ("seed", 4, 3),
         ("training.learning_rate", 0.01, 0.003),
-        ("training.total_steps", 40, 30),
+        ("training.total_steps", 20, 30),
         ("training.batch_size", 16, 8),
         ("training.ema_decay", 0.5, 0.999),
         ("training.mixed_precision", "bf16", "no"),

@@ -34,12 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.checkpoint_folders import is_checkpoint
+    from lfm_policy.data.download.locations import where_to_get
     from lfm_policy.errors import InputError
     from lfm_runtime.disk.files import exists
 
     path = arguments.path
     if not exists(path):
-        raise InputError(f"{str(path)[:1000]}: no such file or folder")
+        raise InputError(f"{str(path)[:1000]}: no such file or folder{where_to_get(path)}")
     plot = arguments.plot
     if plot is not None and plot.suffix != ".png":
         raise InputError(f"--plot {plot}: expected a name that ends in .png")

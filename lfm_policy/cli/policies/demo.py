@@ -33,8 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from lfm_policy.config import load_config
 
     load_config("pusht/demo", overrides_of(arguments))  # a mistake need not wait for the rest
@@ -59,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     title = f"teacher and students on PushT, n = {arguments.episodes}"
     cells = [policy.evaluation.cell for policy in results.policies]
-    Console().print(results_table(title, cells))
+    results_table(title, cells).print()
     print(f"written: {output / REPORT}, and to look at in a browser: {output / PAGE}")
     return 0
 

@@ -49,7 +49,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lfm_policy.distill import distill
+    from lfm_policy.distillation import distill
     from lfm_policy.policy import read_header
 
     checkpoint = distill(

@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")
     add_sampler_options(parser, solvers="euler, midpoint, heun or dopri5", several_nfe=True)
     parser.add_argument(
+        "--n-action-steps",
+        type=positive,
+        metavar="N",
+        help="actions executed of each chunk before the next is asked for (default: as configured)",
+    )
+    parser.add_argument(
         "--env",
         help="gymnasium id (default: the configured one), or module:Name-v0: the module, which may "
         "lie in the working folder, registers it",
@@ -66,7 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     import torch
-    from rich.console import Console
 
     from lfm_policy.assets import results_folder
     from lfm_policy.config.environment import why_no_environment
@@ -96,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         folder = find_checkpoint(arguments.checkpoint)
         policy = load_policy(folder, device=choose_device(arguments.device))
+    if arguments.n_action_steps is not None:
+        policy.n_action_steps = arguments.n_action_steps
     output = arguments.output or results_folder(arguments.checkpoint) / "eval"
     env = policy.config.env
     env_id = arguments.env or env.id
@@ -138,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report)
         return 0
-    Console().print(results_table(title, cells))
+    results_table(title, cells).print()
     print(footnote(policy, config, cells))
     print(f"written: {output / 'eval.json'}, {output / 'eval.png'}")
     if filmed:

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import torch
 
-    from lfm_policy.export import export_policy
+    from lfm_policy.exporting import export_policy
     from lfm_policy.policy import load_policy
 
     torch.set_num_threads(1)
@@ -106,7 +106,7 @@ def _check(
 ) -> int:
     from lfm_policy.errors import InputError
     from lfm_policy.evaluation.exported import ExportedPolicy
-    from lfm_policy.export import TOLERANCE, compare_chunks, compare_success, real_observations
+    from lfm_policy.exporting import TOLERANCE, compare_chunks, compare_success, real_observations
 
     try:
         observations = real_observations(policy, OBSERVATIONS, dataset=arguments.dataset)

@@ -7,8 +7,14 @@ a run would use.
 examples:
   lfm-policy train pusht/fm dataset.path=pusht_cchi_v7_replay.zarr
   lfm-policy train my_robot.yaml --output runs/first training.total_steps=10000 --seed 1
-  lfm-policy train pusht/lfm4 dataset.path=... --resume
+  lfm-policy train --resume runs/first
+  lfm-policy train --resume runs/first training.total_steps=20000
   accelerate launch --multi_gpu --num_processes 2 -m lfm_policy train pusht/fm dataset.path=...
+
+A run that was interrupted goes on with --resume to the very same weights. One with more steps than
+before, complete or not, first finishes what it was; then every block goes on from its weights for
+the steps that were added, with a fresh optimiser, a new warm-up and a new cosine, on data pushed
+forward anew. The policy of the earlier steps stays in the run's checkpoints.
 
 Several processes on a CPU are launched in the same way, with --device cpu at the end (with --cpu,
 accelerate starts a single process unless MPI is there).
@@ -19,13 +25,21 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lfm_policy.cli.common import add_run_options, overrides_of, print_json
 
+if TYPE_CHECKING:
+    from lfm_policy.config import ExperimentConfig
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="YAML file, or the name of a bundled one such as pusht/fm")
-    add_run_options(parser, output_help="run folder (default: runs/<name>)")
+    parser.add_argument(
+        "config",
+        nargs="?",
+        help="YAML file, or the name of a bundled one such as pusht/fm; --resume RUN needs none",
+    )
+    add_run_options(parser, output_help="run folder (default: runs/<name>)", resumes_a_run=True)
     parser.add_argument(
         "--options",
         nargs="?",
@@ -39,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lfm_policy.config import config_to_dict, config_to_yaml, load_config
+    from lfm_policy.config import config_to_dict, config_to_yaml
     from lfm_policy.config.describe import describe_options
     from lfm_policy.errors import InputError
     from lfm_runtime.disk.files import is_file
 
     if arguments.options not in (None, "common", "all"):  # it is an override behind `--options`
         arguments.overrides.append(arguments.options)
-    config = load_config(arguments.config, overrides_of(arguments))
+    config, folder = _what_to_train(arguments)
     if arguments.options:
         print(describe_options(config, everything=arguments.options == "all"))
         return 0
@@ -60,14 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.policy import read_header
     from lfm_policy.training import train
 
-    folder = arguments.output or Path("runs") / config.name
     if is_file(folder):
         raise InputError(f"--output {folder}: is a file, expected a folder or nothing")
     checkpoint = train(
         config,
         folder,
         device=arguments.device,
-        resume=arguments.resume,
+        resume=arguments.resume is not None,
         quiet=arguments.quiet or arguments.json,
     )
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one reports
@@ -82,3 +95,60 @@ def run(arguments: argparse.Namespace) -> int:
             f"+ {training['push_seconds']:.0f} s push-forward: {checkpoint}"
         )
     return 0
+
+
+def _what_to_train(arguments: argparse.Namespace) -> tuple[ExperimentConfig, Path]:
+    """Return the options and the folder of the run.
+
+    Raises:
+        InputError: neither a configuration nor a run is given, or they contradict each other.
+    """
+    from lfm_policy.config import bundled_config_names, load_config
+    from lfm_policy.errors import InputError
+    from lfm_runtime.disk.files import is_file
+
+    # What stands where a configuration or a run may stand can be an override, or a configuration.
+    texts = [text for text in (arguments.config, *arguments.overrides) if text is not None]
+    run: Path | None = None
+    if arguments.resume:
+        if Path(arguments.resume).is_dir():
+            run = Path(arguments.resume)
+        else:
+            texts.append(arguments.resume)
+    configs = [text for text in texts if "=" not in text or is_file(text)]
+    known = (None, "", *bundled_config_names())
+    unknown = arguments.resume in configs and arguments.resume not in known
+    if unknown and not is_file(arguments.resume):
+        raise InputError(f"--resume {arguments.resume}: there is no such run folder")
+    arguments.overrides = [text for text in texts if text not in configs]
+    overrides = overrides_of(arguments)
+    if len(configs) > 1:
+        raise InputError(
+            f"'{configs[1]}': expected key=value, such as training.total_steps=100; the "
+            f"configuration is {configs[0]} already"
+        )
+    if run is not None and arguments.output not in (None, run):
+        raise InputError(
+            f"--resume {run} and --output {arguments.output}: a run goes on in its own folder; "
+            "leave out --output"
+        )
+    if configs:
+        config = load_config(configs[0], overrides)
+        return config, run or arguments.output or Path("runs") / config.name
+    if arguments.resume is not None:
+        folder = run or arguments.output
+        if folder is None:
+            raise InputError("--resume: which run? Give its folder: --resume runs/<name>")
+        from lfm_policy.training.run_folder.resume import run_config
+
+        config = run_config(folder, overrides)
+        if config.distill.method:
+            raise InputError(
+                f"{folder}: is the run of a student; continue it as it was begun, with 'lfm-policy "
+                f"distill TEACHER ... --output {folder} --resume'"
+            )
+        return config, folder
+    raise InputError(
+        "which configuration? Give a YAML file or the name of a bundled one, such as pusht/fm, or "
+        "continue a run with --resume runs/<name>"
+    )

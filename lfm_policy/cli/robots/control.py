@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint, run folder, exported folder, policy of the package, or ws://host:port",
     )
     parser.add_argument(
+        "--wait",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="for a server (ws://) that is still starting; default 10",
+    )
+    parser.add_argument(
         "--env", help="gymnasium id, or module:Name-v0 (default: the configured one)"
     )
     parser.add_argument("--robot", help="name of a robot that a --plugin adds, instead of --env")
@@ -113,7 +120,11 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_of(ControlOptions, arguments)
     sampler, noise_seed = sampler_of(arguments), arguments.seed or 0
     policy = open_policy(
-        arguments.policy, device=arguments.device, threads=arguments.threads, **sampler
+        arguments.policy,
+        device=arguments.device,
+        threads=arguments.threads,
+        wait=arguments.wait,
+        **sampler,
     )
     configured = policy.config.env.id if hasattr(policy, "config") else ""
     place = arguments.robot or arguments.env or configured

@@ -9,6 +9,7 @@ Stanford's server, which states no checksum, and neither does Diffusion Policy's
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 
 from lfm_policy.errors import InputError
 from lfm_runtime.registry import nearest_names
@@ -128,3 +129,37 @@ def find_location(name: str) -> Location:
             f"there is no dataset '{name}' to download: {nearest_names(short, tuple(LOCATIONS))}"
         )
     return LOCATIONS[short]
+
+
+def where_to_get(path: str | PurePath, data: str | PurePath = "data") -> str:
+    """Say how to get demonstrations that are not at ``path``, after a semicolon; "" if unknown.
+
+    Known are the names of files that `LOCATIONS` fetches, and those of robomimic's tasks, such as
+    ``data/lift.hdf5``.
+
+    Args:
+        path: where nothing is.
+        data: folder that ``lfm-policy download`` fills.
+    """
+    wanted = PurePath(path)
+    for name, location in LOCATIONS.items():
+        # Of robomimic's files, which all have the same name, the folder must be right as well.
+        parts = PurePath(location.path).parts
+        tail = parts if name.startswith("robomimic") else parts[-1:]
+        if wanted.parts[-len(tail) :] == tail:
+            fetched = PurePath(data) / location.path
+            if Path(fetched).exists():
+                return f"; it is at {fetched}: dataset.path={fetched}"
+            move = "" if fetched == wanted else f" to {fetched}"
+            return f"; `lfm-policy download {name}` fetches it{move}"
+    task = wanted.stem
+    if wanted.suffix == ".hdf5" and task in _TASKS["ph"]:
+        return (
+            f"; `lfm-policy download robomimic/{task}/ph` fetches human demonstrations, "
+            f"`lfm-policy collect {_collected(task)} --output {wanted}` makes some"
+        )
+    return ""
+
+
+def _collected(task: str) -> str:
+    return "".join(word.capitalize() for word in task.split("_"))

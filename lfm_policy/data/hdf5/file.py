@@ -19,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lfm_policy.data.download.locations import where_to_get
 from lfm_policy.data.hdf5.array import ONE_FILE, Hdf5Array, ObjectRefused, reading
 from lfm_policy.errors import InputError, brief
 from lfm_runtime.closing import Closing
@@ -54,7 +55,7 @@ class Hdf5File(Closing):
         """
         self.path = Path(path).expanduser()
         if not exists(self.path):
-            raise InputError(f"{path}: no such file; expected {expected}")
+            raise InputError(f"{path}: no such file; expected {expected}{where_to_get(path)}")
         if not is_file(self.path):
             raise InputError(f"{path}: is no regular file; expected {expected}")
         try:

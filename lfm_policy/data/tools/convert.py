@@ -167,7 +167,7 @@ def convert(
             f"{to_format} needs that: give --fps"
         )
 
-    config = _dataset_config(source, from_format, options)
+    config = dataset_config(source, from_format, options)
     with (
         only_writer(target, "convert"),
         temporary_folder(target.with_name(f"images-{target.name}")) as cache,
@@ -175,7 +175,7 @@ def convert(
         with warnings.catch_warnings():
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
-            buffer = _load(config, options, cache, quiet)
+            buffer = load_usable_images(config, options, cache, quiet=quiet)
         losses = writer.write(target, buffer, how)
     return Conversion(
         source=source,
@@ -191,7 +191,7 @@ def convert(
     )
 
 
-def _dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetConfig:
+def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetConfig:
     """Return the configuration that reads what is asked for."""
     config_class = DATASET_FORMATS.get(name)
     chosen: dict[str, Any] = {
@@ -232,7 +232,9 @@ def _dataset_config(source: Path, name: str, options: ConvertOptions) -> Dataset
     return config_class(**chosen)
 
 
-def _load(config: DatasetConfig, options: ConvertOptions, cache: Path, quiet: bool) -> ReplayBuffer:
+def load_usable_images(
+    config: DatasetConfig, options: ConvertOptions, cache: Path | None, *, quiet: bool
+) -> ReplayBuffer:
     """Read what a configuration names, without cameras that nobody asked for and that are none.
 
     Depth, shares and the like are stored as images are, and only their values tell. A camera of

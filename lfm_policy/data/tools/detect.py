@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.download.locations import where_to_get
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.tools.contents import Contents
 from lfm_policy.errors import InputError
@@ -32,7 +33,7 @@ def detect_format(path: str | Path) -> str:
     path = Path(path).expanduser()
     shown = str(path)[:1000]
     if not exists(path):
-        raise InputError(f"{shown}: no such file or folder; {_recognised()}")
+        raise InputError(f"{shown}: no such file or folder; {_recognised()}{where_to_get(path)}")
     if name := _detected(path):
         return name
     load_more()

@@ -27,9 +27,10 @@ class ZarrContents(Contents):
         Raises:
             InputError: not a zarr store, or its episode ends are absent or damaged.
         """
-        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, count_steps, list_zarr
+        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, count_steps, list_zarr, stored_rate
 
         super().__init__(path)
+        self.fps = stored_rate(path)
         listing, source = list_zarr(path), str(path)
         n_steps = count_steps(path)
         for key, info in listing.readable.items():

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from lfm_policy.data.download.locations import where_to_get
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.input_files import open_file
 
@@ -134,7 +135,9 @@ def open_zarr_files(path: Path) -> ZarrFiles:
     if path.is_dir():
         return _FolderFiles(path)
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder; expected a zarr replay buffer")
+        raise InputError(
+            f"{path}: no such file or folder; expected a zarr replay buffer{where_to_get(path)}"
+        )
     return _ZipFiles(path)
 
 

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_policy.data.assumption import AssumptionWarning
-from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions, check_observed
+from lfm_policy.data.dataset_config import (
+    DatasetConfig,
+    DatasetFacts,
+    WriteOptions,
+    check_observed,
+)
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
 from lfm_policy.errors import InputError
@@ -133,9 +138,16 @@ class ZarrConfig(DatasetConfig):
         return ZarrContents(path)
 
     @classmethod
+    def facts(cls, path: Path) -> DatasetFacts:
+        """Return what a store says besides its arrays; see :meth:`DatasetConfig.facts`."""
+        from lfm_policy.data.zarr.store import stored_rate
+
+        return DatasetFacts(fps=stored_rate(path))
+
+    @classmethod
     def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a replay buffer; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.zarr.store import write_zarr
 
-        write_zarr(target, buffer)
+        write_zarr(target, buffer, fps=how.fps)
         return {}

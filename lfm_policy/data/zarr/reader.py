@@ -57,6 +57,25 @@ class ZarrReader(Closing):
         """Close the store."""
         self.files.close()
 
+    def rate(self) -> float | None:
+        """Return the steps per second that the store names, under ``fps`` or ``hz``; None without.
+
+        Nothing depends on it but what is said and proposed, so what cannot be read is no error.
+        """
+        attributes: Any = None
+        with contextlib.suppress(Exception):
+            for name, part in ((".zattrs", None), ("zarr.json", "attributes")):
+                if content := self.files.read(name):
+                    found = json.loads(content)
+                    attributes = found if part is None else found.get(part)
+                    break
+        if not isinstance(attributes, dict):
+            return None
+        rate = attributes.get("fps", attributes.get("hz"))
+        if not isinstance(rate, (int, float)) or isinstance(rate, bool):
+            return None
+        return float(rate) if 1e-3 <= rate <= 1e5 else None
+
     def described(self, name: str) -> tuple[tuple[int, ...], str]:
         """Return shape and dtype that an array's metadata name, as far as they can be read."""
         with contextlib.suppress(Exception):  # `open` says what is wrong

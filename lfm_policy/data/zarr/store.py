@@ -83,6 +83,16 @@ def list_zarr(path: str | Path) -> ZarrListing:
         return listing
 
 
+def stored_rate(path: str | Path) -> float | None:
+    """Return the steps per second that a store names; None where it does not.
+
+    Raises:
+        InputError: nothing is there, or it is no zarr store.
+    """
+    with ZarrReader(Path(path)) as store:
+        return store.rate()
+
+
 def count_steps(path: str | Path) -> int:
     """Return how many steps all episodes have together.
 
@@ -212,7 +222,7 @@ def _episode_ends(store: ZarrReader) -> np.ndarray:
     return ends.astype(np.int64)
 
 
-def write_zarr(path: str | Path, buffer: ReplayBuffer) -> None:
+def write_zarr(path: str | Path, buffer: ReplayBuffer, *, fps: float | None = None) -> None:
     """Write a buffer in zarr format v2 with Blosc/zstd chunks, as Diffusion Policy does.
 
     The store appears under its name only when it is complete.
@@ -220,6 +230,7 @@ def write_zarr(path: str | Path, buffer: ReplayBuffer) -> None:
     Args:
         path: a name that ends in ``.zip`` gives a zip, any other a directory store.
         buffer: what to write; it is validated first.
+        fps: steps per second, kept as an attribute of the store; None: not known.
 
     Raises:
         InputError: the buffer is not valid or ``path`` exists already.
@@ -232,16 +243,17 @@ def write_zarr(path: str | Path, buffer: ReplayBuffer) -> None:
             temporary.unlink()  # zarr wants to create the archive itself
             store = ZipStore(temporary, mode="w")
             try:
-                _write(store, buffer)
+                _write(store, buffer, fps)
             finally:
                 store.close()
     else:
         with atomic_folder(path) as folder:
-            _write(LocalStore(folder), buffer)
+            _write(LocalStore(folder), buffer, fps)
 
 
-def _write(store: LocalStore | ZipStore, buffer: ReplayBuffer) -> None:
-    root = zarr.create_group(store, zarr_format=2)
+def _write(store: LocalStore | ZipStore, buffer: ReplayBuffer, fps: float | None) -> None:
+    attributes = {} if fps is None else {"fps": float(fps)}
+    root = zarr.create_group(store, zarr_format=2, attributes=attributes)
     arrays = {f"data/{key}": array for key, array in buffer.arrays.items()}
     arrays[_ENDS] = np.asarray(buffer.episode_ends, dtype=np.int64)
     for group in ("data", "meta"):

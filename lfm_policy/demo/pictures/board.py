@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Circle, Polygon, Rectangle
 
 from lfm_policy.demo.pictures.scene import AGENT_RADIUS, Scene
-from lfm_policy.demo.pictures.theme import Theme
+from lfm_policy.pictures import Theme
 
 MARGIN = 32
 """Pixels that are shown beyond the walls: noise knows none."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from lfm_policy.demo.pictures.theme import WIDTH, Theme
 from lfm_policy.demo.results import PolicyResult
 from lfm_policy.evaluation.statistics import Interval, bootstrap_mean
+from lfm_policy.pictures import Theme, draw_interval, legend_below, log_axis
+from lfm_policy.pictures.figures import WIDTH
 
 
 def score_interval(policy: PolicyResult) -> Interval:
@@ -24,16 +24,18 @@ def results_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.75 + 0.42 * len(policies)), layout="constrained")
     success, score, time = figure.subplots(1, 3, sharey=True, gridspec_kw={"wspace": 0.12})
     rows = list(range(len(policies)))
-    for row, policy, colour in zip(rows, policies, theme.policies, strict=True):
+    for row, policy in zip(rows, policies, strict=True):
+        colour = theme.policy_colour(policy.student_blocks)
         cell = policy.evaluation.cell
         summary = cell.summary()
         if summary["success_rate"] is None:
             success.annotate("not reported", (0.5, row), ha="center", va="center")
         else:
-            rate, interval = summary["success_rate"], Interval(*summary["success_interval"])
-            _value(success, row, rate, interval, colour, f"{rate:.0%}")
+            rate, interval = summary["success_rate"], summary["success_interval"]
+            draw_interval(success, row, rate, interval, colour=colour, text=f"{rate:.0%}")
         mean = summary["score"]
-        _value(score, row, mean, score_interval(policy), colour, f"{mean:.3f}")
+        interval = score_interval(policy)
+        draw_interval(score, row, mean, interval, colour=colour, text=f"{mean:.3f}")
         median = cell.latency["median_ms"]
         time.barh(row, median, height=0.34, color=colour)
         time.annotate(
@@ -59,12 +61,6 @@ def results_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
     return figure
 
 
-def _value(axes: Axes, row: int, value: float, interval: Interval, colour: str, text: str) -> None:
-    axes.plot(interval, [row, row], color=colour, linewidth=5, alpha=0.3, solid_capstyle="round")
-    axes.plot([value], [row], "o", color=colour, markersize=7)
-    axes.annotate(text, (value, row), (0, 7), textcoords="offset points", ha="center")
-
-
 def loss_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
     """Draw the training and validation losses of every block, one panel per policy."""
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
@@ -72,7 +68,7 @@ def loss_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
     for axes, policy in zip(panels, policies, strict=True):
         blocks = sorted({record["block"] for record in policy.metrics})
         for block in blocks:
-            colour = theme.blocks[(block - 1) % len(theme.blocks)]
+            colour = theme.block_colour(block)
             label = f"block {block}" if len(blocks) > 1 else "training"
             axes.plot(*_curve(policy, "train", block), color=colour, linewidth=1.4, label=label)
             axes.plot(*_curve(policy, "validation", block), "o", color=colour, markersize=3.4)
@@ -80,30 +76,13 @@ def loss_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
             axes.plot([], [], "o", color=theme.muted, markersize=3.4, label="validation")
         axes.set_title(policy.title)
         axes.set_xlabel("gradient steps")
-        _log_axis(axes)
+        log_axis(axes)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.xaxis.set_major_formatter(lambda steps, _: f"{steps:,.0f}")
         axes.tick_params(which="both", length=0)
-        # Below the panel: inside, a curve may be anywhere.
-        axes.legend(
-            loc="upper left",
-            bbox_to_anchor=(-0.02, -0.2),
-            ncols=3,
-            handlelength=1.2,
-            columnspacing=1.2,
-            borderpad=0,
-        )
+        legend_below(axes)
     panels[0].set_ylabel("loss")
     return figure
-
-
-def _log_axis(axes: Axes) -> None:
-    """Make y logarithmic, with ticks at plain numbers, a few also where a decade is not left."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda loss, _: f"{loss:g}".replace("e-0", "e-"))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _curve(policy: PolicyResult, kind: str, block: int) -> tuple[list[int], list[float]]:

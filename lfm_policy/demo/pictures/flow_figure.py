@@ -10,8 +10,9 @@ from matplotlib.patches import FancyArrowPatch
 from lfm_policy.demo.flow_states import FlowState, states_to_show
 from lfm_policy.demo.pictures.board import ChunkLines, draw_board
 from lfm_policy.demo.pictures.scene import Scene
-from lfm_policy.demo.pictures.theme import WIDTH, Theme
 from lfm_policy.demo.results import PolicyResult
+from lfm_policy.pictures import Theme
+from lfm_policy.pictures.figures import WIDTH
 
 # Inches.
 GAP, TITLE, LABEL, FOOT = 0.34, 0.3, 0.22, 0.16
@@ -33,7 +34,7 @@ def flow_figure(policies: Sequence[PolicyResult], scene: Scene, theme: Theme) ->
     for row, policy in enumerate(policies):
         top = height - row * row_height
         bottom = top - TITLE - LABEL - side
-        colour = theme.policies[row]
+        colour = theme.policy_colour(policy.student_blocks)
         figure.text(
             0, top / height, policy.title, va="top", weight="bold", fontsize=11, color=colour
         )

@@ -15,9 +15,9 @@ from lfm_policy.demo.flow_states import FlowState
 from lfm_policy.demo.pictures.board import MARGIN, ChunkLines, draw_board
 from lfm_policy.demo.pictures.films import write_last_frame
 from lfm_policy.demo.pictures.scene import Scene
-from lfm_policy.demo.pictures.theme import LIGHT
 from lfm_policy.demo.results import PolicyResult
 from lfm_policy.evaluation.recording import write_video
+from lfm_policy.pictures import drawing
 
 FPS = 12
 NOISE_FRAMES, FLOW_FRAMES, ACTION_FRAMES = 8, 48, 16
@@ -37,8 +37,8 @@ def write_flow_film(video: Path, policies: Sequence[PolicyResult], scene: Scene)
         scene: where they were sampled.
     """
     width = len(policies) * (SIDE + GAP) - GAP
-    dpi, theme = 100, LIGHT
-    with theme.context():
+    dpi = 100
+    with drawing() as theme:
         figure = Figure(figsize=(width / dpi, (SIDE + LABEL) / dpi), dpi=dpi)
         canvas = FigureCanvasAgg(figure)
         lines, counts = [], []
@@ -50,7 +50,7 @@ def write_flow_film(video: Path, policies: Sequence[PolicyResult], scene: Scene)
             lines.append(ChunkLines(axes, policy.flow[0].chunks, theme))
             # Where the board begins, inside its margin.
             text_left = left + SIDE * MARGIN / (BOARD_SIZE + 2 * MARGIN) / width
-            colour = theme.policies[k]
+            colour = theme.policy_colour(policy.student_blocks)
             figure.text(
                 text_left, 0.975, policy.title, va="top", weight="bold", fontsize=12, color=colour
             )

@@ -10,12 +10,16 @@ from pathlib import Path
 from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.errors import InputError
 from lfm_policy.training.run_folder.metrics import METRICS_FILE
+from lfm_policy.training.run_folder.tracker import BOARD_FOLDER, RUN_FILE
 from lfm_runtime.disk.files import atomic_folder, read_line, write_text
 from lfm_runtime.disk.full import FULL, explain
 from lfm_runtime.disk.leftovers import remove_leftovers
 from lfm_runtime.disk.locks import FileLock, LockedError, check_free
 
 FINAL = "final"
+"""Name of the checkpoint of a complete run; a run that was continued with more steps adds them to
+it: ``final-48000``."""
+
 LOCK = ".lock"
 """Held in the run folder by the one process that writes there; it ends with that process."""
 
@@ -87,6 +91,11 @@ class RunFolder:
             "or choose another folder with --output"
         )
 
+    @staticmethod
+    def final_name(passes: int, steps: int) -> str:
+        """Return the name of the last checkpoint of a run with so many passes and steps."""
+        return FINAL if passes == 1 else f"{FINAL}-{steps}"
+
     def checkpoint(self, name: str) -> Path:
         """Return the folder of the checkpoint called ``name``."""
         return self.path / CHECKPOINTS / name
@@ -100,6 +109,8 @@ class RunFolder:
 
     def write(self, name: str, fill: Callable[[Path], None]) -> Path:
         """Make the checkpoint ``name`` appear, make it the latest, and drop old ones.
+
+        Those of a complete run stay, whatever it is continued with.
 
         Args:
             name: depends on the position in the run alone. A resumed run comes past checkpoints
@@ -116,9 +127,9 @@ class RunFolder:
 
     def clear_leftovers(self) -> None:
         """Remove what a run that was killed before its first checkpoint left behind."""
-        for name in (CHECKPOINTS, "tensorboard"):
+        for name in (CHECKPOINTS, BOARD_FOLDER, "wandb"):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for file in (self.path / METRICS_FILE, *self.path.glob(".tmp-*")):
+        for file in (self.path / METRICS_FILE, self.path / RUN_FILE, *self.path.glob(".tmp-*")):
             file.unlink(missing_ok=True)
 
     def _remove_old(self, newest: str) -> None:
@@ -127,6 +138,7 @@ class RunFolder:
         # Names that begin with a dot are unfinished folders of killed processes, older ones too.
         unfinished = [f for f in folders if f.name.startswith(".")]
         old = [f for f in folders if f not in unfinished and f.name != newest]
+        old = [f for f in old if f.name.partition("-")[0] != FINAL]
         old.sort(key=lambda f: f.stat().st_mtime)
         for folder in [*unfinished, *old[: max(len(old) - (self._keep - 1), 0)]]:
             shutil.rmtree(folder, ignore_errors=True)

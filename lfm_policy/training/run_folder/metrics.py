@@ -1,4 +1,4 @@
-"""Metrics of a run: one JSON object per line, and the same for TensorBoard."""
+"""Metrics of a run: one JSON object per line, and the same for its tracker."""
 
 from __future__ import annotations
 
@@ -6,36 +6,48 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lfm_policy.training.run_folder.tracker import BOARD_FOLDER, open_tracker
 from lfm_runtime.disk.files import write_text
 
 METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends metrics to ``metrics.jsonl`` and to TensorBoard event files in a run folder.
+    """Appends metrics to ``metrics.jsonl`` in a run folder, and passes them on to its tracker.
 
     Every record has ``kind`` (``train``, ``validation``, ``push_forward``, ``event``), ``block``,
     ``step`` (gradient steps of all blocks so far) and ``time`` (seconds since the epoch).
     """
 
     def __init__(
-        self, folder: Path, *, resume_step: int | None = None, checkpoint: str = ""
+        self,
+        folder: Path,
+        *,
+        tracker: str = "tensorboard",
+        run_name: str = "",
+        options: Mapping[str, Any] | None = None,
+        resume_step: int | None = None,
+        checkpoint: str = "",
     ) -> None:
         """Open the log.
 
         Args:
             folder: the run folder.
+            tracker: where else the numbers go, see `lfm_policy.training.run_folder.tracker`.
+            run_name: what the tracker shows the run as.
+            options: the configuration, for the tracker.
             resume_step: what was logged after this step is dropped.
             checkpoint: what was logged after this checkpoint is dropped. This is the finer of the
                 two, because a push-forward has no steps of its own.
-        """
-        from torch.utils.tensorboard import SummaryWriter
 
+        Raises:
+            InputError: the tracker cannot be started.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / METRICS_FILE
         if resume_step is not None and self._path.exists():
@@ -45,21 +57,26 @@ class MetricsLog:
                 kept = kept[: messages.index(name) + 1]
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        purge = None if resume_step is None else resume_step + 1
-        self._board_folder = folder / "tensorboard"
-        self._board = SummaryWriter(str(self._board_folder), purge_step=purge)
+        self._tracker_folder = folder / BOARD_FOLDER if tracker == "tensorboard" else folder
+        self._tracker = open_tracker(
+            tracker, folder, run_name=run_name, options=options, resume_step=resume_step
+        )
         self._excepthook = threading.excepthook
         threading.excepthook = self._of_a_thread
 
     def write(self, kind: str, *, block: int, step: int, **values: Any) -> None:
-        """Append one record; numbers go to TensorBoard under ``<kind>/<name>``."""
+        """Append one record; its numbers go to the tracker under ``<kind>/<name>``."""
         record = {"kind": kind, "block": block, "step": step, "time": time.time(), **values}
         with _naming(self._path):
             self._file.write(json.dumps(record) + "\n")
-        with _naming(self._board_folder):
-            for name, value in values.items():
-                if isinstance(value, (int, float)) and not isinstance(value, bool):
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
+        if self._tracker is not None:
+            numbers = {
+                f"{kind}/{name}": value
+                for name, value in values.items()
+                if isinstance(value, (int, float)) and not isinstance(value, bool)
+            }
+            with _naming(self._tracker_folder):
+                self._tracker.log(numbers, step=step)
 
     def __enter__(self) -> Self:
         return self
@@ -75,14 +92,15 @@ class MetricsLog:
             self.close()
 
     def close(self) -> None:
-        """Flush and close both logs."""
+        """Flush and close the file and the tracker."""
         try:
             with _naming(self._path):
                 self._file.close()
         finally:
             try:
-                with _naming(self._board_folder):
-                    self._board.close()
+                if self._tracker is not None:
+                    with _naming(self._tracker_folder):
+                        self._tracker.finish()
             finally:
                 threading.excepthook = self._excepthook
 

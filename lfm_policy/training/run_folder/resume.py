@@ -3,33 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lfm_policy.checkpoint_folders import LATEST_FILE
-from lfm_policy.config import ExperimentConfig, config_to_dict
+from lfm_policy.config import ExperimentConfig, config_to_dict, load_config
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
+from lfm_runtime.disk.files import is_file
 from lfm_runtime.policy.spec import DataSpec
 
 CONFIG_COPY = "config.yaml"
 
-FREE_TO_CHANGE = (
+FREE_TO_CHANGE: tuple[str, ...] = (
     "dataset.path",
     "distill.recording",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",
     "training.num_threads",
+    "training.tracker",
     "training.parallel_processes",
     "push_forward.checkpoint_every",
 )
 """What may differ between the run that was interrupted and the one that continues it."""
 
+EXTENSION = ("training.extended_from", "training.encoder_extended_from")
+"""Filled in when a run goes on with more steps."""
+
+
+def run_config(folder: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Return the options of the run in a folder.
+
+    Args:
+        folder: of the run.
+        overrides: strings ``section.key=value``.
+
+    Raises:
+        InputError: there is no run, or an override is wrong.
+    """
+    if is_file(folder / CONFIG_COPY):
+        return load_config(str(folder / CONFIG_COPY), overrides)
+    run = folder.parent.parent
+    inside = f"; this is a checkpoint of the run {run}" if is_file(run / CONFIG_COPY) else ""
+    raise InputError(
+        f"{folder}: there is no run to continue: expected a folder with {CONFIG_COPY}, such as "
+        f"runs/<name>{inside}"
+    )
+
 
 def find_resumable(
     folder: Path, config: ExperimentConfig, *, resume: bool
-) -> CheckpointHeader | None:
-    """Return the newest checkpoint of a run folder; None when the run has to start.
+) -> tuple[CheckpointHeader | None, ExperimentConfig]:
+    """Return the newest checkpoint of a run folder, and the options with which it goes on.
+
+    These are the given ones, in which its earlier passes are filled in. The checkpoint is None when
+    the run has to start.
 
     Raises:
         InputError: the folder holds a run and ``resume`` is not set, or the run had other options,
@@ -40,16 +69,36 @@ def find_resumable(
             raise InputError(
                 f"{folder}: exists already and holds no run; choose another folder with --output"
             )
-        return None
+        return None, config
     if not resume:
         raise already_begun(folder)
     header = read_header(folder)
-    if changed := changed_options(header.config, config):
+    old, new, free = header.config.training, config.training, FREE_TO_CHANGE
+    before, after = old.pass_ends[-1], new.pass_ends[-1]
+    if after != before and after[0] >= before[0] and after[1] >= before[1]:
+        old = replace(
+            old,
+            total_steps=after[0],
+            encoder_steps=after[1],
+            extended_from=[*old.extended_from, before[0]],
+            encoder_extended_from=[*old.encoder_extended_from, before[1]],
+        )
+    if not new.extended_from:  # options as they were written for the run know of no extension
+        free = (*FREE_TO_CHANGE, *EXTENSION)
+    if changed := changed_options(replace(header.config, training=old), config, free):
         raise InputError(
             f"{folder}: cannot resume with other options: "
             + "; ".join(f"{key} was {old!r}, is now {new!r}" for key, old, new in changed[:5])
         )
-    return header
+    earlier = {name.partition(".")[2]: getattr(old, name.partition(".")[2]) for name in EXTENSION}
+    return header, replace(config, training=replace(new, **earlier))
+
+
+def is_finished(header: CheckpointHeader | None, config: ExperimentConfig) -> bool:
+    """Whether a checkpoint is all that its run was for, with ``config`` of `find_resumable`."""
+    if header is None or not header.complete:
+        return False
+    return header.config.training.pass_ends == config.training.pass_ends
 
 
 def already_begun(folder: Path) -> InputError:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +45,51 @@ class Progress:
     """Where a run stands.
 
     Attributes:
-        block: the part in work: a block, 1..N; 0 is the joint training of encoder and blocks.
+        block: the part in work: a block, 1..N; 0 is the joint training of encoder and blocks; None
+            before the first of a pass.
         phase: ``train`` or ``push_forward`` (of that block).
         pushed: rows of the training set pushed through it so far.
         world: processes that train together; batches depend on it.
         records: one per block.
         encoder: the record of the joint training.
+        passed: passes that are done, see `lfm_policy.training.steps.Pass`.
     """
 
-    block: int
+    block: int | None = None
     phase: str = TRAIN
     pushed: int = 0
     world: int = 1
     records: list[BlockRecord] = field(default_factory=list)
     trainer: dict[str, Any] = field(default_factory=dict)
     encoder: BlockRecord = field(default_factory=BlockRecord)
+    passed: int = 0
 
     def record(self, n: int) -> BlockRecord:
         """Return the record of block n, or of the joint training for 0."""
         return self.records[n - 1] if n else self.encoder
+
+    def left(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Return what is left of the parts of a pass, given in their order."""
+        return numbers if self.block is None else numbers[numbers.index(self.block) :]
+
+
+def progress_after(training: Mapping[str, Any], *, passed: int, world: int) -> Progress:
+    """Return where a run stands that was complete and is continued with more steps.
+
+    Args:
+        training: what its final checkpoint says, see `CheckpointHeader.training`.
+        passed: passes that are done.
+        world: processes that train together.
+    """
+    known = {field.name for field in fields(BlockRecord)}
+    records = [
+        BlockRecord(**{k: v for k, v in record.items() if k in known})
+        for record in training["blocks"]
+    ]
+    encoder = BlockRecord(
+        steps=training.get("encoder_steps", 0), train_seconds=training.get("encoder_seconds", 0.0)
+    )
+    return Progress(world=world, records=records, encoder=encoder, passed=passed)
 
 
 def write_train_state(

@@ -33,7 +33,6 @@ class ChunkPolicy(ABC):
         spec: names and shapes of the observations, size of an action.
         n_obs_steps: frames of observation history.
         horizon: actions of a chunk.
-        n_action_steps: actions executed of each chunk.
         max_prefix: most committed actions that a chunk can be made to continue.
         digest: SHA-256 that tells this policy's weights and normaliser from others'; empty:
             unknown.
@@ -53,6 +52,31 @@ class ChunkPolicy(ABC):
         self._chunks_drawn = 0
         self._history: deque[Frame] = deque(maxlen=n_obs_steps)
         self._queue: deque[np.ndarray] = deque()
+
+    @property
+    def n_action_steps(self) -> int:
+        """Actions executed of each chunk; may be changed, from the next chunk on.
+
+        Raises:
+            InputError: set to less than 1, or to more than ``horizon - n_obs_steps + 1`` (of a
+                server's policy: to more than its answers hold).
+        """
+        return self._n_action_steps
+
+    @n_action_steps.setter
+    def n_action_steps(self, steps: int) -> None:
+        longest = self._longest_execution()
+        if not 1 <= steps <= longest:
+            raise InputError(
+                f"n_action_steps is {steps}, expected 1 to {longest}: a chunk has {self.horizon} "
+                f"actions, of which those of earlier observations (n_obs_steps {self.n_obs_steps}) "
+                "are never executed"
+            )
+        self._n_action_steps = steps
+
+    def _longest_execution(self) -> int:
+        """Return how many actions of a chunk can be executed at most."""
+        return self.horizon - self.n_obs_steps + 1
 
     @property
     def chunk_shape(self) -> tuple[int, int]:

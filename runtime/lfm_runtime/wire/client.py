@@ -35,12 +35,12 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         port: 8000 when left out, or what the URI says.
         api_key: for servers that ask for one.
         timeout: seconds that a call may take, opening a lost connection included.
-        connect_timeout: seconds to wait here for the server to come up.
+        wait: seconds to wait here for a server that is still starting.
         ssl_context: for ``wss://``; the system's certificates when left out.
 
     Raises:
         InputError: the server refuses the key, or does not say what its policy needs.
-        ConnectionError: there is no server after ``connect_timeout`` seconds.
+        ConnectionError: there is no server after ``wait`` seconds.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         api_key: str | None = None,
         *,
         timeout: float = 5.0,
-        connect_timeout: float = 10.0,
+        wait: float = 10.0,
         ssl_context: SSLContext | None = None,
     ) -> None:
         self._timeout = timeout
-        self._connect_timeout = connect_timeout
+        self._wait = wait
         self._server_metadata: dict[str, Any] = {}
         self._connection = PolicyConnection(
             host, port, api_key=api_key, ssl_context=ssl_context, on_metadata=self._take_metadata
@@ -151,7 +151,7 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         obs, n_rows = self._checked_batch(batch)
         self._padded_prefix(prefix, n_rows)  # refuses a bad one before anything is sent
         actions = np.empty(
-            (n_rows, self.n_action_steps, self.spec.action_dim), self.spec.dtype("action")
+            (n_rows, self._answered_steps, self.spec.action_dim), self.spec.dtype("action")
         )
         self._chunks_drawn += 1
         for row in range(n_rows):
@@ -162,18 +162,22 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
             if prefix is not None and np.shape(prefix)[1]:
                 message[PREFIX] = np.asarray(prefix)[row]
             actions[row] = self._checked_actions(self._ask(message).get("actions"))
-        return actions
+        return actions[:, : self.n_action_steps]
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
+    def _longest_execution(self) -> int:
+        return self._answered_steps
+
     # -- inside -------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """Connect, and be a client of the policy that is served."""
-        self._connection.open(self._connect_timeout)
+        self._connection.open(self._wait)
         spec, horizons = read_metadata(self._server_metadata, self._connection.uri)
+        self._answered_steps = horizons["n_action_steps"]
         super().__init__(spec, **horizons)
         max_prefix = self._server_metadata.get("max_prefix")
         self.max_prefix = max_prefix if isinstance(max_prefix, int) else 0
@@ -185,7 +189,7 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         return answer
 
     def _checked_actions(self, actions: Any) -> np.ndarray:
-        expected = (self.n_action_steps, self.spec.action_dim)
+        expected = (self._answered_steps, self.spec.action_dim)
         found = getattr(actions, "shape", type(actions).__name__)
         if not isinstance(actions, np.ndarray) or found != expected or actions.dtype.kind != "f":
             raise InputError(

@@ -79,7 +79,7 @@ class PolicyConnection:
             ConnectionError: there is still no server after ``timeout`` seconds.
         """
         with self._lock:
-            self._connected(time.monotonic() + timeout)
+            self._connected(time.monotonic() + timeout, said=False)
 
     @property
     def is_open(self) -> bool:
@@ -147,7 +147,7 @@ class PolicyConnection:
             raise
         return content
 
-    def _connected(self, deadline: float) -> ClientConnection:
+    def _connected(self, deadline: float, *, said: bool = True) -> ClientConnection:
         pause = _FIRST_PAUSE
         while True:
             if self._websocket is not None:
@@ -171,6 +171,10 @@ class PolicyConnection:
                 reason = str(error) or type(error).__name__
             if time.monotonic() + pause >= deadline:
                 raise ConnectionError(f"{self.uri}: no policy server: {reason}") from None
+            if not said:
+                seconds = deadline - time.monotonic()
+                _LOG.info("%s: no policy server yet; waiting up to %.0f s", self.uri, seconds)
+                said = True
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

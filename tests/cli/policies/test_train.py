@@ -12,6 +12,7 @@ import yaml
 
 from lfm_policy import load_policy
 from lfm_policy.cli import main as main_module
+from lfm_policy.cli.policies import train as train_command
 from lfm_policy.config import ExperimentConfig, load_config
 
 pytestmark = pytest.mark.slow
@@ -65,9 +66,11 @@ def test_order_of_arguments(
     result = command("train", *[text.format(**texts) for text in order])
     assert result.code == 0, result.err
     (arguments,) = seen
-    assert arguments.resume is True
-    assert arguments.config == str(small_config)
-    assert arguments.overrides[-1] == "training.total_steps=4"
+    config, folder = train_command._what_to_train(arguments)
+    assert arguments.resume is not None
+    assert folder == Path("runs") / config.name
+    assert config.training.total_steps == 4
+    assert config.seed == (3 if "seed=3" in order else 0)
 
 
 def _with_spy(build: Callable[[], Any], seen: list[Any]) -> Callable[[], Any]:

@@ -98,7 +98,7 @@ def test_without_files_to_open_the_log_says_so_and_stays_short(
         cannot = read_until(server, "connections cannot be accepted")
         time.sleep(2)  # asyncio tries again every second
     # With the others gone there is room again.
-    with WebsocketClientPolicy(port=port, timeout=WAIT, connect_timeout=WAIT) as client:
+    with WebsocketClientPolicy(port=port, timeout=WAIT, wait=WAIT) as client:
         assert client.infer(client.fake_obs())["actions"].shape == (3, 2)
     server.send_signal(signal.SIGTERM)
     assert server.wait(WAIT) == 0

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -167,14 +168,14 @@ def test_a_server_that_is_silent_runs_out_of_time() -> None:
 
 def test_a_server_that_never_says_hello_runs_out_of_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConnectionError):
-        WebsocketClientPolicy(port=silent.getsockname()[1], connect_timeout=0.2)
+        WebsocketClientPolicy(port=silent.getsockname()[1], wait=0.2)
 
     def handle(websocket: ServerConnection) -> None:
         for _ in websocket:
             pass
 
     with running(handle) as port, pytest.raises(ConnectionError):
-        WebsocketClientPolicy(port=port, connect_timeout=0.2)
+        WebsocketClientPolicy(port=port, wait=0.2)
 
 
 def test_a_server_that_does_not_read_runs_out_of_time() -> None:
@@ -231,14 +232,47 @@ def test_what_a_server_answers_instead_of_a_connection(
         ) as port,
         pytest.raises(error, match=what),
     ):
-        WebsocketClientPolicy(port=port, connect_timeout=0.2)
+        WebsocketClientPolicy(port=port, wait=0.2)
 
 
 def test_no_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(ConnectionError, match=f"127.0.0.1:{port}"):
-        WebsocketClientPolicy(port=port, connect_timeout=0.1)
+        WebsocketClientPolicy(port=port, wait=0.1)
+
+
+def test_waits_for_a_server_that_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    started = threading.Event()
+
+    def start_later() -> None:
+        time.sleep(0.3)
+        with serve(answering(ANSWER), "127.0.0.1", port, compression=None) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            started.wait(WAIT)
+            server.shutdown()
+
+    thread = threading.Thread(target=start_later)
+    thread.start()
+    try:
+        with WebsocketClientPolicy(port=port, wait=WAIT) as client:
+            assert client.select_action(OBS).shape == (1,)
+    finally:
+        started.set()
+        thread.join(WAIT)
+
+
+def test_fewer_actions_of_an_answer_are_executed() -> None:
+    with running(answering(ANSWER)) as port, WebsocketClientPolicy(port=port, wait=WAIT) as client:
+        batch = {"state": np.zeros((1, 1, 2), np.float32)}
+        assert client.predict_action_chunk(batch).shape == (1, 3, 1)
+        client.n_action_steps = 2
+        assert client.predict_action_chunk(batch).shape == (1, 2, 1)
+        with pytest.raises(InputError, match="n_action_steps is 4, expected 1 to 3"):
+            client.n_action_steps = 4
+        assert client.n_action_steps == 2
 
 
 @pytest.mark.parametrize(

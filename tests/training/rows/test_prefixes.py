@@ -14,7 +14,7 @@ from lfm_policy import load_policy
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
-from lfm_policy.distill import distill
+from lfm_policy.distillation import distill
 from lfm_policy.errors import InputError
 from lfm_policy.policy.prefix import PrefixCondition
 from lfm_policy.training import Interrupted, train

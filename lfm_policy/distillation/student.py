@@ -1,0 +1,201 @@
+"""From a teacher's checkpoint to a student's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.assets import results_folder
+from lfm_policy.config import DistillConfig, ExperimentConfig, config_to_dict
+from lfm_policy.config.block_networks import student_network
+from lfm_policy.config.load import Source, config_from_sources, parse_override
+from lfm_policy.distillation.group import group_edges, group_step_sizes
+from lfm_policy.distillation.methods import METHODS
+from lfm_policy.distillation.plan import DistillPlan
+from lfm_policy.distillation.recordings import read_observations
+from lfm_policy.errors import InputError
+from lfm_policy.flow import METHODS as FLOW_METHODS
+from lfm_policy.flow import SolverSpec
+from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
+from lfm_policy.policy.model import ou_schedule
+from lfm_policy.training.rows.data import IMAGE_CACHE
+from lfm_policy.training.run import Run
+from lfm_policy.training.train import train_parts
+
+PAIRS = "pairs"
+
+
+def student_config(
+    teacher: CheckpointHeader,
+    *,
+    nfe: int,
+    method: str,
+    groups: Sequence[int] = (),
+    overrides: Sequence[str] = (),
+) -> ExperimentConfig:
+    """Return the options of a student: the teacher's, with N' = ``nfe`` blocks of one step.
+
+    Args:
+        teacher: checkpoint of the teacher.
+        nfe: network evaluations of the student; a divisor of the teacher's number of blocks, or
+            a multiple, where every block is cut into equal parts; any with ``groups``.
+        method: name of the distillation method.
+        groups: how many of the teacher's blocks each of the ``nfe`` student blocks replaces, data
+            side first; empty: all as many.
+        overrides: strings ``section.key=value``.
+
+    Raises:
+        InputError: the teacher is a student or not complete, ``nfe`` or ``groups`` do not fit its
+            blocks, or an override is wrong.
+    """
+    check_teacher(teacher)
+    METHODS.get(method)
+    n_blocks = teacher.config.flow.n_blocks
+    edges = group_edges(n_blocks, nfe, groups)
+    sizes = ou_schedule(teacher.config.flow).step_sizes
+    options: dict[str, Any] = config_to_dict(teacher.config)
+    # The student of a group has the size of the teacher block nearest the noise, or all have one.
+    sizes_of_blocks = [] if options["distill"]["network"] else options["block_networks"]
+    options |= {
+        "name": f"{options['name']}-nfe{nfe}",
+        "network": asdict(student_network(teacher.config)),
+        "block_networks": [sizes_of_blocks[math.ceil(end) - 1] for end in edges[1:]]
+        if sizes_of_blocks
+        else [],
+    }
+    options["flow"] |= {
+        "n_blocks": nfe,
+        "step_sizes": group_step_sizes(sizes, edges),
+        "block_interpolants": [],
+        "interpolant": "linear",
+        "method": "velocity",
+        "time": {"name": "uniform", "points": []},
+    }
+    options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
+    options["training"] |= {
+        "extended_from": [],
+        "encoder_extended_from": [],
+        "block_shares": [],
+        "block_training": "sequential",
+        "encoder": "block1",
+        "encoder_steps": 0,
+        **options["distill"]["training"],
+    }
+    options["distill"] |= {
+        "network": {},
+        "training": {},
+        "method": method,
+        "teacher": teacher.sha256,
+        "teacher_blocks": n_blocks,
+        "groups": list(groups),
+    }
+    METHODS.get(method).adapt(options)
+    # A student fits a function and not a cloud of data: dropout only blurs it.
+    if "dropout" in options["network"]:
+        options["network"]["dropout"] = 0.0
+    sources = [Source(str(teacher.folder), options)]
+    config = config_from_sources([*sources, *(parse_override(text) for text in overrides)])
+    for section in ("network", "training"):
+        if changes := getattr(config.distill, section):
+            raise InputError(
+                f"distill.{section} is {changes}: it stands in the configuration of a teacher and "
+                f"is for its students; here, set {section}.<option>=<value>"
+            )
+    if config.distill.groups != list(groups):
+        raise InputError(
+            f"distill.groups is {config.distill.groups}; it follows from --groups, which also says "
+            "how many blocks the student has"
+        )
+    return replace(config, distill=_with_teacher_sampler(config.distill, teacher.config, nfe))
+
+
+def _with_teacher_sampler(
+    options: DistillConfig, teacher: ExperimentConfig, nfe: int
+) -> DistillConfig:
+    """Fill in the solver and its steps per block, where they are to be those of the teacher."""
+    rule, n_blocks = FLOW_METHODS.get(teacher.flow.method), teacher.flow.n_blocks
+    solver = options.teacher_solver or teacher.sampler.solver or rule.default_solver
+    steps = options.teacher_steps
+    if not steps:
+        per_step = rule.evaluations(SolverSpec(solver)) or 1
+        steps = max(1, teacher.sampler.nfe // (n_blocks * per_step))
+        # Where students need states on the way, it has a step to each of them.
+        points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
+        steps = math.ceil(steps / points) * points
+    return replace(options, teacher_solver=solver, teacher_steps=steps)
+
+
+def distill(
+    teacher_path: str | Path,
+    folder: Path | None = None,
+    *,
+    nfe: int,
+    method: str = "regression",
+    groups: Sequence[int] = (),
+    overrides: Sequence[str] = (),
+    pairs_folder: Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Distil a teacher; returns the student's final checkpoint folder.
+
+    Args:
+        teacher_path: checkpoint or run folder of the teacher.
+        folder: run folder of the student; by default ``student-nfe<nfe>-<method>``, with the
+            groups if they are given, beside the teacher's checkpoints (in ``runs/<name>`` for a
+            teacher that comes with the package).
+        nfe: network evaluations per chunk of the student.
+        method: name of the distillation method.
+        groups: how many of the teacher's blocks each student block replaces, see `student_config`.
+        overrides: strings ``section.key=value``.
+        pairs_folder: where teacher samples are kept; by default ``pairs`` in the teacher's run.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        resume: go on from the newest checkpoint in ``folder``, if there is one.
+        quiet: no progress bars.
+
+    Raises:
+        InputError: bad input; see `student_config` and `DistillPlan`.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; what was done is kept.
+        TrainingError: the loss became NaN.
+    """
+    teacher = read_header(teacher_path)
+    config = student_config(teacher, nfe=nfe, method=method, groups=groups, overrides=overrides)
+    root = results_folder(teacher_path)
+    name = "-".join([f"student-nfe{nfe}", *map(str, groups), method])
+    image_cache = root.parent / IMAGE_CACHE
+    recording = None
+    if config.distill.recording:
+        recording = read_observations(config.distill.recording, teacher, image_cache, quiet=quiet)
+        options = replace(config.distill, recording_fingerprint=recording.fingerprint())
+        config = replace(config, distill=options)
+    run = Run(
+        config,
+        folder or root / name,
+        device=device,
+        resume=resume,
+        quiet=quiet,
+        image_cache=image_cache,
+    )
+    return train_parts(run, DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording))
+
+
+def check_teacher(teacher: CheckpointHeader) -> None:
+    """Check that a checkpoint can be a teacher.
+
+    Raises:
+        InputError: it is a student, or its training is not complete.
+    """
+    if teacher.config.distill.method:
+        raise InputError(
+            f"{teacher.folder}: is a student itself (distilled by '{teacher.config.distill.method}'"
+            "); give the teacher's checkpoint"
+        )
+    if not teacher.complete:
+        raise InputError(
+            f"{teacher.folder}: its training is not complete; finish it with 'lfm-policy train ... "
+            "--resume'"
+        )

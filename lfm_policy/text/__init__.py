@@ -1,0 +1,1 @@
+"""Numbers and tables as people read them: `numbers.rounded`, `tables.print_table`."""

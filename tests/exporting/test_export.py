@@ -1,0 +1,204 @@
+"""What is written, in which precision, and what cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lfm_policy.errors import InputError
+from lfm_policy.policy import Policy, load_policy
+from lfm_runtime import OnnxPolicy
+from lfm_runtime.disk.input_files import sha256_of
+from lfm_runtime.export.file import read_description, write_description
+
+from .conftest import build_policy, random_batch
+
+pytestmark = pytest.mark.slow
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+
+def test_the_folder(exported: tuple[Policy, Path]) -> None:
+    policy, folder = exported
+    assert {path.name for path in folder.iterdir()} == {"policy.onnx", "policy.json"}
+    content = json.loads((folder / "policy.json").read_text())
+    assert content["graph"]["inputs"] == {
+        "agent_pos": {"dtype": "float32", "shape": ["batch", 2, 2]},
+        "pose": {"dtype": "float32", "shape": ["batch", 2, 4]},
+        "noise": {"dtype": "float32", "shape": ["batch", 6, 3]},
+    }
+    assert content["graph"]["outputs"]["action"]["shape"] == ["batch", 6, 3]
+    assert content["checkpoint_sha256"] == "1" * 64
+    assert content["sampler"] == {
+        "nfe": 4,
+        "solver": "euler",
+        "noise_scale": 0.6,
+        "nfe_per_block": [2, 2],
+    }
+    description = read_description(folder)
+    assert description.spec.obs_shapes == policy.spec.obs_shapes
+    assert description.parameters == policy.parameter_counts()
+    low, high = description.ranges["action"]
+    np.testing.assert_array_equal(low, policy.normalizer["action"].min.numpy())
+    np.testing.assert_array_equal(high, policy.normalizer["action"].max.numpy())
+
+
+def test_nothing_of_the_machine_that_exported_is_in_the_graph(
+    exported: tuple[Policy, Path],
+) -> None:
+    data = (exported[1] / "policy.onnx").read_bytes()
+    for trace in (b"site-packages", b".py", str(Path.home()).encode() + b"/"):
+        assert trace not in data
+
+
+def test_weights_are_there_once_however_many_steps() -> None:
+    from lfm_policy.exporting import policy_graph
+
+    policy = build_policy()
+    numbers = []
+    for nfe in (2, 6):
+        policy.set_sampler(nfe=nfe)
+        sizes = [int(np.prod(tensor.dims)) for tensor in policy_graph(policy).graph.initializer]
+        numbers.append(sum(sizes))
+    # One bias of the width for each of four more evaluations, and a few step sizes.
+    assert numbers[1] - numbers[0] <= 4 * 16 + 20
+    assert numbers[0] <= policy.parameter_counts()["total"] + 100
+
+
+def test_an_export_is_not_written_over(exported: tuple[Policy, Path]) -> None:
+    from lfm_policy.exporting import export_policy
+
+    policy, folder = exported
+    with pytest.raises(InputError, match="exists already"):
+        export_policy(policy, folder)
+
+
+def test_what_cannot_be_exported(tmp_path: Path) -> None:
+    from lfm_policy.exporting import export_policy
+
+    policy = build_policy(sampler={"solver": "dopri5"})
+    with pytest.raises(InputError, match="'dopri5' chooses its steps itself"):
+        export_policy(policy, tmp_path / "out")
+    with pytest.raises(InputError, match="precision is 'fp8', expected one of fp32, fp16, int8"):
+        export_policy(build_policy(), tmp_path / "out", precision="fp8")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Path]:
+    """Return a policy with weights that are worth making smaller."""
+    from lfm_policy.exporting import export_policy
+
+    network = {"name": "mlp", "width": 64, "n_layers": 1, "time_embed_dim": 8}
+    policy = build_policy(n_blocks=1, network=network)
+    return policy, export_policy(policy, tmp_path_factory.mktemp("wide") / "fp32")
+
+
+@pytest.mark.parametrize(
+    ("precision", "largest_share", "tolerance"), [("fp16", 0.6, 0.02), ("int8", 0.6, 0.2)]
+)
+def test_smaller_numbers(
+    wide: tuple[Policy, Path],
+    tmp_path: Path,
+    precision: str,
+    largest_share: float,
+    tolerance: float,
+) -> None:
+    from lfm_policy.exporting.precision import with_precision
+
+    policy, folder = wide
+    (tmp_path / "small").mkdir()
+    path = tmp_path / "small" / "policy.onnx"
+    model = onnx.load_model(str(folder / "policy.onnx"))
+    before = model.SerializeToString()
+    onnx.save_model(with_precision(model, precision), str(path))
+    assert model.SerializeToString() == before
+    description = dataclasses.replace(
+        read_description(folder), precision=precision, graph_sha256=sha256_of(path)
+    )
+    write_description(path.parent, description)
+    assert path.stat().st_size < largest_share * (folder / "policy.onnx").stat().st_size
+
+    small = OnnxPolicy(path.parent)
+    assert small.metadata["precision"] == precision
+    batch = random_batch(policy, 3)
+    noise = np.random.default_rng(0).standard_normal((3, *policy.chunk_shape), dtype=np.float32)
+    found = small.sample(batch, noise=noise).chunk
+    expected = policy.sample(batch, noise=torch.from_numpy(noise)).chunk.numpy()
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 0 < error < tolerance
+    # Also in 8 bits, whose scale depends on what is computed at once, a row is its own.
+    for row in range(3):
+        own = {key: value[row : row + 1] for key, value in batch.items()}
+        alone = small.sample(own, noise=noise[row : row + 1]).chunk
+        np.testing.assert_allclose(alone[0], found[row], rtol=1e-5)
+
+
+def test_a_weight_that_half_precision_cannot_hold() -> None:
+    from onnx import helper, numpy_helper
+
+    from lfm_policy.exporting.precision import with_precision
+
+    tensor = numpy_helper.from_array(np.full(300, 1e5, np.float32), "w")
+    model = helper.make_model(helper.make_graph([], "g", [], [], [tensor]))
+    with pytest.raises(InputError, match="'w' have numbers beyond 65504"):
+        with_precision(model, "fp16")
+
+
+@pytest.mark.parametrize(("solver", "nfe"), [("euler", 4), ("midpoint", 8), ("heun", 8)])
+def test_8_bits_with_several_evaluations_per_block(tmp_path: Path, solver: str, nfe: int) -> None:
+    from lfm_policy.exporting import export_policy
+
+    policy = load_policy("pusht-state")
+    policy.set_sampler(solver=solver, nfe=nfe)
+    small = OnnxPolicy(export_policy(policy, tmp_path / "out", precision="int8"))
+    batch = random_batch(policy, 4)
+    noise = np.random.default_rng(0).standard_normal((4, *policy.chunk_shape), dtype=np.float32)
+    found = small.sample(batch, noise=noise).chunk
+    expected = policy.sample(batch, noise=torch.from_numpy(noise)).chunk.numpy()
+    error = np.abs(found - expected).mean() / np.abs(expected - expected.mean()).mean()
+    assert 0 < error < 0.05
+    # Weights are there once, however often they are used.
+    parameters = policy.parameter_counts()["total"]
+    assert (tmp_path / "out" / "policy.onnx").stat().st_size < 1.2 * parameters
+
+
+def product_graph(*inputs: str, **options: object) -> onnx.ModelProto:
+    """Return the graph of one Gemm of x with a weight w and a bias b."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    numbers = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    weights = [numpy_helper.from_array(numbers, "w"), numpy_helper.from_array(numbers[0], "b")]
+    node = helper.make_node("Gemm", list(inputs), ["y"], "product", **options)
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in "xy"]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], weights[: len(inputs) - 1])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_a_product_of_another_form_does_not_become_8_bits_silently() -> None:
+    from lfm_policy.exporting.precision import with_precision
+
+    with pytest.raises(ValueError, match="'product' is a Gemm with {'alpha': 2.0"):
+        with_precision(product_graph("x", "w", "b", alpha=2.0, transB=1), "int8")
+
+
+@pytest.mark.parametrize("inputs", [("x", "w", "b"), ("x", "w")])
+def test_products_become_8_bits_with_and_without_a_bias(inputs: tuple[str, ...]) -> None:
+    import onnxruntime
+
+    from lfm_policy.exporting.precision import with_precision
+
+    plain = product_graph(*inputs, transB=1)
+    x = {"x": np.linspace(-1, 1, 4, dtype=np.float32)[None]}
+    exact, rounded = (
+        onnxruntime.InferenceSession(model.SerializeToString()).run(None, x)[0]
+        for model in (plain, with_precision(plain, "int8"))
+    )
+    assert not np.array_equal(exact, rounded)
+    np.testing.assert_allclose(exact, rounded, atol=0.05)
