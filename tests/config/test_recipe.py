@@ -1,4 +1,4 @@
-"""The defaults are the recipe that won on PushT state, and bundled configurations what they were."""
+"""The defaults are the recipe that won on PushT state; what was measured keeps its own."""
 
 from __future__ import annotations
 
