@@ -15,7 +15,7 @@ from lfm_policy.config.schema import SECTIONS, ExperimentConfig
 from lfm_policy.config.training import STUDENT_TRAINING
 from lfm_policy.errors import InputError, Key, OptionError
 from lfm_policy.options import checked
-from lfm_runtime.disk.files import is_file
+from lfm_runtime.disk.files import exists, is_file
 from lfm_runtime.disk.plain import plain_options
 from lfm_runtime.registry import nearest_names
 
@@ -90,6 +90,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     themselves, such as ``distill.training``, change what was there before, the default included;
     ``{}`` takes all of it away.
 
+    Where nothing names the format of the dataset, ``dataset.path`` is looked at. Overrides that
+    choose a section, such as ``network.name=unet1d``, come before all others.
+
     Args:
         name: path of a YAML file, or a bundled name such as ``pusht/fm``.
         overrides: strings ``section.key=value``; values are parsed as YAML.
@@ -100,8 +103,24 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """
     defaults = {"distill": {"training": dict(STUDENT_TRAINING)}}
     sources = [Source("defaults", defaults), *_read_file(find_config(name), depth=0)]
-    sources += [parse_override(text) for text in overrides]
-    return config_from_sources(sources)
+    chosen = {f"{section}.name" for section in SECTIONS}
+    ordered = sorted(overrides, key=lambda text: text.partition("=")[0].strip() not in chosen)
+    sources += [parse_override(text) for text in ordered]
+    return config_from_sources([*_recognised_format(sources), *sources])
+
+
+def _recognised_format(sources: Sequence[Source]) -> list[Source]:
+    """Return the format of a dataset that is there, unless a source says it."""
+    sections = [source.options.get("dataset") for source in sources]
+    given = [section for section in sections if isinstance(section, dict)]
+    paths = [section["path"] for section in given if isinstance(section.get("path"), str)]
+    if not paths or not paths[-1] or any("name" in section for section in given):
+        return []
+    path = Path(paths[-1]).expanduser()
+    for name, format_class in reversed(SECTIONS["dataset"].registry.items()):
+        if exists(path) and format_class.detects(path):
+            return [Source(f"format of {path}", {"dataset": {"name": name}})]
+    return []
 
 
 def config_from_dict(options: Mapping[str, Any], label: str) -> ExperimentConfig:

@@ -143,3 +143,21 @@ def test_options_that_a_checkpoint_does_not_have_mean_what_they_did() -> None:
     assert (config.distill.samples, config.distill.training) == (4, {})
     given = stored_config({"sampler": {"noise_scale": 0.3}}, "old")
     assert given.sampler.noise_scale == 0.3
+
+
+# -- the format of the dataset --------------------------------------------------------------------
+
+
+def test_a_format_that_nobody_named_is_recognised(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "demos.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (tmp_path / "demos.zarr").mkdir()
+    path = write("name: x\n")
+    for file, name in (("demos.hdf5", "robomimic"), ("demos.zarr", "zarr")):
+        assert load_config(path, [f"dataset.path={tmp_path / file}"]).dataset.name == name
+    named = ["dataset.path=elsewhere", "dataset.name=robomimic"]  # in any order
+    for overrides in (named, named[::-1]):
+        dataset = load_config(path, overrides).dataset
+        assert (dataset.name, dataset.path) == ("robomimic", "elsewhere")
+    zarr = write(f"dataset: {{name: zarr, path: {tmp_path / 'demos.hdf5'}}}\n")
+    assert load_config(zarr).dataset.name == "zarr"
+    assert load_config(path, ["dataset.path=absent.hdf5"]).dataset.name == "zarr"
