@@ -150,7 +150,7 @@ class BlockPlan:
         parts = range(JOINT, self._run.model.n_blocks + 1)
         if self._only_block is not None:
             parts = range(self._only_block, self._only_block + 1)
-        return [n for n in parts if self._run.steps(n) and (n != JOINT or self._trains_encoder(n))]
+        return [n for n in parts if self._run.steps(n) and (n != JOINT or self.trains_encoder(n))]
 
     def part(self, n: int) -> Part:
         """Return what block n learns, or encoder and blocks together for 0."""
@@ -273,6 +273,6 @@ def _warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyMode
         warnings.warn(
             f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
             "takes the last noise off a chunk, and teaches the encoder little. Use "
-            "training.encoder=joint and training.encoder_steps",
+            "training.encoder=joint",
             stacklevel=2,
         )
