@@ -33,6 +33,7 @@ COMMANDS = {
     "check": ("policies.check", "say whether a policy is any good, without a simulator"),
     "eval": ("policies.evaluate", "roll out a policy in simulation"),
     "export": ("policies.export", "write a policy as one ONNX graph that needs no torch"),
+    "push": ("policies.push", "publish a policy on the Hugging Face hub, with a model card"),
     "extract": ("data.extract", "replay recorded simulator states and write their observations"),
     "inspect": ("data.inspect", "describe a dataset, a checkpoint or a run"),
     "convert": ("data.convert", "convert demonstrations between zarr, robomimic and LeRobot"),

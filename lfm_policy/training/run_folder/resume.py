@@ -73,6 +73,8 @@ def find_resumable(
     if not resume:
         raise already_begun(folder)
     header = read_header(folder)
+    # As the run has resolved it: a size of frames that was left open is as in the checkpoint.
+    config = replace(config, encoder=config.encoder.with_sizes(header.spec.obs_shapes))
     old, new, free = header.config.training, config.training, FREE_TO_CHANGE
     before, after = old.pass_ends[-1], new.pass_ends[-1]
     if after != before and after[0] >= before[0] and after[1] >= before[1]:
@@ -84,7 +86,11 @@ def find_resumable(
             encoder_extended_from=[*old.encoder_extended_from, before[1]],
         )
     if not new.extended_from:  # options as they were written for the run know of no extension
-        free = (*FREE_TO_CHANGE, *EXTENSION)
+        free = (*free, *EXTENSION)
+    init = config.init
+    if not init.source:  # nor of the policy that it started from, if that was no option of theirs
+        init = replace(init, source=header.config.init.source)
+        config = replace(config, init=init)
     if changed := changed_options(replace(header.config, training=old), config, free):
         raise InputError(
             f"{folder}: cannot resume with other options: "
