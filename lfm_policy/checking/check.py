@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from lfm_policy.assets import results_folder
 from lfm_policy.checking.blocks import BlockCheck, check_blocks
 from lfm_policy.checking.demonstrations import (
     Demonstrations,
@@ -35,6 +34,8 @@ from lfm_policy.checking.result import PolicyCheck
 from lfm_policy.checking.samples import joins_of, outside_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
+from lfm_policy.checkpoint_folders import CHECKPOINTS
+from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.open_policy import SCHEMES, open_policy
@@ -98,7 +99,7 @@ def check(
         policy,
         config,
         data=str(data) if isinstance(data, Path) else data,
-        image_cache=results_folder(name).parent / IMAGE_CACHE,
+        image_cache=_image_cache(policy),
         quiet=quiet,
     )
     demonstrations = choose(demonstrations, episodes, seed)
@@ -186,6 +187,16 @@ def _opened(
         name, device=device, threads=torch.get_num_threads(), **sampler
     )
     return policy
+
+
+def _image_cache(policy: Policy | OnnxPolicy) -> ImageCache:
+    """Return where decoded frames are kept: for a run where its training keeps them, as small."""
+    if not isinstance(policy, Policy):
+        return ImageCache()  # graphs take frames as they are recorded
+    checkpoints = Path(policy.info.get("checkpoint", "")).parent
+    beside = checkpoints.name == CHECKPOINTS
+    folder = checkpoints.parents[1] / IMAGE_CACHE if beside else DEFAULT_CACHE
+    return ImageCache(folder, policy.config.encoder.frame_size)
 
 
 def _subject(policy: Policy | OnnxPolicy, instants: Instants, quiet: bool) -> Subject:

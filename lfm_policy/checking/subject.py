@@ -18,6 +18,7 @@ from lfm_policy.policy.pipeline import Pipeline
 from lfm_runtime.export.onnx_policy import OnnxPolicy
 from lfm_runtime.policy.chunk_policy import padded_prefix
 from lfm_runtime.policy.observations import checked_batch
+from lfm_runtime.policy.spec import is_image
 
 FRAMES_AT_ONCE = 32
 """Instants whose observations are read and encoded together: of cameras, a few megabytes."""
@@ -115,6 +116,9 @@ class CheckpointSubject(Subject):
     def _encoded(self, quiet: bool) -> dict[str, Tensor]:
         """Return (M, n_obs_steps, ...) by key, normalised, features in place of images."""
         policy, keys = self.policy, tuple(self.policy.spec.obs_shapes)
+        shapes = policy.spec.obs_shapes.items()
+        numbers = {key: shape for key, shape in shapes if not is_image(shape)}
+        low_dim = dataclasses.replace(policy.spec, obs_shapes=numbers)
         parts: dict[str, list[Tensor]] = {key: [] for key in keys}
         rows_of = list(batches(len(self.instants), FRAMES_AT_ONCE))
         if not keys:
@@ -122,7 +126,8 @@ class CheckpointSubject(Subject):
         with torch.inference_mode():
             for rows in tqdm(rows_of, desc="observations", unit="batch", disable=quiet, delay=1):
                 recorded = self.instants.observations(rows, keys)
-                obs = checked_batch(recorded, policy.spec, n_obs_steps=policy.n_obs_steps)
+                # Frames may have been made smaller already, as the encoder would.
+                obs = recorded | checked_batch(recorded, low_dim, n_obs_steps=policy.n_obs_steps)
                 tensors = {k: torch.from_numpy(v).to(policy.device) for k, v in obs.items()}
                 encoded = policy.model.encoder.encode_images(self._pipeline.normalized(tensors))
                 for key in keys:
