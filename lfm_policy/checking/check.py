@@ -123,30 +123,30 @@ def check_policy(
     chunks = reference_chunks(buffer, demonstrations.reference, policy)
     action = np.asarray(buffer.arrays[ACTION_KEY], dtype=np.float64)
     units = _units(policy, action[buffer.steps_of(demonstrations.reference)])
-    limits = _limits(policy)
-
     subject = _subject(policy, instants_of(buffer, demonstrations.checked, policy), quiet)
-    instants = subject.instants
-    noise = _noise(seed, samples, policy, len(instants))
-    asked = [
-        subject.chunks(part)
-        for part in tqdm(noise, desc="samples", unit="sample", disable=quiet, delay=1)
-    ]
-    raw = np.stack(asked)
-    executed = raw if limits is None else np.clip(raw, *limits)
-    loop = open_loop(executed, instants, units, chunks.mean(0))
-
     learned = training_sample(demonstrations, len(demonstrations.checked), seed)
     training: Subject | None = None
     if len(learned):
         training = _subject(policy, instants_of(buffer, learned, policy), quiet)
-        loop = dataclasses.replace(loop, training=_training_error(training, units, limits, seed))
+    instants, keys = subject.instants, tuple(policy.spec.obs_shapes)
 
-    keys = tuple(policy.spec.obs_shapes)
+    n_chunks = len(instants) * (samples + 2 + len(keys))
+    n_chunks += 0 if training is None else TRAINING_SAMPLES * len(training.instants)
+    with tqdm(total=n_chunks, desc="chunks", unit="chunk", disable=quiet, delay=1) as bar:
+        subject.progress = bar.update
+        noise = _noise(seed, samples, policy, len(instants))
+        raw = np.stack([subject.chunks(part) for part in noise])
+        shuffled = shuffled_keys(subject, keys, noise[0], units, seed)
+        learned_error = None
+        if training is not None:
+            training.progress = bar.update
+            learned_error = _training_error(training, units, seed)
+    executed = subject.clipped(raw)
+    loop = open_loop(executed, instants, units, chunks.mean(0))
     blocks: list[BlockCheck] = []
     if isinstance(subject, CheckpointSubject):
         assert training is None or isinstance(training, CheckpointSubject)
-        blocks = check_blocks(subject, training, chunks, seed=seed)
+        blocks = check_blocks(subject, training, chunks, seed=seed, quiet=quiet)
     config = policy.config if isinstance(policy, Policy) else None
     noise_scale = float(policy.metadata["noise_scale"])
     return PolicyCheck(
@@ -155,12 +155,12 @@ def check_policy(
         demonstrations=demonstrations,
         seed=seed,
         units=units,
-        open_loop=loop,
+        open_loop=dataclasses.replace(loop, training=learned_error),
         spread=spread_of(executed, instants, units),
         joins=joins_of(executed, instants, units, policy.n_action_steps),
         outside=outside_of(raw, instants, units),
         unclipped=subject.unclipped,
-        shuffled=shuffled_keys(subject, keys, noise[0], units, limits, seed),
+        shuffled=shuffled,
         copies=copies_of_last_action(instants, keys),
         cameras=tuple(key for key, shape in policy.spec.obs_shapes.items() if is_image(shape)),
         blocks=blocks,
@@ -230,24 +230,14 @@ def _units(policy: Policy | OnnxPolicy, action: np.ndarray) -> ActionScale:
     return ActionScale(scale, offset, low, high, action.std(0))
 
 
-def _limits(policy: Policy | OnnxPolicy) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return what actions are clipped to afterwards; None where they are not, or are already."""
-    if not isinstance(policy, Policy) or not policy.config.policy.clip_actions:
-        return None
-    return policy.training_range(ACTION_KEY)
-
-
-def _training_error(
-    subject: Subject, units: ActionScale, limits: tuple[np.ndarray, np.ndarray] | None, seed: int
-) -> Errors:
+def _training_error(subject: Subject, units: ActionScale, seed: int) -> Errors:
     """Return the error of one sample, on average, at instants of the training."""
     instants = subject.instants
     rows = instants.started if instants.started.any() else np.ones(len(instants), bool)
     generator = np.random.default_rng((seed, 3))
     total = np.zeros(instants.demonstrated.shape)
     for _ in range(TRAINING_SAMPLES):
-        chunks = subject.chunks(generator.standard_normal(total.shape, dtype=np.float32))
-        chunks = chunks if limits is None else np.clip(chunks, *limits)
+        chunks = subject.executed(generator.standard_normal(total.shape, dtype=np.float32))
         total += np.abs(chunks - instants.demonstrated) / TRAINING_SAMPLES
     return errors_of(total, instants, units, rows)
 

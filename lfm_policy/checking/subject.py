@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.checking.demonstrations import Instants
+from lfm_policy.data.replay_buffer import ACTION_KEY
 from lfm_policy.policy import Policy
 from lfm_policy.policy.pipeline import Pipeline
 from lfm_runtime.export.onnx_policy import OnnxPolicy
@@ -32,12 +33,27 @@ class Subject(ABC):
     Attributes:
         instants: M of them.
         unclipped: whether `chunks` gives what the networks say, before actions are clipped.
+        limits: smallest and largest action that is executed, (action_dim,) each; None where
+            `chunks` are not clipped any more.
+        progress: called with a number of chunks once these are there.
     """
 
     unclipped: bool
+    limits: tuple[np.ndarray, np.ndarray] | None = None
 
     def __init__(self, instants: Instants) -> None:
         self.instants = instants
+        self.progress: Callable[[int], Any] = lambda count: None
+
+    def executed(
+        self, noise: np.ndarray, swapped: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Return chunks as a robot would get them; arguments as `chunks`."""
+        return self.clipped(self.chunks(noise, swapped))
+
+    def clipped(self, chunks: np.ndarray) -> np.ndarray:
+        """Return what is executed of (..., action_dim) chunks."""
+        return chunks if self.limits is None else np.clip(chunks, *self.limits)
 
     @abstractmethod
     def chunks(
@@ -74,6 +90,8 @@ class CheckpointSubject(Subject):
         )
         self._pipeline.solvers = policy.pipeline.solvers
         self._pipeline.noise_scale = policy.noise_scale
+        if policy.config.policy.clip_actions:
+            self.limits = policy.training_range(ACTION_KEY)
         self.features = self._encoded(quiet)
 
     def chunks(
@@ -86,6 +104,7 @@ class CheckpointSubject(Subject):
                 given = torch.from_numpy(noise[rows]).to(self.policy.device)
                 obs, prefix = self.seen(rows, swapped), self._no_prefix(len(rows))
                 parts.append(self._pipeline.sample(obs, given, prefix).chunk.cpu().numpy())
+                self.progress(len(rows))
         return _finite(np.concatenate(parts))
 
     def seen(
@@ -157,6 +176,7 @@ class ExportSubject(Subject):
                 shown = swapped[key][rows] if key in swapped else rows
                 obs |= self.instants.observations(shown, (key,))
             parts.append(self.policy.sample(obs, noise=noise[rows]).chunk)
+            self.progress(len(rows))
         return _finite(np.concatenate(parts))
 
 
