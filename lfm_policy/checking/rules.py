@@ -330,6 +330,10 @@ def findings_of(check: PolicyCheck) -> list[Finding]:
     return [finding for rule in RULES if (finding := rule(check)) is not None]
 
 
+MOST = 0.5
+"""Share of the normalised error, of more than two dimensions, from which one of them is named."""
+
+
 def verdict_of(check: PolicyCheck) -> str:
     """Return one paragraph: how good it is, what looks wrong, and what to try."""
     loop = check.open_loop
@@ -344,6 +348,10 @@ def verdict_of(check: PolicyCheck) -> str:
         else f"{loop.sample.mean / other.mean:.1f} times as far from the demonstrations as"
     )
     first = f"Its actions are {much} {BASELINES[name]}, the strongest of the baselines."
+    shares = loop.sample.per_dim * check.units.scale
+    shares = shares / max(shares.sum(), 1e-12)
+    if len(shares) > 2 and shares.max() > MOST:
+        first += f" {shares.max():.0%} of its error is in action[{shares.argmax()}] alone."
     findings, left = check.findings, ""
     if any(finding.kind == "not_better_than_baseline" for finding in findings):
         follow = [finding for finding in findings if finding.kind in SYMPTOMS]

@@ -83,6 +83,15 @@ def test_verdict_of_a_good_policy() -> None:
     assert "nearer to the demonstrations than repeating the last action" in GOOD.verdict
 
 
+def test_the_worst_of_many_dimensions_is_named() -> None:
+    assert "alone" not in GOOD.verdict  # of two, one has always half of the error
+    errors = replace(GOOD.open_loop.sample, per_dim=np.array([1.0, 1.0, 6.0]))
+    units = replace(GOOD.units, scale=np.ones(3), low=np.zeros(3), high=np.zeros(3))
+    check = replace(GOOD, open_loop=replace(GOOD.open_loop, sample=errors), units=units)
+    check.__dict__["findings"] = []
+    assert "75% of its error is in action[2] alone." in check.verdict
+
+
 def found(rule: rules.Rule, check: PolicyCheck) -> Finding:
     finding = rule(check)
     assert finding is not None
