@@ -25,6 +25,10 @@ FREE_TO_CHANGE: tuple[str, ...] = (
     "training.tracker",
     "training.parallel_processes",
     "push_forward.checkpoint_every",
+    "eval.every",
+    "eval.episodes",
+    "eval.seed_start",
+    "eval.nfe",
 )
 """What may differ between the run that was interrupted and the one that continues it."""
 
