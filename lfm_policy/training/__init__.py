@@ -10,6 +10,7 @@ from lfm_policy.config.environment import with_environment
 from lfm_policy.errors import Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import read_header
 from lfm_policy.training.blocks import BlockPlan, warn_ignored_warm_start
+from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import Run
 from lfm_policy.training.selection import Rollouts
@@ -65,4 +66,5 @@ def train(
             config, folder, device=device, resume=resume, source=source, quiet=quiet
         )
     run = Run(config, folder, device=device, resume=resume, source=source, quiet=quiet)
-    return train_parts(run, BlockPlan(run), rollouts)
+    plan = BlockPlan(run)
+    return train_parts(run, plan, lambda: estimate_run(run, plan), rollouts)

@@ -37,6 +37,7 @@ from lfm_policy.policy.checkpoint import (
     write_checkpoint,
 )
 from lfm_policy.training.blocks import BlockPlan
+from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
 from lfm_policy.training.run import Run
 from lfm_policy.training.run_folder.checkpoints import RunFolder
@@ -229,7 +230,8 @@ def _train_one(
             source=None if source is None else read_header(source),
         )
         encoder = _encoder_of_first_block(root) if n > 1 else None
-        train_parts(run, BlockPlan(run, only_block=n, initial_encoder=encoder))
+        plan = BlockPlan(run, only_block=n, initial_encoder=encoder)
+        train_parts(run, plan, lambda: estimate_run(run, plan))
     except Interrupted:
         sys.exit(EXIT_INTERRUPTED)
     except (InputError, OSError, TrainingError) as error:

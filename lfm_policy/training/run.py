@@ -340,6 +340,7 @@ class Run:
             "device": str(self.device),
             "torch": torch.__version__,
             "train_windows": len(self.data.train),
+            "train_episodes": len(self.data.train_episodes),
         }
 
     # -- progress -----------------------------------------------------------------------------

@@ -26,13 +26,13 @@ def load_datasets(
     Decoded images go into the folder ``image_cache``, at the size that the encoder looks at.
     ``kept`` is the normaliser of an earlier training, whose transforms stay.
     """
-    policy = config.policy
+    policy, scaling = config.policy, config.normalization
     return build_datasets(
         config.dataset,
         policy.n_obs_steps,
         policy.horizon,
         policy.n_action_steps,
-        {"default": config.normalization.obs, "action": config.normalization.action},
+        {"default": scaling.obs, "action": scaling.action, **scaling.keys},
         image_cache=ImageCache(image_cache or DEFAULT_CACHE, config.encoder.frame_size),
         kept=kept,
         quiet=quiet,

@@ -81,7 +81,8 @@ def find_resumable(
     config = replace(config, encoder=config.encoder.with_sizes(header.spec.obs_shapes))
     old, new, free = header.config.training, config.training, FREE_TO_CHANGE
     before, after = old.pass_ends[-1], new.pass_ends[-1]
-    if after != before and after[0] >= before[0] and after[1] >= before[1]:
+    more = after[0] > before[0] or (new.encoder == "joint" and after[1] > before[1])
+    if more and after[0] >= before[0] and after[1] >= before[1]:
         old = replace(
             old,
             total_steps=after[0],
