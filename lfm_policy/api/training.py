@@ -18,8 +18,10 @@ from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.device import choose_device
 from lfm_policy.distillation.student import distill as distill_checkpoint
 from lfm_policy.errors import InputError
-from lfm_policy.policy import Policy, load_policy
+from lfm_policy.evaluation.evaluation import SelectionRollouts
+from lfm_policy.policy import Policy, load_policy, read_header
 from lfm_policy.training import train as train_config
+from lfm_policy.training.start.source import tuned_config
 from lfm_runtime.disk.files import exists
 
 __all__ = ["distill", "train"]
@@ -29,9 +31,10 @@ DATASETS = "datasets"
 
 
 def train(
-    config: str | Path | Mapping[str, Any] | ExperimentConfig,
+    config: str | Path | Mapping[str, Any] | ExperimentConfig | None = None,
     dataset: Dataset | str | Path | Iterable[Episode] | None = None,
     *,
+    init_from: Policy | str | Path | None = None,
     output: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -44,6 +47,7 @@ def train(
 
         policy = train("own/state", dataset, output="runs/arm", training={"total_steps": 2000})
         policy = train("pusht/lfm3", "demos.zarr", seed=1, **{"flow.n_blocks": 4})
+        policy = train(init_from="pusht-state", dataset="mine.zarr", output="runs/mine")
 
     A run must be repeatable, so what is in memory only is written first: as a zarr store in
     ``datasets`` beside the run, named by its content, which the run's configuration points to.
@@ -51,10 +55,12 @@ def train(
     complete at once, so a cell of a notebook can be run again.
 
     Args:
-        config: name of a bundled configuration, a YAML file, options, or a configuration.
+        config: name of a bundled configuration, a YAML file, options, or a configuration; that of
+            ``init_from`` by default, with a tenth of its steps.
         dataset: demonstrations, or where they are; of `dataset.path` by default. Where the
             configuration names no observations, the policy sees all of them; the encoder ``state``
             sees no cameras.
+        init_from: policy whose weights the training starts from, see ``init`` in the options.
         output: run folder; ``runs/<name>`` by default.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``output``, if there is one.
@@ -72,7 +78,12 @@ def train(
         TrainingError: the loss became NaN; the last good checkpoint was kept.
     """
     overrides = override_texts(options)
-    if isinstance(config, ExperimentConfig):
+    source = run_of(init_from) if isinstance(init_from, Policy) else init_from
+    if config is None:
+        if source is None:
+            raise InputError("which configuration? Give one, or a policy to start from: init_from")
+        base = tuned_config(read_header(source))
+    elif isinstance(config, ExperimentConfig):
         base = config
     elif isinstance(config, Mapping):
         base = config_from_dict(config, "the configuration")
@@ -83,7 +94,15 @@ def train(
     if dataset is not None:
         demonstrations = _dataset_options(dataset, chosen, folder)
         chosen = changed_config(base, [*override_texts(demonstrations), *overrides])
-    checkpoint = train_config(chosen, folder, device=device, resume=resume, quiet=quiet)
+    checkpoint = train_config(
+        chosen,
+        folder,
+        device=device,
+        resume=resume,
+        init_from=source,
+        rollouts=SelectionRollouts(),
+        quiet=quiet,
+    )
     return load_policy(checkpoint, device=choose_device(device))
 
 
@@ -133,6 +152,7 @@ def distill(
         overrides=override_texts(options),
         device=device,
         resume=resume,
+        rollouts=SelectionRollouts(),
         quiet=quiet,
     )
     return load_policy(checkpoint, device=choose_device(device))

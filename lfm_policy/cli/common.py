@@ -186,6 +186,14 @@ def key_values(texts: list[str]) -> dict[str, Any]:
     return values
 
 
+def print_best(checkpoint: Path) -> None:
+    """Print which policy was the best of the run of a checkpoint, if any was rolled out."""
+    from lfm_policy.training.run_folder.best import best_in_words, read_best
+
+    if (best := read_best(checkpoint.parent.parent)) is not None:
+        print(best_in_words(best))
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object to standard output."""
     json.dump(value, sys.stdout, indent=2, allow_nan=False)

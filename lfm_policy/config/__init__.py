@@ -12,11 +12,12 @@ from lfm_policy.config.load import (
     stored_config,
 )
 from lfm_policy.config.schema import EnvConfig, ExperimentConfig, NormalizationConfig, PolicyConfig
-from lfm_policy.config.training import DistillConfig, InitConfig, TrainingConfig
+from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 
 __all__ = [
     "DistillConfig",
     "EnvConfig",
+    "EvalConfig",
     "ExperimentConfig",
     "FlowConfig",
     "InitConfig",

@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from lfm_policy.config.block_networks import network_configs, student_network
 from lfm_policy.config.flow import FlowConfig, PushForwardConfig, SamplerConfig, check_evaluations
-from lfm_policy.config.training import DistillConfig, InitConfig, TrainingConfig
+from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import OptionError
 from lfm_policy.options import Chosen, option, options, with_changes
 
@@ -132,6 +132,7 @@ class ExperimentConfig:
     training: TrainingConfig = option(TrainingConfig, "optimisation")
     init: InitConfig = option(InitConfig, "policy that the training starts from")
     distill: DistillConfig = option(DistillConfig, "distillation (students only)")
+    eval: EvalConfig = option(EvalConfig, "rollouts during training")
     env: EnvConfig = option(EnvConfig, "environment for rollouts")
 
     @property

@@ -183,6 +183,32 @@ STUDENT_TRAINING: dict[str, Any] = {
 
 
 @options
+class EvalConfig:
+    """Rollouts while a policy is trained; they change nothing of the training."""
+
+    every: int = option(
+        0,
+        "gradient steps of all parts together between rollouts, which are also done at the end; 0: "
+        "none. Only a whole policy is rolled out: while encoder and blocks learn together, and in "
+        "later parts once all blocks have learnt something (of blocks trained one after another, "
+        "in the last one). The best is kept as the checkpoint `best`",
+        common=True,
+        ge=0,
+    )
+    episodes: int = option(
+        50, "episodes; the more, the less of what is best is luck", ge=1, le=100_000
+    )
+    seed_start: int = option(
+        200_000,
+        "environment seed of the first episode, of those that are for choosing: results are "
+        "quoted of seeds from 100000",
+        ge=200_000,
+        le=2**31 - 100_001,
+    )
+    nfe: int = option(0, "network evaluations per chunk; 0: sampler.nfe", ge=0, le=100_000)
+
+
+@options
 class InitConfig:
     """A policy that the training starts from: that of ``--init-from``, see `training.start`."""
 

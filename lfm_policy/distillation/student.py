@@ -23,6 +23,8 @@ from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_nor
 from lfm_policy.policy.model import ou_schedule
 from lfm_policy.training.rows.data import IMAGE_CACHE
 from lfm_policy.training.run import Run
+from lfm_policy.training.run_folder.best import SELECTION
+from lfm_policy.training.selection import Rollouts
 from lfm_policy.training.train import train_parts
 
 PAIRS = "pairs"
@@ -140,6 +142,7 @@ def distill(
     pairs_folder: Path | None = None,
     device: str = "auto",
     resume: bool = False,
+    rollouts: Rollouts | None = None,
     quiet: bool = False,
 ) -> Path:
     """Distil a teacher; returns the student's final checkpoint folder.
@@ -156,6 +159,7 @@ def distill(
         pairs_folder: where teacher samples are kept; by default ``pairs`` in the teacher's run.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``folder``, if there is one.
+        rollouts: rolls the student out while it is trained, see `lfm_policy.training.train`.
         quiet: no progress bars.
 
     Raises:
@@ -184,7 +188,7 @@ def distill(
         normalizer=read_normalizer(teacher),
     )
     plan = DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording)
-    return train_parts(run, plan, plan.estimate)
+    return train_parts(run, plan, plan.estimate, rollouts)
 
 
 def check_teacher(teacher: CheckpointHeader) -> None:
@@ -198,7 +202,7 @@ def check_teacher(teacher: CheckpointHeader) -> None:
             f"{teacher.folder}: is a student itself (distilled by '{teacher.config.distill.method}'"
             "); give the teacher's checkpoint"
         )
-    if not teacher.complete:
+    if not teacher.complete and SELECTION not in teacher.training:
         raise InputError(
             f"{teacher.folder}: its training is not complete; finish it with 'lfm-policy train ... "
             "--resume'"

@@ -7,21 +7,30 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from lfm_policy.config import EvalConfig, ExperimentConfig
+from lfm_policy.errors import InputError
+from lfm_policy.evaluation.environments import choose_workers, make_environments
 from lfm_policy.evaluation.episodes import (
     EpisodeResult,
     RolloutConfig,
     no_success_message,
     settled,
+    successes_of,
 )
 from lfm_policy.evaluation.report import Cell
 from lfm_policy.evaluation.rollouts import rollout
+from lfm_policy.evaluation.statistics import bootstrap_mean, wilson_interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
+
+if TYPE_CHECKING:
+    from lfm_policy.policy import Policy
+    from lfm_policy.training.selection import Score
 
 
 class NoSuccessReportedWarning(UserWarning):
@@ -108,6 +117,81 @@ def settled_cells(cells: Sequence[Cell], env_id: str) -> list[Cell]:
     if not reported:
         warnings.warn(no_success_message(env_id), NoSuccessReportedWarning, stacklevel=3)
     return [replace(cell, episodes=settled(cell.episodes, reported=reported)) for cell in cells]
+
+
+class SelectionRollouts:
+    """Rolls a policy out while it is trained, see `lfm_policy.training.selection`."""
+
+    def prepare(self, config: ExperimentConfig) -> None:
+        """Make the environment once.
+
+        Raises:
+            InputError: there is none, or its simulator is missing.
+        """
+        env = config.env
+        if not env.id:
+            raise InputError(
+                f"eval.every is {config.eval.every}, but there is no environment to roll out in: "
+                "set env.id, such as env.id=lfm/PushT-v0, or eval.every=0"
+            )
+        make_environments(
+            env.id,
+            1,
+            processes=False,
+            max_episode_steps=env.max_episode_steps,
+            options=dict(env.options),
+            render_size=None,
+            module_folder=None,
+        ).close()
+
+    def roll_out(
+        self, policy: Policy, options: EvalConfig, *, each_step: Callable[[], None], quiet: bool
+    ) -> Score:
+        """Return how good a policy is in ``options.episodes`` episodes.
+
+        Raises:
+            InputError: the environment does not fit the policy, or ``options.nfe`` its blocks.
+            EvaluationError: processes of environments died again and again.
+        """
+        from lfm_policy.training.selection import Score
+
+        if options.nfe:
+            policy.set_sampler(nfe=options.nfe)
+        env = policy.config.env
+        num_envs, processes = choose_workers(env.id)
+        config = RolloutConfig(
+            env_id=env.id,
+            seed_start=options.seed_start,
+            max_episode_steps=env.max_episode_steps,
+            num_envs=min(num_envs, options.episodes),
+            processes=processes,
+            env_options=dict(env.options),
+        )
+        with tqdm(
+            total=options.episodes, desc="rollouts", unit="episode", disable=quiet, leave=False
+        ) as bar:
+            results = rollout(
+                policy,
+                config,
+                range(options.episodes),
+                on_episode=partial(_advance, bar),
+                on_step=lambda running, envs: each_step(),
+            )
+        successes, rewards = successes_of(results), [result.max_reward for result in results]
+        interval = (
+            bootstrap_mean(rewards)
+            if successes is None
+            else wilson_interval(sum(successes), len(successes))
+        )
+        return Score(
+            episodes=len(results),
+            successes=None if successes is None else sum(successes),
+            score=float(np.mean(rewards)),
+            low=interval.low,
+            high=interval.high,
+            seed_start=options.seed_start,
+            nfe=results[0].nfe,
+        )
 
 
 def _advance(bar: tqdm, result: EpisodeResult) -> None:

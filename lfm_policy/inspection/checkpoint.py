@@ -13,6 +13,7 @@ from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.text.tables import TextTable
+from lfm_policy.training.run_folder.best import BEST, best_in_words, read_best
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 
 
@@ -51,6 +52,10 @@ class CheckpointInspection:
         shapes = ", ".join(f"{k} {tuple(s)}" for k, s in header.spec.obs_shapes.items())
         action = f"action: ({header.spec.action_dim},)"
         console.print(f"observations: {shapes}; {action}", markup=False, soft_wrap=True)
+        if header.folder.name == BEST:
+            console.print(best_in_words(header), markup=False, soft_wrap=True)
+        elif (best := read_best(header.folder.parent.parent)) is not None:
+            console.print(best_in_words(best), markup=False, soft_wrap=True)
         self._blocks_table().print()
         self._normalizer_table().print()
         console.print("configuration:")

@@ -244,6 +244,8 @@ def require_sampleable(header: CheckpointHeader) -> None:
     """
     if header.config.training.encoder == "joint" and header.training.get("encoder_steps", 0):
         return  # with the encoder all blocks have learnt
+    if header.config.init.source:
+        return  # all blocks had learnt before
     done = header.training["block_steps"]
     n_blocks = header.config.flow.n_blocks
     untrained = [n for n, steps in enumerate(done, start=1) if steps == 0]

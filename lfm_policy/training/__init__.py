@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
@@ -12,6 +13,7 @@ from lfm_policy.training.blocks import BlockPlan, warn_ignored_warm_start
 from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import Run
+from lfm_policy.training.selection import Rollouts
 from lfm_policy.training.start.source import with_source
 from lfm_policy.training.train import train_parts
 
@@ -25,6 +27,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     init_from: str | Path | None = None,
+    rollouts: Rollouts | None = None,
     quiet: bool = False,
 ) -> Path:
     """Train a policy; returns its final checkpoint folder.
@@ -36,6 +39,8 @@ def train(
         resume: go on from the newest checkpoint in ``folder``, if there is one.
         init_from: checkpoint, run folder or name of a policy whose weights the training starts
             from, as ``config.init`` says. It is not needed to go on.
+        rollouts: rolls the policy out while it is trained, as ``config.eval`` says, such as
+            `lfm_policy.evaluation.evaluation.SelectionRollouts`.
         quiet: no progress bars.
 
     Raises:
@@ -50,9 +55,16 @@ def train(
         config = with_source(config, source)
     warn_ignored_warm_start(config)
     if wants_processes(config, folder, resume=resume):
+        if config.eval.every:
+            warnings.warn(
+                f"eval.every is {config.eval.every}, but blocks that are trained in processes of "
+                "their own are no policy before the end: roll it out then with 'lfm-policy eval', "
+                "or set training.parallel_processes=1",
+                stacklevel=2,
+            )
         return train_blocks_in_processes(
             config, folder, device=device, resume=resume, source=source, quiet=quiet
         )
     run = Run(config, folder, device=device, resume=resume, source=source, quiet=quiet)
     plan = BlockPlan(run)
-    return train_parts(run, plan, lambda: estimate_run(run, plan))
+    return train_parts(run, plan, lambda: estimate_run(run, plan), rollouts)

@@ -138,6 +138,11 @@ class BlockPlan:
         run.restore()
         if initial_encoder is not None:
             model.encoder.load_state_dict(initial_encoder)
+        if not self.numbers():
+            raise InputError(
+                f"nothing is to be trained: training.total_steps is {config.training.total_steps}, "
+                f"and the encoder is frozen (init.encoder is '{config.init.encoder}')"
+            )
 
     def on(self, run: Run) -> BlockPlan:
         """Return the same plan for a copy of its run."""

@@ -21,7 +21,13 @@ from accelerate.utils import get_int_from_env
 from torch import Tensor
 
 from lfm_policy.checkpoint_folders import LATEST_FILE
-from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict, config_to_yaml
+from lfm_policy.config import (
+    EvalConfig,
+    ExperimentConfig,
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+)
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
     CheckpointHeader,
@@ -207,6 +213,7 @@ def _train_one(
     root = Path(folder)
     try:
         config = config_from_dict(options, "configuration")
+        config = replace(config, eval=EvalConfig())  # a block is no policy
         if not config.training.num_threads:
             torch.set_num_threads(
                 max(1, torch.get_num_threads() // config.training.parallel_processes)

@@ -28,6 +28,7 @@ from lfm_policy.policy.checkpoint import (
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.accelerator import available_options, make_accelerator
 from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
+from lfm_policy.training.run_folder.best import BEST
 from lfm_policy.training.run_folder.checkpoints import RunFolder
 from lfm_policy.training.run_folder.metrics import MetricsLog, checkpoint_message
 from lfm_policy.training.run_folder.resume import (
@@ -287,8 +288,12 @@ class Run:
         self.accelerator.wait_for_everyone()
         return self._run_folder.checkpoint(name)
 
-    def _fill(self, folder: Path, trainer: Trainer, complete: bool) -> None:
-        """Write all files of a checkpoint."""
+    def write_best(self, trainer: Trainer, facts: dict[str, object]) -> None:
+        """Write the policy as it is as the best one, with what its checkpoint is to say of that."""
+        self._run_folder.replace(BEST, lambda f: self._fill_policy(f, trainer, False, facts))
+
+    def state_with_ema(self, trainer: Trainer) -> dict[str, Tensor]:
+        """Return the weights of a policy: the EMA of the part in work, and all others."""
         state = dict(self.model.state_dict())
         for key, value in trainer.ema().items():
             part, _, rest = key.partition(".")
@@ -297,16 +302,25 @@ class Run:
                 state[f"blocks.{trainer.n - 1}.{rest}"] = value
             elif part in ("encoder", "blocks"):
                 state[key] = value
+        return state
+
+    def _fill(self, folder: Path, trainer: Trainer, complete: bool) -> None:
+        """Write all files of a checkpoint."""
         if not complete:
             (folder / TRAIN_STATE).mkdir()
             write_train_state(folder / TRAIN_STATE, self.progress, trainer.tensors(), self.kept)
+        self._fill_policy(folder, trainer, complete, {})
+
+    def _fill_policy(
+        self, folder: Path, trainer: Trainer, complete: bool, facts: dict[str, object]
+    ) -> None:
         write_checkpoint(
             folder,
             config=self.config,
             spec=self.spec,
-            model_state=state,
+            model_state=self.state_with_ema(trainer),
             normalizer=self.data.normalizer,
-            training=self._summary(complete),
+            training=self._summary(complete) | facts,
         )
 
     def _summary(self, complete: bool) -> dict[str, object]:

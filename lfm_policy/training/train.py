@@ -21,6 +21,7 @@ from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.run import SYNC_EVERY, Run
 from lfm_policy.training.run_folder.meters import Clock, RunningMean
 from lfm_policy.training.run_folder.state import TRAIN
+from lfm_policy.training.selection import Rollouts, Selection
 from lfm_policy.training.start.words import describe_run
 from lfm_policy.training.trainer import Part, Trainer
 
@@ -42,7 +43,12 @@ class Plan(Protocol):
         """Do what follows from part n, whose networks hold its EMA weights by now."""
 
 
-def train_parts(run: Run, plan: Plan, estimate: Callable[[], Estimate] | None = None) -> Path:
+def train_parts(
+    run: Run,
+    plan: Plan,
+    estimate: Callable[[], Estimate] | None = None,
+    rollouts: Rollouts | None = None,
+) -> Path:
     """Train until done; returns the final checkpoint folder.
 
     A run goes through the parts of its plan once, and once more whenever it was continued with
@@ -52,6 +58,7 @@ def train_parts(run: Run, plan: Plan, estimate: Callable[[], Estimate] | None = 
         run: what is trained, and where it is kept.
         plan: its parts.
         estimate: says beforehand how long it will take.
+        rollouts: rolls the policy out now and then, as ``config.eval`` says.
 
     Raises:
         InputError: another process trains in the folder, or the disk is full; the last good
@@ -63,6 +70,7 @@ def train_parts(run: Run, plan: Plan, estimate: Callable[[], Estimate] | None = 
         return run.header.folder
     if not run.quiet and run.bar_position == 0:  # of several runs on a terminal, the first
         print(describe_run(run), flush=True)
+    selection = Selection(run, rollouts)
     expected = None if estimate is None else estimate()
     if expected is not None and not run.quiet and run.bar_position == 0:
         print(expected.text(), flush=True)
@@ -84,7 +92,8 @@ def train_parts(run: Run, plan: Plan, estimate: Callable[[], Estimate] | None = 
                     trainer.warm_start(before)
                 run.progress.block = n
                 if run.progress.phase == TRAIN:
-                    take_steps(run, trainer, part)
+                    last = number == len(run.passes) - 1 and n == plan.numbers()[-1]
+                    take_steps(run, trainer, part, selection, last=last)
                 trainer.apply_ema()
                 plan.finish(n, trainer)
                 run.accelerator.free_memory()
@@ -92,8 +101,11 @@ def train_parts(run: Run, plan: Plan, estimate: Callable[[], Estimate] | None = 
         return run.checkpoint(trainer, complete=True)
 
 
-def take_steps(run: Run, trainer: Trainer, part: Part) -> None:
-    """Do the gradient steps of a part that are left, with metrics and checkpoints."""
+def take_steps(run: Run, trainer: Trainer, part: Part, selection: Selection, *, last: bool) -> None:
+    """Do the gradient steps of a part that are left, with metrics, rollouts and checkpoints.
+
+    ``last`` says that the run ends with them.
+    """
     options, record, total = run.options, run.progress.record(part.n), part.n_steps
     if trainer.step > total:
         raise InputError(f"block {part.n} has {trainer.step} steps already, not {total}")
@@ -105,6 +117,8 @@ def take_steps(run: Run, trainer: Trainer, part: Part) -> None:
         label += f", pass {run.progress.passed + 1}"
     done_before = sum(earlier.steps(part.n) for earlier in run.passes[: run.progress.passed])
     with run.bar(label, total, trainer.step) as bar:
+        if trainer.step:  # it was interrupted, perhaps among the rollouts that were due
+            clock.leave_out(selection.look(trainer, last=last and trainer.step == total))
         while trainer.step < total:
             loss, norm = trainer.train_step()
             losses.add(loss)
@@ -129,6 +143,7 @@ def take_steps(run: Run, trainer: Trainer, part: Part) -> None:
                 loss_there = trainer.validation_loss(part.validation, options.batch_size)
                 record.validation_loss = loss_there
                 run.write("validation", loss=loss_there)
+            clock.leave_out(selection.look(trainer, last=last and step == total))
             if run.should_stop(step):
                 run.save_and_stop(trainer)
             if step % options.checkpoint_every == 0 and step < total:

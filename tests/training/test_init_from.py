@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lfm_policy.distill import distill
 from torch import Tensor
 
+import lfm_policy
 from lfm_policy.assets import bundled_demonstrations
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
@@ -23,6 +23,7 @@ from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.data.zarr.store import write_zarr
+from lfm_policy.distillation import distill
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, load_policy, read_header
 from lfm_policy.policy.checkpoint import read_normalizer
@@ -270,6 +271,39 @@ def test_blocks_in_processes(
         config = make_config({**options, "dataset.path": str(other_demonstrations)})
         train(config, tmp_path / name, device="cpu", init_from=trained, quiet=True)
     assert_same_weights(tmp_path / "one", tmp_path / "two")
+
+
+def test_options_without_a_policy(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none is given: add --init-from CHECKPOINT"):
+        train(make_config({"init.encoder": "freeze"}), tmp_path / "run", quiet=True)
+
+
+def test_from_the_command_line_and_from_python(
+    trained: Path,
+    other_demonstrations: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    assert_same_weights: AssertSame,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = f"dataset.path={other_demonstrations}"
+    assert main(["train", "--init-from", str(trained), path, "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert f"starts from {read_header(trained).folder}, with its normaliser\n" in out
+    run = tmp_path / "runs" / "tiny-tuned"
+    header = read_header(run)
+    assert header.config.training.total_steps == 3  # a tenth
+    lfm_policy.train(
+        init_from=lfm_policy.load_policy(trained),
+        dataset=other_demonstrations,
+        output=tmp_path / "python",
+        device="cpu",
+        quiet=True,
+    )
+    assert_same_weights(tmp_path / "python", run)
+    assert main(["train", "--init-from", str(tmp_path / "nothing")]) == 2
+    assert "no such checkpoint or run folder" in capsys.readouterr().err
 
 
 # -- a goal elsewhere -----------------------------------------------------------------------------

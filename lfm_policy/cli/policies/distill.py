@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 
-from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_json
+from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_best, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +50,7 @@ def _numbers(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.distillation import distill
+    from lfm_policy.evaluation.evaluation import SelectionRollouts
     from lfm_policy.policy import read_header
 
     checkpoint = distill(
@@ -61,9 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
         overrides=overrides_of(arguments),
         device=arguments.device,
         resume=arguments.resume,
+        rollouts=SelectionRollouts(),
         quiet=arguments.quiet or arguments.json,
     )
-    training = read_header(checkpoint).training
+    header = read_header(checkpoint)
+    training = header.training
     if arguments.json:
         print_json({"checkpoint": str(checkpoint), "training": training})
     else:
@@ -71,4 +74,5 @@ def run(arguments: argparse.Namespace) -> int:
             f"distilled with {training['steps']:,} steps in {training['train_seconds']:.0f} s "
             f"+ {training['push_seconds']:.0f} s of teacher samples: {checkpoint}"
         )
+        print_best(checkpoint)
     return 0

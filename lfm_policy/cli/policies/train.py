@@ -17,6 +17,10 @@ before, complete or not, first finishes what it was; then every block goes on fr
 the steps that were added, with a fresh optimiser, a new warm-up and a new cosine, on data pushed
 forward anew. The policy of the earlier steps stays in the run's checkpoints.
 
+With eval.every=2000 the policy is rolled out every 2000 steps once all of it has learnt something,
+with environment seeds from 200000; the best is kept in the run as checkpoints/best. The run itself
+still means its newest checkpoint.
+
 Several processes on a CPU are launched in the same way, with --device cpu at the end (with --cpu,
 accelerate starts a single process unless MPI is there).
 """
@@ -28,7 +32,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfm_policy.cli.common import add_run_options, overrides_of, print_json
+from lfm_policy.cli.common import add_run_options, overrides_of, print_best, print_json
 
 if TYPE_CHECKING:
     from lfm_policy.config import ExperimentConfig
@@ -78,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(config_to_yaml(config), end="")
         return 0
 
+    from lfm_policy.evaluation.evaluation import SelectionRollouts
     from lfm_policy.policy import read_header
     from lfm_policy.training import train
 
@@ -89,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         resume=arguments.resume is not None,
         init_from=arguments.init_from,
+        rollouts=SelectionRollouts(),
         quiet=arguments.quiet or arguments.json,
     )
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one reports
@@ -102,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"trained {training['steps']:,} steps in {training['train_seconds']:.0f} s "
             f"+ {training['push_seconds']:.0f} s push-forward: {checkpoint}"
         )
+        print_best(checkpoint)
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.errors import InputError
+from lfm_policy.training.run_folder.best import BEST
 from lfm_policy.training.run_folder.metrics import METRICS_FILE
 from lfm_policy.training.run_folder.tracker import BOARD_FOLDER, RUN_FILE
 from lfm_runtime.disk.files import atomic_folder, read_line, write_text
@@ -110,7 +111,7 @@ class RunFolder:
     def write(self, name: str, fill: Callable[[Path], None]) -> Path:
         """Make the checkpoint ``name`` appear, make it the latest, and drop old ones.
 
-        Those of a complete run stay, whatever it is continued with.
+        Those of a complete run stay, whatever it is continued with, and so does the best one.
 
         Args:
             name: depends on the position in the run alone. A resumed run comes past checkpoints
@@ -125,6 +126,11 @@ class RunFolder:
         self._remove_old(name)
         return target
 
+    def replace(self, name: str, fill: Callable[[Path], None]) -> None:
+        """Make the checkpoint ``name`` appear in place of what it was; it is not the latest."""
+        with atomic_folder(self.checkpoint(name), replace=True) as temporary:
+            fill(temporary)
+
     def clear_leftovers(self) -> None:
         """Remove what a run that was killed before its first checkpoint left behind."""
         for name in (CHECKPOINTS, BOARD_FOLDER, "wandb"):
@@ -138,7 +144,7 @@ class RunFolder:
         # Names that begin with a dot are unfinished folders of killed processes, older ones too.
         unfinished = [f for f in folders if f.name.startswith(".")]
         old = [f for f in folders if f not in unfinished and f.name != newest]
-        old = [f for f in old if f.name.partition("-")[0] != FINAL]
+        old = [f for f in old if f.name != BEST and f.name.partition("-")[0] != FINAL]
         old.sort(key=lambda f: f.stat().st_mtime)
         for folder in [*unfinished, *old[: max(len(old) - (self._keep - 1), 0)]]:
             shutil.rmtree(folder, ignore_errors=True)

@@ -25,6 +25,10 @@ FREE_TO_CHANGE: tuple[str, ...] = (
     "training.tracker",
     "training.parallel_processes",
     "push_forward.checkpoint_every",
+    "eval.every",
+    "eval.episodes",
+    "eval.seed_start",
+    "eval.nfe",
 )
 """What may differ between the run that was interrupted and the one that continues it."""
 
@@ -77,7 +81,8 @@ def find_resumable(
     config = replace(config, encoder=config.encoder.with_sizes(header.spec.obs_shapes))
     old, new, free = header.config.training, config.training, FREE_TO_CHANGE
     before, after = old.pass_ends[-1], new.pass_ends[-1]
-    if after != before and after[0] >= before[0] and after[1] >= before[1]:
+    more = after[0] > before[0] or (new.encoder == "joint" and after[1] > before[1])
+    if more and after[0] >= before[0] and after[1] >= before[1]:
         old = replace(
             old,
             total_steps=after[0],

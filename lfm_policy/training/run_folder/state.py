@@ -53,6 +53,7 @@ class Progress:
         records: one per block.
         encoder: the record of the joint training.
         passed: passes that are done, see `lfm_policy.training.steps.Pass`.
+        looked: gradient steps of all parts at the last rollouts.
     """
 
     block: int | None = None
@@ -63,6 +64,7 @@ class Progress:
     trainer: dict[str, Any] = field(default_factory=dict)
     encoder: BlockRecord = field(default_factory=BlockRecord)
     passed: int = 0
+    looked: int = -1
 
     def record(self, n: int) -> BlockRecord:
         """Return the record of block n, or of the joint training for 0."""

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lfm_policy.config import ExperimentConfig, config_to_dict
+from lfm_policy.config import ExperimentConfig, InitConfig, config_to_dict
 from lfm_policy.config.load import Source, config_from_sources, parse_override
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.encoders.base import ObsEncoder
@@ -116,6 +116,11 @@ def kept_normalizer(config: ExperimentConfig, known: CheckpointHeader | None) ->
         InputError: the checkpoint from which it starts is not given, or damaged.
     """
     if not config.init.source:
+        if config.init != InitConfig():
+            raise InputError(
+                "the section init says how a training starts from a policy, and none is given: add "
+                "--init-from CHECKPOINT, or leave init out"
+            )
         return None
     if known is None:
         raise InputError(
