@@ -20,13 +20,13 @@ def load_datasets(
 
     Decoded images go into the folder ``image_cache``, at the size that the encoder looks at.
     """
-    policy = config.policy
+    policy, scaling = config.policy, config.normalization
     return build_datasets(
         config.dataset,
         policy.n_obs_steps,
         policy.horizon,
         policy.n_action_steps,
-        {"default": config.normalization.obs, "action": config.normalization.action},
+        {"default": scaling.obs, "action": scaling.action, **scaling.keys},
         image_cache=ImageCache(image_cache or DEFAULT_CACHE, config.encoder.frame_size),
         quiet=quiet,
     )
