@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -100,6 +100,39 @@ class Normalizer:
                 for key, array in arrays.items()
             }
         )
+
+    def keeping(self, earlier: Normalizer) -> Normalizer:
+        """Return these statistics with the transforms of ``earlier`` where it has the same key.
+
+        The ranges become those of both data, so that both are acted on; mean and standard deviation
+        are the earlier ones. A key whose shape has changed keeps nothing.
+        """
+        kept = {}
+        for key, own in self._statistics.items():
+            known = earlier._statistics.get(key)
+            if known is None or known.scale.shape != own.scale.shape:
+                continue
+            low = torch.minimum(known.raw("min"), own.raw("min"))
+            high = torch.maximum(known.raw("max"), own.raw("max"))
+            if known.origin is not None:
+                low, high = low - known.origin, high - known.origin
+            kept[key] = replace(known, min=low.to(torch.float32), max=high.to(torch.float32))
+        return Normalizer(self._statistics | kept)
+
+    def beyond(self, earlier: Normalizer) -> dict[str, float]:
+        """Return how far these data leave the range of ``earlier``, by key, in its scaled units.
+
+        That is the largest distance of any element; keys that stay inside are left out.
+        """
+        distances = {}
+        for key, own in self._statistics.items():
+            known = earlier._statistics.get(key)
+            if known is None or known.scale.shape != own.scale.shape:
+                continue
+            below = (known.raw("min") - own.raw("min")) * known.scale
+            above = (own.raw("max") - known.raw("max")) * known.scale
+            distances[key] = float(torch.maximum(below, above).max())
+        return {key: distance for key, distance in distances.items() if distance > 0}
 
     def keys(self) -> tuple[str, ...]:
         """Return the known keys."""

@@ -32,8 +32,8 @@ from lfm_policy.training.rows.obs_noise import ObsNoise
 from lfm_policy.training.run import Run
 from lfm_policy.training.run_folder.meters import Clock
 from lfm_policy.training.run_folder.resume import check_same_data
+from lfm_policy.training.start.weights import draw_initial_weights
 from lfm_policy.training.trainer import Part, Trainer
-from lfm_policy.training.weights import draw_initial_weights
 
 
 class DistillPlan:

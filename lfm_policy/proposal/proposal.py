@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.config import ExperimentConfig, bundled_config_names, config_to_dict, load_config
+from lfm_policy.config import ExperimentConfig, config_to_dict, load_config
 from lfm_policy.config.environment import with_environment
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.formats import DATASET_FORMATS
@@ -157,7 +157,6 @@ def _settings(
     horizons = (N_OBS_STEPS, lengths.horizon, lengths.n_action_steps)
     n_windows = int(windows_of_lengths(episodes, *horizons).sum())
     cameras = [seen for seen in choice.observed if seen.is_camera]
-    bundled = "own/cameras" if cameras else "own/state"
     ranked = [f for kind in WORST for f in inspection.warnings if f.kind == kind]
     ranked += [f for f in inspection.warnings if f.kind not in WORST]
     rate = f" at {fps:g} steps per second" if fps else ""
@@ -166,7 +165,7 @@ def _settings(
         summary=f"{opened.path}: {buffer.n_episodes} episodes, {buffer.n_steps:,} steps{rate} "
         f"({episodes.min()} to {episodes.max()} an episode); actions of {action.shape[1]} numbers.",
         warnings=[finding.message for finding in ranked[:MOST_WARNINGS]],
-        include=bundled if bundled in bundled_config_names() else "",
+        include="own/cameras" if cameras else "own/state",
         name=re.sub(r"[^\w-]+", "_", opened.path.resolve().name.split(".")[0], flags=re.ASCII)
         or "robot",
         format=format_name,
@@ -182,7 +181,7 @@ def _settings(
         crop=_crop(cameras),
         network=network_for(n_windows, lengths.horizon, int(action.shape[1])),
         env=None,
-        steps=Steps() if cameras else replace(Steps(), encoder_views=8),
+        steps=Steps(),
     )
 
 

@@ -27,7 +27,7 @@ class Settings:
         command: that wrote it.
         summary: the dataset in a sentence.
         warnings: the worst ones.
-        include: bundled configuration that it begins with; empty for none.
+        include: bundled configuration that it begins with.
         name: of the run.
         format: of the dataset.
         path: of the dataset.
@@ -105,8 +105,7 @@ def _head(s: Settings) -> list[str]:
             lines += comment(sentence)
     for warning in s.warnings:
         lines += comment(f"WARNING: {warning}")
-    if s.include:
-        lines.append(f"include: [{s.include}]")
+    lines.append(f"include: [{s.include}]  # the recipe, which comes with lfm-policy")
     return [*lines, f"name: {scalar(s.name)}  # of the run, which is kept in runs/{s.name}"]
 
 
@@ -176,12 +175,10 @@ def _networks(s: Settings) -> list[str]:
         f"  n_layers: {layers}",
         "  dropout: 0.0",
         "",
-        "flow:  # three blocks: the recipe that won in docs/results.md",
-        "  n_blocks: 3",
-        "  step_sizes: [0.01, 0.1]",
+        "flow:",
+        "  n_blocks: 3  # the recipe that won in docs/results.md; 1 is plain flow matching",
         "",
         "sampler:",
-        "  solver: euler",
         "  nfe: 16  # network evaluations per chunk; students take 1 or 2",
         "  noise_scale: 0.6  # below 1: nearer to the most likely chunk; 1: all that was shown",
     ]
@@ -191,8 +188,7 @@ def _training(s: Settings) -> list[str]:
     lines = ["training:"]
     if s.has_cameras:
         lines += [
-            "  encoder: joint  # the encoder learns first, with all blocks at once",
-            f"  encoder_steps: {s.steps.encoder_steps}  # in so many steps",
+            f"  encoder_steps: {s.steps.encoder_steps}  # the encoder learns first, with all blocks",
             "  encoder_batch_size: 64",
             f"  encoder_views: {s.steps.encoder_views}  # random crops of a frame, afterwards",
         ]
@@ -200,8 +196,7 @@ def _training(s: Settings) -> list[str]:
         *lines,
         f"  total_steps: {s.steps.total_steps}  # gradient steps of all blocks together",
         "  batch_size: 256",
-        "  weight_decay: 0.01  # these two against learning few demonstrations by heart",
-        "  obs_noise: 0.02",
+        "  obs_noise: 0.02  # tolerance of small differences; 0 where a hair's breadth matters",
     ]
 
 
@@ -209,15 +204,8 @@ def _students(s: Settings) -> list[str]:
     return [
         "distill:  # students, which take one network evaluation or two: lfm-policy distill",
         f"  samples: {s.steps.samples}  # of the teacher for every step of the demonstrations",
-        "  inputs: corrected",
-        "  tail_weight: 0.1",
-        "  teacher_solver: euler",
-        "  teacher_steps: 5",
         "  training:",
         f"    total_steps: {s.steps.student_steps}",
-        "    learning_rate: 0.003",
-        "    obs_noise: 0.05",
-        "    obs_noise_covariance: data",
     ]
 
 

@@ -22,8 +22,9 @@ from lfm_policy.training.rows.features import FEATURES, with_frozen_features
 from lfm_policy.training.rows.obs_noise import ObsNoise
 from lfm_policy.training.rows.prefixes import TrainingPrefixes
 from lfm_policy.training.run import JOINT, Run
+from lfm_policy.training.start.source import start_from
+from lfm_policy.training.start.weights import draw_initial_weights
 from lfm_policy.training.trainer import Loss, Part, Trainer
-from lfm_policy.training.weights import draw_initial_weights
 
 
 class BlockLoss(Loss):
@@ -122,15 +123,18 @@ class BlockPlan:
         joint = config.training.encoder == "joint"
         self._learns_in = JOINT if joint else 1  # the part in which an encoder with weights learns
         self._only_block = only_block
-        self._learns = bool(model.encoder.trained_parameters())
-        if joint and not self._learns:
+        has_weights = bool(model.encoder.trained_parameters())
+        self._learns = has_weights and config.init.encoder == "train"
+        if joint and not has_weights:
             raise InputError(
                 f"training.encoder is 'joint', but the encoder '{config.encoder.name}' has nothing "
                 "to train; use training.encoder=block1"
             )
-        if only_block is None and run.header is None:
+        if only_block is None and run.header is None and self._learns:
             _warn_first_block_teaches_little(config, model)
-        draw_initial_weights(model, config, run.spec)
+        draw_initial_weights(model, config, run.spec, pretrained=run.source is None)
+        if run.header is None and run.source is not None:
+            start_from(run.source, model, config, run.spec)
         run.restore()
         if initial_encoder is not None:
             model.encoder.load_state_dict(initial_encoder)
@@ -146,7 +150,7 @@ class BlockPlan:
         parts = range(JOINT, self._run.model.n_blocks + 1)
         if self._only_block is not None:
             parts = range(self._only_block, self._only_block + 1)
-        return [n for n in parts if self._run.steps(n)]
+        return [n for n in parts if self._run.steps(n) and (n != JOINT or self.trains_encoder(n))]
 
     def part(self, n: int) -> Part:
         """Return what block n learns, or encoder and blocks together for 0."""
@@ -191,7 +195,9 @@ class BlockPlan:
         return self._learns and n == self._learns_in
 
     def _warm_start(self, n: int) -> bool:
-        learnt_already = self._learns_in == JOINT or self._run.progress.passed > 0
+        run = self._run
+        started = bool(run.config.init.source) or run.progress.passed > 0
+        learnt_already = started or self._learns_in == JOINT
         if n <= 1 or self._parallel or learnt_already:
             return False
         networks = network_configs(self._run.config)
@@ -267,6 +273,6 @@ def _warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyMode
         warnings.warn(
             f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
             "takes the last noise off a chunk, and teaches the encoder little. Use "
-            "training.encoder=joint and training.encoder_steps",
+            "training.encoder=joint",
             stacklevel=2,
         )

@@ -21,6 +21,7 @@ from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.run import SYNC_EVERY, Run
 from lfm_policy.training.run_folder.meters import Clock, RunningMean
 from lfm_policy.training.run_folder.state import TRAIN
+from lfm_policy.training.start.words import describe_run
 from lfm_policy.training.trainer import Part, Trainer
 
 
@@ -61,7 +62,7 @@ def train_parts(run: Run, plan: Plan, estimate: Callable[[], Estimate] | None = 
     if run.header is not None and run.already_complete:
         return run.header.folder
     if not run.quiet and run.bar_position == 0:  # of several runs on a terminal, the first
-        print(run.describe(), flush=True)
+        print(describe_run(run), flush=True)
     expected = None if estimate is None else estimate()
     if expected is not None and not run.quiet and run.bar_position == 0:
         print(expected.text(), flush=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import DatasetBundle, build_datasets
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
+from lfm_policy.data.normalizer import Normalizer
 from lfm_runtime.policy.spec import DataSpec
 
 IMAGE_CACHE = "image-cache"
@@ -14,11 +15,16 @@ IMAGE_CACHE = "image-cache"
 
 
 def load_datasets(
-    config: ExperimentConfig, image_cache: Path | None = None, *, quiet: bool = True
+    config: ExperimentConfig,
+    image_cache: Path | None = None,
+    *,
+    kept: Normalizer | None = None,
+    quiet: bool = True,
 ) -> DatasetBundle:
     """Load the demonstrations of a configuration.
 
     Decoded images go into the folder ``image_cache``, at the size that the encoder looks at.
+    ``kept`` is the normaliser of an earlier training, whose transforms stay.
     """
     policy, scaling = config.policy, config.normalization
     return build_datasets(
@@ -28,6 +34,7 @@ def load_datasets(
         policy.n_action_steps,
         {"default": scaling.obs, "action": scaling.action, **scaling.keys},
         image_cache=ImageCache(image_cache or DEFAULT_CACHE, config.encoder.frame_size),
+        kept=kept,
         quiet=quiet,
     )
 
