@@ -24,6 +24,9 @@ RESERVE = 0.85
 FIXED_SHARE = 0.4
 """So much of it is for what is no step: features, push-forward, the teacher's samples."""
 
+LEAST_SHARE = 0.25
+"""Of the steps, below which frames are made smaller, too."""
+
 FEWEST_STEPS = 300
 """Of the encoder, of all blocks or of a student, however little time there is."""
 
@@ -84,6 +87,11 @@ def plan_for(config: ExperimentConfig, facts: DataFacts, *, device: str, quiet: 
         config.distill.samples,
     )
     return Plan(training, student, steps)
+
+
+def is_near(plan: Plan, minutes: float) -> bool:
+    """Whether a plan fits into so many minutes with not too few of its steps (`LEAST_SHARE`)."""
+    return LEAST_SHARE * plan.seconds <= RESERVE * 60 * minutes
 
 
 def fitted(plan: Plan, minutes: float) -> Plan:

@@ -21,7 +21,7 @@ from lfm_policy.data.windows import windows_of_lengths
 from lfm_policy.encoders.image_options import CompactConfig
 from lfm_policy.errors import InputError
 from lfm_policy.inspection.dataset import DatasetInspection, inspect_dataset
-from lfm_policy.proposal.budget import Plan, Steps, fitted, plan_for
+from lfm_policy.proposal.budget import Plan, Steps, fitted, is_near, plan_for
 from lfm_policy.proposal.choices import (
     N_OBS_STEPS,
     lengths_for,
@@ -31,6 +31,7 @@ from lfm_policy.proposal.choices import (
 )
 from lfm_policy.proposal.observed import Choice, Observed, choose
 from lfm_policy.proposal.text import Settings, configuration
+from lfm_policy.training.estimate.advice import SIDES, small_enough
 from lfm_policy.training.estimate.training import DataFacts
 
 CAMERA_BYTES = 300_000_000
@@ -123,6 +124,10 @@ def propose(
     facts = _facts(inspection, choice, settings)
     plan = plan_for(config, facts, device=options.device, quiet=options.quiet)
     if options.minutes is not None:
+        if not is_near(plan, options.minutes) and (smaller := _smaller_frames(choice, settings)):
+            settings = replace(settings, resize=smaller)
+            config = _read(configuration(settings))
+            plan = plan_for(config, facts, device=options.device, quiet=options.quiet)
         plan = fitted(plan, options.minutes)
         if plan.steps != settings.steps:
             settings = replace(settings, steps=plan.steps)
@@ -178,6 +183,7 @@ def _settings(
         validation=validation_for(episodes, lengths),
         normalization=modes,
         lengths=lengths,
+        resize={},
         crop=_crop(cameras),
         network=network_for(n_windows, lengths.horizon, int(action.shape[1])),
         env=None,
@@ -206,6 +212,17 @@ def _crop(cameras: Sequence[Observed]) -> list[float]:
     """Return what is seen of frames, if all are large enough for a part of them."""
     seen = [CompactConfig(crop=CROP).crop_of(_resized(camera)) for camera in cameras]
     return CROP if seen and min(min(size) for size in seen) >= CompactConfig.SMALLEST else []
+
+
+def _smaller_frames(choice: Choice, settings: Settings) -> dict[str, tuple[int, int]]:
+    """Return the size of every camera's frames, by its name, that takes much less time.
+
+    Empty where they are small already.
+    """
+    names = _names(choice.observed, settings.format)
+    sizes = {names[s.key]: _resized(s) for s in choice.observed if s.is_camera}
+    smaller = {key: small_enough(size, SIDES[-1]) for key, size in sizes.items()}
+    return smaller if smaller != sizes and min(map(min, smaller.values()), default=0) > 32 else {}
 
 
 def _resized(camera: Observed) -> tuple[int, int]:

@@ -39,6 +39,7 @@ class Settings:
         validation: ratio and reason.
         normalization: mode by observation, and of ``"action"``, where it is not ``limits``.
         lengths: of the chunk.
+        resize: height and width by camera, where they are not to be chosen in training.
         crop: what is seen of frames; empty for all.
         network: width, layers and reason.
         env: id and most steps of an episode, where the dataset says them.
@@ -61,6 +62,7 @@ class Settings:
     validation: tuple[float, str]
     normalization: dict[str, str]
     lengths: Lengths
+    resize: dict[str, tuple[int, int]]
     crop: list[float]
     network: tuple[int, int, str]
     env: tuple[str, int] | None
@@ -156,7 +158,7 @@ def _networks(s: Settings) -> list[str]:
             "  image:",
             "    name: compact  # made for CPUs; resnet18 on a GPU",
             "    # Frames whose longer side is above 128 pixels are made smaller, once.",
-            "    # resize: [96, 128]  # height and width",
+            *_resize(s),
         ]
         if s.crop:
             shares = ", ".join(f"{share:g}" for share in s.crop)
@@ -164,6 +166,12 @@ def _networks(s: Settings) -> list[str]:
                 f"    crop: [{shares}]  # share of height and width: random in training, else the "
                 "centre"
             )
+        if len(set(s.resize.values())) > 1:
+            lines.append("  cameras:  # height and width of each: for the time there is")
+            lines += [
+                f"    {scalar(key)}: {{resize: [{height}, {width}]}}"
+                for key, (height, width) in s.resize.items()
+            ]
     else:
         lines += ["encoder:", "  name: state"]
     return [
@@ -184,11 +192,20 @@ def _networks(s: Settings) -> list[str]:
     ]
 
 
+def _resize(s: Settings) -> list[str]:
+    sizes = sorted(set(s.resize.values()))
+    if len(sizes) != 1:
+        return ["    # resize: [96, 128]  # height and width"]
+    return [
+        f"    resize: [{sizes[0][0]}, {sizes[0][1]}]  # height and width: for the time there is"
+    ]
+
+
 def _training(s: Settings) -> list[str]:
     lines = ["training:"]
     if s.has_cameras:
         lines += [
-            f"  encoder_steps: {s.steps.encoder_steps}  # the encoder learns first, with all blocks",
+            f"  encoder_steps: {s.steps.encoder_steps}  # encoder first, with all blocks",
             "  encoder_batch_size: 64",
             f"  encoder_views: {s.steps.encoder_views}  # random crops of a frame, afterwards",
         ]

@@ -244,3 +244,15 @@ def test_minutes_change_the_file(write_dataset: WriteDataset) -> None:
     assert proposal.config.training.total_steps < 24_000
     assert proposal.config.distill.training["total_steps"] < 72_000
     assert "of what is recommended" in proposal.text
+
+
+def test_little_time_makes_frames_smaller(write_dataset: WriteDataset, tmp_path: Path) -> None:
+    n, lengths = 21, (12, 9)
+    same = {"front": frames(60, 120, n), "wrist": frames(60, 120, n)}
+    path = write_dataset(same, lengths)
+    config = trains(proposed(path, minutes=0.02), tmp_path)
+    assert config.encoder.image["resize"] == [42, 84]
+    other = {"front": frames(60, 120, n), "wrist": frames(100, 50, n)}
+    proposal = proposed(write_dataset(other, lengths, name="other.zarr"), minutes=0.02)
+    cameras = proposal.config.encoder.cameras
+    assert cameras == {"front": {"resize": [42, 84]}, "wrist": {"resize": [84, 42]}}
