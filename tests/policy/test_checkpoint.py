@@ -220,7 +220,8 @@ from lfm_policy.config import config_from_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.policy import DataSpec, PolicyModel, write_checkpoint
 
-config = config_from_dict({"network": {"name": "mlp", "width": 1280, "n_layers": 3}}, "test")
+network = {"name": "mlp", "width": 1280, "n_layers": 3}
+config = config_from_dict({"network": network, "flow": {"n_blocks": 1}}, "test")
 spec = DataSpec({"x": (2,)}, 2)
 folder = Path(sys.argv[1])
 model = PolicyModel(config, spec)
@@ -362,7 +363,7 @@ def test_networks_are_not_made_before_the_file_is_known_to_hold_them(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a large model was made for a small file")
 
-    monkeypatch.setattr("lfm_policy.policy.checkpoint.PolicyModel", refuse)
+    monkeypatch.setattr("lfm_policy.policy.loading.PolicyModel", refuse)
     assert "the configuration expects" in refusal(checkpoint)
 
 
