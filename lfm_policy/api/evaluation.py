@@ -21,6 +21,7 @@ from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.statistics import Interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.policy import load_policy
+from lfm_policy.text.numbers import percent, rounded
 from lfm_runtime.export.file import is_export
 from lfm_runtime.export.onnx_policy import OnnxPolicy
 
@@ -80,13 +81,13 @@ class Evaluation:
         """Return one line."""
         said = "success not reported"
         if self.success is not None and self.success_interval is not None:
-            low, high = self.success_interval
+            low, high = map(percent, self.success_interval)
             said = (
-                f"success {self.successes}/{self.n} = {self.success:.2f} (95% interval {low:.2f} "
-                f"to {high:.2f})"
+                f"success {self.successes}/{self.n} = {percent(self.success)} (95% interval {low} "
+                f"to {high})"
             )
         return (
-            f"{self.env}, n = {self.n}: {said}, score {self.score:.3f}, NFE {self.nfe:g}, "
+            f"{self.env}, n = {self.n}: {said}, score {rounded(self.score, 3)}, NFE {self.nfe:g}, "
             f"{self.latency_ms:.2g} ms per chunk"
         )
 

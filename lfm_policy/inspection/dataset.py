@@ -24,7 +24,7 @@ from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.text.tables import TextTable
-from lfm_runtime.disk.files import atomic_file, temporary_folder
+from lfm_runtime.disk.files import temporary_folder
 
 EPISODES_DRAWN = 6
 """Episodes whose frames and actions are drawn."""
@@ -164,12 +164,11 @@ class DatasetInspection:
     def plot(self, path: Path) -> None:
         """Write a PNG; see `lfm_policy.inspection.dataset_plot.dataset_figure`."""
         from lfm_policy.inspection.dataset_plot import dataset_figure
+        from lfm_policy.pictures import drawing, save
 
-        figure = dataset_figure(
-            self.opened.path.name, self.buffer, self.ranges, self.cameras, self.episodes_drawn
-        )
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, dpi=120)
+        name, shown = self.opened.path.name, self.episodes_drawn
+        with drawing():
+            save(dataset_figure(name, self.buffer, self.ranges, self.cameras, shown), path)
 
 
 def inspect_dataset(
