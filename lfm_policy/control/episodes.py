@@ -65,6 +65,7 @@ def run_episode(
     simulated: bool = False,
     recorder: Recorder | None = None,
     position_key: str | None = None,
+    max_ticks: int | None = None,
 ) -> EpisodeOutcome:
     """Control one episode of an environment.
 
@@ -78,6 +79,7 @@ def run_episode(
         simulated: let time pass only where somebody waits. Chunks then take exactly ``delay``.
         recorder: writes the episode down.
         position_key: observation whose jerk is wanted.
+        max_ticks: ticks after which it ends; None: no limit.
 
     Raises:
         InputError: environment, policy and options do not fit one another, or the environment
@@ -96,7 +98,7 @@ def run_episode(
     loop = ControlLoop(
         robot, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
     )
-    result = loop.run()
+    result = loop.run(max_ticks)
     if robot.fault:
         raise InputError(f"environment '{env_id}', seed {seed}, {robot.fault}")
     position_jerk = None
@@ -123,6 +125,7 @@ def run_robot(
     delay: float = 0.0,
     simulated: bool = False,
     recorder: Recorder | None = None,
+    max_ticks: int | None = None,
 ) -> EpisodeOutcome:
     """Control a robot until its task is over, or the loop has another reason to end.
 
@@ -135,6 +138,7 @@ def run_robot(
         delay: seconds that every chunk takes.
         simulated: let time pass only where somebody waits.
         recorder: writes the episode down.
+        max_ticks: ticks after which it ends; None: no limit.
 
     Raises:
         InputError: policy and options do not fit.
@@ -144,7 +148,7 @@ def run_robot(
     loop = ControlLoop(
         noted, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
     )
-    result = loop.run()
+    result = loop.run(max_ticks)
     return EpisodeOutcome(
         seed=seed,
         success=getattr(robot, "success", None),
