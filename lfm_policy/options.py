@@ -255,7 +255,7 @@ def _problem(cls: type, error: ValidationError) -> OptionError:
 
 
 def _described(cls: type, error: ErrorDetails) -> OptionError:
-    key, kind, value = error["loc"], error["type"], error["input"]
+    key, kind, value = _plain_key(cls, error["loc"]), error["type"], error["input"]
     if kind == "value_error":
         cause = error["ctx"]["error"]
         if isinstance(cause, OptionError):
@@ -300,8 +300,24 @@ def _type_at(cls: Any, key: Key) -> tuple[Any, list[Any]]:
             field = declared(cls)[str(part)]
             cls, bounds = field.annotation, field.metadata
         else:
-            cls, bounds = element_type(cls)
+            cls, bounds = element_type(_alternatives(cls)[0])
     return cls, bounds
+
+
+def _plain_key(cls: type, key: Key) -> Key:
+    """Return a key without what pydantic calls the alternatives of a type such as ``a | b``."""
+    plain: Key = ()
+    for part in key:
+        is_tag = isinstance(part, str) and len(_alternatives(_type_at(cls, plain)[0])) > 1
+        plain = plain if is_tag else (*plain, part)
+    return plain
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return the types that a value may be of besides None; the type itself if it is one."""
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    parts = get_args(annotation) if is_union else (annotation,)
+    return [part for part in parts if part is not type(None)]
 
 
 def element_type(annotation: Any) -> tuple[Any, list[Any]]:
@@ -346,7 +362,7 @@ def in_words(annotation: Any, bounds: Sequence[Any]) -> str:
         return (
             str(least) if least == most else f"{least} to {most}" if most else f"at least {least}"
         )
-    noun = "an integer" if int in _leaves(annotation) else "a number"
+    noun = "an integer" if set(_leaves(annotation)) & {int, float} == {int} else "a number"
     low = f"{limits[Ge].ge:.15g}" if Ge in limits else ""
     if Gt in limits:
         return f"{noun} above {limits[Gt].gt:.15g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
@@ -38,6 +38,7 @@ class Outer:
     sizes: list[Annotated[float, Field(ge=0.5)]] = option([1.0], "sizes")
     pair: list[int] = option([1, 2], "two", min_length=2, max_length=2)
     flag: bool = option(True, "a flag")
+    sides: list[Annotated[int, Field(ge=1)]] | Literal["auto"] = option("auto", "or a word")
     note: str | None = option(None, "a note", choices=["x"])
     even: int = option(2, "even", ge=0, multiple_of=2)
     rate: float = option(0.0, "a rate", ge=0, lt=1)
@@ -76,6 +77,10 @@ MISTAKES = [
     ({"sizes": [True]}, "sizes[0]: found True, expected list[float]"),
     ({"sizes": [1.0] * 65}, "sizes has 65 elements, expected 0 to 64"),
     ({"pair": [1]}, "pair has 1 elements, expected 2"),
+    ({"sides": "off"}, "sides: found 'off', expected list[int] | auto"),
+    ({"sides": False}, "sides: found False, expected list[int] | auto"),
+    ({"sides": [1, 0]}, "sides[1] is 0, expected at least 1"),
+    ({"sides": ["a"]}, "sides[0]: found 'a', expected int"),
     ({"flag": "maybe"}, "flag: found 'maybe', expected bool"),
     ({"note": "y"}, "note is 'y', expected one of x"),
     ({"note": ["x"]}, "note: found ['x'], expected str | None"),

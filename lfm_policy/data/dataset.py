@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.images.frames import Frames
+from lfm_policy.data.images.resize import resized_frames
 from lfm_policy.data.normalizer import DEFAULT_MODE, Normalizer
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.resolution import coarse_elements, coarse_message, is_wide
@@ -259,7 +261,8 @@ class DatasetBundle:
         validation: windows of the validation episodes; None without any. Shares its tensors with
             ``train``.
         normalizer: fitted on the training episodes only.
-        obs_shapes: observation key -> shape of one step, in the configured order.
+        obs_shapes: observation key -> shape of one step, in the configured order; of images as
+            they were recorded.
         action_dim: length of one action.
         float64_keys: observations, or ``"action"``, whose values float32 cannot tell apart: they
             are exchanged in float64.
@@ -291,7 +294,7 @@ def build_datasets(
     n_action_steps: int,
     normalization: Mapping[str, str] | str = DEFAULT_MODE,
     *,
-    image_cache: Path | None = None,
+    image_cache: ImageCache | Path | None = None,
     quiet: bool = True,
 ) -> DatasetBundle:
     """Load, split by episode, fit the normaliser on the training split and index the windows.
@@ -302,7 +305,7 @@ def build_datasets(
         horizon: length of a chunk.
         n_action_steps: how much of a chunk is executed.
         normalization: modes as in :meth:`Normalizer.fit`.
-        image_cache: folder for decoded images, see `lfm_policy.data.images.cache`.
+        image_cache: where decoded images are kept, and at which size.
         quiet: no progress bars.
 
     Raises:
@@ -312,6 +315,8 @@ def build_datasets(
     """
     check_horizons(n_obs_steps, horizon, n_action_steps)
     buffer = config.load(image_cache, quiet=quiet)
+    fingerprint = buffer.fingerprint()
+    buffer = _resized(buffer, image_cache)
     obs_keys = tuple(key for key in buffer.arrays if key != ACTION_KEY)
     lengths = buffer.episode_lengths
     horizons = (n_obs_steps, horizon, n_action_steps)
@@ -351,16 +356,29 @@ def build_datasets(
         train=train,
         validation=validation,
         normalizer=normalizer,
-        obs_shapes={key: buffer.arrays[key].shape[1:] for key in obs_keys},
+        obs_shapes={key: buffer.step_shape(key) for key in obs_keys},
         action_dim=buffer.arrays[ACTION_KEY].shape[1],
         float64_keys=tuple(
             key
             for key in tuple(normalizer.keys())
             if normalizer[key].origin is not None and is_wide(buffer.arrays[key].dtype)
         ),
-        fingerprint=buffer.fingerprint(),
+        fingerprint=fingerprint,
         train_episodes=train_episodes,
         validation_episodes=validation_episodes,
         left_out_episodes=np.flatnonzero(~usable),
         source=buffer.source,
     )
+
+
+def _resized(buffer: ReplayBuffer, cache: ImageCache | Path | None) -> ReplayBuffer:
+    """Return the buffer with frames of the size asked for, whatever its format made of them."""
+    if not isinstance(cache, ImageCache):
+        return buffer
+    arrays, recorded = dict(buffer.arrays), dict(buffer.recorded)
+    for key, array in buffer.arrays.items():
+        if is_image(array.shape[1:]):
+            height, width, channels = recorded.setdefault(key, array.shape[1:])
+            size = cache.size_of(key, (height, width, channels))
+            arrays[key] = resized_frames(array, size)
+    return replace(buffer, arrays=arrays, recorded=recorded)

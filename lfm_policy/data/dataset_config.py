@@ -14,6 +14,7 @@ from lfm_policy.options import option, options
 from lfm_runtime.registry import nearest_names
 
 if TYPE_CHECKING:
+    from lfm_policy.data.images.cache import ImageCache
     from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.tools.contents import Contents
 
@@ -93,11 +94,14 @@ class DatasetConfig(ABC):
     split_seed: int = option(42, "seed that chooses the validation episodes", ge=0)
 
     @abstractmethod
-    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
+    def load(
+        self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
+    ) -> ReplayBuffer:
         """Read the dataset.
 
         Args:
-            image_cache: folder for decoded images, see `lfm_policy.data.images.cache`.
+            image_cache: where decoded images are kept, and at which size: it is handed on to
+                `open_images`. A format without such files can leave it alone.
             quiet: no progress bars.
 
         Returns:

@@ -30,12 +30,15 @@ class ReplayBuffer:
         source: where the data came from, for messages.
         unscaled: name -> elements of a step that a normaliser leaves as they are, whatever its
             mode: a rotation's numbers mean nothing one by one.
+        recorded: camera -> shape of its frames as they were recorded, and as a policy is given
+            them, where the frames here may have been resized (see `ImageCache`).
     """
 
     arrays: dict[str, np.ndarray]
     episode_ends: np.ndarray
     source: str = "replay buffer"
     unscaled: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    recorded: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     @property
     def n_steps(self) -> int:
@@ -56,6 +59,10 @@ class ReplayBuffer:
     def episode_lengths(self) -> np.ndarray:
         """Number of steps of every episode, (E,) int64."""
         return np.diff(self.episode_ends, prepend=0)
+
+    def step_shape(self, key: str) -> tuple[int, ...]:
+        """Return the shape of one step of an array; of a camera's frames as recorded."""
+        return self.recorded.get(key) or self.arrays[key].shape[1:]
 
     def place(self, step: int) -> tuple[int, int]:
         """Return (episode, step within the episode) of a step counted over all episodes."""
@@ -99,7 +106,7 @@ class ReplayBuffer:
             InputError: one is missing or has another shape.
         """
         for key, shape in shapes.items():
-            found = self.arrays[key].shape[1:] if key in self.arrays else None
+            found = self.step_shape(key) if key in self.arrays else None
             if found != tuple(shape):
                 problem = f"has no {key}" if found is None else f"{key} has shape {found} per step"
                 raise InputError(
@@ -143,12 +150,13 @@ class ReplayBuffer:
         """Return the SHA-256 of names, shapes, values and episode ends.
 
         Two buffers have the same fingerprint exactly when training sees the same data, whichever
-        file format, dtype or order of keys it was read from.
+        file format, dtype or order of keys it was read from, and whichever size the cache has
+        given to the frames.
         """
         digest = hashlib.sha256()
         for key in sorted(self.arrays):
             array = self.arrays[key]
-            digest.update(f"{key} {array.shape}\n".encode())
+            digest.update(f"{key} {(len(array), *self.step_shape(key))}\n".encode())
             if is_image(array.shape[1:]):
                 digest.update((cached_digest(array) or _digest_in_parts(array)).encode())
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lfm_policy.data.dataset import DatasetBundle, WindowDataset
+from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.windows import WindowIndex, warn_of_short_episodes
 from lfm_policy.data.zarr.format import ZarrConfig
@@ -26,7 +27,8 @@ def read_observations(
         InputError: it is no such recording; the message says what is missing or differs.
     """
     spec = teacher.spec
-    buffer = ZarrConfig(path=path, obs_keys=list(spec.obs_shapes)).load(image_cache, quiet=quiet)
+    cache = ImageCache(image_cache, teacher.config.encoder.frame_size)
+    buffer = ZarrConfig(path=path, obs_keys=list(spec.obs_shapes)).load(cache, quiet=quiet)
     shapes = {ACTION_KEY: (spec.action_dim,), **spec.obs_shapes}
     buffer.check_shapes(shapes, f"the teacher {teacher.folder}")
     return buffer

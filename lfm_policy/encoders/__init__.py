@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from lfm_runtime.registry import Registry
 
 if TYPE_CHECKING:
-    from lfm_policy.encoders.options import EncoderConfig, ImageEncoderConfig
+    from lfm_policy.encoders.image_options import ImageEncoderConfig
+    from lfm_policy.encoders.options import EncoderConfig
 
 ENCODERS: Registry[type[EncoderConfig]] = Registry(
     "encoder",
@@ -19,8 +20,8 @@ ENCODERS: Registry[type[EncoderConfig]] = Registry(
 IMAGE_ENCODERS: Registry[type[ImageEncoderConfig]] = Registry(
     "image encoder",
     {
-        "compact": "lfm_policy.encoders.options:CompactConfig",
-        "resnet18": "lfm_policy.encoders.options:ResNet18Config",
+        "compact": "lfm_policy.encoders.image_options:CompactConfig",
+        "resnet18": "lfm_policy.encoders.image_options:ResNet18Config",
         "pretrained": "lfm_policy.encoders.pretrained.encoder:PretrainedConfig",
     },
 )

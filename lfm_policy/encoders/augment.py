@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lfm_policy.encoders.options import ImageEncoderConfig
+from lfm_policy.encoders.image_options import ImageEncoderConfig
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,15 @@ def crop_images(images: Tensor, view: View, size: tuple[int, int]) -> Tensor:
     n, steps, height, width = images.shape[:4]
     if size == (height, width) and not bool(view.top.any() or view.left.any()):
         return images
+    inside = (view.top >= 0) & (view.top + size[0] <= height)
+    inside &= (view.left >= 0) & (view.left + size[1] <= width)
+    if bool(inside.all()):  # whole rows at a time, a tenth of the time of what follows
+        corners = zip(view.top.tolist(), view.left.tolist(), strict=True)
+        parts = [
+            images[i, :, top : top + size[0], left : left + size[1]]
+            for i, (top, left) in enumerate(corners)
+        ]
+        return torch.stack(parts)
     rows = (view.top[:, None] + torch.arange(size[0])).clamp(0, height - 1).to(device)
     columns = (view.left[:, None] + torch.arange(size[1])).clamp(0, width - 1).to(device)
     sample = torch.arange(n, device=device)[:, None, None, None]

@@ -105,7 +105,8 @@ class CamerasEncoder(HistoryEncoder):
 
         Args:
             obs: images are uint8 (batch, steps, height, width, channels) with any number of steps;
-                floating point (batch, steps, features) are features already.
+                as recorded or resized already; floating point (batch, steps, features) are
+                features already.
 
         Raises:
             InputError: an image is missing or has another shape.
@@ -117,7 +118,8 @@ class CamerasEncoder(HistoryEncoder):
             frames = obs[key]
             if frames.ndim == 3 and frames.shape[2] == module.feature_dim:
                 continue
-            if frames.dtype != torch.uint8 or tuple(frames.shape[2:]) != module.frame_shape:
+            known = (module.frame_shape, module.resized_shape)
+            if frames.dtype != torch.uint8 or tuple(frames.shape[2:]) not in known:
                 raise InputError(
                     f"images '{key}' are {str(frames.dtype).removeprefix('torch.')} "
                     f"{tuple(frames.shape)}, expected uint8 (batch, steps, "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.encoders.image import ImageEncoder, SpatialSoftmax
-from lfm_policy.encoders.options import GROUPS, CompactConfig
+from lfm_policy.encoders.image_options import GROUPS, CompactConfig
 
 
 class _Residual(nn.Module):

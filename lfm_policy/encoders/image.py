@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional
 
+from lfm_policy.data.images.resize import Resize
 from lfm_policy.encoders.augment import (
     View,
     centre_crop,
@@ -15,47 +15,9 @@ from lfm_policy.encoders.augment import (
     crop_images,
     random_view,
 )
-from lfm_policy.encoders.options import ImageEncoderConfig
+from lfm_policy.encoders.image_options import ImageEncoderConfig
 
 VIEW_SEED = 20_240
-TIE = 0.49
-"""Added before rounding down. Averages of whole numbers often lie exactly half way between two
-levels, where the last bit, which differs between machines, would decide; a hundredth beside that,
-it has no say."""
-
-
-class Resize(nn.Module):
-    """Bilinear resizing with antialiasing, as two matrix products.
-
-    The weights are those of torch's interpolation. As matrices they can be exported: ONNX
-    Runtime's own antialiasing differs from it by up to 13 levels of 255 (version 1.31).
-    """
-
-    def __init__(self, size_in: tuple[int, int], size: tuple[int, int]) -> None:
-        super().__init__()
-        self.register_buffer("_rows", _weights(size_in[0], size[0]), persistent=False)
-        self.register_buffer("_columns", _weights(size_in[1], size[1]).T, persistent=False)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Return resized images in whole levels, as they would have been recorded at this size.
-
-        Args:
-            frames: (B, T, height, width, C) uint8.
-
-        Returns:
-            (B, T, new height, new width, C) uint8.
-        """
-        n, steps = frames.shape[:2]
-        images = rearrange(frames.flatten(0, 1), "n h w c -> n c h w").to(torch.float32)
-        resized = self.get_buffer("_rows") @ images @ self.get_buffer("_columns")
-        whole = (resized + TIE).floor().clamp(0, 255).to(torch.uint8)
-        return rearrange(whole, "n c h w -> n h w c").unflatten(0, (n, steps))
-
-
-def _weights(size_in: int, size: int) -> Tensor:
-    """Return the matrix (size, size_in) that resizes a column."""
-    columns = torch.eye(size_in)[None, None]
-    return functional.interpolate(columns, (size, size_in), mode="bilinear", antialias=True)[0, 0]
 
 
 class SpatialSoftmax(nn.Module):
@@ -88,6 +50,7 @@ class ImageEncoder(nn.Module):
 
     Attributes:
         frame_shape: (height, width, channels) of the camera.
+        resized_shape: the same after resizing; frames of this shape are taken, too.
         feature_dim: length of a frame's feature vector.
     """
 
@@ -98,6 +61,7 @@ class ImageEncoder(nn.Module):
         self.frame_shape = frame_shape
         self.feature_dim = feature_dim
         self._size = config.resized(frame_shape)
+        self.resized_shape = (*self._size, frame_shape[2])
         self._resize = (
             None if self._size == frame_shape[:2] else Resize(frame_shape[:2], self._size)
         )
@@ -122,25 +86,26 @@ class ImageEncoder(nn.Module):
         """Return the features of frames.
 
         Args:
-            frames: (B, T, height, width, C) uint8.
+            frames: (B, T, height, width, C) uint8, as recorded or resized already.
             view: how each sample is seen; random in training and the centre otherwise if None.
 
         Returns:
             (B, T, feature_dim) float32.
         """
         n, steps = frames.shape[:2]
-        if self._resize is not None:
+        if self._resize is not None and frames.shape[2:4] != self._size:
             frames = self._resize(frames)
         if view is None and self.training:
             view = random_view(self._config, n, self._size)
         size = self._config.crop_of(self._size)
         # The centre without numbers that depend on data, so that the encoder can be exported.
         images = centre_crop(frames, size) if view is None else crop_images(frames, view, size)
-        images = images.to(torch.float32) / 255
+        # In place, because fresh memory takes a CPU longer than the arithmetic.
+        images = images.to(torch.float32).div_(255)
         if view is not None and view.colour is not None:
             images = change_colours(images, view.colour)
         # A permuted view of (height, width, channels) is what convolutions call channels-last.
-        flat = rearrange((images * 2 - 1).flatten(0, 1), "n h w c -> n c h w")
+        flat = rearrange(images.mul_(2).sub_(1).flatten(0, 1), "n h w c -> n c h w")
         return self.features(flat).unflatten(0, (n, steps))
 
     def fixed_view(self, number: int) -> View:

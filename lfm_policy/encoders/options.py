@@ -13,28 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from lfm_policy.encoders.image_options import AUTO, ImageEncoderConfig
 from lfm_policy.errors import InputError, OptionError, dotted
 from lfm_policy.networks.options import MAX_WIDTH
 from lfm_policy.options import Chosen, checked, declared, option, options
+from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
     from lfm_policy.encoders.base import ObsEncoder
-    from lfm_policy.encoders.image import ImageEncoder
 
 # Bounds that no real robot reaches; a configuration may come from somebody else's checkpoint and
 # must not be able to ask for absurd amounts of memory.
 MAX_OBS_STEPS = 4096
 MAX_OBS_SIZE = 1 << 26
-MAX_IMAGE_SIDE = 4096
-GROUPS = 4
-"""Of the norms of the compact encoder."""
-GROUP_SIZE = 16
-"""Channels per group of the norms of ResNet-18."""
-
-Side = Annotated[int, Field(ge=1, le=MAX_IMAGE_SIDE)]
 
 ACTIVATIONS: Registry[type[nn.Module]] = Registry(
     "activation",
@@ -45,12 +39,6 @@ ACTIVATIONS: Registry[type[nn.Module]] = Registry(
         "relu": "torch.nn:ReLU",
     },
 )
-
-
-def _imported(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
-
 
 IMAGE_SECTION = Chosen("image encoder", "compact")
 """The section ``image``, and what `cameras` makes of it for a camera."""
@@ -77,6 +65,24 @@ class EncoderConfig:
         """
         return self
 
+    def with_sizes(
+        self, obs_shapes: Mapping[str, tuple[int, ...]], *, resized: bool = True
+    ) -> EncoderConfig:
+        """Return the options with the sizes of images where these were left to the encoder.
+
+        Args:
+            obs_shapes: shape of one frame of each observation, as it is recorded.
+            resized: False to leave large images as they are.
+        """
+        return self
+
+    def frame_size(self, key: str, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
+        """Return the height and width to which frames of camera ``key`` may be resized beforehand.
+
+        The encoder takes both, frames as they are recorded and frames of this size.
+        """
+        return frame_shape[:2]
+
     def create(self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
         """Build the encoder, with fresh weights from torch's global random numbers.
 
@@ -101,7 +107,10 @@ class EncoderConfig:
         return self._build(shapes, int(n_obs_steps))
 
     def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        built: ObsEncoder = _imported(self.BUILDS)(self, obs_shapes, n_obs_steps)
+        module, _, encoder = self.BUILDS.partition(":")
+        built: ObsEncoder = getattr(importlib.import_module(module), encoder)(
+            self, obs_shapes, n_obs_steps
+        )
         return built
 
 
@@ -140,136 +149,6 @@ class StateEncoderConfig(EncoderConfig):
         if not self.hidden or not history_size:
             return history_size
         return self.output_dim or self.hidden[-1]
-
-
-@options
-class ImageEncoderConfig:
-    """Options of an image encoder; subclasses add theirs and say what they build.
-
-    Adding one is one file with such a subclass, and its line in ``IMAGE_ENCODERS``. Where the
-    encoder is in another file than its options, ``BUILDS`` says where; else `_build` makes it.
-    """
-
-    BUILDS: ClassVar[str] = ""
-    """``module:Class``, called with the options, height, width and channels, and what is seen."""
-    SMALLEST: ClassVar[int] = 1
-    """Pixels that must be seen in each direction."""
-
-    name: str = option("", "which image encoder")
-    resize: list[Side] = option(
-        [],
-        "height and width that images are resized to first; empty: as they are",
-        common=True,
-        max_length=2,
-    )
-    crop: list[Side] = option(
-        [],
-        "height and width of what is seen: a random part in training, the centre otherwise; "
-        "empty: the whole image",
-        common=True,
-        max_length=2,
-    )
-    shift: int = option(0, "random shift in training, in pixels, edges repeated", ge=0, le=256)
-    brightness: float = option(
-        0.0, "largest random change in training, as a share of white", ge=0, le=1
-    )
-    contrast: float = option(0.0, "largest random change in training, as a share", ge=0, le=1)
-    saturation: float = option(0.0, "largest random change in training, as a share", ge=0, le=1)
-
-    def __post_init__(self) -> None:
-        for key in ("resize", "crop"):
-            sides = getattr(self, key)
-            if len(sides) == 1:
-                raise OptionError(key, f"is {sides}, expected height and width, or nothing")
-
-    def resized(self, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
-        """Return height and width after resizing."""
-        height, width = self.resize or frame_shape[:2]
-        return int(height), int(width)
-
-    def crop_of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of what is seen of images of this size, after resizing."""
-        height, width = self.crop or size
-        return int(height), int(width)
-
-    def resolved(self) -> ImageEncoderConfig:
-        """Return the options with all that a checkpoint needs to build the encoder by itself.
-
-        Raises:
-            InputError: a pretrained backbone cannot be found.
-        """
-        return self
-
-    def create(self, key: str, frame_shape: tuple[int, int, int]) -> ImageEncoder:
-        """Build the encoder, with fresh weights from torch's global random numbers.
-
-        Args:
-            key: name of the camera, for messages.
-            frame_shape: height, width, channels.
-
-        Raises:
-            InputError: this encoder cannot be made for such images.
-        """
-        height, width = self.resized(frame_shape)
-        crop = self.crop_of((height, width))
-        if crop[0] > height or crop[1] > width:
-            raise InputError(
-                f"images '{key}' are {height} x {width} pixels, smaller than the crop "
-                f"{crop[0]} x {crop[1]} that the encoder is asked to see: choose a smaller crop, "
-                "or resize"
-            )
-        if min(crop) < self.SMALLEST:
-            raise InputError(
-                f"the '{self.name}' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{self.SMALLEST} x {self.SMALLEST}"
-            )
-        return self._build(frame_shape, crop)
-
-    def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        built: ImageEncoder = _imported(self.BUILDS)(self, frame_shape, crop)
-        return built
-
-
-@options
-class CompactConfig(ImageEncoderConfig):
-    """Options of the compact encoder."""
-
-    BUILDS: ClassVar[str] = "lfm_policy.encoders.compact:CompactEncoder"
-    SMALLEST: ClassVar[int] = 16
-
-    name: str = option("compact", "which image encoder", choices=["compact"])
-    width: int = option(
-        32,
-        "channels after the first layer, twice as many after that",
-        common=True,
-        ge=GROUPS,
-        le=1024,
-        multiple_of=GROUPS,
-    )
-    n_blocks: int = option(1, "residual blocks", ge=0, le=32)
-    keypoints: int = option(
-        32, "positions found in the image; a feature vector has x and y", ge=1, le=4096
-    )
-
-
-@options
-class ResNet18Config(ImageEncoderConfig):
-    """Options of ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
-
-    BUILDS: ClassVar[str] = "lfm_policy.encoders.resnet18:ResNet18Encoder"
-    SMALLEST: ClassVar[int] = 32
-
-    name: str = option("resnet18", "which image encoder", choices=["resnet18"])
-    width: int = option(
-        64,
-        "channels of the first stage, doubled in each later one",
-        common=True,
-        ge=GROUP_SIZE,
-        le=1024,
-        multiple_of=GROUP_SIZE,
-    )
-    keypoints: int = option(32, "positions found in the image (spatial softmax)", ge=1, le=4096)
-    output_dim: int = option(64, "length of a frame's feature vector", ge=1, le=16384)
 
 
 @options
@@ -347,3 +226,29 @@ class CamerasConfig(StateEncoderConfig):
             raise InputError(f"{dotted(('encoder', *self._section(key)))}: {error}") from None
         before = dataclasses.asdict(config)
         return {name: value for name, value in resolved.items() if value != before[name]}
+
+    def frame_size(self, key: str, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
+        """Return the height and width of resized frames; see `EncoderConfig.frame_size`."""
+        return self.image_config(key).resized(frame_shape)
+
+    def with_sizes(
+        self, obs_shapes: Mapping[str, tuple[int, ...]], *, resized: bool = True
+    ) -> CamerasConfig:
+        """Return the options with the sizes of images; see `EncoderConfig.with_sizes`.
+
+        Options of cameras whose images stay as they are do not change.
+        """
+        sizes: dict[str, list[int]] = {}
+        for key, shape in obs_shapes.items():
+            if is_image(shape) and self.image_config(key).resize == AUTO:
+                size = self.frame_size(key, (shape[0], shape[1], shape[2]))
+                if size != tuple(shape[:2]):
+                    sizes[key] = list(size) if resized else []
+        if not sizes:
+            return self
+        first, *others = sizes.values()
+        n_cameras = sum(map(is_image, obs_shapes.values()))
+        if self.shared or (len(sizes) == n_cameras and all(size == first for size in others)):
+            return dataclasses.replace(self, image={**self.image, "resize": first})
+        own = {key: {**self.cameras.get(key, {}), "resize": size} for key, size in sizes.items()}
+        return dataclasses.replace(self, cameras={**self.cameras, **own})

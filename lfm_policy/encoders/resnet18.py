@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.encoders.image import ImageEncoder, SpatialSoftmax
-from lfm_policy.encoders.options import GROUP_SIZE, ResNet18Config
+from lfm_policy.encoders.image_options import GROUP_SIZE, ResNet18Config
 
 STAGES = 4
 REDUCTION = 32

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lfm_policy.text.numbers import rounded
+
 
 @dataclass(frozen=True)
 class RolloutConfig:
@@ -100,6 +102,14 @@ def outcome_of(result: EpisodeResult) -> str:
     if result.success is None:
         return "unknown"
     return "success" if result.success else "failure"
+
+
+def describe_outcome(result: EpisodeResult) -> str:
+    """Return what became of an episode in words, as below its picture or at the end of its film."""
+    reward = f"largest reward {rounded(result.max_reward)}"
+    if result.success is None:
+        return f"ended after {result.steps} steps, {reward}"
+    return f"solved in {result.steps} steps" if result.success else f"not solved, {reward}"
 
 
 @dataclass

@@ -16,12 +16,16 @@ from lfm_policy.errors import InputError
 from lfm_policy.evaluation.episodes import (
     EpisodeResult,
     RolloutConfig,
+    Running,
+    describe_outcome,
     no_success_message,
     outcome_of,
     settled,
 )
+from lfm_policy.evaluation.reporting.captions import Captions
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_policy.pictures import LIGHT
 from lfm_runtime.disk.files import atomic_file
 
 VIDEO_SIZE = 256
@@ -36,6 +40,9 @@ def record_videos(
 ) -> dict[int, np.ndarray]:
     """Run episodes once more, rendered, and write ``episode_<i>_<outcome>.mp4``.
 
+    Below the picture a strip says step, time and reward, and at the end the outcome, see
+    `lfm_policy.evaluation.reporting.captions`.
+
     The outcome is ``success`` or ``failure``, or ``unknown`` where the environment does not say.
     Rollouts are reproducible, so the videos show the episodes that were counted; this is checked.
 
@@ -46,8 +53,8 @@ def record_videos(
         folder: where the videos go.
 
     Returns:
-        The last frame of each episode, uint8 (VIDEO_SIZE, VIDEO_SIZE, 3), or in the size that an
-        environment of another package draws.
+        The last frame of each episode, without its strip, uint8 (VIDEO_SIZE, VIDEO_SIZE, 3), or in
+        the size that an environment of another package draws.
 
     Raises:
         InputError: the environment draws nothing.
@@ -56,27 +63,35 @@ def record_videos(
     last_frames: dict[int, np.ndarray] = {}
     for begin in range(0, len(results), VIDEOS_AT_ONCE):
         part = results[begin : begin + VIDEOS_AT_ONCE]
-        frames, fps = _render(policy, config, part)
+        rendered, fps = _render(policy, config, part)
         for result in part:
             path = folder / f"episode_{result.episode:04d}_{outcome_of(result)}.mp4"
+            captions = Captions(
+                steps=result.steps,
+                hz=fps,
+                chunk=policy.n_action_steps,
+                colour=LIGHT.policy_colour(policy.config.student_blocks),
+                outcome=describe_outcome(result),
+            )
             # Frames after the end of the episode only repeat the last one.
-            write_video(path, frames[result.episode][: result.steps + 1], fps=fps)
-            last_frames[result.episode] = frames[result.episode][result.steps]
+            frames, rewards = zip(*rendered[result.episode][: result.steps + 1], strict=True)
+            write_video(path, captions.below(frames, rewards), fps=fps)
+            last_frames[result.episode] = frames[-1]
     return last_frames
 
 
 def _render(
     policy: EvaluatedPolicy, config: RolloutConfig, results: Sequence[EpisodeResult]
-) -> tuple[dict[int, list[np.ndarray]], int]:
-    """Return the frames of each episode, and how many there are in a second of it."""
-    frames: dict[int, list[np.ndarray]] = {result.episode: [] for result in results}
+) -> tuple[dict[int, list[tuple[np.ndarray, float]]], int]:
+    """Return each episode's frames with its largest reward so far, and the frames per second."""
+    frames: dict[int, list[tuple[np.ndarray, float]]] = {result.episode: [] for result in results}
     fps = DEFAULT_FPS
 
     def forget(again: Sequence[int]) -> None:
         for episode in again:
             frames[episode].clear()
 
-    def keep(playing: Sequence[int | None], envs: Any) -> None:
+    def keep(playing: Sequence[Running | None], envs: Any) -> None:
         nonlocal fps
         fps = int(envs.metadata.get("render_fps", DEFAULT_FPS))
         try:
@@ -89,9 +104,9 @@ def _render(
                 "leave --video out, or let its render() return uint8 (height, width, 3) with "
                 "render_mode 'rgb_array'"
             )
-        for j, episode in enumerate(playing):
-            if episode is not None:
-                frames[episode].append(np.asarray(rendered[j]))
+        for j, running in enumerate(playing):
+            if running is not None:
+                frames[running.episode].append((np.asarray(rendered[j]), running.max_reward))
 
     again = rollout(
         policy,

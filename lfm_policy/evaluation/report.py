@@ -1,30 +1,22 @@
-"""What an evaluation found: numbers for programs, a table and a picture for people."""
+"""What an evaluation found: numbers for programs, a table for people."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 
-from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, outcome_of, successes_of
+from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, successes_of
 from lfm_policy.evaluation.statistics import wilson_interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.text.numbers import rounded
 from lfm_policy.text.tables import TextTable
 from lfm_policy.version import __version__
-from lfm_runtime.disk.files import atomic_file
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-FRAMES_SHOWN = 8
-_NO_SUCCESS = "success: not reported"
 
 
 @dataclass(frozen=True)
@@ -152,91 +144,3 @@ def footnote(policy: EvaluatedPolicy, config: RolloutConfig, cells: Sequence[Cel
             f"{', '.join(map(str, restarted))}"
         )
     return "\n".join(lines)
-
-
-def plot_evaluation(
-    path: Path, title: str, cells: Sequence[Cell], last_frames: Mapping[int, np.ndarray]
-) -> None:
-    """Write a PNG: success and score against NFE, rewards of all episodes, last frames.
-
-    Args:
-        path: the PNG.
-        title: its headline.
-        cells: one per sampler.
-        last_frames: last frame by episode number, of the last cell; may be empty.
-    """
-    # Only here: it takes long to import, and most who report draw nothing.
-    from matplotlib.figure import Figure
-
-    shown = list(last_frames.items())[:FRAMES_SHOWN]
-    figure = Figure(figsize=(11, 6.4 if shown else 4.5), layout="constrained")
-    figure.suptitle(title)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[3, 1.2]) if shown else [figure, None]
-    top, bottom = parts
-    for axes, draw in zip(
-        top.subplots(1, 3), (_plot_success, _plot_rewards, _plot_time), strict=True
-    ):
-        draw(axes, cells)
-    if bottom is not None:
-        results = {result.episode: result for result in cells[-1].episodes}
-        row = bottom.subplots(1, FRAMES_SHOWN)
-        for axes in row:
-            axes.set_axis_off()
-        for axes, (episode, frame) in zip(row, shown, strict=False):
-            axes.imshow(frame)
-            axes.set_title(f"{episode}: {outcome_of(results[episode])}", fontsize=8)
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-
-
-def _plot_success(axes: Axes, cells: Sequence[Cell]) -> None:
-    positions = np.arange(len(cells))
-    summaries = [cell.summary() for cell in cells]
-    bars: list[tuple[float, float]] = []
-    if any(s["successes"] is None for s in summaries):
-        axes.plot([], [], " ", label=_NO_SUCCESS)
-    else:
-        rates = np.array([s["success_rate"] for s in summaries])
-        intervals = np.array([s["success_interval"] for s in summaries])
-        errors = np.abs(intervals.T - rates)
-        axes.bar(positions - 0.2, rates, width=0.4, label="success, 95% interval", color="tab:blue")
-        axes.errorbar(positions - 0.2, rates, yerr=errors, fmt="none", color="black", capsize=3)
-        bars += zip(positions - 0.2, rates, strict=True)
-    scores = [s["score"] for s in summaries]
-    axes.bar(
-        positions + 0.2, scores, width=0.4, label="score (mean max reward)", color="tab:orange"
-    )
-    for x, value in [*bars, *zip(positions + 0.2, scores, strict=True)]:
-        axes.annotate(f"{value:.2f}", (x, 0.02), ha="center", fontsize=7, color="white")
-    axes.set_xticks(positions, [f"{cell.nfe:g}" for cell in cells])
-    axes.set_xlabel("network evaluations per chunk")
-    # Rewards of other environments than ours may be of any size.
-    axes.set_ylim(min(0.0, *scores), max(1.0, *scores) * 1.2)
-    axes.legend(fontsize=7, loc="upper left")
-
-
-def _plot_rewards(axes: Axes, cells: Sequence[Cell]) -> None:
-    for cell in cells:
-        rewards = np.sort([result.max_reward for result in cell.episodes])
-        share = np.arange(1, len(rewards) + 1) / len(rewards)
-        axes.step(rewards, share, where="post", label=f"NFE {cell.nfe:g}")
-    _label_shares(axes, "maximum reward of an episode", "share of episodes at or below it")
-
-
-def _plot_time(axes: Axes, cells: Sequence[Cell]) -> None:
-    if any(cell.summary()["successes"] is None for cell in cells):
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, _NO_SUCCESS, ha="center", va="center", fontsize=8)
-        return
-    for cell in cells:
-        steps = sorted(result.steps for result in cell.episodes if result.success)
-        share = np.arange(len(steps) + 1) / len(cell.episodes)
-        longest = max(result.steps for result in cell.episodes)
-        label = f"NFE {cell.nfe:g}"
-        axes.step([0, *steps, longest], [*share, share[-1]], where="post", label=label)
-    _label_shares(axes, "environment steps", "share of episodes solved by then")
-
-
-def _label_shares(axes: Axes, xlabel: str, ylabel: str) -> None:
-    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.02))
-    axes.legend(fontsize=7)

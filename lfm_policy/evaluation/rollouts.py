@@ -26,7 +26,7 @@ def rollout(
     episodes: Sequence[int],
     *,
     on_episode: Callable[[EpisodeResult], None] | None = None,
-    on_step: Callable[[Sequence[int | None], Any], None] | None = None,
+    on_step: Callable[[Sequence[Running | None], Any], None] | None = None,
     on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None = None,
     on_restart: Callable[[Sequence[int]], None] | None = None,
     render_size: int | None = None,
@@ -45,11 +45,11 @@ def rollout(
         config: see `RolloutConfig`.
         episodes: their numbers; each is run once.
         on_episode: called with each result as it comes.
-        on_step: called after every reset and step with the episode in each environment (None when
+        on_step: called after every reset and step with what runs in each environment (None when
             it is over) and the vector environment, to render it.
-        on_action: called before every step with the same two and the actions (num_envs,
-            action_dim) about to be done; the episode is None also where it has ended within the
-            chunk.
+        on_action: called before every step with the number of the episode in each environment
+            (None also where it has ended within the chunk), the vector environment and the
+            actions (num_envs, action_dim) about to be done.
         on_restart: called with the episodes that begin again, before they do; what the other
             functions were told of them is void.
         render_size: pixels of rendered frames; None: no rendering.
@@ -114,7 +114,7 @@ class _Loop:
         config: RolloutConfig,
         episodes: Sequence[int],
         on_episode: Callable[[EpisodeResult], None] | None,
-        on_step: Callable[[Sequence[int | None], Any], None] | None,
+        on_step: Callable[[Sequence[Running | None], Any], None] | None,
         on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None,
     ) -> None:
         self._policy = policy
@@ -258,7 +258,8 @@ class _Loop:
 
     def _report_step(self) -> None:
         if self._on_step is not None:
-            self._on_step(self._episodes(self._running), self._envs)
+            playing = [self._running.get(j) for j in range(self._envs.num_envs)]
+            self._on_step(playing, self._envs)
 
     def _episodes(self, running: Mapping[int, Running]) -> list[int | None]:
         """Return the number of the episode in each environment; None where there is none."""

@@ -18,7 +18,7 @@ WIDTH = 10.0
 """Inches of a figure as wide as a page; with it, the size of its text is set."""
 DPI = 120
 
-_MARGIN, _TITLE, _SUBTITLE = 0.08, 0.3, 0.2
+_MARGIN, _TITLE, _SUBTITLE = 0.08, 0.3, 0.22
 """Inches: around a figure, of its title, of each line of its subtitle."""
 
 # What matplotlib takes its defaults from is one for all threads.

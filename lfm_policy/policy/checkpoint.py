@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,15 @@ def read_header(path: str | Path) -> CheckpointHeader:
     check_plugins(content.get("plugins", {}), str(file))
     config = config_from_dict(options, str(file))
     _check_training(training, config.flow.n_blocks, str(file))
+    spec = DataSpec.from_dict(content.get("data"), str(file))
+    # Sizes are stored since large images are resized unless asked for; before, they were not.
+    encoder = config.encoder.with_sizes(spec.obs_shapes, resized=False)
+    if encoder != config.encoder:
+        config = replace(config, encoder=encoder)
     return CheckpointHeader(
         folder=folder,
         config=config,
-        spec=DataSpec.from_dict(content.get("data"), str(file)),
+        spec=spec,
         training=training,
         files={str(key): str(value) for key, value in files.items()},
         sha256=digest,

@@ -11,6 +11,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def train_blocks_in_processes(
         begun.append(header)
     # Read here too, so that bad data is one message and not one from each process.
     spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, quiet=quiet))
+    config = replace(config, encoder=config.encoder.with_sizes(spec.obs_shapes))
     for header in (complete, *begun):
         if header is not None:
             check_same_data(header, spec)

@@ -49,7 +49,7 @@ from lfm_policy.training.steps import passes_of
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.disk.files import write_text
 from lfm_runtime.interrupt import InterruptFlag
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 JOINT = 0
 """Number of the part before block 1, in which the encoder learns with all blocks."""
@@ -119,8 +119,10 @@ class Run:
         self.header, self.config = find_resumable(folder, config, resume=resume)
         self.passes = passes_of(self.config)
         image_cache = image_cache or folder.parent / IMAGE_CACHE
-        self.data: DatasetBundle = load_datasets(config, image_cache, quiet=quiet)
+        self.data: DatasetBundle = load_datasets(self.config, image_cache, quiet=quiet)
         self.spec: DataSpec = data_spec(self.data)
+        encoder = self.config.encoder.with_sizes(self.spec.obs_shapes)
+        self.config = replace(self.config, encoder=encoder)
         if self.header is not None:
             check_same_data(self.header, self.spec)
         self.accelerator = make_accelerator(self.options, self.device)
@@ -128,7 +130,7 @@ class Run:
         self.train_set = self.data.train.to(self.device)
         validation = self.data.validation
         self.validation_set = None if validation is None else validation.to(self.device)
-        self.model = PolicyModel(config, self.spec)
+        self.model = PolicyModel(self.config, self.spec)
         self.quiet = quiet or not self.accelerator.is_main_process
         self.progress = Progress(
             world=self.accelerator.num_processes,
@@ -198,11 +200,28 @@ class Run:
             )
         return (
             f"parameters: {counts}\n"
+            f"{self._describe_sizes()}"
             f"data: {len(data.train):,} windows of {len(data.train_episodes)} training episodes"
             f" ({len(data.validation_episodes)} for validation{too_short}) from {data.source}\n"
             f"gradient steps: {steps}, "
             f"batch {self.options.batch_size} x {self.accelerator.num_processes} on {self.device}"
         )
+
+    def _describe_sizes(self) -> str:
+        """Return which frames are resized, as a line of its own; empty for none."""
+        shapes, size_of = self.spec.obs_shapes, self.config.encoder.frame_size
+        sizes = {
+            key: (shape[:2], size_of(key, (shape[0], shape[1], shape[2])))
+            for key, shape in shapes.items()
+            if is_image(shape)
+        }
+        changed = ", ".join(
+            f"{key} {old[0]} x {old[1]} to {new[0]} x {new[1]}"
+            for key, (old, new) in sizes.items()
+            if old != new
+        )
+        off = "encoder.image.resize=[] leaves them as they are, [height, width] chooses a size"
+        return f"frames are resized: {changed} ({off})\n" if changed else ""
 
     @contextmanager
     def opened(self) -> Iterator[None]:

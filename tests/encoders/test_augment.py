@@ -13,7 +13,7 @@ from lfm_policy.encoders.augment import (
     crop_images,
     random_view,
 )
-from lfm_policy.encoders.options import ImageEncoderConfig
+from lfm_policy.encoders.image_options import ImageEncoderConfig
 
 IMAGES = torch.arange(2 * 3 * 6 * 7 * 2, dtype=torch.int32).reshape(2, 3, 6, 7, 2)
 

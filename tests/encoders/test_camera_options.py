@@ -15,7 +15,8 @@ from lfm_policy.config.load import (
     config_to_yaml,
     load_config,
 )
-from lfm_policy.encoders.options import CamerasConfig, CompactConfig, ResNet18Config
+from lfm_policy.encoders.image_options import CompactConfig, ResNet18Config
+from lfm_policy.encoders.options import CamerasConfig
 from lfm_policy.errors import InputError
 
 COMPACT = {"name": "compact", "width": 8, "keypoints": 3}
@@ -38,6 +39,40 @@ def test_without_pretrained_backbones_there_is_nothing_to_resolve() -> None:
     assert config.resolved() == config
 
 
+LARGE, SMALL = (240, 320, 3), (84, 84, 3)
+
+
+def test_sizes_of_large_images_become_options() -> None:
+    config = CamerasConfig(image=COMPACT)
+    assert config.with_sizes({"top": SMALL, "state": (3,)}) is config
+    both = config.with_sizes({"top": LARGE, "wrist": LARGE, "state": (3,)})
+    assert both.image == {**COMPACT, "resize": [96, 128]} and both.cameras == {}
+    one = config.with_sizes({"top": LARGE, "wrist": SMALL})
+    assert one.image == COMPACT and one.cameras == {"top": {"resize": [96, 128]}}
+    assert one.with_sizes({"top": LARGE, "wrist": SMALL}) is one
+    for resized in (both, one, config):
+        assert resized.frame_size("top", LARGE) == (96, 128)
+        assert resized.frame_size("another", SMALL) == ((96, 128) if resized is both else (84, 84))
+
+
+def test_sizes_that_were_chosen_stay_and_those_of_before_are_as_recorded() -> None:
+    chosen = CamerasConfig(image={**COMPACT, "resize": []}, cameras={"top": {"resize": [48, 64]}})
+    assert chosen.with_sizes({"top": LARGE, "wrist": LARGE}) is chosen
+    own = CamerasConfig(image=COMPACT, cameras={"top": {"name": "resnet18"}})
+    sized = own.with_sizes({"top": LARGE, "wrist": (480, 480, 3)})
+    assert sized.cameras == {
+        "top": {"name": "resnet18", "resize": [96, 128]},
+        "wrist": {"resize": [128, 128]},
+    }
+    before = CamerasConfig(image=COMPACT, shared=True).with_sizes(
+        {"top": LARGE, "wrist": LARGE}, resized=False
+    )
+    assert before.image == {**COMPACT, "resize": []} and before.frame_size("top", LARGE) == (
+        240,
+        320,
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -53,7 +88,7 @@ def test_without_pretrained_backbones_there_is_nothing_to_resolve() -> None:
         ({"image": {"name": "compact", "width": 7}}, "CamerasConfig.image.width is 7"),
         (
             {"image": {"name": "compact", "crop": "small"}},
-            r"CamerasConfig.image.crop: found 'small', expected list\[int\]",
+            r"CamerasConfig.image.crop: found 'small', expected list\[int | float\]",
         ),
         ({"image": {"name": "compact", "width": None}}, "image.width: found None, expected int"),
         ({"cameras": {"wrist": [3]}}, r"CamerasConfig.cameras.wrist is \[3\], expected options"),

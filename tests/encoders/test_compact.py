@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lfm_policy.encoders.options import CompactConfig
+from lfm_policy.encoders.image_options import CompactConfig
 from lfm_policy.errors import InputError
 
 

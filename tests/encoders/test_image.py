@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lfm_policy.data.images.resize import resized_frames
 from lfm_policy.encoders import IMAGE_ENCODERS
 from lfm_policy.encoders.augment import centre_view, random_view
 from lfm_policy.encoders.image import ImageEncoder
-from lfm_policy.encoders.options import MAX_IMAGE_SIDE, ImageEncoderConfig
+from lfm_policy.encoders.image_options import MAX_IMAGE_SIDE, ImageEncoderConfig
 from lfm_policy.errors import InputError
 
 
@@ -105,6 +106,42 @@ def test_images_are_resized_first_and_cropped_then() -> None:
     torch.testing.assert_close(encoder(one_colour), torch.full((1, 1, 12), 77 / 127.5 - 1))
 
 
+def test_frames_that_are_resized_already_are_taken_as_they_are() -> None:
+    encoder = pixels((8, 8, 3), resize=[4, 6], crop=[2, 2])
+    images = frames(2, 2, 8, 8, 3)
+    beforehand = resized_frames(images.flatten(0, 1).numpy(), (4, 6))
+    assert encoder.resized_shape == beforehand.shape[1:] == (4, 6, 3)
+    assert torch.equal(encoder(torch.from_numpy(beforehand).unflatten(0, (2, 2))), encoder(images))
+
+
+@pytest.mark.parametrize(
+    ("frame", "size"),
+    [
+        ((240, 320), (96, 128)),
+        ((1080, 1920), (72, 128)),
+        ((200, 300), (84, 128)),
+        ((300, 200), (128, 84)),
+        ((4000, 10), (128, 4)),
+        ((128, 128), (128, 128)),
+        ((96, 96), (96, 96)),
+    ],
+)
+def test_large_images_are_resized_unless_told_otherwise(
+    frame: tuple[int, int], size: tuple[int, int]
+) -> None:
+    assert ImageEncoderConfig().resized((*frame, 3)) == size
+    assert ImageEncoderConfig(resize=[]).resized((*frame, 3)) == frame
+    assert ImageEncoderConfig(resize=[7, 9]).resized((*frame, 3)) == (7, 9)
+
+
+def test_a_crop_may_be_a_share_of_what_is_left_after_resizing() -> None:
+    config = ImageEncoderConfig(crop=[0.9, 0.5])
+    assert config.crop_of((96, 128)) == (86, 64)
+    assert config.crop_of((1, 1)) == (1, 1)
+    encoder = pixels((240, 320, 1), crop=[0.25, 32])
+    assert encoder.feature_dim == 24 * 32
+
+
 def test_resizing_averages_and_gives_whole_levels() -> None:
     encoder = pixels((4, 4, 1), resize=[1, 1])
     images = torch.zeros(1, 1, 4, 4, 1, dtype=torch.uint8)
@@ -140,8 +177,11 @@ def test_resizing_makes_room_for_a_crop() -> None:
     ("options", "message"),
     [
         ({"crop": [84]}, r"crop is \[84\], expected height and width, or nothing"),
+        ({"crop": [1.5, 84]}, r"crop is \[1.5, 84\], expected whole numbers of pixels, or shares"),
+        ({"resize": "off"}, r"resize: found 'off', expected list\[int\] | auto"),
+        ({"resize": [3, 4, 5]}, r"resize is \[3, 4, 5\], expected height and width, or nothing"),
         ({"crop": [84, 84, 3]}, r"crop has 3 elements, expected 0 to 2"),
-        ({"crop": [0, 84]}, r"crop\[0\] is 0, expected an integer from 1"),
+        ({"crop": [0, 84]}, r"crop\[0\] is 0, expected a number from 0.01"),
         ({"resize": [96]}, r"resize is \[96\], expected height and width"),
         ({"resize": [MAX_IMAGE_SIDE + 1, 8]}, r"resize\[0\] is 4097"),
         ({"shift": -1}, "shift is -1, expected an integer from 0 to 256"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.encoders.options import ResNet18Config
+from lfm_policy.encoders.image_options import ResNet18Config
 from lfm_policy.errors import InputError
 
 

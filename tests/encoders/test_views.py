@@ -14,7 +14,7 @@ from lfm_policy.encoders.augment import (
     crop_images,
     random_view,
 )
-from lfm_policy.encoders.options import CompactConfig, ImageEncoderConfig
+from lfm_policy.encoders.image_options import CompactConfig, ImageEncoderConfig
 
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
 

@@ -81,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.evaluation.environments import choose_workers
     from lfm_policy.evaluation.exported import ExportedPolicy
     from lfm_policy.evaluation.recording import record_videos
-    from lfm_policy.evaluation.report import footnote, plot_evaluation, results_table
+    from lfm_policy.evaluation.report import footnote, results_table
+    from lfm_policy.evaluation.reporting.figure import plot_evaluation
     from lfm_policy.evaluation.subject import EvaluatedPolicy
     from lfm_policy.policy import find_checkpoint, load_policy
     from lfm_runtime.disk.files import write_json
@@ -141,7 +142,9 @@ def run(arguments: argparse.Namespace) -> int:
     report = evaluation_to_dict(policy, config, cells, seconds)
     write_json(output / "eval.json", report)
     title = f"{policy.config.name} on {config.env_id}"
-    plot_evaluation(output / "eval.png", f"{title}, n = {arguments.episodes}", cells, frames)
+    plot_evaluation(
+        output / "eval.png", title, cells, frames, student_blocks=policy.config.student_blocks
+    )
     if arguments.json:
         print_json(report)
         return 0

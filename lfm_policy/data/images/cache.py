@@ -1,14 +1,15 @@
-"""Camera images as memory-mapped uint8 files: decoded once, never all in memory."""
+"""Camera images as memory-mapped uint8 files: decoded and resized once, never all in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -23,6 +24,84 @@ DEFAULT_CACHE = Path("runs") / "image-cache"
 
 FRAMES, FACTS = "frames.npy", "facts.json"
 _VERSION = 1
+
+FrameShape: TypeAlias = tuple[int, int, int]
+"""Height, width, channels."""
+
+
+def as_recorded(name: str, frame_shape: FrameShape) -> tuple[int, int]:
+    """Return the height and width of a camera's frames."""
+    return frame_shape[:2]
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """Where decoded frames are kept, and at which size.
+
+    Attributes:
+        folder: holds one folder per camera and size.
+        size_of: from a camera's name and the shape of its frames to the height and width at which
+            they are kept, such as `EncoderConfig.frame_size`.
+    """
+
+    folder: Path = DEFAULT_CACHE
+    size_of: Callable[[str, FrameShape], tuple[int, int]] = as_recorded
+
+
+def cached_bytes(
+    n_frames: int, frame_shape: FrameShape, size: tuple[int, int] | None = None
+) -> int:
+    """Return what the frames of one camera take on the disk, once they are decoded.
+
+    Args:
+        n_frames: number of frames of all episodes.
+        frame_shape: as the camera records them.
+        size: height and width at which they are kept; as recorded when None.
+    """
+    height, width = size or frame_shape[:2]
+    return n_frames * height * width * frame_shape[2]
+
+
+def open_images(
+    cameras: Mapping[str, CachedImages], cache: ImageCache | Path | None, *, quiet: bool = True
+) -> dict[str, np.ndarray]:
+    """Return the frames of cameras; those that are not in the cache are decoded and resized.
+
+    Args:
+        cameras: by the name that the policy knows.
+        cache: where, and at which size; a folder alone for frames as they are recorded,
+            `DEFAULT_CACHE` when None.
+        quiet: no progress bars.
+
+    Raises:
+        InputError: there is too little room on the disk, which is known before anything is
+            decoded; or as `CachedImages.open`.
+    """
+    if not isinstance(cache, ImageCache):
+        cache = ImageCache() if cache is None else ImageCache(cache)
+    sizes = {name: cache.size_of(name, images.frame_shape) for name, images in cameras.items()}
+    missing = {
+        name: cached_bytes(images.n_frames, images.frame_shape, sizes[name])
+        for name, images in cameras.items()
+        if not (cache.folder / images.key(sizes[name])).exists()
+    }
+    _check_room(cache.folder, missing)
+    return {
+        name: images.open(cache.folder, size=sizes[name], quiet=quiet)
+        for name, images in cameras.items()
+    }
+
+
+def _check_room(folder: Path, needed: Mapping[str, int]) -> None:
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free, total = shutil.disk_usage(there).free, sum(needed.values())
+    if total > free:
+        cameras = ", ".join(f"{name} {n / 1e9:.3g} GB" for name, n in needed.items())
+        raise InputError(
+            f"{folder}: the decoded frames of {cameras} would be kept here, but the disk has "
+            f"{free / 1e9:.3g} GB left: make room or choose a folder on another disk, read fewer "
+            "episodes (dataset.max_episodes), or train on smaller frames (encoder.image.resize)"
+        )
 
 
 @dataclass(frozen=True)
@@ -47,37 +126,49 @@ class CachedImages:
     read: Iterable[np.ndarray]
     remark: str = ""
 
-    def open(self, folder: Path | None = None, *, quiet: bool = True) -> np.memmap:
+    def open(
+        self,
+        folder: Path | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        quiet: bool = True,
+    ) -> np.memmap:
         """Return the frames (T, height, width, channels) uint8, read-only and memory-mapped.
 
         They are read from the source into ``folder`` the first time; a half-written cache never
         appears under its name.
 
         Args:
-            folder: holds one folder per camera; `DEFAULT_CACHE` when None.
+            folder: holds one folder per camera and size; `DEFAULT_CACHE` when None.
+            size: height and width that frames are resized to; as they are when None.
             quiet: no progress bar.
 
         Raises:
             InputError: the source gives other frames than announced, or the cache is damaged.
             OSError: the cache cannot be written, as on a full disk.
         """
-        target = (folder or DEFAULT_CACHE) / self.key
+        size = size or self.frame_shape[:2]
+        target = (folder or DEFAULT_CACHE) / self.key(size)
         if not target.exists():
             # Of several processes one reads the source; what it writes is the same for all.
             with only_writer(target, "images", wait=True):
                 if not target.exists():
                     with atomic_folder(target) as temporary:
-                        self._write(temporary, quiet=quiet)
-        return self._map(target)
+                        self._write(temporary, size, quiet=quiet)
+        return self._map(target, size)
 
-    @property
-    def key(self) -> str:
-        """Name of the cache: says everything the images depend on."""
+    def key(self, size: tuple[int, int] | None = None) -> str:
+        """Return the name of the cache at a size: says everything the images depend on."""
         facts = [_VERSION, self.n_frames, list(self.frame_shape), dict(self.facts)]
+        if size not in (None, self.frame_shape[:2]):
+            facts.append({"resized": size})
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
-    def _write(self, folder: Path, *, quiet: bool) -> None:
-        shape = (self.n_frames, *self.frame_shape)
+    def _write(self, folder: Path, size: tuple[int, int], *, quiet: bool) -> None:
+        shape = self._shape(size)
+        is_resized = size != self.frame_shape[:2]
+        if is_resized:
+            from lfm_policy.data.images.resize import resized_frames  # which needs torch
         frames = np.lib.format.open_memmap(folder / FRAMES, mode="w+", dtype=np.uint8, shape=shape)
         # On a disk without room for them, writing to mapped pages would end the process.
         with (folder / FRAMES).open("r+b") as file:
@@ -93,7 +184,7 @@ class CachedImages:
                     )
                 if done + len(part) > self.n_frames:
                     raise InputError(f"{self.source}: holds more frames, {expected}")
-                frames[done : done + len(part)] = part
+                frames[done : done + len(part)] = resized_frames(part, size) if is_resized else part
                 digest.update(np.ascontiguousarray(part).data)
                 done += len(part)
                 bar.update(len(part))
@@ -101,9 +192,18 @@ class CachedImages:
         if done != self.n_frames:
             raise InputError(f"{self.source}: holds {done} frames, {expected}")
         frames.flush()
-        write_json(folder / FACTS, {"source": self.source, "sha256": digest.hexdigest()})
+        facts = {
+            "source": self.source,
+            "recorded_shape": list(self.frame_shape),
+            "shape": list(shape[1:]),
+            "sha256": digest.hexdigest(),  # of the frames as recorded
+        }
+        write_json(folder / FACTS, facts)
 
-    def _map(self, target: Path) -> np.memmap:
+    def _shape(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        return (self.n_frames, *size, self.frame_shape[2])
+
+    def _map(self, target: Path, size: tuple[int, int]) -> np.memmap:
         if not is_file(target / FRAMES):
             raise InputError(f"{target}: the image cache has no file {FRAMES}: remove this folder")
         try:
@@ -112,7 +212,7 @@ class CachedImages:
             raise InputError(
                 f"{target}: the image cache cannot be read ({str(error)[:200]}): remove this folder"
             ) from None
-        shape = (self.n_frames, *self.frame_shape)
+        shape = self._shape(size)
         if frames.shape != shape or frames.dtype != np.uint8:
             raise InputError(
                 f"{target}: the image cache holds {frames.dtype} {frames.shape}, expected uint8 "
@@ -156,7 +256,10 @@ def stored_images(
 
 
 def cached_digest(frames: np.ndarray) -> str | None:
-    """Return the SHA-256 of all frames where the cache knows it; None for other arrays."""
+    """Return the SHA-256 of all frames where the cache knows it; None for other arrays.
+
+    Where they were resized, it is that of the frames as they were recorded.
+    """
     if not isinstance(frames, np.memmap) or frames.filename is None:
         return None
     facts = Path(frames.filename).parent / FACTS

@@ -20,6 +20,7 @@ from lfm_policy.options import option, options
 from lfm_runtime.disk.files import is_file
 
 if TYPE_CHECKING:
+    from lfm_policy.data.images.cache import ImageCache
     from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.lerobot.info import DatasetInfo, Feature
     from lfm_policy.data.tools.contents import Contents
@@ -64,13 +65,16 @@ class LeRobotConfig(DatasetConfig):
         if self.obs_keys:
             self._names(self.obs_keys)
 
-    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
+    def load(
+        self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
+    ) -> ReplayBuffer:
         """Read action and observations; see :meth:`DatasetConfig.load`.
 
         Numeric features become arrays (T, *shape) of their dtype, cameras uint8 (T, height,
         width, channels).
         """
         # here and not above: a policy that only acts has no use for parquet and videos
+        from lfm_policy.data.images.cache import open_images
         from lfm_policy.data.lerobot.cameras import camera_images
         from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
         from lfm_policy.data.lerobot.episodes import read_episodes
@@ -113,10 +117,10 @@ class LeRobotConfig(DatasetConfig):
             for feature in observed
             if feature.is_camera
         }
-        for name, images in cameras.items():
-            arrays[name] = images.open(image_cache, quiet=quiet)
+        arrays |= open_images(cameras, image_cache, quiet=quiet)
         ordered = {name: arrays[name] for name in (ACTION_KEY, *names.values())}
-        buffer = ReplayBuffer(ordered, rows.ends, source=self.path)
+        recorded = {name: camera.frame_shape for name, camera in cameras.items()}
+        buffer = ReplayBuffer(ordered, rows.ends, source=self.path, recorded=recorded)
         buffer.validate()
         return buffer
 

@@ -23,7 +23,7 @@ from lfm_policy.options import option, options
 from lfm_runtime.disk.files import is_file, starts_with
 
 if TYPE_CHECKING:
-    from lfm_policy.data.images.cache import CachedImages
+    from lfm_policy.data.images.cache import CachedImages, ImageCache
     from lfm_policy.data.images.layout import ImageLayout
     from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
@@ -75,7 +75,9 @@ class RobomimicConfig(DatasetConfig):
         if self.obs_keys:  # otherwise they are known when the file is open
             check_observed(self.obs_keys, self.rename)
 
-    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
+    def load(
+        self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
+    ) -> ReplayBuffer:
         """Read action and observations; see :meth:`DatasetConfig.load`.
 
         Warns:
@@ -86,6 +88,7 @@ class RobomimicConfig(DatasetConfig):
                 alpha.
         """
         # here and not above: a policy that only acts has no use for HDF5
+        from lfm_policy.data.images.cache import open_images
         from lfm_policy.data.robomimic.file import RobomimicFile
 
         if not self.path:
@@ -128,19 +131,26 @@ class RobomimicConfig(DatasetConfig):
                 if info.layout is None
             }
 
-        n_steps = sum(lengths)
-        for key, info in observed.items():
-            if info.layout is not None:
-                images = _images(self.path, names[key], demos, n_steps, info.layout)
-                if images.remark:
-                    warnings.warn(f"{self.path}: {images.remark}", AssumptionWarning, stacklevel=2)
-                observations[key] = images.open(image_cache, quiet=quiet)
-        renamed = {self.rename.get(key, key): observations[key] for key in obs_keys}
+        renamed = {key: self.rename.get(key, key) for key in obs_keys}
+        cameras = {
+            renamed[key]: _images(self.path, names[key], demos, sum(lengths), info.layout)
+            for key, info in observed.items()
+            if info.layout is not None
+        }
+        for camera in cameras.values():
+            if camera.remark:
+                warnings.warn(f"{self.path}: {camera.remark}", AssumptionWarning, stacklevel=2)
+        frames = open_images(cameras, image_cache, quiet=quiet)
+        arrays = {
+            name: frames[name] if name in frames else observations[key]
+            for key, name in renamed.items()
+        }
         buffer = ReplayBuffer(
-            arrays={ACTION_KEY: action, **renamed},
+            arrays={ACTION_KEY: action, **arrays},
             episode_ends=np.cumsum(lengths, dtype=np.int64),
             source=self.path,
             unscaled=unscaled,
+            recorded={name: camera.frame_shape for name, camera in cameras.items()},
         )
         buffer.validate()
         low, high = action.min(), action.max()

@@ -21,6 +21,7 @@ from lfm_runtime.disk.files import starts_with
 from lfm_runtime.registry import nearest_names
 
 if TYPE_CHECKING:
+    from lfm_policy.data.images.cache import ImageCache
     from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.tools.contents import Contents
 
@@ -52,7 +53,9 @@ class ZarrConfig(DatasetConfig):
     def __post_init__(self) -> None:
         check_observed(self.obs_keys, self.rename, (ACTION_KEY, self.action_key))
 
-    def load(self, image_cache: Path | None = None, *, quiet: bool = True) -> ReplayBuffer:
+    def load(
+        self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
+    ) -> ReplayBuffer:
         """Read action and observations; see :meth:`DatasetConfig.load`.
 
         Arrays that nobody asked for are not touched, whatever they hold.
@@ -62,6 +65,7 @@ class ZarrConfig(DatasetConfig):
                 with channels first, without channels or with alpha.
         """
         # here and not above: a policy that only acts has no use for zarr
+        from lfm_policy.data.images.cache import open_images
         from lfm_policy.data.zarr.store import check_observation, list_zarr, load_zarr, zarr_images
 
         if not self.path:
@@ -105,16 +109,20 @@ class ZarrConfig(DatasetConfig):
             raw = raw.select_episodes(range(self.max_episodes))
 
         available = raw.arrays | (derivation(raw.arrays) if derivation and inputs else {})
-        for key in images:
-            frames = zarr_images(self.path, key, raw.n_steps)
-            if frames.remark:
-                warnings.warn(f"{self.path}: {frames.remark}", AssumptionWarning, stacklevel=2)
-            available[key] = frames.open(image_cache, quiet=quiet)
-        observed = {self.rename.get(key, key): available[key] for key in obs_keys}
+        names = {key: self.rename.get(key, key) for key in obs_keys}
+        cameras = {names[key]: zarr_images(self.path, key, raw.n_steps) for key in images}
+        for camera in cameras.values():
+            if camera.remark:
+                warnings.warn(f"{self.path}: {camera.remark}", AssumptionWarning, stacklevel=2)
+        frames = open_images(cameras, image_cache, quiet=quiet)
+        observed = {
+            name: frames[name] if name in frames else available[key] for key, name in names.items()
+        }
         buffer = ReplayBuffer(
             arrays={ACTION_KEY: raw.arrays[self.action_key], **observed},
             episode_ends=raw.episode_ends,
             source=self.path,
+            recorded={name: camera.frame_shape for name, camera in cameras.items()},
         )
         buffer.validate()
         return buffer

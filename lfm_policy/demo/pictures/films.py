@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
-from PIL import Image
 
 from lfm_policy.demo.evaluations import VIDEOS, KeptEvaluation
 from lfm_policy.evaluation import EpisodeResult, RolloutConfig
@@ -65,16 +65,18 @@ def film(
     results = {result.episode: result for result in evaluation.cell.episodes}
     numbers = [episode.episode for episode in chosen]
     missing = [results[number] for number in numbers if not _pictures(folder, number)]
-    for number, last_frame in record_videos(policy, config, missing, folder).items():
+    for number in record_videos(policy, config, missing, folder):
         (video,) = folder.glob(f"{_stem(number)}.mp4")
-        write_last_frame(video, last_frame)
+        write_last_frame(video)
     return {number: _pictures(folder, number)[0].with_suffix(".mp4") for number in numbers}
 
 
-def write_last_frame(video: Path, last_frame: np.ndarray) -> None:
-    """Write the picture beside a video, uint8 (H, W, 3) as PNG, shown before it is played."""
+def write_last_frame(video: Path) -> None:
+    """Write the last frame of a video as PNG beside it, which is shown before it is played."""
+    with av.open(str(video)) as container:
+        *_, last = container.decode(video=0)
     with atomic_file(video.with_suffix(".png")) as temporary:
-        Image.fromarray(last_frame).save(temporary, format="PNG")
+        last.to_image().save(temporary, format="PNG")
 
 
 def _pictures(folder: Path, episode: int) -> list[Path]:

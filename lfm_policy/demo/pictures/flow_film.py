@@ -68,7 +68,7 @@ def write_flow_film(video: Path, policies: Sequence[PolicyResult], scene: Scene)
             frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     frames = [frames[0]] * NOISE_FRAMES + frames + [frames[-1]] * ACTION_FRAMES
     write_video(video, frames, fps=FPS)
-    write_last_frame(video, frames[-1])
+    write_last_frame(video)
 
 
 def flow_at(flow: Sequence[FlowState], left: float) -> tuple[np.ndarray, int]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from lfm_policy.encoders.image import ImageEncoder
-from lfm_policy.encoders.options import ImageEncoderConfig
+from lfm_policy.encoders.image_options import ImageEncoderConfig
 from lfm_policy.encoders.pretrained.backbones import build_backbone, pooled_features
 from lfm_policy.encoders.pretrained.files import load_weights, read_options
 from lfm_policy.encoders.pretrained.options import (
@@ -32,6 +32,8 @@ RESOLVED_FROM = "resolved_from"
 @options
 class PretrainedConfig(ImageEncoderConfig):
     """Options of a pretrained backbone and the linear layer after it."""
+
+    LARGEST: ClassVar[int] = 224
 
     name: str = option("pretrained", "which image encoder", choices=["pretrained"])
     model: str = option(
@@ -95,6 +97,9 @@ class PretrainedConfig(ImageEncoderConfig):
             )
         options = read_options(self.model)
         return replace(self, architecture={RESOLVED_FROM: self.model, **options})
+
+    def _step(self) -> int:
+        return int(self.architecture.get("patch_size", super()._step()))
 
     def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
         if not self._is_resolved:

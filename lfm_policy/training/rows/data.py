@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import DatasetBundle, build_datasets
+from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_runtime.policy.spec import DataSpec
 
 IMAGE_CACHE = "image-cache"
@@ -15,7 +16,10 @@ IMAGE_CACHE = "image-cache"
 def load_datasets(
     config: ExperimentConfig, image_cache: Path | None = None, *, quiet: bool = True
 ) -> DatasetBundle:
-    """Load the demonstrations of a configuration; decoded images go into ``image_cache``."""
+    """Load the demonstrations of a configuration.
+
+    Decoded images go into the folder ``image_cache``, at the size that the encoder looks at.
+    """
     policy = config.policy
     return build_datasets(
         config.dataset,
@@ -23,7 +27,7 @@ def load_datasets(
         policy.horizon,
         policy.n_action_steps,
         {"default": config.normalization.obs, "action": config.normalization.action},
-        image_cache=image_cache,
+        image_cache=ImageCache(image_cache or DEFAULT_CACHE, config.encoder.frame_size),
         quiet=quiet,
     )
 

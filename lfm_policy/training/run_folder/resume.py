@@ -73,6 +73,8 @@ def find_resumable(
     if not resume:
         raise already_begun(folder)
     header = read_header(folder)
+    # As the run has resolved it: a size of frames that was left open is as in the checkpoint.
+    config = replace(config, encoder=config.encoder.with_sizes(header.spec.obs_shapes))
     old, new, free = header.config.training, config.training, FREE_TO_CHANGE
     before, after = old.pass_ends[-1], new.pass_ends[-1]
     if after != before and after[0] >= before[0] and after[1] >= before[1]:

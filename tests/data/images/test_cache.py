@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,16 @@ import numpy as np
 import pytest
 import zarr
 
-from lfm_policy.data.images.cache import CachedImages, as_uint8, cached_digest, release
+from lfm_policy.data.images.cache import (
+    CachedImages,
+    ImageCache,
+    as_uint8,
+    cached_bytes,
+    cached_digest,
+    open_images,
+    release,
+)
+from lfm_policy.data.images.resize import resized_frames
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.data.zarr.store import write_zarr
@@ -51,6 +62,52 @@ def test_other_facts_are_another_cache(images: np.ndarray, tmp_path: Path) -> No
     np.testing.assert_array_equal(other, 255 - images)
 
 
+# -- at another size ----------------------------------------------------------------------------
+
+
+def test_another_size_is_another_cache(images: np.ndarray, tmp_path: Path) -> None:
+    cache = of(images)
+    small = CachedImages("a store", {"file": "a"}, 12, (6, 5, 3), iter([images[:5], images[5:]]))
+    resized = small.open(tmp_path, size=(3, 4))
+    np.testing.assert_array_equal(resized, resized_frames(images, (3, 4)))
+    assert cache.key((6, 5)) == cache.key() != small.key((3, 4)) != small.key((4, 3))
+    facts = json.loads((tmp_path / small.key((3, 4)) / "facts.json").read_text())
+    assert facts["recorded_shape"] == [6, 5, 3] and facts["shape"] == [3, 4, 3]
+    np.testing.assert_array_equal(cache.open(tmp_path), images)
+    assert cached_digest(resized) == cached_digest(cache.open(tmp_path))
+
+
+def test_several_cameras_at_their_sizes(images: np.ndarray, tmp_path: Path) -> None:
+    cameras = {"a": of(images), "b": of(255 - images, facts="b")}
+    sizes = {"a": (3, 4), "b": (6, 5)}
+    frames = open_images(cameras, ImageCache(tmp_path, lambda name, shape: sizes[name]))
+    np.testing.assert_array_equal(frames["a"], resized_frames(images, (3, 4)))
+    np.testing.assert_array_equal(frames["b"], 255 - images)
+    for name, size in sizes.items():
+        file = tmp_path / cameras[name].key(size) / "frames.npy"
+        assert file.stat().st_size == cached_bytes(12, (6, 5, 3), size) + 128
+
+
+def test_too_little_room_is_known_before_anything_is_decoded(
+    images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of(images).open(tmp_path)
+    free = shutil.disk_usage(tmp_path)._replace(free=images.nbytes - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+
+    def cameras() -> dict[str, CachedImages]:
+        return {"a": of(images), "b": of(images, facts="b")}
+
+    with pytest.raises(InputError, match=r"b 1.08e-06 GB would .* 1.08e-06 GB left: make room"):
+        open_images(cameras(), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    half = ImageCache(tmp_path, lambda name, shape: (3, 5) if name == "b" else shape[:2])
+    assert open_images(cameras(), half)["b"].shape == (12, 3, 5, 3)
+
+
+# -- what is no cache ---------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -71,19 +128,19 @@ def test_other_frames_than_announced_leave_nothing(
 def test_a_damaged_cache_is_named(images: np.ndarray, tmp_path: Path) -> None:
     cache = of(images)
     cache.open(tmp_path)
-    (tmp_path / cache.key / "frames.npy").write_bytes(b"nonsense")
+    (tmp_path / cache.key() / "frames.npy").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="remove this folder"):
         cache.open(tmp_path)
 
 
 def test_a_cache_that_is_a_pipe_is_not_waited_for(images: np.ndarray, tmp_path: Path) -> None:
     cache = of(images)
-    (tmp_path / cache.key).mkdir()
+    (tmp_path / cache.key()).mkdir()
     for _ in range(2):
         with pytest.raises(InputError, match=r"has no file frames\.npy: remove this folder"):
             cache.open(tmp_path)
-        if not (tmp_path / cache.key / "frames.npy").exists():
-            os.mkfifo(tmp_path / cache.key / "frames.npy")
+        if not (tmp_path / cache.key() / "frames.npy").exists():
+            os.mkfifo(tmp_path / cache.key() / "frames.npy")
 
 
 def test_of_two_at_once_one_reads(images: np.ndarray, tmp_path: Path) -> None:
@@ -109,7 +166,7 @@ def test_of_two_at_once_one_reads(images: np.ndarray, tmp_path: Path) -> None:
         for future in (first, second):
             np.testing.assert_array_equal(future.result(60), images)
     assert reads == [1]
-    assert [path.name for path in tmp_path.iterdir()] == [cache().key]
+    assert [path.name for path in tmp_path.iterdir()] == [cache().key()]
 
 
 def test_the_next_one_reads_when_the_first_one_failed(images: np.ndarray, tmp_path: Path) -> None:
@@ -143,7 +200,7 @@ def test_a_disk_without_room(
     monkeypatch.setattr(os, "posix_fallocate", no_room)
     with pytest.raises(OSError, match="No space left") as caught:
         of(images).open(tmp_path)
-    assert str(caught.value.filename).startswith(str(tmp_path / of(images).key))
+    assert str(caught.value.filename).startswith(str(tmp_path / of(images).key()))
     assert list(tmp_path.iterdir()) == []
 
 

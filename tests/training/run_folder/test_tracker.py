@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from lfm_policy.distill import distill
 
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.distillation import distill
 from lfm_policy.errors import InputError, OptionError
 from lfm_policy.training import Interrupted, train
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, MetricsLog, read_metrics

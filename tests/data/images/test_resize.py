@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from lfm_policy.encoders.image import TIE, Resize
+from lfm_policy.data.images import resize
+from lfm_policy.data.images.resize import TIE, Resize, resized_frames
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,14 @@ def test_half_a_level_is_rounded_down_everywhere() -> None:
 
 def test_its_weights_are_not_part_of_a_checkpoint() -> None:
     assert not Resize((4, 4), (2, 2)).state_dict()
+
+
+def test_arrays_are_resized_in_parts_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (7, 24, 20, 3), dtype=np.uint8)
+    whole = resized_frames(frames, (18, 17))
+    assert whole.shape == (7, 18, 17, 3) and whole.dtype == np.uint8
+    monkeypatch.setattr(resize, "FRAMES_AT_ONCE", 3)
+    np.testing.assert_array_equal(resized_frames(frames, (18, 17)), whole)
+    np.testing.assert_array_equal(resized_frames(frames[..., ::-1], (18, 17)), whole[..., ::-1])
+    assert resized_frames(frames, (24, 20)) is frames
