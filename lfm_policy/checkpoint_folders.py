@@ -1,4 +1,7 @@
-"""Where checkpoints are: by themselves, in run folders, or with the package; light to import."""
+"""Where checkpoints are: by themselves, in run folders, with the package, or on the hub.
+
+Light to import.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,15 @@ from pathlib import Path
 
 from lfm_policy.assets import POLICIES, bundled_policy
 from lfm_policy.errors import InputError
+from lfm_policy.sharing.hub import SCHEME, download, hub_name
 from lfm_runtime.disk.files import exists, is_file
 
+FORMAT = "lfm-policy"
 CONFIG_FILE = "config.json"
+MODEL_FILE = "model.safetensors"
+NORMALIZER_FILE = "normalizer.safetensors"
+CHECKPOINT_FILES = (CONFIG_FILE, MODEL_FILE, NORMALIZER_FILE)
+"""All that a policy is loaded from."""
 LATEST_FILE = "latest"
 CHECKPOINTS = "checkpoints"
 
@@ -21,7 +30,9 @@ def is_checkpoint(path: Path) -> bool:
 def find_checkpoint(path: str | Path) -> Path:
     """Return the checkpoint folder meant by a path: itself, or the newest one of a run folder.
 
-    A name of `lfm_policy.assets.POLICIES` means that policy, unless there is such a path.
+    Where there is no such path, a name of `lfm_policy.assets.POLICIES` means that policy, and
+    ``user/name`` or ``user/name@revision`` one on the Hugging Face hub, which is downloaded (see
+    `lfm_policy.sharing.hub`).
 
     Raises:
         InputError: there is no checkpoint; the message says what was looked for.
@@ -36,10 +47,20 @@ def find_checkpoint(path: str | Path) -> Path:
     if not exists(folder):
         if str(path) in POLICIES:
             return bundled_policy(str(path))
-        raise InputError(
-            f"{str(folder)[:1000]}: no such checkpoint or run folder, nor a policy that comes with "
+        missing = (
+            f"{str(path)[:1000]}: no such checkpoint or run folder, nor a policy that comes with "
             f"the package ({', '.join(POLICIES)})"
         )
+        if (there := hub_name(str(path))) is None:
+            raise InputError(missing)
+        if there.explicit:
+            missing = ""
+        elif exists(folder.parent):
+            raise InputError(
+                f"{missing}. The folder '{folder.parent}' is here, so the hub was not asked; for "
+                f"a policy there write {SCHEME}{path}"
+            )
+        return download(there, CHECKPOINT_FILES, format=FORMAT, otherwise=missing)
     raise InputError(
         f"{folder}: not a checkpoint: expected '{CONFIG_FILE}' in it (or '{LATEST_FILE}', as in a "
         "run folder that has written a checkpoint)"

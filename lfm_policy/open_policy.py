@@ -23,8 +23,9 @@ def open_policy(
     """Return a policy.
 
     Args:
-        name: checkpoint, run folder, exported folder, policy of the package, or the address of a
-            server that begins with ``ws://`` or ``wss://``.
+        name: checkpoint, run folder, exported folder, policy of the package or of the Hugging Face
+            hub (``user/name``), or the address of a server that begins with ``ws://`` or
+            ``wss://``.
         device: of a checkpoint.
         threads: CPU threads of a policy call.
         wait: seconds to wait for a server that is still starting.

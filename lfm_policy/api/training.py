@@ -35,6 +35,7 @@ def train(
     output: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
+    init_from: Policy | str | Path | None = None,
     quiet: bool = False,
     **options: Any,
 ) -> Policy:
@@ -48,7 +49,8 @@ def train(
     A run must be repeatable, so what is in memory only is written first: as a zarr store in
     ``datasets`` beside the run, named by its content, which the run's configuration points to.
     ``resume=True`` continues a run that was interrupted, and gives the policy of one that is
-    complete at once, so a cell of a notebook can be run again.
+    complete at once, so a cell of a notebook can be run again; with more ``total_steps`` than
+    before it goes on.
 
     Args:
         config: name of a bundled configuration, a YAML file, options, or a configuration.
@@ -58,6 +60,8 @@ def train(
         output: run folder; ``runs/<name>`` by default.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``output``, if there is one.
+        init_from: a policy whose weights the training starts from, or where it is, see the options
+            ``init``.
         quiet: no progress bars.
         **options: changed options by section, ``training={"total_steps": 2000}``, or by key,
             ``**{"training.total_steps": 2000}``.
@@ -83,7 +87,14 @@ def train(
     if dataset is not None:
         demonstrations = _dataset_options(dataset, chosen, folder)
         chosen = changed_config(base, [*override_texts(demonstrations), *overrides])
-    checkpoint = train_config(chosen, folder, device=device, resume=resume, quiet=quiet)
+    checkpoint = train_config(
+        chosen,
+        folder,
+        device=device,
+        resume=resume,
+        init_from=run_of(init_from) if isinstance(init_from, Policy) else init_from,
+        quiet=quiet,
+    )
     return load_policy(checkpoint, device=choose_device(device))
 
 

@@ -11,13 +11,14 @@ from lfm_policy.config.load import (
     load_config,
 )
 from lfm_policy.config.schema import EnvConfig, ExperimentConfig, NormalizationConfig, PolicyConfig
-from lfm_policy.config.training import DistillConfig, TrainingConfig
+from lfm_policy.config.training import DistillConfig, InitConfig, TrainingConfig
 
 __all__ = [
     "DistillConfig",
     "EnvConfig",
     "ExperimentConfig",
     "FlowConfig",
+    "InitConfig",
     "NormalizationConfig",
     "PolicyConfig",
     "PushForwardConfig",

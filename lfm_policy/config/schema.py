@@ -13,9 +13,11 @@ from pydantic import model_validator
 
 from lfm_policy.config.block_networks import network_configs, student_network
 from lfm_policy.config.flow import FlowConfig, PushForwardConfig, SamplerConfig, check_evaluations
-from lfm_policy.config.training import DistillConfig, TrainingConfig
+from lfm_policy.config.training import DistillConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import OptionError
 from lfm_policy.options import Chosen, option, options, with_changes
+
+NORMALIZATIONS = ["limits", "quantiles", "standard", "identity"]
 
 DATASET = Chosen("dataset format", "zarr")
 ENCODER = Chosen("encoder", "state")
@@ -77,8 +79,21 @@ class PolicyConfig:
 class NormalizationConfig:
     """How observations and actions are scaled before the network sees them."""
 
-    obs: str = option("limits", "mode for observations", choices=["limits", "standard", "identity"])
-    action: str = option("limits", "mode for actions", choices=["limits", "standard", "identity"])
+    obs: str = option(
+        "limits",
+        "mode for observations: limits (the range to [-1, 1]), quantiles (1% to 99% of the values "
+        "to [-1, 1], the rest beyond, not clipped: for data with outliers), standard (mean 0, "
+        "standard deviation 1) or identity",
+        choices=NORMALIZATIONS,
+    )
+    action: str = option("limits", "mode for actions", choices=NORMALIZATIONS)
+    keys: dict[str, str] = option(
+        {}, "modes of single observations, such as {force: quantiles}", choices=NORMALIZATIONS
+    )
+
+    def __post_init__(self) -> None:
+        if "default" in self.keys:
+            raise OptionError("keys", "names 'default': what all others have is obs")
 
 
 @options
@@ -114,6 +129,7 @@ class ExperimentConfig:
     sampler: SamplerConfig = option(SamplerConfig, "default sampler")
     push_forward: PushForwardConfig = option(PushForwardConfig, "push-forward between blocks")
     training: TrainingConfig = option(TrainingConfig, "optimisation")
+    init: InitConfig = option(InitConfig, "policy that the training starts from")
     distill: DistillConfig = option(DistillConfig, "distillation (students only)")
     env: EnvConfig = option(EnvConfig, "environment for rollouts")
 

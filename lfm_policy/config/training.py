@@ -157,6 +157,35 @@ class TrainingConfig:
 
 
 @options
+class InitConfig:
+    """A policy that the training starts from: that of ``--init-from``, see `training.start`."""
+
+    source: str = option(
+        "",
+        "SHA-256 of the checkpoint whose weights all blocks start from, filled in by --init-from; "
+        "empty: from random weights",
+    )
+    normalizer: str = option(
+        "keep",
+        "keep: data are scaled as those that the policy knows, and actions clipped to the range of "
+        "both; refit: as if there were only the new ones, which moves all that it has learnt",
+        choices=["keep", "refit"],
+    )
+    encoder: str = option(
+        "train",
+        "whether an observation encoder with weights goes on learning (train: as training.encoder "
+        "says) or stays as it is (freeze)",
+        choices=["train", "freeze"],
+    )
+    new_obs: str = option(
+        "refuse",
+        "observations that the policy does not know: refuse: an error; add: they start without any "
+        "influence, and it acts as before until it has learnt what to do with them",
+        choices=["refuse", "add"],
+    )
+
+
+@options
 class DistillConfig:
     """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distillation`."""
 

@@ -17,7 +17,7 @@ from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.plan import DistillPlan
 from lfm_policy.distillation.recordings import read_observations
 from lfm_policy.errors import InputError
-from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
+from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.policy.model import ou_schedule
 from lfm_policy.training.rows.data import IMAGE_CACHE
 from lfm_policy.training.run import Run
@@ -59,6 +59,7 @@ def student_config(
     sizes_of_blocks = [] if options["distill"]["network"] else options["block_networks"]
     options |= {
         "name": f"{options['name']}-nfe{nfe}",
+        "init": {},
         "network": asdict(student_network(teacher.config)),
         "block_networks": [sizes_of_blocks[math.ceil(end) - 1] for end in edges[1:]]
         if sizes_of_blocks
@@ -160,8 +161,11 @@ def distill(
         resume=resume,
         quiet=quiet,
         image_cache=image_cache,
+        # Students see what their teacher saw; it may have kept a normaliser of other data.
+        normalizer=read_normalizer(teacher),
     )
-    return train_parts(run, DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording))
+    plan = DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording)
+    return train_parts(run, plan, plan.estimate)
 
 
 def check_teacher(teacher: CheckpointHeader) -> None:

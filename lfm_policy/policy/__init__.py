@@ -5,10 +5,10 @@ from __future__ import annotations
 from lfm_policy.checkpoint_folders import find_checkpoint
 from lfm_policy.policy.checkpoint import (
     CheckpointHeader,
-    load_policy,
     read_header,
     write_checkpoint,
 )
+from lfm_policy.policy.loading import load_policy
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.pipeline import ChunkResult, Pipeline, plan_sampler
 from lfm_policy.policy.policy import Policy, chunk_noise

@@ -18,20 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lfm_policy.checkpoint_folders import CONFIG_FILE, find_checkpoint
+from lfm_policy.checkpoint_folders import (
+    CONFIG_FILE,
+    FORMAT,
+    MODEL_FILE,
+    NORMALIZER_FILE,
+    find_checkpoint,
+)
 from lfm_policy.config import ExperimentConfig, config_from_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.plugins import check_plugins
-from lfm_policy.policy.checkpoint_writer import (
-    FORMAT,
-    FORMAT_VERSION,
-    MODEL_FILE,
-    NORMALIZER_FILE,
-)
+from lfm_policy.policy.checkpoint_writer import FORMAT_VERSION
 from lfm_policy.policy.checkpoint_writer import write_checkpoint as write_checkpoint
-from lfm_policy.policy.model import PolicyModel, tensor_shapes
-from lfm_policy.policy.policy import Policy
+from lfm_policy.policy.model import tensor_shapes
 from lfm_policy.policy.tensors import (
     MAXIMUM_HEADER_BYTES,
     check_tensors,
@@ -178,16 +178,19 @@ def read_model_state(header: CheckpointHeader) -> dict[str, Tensor]:
     Raises:
         InputError: damaged, missing or unexpected tensors, or numbers that are not finite.
     """
-    shapes = _check_model_file(header)
+    shapes = check_model_file(header)
     state = {name: torch.empty(shape) for name, shape in shapes.items()}
     fill_tensors(header.folder / MODEL_FILE, state)
     return state
 
 
-def _check_model_file(header: CheckpointHeader) -> dict[str, tuple[int, ...]]:
+def check_model_file(header: CheckpointHeader) -> dict[str, tuple[int, ...]]:
     """Check that ``model.safetensors`` holds what the configuration describes; return its shapes.
 
     Costs little memory, so that networks are made only when the file really holds their numbers.
+
+    Raises:
+        InputError: it does not, or is damaged.
     """
     try:
         limits = {"max_tensors": MAXIMUM_TENSORS, "max_numbers": MAXIMUM_PARAMETERS}
@@ -231,37 +234,6 @@ def read_normalizer(header: CheckpointHeader) -> Normalizer:
                 "belongs to another checkpoint"
             )
     return normalizer
-
-
-def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
-    """Load a trained policy.
-
-    Args:
-        path: a checkpoint folder, a run folder (its newest checkpoint is taken), or the name of
-            a policy that comes with the package, such as "pusht-state".
-        device: where the networks run.
-
-    Raises:
-        InputError: there is no checkpoint, it is damaged, does not match its configuration, was
-            written by a newer version, needs a plugin that is not loaded, or its training has not
-            reached the last block.
-    """
-    header = read_header(path)
-    require_sampleable(header)
-    normalizer = read_normalizer(header)
-    _check_model_file(header)
-    # Initial weights are drawn and thrown away; the caller's random numbers stay as they are.
-    with torch.random.fork_rng(devices=[]):
-        model = PolicyModel(header.config, header.spec)
-    fill_tensors(header.folder / MODEL_FILE, model.state_dict())
-    return Policy(
-        header.config,
-        header.spec,
-        model,
-        normalizer,
-        device=device,
-        info={**header.training, "checkpoint": str(header.folder), "sha256": header.sha256},
-    )
 
 
 def require_sampleable(header: CheckpointHeader) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lfm_policy.checkpoint_folders import CONFIG_FILE
+from lfm_policy.checkpoint_folders import CONFIG_FILE, FORMAT, MODEL_FILE, NORMALIZER_FILE
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
@@ -19,11 +19,7 @@ from lfm_runtime.disk.files import exists
 from lfm_runtime.disk.stamped import read_stamped, write_stamped
 from lfm_runtime.policy.spec import DataSpec
 
-FORMAT = "lfm-policy"
 FORMAT_VERSION = 1
-
-MODEL_FILE = "model.safetensors"
-NORMALIZER_FILE = "normalizer.safetensors"
 CARD_FILE = "README.md"
 
 

@@ -286,6 +286,48 @@ class Policy(ChunkPolicy):
         stats = self.normalizer[key]
         return stats.raw("min").cpu().numpy(), stats.raw("max").cpu().numpy()
 
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool | None = None,
+        license: str = "",
+        description: str = "",
+        token: str | None = None,
+        message: str = "",
+    ) -> str:
+        """Upload the checkpoint that this was loaded from, with a model card; returns the address.
+
+        It is as it is there, whatever was changed since; to publish another sampler, `save` it and
+        push what was saved.
+
+        Args:
+            repo: ``user/name``; it is made when it is not there. `load_policy` takes it then.
+            private: whether a new one can only be seen by its owner; None: as the account is set.
+            license: as the hub calls it, such as ``apache-2.0``; empty: the card says that none is
+                given.
+            description: what the policy does, for the card.
+            token: of the hub; by default that of ``hf auth login`` or ``HF_TOKEN``.
+            message: of the commit.
+
+        Raises:
+            InputError: it was not loaded from a checkpoint, its training is not complete, or the
+                hub cannot be reached or refuses it.
+        """
+        from lfm_policy.sharing.push import PushOptions, push_to_hub
+
+        folder = str(self.info.get("checkpoint", ""))
+        if not folder:
+            raise InputError("this policy was not loaded from a checkpoint, which could be pushed")
+        return push_to_hub(
+            folder,
+            repo,
+            private=private,
+            token=token,
+            message=message,
+            options=PushOptions(license=license, description=description),
+        )
+
     def _plain(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value

@@ -84,6 +84,7 @@ def main() -> None:
             f"the student was asked about {len(recorded.episodes)} episodes from seed "
             f"{recorded.attributes['seed_start']} on"
         )
+    print("their model cards are gone: evaluate them, and run scripts/tools/bundled_cards.py")
 
 
 def half_precision_copy(source: str | Path, folder: Path, *, dataset_path: str) -> Path:

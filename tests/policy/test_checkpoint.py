@@ -362,7 +362,7 @@ def test_networks_are_not_made_before_the_file_is_known_to_hold_them(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a large model was made for a small file")
 
-    monkeypatch.setattr("lfm_policy.policy.checkpoint.PolicyModel", refuse)
+    monkeypatch.setattr("lfm_policy.policy.loading.PolicyModel", refuse)
     assert "the configuration expects" in refusal(checkpoint)
 
 

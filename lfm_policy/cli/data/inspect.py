@@ -7,6 +7,7 @@ examples:
   lfm-policy inspect my_lerobot_dataset
   lfm-policy inspect runs/pusht-fm --plot training.png
   lfm-policy inspect runs/pusht-fm --json
+  lfm-policy inspect pusht-state
 """
 
 from __future__ import annotations
@@ -25,22 +26,28 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
-        type=Path,
-        help="dataset (zarr, robomimic HDF5 or LeRobot folder), checkpoint folder or run folder",
+        help="dataset (zarr, robomimic HDF5 or LeRobot folder), checkpoint or run folder, policy "
+        "of the package, or user/name of one on the hub",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it, too")
     add_common_options(parser, seed_help="chooses the episodes that are drawn; default 0")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lfm_policy.checkpoint_folders import is_checkpoint
+    from lfm_policy.assets import POLICIES
+    from lfm_policy.checkpoint_folders import find_checkpoint, is_checkpoint
     from lfm_policy.data.download.locations import where_to_get
     from lfm_policy.errors import InputError
+    from lfm_policy.sharing.hub import hub_name
     from lfm_runtime.disk.files import exists
 
-    path = arguments.path
+    path = Path(arguments.path)
     if not exists(path):
-        raise InputError(f"{str(path)[:1000]}: no such file or folder{where_to_get(path)}")
+        there, advice = hub_name(arguments.path), where_to_get(path)
+        on_hub = there is not None and (there.explicit or not exists(path.parent))
+        if advice or (arguments.path not in POLICIES and not on_hub):
+            raise InputError(f"{str(path)[:1000]}: no such file or folder{advice}")
+        path = find_checkpoint(arguments.path)
     plot = arguments.plot
     if plot is not None and plot.suffix != ".png":
         raise InputError(f"--plot {plot}: expected a name that ends in .png")

@@ -32,7 +32,8 @@ from lfm_policy.cli.common import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
-        help="checkpoint, run folder, exported folder, or a policy of the package: pusht-state",
+        help="checkpoint, run folder, exported folder, policy of the package (pusht-state), or "
+        "user/name of one on the hub",
     )
     parser.add_argument("--episodes", type=positive, default=200, help="default 200")
     parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")

@@ -34,7 +34,9 @@ MANY_EVALUATIONS = 16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", help="checkpoint, run folder, or a policy of the package: pusht-state"
+        "checkpoint",
+        help="checkpoint, run folder, policy of the package (pusht-state), or user/name of one on "
+        "the hub",
     )
     parser.add_argument("output", type=Path, help="folder to write; it must not exist")
     add_sampler_options(parser, solvers="euler, midpoint or heun")

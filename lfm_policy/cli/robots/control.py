@@ -39,7 +39,8 @@ _NEXT_EPISODE = ("done", "deadline", "bad observations", "max_ticks")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "policy",
-        help="checkpoint, run folder, exported folder, policy of the package, or ws://host:port",
+        help="checkpoint, run folder, exported folder, policy of the package, user/name of one on "
+        "the hub, or ws://host:port",
     )
     parser.add_argument(
         "--wait",

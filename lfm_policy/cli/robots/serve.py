@@ -29,7 +29,9 @@ from lfm_policy.cli.common import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "policy", help="checkpoint, run folder, exported folder, or a policy of the package"
+        "policy",
+        help="checkpoint, run folder, exported folder, policy of the package, or user/name of one "
+        "on the hub",
     )
     network = parser.add_argument_group("network")
     network.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")

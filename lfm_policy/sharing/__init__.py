@@ -1,0 +1,1 @@
+"""Policies for others: a card that says what one is, and the Hugging Face hub."""
