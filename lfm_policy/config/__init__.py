@@ -9,6 +9,7 @@ from lfm_policy.config.load import (
     config_to_dict,
     config_to_yaml,
     load_config,
+    stored_config,
 )
 from lfm_policy.config.schema import EnvConfig, ExperimentConfig, NormalizationConfig, PolicyConfig
 from lfm_policy.config.training import DistillConfig, InitConfig, TrainingConfig
@@ -30,4 +31,5 @@ __all__ = [
     "config_to_dict",
     "config_to_yaml",
     "load_config",
+    "stored_config",
 ]

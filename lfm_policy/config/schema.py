@@ -7,6 +7,7 @@ the key ``name`` of their section.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import model_validator
@@ -150,6 +151,11 @@ class ExperimentConfig:
                 raise OptionError(
                     key, f"has {len(values)} elements, expected flow.n_blocks = {n_blocks}"
                 )
+        if training.encoder == "auto":
+            training = replace(training, encoder=self._encoder_training())
+        if training.encoder != "joint":
+            training = replace(training, encoder_steps=0)
+        self.training = training
         self._check_encoder_training()
         if training.total_steps < n_blocks and not training.joint_only:
             raise OptionError(
@@ -167,7 +173,8 @@ class ExperimentConfig:
         network_configs(self)
         student_network(self)
         try:
-            with_changes(training, self.distill.training)
+            none_before: dict[str, Any] = {"extended_from": [], "encoder_extended_from": []}
+            with_changes(training, {**none_before, **self.distill.training})
         except OptionError as error:
             raise error.under("distill", "training") from None
         # Last, because only this imports torch.
@@ -175,14 +182,25 @@ class ExperimentConfig:
         check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
         return self
 
+    def _encoder_training(self) -> str:
+        """Return what `training.encoder: auto` means here; it is kept in place of it."""
+        training = self.training
+        joint = (
+            self.encoder.learns
+            and self.flow.n_blocks > 1
+            and self.flow.coupling == "dependent"
+            and training.parallel_processes == 1
+            and training.encoder_steps > 0
+        )
+        return "joint" if joint else "block1"
+
     def _check_encoder_training(self) -> None:
         training = self.training
         joint = training.encoder == "joint"
-        if joint != bool(training.encoder_steps):
+        if joint and not training.encoder_steps:
             raise OptionError(
                 ("training", "encoder_steps"),
-                f"is {training.encoder_steps} with training.encoder '{training.encoder}': expected "
-                + ("at least 1" if joint else "0, or training.encoder joint"),
+                "is 0 with training.encoder 'joint': expected at least 1",
             )
         if joint and self.flow.coupling != "dependent":
             raise OptionError(

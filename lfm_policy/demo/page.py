@@ -18,6 +18,7 @@ from lfm_policy.demo.results import DemoResults, PolicyResult
 from lfm_policy.evaluation import compare_paired, successes_of
 from lfm_policy.evaluation.episodes import describe_outcome
 from lfm_policy.pictures import DARK, LIGHT
+from lfm_policy.policy.model import ou_schedule
 from lfm_policy.text.numbers import percent, rounded
 from lfm_policy.version import __version__
 
@@ -45,7 +46,7 @@ def demo_page(results: DemoResults) -> str:
         "times": _times,
     }
     policies = results.policies
-    sizes = policies[0].header.config.flow.step_sizes
+    sizes = ou_schedule(policies[0].header.config.flow).step_sizes
     versions = [("lfm-policy", policies[0].evaluation.report["versions"]["lfm-policy"])]
     versions += [(name, _version(name)) for name in PACKAGES]
     versions.append(("Python", platform.python_version()))

@@ -273,6 +273,6 @@ def _warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyMode
         warnings.warn(
             f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
             "takes the last noise off a chunk, and teaches the encoder little. Use "
-            "training.encoder=joint and training.encoder_steps",
+            "training.encoder=joint",
             stacklevel=2,
         )
