@@ -12,7 +12,7 @@ from lfm_policy import assets
 from lfm_policy.api.dataset import Dataset, write_zarr
 from lfm_policy.api.episodes import Episode
 from lfm_policy.checkpoint_folders import CHECKPOINTS, find_checkpoint
-from lfm_policy.config import ExperimentConfig, config_from_dict, load_config
+from lfm_policy.config import ExperimentConfig, load_config
 from lfm_policy.config.load import changed_config, override_texts
 from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.device import choose_device
@@ -76,12 +76,7 @@ def train(
         TrainingError: the loss became NaN; the last good checkpoint was kept.
     """
     overrides = override_texts(options)
-    if isinstance(config, ExperimentConfig):
-        base = config
-    elif isinstance(config, Mapping):
-        base = config_from_dict(config, "the configuration")
-    else:
-        base = load_config(str(config))
+    base = config if isinstance(config, ExperimentConfig) else load_config(config)
     chosen = changed_config(base, overrides)
     folder = Path("runs") / chosen.name if output is None else Path(output)
     if dataset is not None:
