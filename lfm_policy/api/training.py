@@ -12,7 +12,7 @@ from lfm_policy import assets
 from lfm_policy.api.dataset import Dataset, write_zarr
 from lfm_policy.api.episodes import Episode
 from lfm_policy.checkpoint_folders import CHECKPOINTS, find_checkpoint
-from lfm_policy.config import ExperimentConfig, config_from_dict, load_config
+from lfm_policy.config import ExperimentConfig, load_config
 from lfm_policy.config.load import changed_config, override_texts
 from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.device import choose_device
@@ -38,6 +38,7 @@ def train(
     output: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
+    init_from: Policy | str | Path | None = None,
     quiet: bool = False,
     **options: Any,
 ) -> Policy:
@@ -52,7 +53,8 @@ def train(
     A run must be repeatable, so what is in memory only is written first: as a zarr store in
     ``datasets`` beside the run, named by its content, which the run's configuration points to.
     ``resume=True`` continues a run that was interrupted, and gives the policy of one that is
-    complete at once, so a cell of a notebook can be run again.
+    complete at once, so a cell of a notebook can be run again; with more ``total_steps`` than
+    before it goes on.
 
     Args:
         config: name of a bundled configuration, a YAML file, options, or a configuration; that of
@@ -64,6 +66,8 @@ def train(
         output: run folder; ``runs/<name>`` by default.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``output``, if there is one.
+        init_from: a policy whose weights the training starts from, or where it is, see the options
+            ``init``.
         quiet: no progress bars.
         **options: changed options by section, ``training={"total_steps": 2000}``, or by key,
             ``**{"training.total_steps": 2000}``.
@@ -85,10 +89,8 @@ def train(
         base = tuned_config(read_header(source))
     elif isinstance(config, ExperimentConfig):
         base = config
-    elif isinstance(config, Mapping):
-        base = config_from_dict(config, "the configuration")
     else:
-        base = load_config(str(config))
+        base = load_config(config)
     chosen = changed_config(base, overrides)
     folder = Path("runs") / chosen.name if output is None else Path(output)
     if dataset is not None:
