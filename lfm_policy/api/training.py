@@ -12,7 +12,7 @@ from lfm_policy import assets
 from lfm_policy.api.dataset import Dataset, write_zarr
 from lfm_policy.api.episodes import Episode
 from lfm_policy.checkpoint_folders import CHECKPOINTS, find_checkpoint
-from lfm_policy.config import ExperimentConfig, config_from_dict, load_config
+from lfm_policy.config import ExperimentConfig, load_config
 from lfm_policy.config.load import changed_config, override_texts
 from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.device import choose_device
@@ -72,19 +72,21 @@ def train(
         TrainingError: the loss became NaN; the last good checkpoint was kept.
     """
     overrides = override_texts(options)
-    if isinstance(config, ExperimentConfig):
-        base = config
-    elif isinstance(config, Mapping):
-        base = config_from_dict(config, "the configuration")
-    else:
-        base = load_config(str(config))
-    chosen = changed_config(base, overrides)
+    chosen = _changed(config, overrides)
     folder = Path("runs") / chosen.name if output is None else Path(output)
     if dataset is not None:
         demonstrations = _dataset_options(dataset, chosen, folder)
-        chosen = changed_config(base, [*override_texts(demonstrations), *overrides])
+        chosen = _changed(config, [*override_texts(demonstrations), *overrides])
     checkpoint = train_config(chosen, folder, device=device, resume=resume, quiet=quiet)
     return load_policy(checkpoint, device=choose_device(device))
+
+
+def _changed(
+    config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Sequence[str]
+) -> ExperimentConfig:
+    if isinstance(config, ExperimentConfig):
+        return changed_config(config, overrides)
+    return load_config(config if isinstance(config, Mapping) else str(config), overrides)
 
 
 def distill(

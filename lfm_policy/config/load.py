@@ -83,7 +83,7 @@ def _bundled(name: str) -> Path | None:
     return _bundled_folder() / f"{name}.yaml" if name in bundled_config_names() else None
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+def load_config(name: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read a configuration file, apply ``key=value`` overrides and check everything.
 
     A file may name others under ``include``, by paths relative to itself or bundled names; they
@@ -95,7 +95,8 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     choose a section, such as ``network.name=unet1d``, come before all others.
 
     Args:
-        name: path of a YAML file, or a bundled name such as ``pusht/fm``.
+        name: path of a YAML file, or a bundled name such as ``pusht/fm``; or what such a file
+            would say.
         overrides: strings ``section.key=value``; values are parsed as YAML.
 
     Raises:
@@ -103,7 +104,11 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
             out of bounds; the message names the key and the file or override it came from.
     """
     defaults = {"distill": {"training": dict(STUDENT_TRAINING)}}
-    sources = [Source("defaults", defaults), *_read_file(find_config(name), depth=0)]
+    sources = [Source("defaults", defaults)]
+    if isinstance(name, Mapping):
+        sources.append(Source("the configuration", dict(name)))
+    else:
+        sources += _read_file(find_config(name), depth=0)
     chosen = {f"{section}.name" for section in SECTIONS}
     ordered = sorted(overrides, key=lambda text: text.partition("=")[0].strip() not in chosen)
     sources += [parse_override(text) for text in ordered]
