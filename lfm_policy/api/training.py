@@ -34,7 +34,6 @@ def train(
     config: str | Path | Mapping[str, Any] | ExperimentConfig | None = None,
     dataset: Dataset | str | Path | Iterable[Episode] | None = None,
     *,
-    init_from: Policy | str | Path | None = None,
     output: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -62,7 +61,6 @@ def train(
         dataset: demonstrations, or where they are; of `dataset.path` by default. Where the
             configuration names no observations, the policy sees all of them; the encoder ``state``
             sees no cameras.
-        init_from: policy whose weights the training starts from, see ``init`` in the options.
         output: run folder; ``runs/<name>`` by default.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``output``, if there is one.
@@ -86,16 +84,12 @@ def train(
     if config is None:
         if source is None:
             raise InputError("which configuration? Give one, or a policy to start from: init_from")
-        base = tuned_config(read_header(source))
-    elif isinstance(config, ExperimentConfig):
-        base = config
-    else:
-        base = load_config(config)
-    chosen = changed_config(base, overrides)
+        config = tuned_config(read_header(source))
+    chosen = _changed(config, overrides)
     folder = Path("runs") / chosen.name if output is None else Path(output)
     if dataset is not None:
         demonstrations = _dataset_options(dataset, chosen, folder)
-        chosen = changed_config(base, [*override_texts(demonstrations), *overrides])
+        chosen = _changed(config, [*override_texts(demonstrations), *overrides])
     checkpoint = train_config(
         chosen,
         folder,
@@ -106,6 +100,14 @@ def train(
         quiet=quiet,
     )
     return load_policy(checkpoint, device=choose_device(device))
+
+
+def _changed(
+    config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Sequence[str]
+) -> ExperimentConfig:
+    if isinstance(config, ExperimentConfig):
+        return changed_config(config, overrides)
+    return load_config(config, overrides)
 
 
 def distill(
