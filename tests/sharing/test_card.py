@@ -105,6 +105,7 @@ def test_numbers_are_those_of_the_policy(run: Path, header: CheckpointHeader) ->
     assert f"{policy.parameter_counts()['total']:,} parameters" in text
     assert "It remembers 2 observations, predicts 6 actions, and executes 3 of them" in text
     assert f"trained on {header.training['train_windows']} windows of 5 episodes" in text
+    assert "kept for validation: 1 episode\n" in text
     assert header.sha256 in text and header.spec.fingerprint in text
     assert "`small.zarr`" in text and str(Path(header.config.dataset.path).parent) not in text  # type: ignore[attr-defined]
 
