@@ -218,7 +218,9 @@ def _check_choices(cls: type, value: Any, info: ValidationInfo) -> Any:
 
 
 def _elements(value: Any) -> list[tuple[Key, Any]]:
-    """Return the elements of a list by key, or else the value itself."""
+    """Return the elements of a list or in braces by key, or else the value itself."""
+    if isinstance(value, dict):
+        return [((key,), element) for key, element in value.items()]
     return [((i,), e) for i, e in enumerate(value)] if isinstance(value, list) else [((), value)]
 
 

@@ -70,14 +70,22 @@ def small_config(small_zarr: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "policy": {"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3},
         "network": {"name": "mlp", "width": 16, "n_layers": 1, "time_embed_dim": 8},
         "flow": {"n_blocks": 2, "c": 0.2},
+        "sampler": {"nfe": 4, "noise_scale": 1.0},
         "push_forward": {"solver": "euler", "n_steps": 2},
         "training": {
             "total_steps": 8,
             "batch_size": 8,
             "warmup_steps": 2,
+            "obs_noise": 0.0,
             "log_every": 1,
             "validation_every": 2,
             "num_threads": 1,
+        },
+        "distill": {
+            "inputs": "teacher",
+            "tail_weight": 1.0,
+            "teacher_solver": "midpoint",
+            "training": {},
         },
     }
     path = tmp_path_factory.mktemp("config") / "small.yaml"

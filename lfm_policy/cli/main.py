@@ -30,6 +30,7 @@ COMMANDS = {
     "demo": ("policies.demo", "train, distil, evaluate and film on bundled data; writes a page"),
     "train": ("policies.train", "train a policy"),
     "distill": ("policies.distill", "distil a trained policy to few network evaluations"),
+    "check": ("policies.check", "say whether a policy is any good, without a simulator"),
     "eval": ("policies.evaluate", "roll out a policy in simulation"),
     "export": ("policies.export", "write a policy as one ONNX graph that needs no torch"),
     "push": ("policies.push", "publish a policy on the Hugging Face hub, with a model card"),

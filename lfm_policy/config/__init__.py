@@ -9,15 +9,17 @@ from lfm_policy.config.load import (
     config_to_dict,
     config_to_yaml,
     load_config,
+    stored_config,
 )
 from lfm_policy.config.schema import EnvConfig, ExperimentConfig, NormalizationConfig, PolicyConfig
-from lfm_policy.config.training import DistillConfig, TrainingConfig
+from lfm_policy.config.training import DistillConfig, InitConfig, TrainingConfig
 
 __all__ = [
     "DistillConfig",
     "EnvConfig",
     "ExperimentConfig",
     "FlowConfig",
+    "InitConfig",
     "NormalizationConfig",
     "PolicyConfig",
     "PushForwardConfig",
@@ -29,4 +31,5 @@ __all__ = [
     "config_to_dict",
     "config_to_yaml",
     "load_config",
+    "stored_config",
 ]

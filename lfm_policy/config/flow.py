@@ -38,13 +38,11 @@ class TimeConfig:
 class FlowConfig:
     """The chain of blocks (arXiv:2410.02548, Algorithm 1). ``n_blocks: 1`` is flow matching."""
 
-    n_blocks: int = option(1, "number N of blocks", common=True, ge=1, le=64)
-    c: float = option(
-        0.1, "first OU time step, gamma_n = c * rho**(n-1)", common=True, ge=1e-9, le=50
-    )
-    rho: float = option(1.5, "ratio of consecutive OU time steps", common=True, ge=1e-3, le=100)
+    n_blocks: int = option(3, "number N of blocks", common=True, ge=1, le=64)
+    c: float = option(0.01, "first OU time step, gamma_n = c * rho**(n-1)", ge=1e-9, le=50)
+    rho: float = option(10.0, "ratio of consecutive OU time steps", ge=1e-3, le=100)
     step_sizes: list[Annotated[float, Field(ge=1e-9, le=50)]] = option(
-        [], "OU time steps of blocks 1..N-1, instead of c and rho"
+        [], "OU time steps of blocks 1..N-1, instead of c and rho (which give 0.01, 0.1, 1, ...)"
     )
     interpolant: str = option("linear", "path inside a block", choices="interpolant")
     block_interpolants: list[str] = option(
@@ -78,7 +76,7 @@ class SamplerConfig:
         "", "ODE solver; empty: the one of flow.method", common=True, choices="solver"
     )
     nfe: int = option(
-        4,
+        16,
         "network evaluations per chunk over all blocks (fixed-step solvers)",
         common=True,
         ge=1,
@@ -92,7 +90,7 @@ class SamplerConfig:
         "nfe gives as many steps, which otherwise are equal",
     )
     noise_scale: float = option(
-        1.0,
+        0.6,
         "standard deviation of the noise that sampling starts from; below 1 chunks are nearer to "
         "the most likely one, and 0 makes the policy deterministic",
         ge=0,

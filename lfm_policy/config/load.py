@@ -13,15 +13,36 @@ from typing import Any
 import yaml
 
 from lfm_policy.config.schema import SECTIONS, ExperimentConfig
+from lfm_policy.config.training import STUDENT_TRAINING
 from lfm_policy.errors import InputError, Key, OptionError
 from lfm_policy.options import checked
-from lfm_runtime.disk.files import is_file
+from lfm_runtime.disk.files import exists, is_file
 from lfm_runtime.disk.plain import plain_options
 from lfm_runtime.registry import nearest_names
 
 INCLUDE = "include"
 MAXIMUM_INCLUDES = 16
 MAXIMUM_FILE_BYTES = 1_000_000
+
+
+BEFORE: dict[str, Any] = {
+    "sampler": {"noise_scale": 1.0},
+    "training": {
+        "obs_noise": 0.0,
+        "encoder": "block1",
+        "encoder_steps": 0,
+        "encoder_batch_size": 0,
+    },
+    "distill": {
+        "samples": 4,
+        "inputs": "teacher",
+        "tail_weight": 1.0,
+        "teacher_solver": "midpoint",
+        "teacher_steps": 16,
+        "training": {},
+    },
+}
+"""What options meant to checkpoints that do not have them, where that is not today's default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +87,12 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read a configuration file, apply ``key=value`` overrides and check everything.
 
     A file may name others under ``include``, by paths relative to itself or bundled names; they
-    are read first, in order, and the file's own keys win.
+    are read first, in order, and the file's own keys win. Options that are keys and values
+    themselves, such as ``distill.training``, change what was there before, the default included;
+    ``{}`` takes all of it away.
+
+    Where nothing names the format of the dataset, ``dataset.path`` is looked at. Overrides that
+    choose a section, such as ``network.name=unet1d``, come before all others.
 
     Args:
         name: path of a YAML file, or a bundled name such as ``pusht/fm``.
@@ -76,13 +102,30 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         InputError: unknown file, unknown key (with the nearest valid names), wrong type or value
             out of bounds; the message names the key and the file or override it came from.
     """
-    sources = _read_file(find_config(name), depth=0)
-    sources += [parse_override(text) for text in overrides]
-    return config_from_sources(sources)
+    defaults = {"distill": {"training": dict(STUDENT_TRAINING)}}
+    sources = [Source("defaults", defaults), *_read_file(find_config(name), depth=0)]
+    chosen = {f"{section}.name" for section in SECTIONS}
+    ordered = sorted(overrides, key=lambda text: text.partition("=")[0].strip() not in chosen)
+    sources += [parse_override(text) for text in ordered]
+    return config_from_sources([*_recognised_format(sources), *sources])
+
+
+def _recognised_format(sources: Sequence[Source]) -> list[Source]:
+    """Return the format of a dataset that is there, unless a source says it."""
+    sections = [source.options.get("dataset") for source in sources]
+    given = [section for section in sections if isinstance(section, dict)]
+    paths = [section["path"] for section in given if isinstance(section.get("path"), str)]
+    if not paths or not paths[-1] or any("name" in section for section in given):
+        return []
+    path = Path(paths[-1]).expanduser()
+    for name, format_class in reversed(SECTIONS["dataset"].registry.items()):
+        if exists(path) and format_class.detects(path):
+            return [Source(f"format of {path}", {"dataset": {"name": name}})]
+    return []
 
 
 def config_from_dict(options: Mapping[str, Any], label: str) -> ExperimentConfig:
-    """Build a checked configuration from plain options, such as those stored in a checkpoint.
+    """Build a checked configuration from plain options, the others having their defaults.
 
     Raises:
         InputError: as `load_config`; ``label`` stands for the file in messages.
@@ -98,6 +141,18 @@ def changed_config(config: ExperimentConfig, overrides: Sequence[str]) -> Experi
     """
     before = Source("the configuration", config_to_dict(config))
     return config_from_sources([before, *map(parse_override, overrides)])
+
+
+def stored_config(options: Mapping[str, Any], label: str) -> ExperimentConfig:
+    """Build a checked configuration from the options in a checkpoint.
+
+    One that was written before there was an option goes on as it was, whatever the default of the
+    option is today.
+
+    Raises:
+        InputError: as `load_config`; ``label`` stands for the file in messages.
+    """
+    return config_from_sources([Source("before", BEFORE), Source(label, dict(options))])
 
 
 def config_to_dict(config: ExperimentConfig) -> dict[str, Any]:
@@ -152,7 +207,8 @@ def _merge(
         key = (*parent, name)
         labels[key] = label
         if isinstance(value, dict):
-            if not isinstance(into.get(name), dict):
+            # A whole section is never taken away: one without any keys is one not written yet.
+            if not isinstance(into.get(name), dict) or (parent and not value):
                 into[name] = {}
             _merge(into[name], value, key, labels, label)
         else:

@@ -7,15 +7,18 @@ the key ``name`` of their section.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import model_validator
 
 from lfm_policy.config.block_networks import network_configs, student_network
 from lfm_policy.config.flow import FlowConfig, PushForwardConfig, SamplerConfig, check_evaluations
-from lfm_policy.config.training import DistillConfig, TrainingConfig
+from lfm_policy.config.training import DistillConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import OptionError
 from lfm_policy.options import Chosen, option, options, with_changes
+
+NORMALIZATIONS = ["limits", "quantiles", "standard", "identity"]
 
 DATASET = Chosen("dataset format", "zarr")
 ENCODER = Chosen("encoder", "state")
@@ -77,8 +80,21 @@ class PolicyConfig:
 class NormalizationConfig:
     """How observations and actions are scaled before the network sees them."""
 
-    obs: str = option("limits", "mode for observations", choices=["limits", "standard", "identity"])
-    action: str = option("limits", "mode for actions", choices=["limits", "standard", "identity"])
+    obs: str = option(
+        "limits",
+        "mode for observations: limits (the range to [-1, 1]), quantiles (1% to 99% of the values "
+        "to [-1, 1], the rest beyond, not clipped: for data with outliers), standard (mean 0, "
+        "standard deviation 1) or identity",
+        choices=NORMALIZATIONS,
+    )
+    action: str = option("limits", "mode for actions", choices=NORMALIZATIONS)
+    keys: dict[str, str] = option(
+        {}, "modes of single observations, such as {force: quantiles}", choices=NORMALIZATIONS
+    )
+
+    def __post_init__(self) -> None:
+        if "default" in self.keys:
+            raise OptionError("keys", "names 'default': what all others have is obs")
 
 
 @options
@@ -114,6 +130,7 @@ class ExperimentConfig:
     sampler: SamplerConfig = option(SamplerConfig, "default sampler")
     push_forward: PushForwardConfig = option(PushForwardConfig, "push-forward between blocks")
     training: TrainingConfig = option(TrainingConfig, "optimisation")
+    init: InitConfig = option(InitConfig, "policy that the training starts from")
     distill: DistillConfig = option(DistillConfig, "distillation (students only)")
     env: EnvConfig = option(EnvConfig, "environment for rollouts")
 
@@ -134,6 +151,11 @@ class ExperimentConfig:
                 raise OptionError(
                     key, f"has {len(values)} elements, expected flow.n_blocks = {n_blocks}"
                 )
+        if training.encoder == "auto":
+            training = replace(training, encoder=self._encoder_training())
+        if training.encoder != "joint":
+            training = replace(training, encoder_steps=0)
+        self.training = training
         self._check_encoder_training()
         if training.total_steps < n_blocks and not training.joint_only:
             raise OptionError(
@@ -151,7 +173,8 @@ class ExperimentConfig:
         network_configs(self)
         student_network(self)
         try:
-            with_changes(training, self.distill.training)
+            none_before: dict[str, Any] = {"extended_from": [], "encoder_extended_from": []}
+            with_changes(training, {**none_before, **self.distill.training})
         except OptionError as error:
             raise error.under("distill", "training") from None
         # Last, because only this imports torch.
@@ -159,14 +182,25 @@ class ExperimentConfig:
         check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
         return self
 
+    def _encoder_training(self) -> str:
+        """Return what `training.encoder: auto` means here; it is kept in place of it."""
+        training = self.training
+        joint = (
+            self.encoder.learns
+            and self.flow.n_blocks > 1
+            and self.flow.coupling == "dependent"
+            and training.parallel_processes == 1
+            and training.encoder_steps > 0
+        )
+        return "joint" if joint else "block1"
+
     def _check_encoder_training(self) -> None:
         training = self.training
         joint = training.encoder == "joint"
-        if joint != bool(training.encoder_steps):
+        if joint and not training.encoder_steps:
             raise OptionError(
                 ("training", "encoder_steps"),
-                f"is {training.encoder_steps} with training.encoder '{training.encoder}': expected "
-                + ("at least 1" if joint else "0, or training.encoder joint"),
+                "is 0 with training.encoder 'joint': expected at least 1",
             )
         if joint and self.flow.coupling != "dependent":
             raise OptionError(

@@ -38,15 +38,24 @@ class TrainingConfig:
     )
     batch_size: int = option(256, "chunks per step and process", common=True, ge=1, le=1_000_000)
     learning_rate: float = option(1e-3, "peak learning rate of AdamW", common=True, ge=0, le=10)
-    warmup_steps: int = option(200, "linear warm-up of each block, then cosine to 0", ge=0)
-    weight_decay: float = option(1e-6, "AdamW weight decay", ge=0, le=10)
+    warmup_share: float = option(
+        0.025,
+        "share of a block's steps in which the learning rate rises to its peak; then it falls to 0 "
+        "along a cosine",
+        ge=0,
+        le=1,
+    )
+    warmup_steps: int | None = option(
+        None, "as many steps instead, however many a block has; by default warmup_share says", ge=0
+    )
+    weight_decay: float = option(0.01, "AdamW weight decay", ge=0, le=10)
     beta1: float = option(0.9, "AdamW beta1", ge=0, le=0.999999)
     beta2: float = option(0.999, "AdamW beta2", ge=0, le=0.99999999)
     gradient_clip: float = option(1.0, "largest gradient norm; 0 turns clipping off", ge=0)
     ema_decay: float = option(0.999, "largest decay of the EMA of the weights", ge=0, le=1)
     ema_power: float = option(0.75, "warm-up exponent of the EMA of the weights", ge=0, le=1)
     obs_noise: float = option(
-        0.0,
+        0.02,
         "standard deviation of noise added to normalised observations in training steps; makes "
         "the policy tolerant of states beside the demonstrated ones",
         common=True,
@@ -61,21 +70,23 @@ class TrainingConfig:
     )
     warm_start: bool = option(True, "block n+1 starts from the weights of block n (EMA too)")
     encoder: str = option(
-        "block1",
+        "auto",
         "when an observation encoder with weights learns: block1: with block 1 (right for one "
         "block); joint: first, with all blocks at once on exact OU marginals (the better one of "
-        "several blocks in the same number of steps); after that it is frozen",
-        common=True,
-        choices=["block1", "joint"],
+        "several blocks in the same number of steps); after that it is frozen. auto: joint "
+        "wherever that can be",
+        choices=["auto", "block1", "joint"],
     )
     encoder_steps: int = option(
-        0,
-        "gradient steps of encoder and all blocks at once (encoder: joint), besides total_steps",
+        30_000,
+        "gradient steps of encoder and all blocks at once (encoder: joint), besides total_steps; "
+        "nothing to an encoder that does not learn so",
+        common=True,
         ge=0,
         le=1_000_000_000,
     )
     encoder_batch_size: int = option(
-        0,
+        64,
         "chunks per step and process while the encoder learns (0: batch_size)",
         ge=0,
         le=1_000_000,
@@ -155,6 +166,50 @@ class TrainingConfig:
         """Whether the joint training is all that blocks get."""
         return self.encoder == "joint" and self.total_steps == 0
 
+    def warmup(self, n_steps: int) -> int:
+        """Return how many of a block's steps the learning rate rises in."""
+        if self.warmup_steps is None:
+            return round(self.warmup_share * n_steps)
+        return min(self.warmup_steps, n_steps)
+
+
+STUDENT_TRAINING: dict[str, Any] = {
+    "total_steps": 72_000,
+    "learning_rate": 3e-3,
+    "obs_noise": 0.05,
+    "obs_noise_covariance": "data",
+}
+"""Students fit a function and not a cloud of data, which takes more steps, and larger ones."""
+
+
+@options
+class InitConfig:
+    """A policy that the training starts from: that of ``--init-from``, see `training.start`."""
+
+    source: str = option(
+        "",
+        "SHA-256 of the checkpoint whose weights all blocks start from, filled in by --init-from; "
+        "empty: from random weights",
+    )
+    normalizer: str = option(
+        "keep",
+        "keep: data are scaled as those that the policy knows, and actions clipped to the range of "
+        "both; refit: as if there were only the new ones, which moves all that it has learnt",
+        choices=["keep", "refit"],
+    )
+    encoder: str = option(
+        "train",
+        "whether an observation encoder with weights goes on learning (train: as training.encoder "
+        "says) or stays as it is (freeze)",
+        choices=["train", "freeze"],
+    )
+    new_obs: str = option(
+        "refuse",
+        "observations that the policy does not know: refuse: an error; add: they start without any "
+        "influence, and it acts as before until it has learnt what to do with them",
+        choices=["refuse", "add"],
+    )
+
 
 @options
 class DistillConfig:
@@ -171,10 +226,15 @@ class DistillConfig:
         "many), filled in by `distill`",
     )
     teacher_solver: str = option(
-        "midpoint", "ODE solver of the teacher's samples", choices="solver"
+        "", "ODE solver of the teacher's samples; empty: the one of its sampler", choices="solver"
     )
-    teacher_steps: int = option(16, "steps per teacher block (fixed-step solvers)", ge=1, le=10_000)
-    samples: int = option(4, "teacher samples per observation", ge=1, le=1000)
+    teacher_steps: int = option(
+        0,
+        "steps per teacher block (fixed-step solvers); 0: as many as its sampler.nfe gives each",
+        ge=0,
+        le=10_000,
+    )
+    samples: int = option(8, "teacher samples per observation", ge=1, le=1000)
     recording: str = option(
         "",
         "recording of what a robot saw (`lfm-policy control --record`), about which the teacher is "
@@ -193,14 +253,14 @@ class DistillConfig:
         0.0, "weight of the regression loss in the method 'distribution'", ge=0, le=1e6
     )
     inputs: str = option(
-        "teacher",
+        "corrected",
         "what a student block learns to take: states of the teacher; what the students nearer the "
         "noise really produce, to where the teacher takes that (student) or to where the teacher's "
         "own way leads from the same noise, which corrects their errors (corrected)",
         choices=["teacher", "student", "corrected"],
     )
     tail_weight: float = option(
-        1.0,
+        0.1,
         "weight in the loss of the actions of a chunk that are never executed; those that are "
         "executed have weight 1",
         ge=0,
@@ -225,7 +285,7 @@ class DistillConfig:
         common=True,
     )
     training: dict[str, Any] = option(
-        {},
+        STUDENT_TRAINING,
         "options of `training` that students have in place of the teacher's own, such as "
         "{total_steps: 72000, obs_noise: 0.05}; set in the teacher's configuration",
         common=True,

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from lfm_policy.control.gym_robot import GymRobot
+from lfm_policy.control.recording import ACTION_NAMES, outcome_attribute
 from lfm_policy.environments import check_env_spaces
 from lfm_policy.errors import InputError
 from lfm_runtime.control import (
@@ -96,13 +97,14 @@ def run_episode(
     loop = ControlLoop(
         robot, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
     )
+    before = recorder.episodes if recorder is not None else 0
     result = loop.run()
     if robot.fault:
         raise InputError(f"environment '{env_id}', seed {seed}, {robot.fault}")
     position_jerk = None
     if position_key is not None:
         position_jerk = rms_jerk([obs[position_key] for obs in robot.observations], hz)
-    return EpisodeOutcome(
+    outcome = EpisodeOutcome(
         seed=seed,
         success=robot.success,
         max_reward=robot.max_reward or 0.0,
@@ -111,6 +113,8 @@ def run_episode(
         position_jerk=position_jerk,
         control=result,
     )
+    _note(recorder, before, outcome, reward=robot.max_reward)
+    return outcome
 
 
 def run_robot(
@@ -144,8 +148,11 @@ def run_robot(
     loop = ControlLoop(
         noted, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
     )
+    if recorder is not None and (names := getattr(robot, "action_names", None)):
+        recorder.note(ACTION_NAMES, [str(name) for name in names])
+    before = recorder.episodes if recorder is not None else 0
     result = loop.run()
-    return EpisodeOutcome(
+    outcome = EpisodeOutcome(
         seed=seed,
         success=getattr(robot, "success", None),
         max_reward=0.0,
@@ -154,6 +161,8 @@ def run_robot(
         position_jerk=None,
         control=result,
     )
+    _note(recorder, before, outcome, reward=None)
+    return outcome
 
 
 def rms_jerk(values: Sequence[np.ndarray] | np.ndarray, hz: float) -> float:
@@ -172,6 +181,20 @@ def rms_jerk(values: Sequence[np.ndarray] | np.ndarray, hz: float) -> float:
         return 0.0
     thirds = np.diff(rows, n=3, axis=0)
     return float(np.sqrt(np.mean(np.sum(thirds**2, axis=-1))) * hz**3)
+
+
+def _note(
+    recorder: Recorder | None, before: int, outcome: EpisodeOutcome, *, reward: float | None
+) -> None:
+    """Write down how an episode ended, unless it left nothing in the recording."""
+    if recorder is not None and recorder.episodes > before:
+        facts = {
+            "seed": outcome.seed,
+            "ended": outcome.control.reason,
+            "success": None if outcome.success is None else bool(outcome.success),
+            "max_reward": None if reward is None else float(reward),
+        }
+        recorder.note(outcome_attribute(before), facts)
 
 
 class _Noted:

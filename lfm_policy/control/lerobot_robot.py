@@ -64,6 +64,11 @@ class LeRobotRobot:
         return (self._state_key, *(self._rename.get(key, key) for key in self._cameras))
 
     @property
+    def action_names(self) -> tuple[str, ...]:
+        """What each number of an action is, as LeRobot calls it, such as ``gripper.pos``."""
+        return tuple(self._actions)
+
+    @property
     def action_dim(self) -> int:
         """Numbers in one action."""
         return len(self._actions)

@@ -17,8 +17,34 @@ from lfm_runtime.control.result import CONTINUED, HELD
 from lfm_runtime.disk.files import exists
 from lfm_runtime.disk.input_files import read_bounded
 
+ACTION_NAMES = "action_names"
+"""Attribute of a recording: what each number of an action is, where the robot says so."""
+
 _MAXIMUM_ATTRIBUTES = 2**20
+_LONGEST_NAME = 60
 _LATER_FIELDS = frozenset({"failed", "length"})
+
+
+def outcome_attribute(number: int) -> str:
+    """Return the attribute of a recording that says how an episode ended."""
+    return f"episode_{number}"
+
+
+@dataclass(frozen=True)
+class RecordedOutcome:
+    """How a run ended, as far as it is known.
+
+    Attributes:
+        seed: of the environment.
+        ended: why the loop ended.
+        success: whether it was one.
+        max_reward: largest reward of any step.
+    """
+
+    seed: int | None = None
+    ended: str | None = None
+    success: bool | None = None
+    max_reward: float | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,8 @@ class RecordedEpisode:
         steps: fields of `StepRecord` by name, (T,).
         chunks: fields of `ChunkRecord` by name, (C,), and ``action`` (C, n, action_dim), of which
             the first ``length`` are the chunk's.
+        outcome: how it ended.
+        action_names: what each number of an action is; empty: not known.
     """
 
     number: int
@@ -39,6 +67,12 @@ class RecordedEpisode:
     action: np.ndarray
     steps: dict[str, np.ndarray]
     chunks: dict[str, np.ndarray]
+    outcome: RecordedOutcome = RecordedOutcome()
+    action_names: tuple[str, ...] = ()
+
+    def joins(self) -> np.ndarray:
+        """Return the indices of actions, (K,), that are the first of another chunk."""
+        return np.flatnonzero(np.diff(self.steps["chunk"])) + 1
 
     def step_times(self, last: int) -> np.ndarray:
         """Return when steps 0 to ``last`` were executed, (last + 1,) seconds.
@@ -132,6 +166,8 @@ def load_recording(path: str | Path) -> Recording:
                 action=buffer.arrays["action"][begin:end],
                 steps={name: steps[f"steps/{name}"][begin:end] for name in STEP_FIELDS},
                 chunks={name: chunks[f"chunks/{name}"][own] for name in ("action", *CHUNK_FIELDS)},
+                outcome=_outcome(attributes.get(outcome_attribute(number))),
+                action_names=_action_names(attributes, buffer.arrays["action"].shape[1]),
             )
         )
     return Recording(path, attributes, tuple(episodes))
@@ -172,6 +208,26 @@ def _read_attributes(path: Path) -> dict[str, Any]:
     if not isinstance(hz, (int, float)) or isinstance(hz, bool) or not 0 < hz <= 1e4:
         raise InputError(f"{file}: hz is {str(hz)[:60]}, expected ticks per second")
     return attributes
+
+
+def _outcome(facts: Any) -> RecordedOutcome:
+    """Return what an attribute says; what is not as it should be is not known."""
+    known = facts if isinstance(facts, dict) else {}
+    seed, ended = known.get("seed"), known.get("ended")
+    success, reward = known.get("success"), known.get("max_reward")
+    return RecordedOutcome(
+        seed=seed if isinstance(seed, int) else None,
+        ended=ended[:_LONGEST_NAME] if isinstance(ended, str) else None,
+        success=success if isinstance(success, bool) else None,
+        max_reward=float(reward) if isinstance(reward, (int, float)) else None,
+    )
+
+
+def _action_names(attributes: dict[str, Any], action_dim: int) -> tuple[str, ...]:
+    names = attributes.get(ACTION_NAMES)
+    if not isinstance(names, list) or len(names) != action_dim:
+        return ()
+    return tuple(str(name)[:_LONGEST_NAME] for name in names)
 
 
 def _check(

@@ -295,6 +295,7 @@ def build_datasets(
     normalization: Mapping[str, str] | str = DEFAULT_MODE,
     *,
     image_cache: ImageCache | Path | None = None,
+    kept: Normalizer | None = None,
     quiet: bool = True,
 ) -> DatasetBundle:
     """Load, split by episode, fit the normaliser on the training split and index the windows.
@@ -306,6 +307,7 @@ def build_datasets(
         n_action_steps: how much of a chunk is executed.
         normalization: modes as in :meth:`Normalizer.fit`.
         image_cache: where decoded images are kept, and at which size.
+        kept: an earlier normaliser, whose transforms stay, see `Normalizer.keeping`.
         quiet: no progress bars.
 
     Raises:
@@ -348,6 +350,8 @@ def build_datasets(
                 raise InputError(message)
             warnings.warn(message, stacklevel=2)
     normalizer = Normalizer.fit(fitted, normalization, buffer.unscaled)
+    if kept is not None:
+        normalizer = normalizer.keeping(kept)
     train = WindowDataset(buffer, normalizer, windows(train_episodes, "training"), obs_keys)
     validation = None
     if len(validation_episodes):

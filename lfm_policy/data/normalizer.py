@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lfm_policy.data.outliers import coincide, quantiles
 from lfm_policy.data.resolution import CONSTANT_RANGE, ENOUGH_LEVELS, far_elements, is_wide, levels
 from lfm_policy.errors import InputError
 from lfm_runtime.registry import nearest_names
 
-MODES = ("limits", "standard", "identity")
-"""limits: to [-1, 1]; standard: mean 0, standard deviation 1; identity: unchanged."""
+MODES = ("limits", "quantiles", "standard", "identity")
+"""limits: the smallest value to -1, the largest to 1; quantiles: the same with the 1% and the 99%
+quantile, beyond which values go on linearly (nothing is clipped); standard: mean 0, standard
+deviation 1; identity: unchanged."""
 
 DEFAULT_MODE = "limits"
 
@@ -86,8 +89,8 @@ class Normalizer:
         for key in modes:
             if key != "default" and key not in arrays:
                 raise InputError(
-                    f"normalization names the key '{key}', which is not in the dataset: "
-                    + nearest_names(key, tuple(arrays))
+                    f"normalization.keys names '{key}', which is not among the numbers of the "
+                    "dataset: " + nearest_names(key, tuple(arrays))
                 )
         default = modes.get("default", DEFAULT_MODE)
         kept = unscaled or {}
@@ -97,6 +100,39 @@ class Normalizer:
                 for key, array in arrays.items()
             }
         )
+
+    def keeping(self, earlier: Normalizer) -> Normalizer:
+        """Return these statistics with the transforms of ``earlier`` where it has the same key.
+
+        The ranges become those of both data, so that both are acted on; mean and standard deviation
+        are the earlier ones. A key whose shape has changed keeps nothing.
+        """
+        kept = {}
+        for key, own in self._statistics.items():
+            known = earlier._statistics.get(key)
+            if known is None or known.scale.shape != own.scale.shape:
+                continue
+            low = torch.minimum(known.raw("min"), own.raw("min"))
+            high = torch.maximum(known.raw("max"), own.raw("max"))
+            if known.origin is not None:
+                low, high = low - known.origin, high - known.origin
+            kept[key] = replace(known, min=low.to(torch.float32), max=high.to(torch.float32))
+        return Normalizer(self._statistics | kept)
+
+    def beyond(self, earlier: Normalizer) -> dict[str, float]:
+        """Return how far these data leave the range of ``earlier``, by key, in its scaled units.
+
+        That is the largest distance of any element; keys that stay inside are left out.
+        """
+        distances = {}
+        for key, own in self._statistics.items():
+            known = earlier._statistics.get(key)
+            if known is None or known.scale.shape != own.scale.shape:
+                continue
+            below = (known.raw("min") - own.raw("min")) * known.scale
+            above = (own.raw("max") - known.raw("max")) * known.scale
+            distances[key] = float(torch.maximum(below, above).max())
+        return {key: distance for key, distance in distances.items() if distance > 0}
 
     def keys(self) -> tuple[str, ...]:
         """Return the known keys."""
@@ -219,7 +255,12 @@ def _fit_key(key: str, array: np.ndarray, mode: str, unscaled: Sequence[int] = (
         x -= origin
         low, high = x.min(axis=0), x.max(axis=0)
     mean, std = x.mean(axis=0), x.std(axis=0)
-    centre, spread = (mean, std) if mode == "standard" else ((low + high) / 2, (high - low) / 2)
+    first, last = low, high
+    if mode == "quantiles":
+        q01, q99 = quantiles(x)
+        one = coincide(q01, q99, low, high)
+        first, last = np.where(one, low, q01), np.where(one, high, q99)
+    centre, spread = (mean, std) if mode == "standard" else ((first + last) / 2, (last - first) / 2)
     spread = np.where(high - low < CONSTANT_RANGE, 1.0, spread)
     centre, spread = np.where(kept, 0.0, centre), np.where(kept, 1.0, spread)
     values = (1 / spread, -centre / spread, low, high, mean, std)

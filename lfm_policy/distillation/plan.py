@@ -15,22 +15,25 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.training import DistillConfig
 from lfm_policy.data.dataset import JoinedWindows, WindowDataset, Windows
 from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.distillation.estimate import estimate_student
 from lfm_policy.distillation.group import group_edges, teacher_groups
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.recordings import windows_of_recording
-from lfm_policy.distillation.samples import SampleFolder, TeacherSamples
+from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, samples_key
 from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.flow import SolverSpec
 from lfm_policy.flow.fitting import copy_fitting_weights
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.estimate.estimate import Estimate
+from lfm_policy.training.estimate.trial import Counts
 from lfm_policy.training.rows.features import FEATURES, with_frozen_features
 from lfm_policy.training.rows.obs_noise import ObsNoise
 from lfm_policy.training.run import Run
 from lfm_policy.training.run_folder.meters import Clock
 from lfm_policy.training.run_folder.resume import check_same_data
+from lfm_policy.training.start.weights import draw_initial_weights
 from lfm_policy.training.trainer import Part, Trainer
-from lfm_policy.training.weights import draw_initial_weights
 
 
 class DistillPlan:
@@ -114,6 +117,44 @@ class DistillPlan:
         )
         return Part(n, loss, pairs, validation_pairs, run.steps(n), run.options)
 
+    def estimate(self) -> Estimate:
+        """Return how long what is left will take."""
+        run, recording = self._run, self._recording
+        counts = Counts.of(run)
+        # Those of the demonstrations are there, unless somebody removed them.
+        unknown = counts.frames if not any(self._features.glob("*.safetensors")) else 0
+        if recording is not None:
+            unknown += recording.n_frames
+            counts = replace(counts, windows=counts.windows + len(recording))
+        has_images = bool(run.train_set.image_keys)
+        return estimate_student(
+            run,
+            self._groups,
+            counts,
+            kept_rows=self._kept_rows(run.config.training.encoder_views if has_images else 0),
+            unknown_frames=unknown if has_images else 0,
+        )
+
+    def _kept_rows(self, n_views: int) -> int:
+        """Return how many of the teacher's samples for all blocks there are already."""
+        run, options = self._run, self._run.config.distill
+        folder = SampleFolder(self._pairs_folder, self._stop_between_parts, run.quiet)
+
+        def key(n: int) -> str:
+            return samples_key(
+                run.config,
+                self._groups,
+                n,
+                points=self._loss_class.points(options),
+                samples=options.samples,
+                obs_noise=ObsNoise(run.options, run.train_set),
+                n_views=n_views,
+                run=run.folder,
+                passed=run.progress.passed,
+            )
+
+        return sum(folder.n_rows(key(n), options.batch_size) for n in self.numbers())
+
     def finish(self, n: int, trainer: Trainer) -> None:
         """Do nothing: the next student asks the chain for what this one makes of its states."""
 
@@ -159,11 +200,15 @@ class DistillPlan:
             self._run.model.encoder,
             self._run.config,
             fingerprint,
-            # Beside the teacher's samples, where the teacher itself keeps its own.
-            self._pairs_folder.parent / FEATURES,
+            self._features,
             stop=self._stop_between_parts,
             quiet=self._run.quiet,
         )
+
+    @property
+    def _features(self) -> Path:
+        """Beside the teacher's samples, where the teacher itself keeps its own."""
+        return self._pairs_folder.parent / FEATURES
 
     def _stop_between_parts(self) -> None:
         if self._run.interrupt:

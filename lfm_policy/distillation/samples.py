@@ -74,6 +74,10 @@ class SampleFolder:
     stop: Callable[[], None]
     quiet: bool
 
+    def n_rows(self, key: str, batch_size: int) -> int:
+        """Return how many rows of a table are there, in whole parts."""
+        return batch_size * sum(1 for _ in (self.path / key).glob("part-*.safetensors"))
+
     def table(
         self,
         key: str,
@@ -114,6 +118,49 @@ def teacher_noise(seed: int, n_rows: int, chunk_shape: tuple[int, ...]) -> Tenso
     """Return the noise of every row, (n_rows, *chunk_shape) float32; depends on the seed alone."""
     generator = torch.Generator().manual_seed(derived_seed(seed, TEACHER_NOISE))
     return torch.randn(n_rows, *chunk_shape, generator=generator)
+
+
+def samples_key(
+    config: ExperimentConfig,
+    groups: Sequence[TeacherGroup],
+    n: int,
+    *,
+    points: int,
+    samples: int,
+    obs_noise: ObsNoise,
+    n_views: int,
+    run: Path,
+    passed: int = 0,
+) -> str:
+    """Return a folder name that says everything the teacher's samples for student n depend on.
+
+    With inputs of the teacher they are its states at one boundary between two blocks, whatever
+    the groups, so students of different lengths share them. Trajectories are of one group.
+    """
+    options, group = config.distill, groups[n - 1]
+    facts: dict[str, object] = {
+        "teacher": options.teacher,
+        "solver": [options.teacher_solver, options.teacher_steps, options.batch_size],
+        "samples": samples,
+        "seed": config.seed,
+        "noise": [config.sampler.noise_scale, obs_noise.scale],
+    }
+    if obs_noise and obs_noise.shaped:
+        facts["noise covariance"] = "data"
+    if options.recording:
+        facts["recording"] = options.recording_fingerprint
+    if n_views:
+        facts["views"] = n_views
+    if config.policy.max_prefix:
+        facts["prefix"] = config.policy.max_prefix
+    if points > 1:
+        facts["trajectory"] = [points, str(group.end)]
+    if options.inputs == "student":
+        facts["student"] = [str(run.resolve()), len(groups), n]
+        if passed:
+            facts["pass"] = passed
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return f"boundary{float(group.start):g}-{digest[:16]}"
 
 
 class TeacherSamples:
@@ -220,35 +267,17 @@ class TeacherSamples:
         return torch.cat(parts)
 
     def _key(self, n: int) -> str:
-        """Return a folder name that says everything the teacher samples of student n depend on.
-
-        With inputs of the teacher they are its states at one boundary between two blocks, whatever
-        the groups, so students of different lengths share them. Trajectories are of one group.
-        """
-        options, group = self._config.distill, self._groups[n - 1]
-        facts: dict[str, object] = {
-            "teacher": options.teacher,
-            "solver": [options.teacher_solver, options.teacher_steps, options.batch_size],
-            "samples": self._samples,
-            "seed": self._config.seed,
-            "noise": [self._config.sampler.noise_scale, self._obs_noise.scale],
-        }
-        if self._obs_noise and self._obs_noise.shaped:
-            facts["noise covariance"] = "data"
-        if options.recording:
-            facts["recording"] = options.recording_fingerprint
-        if self._windows.n_views:
-            facts["views"] = self._windows.n_views
-        if self._config.policy.max_prefix:
-            facts["prefix"] = self._config.policy.max_prefix
-        if self._points > 1:
-            facts["trajectory"] = [self._points, str(group.end)]
-        if options.inputs == "student":
-            facts["student"] = [str(self._run.resolve()), len(self._groups), n]
-            if self._passed:
-                facts["pass"] = self._passed
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return f"boundary{float(group.start):g}-{digest[:16]}"
+        return samples_key(
+            self._config,
+            self._groups,
+            n,
+            points=self._points,
+            samples=self._samples,
+            obs_noise=self._obs_noise,
+            n_views=self._windows.n_views,
+            run=self._run,
+            passed=self._passed,
+        )
 
     # -- observations ---------------------------------------------------------------------------
 

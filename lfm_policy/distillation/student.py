@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.assets import results_folder
-from lfm_policy.config import ExperimentConfig, config_to_dict
+from lfm_policy.config import DistillConfig, ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
 from lfm_policy.config.load import Source, config_from_sources, parse_override
 from lfm_policy.distillation.group import group_edges, group_step_sizes
@@ -17,7 +17,9 @@ from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.plan import DistillPlan
 from lfm_policy.distillation.recordings import read_observations
 from lfm_policy.errors import InputError
-from lfm_policy.policy.checkpoint import CheckpointHeader, read_header
+from lfm_policy.flow import METHODS as FLOW_METHODS
+from lfm_policy.flow import SolverSpec
+from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.policy.model import ou_schedule
 from lfm_policy.training.rows.data import IMAGE_CACHE
 from lfm_policy.training.run import Run
@@ -59,6 +61,7 @@ def student_config(
     sizes_of_blocks = [] if options["distill"]["network"] else options["block_networks"]
     options |= {
         "name": f"{options['name']}-nfe{nfe}",
+        "init": {},
         "network": asdict(student_network(teacher.config)),
         "block_networks": [sizes_of_blocks[math.ceil(end) - 1] for end in edges[1:]]
         if sizes_of_blocks
@@ -90,6 +93,7 @@ def student_config(
         "teacher_blocks": n_blocks,
         "groups": list(groups),
     }
+    METHODS.get(method).adapt(options)
     # A student fits a function and not a cloud of data: dropout only blurs it.
     if "dropout" in options["network"]:
         options["network"]["dropout"] = 0.0
@@ -106,7 +110,23 @@ def student_config(
             f"distill.groups is {config.distill.groups}; it follows from --groups, which also says "
             "how many blocks the student has"
         )
-    return config
+    return replace(config, distill=_with_teacher_sampler(config.distill, teacher.config, nfe))
+
+
+def _with_teacher_sampler(
+    options: DistillConfig, teacher: ExperimentConfig, nfe: int
+) -> DistillConfig:
+    """Fill in the solver and its steps per block, where they are to be those of the teacher."""
+    rule, n_blocks = FLOW_METHODS.get(teacher.flow.method), teacher.flow.n_blocks
+    solver = options.teacher_solver or teacher.sampler.solver or rule.default_solver
+    steps = options.teacher_steps
+    if not steps:
+        per_step = rule.evaluations(SolverSpec(solver)) or 1
+        steps = max(1, teacher.sampler.nfe // (n_blocks * per_step))
+        # Where students need states on the way, it has a step to each of them.
+        points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
+        steps = math.ceil(steps / points) * points
+    return replace(options, teacher_solver=solver, teacher_steps=steps)
 
 
 def distill(
@@ -160,8 +180,11 @@ def distill(
         resume=resume,
         quiet=quiet,
         image_cache=image_cache,
+        # Students see what their teacher saw; it may have kept a normaliser of other data.
+        normalizer=read_normalizer(teacher),
     )
-    return train_parts(run, DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording))
+    plan = DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording)
+    return train_parts(run, plan, plan.estimate)
 
 
 def check_teacher(teacher: CheckpointHeader) -> None:

@@ -85,6 +85,11 @@ class CamerasEncoder(HistoryEncoder):
             assert isinstance(module, ImageEncoder)
             module.load_pretrained()
 
+    def module_name(self, key: str) -> str:
+        """Return under which name the weights of a camera's encoder stand."""
+        names = {id(part): name for name, part in self.image_encoders.items()}
+        return f"image_encoders.{names[id(self._by_key[key])]}"
+
     def image_encoder(self, key: str) -> ImageEncoder:
         """Return the encoder of a camera."""
         return self._by_key[key]

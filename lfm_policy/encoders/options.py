@@ -57,6 +57,11 @@ class EncoderConfig:
 
     name: str = option("", "which observation encoder")
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has weights that training changes, for `training.encoder: auto`."""
+        return False
+
     def resolved(self) -> EncoderConfig:
         """Return the options with all that a checkpoint needs to build the encoder by itself.
 
@@ -143,6 +148,11 @@ class StateEncoderConfig(EncoderConfig):
                 "observations are passed on as they are",
             )
 
+    @property
+    def learns(self) -> bool:
+        """Whether there are layers."""
+        return bool(self.hidden)
+
     def cond_dim(self, history_size: int) -> int:
         """Return the length of the condition for a history of so many numbers."""
         # Without observations there is nothing to encode, whatever the layers.
@@ -179,6 +189,11 @@ class CamerasConfig(StateEncoderConfig):
                 f"is true and cameras changes {', '.join(self.cameras)}: one image encoder for all "
                 "cameras has one set of options; remove one of them",
             )
+
+    @property
+    def learns(self) -> bool:
+        """Whether there are weights to train: every image encoder has some."""
+        return True
 
     def image_config(self, key: str) -> ImageEncoderConfig:
         """Return the options of the image encoder of a camera; of no camera in particular for "".

@@ -44,6 +44,16 @@ class HistoryEncoder(ObsEncoder):
         super().__init__(obs_shapes, n_obs_steps, config.cond_dim(history_size))
         self._sizes = sizes
 
+    def history_columns(self, key: str) -> list[int]:
+        """Return where the numbers of an observation stand in the vector of the history."""
+        length, begin = sum(self._sizes.values()), 0
+        for other, size in self._sizes.items():
+            if other == key:
+                break
+            begin += size
+        frames = range(begin, length * self.n_obs_steps, length)
+        return [column for frame in frames for column in range(frame, frame + self._sizes[key])]
+
     def fusion_layers(self, config: StateEncoderConfig) -> nn.Sequential:
         """Return the MLP from the history to the condition; empty: pass on."""
         history_size = self.n_obs_steps * sum(self._sizes.values())

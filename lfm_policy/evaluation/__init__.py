@@ -12,6 +12,7 @@ from lfm_policy.evaluation.report import Cell, evaluation_to_dict
 from lfm_policy.evaluation.rollouts import EpisodeResult, RolloutConfig, rollout
 from lfm_policy.evaluation.statistics import (
     bootstrap_mean,
+    compare_paired,
     mcnemar_exact,
     paired_bootstrap,
     wilson_interval,
@@ -23,6 +24,7 @@ __all__ = [
     "NoSuccessReportedWarning",
     "RolloutConfig",
     "bootstrap_mean",
+    "compare_paired",
     "evaluate",
     "evaluation_to_dict",
     "mcnemar_exact",

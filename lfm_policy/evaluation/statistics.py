@@ -26,6 +26,25 @@ def wilson_interval(successes: int, n: int) -> Interval:
     return Interval(float(interval.low), float(interval.high))
 
 
+class PairedCounts(NamedTuple):
+    """How many of the same episodes two methods solved, and McNemar's exact p value."""
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float
+
+
+def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedCounts:
+    """Return who solved which episodes; for ``p_value`` and errors see `mcnemar_exact`."""
+    p_value = mcnemar_exact(first, second)
+    a, b = _paired(first, second, bool)
+    both, only_first, only_second = (int(x.sum()) for x in (a & b, a & ~b, ~a & b))
+    neither = len(a) - both - only_first - only_second
+    return PairedCounts(both, only_first, only_second, neither, p_value)
+
+
 def mcnemar_exact(first: Sequence[bool], second: Sequence[bool]) -> float:
     """Return the two-sided p value of McNemar's exact test on paired successes.
 

@@ -16,7 +16,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lfm_policy.flow.affine import GaussianBlockVelocity, push_gaussian
+    from lfm_policy.flow.affine import (
+        GaussianBlockVelocity,
+        gaussian_network,
+        push_gaussian,
+    )
     from lfm_policy.flow.block import FlowBlock
     from lfm_policy.flow.chain import FlowChain, PushResult, SampleResult
     from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS, SOLVERS, TIME_SAMPLERS
@@ -92,6 +96,7 @@ __all__ = [
     "VelocityMethod",
     "check_step_times",
     "fit",
+    "gaussian_network",
     "geometric_step_sizes",
     "integrate",
     "log_prob",

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 from lfm_policy.errors import InputError
+from lfm_policy.flow.block import FlowBlock
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS
+from lfm_policy.flow.methods import CleanChunkMethod, VelocityMethod
 from lfm_policy.flow.paths.interpolant import Interpolant
 from lfm_policy.flow.paths.schedule import OUStep
-from lfm_policy.flow.solvers.velocity import per_sample
+from lfm_policy.flow.solvers.velocity import Network, per_sample
 
 
 def push_gaussian(mean: Tensor, cov: Tensor, step: OUStep) -> tuple[Tensor, Tensor]:
@@ -101,3 +103,37 @@ class GaussianBlockVelocity:
         deviation = (x.reshape(x.shape[0], -1) - self._mean) @ self._eigenvectors
         gain = torch.sqrt((a**2 * eig + b**2) / eig)
         return (a * self._mean + (gain * deviation) @ self._eigenvectors.mT).reshape(x.shape)
+
+
+def gaussian_network(
+    block: FlowBlock, mean: Tensor, cov: Tensor, *, coupling: str = "dependent"
+) -> Network | None:
+    """Return the best answer of a network that does not see the condition, for x_l ~ N(mean, cov).
+
+    Of all networks affine in x it has the smallest loss at every time, whatever the distribution of
+    x_l is: the mean square error of an affine predictor depends on mean and covariance alone.
+
+    Args:
+        block: says what is asked, and on which path.
+        mean: (D,) of the flattened x_l, float64.
+        cov: (D, D), symmetric and positive definite.
+        coupling: of the block.
+
+    Returns:
+        ``f(x, t, cond)`` in the dtype of x; None for a method that asks for anything else than a
+        velocity or the clean chunk.
+
+    Raises:
+        InputError: as `GaussianBlockVelocity`.
+    """
+    exact = GaussianBlockVelocity(mean, cov, block.step, block.interpolant, coupling)
+
+    def velocity(x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        return exact(x.to(mean), t.to(mean)).to(x)
+
+    def clean_chunk(x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        return block.interpolant.data_end(x, velocity(x, t), t)
+
+    if isinstance(block.method, VelocityMethod):
+        return velocity
+    return clean_chunk if isinstance(block.method, CleanChunkMethod) else None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from lfm_policy.config import config_to_dict, config_to_yaml
@@ -15,7 +14,6 @@ from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.text.tables import TextTable
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
-from lfm_runtime.disk.files import atomic_file
 
 
 @dataclass(frozen=True)
@@ -92,35 +90,37 @@ class CheckpointInspection:
         return table
 
     def plot(self, path: Path) -> None:
-        """Write a PNG of the losses and learning rates over the gradient steps.
+        """Write a PNG; see `lfm_policy.inspection.training_figure`.
 
         Raises:
             InputError: the run's metrics are not there.
         """
-        from matplotlib.figure import Figure
+        from lfm_policy.inspection.training_figure import training_figure
+        from lfm_policy.pictures import drawing, save
 
         if not self.metrics:
             raise InputError(
                 f"{self.header.folder}: there is no {METRICS_FILE} beside it to draw; give the run "
                 "folder"
             )
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
-        figure.suptitle(f"{self.header.config.name}: training")
-        losses, rates = figure.subplots(1, 2)
-        for block in sorted({record["block"] for record in self.metrics}):
-            for kind, style in (("train", "-"), ("validation", "o--")):
-                own = [r for r in self.metrics if r["kind"] == kind and r["block"] == block]
-                if kind == "train":
-                    rates.plot([r["step"] for r in own], [r["learning_rate"] for r in own])
-                if points := [(r["step"], r["loss"]) for r in own if "loss" in r]:
-                    label = f"block {block}, {kind}"
-                    losses.plot(*np.transpose(points), style, markersize=3, label=label)
-        losses.set_yscale("log")
-        losses.set(xlabel="gradient steps", ylabel="loss")
-        losses.legend(fontsize=7)
-        rates.set(xlabel="gradient steps", ylabel="learning rate")
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, dpi=120)
+        with drawing() as theme:
+            title = f"{self.header.config.name}: training"
+            save(training_figure(title, self._in_short(), self.metrics, theme), path)
+
+    def _in_short(self) -> str:
+        """Say in a line how long the training was, of what, and where."""
+        made, blocks = self.header.training, self.header.config.flow.n_blocks
+        kind = "student, " if self.header.config.student_blocks else ""
+        words = (
+            f"{kind}{blocks} block{'s' * (blocks != 1)}, {made.get('steps', 0):,} gradient steps"
+        )
+        if "train_seconds" in made:
+            words += (
+                f" in {made['train_seconds']:.0f} s + {made['push_seconds']:.0f} s push-forward"
+            )
+        if "device" in made:
+            words += f" on {made['device']}"
+        return words if self.header.complete else f"{words}; NOT COMPLETE"
 
 
 def inspect_checkpoint(path: Path) -> CheckpointInspection:

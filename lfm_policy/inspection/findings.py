@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.config.schema import PolicyConfig
+from lfm_policy.data.outliers import far_outside
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.resolution import (
     CONSTANT_RANGE,
@@ -26,10 +27,6 @@ from lfm_policy.inspection.cameras import CameraFacts
 from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings_timing import find_actions_out_of_step
 from lfm_policy.inspection.ranges import Ranges, dimensions, flat
-
-OUTLIER_WIDTHS = 3.0
-"""An outlier lies beyond the 1% or the 99% quantile by more than so many times the distance of the
-two."""
 
 _POLICY = PolicyConfig()
 
@@ -151,27 +148,21 @@ def find_far_numbers(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> list
 def find_outliers(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> list[Finding]:
     """Warn of values far outside the range of nearly all others, one finding per dimension.
 
-    Far is beyond the 1% or 99% quantile by more than `OUTLIER_WIDTHS` times their distance: such a
-    value squeezes all others together when it sets the limits of the normaliser. A dimension that
-    takes one value in 98% of all steps (a switch, a rare contact) has no width to compare with and
-    is passed over.
+    Far is what `far_outside` says: such a value squeezes all others together when it sets the
+    limits of the normaliser.
     """
     findings = []
     for key, d, values in dimensions(buffer):
         low, high = ranges[key].q01[d], ranges[key].q99[d]
-        width = high - low
-        if width < CONSTANT_RANGE:
-            continue
-        beyond = np.maximum(low - values, values - high)
-        count = int((beyond > OUTLIER_WIDTHS * width).sum())
+        count = int(far_outside(values, low, high).sum())
         if not count:
             continue
-        worst = int(np.argmax(beyond))
+        worst = int(np.argmax(np.maximum(low - values, values - high)))
         episode, step = buffer.place(worst)
         message = (
             f"{key}[{d}] has {count} {'value' if count == 1 else 'values'} far outside its usual "
             f"{low:.4g} to {high:.4g}; the worst is {values[worst]:.4g} in episode {episode}, step "
-            f"{step}: repair or drop such episodes, or normalise {key} with 'standard'"
+            f"{step}: repair or drop such episodes, or set normalization.keys.{key}=quantiles"
         )
         facts = {
             **{"key": key, "dimension": d, "count": count, "q01": float(low), "q99": float(high)},

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lfm_policy.data.outliers import quantiles
 from lfm_policy.data.replay_buffer import ReplayBuffer
 
 
@@ -29,7 +30,7 @@ class Ranges:
     def of(cls, array: np.ndarray) -> Ranges:
         """Return the statistics of an array (T, ...) of numbers; D is the size of a step."""
         columns = flat(array).astype(np.float64)
-        q01, q99 = np.quantile(columns, [0.01, 0.99], axis=0)
+        q01, q99 = quantiles(columns)
         return cls(
             min=columns.min(axis=0),
             q01=q01,

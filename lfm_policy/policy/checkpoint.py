@@ -25,7 +25,7 @@ from lfm_policy.checkpoint_folders import (
     NORMALIZER_FILE,
     find_checkpoint,
 )
-from lfm_policy.config import ExperimentConfig, config_from_dict
+from lfm_policy.config import ExperimentConfig, stored_config
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.plugins import check_plugins
@@ -100,7 +100,7 @@ def read_header(path: str | Path) -> CheckpointHeader:
             raise InputError(f"{file}: {key}: expected an object, found {type(value).__name__}")
     assert isinstance(options, dict) and isinstance(training, dict) and isinstance(files, dict)
     check_plugins(content.get("plugins", {}), str(file))
-    config = config_from_dict(options, str(file))
+    config = stored_config(options, str(file))
     _check_training(training, config.flow.n_blocks, str(file))
     spec = DataSpec.from_dict(content.get("data"), str(file))
     # Sizes are stored since large images are resized unless asked for; before, they were not.

@@ -7,9 +7,12 @@ from pathlib import Path
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.environment import with_environment
 from lfm_policy.errors import Interrupted, TrainingError
+from lfm_policy.policy.checkpoint import read_header
 from lfm_policy.training.blocks import BlockPlan, warn_ignored_warm_start
+from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import Run
+from lfm_policy.training.start.source import with_source
 from lfm_policy.training.train import train_parts
 
 __all__ = ["BlockPlan", "Interrupted", "Run", "TrainingError", "train", "train_parts"]
@@ -21,6 +24,7 @@ def train(
     *,
     device: str = "auto",
     resume: bool = False,
+    init_from: str | Path | None = None,
     quiet: bool = False,
 ) -> Path:
     """Train a policy; returns its final checkpoint folder.
@@ -30,6 +34,8 @@ def train(
         folder: run folder for checkpoints and metrics.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``folder``, if there is one.
+        init_from: checkpoint, run folder or name of a policy whose weights the training starts
+            from, as ``config.init`` says. It is not needed to go on.
         quiet: no progress bars.
 
     Raises:
@@ -39,8 +45,14 @@ def train(
     """
     folder = Path(folder)
     config = with_environment(config)
+    source = None if init_from is None else read_header(init_from)
+    if source is not None:
+        config = with_source(config, source)
     warn_ignored_warm_start(config)
     if wants_processes(config, folder, resume=resume):
-        return train_blocks_in_processes(config, folder, device=device, resume=resume, quiet=quiet)
-    run = Run(config, folder, device=device, resume=resume, quiet=quiet)
-    return train_parts(run, BlockPlan(run))
+        return train_blocks_in_processes(
+            config, folder, device=device, resume=resume, source=source, quiet=quiet
+        )
+    run = Run(config, folder, device=device, resume=resume, source=source, quiet=quiet)
+    plan = BlockPlan(run)
+    return train_parts(run, plan, lambda: estimate_run(run, plan))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,8 +22,9 @@ from lfm_policy.training.rows.features import FEATURES, with_frozen_features
 from lfm_policy.training.rows.obs_noise import ObsNoise
 from lfm_policy.training.rows.prefixes import TrainingPrefixes
 from lfm_policy.training.run import JOINT, Run
+from lfm_policy.training.start.source import start_from
+from lfm_policy.training.start.weights import draw_initial_weights
 from lfm_policy.training.trainer import Loss, Part, Trainer
-from lfm_policy.training.weights import draw_initial_weights
 
 
 class BlockLoss(Loss):
@@ -121,31 +123,40 @@ class BlockPlan:
         joint = config.training.encoder == "joint"
         self._learns_in = JOINT if joint else 1  # the part in which an encoder with weights learns
         self._only_block = only_block
-        self._learns = bool(model.encoder.trained_parameters())
-        if joint and not self._learns:
+        has_weights = bool(model.encoder.trained_parameters())
+        self._learns = has_weights and config.init.encoder == "train"
+        if joint and not has_weights:
             raise InputError(
                 f"training.encoder is 'joint', but the encoder '{config.encoder.name}' has nothing "
                 "to train; use training.encoder=block1"
             )
-        if only_block is None and run.header is None:
+        if only_block is None and run.header is None and self._learns:
             _warn_first_block_teaches_little(config, model)
-        draw_initial_weights(model, config, run.spec)
+        draw_initial_weights(model, config, run.spec, pretrained=run.source is None)
+        if run.header is None and run.source is not None:
+            start_from(run.source, model, config, run.spec)
         run.restore()
         if initial_encoder is not None:
             model.encoder.load_state_dict(initial_encoder)
+
+    def on(self, run: Run) -> BlockPlan:
+        """Return the same plan for a copy of its run."""
+        other = copy.copy(self)
+        other._run = run
+        return other
 
     def numbers(self) -> Sequence[int]:
         """Return the numbers of the parts of the pass in work: those that get steps in it."""
         parts = range(JOINT, self._run.model.n_blocks + 1)
         if self._only_block is not None:
             parts = range(self._only_block, self._only_block + 1)
-        return [n for n in parts if self._run.steps(n)]
+        return [n for n in parts if self._run.steps(n) and (n != JOINT or self.trains_encoder(n))]
 
     def part(self, n: int) -> Part:
         """Return what block n learns, or encoder and blocks together for 0."""
         run, options = self._run, self._run.options
         self._use_features(n)
-        if self._trains_encoder(n):
+        if self.trains_encoder(n):
             options = replace(
                 options,
                 batch_size=options.encoder_batch_size or options.batch_size,
@@ -155,7 +166,7 @@ class BlockPlan:
         if n == JOINT:
             loss = JointLoss(run.model, compile=options.compile)
         else:
-            trains_encoder = self._trains_encoder(n)
+            trains_encoder = self.trains_encoder(n)
             loss = BlockLoss(run.model, n, trains_encoder=trains_encoder, compile=options.compile)
         return Part(
             n=n,
@@ -167,20 +178,26 @@ class BlockPlan:
             warm_start=self._warm_start(n),
         )
 
+    def pushes(self, n: int) -> bool:
+        """Whether the training set is pushed through block n: a block learns from that."""
+        return n not in (JOINT, self.numbers()[-1]) and not self._parallel
+
     def finish(self, n: int, trainer: Trainer) -> None:
         """Push the training set through block n, if there is a block that learns from that."""
-        if n == JOINT or n == self.numbers()[-1] or self._parallel:
+        if not self.pushes(n):
             return
         self._use_features(n + 1)
         rows = self._rows(n, self._run.train_set, "train")
         push_through(self._run, trainer, rows, self._validation_rows(n))
 
-    def _trains_encoder(self, n: int) -> bool:
+    def trains_encoder(self, n: int) -> bool:
         """Whether the encoder learns in part n; otherwise it is frozen."""
         return self._learns and n == self._learns_in
 
     def _warm_start(self, n: int) -> bool:
-        learnt_already = self._learns_in == JOINT or self._run.progress.passed > 0
+        run = self._run
+        started = bool(run.config.init.source) or run.progress.passed > 0
+        learnt_already = started or self._learns_in == JOINT
         if n <= 1 or self._parallel or learnt_already:
             return False
         networks = network_configs(self._run.config)
@@ -189,7 +206,7 @@ class BlockPlan:
     def _rows(self, n: int, dataset: WindowDataset, kept: str) -> ChunkRows:
         """Return rows of part n; ``kept`` names the split, whose pushed chunks the run keeps."""
         run, model = self._run, self._run.model
-        frozen = not self._trains_encoder(n)
+        frozen = not self.trains_encoder(n)
         prefixes = None
         if model.prefix is not None:
             prefixes = TrainingPrefixes(model.prefix, len(dataset), run.config.seed)
@@ -211,7 +228,7 @@ class BlockPlan:
     def _use_features(self, n: int) -> None:
         """Let features stand in for images from part n on, if the encoder is frozen by then."""
         run = self._run
-        if self._trains_encoder(n) or not run.train_set.image_keys or run.train_set.n_views:
+        if self.trains_encoder(n) or not run.train_set.image_keys or run.train_set.n_views:
             return
 
         def stop() -> None:
@@ -256,6 +273,6 @@ def _warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyMode
         warnings.warn(
             f"training.encoder is 'block1' with {config.flow.n_blocks} blocks: the first one only "
             "takes the last noise off a chunk, and teaches the encoder little. Use "
-            "training.encoder=joint and training.encoder_steps",
+            "training.encoder=joint",
             stacklevel=2,
         )

@@ -24,12 +24,14 @@ from lfm_policy.checkpoint_folders import LATEST_FILE
 from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict, config_to_yaml
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
+    CheckpointHeader,
     read_header,
     read_model_state,
     read_normalizer,
     write_checkpoint,
 )
 from lfm_policy.training.blocks import BlockPlan
+from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
 from lfm_policy.training.run import Run
 from lfm_policy.training.run_folder.checkpoints import RunFolder
@@ -40,6 +42,7 @@ from lfm_policy.training.run_folder.resume import (
     find_resumable,
     is_finished,
 )
+from lfm_policy.training.start.source import kept_normalizer
 from lfm_policy.training.train import train_parts
 from lfm_runtime.child_processes import deaf_to_ctrl_c
 from lfm_runtime.disk.files import write_text
@@ -69,7 +72,13 @@ def wants_processes(config: ExperimentConfig, folder: Path, *, resume: bool) -> 
 
 
 def train_blocks_in_processes(
-    config: ExperimentConfig, folder: Path, *, device: str, resume: bool, quiet: bool
+    config: ExperimentConfig,
+    folder: Path,
+    *,
+    device: str,
+    resume: bool,
+    source: CheckpointHeader | None = None,
+    quiet: bool,
 ) -> Path:
     """Train every block in its own process, then join them; returns the final checkpoint.
 
@@ -97,7 +106,9 @@ def train_blocks_in_processes(
         header, config = find_resumable(block_folder(folder, n), config, resume=True)
         begun.append(header)
     # Read here too, so that bad data is one message and not one from each process.
-    spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, quiet=quiet))
+    known = next((header for header in (complete, *begun) if header is not None), source)
+    kept = kept_normalizer(config, known)
+    spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, kept=kept, quiet=quiet))
     config = replace(config, encoder=config.encoder.with_sizes(spec.obs_shapes))
     for header in (complete, *begun):
         if header is not None:
@@ -115,6 +126,7 @@ def train_blocks_in_processes(
                 wave,
                 device=device,
                 resume=resume,
+                source=source,
                 quiet=quiet,
                 interrupt=interrupt,
             )
@@ -128,6 +140,7 @@ def _run_wave(
     *,
     device: str,
     resume: bool,
+    source: CheckpointHeader | None,
     quiet: bool,
     interrupt: InterruptFlag,
 ) -> None:
@@ -144,7 +157,10 @@ def _run_wave(
             n = waiting.pop(0)
             process = context.Process(
                 target=_train_one,
-                args=(config_to_dict(config), str(folder), n, device, resume, quiet),
+                args=(
+                    *(config_to_dict(config), str(folder), n, device, resume, quiet),
+                    None if source is None else str(source.folder),
+                ),
             )
             # Ctrl-C would end a process while it imports torch; the parent is told and passes it
             # on as SIGTERM.
@@ -179,7 +195,13 @@ def _run_wave(
 
 
 def _train_one(
-    options: dict[str, Any], folder: str, n: int, device: str, resume: bool, quiet: bool
+    options: dict[str, Any],
+    folder: str,
+    n: int,
+    device: str,
+    resume: bool,
+    quiet: bool,
+    source: str | None,
 ) -> None:
     """Entry point of a process: train block n in its own run folder."""
     root = Path(folder)
@@ -198,9 +220,11 @@ def _train_one(
             bar_position=n - 1,
             quiet=quiet,
             image_cache=root.parent / IMAGE_CACHE,
+            source=None if source is None else read_header(source),
         )
         encoder = _encoder_of_first_block(root) if n > 1 else None
-        train_parts(run, BlockPlan(run, only_block=n, initial_encoder=encoder))
+        plan = BlockPlan(run, only_block=n, initial_encoder=encoder)
+        train_parts(run, plan, lambda: estimate_run(run, plan))
     except Interrupted:
         sys.exit(EXIT_INTERRUPTED)
     except (InputError, OSError, TrainingError) as error:

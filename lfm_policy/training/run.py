@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig, config_to_dict, config_to_yaml
 from lfm_policy.data.dataset import DatasetBundle
+from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
@@ -45,11 +46,12 @@ from lfm_policy.training.run_folder.state import (
 )
 from lfm_policy.training.run_folder.tracker import require_tracker
 from lfm_policy.training.seeds import LATER_PASS, derived_seed
+from lfm_policy.training.start.source import kept_normalizer, warn_of_new_ranges
 from lfm_policy.training.steps import passes_of
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.disk.files import write_text
 from lfm_runtime.interrupt import InterruptFlag
-from lfm_runtime.policy.spec import DataSpec, is_image
+from lfm_runtime.policy.spec import DataSpec
 
 JOINT = 0
 """Number of the part before block 1, in which the encoder learns with all blocks."""
@@ -69,6 +71,7 @@ class Run:
         options: those of the training, without what cannot work on this machine.
         folder: the run folder.
         header: the checkpoint that is continued; None for a new run.
+        source: the checkpoint that a new run starts from; None: from random weights.
         spec: shapes of the data.
         train_set: training windows, on the device.
         validation_set: validation windows.
@@ -91,6 +94,8 @@ class Run:
         bar_position: int = 0,
         quiet: bool = False,
         image_cache: Path | None = None,
+        source: CheckpointHeader | None = None,
+        normalizer: Normalizer | None = None,
     ) -> None:
         """Load the data and build the networks; nothing is written yet.
 
@@ -102,6 +107,8 @@ class Run:
             bar_position: line of the progress bar, for several runs on one terminal.
             quiet: no progress bars.
             image_cache: folder for decoded images; by default one beside the run folder.
+            source: checkpoint that a new training starts from (``config.init``).
+            normalizer: whose transforms stay; by default it is fitted, or that of the source.
 
         Raises:
             InputError: bad data or options, a folder that holds another run, or nothing that fits.
@@ -119,7 +126,11 @@ class Run:
         self.header, self.config = find_resumable(folder, config, resume=resume)
         self.passes = passes_of(self.config)
         image_cache = image_cache or folder.parent / IMAGE_CACHE
-        self.data: DatasetBundle = load_datasets(self.config, image_cache, quiet=quiet)
+        self.source = source
+        kept = normalizer or kept_normalizer(self.config, self.header or source)
+        self.data: DatasetBundle = load_datasets(self.config, image_cache, kept=kept, quiet=quiet)
+        if kept is not None and self.header is None and source is not None:
+            warn_of_new_ranges(self.data.normalizer, kept, self.data.source)
         self.spec: DataSpec = data_spec(self.data)
         encoder = self.config.encoder.with_sizes(self.spec.obs_shapes)
         self.config = replace(self.config, encoder=encoder)
@@ -185,43 +196,6 @@ class Run:
                 f"{self.header.folder}: was trained by {self.progress.world} process(es), now "
                 f"there are {world}; batches would differ, so start it with as many as before"
             )
-
-    def describe(self) -> str:
-        """Return what is about to be trained, with parameter counts per block and in total."""
-        counts = ", ".join(f"{k} {v:,}" for k, v in self.model.parameter_counts().items())
-        data = self.data
-        left_out = len(data.left_out_episodes)
-        too_short = f", {left_out} left out as too short" if left_out else ""
-        steps = ", then ".join(part.in_words() for part in self.passes)
-        if len(self.passes) > 1:
-            steps += (
-                f" (pass {self.progress.passed + 1} of {len(self.passes)}: blocks go on from their "
-                "weights for added steps, with a fresh optimiser, a new warm-up and a new cosine)"
-            )
-        return (
-            f"parameters: {counts}\n"
-            f"{self._describe_sizes()}"
-            f"data: {len(data.train):,} windows of {len(data.train_episodes)} training episodes"
-            f" ({len(data.validation_episodes)} for validation{too_short}) from {data.source}\n"
-            f"gradient steps: {steps}, "
-            f"batch {self.options.batch_size} x {self.accelerator.num_processes} on {self.device}"
-        )
-
-    def _describe_sizes(self) -> str:
-        """Return which frames are resized, as a line of its own; empty for none."""
-        shapes, size_of = self.spec.obs_shapes, self.config.encoder.frame_size
-        sizes = {
-            key: (shape[:2], size_of(key, (shape[0], shape[1], shape[2])))
-            for key, shape in shapes.items()
-            if is_image(shape)
-        }
-        changed = ", ".join(
-            f"{key} {old[0]} x {old[1]} to {new[0]} x {new[1]}"
-            for key, (old, new) in sizes.items()
-            if old != new
-        )
-        off = "encoder.image.resize=[] leaves them as they are, [height, width] chooses a size"
-        return f"frames are resized: {changed} ({off})\n" if changed else ""
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -36,8 +36,9 @@ class Pass:
 def passes_of(config: ExperimentConfig) -> list[Pass]:
     """Return the passes of a run, see ``training.extended_from``."""
     ends = [(0, 0), *config.training.pass_ends]
+    joint = config.training.encoder == "joint"
     return [
-        Pass(encoder - encoder_before, _steps_of_blocks(config, total - before))
+        Pass(encoder - encoder_before if joint else 0, _steps_of_blocks(config, total - before))
         for (before, encoder_before), (total, encoder) in pairwise(ends)
     ]
 

@@ -12,14 +12,16 @@ From a row of the demonstrations to a gradient step::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from lfm_policy.errors import InputError
+from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.run import SYNC_EVERY, Run
 from lfm_policy.training.run_folder.meters import Clock, RunningMean
 from lfm_policy.training.run_folder.state import TRAIN
+from lfm_policy.training.start.words import describe_run
 from lfm_policy.training.trainer import Part, Trainer
 
 
@@ -40,11 +42,16 @@ class Plan(Protocol):
         """Do what follows from part n, whose networks hold its EMA weights by now."""
 
 
-def train_parts(run: Run, plan: Plan) -> Path:
+def train_parts(run: Run, plan: Plan, estimate: Callable[[], Estimate] | None = None) -> Path:
     """Train until done; returns the final checkpoint folder.
 
     A run goes through the parts of its plan once, and once more whenever it was continued with
     more steps (``training.extended_from``).
+
+    Args:
+        run: what is trained, and where it is kept.
+        plan: its parts.
+        estimate: says beforehand how long it will take.
 
     Raises:
         InputError: another process trains in the folder, or the disk is full; the last good
@@ -55,8 +62,13 @@ def train_parts(run: Run, plan: Plan) -> Path:
     if run.header is not None and run.already_complete:
         return run.header.folder
     if not run.quiet and run.bar_position == 0:  # of several runs on a terminal, the first
-        print(run.describe(), flush=True)
+        print(describe_run(run), flush=True)
+    expected = None if estimate is None else estimate()
+    if expected is not None and not run.quiet and run.bar_position == 0:
+        print(expected.text(), flush=True)
     with run.opened():
+        if expected is not None:
+            run.write("estimate", **expected.to_dict())
         trainer: Trainer | None = None
         for number in range(run.progress.passed, len(run.passes)):
             if number > run.progress.passed:

@@ -128,7 +128,7 @@ class Trainer:
             fused=True,
         )
         self._wrapped, self._optimizer = accelerator.prepare(self.loss, optimizer)
-        self._warmup = min(part.options.warmup_steps, part.n_steps)
+        self._warmup = part.options.warmup(part.n_steps)
         self._round_starts = round_starts(part.n_steps, self._warmup, self.loss.n_rounds)
         self._ema = EMA(
             self._parameters, decay=part.options.ema_decay, power=part.options.ema_power

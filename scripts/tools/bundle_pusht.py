@@ -58,10 +58,10 @@ def main() -> None:
     ASSETS.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(ASSETS / DEMONSTRATIONS, ignore_errors=True)
     write_zarr(ASSETS / DEMONSTRATIONS, buffer)
-    sampler, tried = teacher.config.sampler, seeds[-1] - DEMONSTRATION_SEEDS + 1
+    tried = seeds[-1] - DEMONSTRATION_SEEDS + 1
     print(
-        f"{DEMONSTRATIONS}: {len(seeds)} rollouts, {buffer.n_steps:,} steps, {sampler.solver}, "
-        f"{sampler.nfe} evaluations, noise scale {sampler.noise_scale:g}, seeds {seeds[0]} to "
+        f"{DEMONSTRATIONS}: {len(seeds)} rollouts, {buffer.n_steps:,} steps, {teacher.solver}, "
+        f"{teacher.nfe} evaluations, noise scale {teacher.noise_scale:g}, seeds {seeds[0]} to "
         f"{seeds[-1]}, {tried} tried"
     )
     for name, source in (

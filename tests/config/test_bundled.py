@@ -13,6 +13,9 @@ TASKS = ("lift", "can", "square", "tool_hang", "transport")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bundled_configuration_loads_and_its_environment_is_registered(name: str) -> None:
     config = load_config(name)
+    if name.startswith("own/"):  # whose robot we do not know
+        assert config.env.id == ""
+        return
     assert lfm_envs.__name__ == "lfm_envs"
     spec = gym.registry[config.env.id]
     assert config.env.max_episode_steps == spec.max_episode_steps

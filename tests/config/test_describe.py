@@ -90,7 +90,7 @@ def test_bounds_are_in_words() -> None:
         "dropout rate inside each layer (a number from 0 up to but not including 1)",
         "widths of hidden layers; empty passes the observations on as they are (0 to 32 elements; "
         "each an integer from 1 to 16384)",
-        "mode for actions (one of limits, standard, identity)",
+        "mode for actions (one of limits, quantiles, standard, identity)",
         "ODE solver (one of euler, midpoint",
     ):
         assert text in words

@@ -182,7 +182,7 @@ def test_bundled_configurations_can_be_included(write: Write) -> None:
     assert config == dataclasses.replace(bundled, name="mine")
     # What stands beside the file wins.
     write("seed: 5\n", "pusht/lfm4")
-    assert load_config(path).seed == 5 and load_config(path).flow.n_blocks == 1
+    assert load_config(path).seed == 5 and load_config(path).flow.c == ExperimentConfig().flow.c
 
 
 def test_missing_include(write: Write) -> None:
@@ -287,13 +287,13 @@ def test_wrong_types(write: Write, text: str, message: str) -> None:
             "training.learning_rate is 1e400, expected a finite number",
         ),
         ("flow.n_blocks=65", "flow.n_blocks is 65, expected an integer from 1 to 64"),
-        ("flow.step_sizes=[1,2]", "flow.step_sizes has 2 elements, expected n_blocks - 1 = 0"),
+        ("flow.step_sizes=[1]", "flow.step_sizes has 1 elements, expected n_blocks - 1 = 2"),
         ("flow.block_interpolants=[linear,linear]", "flow.block_interpolants has 2 elements"),
         ("sampler.solver=eular", "sampler.solver is 'eular', expected one of euler, midpoint"),
         ("sampler.nfe=0", "sampler.nfe is 0, expected an integer from 1 to 100000"),
         ("policy.horizon=8", "policy.n_action_steps is 8, expected at most horizon - n_obs_steps"),
         ("training.block_shares=[1,1]", "training.block_shares has 2 elements, expected"),
-        ("block_networks=[{},{}]", "block_networks has 2 elements, expected flow.n_blocks = 1"),
+        ("block_networks=[{},{}]", "block_networks has 2 elements, expected flow.n_blocks = 3"),
         ("network.width=0", "network.width is 0, expected an integer from 1 to 16384"),
         ("network.dropout=1", "network.dropout is 1, expected a number from 0"),
         ("encoder.hidden=[0]", "encoder.hidden[0] is 0, expected an integer from 1"),

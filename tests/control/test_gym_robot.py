@@ -127,6 +127,9 @@ def test_the_command_line_records_and_replays(
     assert "written" in out
     assert re.search(r"^success: [01] of 1$", out, re.MULTILINE)
     (episode,) = load_recording(path).episodes
+    assert episode.outcome.seed == 200_000 and episode.outcome.ended == "done"
+    assert episode.outcome.success == ("success: 1" in out)
+    assert 0 < (episode.outcome.max_reward or 0) <= 1
     assert (
         main(["replay", str(path), "--env", "lfm/PushT-v0", "--plot", str(tmp_path / "a.png")]) == 0
     )

@@ -13,9 +13,15 @@ import yaml
 
 from lfm_policy.config import load_config
 from lfm_policy.control.figure import recording_figure
-from lfm_policy.control.recording import load_recording
+from lfm_policy.control.recording import (
+    ACTION_NAMES,
+    RecordedOutcome,
+    load_recording,
+    outcome_attribute,
+)
 from lfm_policy.data.zarr.store import load_zarr
 from lfm_policy.errors import InputError
+from lfm_policy.pictures import drawing, save
 from lfm_policy.training import train
 from lfm_runtime.control import Recorder
 from lfm_runtime.control.recording import recorder as runtime_recording
@@ -176,14 +182,67 @@ def test_a_run_is_drawn(tmp_path: Path, joining: str) -> None:
         tmp_path / "run.zarr", 1, delay=lambda k: 0.4 if k == 2 else 0.0, lead=1, joining=joining
     )
     (episode,) = load_recording(path).episodes
-    figure = recording_figure("run", episode)
-    actions, chunks, *_ = figure.axes
-    executed = actions.lines[-1]
+    with drawing() as theme:
+        figure = recording_figure("run", episode, theme, run_by="a policy on a counter")
+        save(figure, tmp_path / "run.png")
+    actions, latency, histogram, between = figure.get_axes()
+    (executed,) = [line for line in actions.lines if line.get_label() == "executed"]
     np.testing.assert_allclose(executed.get_ydata(), episode.action[:, 0])
-    assert len(actions.lines) == len(episode.chunks["start"]) + 1
-    assert any(collection.get_label() == "held" for collection in actions.collections)
-    assert chunks.get_ylabel() == "ms per chunk"
-    figure.savefig(tmp_path / "run.png")
+    drawn = {collection.get_label(): collection for collection in actions.collections}
+    planned = [drawn[name].get_segments() for name in ("planned", "planned, every other chunk")]
+    assert sum(map(len, planned)) == len(episode.chunks["start"])
+    joins = [segment[0, 0] for segment in drawn["chunks join"].get_segments()]
+    changes = np.diff(episode.steps["chunk"]) != 0
+    np.testing.assert_allclose(joins, episode.steps["time"][1:][changes])
+    assert len(drawn["held"].get_offsets()) == (episode.steps["kind"] == HELD).sum() > 0
+    assert "limited" not in drawn and "bad observation" not in drawn
+    for axes in (actions, latency, histogram, between):
+        assert axes.get_xlabel() and axes.get_ylabel()
+    assert actions.get_ylabel() == "action[0]"
+    for axes, at in ((latency, "y"), (histogram, "x"), (between, "y")):
+        (period,) = [line for line in axes.lines if line.get_gid() == "period"]
+        assert getattr(period, f"get_{at}data")()[0] == pytest.approx(100)
+    assert sum(bar.get_height() for bar in histogram.patches) == len(episode.chunks["start"])
+    words = " ".join(text.get_text() for text in figure.texts)
+    assert "a policy on a counter, 10 Hz" in words and "success" not in words
+    # What is above and beside the curves hides none of them.
+    legend = actions.get_legend().get_window_extent()
+    assert legend.x0 >= actions.bbox.x1
+
+
+def test_marks_of_what_went_wrong_and_how_it_ended(tmp_path: Path) -> None:
+    bench = Bench()
+    bench.robot.before_observe = lambda seen: "missing" if seen in (5, 6) else None
+    with Recorder(tmp_path / "run.zarr", {"hz": 10}) as recorder:
+        bench.run(20, recorder=recorder, lead=1, high=9.0)
+        assert recorder.episodes == 1
+        recorder.note(ACTION_NAMES, ["a gripper of a very long name"])
+        facts = {"seed": 7, "ended": "done", "success": False, "max_reward": 0.9951}
+        recorder.note(outcome_attribute(0), facts)
+    (episode,) = load_recording(tmp_path / "run.zarr").episodes
+    assert episode.outcome == RecordedOutcome(**facts)
+    with drawing() as theme:
+        actions, *_ = (figure := recording_figure("run", episode, theme)).get_axes()
+    drawn = {collection.get_label(): collection for collection in actions.collections}
+    assert len(drawn["bad observation"].get_offsets()) == 2
+    assert len(drawn["limited"].get_offsets()) == episode.summary()["limited"] > 0
+    assert actions.get_ylabel() == "a gripper of a ve…"
+    (end,) = [line for line in actions.lines if line.get_gid() == "end"]
+    assert end.get_xdata()[0] == episode.steps["time"][-1]
+    words = " ".join(text.get_text() for text in figure.texts)
+    assert "seed 7, no success, largest reward 0.995, ended: done" in words
+
+
+@pytest.mark.parametrize(
+    "facts", [None, 3, {}, {"seed": "x", "ended": 1, "success": 2, "max_reward": "much"}]
+)
+def test_an_outcome_that_says_nothing(tmp_path: Path, facts: Any) -> None:
+    path = record(tmp_path / "run.zarr", episodes=1)
+    replace_attributes(path, **{outcome_attribute(0): facts, ACTION_NAMES: ["one", "too many"]})
+    (episode,) = load_recording(path).episodes
+    assert episode.outcome == RecordedOutcome() and episode.action_names == ()
+    with pytest.raises(ValueError), Recorder(tmp_path / "other.zarr") as recorder:
+        recorder.note("reward", float("nan"))
 
 
 # -- damaged ------------------------------------------------------------------------------------

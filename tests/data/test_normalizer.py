@@ -35,6 +35,9 @@ def test_round_trip_and_range(array: np.ndarray, mode: str) -> None:
     if mode == "limits":
         assert (y.amin(0)[well_spread] + 1).abs().le(2e-3).all()
         assert (y.amax(0)[well_spread] - 1).abs().le(2e-3).all()
+    elif mode == "quantiles":
+        # Between the quantiles everything is, and linearly beyond, as far as float32 goes.
+        assert ((y.amax(0) - y.amin(0))[well_spread] >= 2 - 4e-3).all()
     elif mode == "standard":
         assert y.mean(0)[well_spread].abs().le(5e-3).all()
         assert (y.std(0, correction=0)[well_spread] - 1).abs().le(5e-3).all()
@@ -42,7 +45,71 @@ def test_round_trip_and_range(array: np.ndarray, mode: str) -> None:
         assert torch.equal(y, x)
 
 
-@pytest.mark.parametrize("mode", ["limits", "standard"])
+def test_quantiles_go_to_1_and_the_rest_beyond() -> None:
+    # 0 to 200 in order: the quantiles are 2 and 198; then one value far away.
+    array = np.arange(201.0)[:, None]
+    stats = Normalizer.fit({"x": array}, "quantiles")["x"]
+    assert stats.scale.item() == pytest.approx(1 / 98)
+    assert stats.offset.item() == pytest.approx(-100 / 98)
+    normalizer = Normalizer.fit({"x": array}, "quantiles")
+    y = normalizer.normalize("x", torch.tensor([[2.0], [100.0], [198.0], [200.0], [1e4]]))
+    torch.testing.assert_close(y[:, 0], torch.tensor([-1, 0, 1, 100 / 98, 9900 / 98]))
+    # Limits stay those of the demonstrations: actions are clipped to them.
+    assert (stats.min.item(), stats.max.item()) == (0, 200)
+
+
+def test_an_outlier_squeezes_limits_and_not_quantiles() -> None:
+    array = np.random.default_rng(0).uniform(-1, 1, (1000, 2))
+    array[17, 1] = 500.0
+    limits, quantiles = (Normalizer.fit({"x": array}, mode) for mode in ("limits", "quantiles"))
+    rest = torch.from_numpy(np.delete(array, 17, axis=0))
+    assert limits.normalize("x", rest)[:, 1].std() < 0.01
+    assert quantiles.normalize("x", rest).std(0).min() > 0.5
+
+
+@pytest.mark.parametrize("rare", [0.08, -3.0])
+def test_where_quantiles_coincide_limits_count(rare: float) -> None:
+    """As with a gripper that is closed 99% of the time, or a contact that is rare."""
+    rng = np.random.default_rng(0)
+    array = rng.uniform(-1, 1, (1000, 3))
+    array[:, 1] = 0
+    array[:, 2] = rng.uniform(0, 1e-5 * abs(rare), 1000)
+    array[500:503, 1:] = rare
+    limits, quantiles = (
+        Normalizer.fit({"x": array}, mode)["x"] for mode in ("limits", "quantiles")
+    )
+    assert torch.equal(quantiles.scale[1:], limits.scale[1:])
+    assert torch.equal(quantiles.offset[1:], limits.offset[1:])
+    assert quantiles.scale[0] > limits.scale[0]
+
+
+@settings(deadline=None)
+@given(
+    array=hnp.arrays(np.float64, (60, 2), elements=st.floats(-100, 100)),
+    offset=st.sampled_from([0.0, -3.0, 1.7e9]),
+    mode=st.sampled_from(["limits", "quantiles"]),
+)
+def test_quantiles_are_kept_in_order_whatever_the_offset(
+    array: np.ndarray, offset: float, mode: str
+) -> None:
+    """Far from zero too, where float32 alone would not tell the values apart."""
+    array = np.round(array, 3) + offset
+    normalizer = Normalizer.fit({"x": array}, mode)
+    y = normalizer.normalize("x", torch.from_numpy(array)).double().numpy()
+    q01, q99 = np.quantile(array, [0.01, 0.99], axis=0)
+    low, high = array.min(0), array.max(0)
+    for d in range(2):
+        order = np.argsort(array[:, d])
+        assert (np.diff(y[order, d]) >= 0).all()
+        if high[d] - low[d] < CONSTANT_RANGE:
+            continue
+        by_limits = mode == "limits" or q99[d] - q01[d] < 1e-3 * max(high[d] - low[d], 0.1)
+        first, last = (low[d], high[d]) if by_limits else (q01[d], q99[d])
+        expected = (2 * array[:, d] - first - last) / (last - first)
+        np.testing.assert_allclose(y[:, d], expected, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("mode", ["limits", "quantiles", "standard"])
 def test_constant_dimensions_are_centred_and_not_scaled(mode: str) -> None:
     rng = np.random.default_rng(0)
     array = rng.normal(size=(50, 3)).astype(np.float32)
@@ -114,7 +181,7 @@ def test_bad_modes() -> None:
     arrays = {"action": np.eye(2)}
     with pytest.raises(InputError, match="is 'limit': did you mean 'limits'"):
         Normalizer.fit(arrays, "limit")
-    with pytest.raises(InputError, match=r"names the key 'actions', .*did you mean 'action'"):
+    with pytest.raises(InputError, match=r"keys names 'actions', .*did you mean 'action'"):
         Normalizer.fit(arrays, {"actions": "limits"})
     with pytest.raises(InputError, match="'action': it has no steps"):
         Normalizer.fit({"action": np.zeros((0, 2))})

@@ -15,6 +15,9 @@ import av
 import pytest
 from PIL import Image
 
+from lfm_policy.evaluation import EpisodeResult
+from lfm_policy.evaluation.episodes import describe_outcome
+
 pytestmark = pytest.mark.slow
 
 POLICIES = ("teacher", "student-nfe2", "student-nfe1")
@@ -57,6 +60,18 @@ def test_the_table_holds_the_numbers_of_the_evaluations(
         ):
             assert text in row[1]
     assert [policy["nfe"] for policy in summary_of_demo["policies"]] == [16, 2, 1]
+
+
+def test_below_a_film_stands_what_became_of_the_episode(
+    page: str, reports: dict[str, dict[str, Any]]
+) -> None:
+    shown = re.findall(r"<figcaption><b>[^<]+</b>: ([^<]+)</figcaption>", page)
+    outcomes = {
+        describe_outcome(EpisodeResult(**episode))
+        for report in reports.values()
+        for episode in report["cells"][0]["episodes"]
+    }
+    assert shown and set(shown) <= outcomes
 
 
 def test_every_section_is_there(page: str) -> None:

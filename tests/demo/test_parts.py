@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ import torch
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.demo.flow_states import FlowState, flow_states, states_to_show
+from lfm_policy.demo.page import comparison
 from lfm_policy.demo.pictures.films import choose_episodes
 from lfm_policy.demo.pictures.flow_film import flow_at
 from lfm_policy.demo.pictures.scene import GOAL_POSE, block_outline
+from lfm_policy.demo.results import PolicyResult
 from lfm_policy.demo.stages import Stages
-from lfm_policy.evaluation import EpisodeResult
+from lfm_policy.evaluation import Cell, EpisodeResult
 from lfm_policy.pictures import DARK, LIGHT
 
 pytestmark = pytest.mark.simulator
@@ -142,6 +146,59 @@ def test_stages_are_timed_over_all_attempts(
     assert not capsys.readouterr().out
     path.write_text("[1]")
     assert Stages(path, total=2, quiet=True).seconds == {}
+
+
+def policy_solving(solved: str, nfe: int) -> PolicyResult:
+    """A policy whose episodes are solved (x) or not (-); only what comparisons look at."""
+    episodes = [
+        EpisodeResult(k, k, mark == "x", 1.0, None, 30, 4, nfe) for k, mark in enumerate(solved)
+    ]
+    cell = Cell("euler", nfe, [nfe], {}, episodes)
+    return cast(PolicyResult, SimpleNamespace(evaluation=SimpleNamespace(cell=cell)))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "said", "not_said"),
+    [
+        (
+            "x" * 40 + "-" * 10,
+            "-" * 5 + "x" * 33 + "-" * 12,
+            [
+                "with 1 network evaluation solves 40 of the 50 starts, 7 more than its teacher",
+                "7 were solved by the student alone and 0 by the teacher alone",
+                "p\u00a0=\u00a00.02",
+                "Chance alone seldom",
+            ],
+            ["overlap", "imitates"],
+        ),
+        (
+            "x" * 6 + "-" * 3 + "x" * 30 + "-" * 11,
+            "-" * 4 + "x" * 33 + "-" * 13,
+            [
+                "solves 36 of the 50 starts, 3 more than its teacher",
+                "6 were solved by the student alone and 3 by the teacher alone",
+                "within chance",
+                "overlap (58% to 83% and 52% to",
+                "imitates",
+            ],
+            ["seldom"],
+        ),
+        (
+            "x--",
+            "-xx",
+            ["1 of the 3 starts, 1 fewer than", "within chance", "p\u00a0=\u00a01.00"],
+            ["imitates", "seldom"],
+        ),
+        ("x-", "-x", ["1 of the 2 starts, as many as", "That is within chance"], ["imitates"]),
+        ("x-", "x-", ["as many as its teacher, and the very same ones"], ["chance"]),
+    ],
+)
+def test_what_a_student_and_its_teacher_solve_is_explained(
+    student: str, teacher: str, said: list[str], not_said: list[str]
+) -> None:
+    text = comparison(policy_solving(student, 1), policy_solving(teacher, 16))
+    assert all(words in text for words in said), text
+    assert not any(words in text for words in not_said), text
 
 
 def test_the_colours_of_the_page_are_those_of_its_pictures() -> None:

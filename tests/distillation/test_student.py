@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from safetensors.torch import load_file
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
-from lfm_policy.config import load_config
+from lfm_policy.config import SamplerConfig, load_config
 from lfm_policy.config.training import DistillConfig
 from lfm_policy.distillation import distill, student_config
 from lfm_policy.distillation.group import group_edges, teacher_groups
+from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.methods.regression import RegressionLoss
 from lfm_policy.distillation.plan import DistillPlan, action_weights
 from lfm_policy.distillation.samples import Pairs, teacher_noise
@@ -85,6 +87,40 @@ def test_students_have_the_network_that_their_teachers_configuration_names(teach
     assert config.network == TransformerConfig(width=32, dropout=0.0)
     with pytest.raises(InputError, match=r"distill.network is .* set network.<option>=<value>"):
         student_config(parent, nfe=2, method="regression", overrides=["distill.network={width: 8}"])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "overrides", "nfe", "expected"),
+    [
+        ({"solver": "", "nfe": 16}, [], 2, ("euler", 8)),
+        ({"solver": "midpoint", "nfe": 64}, [], 2, ("midpoint", 16)),
+        ({"solver": "euler", "nfe": 2}, ["distill.teacher_solver=midpoint"], 2, ("midpoint", 1)),
+        ({"solver": "dopri5", "nfe": 5}, [], 1, ("dopri5", 2)),
+        ({"solver": "euler", "nfe": 6}, ["distill.teacher_steps=4"], 1, ("euler", 4)),
+        # Of half of a block.
+        ({"solver": "euler", "nfe": 6}, [], 4, ("euler", 4)),
+    ],
+)
+def test_students_learn_the_sampler_of_their_teacher(
+    teacher: Path, sampler: dict[str, Any], overrides: list[str], nfe: int, expected: object
+) -> None:
+    parent = read_header(teacher)
+    unsaid = replace(parent.config.distill, teacher_solver="", teacher_steps=0)
+    config = replace(parent.config, sampler=SamplerConfig(**sampler), distill=unsaid)
+    header = replace(parent, config=config)
+    found = student_config(header, nfe=nfe, method="regression", overrides=overrides).distill
+    assert (found.teacher_solver, found.teacher_steps) == expected
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_method_can_do_without_options_of_its_own(teacher: Path, method: str) -> None:
+    """What the recipe for students says that a method cannot work with, it changes."""
+    parent = read_header(teacher)
+    config = replace(parent.config, sampler=SamplerConfig(), distill=DistillConfig())
+    config = student_config(replace(parent, config=config), nfe=2, method=method)
+    METHODS.get(method).check(config)
+    assert config.distill.teacher_steps % METHODS.get(method).points(config.distill) == 0
+    assert config.training.total_steps == 72_000
 
 
 def test_a_student_of_another_kind_learns_from_the_same_samples(

@@ -18,7 +18,7 @@ def random_policy(options: dict | None = None) -> Policy:
         {
             "network": {"name": "mlp", "width": 24, "n_layers": 1},
             "flow": {"n_blocks": 2, "step_sizes": [0.1]},
-            "sampler": {"nfe": 4},
+            "sampler": {"nfe": 4, "noise_scale": 1.0},
             "env": {"id": "lfm/PushT-v0", "max_episode_steps": 60},
             **(options or {}),
         },

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lfm_policy.evaluation import (
     bootstrap_mean,
+    compare_paired,
     mcnemar_exact,
     paired_bootstrap,
     wilson_interval,
@@ -31,6 +32,11 @@ def test_wilson_interval_is_the_formula(n: int, share: float) -> None:
 def test_wilson_interval_refuses_more_successes_than_episodes() -> None:
     with pytest.raises(ValueError):
         wilson_interval(3, 2)
+
+
+def test_paired_counts() -> None:
+    first, second = [True, True, False, False, True], [True, False, True, False, False]
+    assert compare_paired(first, second) == (1, 2, 1, 1, 1.0)
 
 
 def test_mcnemar_counts_discordant_pairs_only() -> None:

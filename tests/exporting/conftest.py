@@ -32,7 +32,7 @@ def build_policy(
         "flow": {"n_blocks": n_blocks, "c": 0.2},
         "policy": {**STEPS, "clip_actions": False},
         "network": MLP,
-        "sampler": {"solver": "euler", "nfe": n_blocks},
+        "sampler": {"solver": "euler", "nfe": n_blocks, "noise_scale": 1.0},
         **sections,
     }
     config = config_from_dict(options, "test")

@@ -26,7 +26,7 @@ def small_options(n_blocks: int = 2, **sections: Any) -> dict[str, Any]:
         "flow": {"n_blocks": n_blocks, "c": 0.2},
         "policy": {"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3, "clip_actions": False},
         "network": {"name": "mlp", "width": 16, "n_layers": 1, "time_embed_dim": 8},
-        "sampler": {"solver": "euler", "nfe": 2 * n_blocks},
+        "sampler": {"solver": "euler", "nfe": 2 * n_blocks, "noise_scale": 1.0},
         **sections,
     }
 

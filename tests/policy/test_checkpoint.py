@@ -220,7 +220,8 @@ from lfm_policy.config import config_from_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.policy import DataSpec, PolicyModel, write_checkpoint
 
-config = config_from_dict({"network": {"name": "mlp", "width": 1280, "n_layers": 3}}, "test")
+network = {"name": "mlp", "width": 1280, "n_layers": 3}
+config = config_from_dict({"network": network, "flow": {"n_blocks": 1}}, "test")
 spec = DataSpec({"x": (2,)}, 2)
 folder = Path(sys.argv[1])
 model = PolicyModel(config, spec)

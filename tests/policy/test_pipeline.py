@@ -112,9 +112,9 @@ class Midpoint(VelocityMethod):
 
 def test_the_method_says_its_solver_where_nothing_else_does() -> None:
     assert SamplerConfig().solver == ""
-    assert plan_sampler(SamplerConfig(), 2, method=Midpoint()) == [SolverSpec("midpoint", 1)] * 2
-    assert plan_sampler(SamplerConfig(), 2) == [SolverSpec("euler", 2)] * 2
-    said = SamplerConfig(solver="euler")
+    unsaid, said = SamplerConfig(nfe=4), SamplerConfig(nfe=4, solver="euler")
+    assert plan_sampler(unsaid, 2, method=Midpoint()) == [SolverSpec("midpoint", 1)] * 2
+    assert plan_sampler(unsaid, 2) == [SolverSpec("euler", 2)] * 2
     assert plan_sampler(said, 2, method=Midpoint()) == [SolverSpec("euler", 2)] * 2
 
 

@@ -34,14 +34,23 @@ TINY: dict[str, Any] = {
     "policy": {"n_obs_steps": 2, "horizon": 4, "n_action_steps": 2},
     "network": {"name": "mlp", "width": 16, "n_layers": 1, "time_embed_dim": 8},
     "flow": {"n_blocks": 2, "c": 0.3},
+    "sampler": {"nfe": 4, "noise_scale": 1.0},
     "push_forward": {"solver": "dopri5", "rtol": 1e-2, "atol": 1e-2, "batch_size": 16},
     "training": {
         "total_steps": 30,
         "batch_size": 8,
         "warmup_steps": 2,
         "learning_rate": 3e-3,
+        "obs_noise": 0.0,
+        "encoder": "block1",
         "log_every": 5,
         "validation_every": 10,
+    },
+    "distill": {
+        "inputs": "teacher",
+        "tail_weight": 1.0,
+        "teacher_solver": "midpoint",
+        "training": {},
     },
 }
 """Two blocks of 15 steps; 47 training windows, which are pushed forward in 3 batches."""

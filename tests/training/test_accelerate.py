@@ -100,9 +100,10 @@ def test_two_processes_end_with_one_complete_checkpoint(launched: Path) -> None:
 def test_two_processes_say_everything_once(launched: Path) -> None:
     (code, out), second = (result["run"] for result in _results(launched))
     assert code == 0
-    parameters, _, steps, end = out.splitlines()
+    parameters, _, steps, estimate, _, end = out.splitlines()
     assert parameters.startswith("parameters: ")
     assert "batch 8 x 2 on cpu" in steps
+    assert estimate.startswith("estimate: about ")
     assert end.startswith("trained 50 steps")
     assert second == [0, ""]
     folder = launched / "run"

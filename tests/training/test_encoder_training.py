@@ -22,7 +22,7 @@ from lfm_policy.distillation import distill
 from lfm_policy.encoders.compact import CompactEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy, read_header
-from lfm_policy.training import Interrupted, train
+from lfm_policy.training import BlockPlan, Interrupted, Run, train, train_parts
 from lfm_policy.training.rows.features import FEATURES
 
 pytestmark = pytest.mark.slow
@@ -168,7 +168,8 @@ def test_images_are_looked_at_only_while_an_encoder_learns(
 
     monkeypatch.setattr(CompactEncoder, "features", counted)
     config = camera_config(mode, training__validation_every=1000, dataset__validation_ratio=0.0)
-    train(config, tmp_path / "run", device="cpu", quiet=True)
+    run = Run(config, tmp_path / "run", device="cpu", quiet=True)
+    train_parts(run, BlockPlan(run))  # without an estimate, which looks at some, too
     assert frames["training"] == 6 * 4 * 2  # steps, batch and history
     assert frames["frozen"] == 3 * sum(LENGTHS)  # three views of every frame once
 
@@ -288,7 +289,6 @@ def test_blocks_in_processes_share_the_encoder_of_the_first(
     ("changes", "message"),
     [
         ({"training__encoder_steps": 0}, "encoder_steps is 0 with training.encoder 'joint'"),
-        ({"mode": "block1", "training__encoder_steps": 5}, "encoder_steps is 5 .* 'block1': .* 0"),
         ({"flow__coupling": "independent"}, "works with the dependent coupling only"),
         ({"training__parallel_processes": 2}, "parallel_processes is 2 .*'joint'"),
         ({"mode": "block1", "training__total_steps": 0}, "total_steps is 0, .* at least one step"),

@@ -22,6 +22,7 @@ from lfm_policy.policy import load_policy, read_header
 from lfm_policy.policy.checkpoint import CONFIG_FILE
 from lfm_policy.training import train
 from lfm_policy.training.run import Run
+from lfm_policy.training.start.words import describe_run
 from lfm_runtime.disk.stamped import write_stamped
 
 pytestmark = pytest.mark.slow
@@ -112,10 +113,10 @@ def test_it_is_said_and_can_be_turned_off(camera_config: MakeConfig, tmp_path: P
     run = Run(camera_config(), tmp_path / "run", device="cpu", quiet=True)
     assert (
         "frames are resized: top 120 x 160 to 96 x 128 (encoder.image.resize=[] leaves them as "
-        in run.describe()
+        in describe_run(run)
     )
     full = Run(camera_config(resize=[]), tmp_path / "full", device="cpu", quiet=True)
-    assert "resized" not in full.describe() and full.config == camera_config(resize=[])
+    assert "resized" not in describe_run(full) and full.config == camera_config(resize=[])
     assert full.train_set.gather_obs(torch.arange(1))["top"].shape[2:] == SHAPES["top"]
     # Of which size the cached frames are makes no other demonstrations of them.
     assert full.spec == run.spec

@@ -139,7 +139,7 @@ def test_a_global_flow_is_one_block_without_push_forward(
     assert training["block_steps"] == [30]
     assert training["push_seconds"] == 0
     kinds = {record["kind"] for record in read_metrics(tmp_path / METRICS_FILE)}
-    assert kinds == {"train", "validation", "event"}
+    assert kinds == {"estimate", "train", "validation", "event"}
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,8 @@ def test_parameters_are_printed_before_training_starts(
     changes = {"block_networks": [{"width": 16}, {"width": 8}], "encoder.hidden": [6]}
     train(make_config({"training.total_steps": 4, **changes}), tmp_path)
     shown = capsys.readouterr()
-    parameters, data, steps = shown.out.splitlines()
+    parameters, data, steps, estimate, needs = shown.out.splitlines()
+    assert estimate.startswith("estimate: about ") and "memory up to" in needs
     counts = read_header(tmp_path).training["parameters"]
     assert counts["total"] == counts["encoder"] + counts["block 1"] + counts["block 2"]
     for name, count in counts.items():

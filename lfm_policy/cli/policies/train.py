@@ -9,6 +9,7 @@ examples:
   lfm-policy train my_robot.yaml --output runs/first training.total_steps=10000 --seed 1
   lfm-policy train --resume runs/first
   lfm-policy train --resume runs/first training.total_steps=20000
+  lfm-policy train --init-from pusht-state dataset.path=mine.zarr training.total_steps=2000
   accelerate launch --multi_gpu --num_processes 2 -m lfm_policy train pusht/fm dataset.path=...
 
 A run that was interrupted goes on with --resume to the very same weights. One with more steps than
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="YAML file, or the name of a bundled one such as pusht/fm; --resume RUN needs none",
     )
     add_run_options(parser, output_help="run folder (default: runs/<name>)", resumes_a_run=True)
+    parser.add_argument(
+        "--init-from",
+        metavar="CHECKPOINT",
+        help="start from a policy: a checkpoint, a run folder, or one of the package such as "
+        "pusht-state; without CONFIG with its own options and a tenth of its steps",
+    )
     parser.add_argument(
         "--options",
         nargs="?",
@@ -81,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder,
         device=arguments.device,
         resume=arguments.resume is not None,
+        init_from=arguments.init_from,
         quiet=arguments.quiet or arguments.json,
     )
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one reports
@@ -142,12 +150,18 @@ def _what_to_train(arguments: argparse.Namespace) -> tuple[ExperimentConfig, Pat
         from lfm_policy.training.run_folder.resume import run_config
 
         config = run_config(folder, overrides)
-        if config.distill.method:
+        if config.distill.method and not config.init.source:
             raise InputError(
                 f"{folder}: is the run of a student; continue it as it was begun, with 'lfm-policy "
                 f"distill TEACHER ... --output {folder} --resume'"
             )
         return config, folder
+    if arguments.init_from is not None:
+        from lfm_policy.policy import read_header
+        from lfm_policy.training.start.source import tuned_config
+
+        config = tuned_config(read_header(arguments.init_from), overrides)
+        return config, arguments.output or Path("runs") / config.name
     raise InputError(
         "which configuration? Give a YAML file or the name of a bundled one, such as pusht/fm, or "
         "continue a run with --resume runs/<name>"

@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.control.report import recording_table
     from lfm_policy.environments import make_env
     from lfm_policy.errors import InputError
-    from lfm_runtime.disk.files import atomic_file
+    from lfm_policy.pictures import drawing, save
+    from lfm_policy.text.numbers import rounded
 
     recording = load_recording(arguments.recording)
     episode = recording.episode(arguments.episode)
@@ -47,10 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     plot = arguments.plot or path.with_name(f"{path.stem}-{episode.number}.png")
     if plot.suffix != ".png":
         raise InputError(f"--plot {plot}: expected a name that ends in .png")
-    with atomic_file(plot) as temporary:
-        recording_figure(f"{path.name}, episode {episode.number}", episode).savefig(
-            temporary, dpi=100
-        )
+    facts = recording.attributes
+    run_by = " on ".join(str(facts[key])[:60] for key in ("policy", "env") if facts.get(key))
+    with drawing() as theme:
+        title = f"{path.name}, episode {episode.number}"
+        save(recording_figure(title, episode, theme, run_by=run_by), plot)
     again = None
     if arguments.env:
         seed = arguments.seed
@@ -74,6 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(
             f"again in {arguments.env}: {again['steps']} steps, success "
             f"{'not reported' if again['success'] is None else again['success']}, "
-            f"largest reward {again['max_reward']:.3f}"
+            f"largest reward {rounded(again['max_reward'], 3)}"
         )
     return 0

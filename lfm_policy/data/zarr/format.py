@@ -79,7 +79,8 @@ class ZarrConfig(DatasetConfig):
         if not obs_keys:
             raise InputError(
                 f"{self.path}: obs_keys is empty, so the policy would see nothing; the store "
-                f"holds: {', '.join(stored)}"
+                f"holds: {', '.join(stored)}; name what the robot can see in work, too, such as "
+                f"dataset.obs_keys=[{next((k for k in stored if k != self.action_key), 'joints')}]"
             )
         raw_obs = [key for key in obs_keys if key not in derivable]
         for key in (self.action_key, *raw_obs):

@@ -12,6 +12,7 @@ from lfm_policy.demo.results import PolicyResult
 from lfm_policy.evaluation.statistics import Interval, bootstrap_mean
 from lfm_policy.pictures import Theme, draw_interval, legend_below, log_axis
 from lfm_policy.pictures.figures import WIDTH
+from lfm_policy.text.numbers import percent, rounded
 
 
 def score_interval(policy: PolicyResult) -> Interval:
@@ -21,7 +22,7 @@ def score_interval(policy: PolicyResult) -> Interval:
 
 def results_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
     """Draw success, score and milliseconds per chunk, one row per policy."""
-    figure = Figure(figsize=(WIDTH, 0.75 + 0.42 * len(policies)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.95 + 0.42 * len(policies)), layout="constrained")
     success, score, time = figure.subplots(1, 3, sharey=True, gridspec_kw={"wspace": 0.12})
     rows = list(range(len(policies)))
     for row, policy in zip(rows, policies, strict=True):
@@ -32,21 +33,18 @@ def results_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
             success.annotate("not reported", (0.5, row), ha="center", va="center")
         else:
             rate, interval = summary["success_rate"], summary["success_interval"]
-            draw_interval(success, row, rate, interval, colour=colour, text=f"{rate:.0%}")
+            draw_interval(success, row, rate, interval, colour=colour, text=percent(rate))
         mean = summary["score"]
         interval = score_interval(policy)
-        draw_interval(score, row, mean, interval, colour=colour, text=f"{mean:.3f}")
-        median = cell.latency["median_ms"]
-        time.barh(row, median, height=0.34, color=colour)
-        time.annotate(
-            f"{median:.2f}", (median, row), (5, 0), textcoords="offset points", va="center"
-        )
-    for axes, title in (
-        (success, "Success, 95% interval"),
-        (score, "Score, 95% interval"),
-        (time, "Milliseconds per chunk"),
+        draw_interval(score, row, mean, interval, colour=colour, text=rounded(mean, 3))
+        median, slow = cell.latency["median_ms"], cell.latency["p95_ms"]
+        draw_interval(time, row, median, (median, slow), colour=colour, text=f"{median:.2f}")
+    for axes, title, label in (
+        (success, "Success", "share of starts solved, 95% interval"),
+        (score, "Score", "mean largest reward, 95% interval"),
+        (time, "Time", "milliseconds per chunk"),
     ):
-        axes.set_title(title)
+        axes.set(title=title, xlabel=label)
         axes.grid(axis="y", visible=False)
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
@@ -55,7 +53,7 @@ def results_figure(policies: Sequence[PolicyResult], theme: Theme) -> Figure:
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     success.set_xticklabels(["0", "25%", "50%", "75%", "100%"])
     score.set_xticklabels(["0", "0.25", "0.5", "0.75", "1"])
-    time.set_xlim(0, 1.2 * max(policy.evaluation.cell.latency["median_ms"] for policy in policies))
+    time.set_xlim(0, 1.1 * max(policy.evaluation.cell.latency["p95_ms"] for policy in policies))
     success.set_ylim(len(policies) - 0.5, -0.55)
     success.set_yticks(rows, [policy.title for policy in policies], color=theme.ink)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,14 @@ class DistillLoss(Loss):
 
     def _prepare(self) -> None:
         """Make what a method needs besides the network; refuse a group with an InputError."""
+
+    @classmethod
+    def adapt(cls, options: dict[str, Any]) -> None:
+        """Change options that a student has of its teacher and this method cannot work with.
+
+        Args:
+            options: all of the student, by section; what the user sets comes after that.
+        """
 
     @classmethod
     def check(cls, config: ExperimentConfig) -> None:
@@ -126,6 +134,12 @@ class TrajectoryLoss(DistillLoss):
     """A method that learns from states on the way between y and where the teacher takes it."""
 
     own_options = ("trajectory_points",)
+
+    @classmethod
+    def adapt(cls, options: dict[str, Any]) -> None:
+        """Learn from the teacher's states alone, where inputs would be corrected."""
+        if options["distill"]["inputs"] == "corrected":
+            options["distill"]["inputs"] = "teacher"
 
     @classmethod
     def check(cls, config: ExperimentConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,11 @@ class DistributionLoss(DistillLoss):
     """
 
     own_options = ("regression_weight",)
+
+    @classmethod
+    def adapt(cls, options: dict[str, Any]) -> None:
+        """Sample all that the teacher can, and not only what is likely."""
+        options["sampler"]["noise_scale"] = 1.0
 
     @classmethod
     def check(cls, config: ExperimentConfig) -> None:

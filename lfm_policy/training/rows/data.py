@@ -7,6 +7,7 @@ from pathlib import Path
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import DatasetBundle, build_datasets
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
+from lfm_policy.data.normalizer import Normalizer
 from lfm_runtime.policy.spec import DataSpec
 
 IMAGE_CACHE = "image-cache"
@@ -14,20 +15,26 @@ IMAGE_CACHE = "image-cache"
 
 
 def load_datasets(
-    config: ExperimentConfig, image_cache: Path | None = None, *, quiet: bool = True
+    config: ExperimentConfig,
+    image_cache: Path | None = None,
+    *,
+    kept: Normalizer | None = None,
+    quiet: bool = True,
 ) -> DatasetBundle:
     """Load the demonstrations of a configuration.
 
     Decoded images go into the folder ``image_cache``, at the size that the encoder looks at.
+    ``kept`` is the normaliser of an earlier training, whose transforms stay.
     """
-    policy = config.policy
+    policy, scaling = config.policy, config.normalization
     return build_datasets(
         config.dataset,
         policy.n_obs_steps,
         policy.horizon,
         policy.n_action_steps,
-        {"default": config.normalization.obs, "action": config.normalization.action},
+        {"default": scaling.obs, "action": scaling.action, **scaling.keys},
         image_cache=ImageCache(image_cache or DEFAULT_CACHE, config.encoder.frame_size),
+        kept=kept,
         quiet=quiet,
     )
 

@@ -20,8 +20,9 @@ METRICS_FILE = "metrics.jsonl"
 class MetricsLog:
     """Appends metrics to ``metrics.jsonl`` in a run folder, and passes them on to its tracker.
 
-    Every record has ``kind`` (``train``, ``validation``, ``push_forward``, ``event``), ``block``,
-    ``step`` (gradient steps of all blocks so far) and ``time`` (seconds since the epoch).
+    Every record has ``kind`` (``estimate``, ``train``, ``validation``, ``push_forward``,
+    ``event``), ``block``, ``step`` (gradient steps of all blocks so far) and ``time`` (seconds
+    since the epoch).
     """
 
     def __init__(

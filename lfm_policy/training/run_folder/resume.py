@@ -86,7 +86,11 @@ def find_resumable(
             encoder_extended_from=[*old.encoder_extended_from, before[1]],
         )
     if not new.extended_from:  # options as they were written for the run know of no extension
-        free = (*FREE_TO_CHANGE, *EXTENSION)
+        free = (*free, *EXTENSION)
+    init = config.init
+    if not init.source:  # nor of the policy that it started from, if that was no option of theirs
+        init = replace(init, source=header.config.init.source)
+        config = replace(config, init=init)
     if changed := changed_options(replace(header.config, training=old), config, free):
         raise InputError(
             f"{folder}: cannot resume with other options: "

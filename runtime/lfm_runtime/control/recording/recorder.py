@@ -151,6 +151,24 @@ class Recorder(Closing):
         if self._rows > (self._ends[-1] if self._ends else 0):
             self._ends.append(self._rows)
 
+    @property
+    def episodes(self) -> int:
+        """Episodes that are over, without those that left nothing."""
+        return len(self._ends)
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a fact beside the attributes, such as how an episode ended.
+
+        Args:
+            name: of the attribute.
+            value: plain JSON.
+
+        Raises:
+            ValueError: it is a number that is not finite.
+            TypeError: it is no JSON.
+        """
+        self._attributes[name] = json.loads(json.dumps(value, allow_nan=False))
+
     def close(self) -> None:
         """Finish the store and give it its name; without any action there is none.
 

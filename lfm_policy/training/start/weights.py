@@ -13,10 +13,13 @@ from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
 from lfm_runtime.policy.spec import DataSpec
 
 
-def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: DataSpec) -> None:
+def draw_initial_weights(
+    model: PolicyModel, config: ExperimentConfig, spec: DataSpec, *, pretrained: bool = True
+) -> None:
     """Draw the weights of each part from its own seed, whatever the other parts are.
 
     So a block starts from the same weights in a chain of any length, and in a process of its own.
+    ``pretrained`` backbones are loaded if their weights do not come from elsewhere.
     """
     networks = network_configs(config)
     for position, part in enumerate([model.encoder, *model.blocks]):
@@ -30,4 +33,5 @@ def draw_initial_weights(model: PolicyModel, config: ExperimentConfig, spec: Dat
                 model.chunk_shape, cond_dim, METHODS.get(config.flow.method).n_times
             )
         part.load_state_dict(fresh.state_dict())
-    model.encoder.load_pretrained()
+    if pretrained:
+        model.encoder.load_pretrained()

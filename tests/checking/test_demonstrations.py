@@ -1,0 +1,133 @@
+"""Which episodes are checked, and the instants in them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lfm_policy import InputError, load_policy
+from lfm_policy.checking.demonstrations import (
+    HELD_OUT,
+    OTHER,
+    TRAINING,
+    UNKNOWN,
+    Instants,
+    choose,
+    instants_of,
+    load_demonstrations,
+    training_sample,
+)
+from lfm_policy.data.dataset import build_datasets
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr.store import write_zarr
+from lfm_policy.policy import Policy
+
+from .conftest import HORIZON, N_ACTION, N_OBS, KnownPolicy
+
+
+@pytest.fixture
+def policy(small_run: Path) -> Policy:
+    return load_policy(small_run)
+
+
+def test_instants(instants: Instants) -> None:
+    # Episodes of 11 steps, chunks of 3 executed actions.
+    assert instants.step[:4].tolist() == [0, 3, 6, 9] and len(instants) == 16
+    assert instants.obs_steps[0].tolist() == [0, 0] and instants.obs_steps[5].tolist() == [13, 14]
+    # Index 1 of a chunk belongs to the newest observation; beyond the end the last is repeated.
+    assert instants.demonstrated[1, :, 0].tolist() == [2, 3, 4, 5, 6, 7]
+    assert instants.demonstrated[3, :, 0].tolist() == [8, 9, 10, 10, 10, 10]
+    assert instants.there[1].tolist() == [False, True, True, True, True, True]
+    assert instants.executed[1].tolist() == [False, True, True, True, False, False]
+    assert instants.there[3].tolist() == [False, True, True, False, False, False]
+    assert np.isnan(instants.before[0, 0]) and instants.before[5, 0] == 12
+    assert instants.started.tolist() == [False, True, True, True] * 4
+
+
+def test_trained_instants_are_windows_of_the_training(buffer: ReplayBuffer) -> None:
+    from lfm_policy.data.windows import WindowIndex
+
+    instants = instants_of(buffer, np.arange(4), KnownPolicy())
+    index = WindowIndex(buffer.episode_ends, N_OBS, HORIZON, N_ACTION)
+    windows = {tuple(row) for row in index.indices.tolist()}
+    action = buffer.arrays["action"][:, 0]
+    known = {tuple(action[list(row)]) for row in windows}
+    found = [tuple(chunk) in known for chunk in instants.demonstrated[..., 0].tolist()]
+    assert found == instants.trained.tolist()
+    assert 0 < sum(found) < len(found)
+
+
+def test_held_out_episodes_are_those_of_the_run(policy: Policy) -> None:
+    found = load_demonstrations("run", policy, policy.config)
+    config = policy.config
+    horizons = config.policy.n_obs_steps, config.policy.horizon, config.policy.n_action_steps
+    bundle = build_datasets(config.dataset, *horizons)
+    assert found.kind == HELD_OUT
+    assert found.checked.tolist() == bundle.validation_episodes.tolist()
+    assert found.reference.tolist() == bundle.train_episodes.tolist()
+    assert "1 held-out episodes of" in found.remark
+    assert set(training_sample(found, 3, 0)) <= set(found.reference)
+
+
+def test_no_held_out_episodes_is_said_loudly(policy: Policy) -> None:
+    config = replace(policy.config, dataset=replace(policy.config.dataset, validation_ratio=0.0))
+    found = load_demonstrations("run", policy, config)
+    assert found.kind == TRAINING and "TRAINING episodes" in found.remark
+    assert len(found.checked) == 6 and not len(training_sample(found, 3, 0))
+
+
+def test_other_data(policy: Policy, small_zarr: Path, tmp_path: Path) -> None:
+    same = load_demonstrations("run", policy, policy.config, data=str(small_zarr))
+    assert same.kind == HELD_OUT
+    buffer = policy.config.dataset.load()
+    target = tmp_path / "fewer.zarr"
+    write_zarr(target, buffer.select_episodes(range(4)))
+    found = load_demonstrations("run", policy, policy.config, data=str(target))
+    assert found.kind == OTHER and found.checked.tolist() == [0, 1, 2, 3]
+    fewer = choose(found, 2, seed=0)
+    assert len(fewer.checked) == 2
+    assert sorted([*fewer.checked, *fewer.reference]) == [0, 1, 2, 3]
+
+
+def test_data_of_another_format(policy: Policy, small_zarr: Path, tmp_path: Path) -> None:
+    from lfm_policy.data.tools.convert import ConvertOptions, convert
+
+    target = tmp_path / "small.hdf5"
+    convert(small_zarr, target, ConvertOptions(), quiet=True)
+    found = load_demonstrations("run", policy, policy.config, data=str(target))
+    # The same numbers, so that the held-out episodes are known.
+    assert found.kind == HELD_OUT and found.buffer.source == str(target)
+
+
+def test_data_that_has_changed(policy: Policy, small_zarr: Path, tmp_path: Path) -> None:
+    target = tmp_path / "grown.zarr"
+    write_zarr(target, policy.config.dataset.load().select_episodes(range(5)))
+    config = replace(policy.config, dataset=replace(policy.config.dataset, path=str(target)))
+    found = load_demonstrations("run", policy, config)
+    assert found.kind == UNKNOWN and "has changed since the training" in found.remark
+
+
+def test_missing_data(policy: Policy) -> None:
+    config = replace(policy.config, dataset=replace(policy.config.dataset, path="/nowhere.zarr"))
+    with pytest.raises(InputError, match=r"not at '/nowhere.zarr'.*--data PATH"):
+        load_demonstrations("run", policy, config)
+    with pytest.raises(InputError, match="no such file or folder"):
+        load_demonstrations("run", policy, config, data="/nowhere.zarr")
+
+
+def test_data_that_does_not_fit(policy: Policy, small_zarr: Path, tmp_path: Path) -> None:
+    buffer = policy.config.dataset.load()
+    arrays = {**buffer.arrays, "action": np.zeros((buffer.n_steps, 3), np.float32)}
+    target = tmp_path / "other.zarr"
+    write_zarr(target, replace(buffer, arrays=arrays))
+    with pytest.raises(InputError, match=r"action has shape \(3,\) per step, expected \(2,\)"):
+        load_demonstrations("run", policy, policy.config, data=str(target))
+    shutil.rmtree(target)
+    del arrays["pose"]
+    write_zarr(target, replace(buffer, arrays=arrays))
+    with pytest.raises(InputError, match="no array data/pose"):
+        load_demonstrations("run", policy, policy.config, data=str(target))

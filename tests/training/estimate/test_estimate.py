@@ -1,0 +1,140 @@
+"""Arithmetic and words of an estimate."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from lfm_policy.config import config_from_dict
+from lfm_policy.training.estimate import Estimate, Share
+from lfm_policy.training.estimate.advice import advise, small_enough
+from lfm_policy.training.estimate.estimate import duration, ending, fewer, size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.00012, "0.12 ms"),
+        (0.0624, "62 ms"),
+        (0.0996, "0.1 s"),
+        (1.26, "1.3 s"),
+        (39.4, "39 s"),
+        (119.6, "2 min"),
+        (3570, "1 h"),
+        (4200, "1 h 10 min"),
+        (3600 * 30, "30 h"),
+        (86400 * 4, "4 days"),
+    ],
+)
+def test_durations_have_two_digits(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "words"),
+    [(10, "less than 1 MB"), (1.24e6, "1.2 MB"), (640e6, "640 MB"), (12.4e9, "12 GB")],
+)
+def test_sizes(n_bytes: float, words: str) -> None:
+    assert size(n_bytes) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "factor", "result"),
+    [(72_000, 1 / 3, 24_000), (8, 0.3, 2), (1, 0.1, 1), (999, 1, 990)],
+)
+def test_fewer_steps_are_round_numbers(count: float, factor: float, result: int) -> None:
+    assert fewer(count, factor) == result
+
+
+def test_an_end_far_away_has_its_day() -> None:
+    noon = time.mktime((2026, 11, 26, 12, 0, 0, 0, 0, -1))
+    assert ending(52 * 60, noon) == "about 12:52"
+    assert ending(13 * 3600, noon) == "Friday about 01:00"
+    assert ending(8 * 86400, noon) == "on 04 December 2026"
+
+
+SHARES = (
+    Share("encoder", "step", 30_000, 0.062),
+    Share("blocks", "step", 24_000, 0.045),
+    Share("features", "frame", 200_000, 0.0006),
+    Share("push-forward", "evaluation", 10, 0.1),
+)
+
+
+def test_a_paragraph_says_what_takes_how_long() -> None:
+    estimate = Estimate(SHARES, "cpu (2 threads)", 1_200_000_000, {"camera frames": 640_000_000})
+    noon = time.mktime((2026, 11, 26, 12, 0, 0, 0, 0, -1))
+    assert estimate.seconds == pytest.approx(1860 + 1080 + 120 + 1)
+    assert estimate.dominant == SHARES[0]
+    assert not estimate.is_long
+    assert estimate.text(noon) == (
+        "estimate: about 51 min on cpu (2 threads), done about 12:51: encoder 31 min (30,000 steps "
+        "of 62 ms), blocks 18 min (24,000 steps of 45 ms), features 2 min (200,000 frames of "
+        "0.6 ms)\n"
+        "    memory up to 1.2 GB, disk 640 MB (most of it camera frames)"
+    )
+    assert json.loads(json.dumps(estimate.to_dict()))["shares"][0]["seconds"] == 1860
+
+
+def test_nothing_left_is_no_time() -> None:
+    estimate = Estimate((), "cpu")
+    assert estimate.seconds == 0 and estimate.dominant is None and not estimate.is_long
+    assert estimate.text(0).startswith("estimate: about 0 ms")
+
+
+# -- advice ---------------------------------------------------------------------------------------
+
+CAMERAS = {"front": (240, 320, 3), "wrist": (240, 320, 3), "arm": (7,)}
+CONFIG = config_from_dict(
+    {
+        "encoder": {"name": "cameras", "image": {"resize": []}},
+        "training": {"encoder": "joint", "encoder_steps": 30_000, "total_steps": 24_000},
+        "flow": {"n_blocks": 2, "step_sizes": [0.01]},
+        "sampler": {"nfe": 4},
+    },
+    "test",
+)
+
+
+def test_large_frames_are_to_be_resized() -> None:
+    shares = (Share("encoder", "step", 30_000, 39.0), Share("blocks", "step", 24_000, 0.05))
+    sentences = advise(Estimate(shares, "cpu (2 threads)"), CONFIG, CAMERAS)
+    assert sentences[0] == (
+        "long: 39 s a step, 100% of the time is encoder, which sees 2 cameras of 240 x 320 pixels"
+    )
+    each = 39.0 * (96 * 128) / (240 * 320)
+    assert f"encoder.image.resize=[96, 128] makes it about {duration(each)} a step" in sentences[1]
+    assert any(sentence.startswith("  training.encoder_steps=7500 ") for sentence in sentences)
+
+
+def test_long_students_get_fewer_steps() -> None:
+    shares = (
+        Share("teacher's samples", "evaluation", 100, 6),
+        Share("student", "step", 72_000, 0.2),
+    )
+    estimate = Estimate(shares, "cpu (1 thread)")
+    first, second, *_ = advise(estimate, CONFIG, {"arm": (7,)})
+    assert first == "long: 96% of the time is student"
+    # A quarter is the least that is proposed: 600 s and 18,000 steps of 0.2 s.
+    assert second == (
+        "  distill.training.total_steps=18000 makes it 1 h 10 min in all; more steps may do better"
+    )
+
+
+def test_short_trainings_get_no_advice() -> None:
+    assert advise(Estimate(SHARES, "cpu (2 threads)"), CONFIG, CAMERAS) == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "smaller"),
+    [
+        ((240, 320), (96, 128)),
+        ((480, 270), (128, 72)),
+        ((96, 96), (96, 96)),
+        ((2000, 10), (128, 1)),
+    ],
+)
+def test_frames_keep_their_proportions(frame: tuple[int, int], smaller: tuple[int, int]) -> None:
+    assert small_enough(frame, 128) == smaller
