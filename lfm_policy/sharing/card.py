@@ -108,6 +108,11 @@ def _about(header: CheckpointHeader) -> str:
             f"{counted(config.distill.teacher_blocks, 'block')} (checkpoint "
             f"`{config.distill.teacher[:12]}`)."
         )
+    elif config.init.source:
+        sentences.append(
+            "It was fine-tuned: its training began with the weights of the checkpoint "
+            f"`{config.init.source[:12]}`."
+        )
     return " ".join(sentences)
 
 

@@ -191,6 +191,12 @@ def test_a_student(header: CheckpointHeader) -> None:
     assert "`abcdef012345`" in text and "control --record" in text and "/home/me" not in text
 
 
+def test_a_fine_tuned_policy(header: CheckpointHeader) -> None:
+    text, _ = card(changed(header, init={"source": "0123456789abcdef"}))
+    assert "It was fine-tuned: its training began with" in text and "`0123456789ab`" in text
+    assert "fine-tuned" not in card(header)[0]
+
+
 def test_a_training_that_is_not_complete(header: CheckpointHeader) -> None:
     unfinished = dataclasses.replace(header, training=header.training | {"complete": False})
     assert "**Its training was not complete" in card(unfinished)[0]
