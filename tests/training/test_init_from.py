@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lfm_policy.distill import distill
 from torch import Tensor
 
 from lfm_policy.assets import bundled_demonstrations
@@ -23,6 +22,7 @@ from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.data.zarr.store import write_zarr
+from lfm_policy.distillation import distill
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, load_policy, read_header
 from lfm_policy.policy.checkpoint import read_normalizer
