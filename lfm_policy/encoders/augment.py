@@ -67,24 +67,24 @@ def crop_images(images: Tensor, view: View, size: tuple[int, int]) -> Tensor:
     Returns:
         (B, T, h, w, C); rows and columns outside an image repeat its edge.
     """
-    device = images.device
-    n, steps, height, width = images.shape[:4]
-    if size == (height, width) and not bool(view.top.any() or view.left.any()):
+    sides = (images.shape[2], images.shape[3])
+    if size == sides and not bool(view.top.any() or view.left.any()):
         return images
-    inside = (view.top >= 0) & (view.top + size[0] <= height)
-    inside &= (view.left >= 0) & (view.left + size[1] <= width)
-    if bool(inside.all()):  # whole rows at a time, a tenth of the time of what follows
-        corners = zip(view.top.tolist(), view.left.tolist(), strict=True)
-        parts = [
-            images[i, :, top : top + size[0], left : left + size[1]]
-            for i, (top, left) in enumerate(corners)
-        ]
-        return torch.stack(parts)
-    rows = (view.top[:, None] + torch.arange(size[0])).clamp(0, height - 1).to(device)
-    columns = (view.left[:, None] + torch.arange(size[1])).clamp(0, width - 1).to(device)
-    sample = torch.arange(n, device=device)[:, None, None, None]
-    step = torch.arange(steps, device=device)[None, :, None, None]
-    return images[sample, step, rows[:, None, :, None], columns[:, None, None, :]]
+    starts = []
+    for axis, first in enumerate((view.top, view.left)):
+        before = max(0, -int(first.min()))
+        after = max(0, int(first.max()) + size[axis] - sides[axis])
+        if before or after:  # the edge is repeated
+            first_edge, last_edge = (images.narrow(2 + axis, i, 1) for i in (0, sides[axis] - 1))
+            parts = [*[first_edge] * before, images, *[last_edge] * after]
+            images = torch.cat(parts, dim=2 + axis)
+        starts.append((first + before).tolist())
+    # By slices, which are copied row by row and not pixel by pixel.
+    crops = [
+        images[i, :, top : top + size[0], left : left + size[1]]
+        for i, (top, left) in enumerate(zip(*starts, strict=True))
+    ]
+    return torch.stack(crops)
 
 
 def centre_crop(images: Tensor, size: tuple[int, int]) -> Tensor:

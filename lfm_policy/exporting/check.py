@@ -23,11 +23,14 @@ from lfm_policy.evaluation import RolloutConfig, mcnemar_exact, rollout, success
 from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.evaluation.exported import ExportedPolicy
 from lfm_policy.policy import ChunkResult, Policy, chunk_noise
+from lfm_runtime.policy.spec import is_image
 
 TOLERANCE = 1e-4
 """Largest relative difference of a float32 export."""
 SEED = 0
 ROWS = 32
+FEW_EPISODES = 8
+"""Of cameras whose frames a policy resizes."""
 ROLLOUT_SEEDS = 200_000
 """Of choosing settings, not of tests."""
 
@@ -206,6 +209,11 @@ def _of_demonstrations(policy: Policy, n: int, dataset: str | None) -> Observati
         if "path" not in known:
             raise InputError(f"{dataset}: datasets of format '{config.name}' have no path")
         config = dataclasses.replace(config, path=dataset)  # type: ignore[call-arg]
+    shapes, size_of = policy.spec.obs_shapes, policy.config.encoder.frame_size
+    if any(is_image(s) and size_of(k, (s[0], s[1], s[2])) != s[:2] for k, s in shapes.items()):
+        # Training has kept them resized: to decode all at full size takes long, and much disk.
+        few = min(config.max_episodes or FEW_EPISODES, FEW_EPISODES)
+        config = dataclasses.replace(config, max_episodes=few)
     buffer = config.load()
     buffer.check_shapes(policy.spec.obs_shapes, "the policy")
     index = WindowIndex(

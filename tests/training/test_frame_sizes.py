@@ -18,6 +18,7 @@ from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distillation import distill
 from lfm_policy.encoders.options import CamerasConfig
 from lfm_policy.errors import InputError
+from lfm_policy.exporting import check
 from lfm_policy.policy import load_policy, read_header
 from lfm_policy.policy.checkpoint import CONFIG_FILE
 from lfm_policy.training import train
@@ -179,3 +180,17 @@ def test_frames_in_memory_are_resized_too(
     index = torch.arange(len(run.train_set))
     kept, cached = run.train_set.gather_obs(index), other.train_set.gather_obs(index)
     assert all(torch.equal(kept[key], cached[key]) for key in SHAPES)
+
+
+def test_an_export_is_checked_on_the_frames_of_a_few_episodes(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At full size, which the cache of the training does not hold."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(check, "FEW_EPISODES", 1)
+    observations = check.real_observations(load_policy(trained), 5)
+    assert observations.batch["top"].shape == (5, 2, *SHAPES["top"])
+    (n_frames,) = {
+        len(np.load(path, mmap_mode="r")) for path in tmp_path.rglob("image-cache/*/frames.npy")
+    }
+    assert n_frames == LENGTHS[0]
