@@ -43,6 +43,7 @@ TINY: dict[str, Any] = {
         "learning_rate": 3e-3,
         "obs_noise": 0.0,
         "encoder": "block1",
+        "encoder_batch_size": 0,
         "log_every": 5,
         "validation_every": 10,
     },
