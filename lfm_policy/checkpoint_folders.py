@@ -21,7 +21,7 @@ CHECKPOINT_FILES = (CONFIG_FILE, MODEL_FILE, NORMALIZER_FILE)
 LATEST_FILE = "latest"
 CHECKPOINTS = "checkpoints"
 RUNS = "runs"
-"""The folder of run folders, unless one is given; whoever writes ``runs/x`` does not mean the hub."""
+"""Of run folders, unless another one is given: who writes ``runs/x`` does not mean the hub."""
 
 
 def is_checkpoint(path: Path) -> bool:
