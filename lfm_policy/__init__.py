@@ -2,7 +2,7 @@
 
 All that a notebook needs is here, and is imported when it is asked for::
 
-    from lfm_policy import Dataset, distill, evaluate, export, load_policy, train
+    from lfm_policy import Dataset, check, distill, evaluate, export, load_policy, train
 
     policy = train("own/state", Dataset.from_episodes(episodes, fps=10), output="runs/arm")
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lfm_policy.api.exporting import export
     from lfm_policy.api.training import distill, train
     from lfm_policy.assets import bundled_demonstrations
+    from lfm_policy.checking import PolicyCheck, check
     from lfm_policy.config import ExperimentConfig, load_config
     from lfm_policy.control.gym_robot import GymRobot
     from lfm_policy.control.lerobot_robot import LeRobotRobot
@@ -44,12 +45,14 @@ __all__ = [
     "LeRobotRobot",
     "OnnxPolicy",
     "Policy",
+    "PolicyCheck",
     "Recorder",
     "Robot",
     "TrainingError",
     "WebsocketClientPolicy",
     "__version__",
     "bundled_demonstrations",
+    "check",
     "distill",
     "evaluate",
     "export",
@@ -73,11 +76,13 @@ _WHERE = {
     "LeRobotRobot": "lfm_policy.control.lerobot_robot",
     "OnnxPolicy": "lfm_runtime",
     "Policy": "lfm_policy.policy",
+    "PolicyCheck": "lfm_policy.checking",
     "Recorder": "lfm_runtime.control",
     "Robot": "lfm_runtime.control",
     "TrainingError": "lfm_policy.errors",
     "WebsocketClientPolicy": "lfm_runtime",
     "bundled_demonstrations": "lfm_policy.assets",
+    "check": "lfm_policy.checking",
     "distill": "lfm_policy.api.training",
     "evaluate": "lfm_policy.api.evaluation",
     "export": "lfm_policy.api.exporting",

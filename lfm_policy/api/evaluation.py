@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,20 +14,42 @@ import gymnasium as gym
 from lfm_policy.config import EnvConfig
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.environments import ENVS_IN_ONE_PROCESS, choose_workers
-from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig
+from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, outcome_of
 from lfm_policy.evaluation.evaluation import evaluate_present, settled_cells
 from lfm_policy.evaluation.exported import ExportedPolicy
+from lfm_policy.evaluation.recording import record_videos
 from lfm_policy.evaluation.report import Cell
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.statistics import Interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.policy import load_policy
+from lfm_policy.text.numbers import percent, rounded
 from lfm_runtime.export.file import is_export
 from lfm_runtime.export.onnx_policy import OnnxPolicy
 
 __all__ = ["Evaluation", "evaluate"]
 
 EnvFactory: TypeAlias = Callable[[], gym.Env[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Film:
+    """An episode as H.264 video; a notebook shows it.
+
+    Attributes:
+        path: of the MP4.
+        outcome: ``success``, ``failure``, or ``unknown`` where the environment does not say.
+    """
+
+    path: Path
+    outcome: str
+
+    def _repr_html_(self) -> str:
+        video = base64.b64encode(self.path.read_bytes()).decode("ascii")
+        return (
+            f'<video controls loop autoplay muted src="data:video/mp4;base64,{video}"></video>'
+            f"<br>{self.outcome}: {self.path}"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,14 +80,16 @@ class Evaluation:
     nfe: float
     episodes: list[EpisodeResult]
     cell: Cell
+    _subject: EvaluatedPolicy = field(repr=False, compare=False)
+    _config: RolloutConfig = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, cell: Cell, env: str) -> Evaluation:
+    def of(cls, cell: Cell, subject: EvaluatedPolicy, config: RolloutConfig) -> Evaluation:
         """Return the summary of a cell."""
         summary = cell.summary()
         interval = summary["success_interval"]
         return cls(
-            env=env,
+            env=config.env_id,
             n=summary["n"],
             successes=summary["successes"],
             success=summary["success_rate"],
@@ -74,19 +99,49 @@ class Evaluation:
             nfe=cell.nfe,
             episodes=list(cell.episodes),
             cell=cell,
+            _subject=subject,
+            _config=config,
         )
+
+    def film(self, episode: int = 0, folder: str | Path = "films") -> Film:
+        """Run an episode once more, of an environment with an id, and film it.
+
+        The policy must have the sampler that it had.
+
+        Args:
+            episode: its number.
+            folder: where the video goes, as ``episode_<i>_<outcome>.mp4``.
+
+        Returns:
+            The film, which a notebook shows.
+
+        Raises:
+            InputError: there is no such episode, or the environment has no id or draws nothing.
+            RuntimeError: the episode did not repeat itself.
+        """
+        if not 0 <= episode < self.n:
+            raise InputError(f"episode is {episode}, expected 0 to {self.n - 1}")
+        if self._config.env_id.rpartition(":")[2] not in gym.registry:
+            raise InputError(
+                f"'{self._config.env_id}' is no id of gymnasium: only an environment with an id "
+                "can be made anew, to be filmed"
+            )
+        result = self.episodes[episode]
+        record_videos(self._subject, self._config, [result], Path(folder))
+        outcome = outcome_of(result)
+        return Film(Path(folder) / f"episode_{episode:04d}_{outcome}.mp4", outcome)
 
     def __str__(self) -> str:
         """Return one line."""
         said = "success not reported"
         if self.success is not None and self.success_interval is not None:
-            low, high = self.success_interval
+            low, high = map(percent, self.success_interval)
             said = (
-                f"success {self.successes}/{self.n} = {self.success:.2f} (95% interval {low:.2f} "
-                f"to {high:.2f})"
+                f"success {self.successes}/{self.n} = {percent(self.success)} (95% interval {low} "
+                f"to {high})"
             )
         return (
-            f"{self.env}, n = {self.n}: {said}, score {self.score:.3f}, NFE {self.nfe:g}, "
+            f"{self.env}, n = {self.n}: {said}, score {rounded(self.score, 3)}, NFE {self.nfe:g}, "
             f"{self.latency_ms:.2g} ms per chunk"
         )
 
@@ -170,7 +225,7 @@ def evaluate(
             env_id=env_id, max_episode_steps=steps, num_envs=number, processes=False, **seeds
         )
     cell = evaluate_present(subject, config, n_episodes=episodes, quiet=quiet, runner=run)
-    return Evaluation.of(settled_cells([cell], env_id)[0], env_id)
+    return Evaluation.of(settled_cells([cell], env_id)[0], subject, config)
 
 
 def _configured_steps(env_id: str, configured: EnvConfig) -> int:

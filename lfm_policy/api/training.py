@@ -12,7 +12,7 @@ from lfm_policy import assets
 from lfm_policy.api.dataset import Dataset, write_zarr
 from lfm_policy.api.episodes import Episode
 from lfm_policy.checkpoint_folders import CHECKPOINTS, find_checkpoint
-from lfm_policy.config import ExperimentConfig, config_from_dict, load_config
+from lfm_policy.config import ExperimentConfig, load_config
 from lfm_policy.config.load import changed_config, override_texts
 from lfm_policy.data.tools.detect import open_dataset
 from lfm_policy.device import choose_device
@@ -34,10 +34,10 @@ def train(
     config: str | Path | Mapping[str, Any] | ExperimentConfig | None = None,
     dataset: Dataset | str | Path | Iterable[Episode] | None = None,
     *,
-    init_from: Policy | str | Path | None = None,
     output: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
+    init_from: Policy | str | Path | None = None,
     quiet: bool = False,
     **options: Any,
 ) -> Policy:
@@ -52,7 +52,8 @@ def train(
     A run must be repeatable, so what is in memory only is written first: as a zarr store in
     ``datasets`` beside the run, named by its content, which the run's configuration points to.
     ``resume=True`` continues a run that was interrupted, and gives the policy of one that is
-    complete at once, so a cell of a notebook can be run again.
+    complete at once, so a cell of a notebook can be run again; with more ``total_steps`` than
+    before it goes on.
 
     Args:
         config: name of a bundled configuration, a YAML file, options, or a configuration; that of
@@ -60,10 +61,11 @@ def train(
         dataset: demonstrations, or where they are; of `dataset.path` by default. Where the
             configuration names no observations, the policy sees all of them; the encoder ``state``
             sees no cameras.
-        init_from: policy whose weights the training starts from, see ``init`` in the options.
         output: run folder; ``runs/<name>`` by default.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``output``, if there is one.
+        init_from: a policy whose weights the training starts from, or where it is, see the options
+            ``init``.
         quiet: no progress bars.
         **options: changed options by section, ``training={"total_steps": 2000}``, or by key,
             ``**{"training.total_steps": 2000}``.
@@ -82,18 +84,12 @@ def train(
     if config is None:
         if source is None:
             raise InputError("which configuration? Give one, or a policy to start from: init_from")
-        base = tuned_config(read_header(source))
-    elif isinstance(config, ExperimentConfig):
-        base = config
-    elif isinstance(config, Mapping):
-        base = config_from_dict(config, "the configuration")
-    else:
-        base = load_config(str(config))
-    chosen = changed_config(base, overrides)
+        config = tuned_config(read_header(source))
+    chosen = _changed(config, overrides)
     folder = Path("runs") / chosen.name if output is None else Path(output)
     if dataset is not None:
         demonstrations = _dataset_options(dataset, chosen, folder)
-        chosen = changed_config(base, [*override_texts(demonstrations), *overrides])
+        chosen = _changed(config, [*override_texts(demonstrations), *overrides])
     checkpoint = train_config(
         chosen,
         folder,
@@ -104,6 +100,14 @@ def train(
         quiet=quiet,
     )
     return load_policy(checkpoint, device=choose_device(device))
+
+
+def _changed(
+    config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Sequence[str]
+) -> ExperimentConfig:
+    if isinstance(config, ExperimentConfig):
+        return changed_config(config, overrides)
+    return load_config(config, overrides)
 
 
 def distill(

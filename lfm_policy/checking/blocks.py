@@ -22,13 +22,13 @@ away to stand in for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from lfm_policy.checking.subject import CheckpointSubject, batches
 from lfm_policy.errors import InputError
@@ -94,6 +94,7 @@ def check_blocks(
     reference: np.ndarray,
     *,
     seed: int,
+    quiet: bool = True,
 ) -> list[BlockCheck]:
     """Return the losses of all blocks of a policy.
 
@@ -102,6 +103,7 @@ def check_blocks(
         training: the same at instants of the training; None where there are none.
         reference: (n, horizon, action_dim) chunks of the training, in the robot's units.
         seed: of times and noise.
+        quiet: no progress bar.
     """
     policy = held_out.policy
     recorded = [
@@ -119,23 +121,28 @@ def check_blocks(
         ignorant = _ignorant_networks(policy, reference)
         pushed, own = here.pushed(), here.own()
         pushed_there = None if there is None else there.pushed()
+        found = []
+        for n in tqdm(numbers, desc="losses", unit="block", disable=quiet, delay=1):
+            network, stand_in = networks[n - 1], ignorant[n - 1]
 
-        def loss(rows: _Rows, n: int, network: Any, x: Sequence[Tensor]) -> float:
-            return rows.loss(policy.model.flow_block(n, network), x[n - 1], seed)
+            def loss(
+                rows: _Rows | None, asked: Network | None, x: list[Tensor] | None, n: int = n
+            ) -> float | None:
+                if rows is None or asked is None or x is None:
+                    return None
+                return rows.loss(policy.model.flow_block(n, asked), x[n - 1], seed)
 
-        return [
-            BlockCheck(
-                block=n,
-                held_out=loss(here, n, network, pushed),
-                training=None
-                if there is None or pushed_there is None
-                else loss(there, n, network, pushed_there),
-                ignorant=None if stand_in is None else loss(here, n, stand_in, pushed),
-                own=None if own is None else loss(here, n, network, own),
-                recorded=recorded[n - 1],
+            found.append(
+                BlockCheck(
+                    block=n,
+                    held_out=loss(here, network, pushed),
+                    training=loss(there, network, pushed_there),
+                    ignorant=loss(here, stand_in, pushed),
+                    own=loss(here, network, own),
+                    recorded=recorded[n - 1],
+                )
             )
-            for n, network, stand_in in zip(numbers, networks, ignorant, strict=True)
-        ]
+    return found
 
 
 class _Rows:

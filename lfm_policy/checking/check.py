@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from lfm_policy.assets import results_folder
 from lfm_policy.checking.blocks import BlockCheck, check_blocks
 from lfm_policy.checking.demonstrations import (
     Demonstrations,
@@ -35,6 +34,8 @@ from lfm_policy.checking.result import PolicyCheck
 from lfm_policy.checking.samples import joins_of, outside_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
+from lfm_policy.checkpoint_folders import CHECKPOINTS
+from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.open_policy import SCHEMES, open_policy
@@ -98,7 +99,7 @@ def check(
         policy,
         config,
         data=str(data) if isinstance(data, Path) else data,
-        image_cache=results_folder(name).parent / IMAGE_CACHE,
+        image_cache=_image_cache(policy),
         quiet=quiet,
     )
     demonstrations = choose(demonstrations, episodes, seed)
@@ -122,30 +123,30 @@ def check_policy(
     chunks = reference_chunks(buffer, demonstrations.reference, policy)
     action = np.asarray(buffer.arrays[ACTION_KEY], dtype=np.float64)
     units = _units(policy, action[buffer.steps_of(demonstrations.reference)])
-    limits = _limits(policy)
-
     subject = _subject(policy, instants_of(buffer, demonstrations.checked, policy), quiet)
-    instants = subject.instants
-    noise = _noise(seed, samples, policy, len(instants))
-    asked = [
-        subject.chunks(part)
-        for part in tqdm(noise, desc="samples", unit="sample", disable=quiet, delay=1)
-    ]
-    raw = np.stack(asked)
-    executed = raw if limits is None else np.clip(raw, *limits)
-    loop = open_loop(executed, instants, units, chunks.mean(0))
-
     learned = training_sample(demonstrations, len(demonstrations.checked), seed)
     training: Subject | None = None
     if len(learned):
         training = _subject(policy, instants_of(buffer, learned, policy), quiet)
-        loop = dataclasses.replace(loop, training=_training_error(training, units, limits, seed))
+    instants, keys = subject.instants, tuple(policy.spec.obs_shapes)
 
-    keys = tuple(policy.spec.obs_shapes)
+    n_chunks = len(instants) * (samples + 2 + len(keys))
+    n_chunks += 0 if training is None else TRAINING_SAMPLES * len(training.instants)
+    with tqdm(total=n_chunks, desc="chunks", unit="chunk", disable=quiet, delay=1) as bar:
+        subject.progress = bar.update
+        noise = _noise(seed, samples, policy, len(instants))
+        raw = np.stack([subject.chunks(part) for part in noise])
+        shuffled = shuffled_keys(subject, keys, noise[0], units, seed)
+        learned_error = None
+        if training is not None:
+            training.progress = bar.update
+            learned_error = _training_error(training, units, seed)
+    executed = subject.clipped(raw)
+    loop = open_loop(executed, instants, units, chunks.mean(0))
     blocks: list[BlockCheck] = []
     if isinstance(subject, CheckpointSubject):
         assert training is None or isinstance(training, CheckpointSubject)
-        blocks = check_blocks(subject, training, chunks, seed=seed)
+        blocks = check_blocks(subject, training, chunks, seed=seed, quiet=quiet)
     config = policy.config if isinstance(policy, Policy) else None
     noise_scale = float(policy.metadata["noise_scale"])
     return PolicyCheck(
@@ -154,12 +155,12 @@ def check_policy(
         demonstrations=demonstrations,
         seed=seed,
         units=units,
-        open_loop=loop,
+        open_loop=dataclasses.replace(loop, training=learned_error),
         spread=spread_of(executed, instants, units),
         joins=joins_of(executed, instants, units, policy.n_action_steps),
         outside=outside_of(raw, instants, units),
         unclipped=subject.unclipped,
-        shuffled=shuffled_keys(subject, keys, noise[0], units, limits, seed),
+        shuffled=shuffled,
         copies=copies_of_last_action(instants, keys),
         cameras=tuple(key for key, shape in policy.spec.obs_shapes.items() if is_image(shape)),
         blocks=blocks,
@@ -186,6 +187,16 @@ def _opened(
         name, device=device, threads=torch.get_num_threads(), **sampler
     )
     return policy
+
+
+def _image_cache(policy: Policy | OnnxPolicy) -> ImageCache:
+    """Return where decoded frames are kept: for a run where its training keeps them, as small."""
+    if not isinstance(policy, Policy):
+        return ImageCache()  # graphs take frames as they are recorded
+    checkpoints = Path(policy.info.get("checkpoint", "")).parent
+    beside = checkpoints.name == CHECKPOINTS
+    folder = checkpoints.parents[1] / IMAGE_CACHE if beside else DEFAULT_CACHE
+    return ImageCache(folder, policy.config.encoder.frame_size)
 
 
 def _subject(policy: Policy | OnnxPolicy, instants: Instants, quiet: bool) -> Subject:
@@ -219,24 +230,14 @@ def _units(policy: Policy | OnnxPolicy, action: np.ndarray) -> ActionScale:
     return ActionScale(scale, offset, low, high, action.std(0))
 
 
-def _limits(policy: Policy | OnnxPolicy) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return what actions are clipped to afterwards; None where they are not, or are already."""
-    if not isinstance(policy, Policy) or not policy.config.policy.clip_actions:
-        return None
-    return policy.training_range(ACTION_KEY)
-
-
-def _training_error(
-    subject: Subject, units: ActionScale, limits: tuple[np.ndarray, np.ndarray] | None, seed: int
-) -> Errors:
+def _training_error(subject: Subject, units: ActionScale, seed: int) -> Errors:
     """Return the error of one sample, on average, at instants of the training."""
     instants = subject.instants
     rows = instants.started if instants.started.any() else np.ones(len(instants), bool)
     generator = np.random.default_rng((seed, 3))
     total = np.zeros(instants.demonstrated.shape)
     for _ in range(TRAINING_SAMPLES):
-        chunks = subject.chunks(generator.standard_normal(total.shape, dtype=np.float32))
-        chunks = chunks if limits is None else np.clip(chunks, *limits)
+        chunks = subject.executed(generator.standard_normal(total.shape, dtype=np.float32))
         total += np.abs(chunks - instants.demonstrated) / TRAINING_SAMPLES
     return errors_of(total, instants, units, rows)
 

@@ -15,6 +15,7 @@ from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.download.locations import where_to_get
 from lfm_policy.data.formats import DATASET_FORMATS
+from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.split import split_episodes
 from lfm_policy.data.tools.detect import detect_format, open_dataset
@@ -100,7 +101,7 @@ def load_demonstrations(
     config: ExperimentConfig | None,
     *,
     data: str | ReplayBuffer | None = None,
-    image_cache: Path | None = None,
+    image_cache: ImageCache | None = None,
     quiet: bool = True,
 ) -> Demonstrations:
     """Read demonstrations and say which episodes can be checked.
@@ -110,7 +111,7 @@ def load_demonstrations(
         policy: the policy.
         config: of its training; None for an export, which does not tell.
         data: path of other demonstrations, or these themselves; None: those of the configuration.
-        image_cache: folder for decoded images.
+        image_cache: where decoded images are kept, and at which size.
         quiet: no progress bars.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from lfm_policy.checking.demonstrations import HELD_OUT, OTHER, TRAINING
+from lfm_policy.checking.samples import at_ends_of
 from lfm_policy.inspection.finding import Finding, listed
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def no_better_than_baseline(check: PolicyCheck) -> Finding | None:
     if interval.high < 0:
         return None
     worse = "is worse than" if interval.low > 0 else "is not better than"
+    n = check.n_action_steps
+    meaning = f": further beside than demonstrations move in {n} steps" if name == "repeat" else ""
     advice = (
         "it has not learned to act; look at its observations ('lfm-policy inspect' the dataset), "
         "train longer, or on more demonstrations"
@@ -84,7 +87,7 @@ def no_better_than_baseline(check: PolicyCheck) -> Finding | None:
     return Finding(
         "not_better_than_baseline",
         f"a sample of the policy {worse} {BASELINES[name]} ({loop.sample.mean:.3g} against "
-        f"{loop.baselines[name].mean:.3g}): {advice}",
+        f"{loop.baselines[name].mean:.3g}{meaning}); {advice}",
         {"baseline": name, "difference": difference, "interval": list(interval)},
     )
 
@@ -182,22 +185,28 @@ COPIED_LATER = 0.9
 
 
 def copies_history(check: PolicyCheck) -> Finding | None:
-    """It is told its last action, gets the next one right, and repeats from there."""
-    repeat = check.open_loop.baselines.get("repeat")
-    last = check.n_action_steps - 1
+    """It is told its last action, and does no more than to go on with that."""
+    loop = check.open_loop
+    repeat, last = loop.baselines.get("repeat"), check.n_action_steps - 1
     if not check.copies or repeat is None or last < 1:
         return None
-    own, other = check.open_loop.sample.per_step, repeat.per_step
-    if not (own[0] < COPIED_FIRST * own[last] and own[last] > COPIED_LATER * other[last]):
+    own, other = loop.sample.per_step, repeat.per_step
+    grows = own[0] < COPIED_FIRST * own[last] and own[last] > COPIED_LATER * other[last]
+    _, interval = loop.sample.minus(repeat)
+    if not grows and interval.high < 0:
         return None
-    keys = sorted(check.copies)
+    keys = listed(sorted(check.copies))
+    shows = (
+        f"its error grows from {own[0]:.3g} at the first action of a chunk to {own[last]:.3g} at "
+        f"the last, where repeating has {other[last]:.3g}"
+        if grows
+        else "it does no better than to repeat that"
+    )
     return Finding(
         "copies_history",
-        f"it goes on with what it did before: {listed(keys)} tell it its last action, and its "
-        f"error grows from {own[0]:.3g} at the first action of a chunk to {own[last]:.3g} at the "
-        f"last, where repeating has {other[last]:.3g}; leave {listed(keys)} out of "
-        "dataset.obs_keys",
-        {"keys": keys, "first": float(own[0]), "last": float(own[last])},
+        f"{keys} tells it its last action, and {shows}: policies that can copy learn little else; "
+        f"leave {keys} out of dataset.obs_keys",
+        {"keys": sorted(check.copies), "first": float(own[0]), "last": float(own[last])},
     )
 
 
@@ -257,15 +266,17 @@ def scattered(check: PolicyCheck) -> Finding | None:
 
 
 OUTSIDE = 0.05
-"""Share of executed actions outside the demonstrated range that is too much."""
+"""Share of executed actions outside the demonstrated range that is too much, besides that of
+demonstrated ones at its very ends: samples about these lie on both sides of them."""
 
 
 def outside_range(check: PolicyCheck) -> Finding | None:
     """Many actions leave the demonstrated range."""
-    dims = np.flatnonzero(check.outside > OUTSIDE).tolist()
+    ends = at_ends_of(check.instants, check.units)
+    dims = np.flatnonzero(check.outside > OUTSIDE + ends).tolist()
     if not dims:
         return None
-    worst = float(check.outside.max())
+    worst = float(check.outside[dims].max())
     clipped = " before they are clipped" if check.unclipped else ""
     return Finding(
         "outside_range",
@@ -319,6 +330,10 @@ def findings_of(check: PolicyCheck) -> list[Finding]:
     return [finding for rule in RULES if (finding := rule(check)) is not None]
 
 
+MOST = 0.5
+"""Share of the normalised error, of more than two dimensions, from which one of them is named."""
+
+
 def verdict_of(check: PolicyCheck) -> str:
     """Return one paragraph: how good it is, what looks wrong, and what to try."""
     loop = check.open_loop
@@ -333,6 +348,10 @@ def verdict_of(check: PolicyCheck) -> str:
         else f"{loop.sample.mean / other.mean:.1f} times as far from the demonstrations as"
     )
     first = f"Its actions are {much} {BASELINES[name]}, the strongest of the baselines."
+    shares = loop.sample.per_dim * check.units.scale
+    shares = shares / max(shares.sum(), 1e-12)
+    if len(shares) > 2 and shares.max() > MOST:
+        first += f" {shares.max():.0%} of its error is in action[{shares.argmax()}] alone."
     findings, left = check.findings, ""
     if any(finding.kind == "not_better_than_baseline" for finding in findings):
         follow = [finding for finding in findings if finding.kind in SYMPTOMS]

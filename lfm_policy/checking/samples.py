@@ -132,5 +132,16 @@ def outside_of(samples: np.ndarray, instants: Instants, units: ActionScale) -> n
     return np.where(units.moving, outside.mean((0, 1)), 0.0)
 
 
+def at_ends_of(instants: Instants, units: ActionScale) -> np.ndarray:
+    """Return which share of the demonstrated actions stands at an end of the range, (action_dim,).
+
+    Such as those of a gripper that is open or closed, about which samples lie on both sides.
+    """
+    margin = MARGIN * (units.high - units.low)
+    actions = instants.demonstrated[instants.executed]
+    at_ends = (actions <= units.low + margin) | (actions >= units.high - margin)
+    return np.asarray(at_ends.mean(0))
+
+
 def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole > 0 else 0.0

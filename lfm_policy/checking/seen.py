@@ -50,7 +50,6 @@ def shuffled_keys(
     keys: tuple[str, ...],
     noise: np.ndarray,
     units: ActionScale,
-    limits: tuple[np.ndarray, np.ndarray] | None,
     seed: int,
 ) -> list[Shuffled]:
     """Return what becomes of the policy's chunks when it sees one key of another instant.
@@ -63,7 +62,6 @@ def shuffled_keys(
         keys: of the observations.
         noise: (M, horizon, action_dim) standard normal.
         units: of the actions.
-        limits: smallest and largest action that is executed; None for no clipping.
         seed: of the exchange.
     """
     instants = subject.instants
@@ -71,19 +69,16 @@ def shuffled_keys(
     rows = np.ones(len(instants), bool)
     weights = instants.executed[..., None] * units.scale
 
-    def clipped(chunks: np.ndarray) -> np.ndarray:
-        return chunks if limits is None else np.clip(chunks, *limits)
-
     def errors(chunks: np.ndarray) -> Errors:
         return errors_of(np.abs(chunks - instants.demonstrated), instants, units, rows)
 
-    before = clipped(subject.chunks(noise))
+    before = subject.executed(noise)
     reference = errors(before)
     # With all keys exchanged a chunk is that of the other instant, from the same noise.
-    far = (np.abs(clipped(subject.chunks(noise, dict.fromkeys(keys, partner))) - before)) * weights
+    far = np.abs(subject.executed(noise, dict.fromkeys(keys, partner)) - before) * weights
     found = []
     for key in keys:
-        after = clipped(subject.chunks(noise, {key: partner}))
+        after = subject.executed(noise, {key: partner})
         now = errors(after)
         moved = (np.abs(after - before) * weights).sum()
         found.append(

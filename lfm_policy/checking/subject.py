@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.checking.demonstrations import Instants
+from lfm_policy.data.replay_buffer import ACTION_KEY
 from lfm_policy.policy import Policy
 from lfm_policy.policy.pipeline import Pipeline
 from lfm_runtime.export.onnx_policy import OnnxPolicy
 from lfm_runtime.policy.chunk_policy import padded_prefix
 from lfm_runtime.policy.observations import checked_batch
+from lfm_runtime.policy.spec import is_image
 
 FRAMES_AT_ONCE = 32
 """Instants whose observations are read and encoded together: of cameras, a few megabytes."""
@@ -31,12 +33,27 @@ class Subject(ABC):
     Attributes:
         instants: M of them.
         unclipped: whether `chunks` gives what the networks say, before actions are clipped.
+        limits: smallest and largest action that is executed, (action_dim,) each; None where
+            `chunks` are not clipped any more.
+        progress: called with a number of chunks once these are there.
     """
 
     unclipped: bool
+    limits: tuple[np.ndarray, np.ndarray] | None = None
 
     def __init__(self, instants: Instants) -> None:
         self.instants = instants
+        self.progress: Callable[[int], Any] = lambda count: None
+
+    def executed(
+        self, noise: np.ndarray, swapped: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Return chunks as a robot would get them; arguments as `chunks`."""
+        return self.clipped(self.chunks(noise, swapped))
+
+    def clipped(self, chunks: np.ndarray) -> np.ndarray:
+        """Return what is executed of (..., action_dim) chunks."""
+        return chunks if self.limits is None else np.clip(chunks, *self.limits)
 
     @abstractmethod
     def chunks(
@@ -73,6 +90,8 @@ class CheckpointSubject(Subject):
         )
         self._pipeline.solvers = policy.pipeline.solvers
         self._pipeline.noise_scale = policy.noise_scale
+        if policy.config.policy.clip_actions:
+            self.limits = policy.training_range(ACTION_KEY)
         self.features = self._encoded(quiet)
 
     def chunks(
@@ -85,6 +104,7 @@ class CheckpointSubject(Subject):
                 given = torch.from_numpy(noise[rows]).to(self.policy.device)
                 obs, prefix = self.seen(rows, swapped), self._no_prefix(len(rows))
                 parts.append(self._pipeline.sample(obs, given, prefix).chunk.cpu().numpy())
+                self.progress(len(rows))
         return _finite(np.concatenate(parts))
 
     def seen(
@@ -115,6 +135,9 @@ class CheckpointSubject(Subject):
     def _encoded(self, quiet: bool) -> dict[str, Tensor]:
         """Return (M, n_obs_steps, ...) by key, normalised, features in place of images."""
         policy, keys = self.policy, tuple(self.policy.spec.obs_shapes)
+        shapes = policy.spec.obs_shapes.items()
+        numbers = {key: shape for key, shape in shapes if not is_image(shape)}
+        low_dim = dataclasses.replace(policy.spec, obs_shapes=numbers)
         parts: dict[str, list[Tensor]] = {key: [] for key in keys}
         rows_of = list(batches(len(self.instants), FRAMES_AT_ONCE))
         if not keys:
@@ -122,7 +145,8 @@ class CheckpointSubject(Subject):
         with torch.inference_mode():
             for rows in tqdm(rows_of, desc="observations", unit="batch", disable=quiet, delay=1):
                 recorded = self.instants.observations(rows, keys)
-                obs = checked_batch(recorded, policy.spec, n_obs_steps=policy.n_obs_steps)
+                # Frames may have been made smaller already, as the encoder would.
+                obs = recorded | checked_batch(recorded, low_dim, n_obs_steps=policy.n_obs_steps)
                 tensors = {k: torch.from_numpy(v).to(policy.device) for k, v in obs.items()}
                 encoded = policy.model.encoder.encode_images(self._pipeline.normalized(tensors))
                 for key in keys:
@@ -152,6 +176,7 @@ class ExportSubject(Subject):
                 shown = swapped[key][rows] if key in swapped else rows
                 obs |= self.instants.observations(shown, (key,))
             parts.append(self.policy.sample(obs, noise=noise[rows]).chunk)
+            self.progress(len(rows))
         return _finite(np.concatenate(parts))
 
 

@@ -28,6 +28,7 @@ a first session:
 
 COMMANDS = {
     "demo": ("policies.demo", "train, distil, evaluate and film on bundled data; writes a page"),
+    "init": ("data.init", "look at a dataset and write a configuration for it"),
     "train": ("policies.train", "train a policy"),
     "distill": ("policies.distill", "distil a trained policy to few network evaluations"),
     "check": ("policies.check", "say whether a policy is any good, without a simulator"),

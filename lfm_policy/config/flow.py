@@ -38,7 +38,9 @@ class TimeConfig:
 class FlowConfig:
     """The chain of blocks (arXiv:2410.02548, Algorithm 1). ``n_blocks: 1`` is flow matching."""
 
-    n_blocks: int = option(3, "number N of blocks", common=True, ge=1, le=64)
+    n_blocks: int = option(
+        3, "number N of blocks; 1 is flow matching with one network", common=True, ge=1, le=64
+    )
     c: float = option(0.01, "first OU time step, gamma_n = c * rho**(n-1)", ge=1e-9, le=50)
     rho: float = option(10.0, "ratio of consecutive OU time steps", ge=1e-3, le=100)
     step_sizes: list[Annotated[float, Field(ge=1e-9, le=50)]] = option(
@@ -50,7 +52,7 @@ class FlowConfig:
     )
     coupling: str = option("dependent", "how ends are paired", choices="coupling")
     method: str = option(
-        "velocity", "what networks learn and how they move a chunk", common=True, choices="method"
+        "velocity", "what networks learn and how they move a chunk", choices="method"
     )
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 
@@ -72,12 +74,11 @@ class FlowConfig:
 class SamplerConfig:
     """How a chunk is sampled when nothing else is asked for."""
 
-    solver: str = option(
-        "", "ODE solver; empty: the one of flow.method", common=True, choices="solver"
-    )
+    solver: str = option("", "ODE solver; empty: the one of flow.method", choices="solver")
     nfe: int = option(
         16,
-        "network evaluations per chunk over all blocks (fixed-step solvers)",
+        "network evaluations per chunk over all blocks (fixed-step solvers): fewer take less time "
+        "and are less exact; `distill` makes policies of one or two",
         common=True,
         ge=1,
         le=100_000,
@@ -92,7 +93,9 @@ class SamplerConfig:
     noise_scale: float = option(
         0.6,
         "standard deviation of the noise that sampling starts from; below 1 chunks are nearer to "
-        "the most likely one, and 0 makes the policy deterministic",
+        "the most likely one, and 0 makes the policy deterministic; 1 samples all that was "
+        "demonstrated",
+        common=True,
         ge=0,
         le=10,
     )

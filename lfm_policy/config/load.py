@@ -83,7 +83,9 @@ def _bundled(name: str) -> Path | None:
     return _bundled_folder() / f"{name}.yaml" if name in bundled_config_names() else None
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+def load_config(
+    name: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> ExperimentConfig:
     """Read a configuration file, apply ``key=value`` overrides and check everything.
 
     A file may name others under ``include``, by paths relative to itself or bundled names; they
@@ -95,7 +97,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     choose a section, such as ``network.name=unet1d``, come before all others.
 
     Args:
-        name: path of a YAML file, or a bundled name such as ``pusht/fm``.
+        name: path of a YAML file, a bundled name such as ``pusht/fm``, or what such a file says.
         overrides: strings ``section.key=value``; values are parsed as YAML.
 
     Raises:
@@ -103,11 +105,19 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
             out of bounds; the message names the key and the file or override it came from.
     """
     defaults = {"distill": {"training": dict(STUDENT_TRAINING)}}
-    sources = [Source("defaults", defaults), *_read_file(find_config(name), depth=0)]
-    chosen = {f"{section}.name" for section in SECTIONS}
-    ordered = sorted(overrides, key=lambda text: text.partition("=")[0].strip() not in chosen)
-    sources += [parse_override(text) for text in ordered]
+    if isinstance(name, Mapping):
+        own = [Source("the configuration", dict(name))]
+    else:
+        own = _read_file(find_config(str(name)), depth=0)
+    sources = [Source("defaults", defaults), *own, *_overrides(overrides)]
     return config_from_sources([*_recognised_format(sources), *sources])
+
+
+def _overrides(texts: Sequence[str]) -> list[Source]:
+    """Return what overrides set, those that choose a section first."""
+    chosen = {f"{section}.name" for section in SECTIONS}
+    ordered = sorted(texts, key=lambda text: text.partition("=")[0].strip() not in chosen)
+    return [parse_override(text) for text in ordered]
 
 
 def _recognised_format(sources: Sequence[Source]) -> list[Source]:
@@ -140,7 +150,7 @@ def changed_config(config: ExperimentConfig, overrides: Sequence[str]) -> Experi
         InputError: as `load_config`.
     """
     before = Source("the configuration", config_to_dict(config))
-    return config_from_sources([before, *map(parse_override, overrides)])
+    return config_from_sources([before, *_overrides(overrides)])
 
 
 def stored_config(options: Mapping[str, Any], label: str) -> ExperimentConfig:

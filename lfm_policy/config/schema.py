@@ -46,9 +46,28 @@ class PolicyConfig:
         executed               |<-- n_action_steps -->|
     """
 
-    n_obs_steps: int = option(2, "frames of observation history", common=True, ge=1, le=64)
-    horizon: int = option(16, "length of the predicted action chunk", common=True, ge=1, le=4096)
-    n_action_steps: int = option(8, "executed actions of a chunk", common=True, ge=1, le=4096)
+    n_obs_steps: int = option(
+        2,
+        "frames that the policy sees, up to now: 2 show how fast things move",
+        common=True,
+        ge=1,
+        le=64,
+    )
+    horizon: int = option(
+        16,
+        "actions that are predicted at a time (a chunk): 1 to 2 seconds of the robot's time",
+        common=True,
+        ge=1,
+        le=4096,
+    )
+    n_action_steps: int = option(
+        8,
+        "actions of a chunk that are executed before the next: fewer react sooner, more move more "
+        "evenly",
+        common=True,
+        ge=1,
+        le=4096,
+    )
     clip_actions: bool = option(
         True, "clip actions to the range seen in the training demonstrations"
     )
@@ -101,7 +120,9 @@ class NormalizationConfig:
 class EnvConfig:
     """Where the policy is rolled out."""
 
-    id: str = option("", "gymnasium id, such as lfm/PushT-v0; empty: none", common=True)
+    id: str = option(
+        "", "gymnasium id, such as lfm/PushT-v0; empty: none, as with a real robot", common=True
+    )
     max_episode_steps: int = option(
         300, "steps after which an episode is truncated", common=True, ge=1
     )

@@ -17,8 +17,9 @@ class TrainingConfig:
 
     total_steps: int = option(
         24_000,
-        "gradient steps of all blocks together; 0 leaves blocks as the joint training with the "
-        "encoder left them; `--resume` may raise it, see extended_from",
+        "gradient steps of all blocks together: more for more data, as long as the validation "
+        "loss falls; `--resume` may raise it (see extended_from); 0 leaves blocks as the joint "
+        "training with the encoder left them",
         common=True,
         ge=0,
         le=1_000_000_000,
@@ -37,7 +38,13 @@ class TrainingConfig:
         [], "share of the steps for each block (empty: equal)"
     )
     batch_size: int = option(256, "chunks per step and process", common=True, ge=1, le=1_000_000)
-    learning_rate: float = option(1e-3, "peak learning rate of AdamW", common=True, ge=0, le=10)
+    learning_rate: float = option(
+        1e-3,
+        "peak learning rate of AdamW; 3e-4 for large networks, or where the loss jumps",
+        common=True,
+        ge=0,
+        le=10,
+    )
     warmup_share: float = option(
         0.025,
         "share of a block's steps in which the learning rate rises to its peak; then it falls to 0 "
@@ -57,7 +64,8 @@ class TrainingConfig:
     obs_noise: float = option(
         0.02,
         "standard deviation of noise added to normalised observations in training steps; makes "
-        "the policy tolerant of states beside the demonstrated ones",
+        "the policy tolerant of states beside the demonstrated ones; 0 where a hair's breadth "
+        "matters",
         common=True,
         ge=0,
         le=10,
@@ -79,8 +87,8 @@ class TrainingConfig:
     )
     encoder_steps: int = option(
         30_000,
-        "gradient steps of encoder and all blocks at once (encoder: joint), besides total_steps; "
-        "nothing to an encoder that does not learn so",
+        "gradient steps in which the encoder learns with all blocks at once (encoder: joint), "
+        "before total_steps; with cameras most of the time goes here. 0 where nothing learns so",
         common=True,
         ge=0,
         le=1_000_000_000,
@@ -105,7 +113,6 @@ class TrainingConfig:
         "sequential",
         "sequential: a block trains on what earlier blocks push forward; parallel: on the exact "
         "OU marginal of the data, so that all blocks can train at once",
-        common=True,
         choices=["sequential", "parallel"],
     )
     parallel_processes: int = option(
@@ -242,7 +249,7 @@ class DistillConfig:
     """How a student was, or is to be, distilled from a teacher; see `lfm_policy.distillation`."""
 
     method: str = option(
-        "", "distillation method; empty: not a student", common=True, choices="distillation method"
+        "", "distillation method; empty: not a student", choices="distillation method"
     )
     teacher: str = option("", "SHA-256 of the teacher's checkpoint, filled in by `distill`")
     teacher_blocks: int = option(0, "blocks of the teacher, filled in by `distill`", ge=0, le=64)
@@ -308,12 +315,11 @@ class DistillConfig:
         "options of `network` that students have in place of the teacher's own, such as {width: "
         "128}, or a network of another kind, such as {name: mlp, width: 192}; set in the teacher's "
         "configuration",
-        common=True,
     )
     training: dict[str, Any] = option(
         STUDENT_TRAINING,
-        "options of `training` that students have in place of the teacher's own, such as "
-        "{total_steps: 72000, obs_noise: 0.05}; set in the teacher's configuration",
+        "options of `training` that students have in place of the teacher's own (fewer total_steps "
+        "for a first look), set in the teacher's configuration; {}: the teacher's own",
         common=True,
     )
     batch_size: int = option(2048, "samples integrated together", ge=1, le=1_000_000)

@@ -66,6 +66,7 @@ def run_episode(
     simulated: bool = False,
     recorder: Recorder | None = None,
     position_key: str | None = None,
+    max_ticks: int | None = None,
 ) -> EpisodeOutcome:
     """Control one episode of an environment.
 
@@ -79,6 +80,7 @@ def run_episode(
         simulated: let time pass only where somebody waits. Chunks then take exactly ``delay``.
         recorder: writes the episode down.
         position_key: observation whose jerk is wanted.
+        max_ticks: ticks after which it ends; None: no limit.
 
     Raises:
         InputError: environment, policy and options do not fit one another, or the environment
@@ -98,7 +100,7 @@ def run_episode(
         robot, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
     )
     before = recorder.episodes if recorder is not None else 0
-    result = loop.run()
+    result = loop.run(max_ticks)
     if robot.fault:
         raise InputError(f"environment '{env_id}', seed {seed}, {robot.fault}")
     position_jerk = None
@@ -127,6 +129,7 @@ def run_robot(
     delay: float = 0.0,
     simulated: bool = False,
     recorder: Recorder | None = None,
+    max_ticks: int | None = None,
 ) -> EpisodeOutcome:
     """Control a robot until its task is over, or the loop has another reason to end.
 
@@ -139,6 +142,7 @@ def run_robot(
         delay: seconds that every chunk takes.
         simulated: let time pass only where somebody waits.
         recorder: writes the episode down.
+        max_ticks: ticks after which it ends; None: no limit.
 
     Raises:
         InputError: policy and options do not fit.
@@ -151,7 +155,7 @@ def run_robot(
     if recorder is not None and (names := getattr(robot, "action_names", None)):
         recorder.note(ACTION_NAMES, [str(name) for name in names])
     before = recorder.episodes if recorder is not None else 0
-    result = loop.run()
+    result = loop.run(max_ticks)
     outcome = EpisodeOutcome(
         seed=seed,
         success=getattr(robot, "success", None),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lfm_policy.control.recording import RecordedEpisode
-from lfm_policy.pictures import Theme, figure, legend_right
+from lfm_policy.pictures import LIGHT, Theme, figure, legend_right
 from lfm_policy.pictures.figures import WIDTH
 from lfm_policy.text.numbers import rounded
 from lfm_runtime.control.result import CONTINUED, HELD
@@ -26,7 +26,7 @@ _LONGEST_NAME = 18
 
 
 def recording_figure(
-    title: str, episode: RecordedEpisode, theme: Theme, *, run_by: str = ""
+    title: str, episode: RecordedEpisode, theme: Theme = LIGHT, *, run_by: str = ""
 ) -> Figure:
     """Return a figure of one run:
 

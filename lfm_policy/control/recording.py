@@ -13,7 +13,7 @@ import numpy as np
 from lfm_policy.data.zarr.store import list_zarr, load_arrays, load_zarr
 from lfm_policy.errors import InputError
 from lfm_runtime.control.recording.recorder import CHUNK_FIELDS, FORMAT_VERSION, STEP_FIELDS
-from lfm_runtime.control.result import CONTINUED, HELD
+from lfm_runtime.control.result import CONTINUED, HELD, PLANNED
 from lfm_runtime.disk.files import exists
 from lfm_runtime.disk.input_files import read_bounded
 
@@ -79,7 +79,7 @@ class RecordedEpisode:
 
         Steps that never were are taken to follow at the rate of the loop.
         """
-        planned = self.steps["kind"] != HELD
+        planned = np.isin(self.steps["kind"], (PLANNED, CONTINUED))
         times = np.full(last + 1, np.nan)
         known = self.steps["step"][planned]
         inside = known <= last
@@ -92,13 +92,14 @@ class RecordedEpisode:
     def summary(self) -> dict[str, Any]:
         """Return counts and times as plain JSON values."""
         kind, consumed = self.steps["kind"], self.chunks["consumed"]
+        late = np.isin(kind, (HELD, CONTINUED))
         latency = 1e3 * (self.chunks["answered_at"] - self.chunks["asked_at"])
         return {
             "episode": self.number,
             "actions": len(self.action),
             "seconds": float(self.steps["time"][-1] - self.steps["time"][0]),
             "chunks": len(consumed),
-            "deadline_misses": int(np.sum(np.diff((kind != 0).astype(int), prepend=0) == 1)),
+            "deadline_misses": int(np.sum(np.diff(late.astype(int), prepend=0) == 1)),
             "held": int(np.sum(kind == HELD)),
             "continued": int(np.sum(kind == CONTINUED)),
             "limited": int(np.sum(self.steps["limited"])),

@@ -79,6 +79,7 @@ def estimate_student(
         works,
         numbers,
         counts=counts if made_up else None,
+        data_there=not unknown_frames,
         disk={TEACHER_SAMPLES: len(groups) * rows * points * chunk},
         memory=rows * ((1 + points) * chunk + observed),
         names=names or Names(student_steps="training.total_steps"),

@@ -125,11 +125,14 @@ class StateEncoderConfig(EncoderConfig):
 
     BUILDS: ClassVar[str] = "lfm_policy.encoders.state:StateEncoder"
 
-    name: str = option("state", "which observation encoder", choices=["state"])
+    name: str = option(
+        "state",
+        "what the policy observes: state for numbers alone, cameras for images and numbers",
+        choices=["state"],
+    )
     hidden: list[Annotated[int, Field(ge=1, le=MAX_WIDTH)]] = option(
         [],
         "widths of hidden layers; empty passes the observations on as they are",
-        common=True,
         max_length=32,
     )
     output_dim: int = option(

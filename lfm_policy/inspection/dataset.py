@@ -24,7 +24,7 @@ from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.text.tables import TextTable
-from lfm_runtime.disk.files import atomic_file, temporary_folder
+from lfm_runtime.disk.files import temporary_folder
 
 EPISODES_DRAWN = 6
 """Episodes whose frames and actions are drawn."""
@@ -164,15 +164,16 @@ class DatasetInspection:
     def plot(self, path: Path) -> None:
         """Write a PNG; see `lfm_policy.inspection.dataset_plot.dataset_figure`."""
         from lfm_policy.inspection.dataset_plot import dataset_figure
+        from lfm_policy.pictures import drawing, save
 
-        figure = dataset_figure(
-            self.opened.path.name, self.buffer, self.ranges, self.cameras, self.episodes_drawn
-        )
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, dpi=120)
+        name, shown = self.opened.path.name, self.episodes_drawn
+        with drawing():
+            save(dataset_figure(name, self.buffer, self.ranges, self.cameras, shown), path)
 
 
-def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> DatasetInspection:
+def inspect_dataset(
+    path: Path, *, seed: int = 0, camera_bytes: int | None = None, quiet: bool = True
+) -> DatasetInspection:
     """Read a dataset of any format, except what is too large to look at whole.
 
     Images are decoded into a temporary folder, one camera at a time, and are gone afterwards; of
@@ -182,6 +183,8 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
     Args:
         path: file or folder of a dataset.
         seed: chooses the episodes that are drawn.
+        camera_bytes: so much of a camera is looked at, decoded; `contents.LARGEST_CAMERA_BYTES` by
+            default.
         quiet: no progress bars.
 
     Raises:
@@ -208,12 +211,13 @@ def inspect_dataset(path: Path, *, seed: int = 0, quiet: bool = True) -> Dataset
         findings.append(Finding("no_action", message))
     findings += [Finding("reader", remark) for remark in opened.remarks]
     notes = []
+    most = limits.LARGEST_CAMERA_BYTES if camera_bytes is None else camera_bytes
     for key in opened.cameras:
-        n_episodes = _episodes_that_fit(opened, key, buffer)
+        n_episodes = _episodes_that_fit(opened, key, buffer, most)
         if n_episodes < buffer.n_episodes:
             notes.append(
                 f"of the images {key}, those of the first {n_episodes} of {buffer.n_episodes} "
-                "episodes were looked at: all would need too much temporary disk"
+                "episodes were looked at: all would take too much time or temporary disk"
             )
         if not n_episodes:
             continue
@@ -248,8 +252,8 @@ def _choose_episodes(n_episodes: int, seed: int) -> list[int]:
     return sorted(chosen.tolist())
 
 
-def _episodes_that_fit(opened: Contents, key: str, buffer: ReplayBuffer) -> int:
+def _episodes_that_fit(opened: Contents, key: str, buffer: ReplayBuffer, most: int) -> int:
     """Return how many of the first episodes' images may be decoded into the temporary folder."""
-    room = min(limits.LARGEST_CAMERA_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+    room = min(most, shutil.disk_usage(tempfile.gettempdir()).free // 2)
     frame_bytes = int(np.prod(opened.stored[key].shape[1:]))
     return int(np.searchsorted(buffer.episode_ends * frame_bytes, room, side="right"))

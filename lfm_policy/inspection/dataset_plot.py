@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.inspection.cameras import CameraFacts
 from lfm_policy.inspection.ranges import Ranges, flat
+from lfm_policy.pictures import LIGHT
 
 DIMENSIONS_DRAWN = 24
 """Distributions of no more dimensions than this are drawn, the action first."""
@@ -23,7 +25,7 @@ _COLUMNS = 8
 _LENGTH_BINS = 30
 _POINTS = 200_000
 _WIDTH = 15.0
-_COLORS = ("tab:orange", "tab:blue", "tab:green", "tab:purple", "tab:brown", "tab:olive")
+_EPISODES = LinearSegmentedColormap.from_list("episodes", LIGHT.chunk)
 
 
 def dataset_figure(
@@ -78,9 +80,11 @@ def _draw_overview(part: Any, buffer: ReplayBuffer, episodes: Sequence[int]) -> 
     # Bins hold whole numbers, all equally many, or the bars would differ by chance.
     step = -(-(int(np.ptp(lengths)) + 1) // _LENGTH_BINS)
     edges = np.arange(lengths.min() - 0.5, lengths.max() + step, step)
-    axes.hist(lengths, bins=edges, color="tab:gray")
+    axes.hist(lengths, bins=edges, color=LIGHT.muted)
     median = float(np.median(lengths))
-    axes.axvline(median, color="black", linewidth=1, linestyle="--", label=f"median {median:g}")
+    axes.axvline(
+        median, color=LIGHT.warning, linewidth=1, linestyle="--", label=f"median {median:g}"
+    )
     axes.legend(fontsize=8, frameon=False)
     axes.set_title("episode lengths", fontsize=10)
     axes.set_xlabel("steps")
@@ -105,8 +109,8 @@ def _draw_overview(part: Any, buffer: ReplayBuffer, episodes: Sequence[int]) -> 
 def _draw_plane(part: Any, paths: Mapping[int, np.ndarray]) -> None:
     mosaic = part.subplot_mosaic([["plane", "0"], ["plane", "1"]])
     plane = mosaic["plane"]
-    for number, (episode, values) in enumerate(paths.items()):
-        color = f"C{number}"
+    colors = _EPISODES(np.linspace(0, 1, len(paths)))
+    for color, (episode, values) in zip(colors, paths.items(), strict=True):
         plane.plot(*values.T, linewidth=1.1, color=color, label=f"episode {episode}")
         plane.plot(*values[:1].T, "o", markersize=5, color=color)
         plane.plot(*values[-1:].T, "x", markersize=7, color=color)
@@ -134,8 +138,9 @@ def _draw_over_time(part: Any, paths: Mapping[int, np.ndarray], n_dims: int) -> 
         if d >= count:
             axes.set_axis_off()
             continue
-        for episode, values in paths.items():
-            axes.plot(values[:, d], linewidth=0.9, label=f"episode {episode}")
+        colors = _EPISODES(np.linspace(0, 1, len(paths)))
+        for color, (episode, values) in zip(colors, paths.items(), strict=True):
+            axes.plot(values[:, d], linewidth=0.9, color=color, label=f"episode {episode}")
         axes.set_title(f"action[{d}]", fontsize=8)
         axes.tick_params(labelsize=7)
         _plain(axes)
@@ -153,7 +158,6 @@ def _draw_distributions(
     note = "" if len(drawn) == len(names) else f", {len(drawn)} of {len(names)} dimensions"
     part.suptitle(f"distributions{note} (dashed: 1% and 99% quantiles)", fontsize=10)
     grid = part.subplots(rows, _COLUMNS, squeeze=False)
-    keys = list(dict.fromkeys(key for key, _ in drawn))
     stride = max(1, buffer.n_steps // _POINTS)
     for number, axes in enumerate(grid.flat):
         axes.set_yticks([])
@@ -161,11 +165,11 @@ def _draw_distributions(
             axes.set_axis_off()
             continue
         key, d = drawn[number]
-        color = _COLORS[keys.index(key) % len(_COLORS)]
+        color = LIGHT.ink if key == ACTION_KEY else LIGHT.muted
         values = flat(buffer.arrays[key])[::stride, d].astype(np.float64)
         axes.hist(values, bins=40, color=color)
         for quantile in (ranges[key].q01[d], ranges[key].q99[d]):
-            axes.axvline(quantile, color="black", linewidth=0.7, linestyle="--")
+            axes.axvline(quantile, color=LIGHT.warning, linewidth=0.7, linestyle="--")
         axes.set_title(f"{key}[{d}]", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.locator_params(axis="x", nbins=4)
@@ -175,6 +179,7 @@ def _draw_distributions(
 
 def _draw_sheet(axes: Any, name: str, camera: CameraFacts, mosaic: np.ndarray) -> None:
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255)
+    axes.grid(visible=False)
     axes.set_anchor("N")
     axes.set_title(f"{name}: from the first to the last frame of the episode", fontsize=10)
     height = mosaic.shape[0] / len(camera.shown)

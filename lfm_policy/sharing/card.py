@@ -13,6 +13,7 @@ from importlib import resources
 
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.flow import METHODS
 from lfm_policy.plugins import needed_plugins
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_normalizer
 from lfm_policy.sharing.front_matter import (
@@ -26,7 +27,7 @@ from lfm_policy.sharing.meanings import ACTION, NOT_RECORDED, dataset_path, mean
 from lfm_policy.sharing.reports import Measured, OpenLoopError, Rollouts
 from lfm_runtime.policy.spec import is_image
 
-_LISTED_DIMS = 4
+_LISTED_DIMS = 8
 _BASELINES = {
     "repeat": "repeating the last action",
     "mean": "the mean chunk of all demonstrations",
@@ -83,7 +84,7 @@ def _about(header: CheckpointHeader) -> str:
     config, counts = header.config, dict(header.training["parameters"])
     policy, sampler, n_blocks = config.policy, config.sampler, config.flow.n_blocks
     blocks = f"{n_blocks} blocks take" if n_blocks > 1 else "one block takes"
-    solver = sampler.solver or "its own solver"
+    solver = sampler.solver or METHODS.get(config.flow.method).default_solver
     evaluations = (
         "as many network evaluations as its adaptive solver (dopri5) takes"
         if solver == "dopri5"
@@ -107,6 +108,11 @@ def _about(header: CheckpointHeader) -> str:
             f"{counted(config.distill.teacher_blocks, 'block')} (checkpoint "
             f"`{config.distill.teacher[:12]}`)."
         )
+    elif config.init.source:
+        sentences.append(
+            "It was fine-tuned: its training began with the weights of the checkpoint "
+            f"`{config.init.source[:12]}`."
+        )
     return " ".join(sentences)
 
 
@@ -122,7 +128,7 @@ def _asked(config: ExperimentConfig) -> str:
             f"{policy.n_action_steps / hz:.3g} s"
         )
     else:
-        text += ". The steps per second of its demonstrations were not recorded; run it at the same"
+        text += ". The rate of its demonstrations was not recorded: run it at the same"
     clipped = "are clipped" if policy.clip_actions else "are not clipped"
     return f"{text}. Actions {clipped} to the range in training."
 
@@ -193,8 +199,13 @@ def _data(header: CheckpointHeader, note: str) -> str:
     if windows is not None:
         of = f" of {counted(episodes, 'episode')}" if episodes is not None else ""
         lines.append(f"- trained on {windows:,} windows{of}")
-    if held := config.dataset.validation_ratio:
-        lines.append(f"- {held * 100:.3g}% of all episodes were kept for validation")
+    kept = training.get("validation_episodes")
+    if kept is None and config.dataset.validation_ratio:
+        kept = f"{config.dataset.validation_ratio * 100:.3g}% of all episodes"
+    if kept:
+        lines.append(
+            f"- kept for validation: {kept if isinstance(kept, str) else counted(kept, 'episode')}"
+        )
     hz = rate(config)
     lines.append(f"- rate: {f'{hz:g} steps per second' if hz else NOT_RECORDED}")
     cameras = [f"`{k}` {h} x {w}" for k, (h, w, *_) in _images(header).items()]

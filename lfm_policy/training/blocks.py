@@ -36,7 +36,7 @@ class BlockLoss(Loss):
         super().__init__()
         self.network = model.blocks[n - 1]
         self.encoder = model.encoder
-        self._trains_encoder = trains_encoder
+        self.trains_encoder = trains_encoder
         self._block = model.flow_block(n, torch.compile(self.network) if compile else self.network)
 
     @property
@@ -47,7 +47,7 @@ class BlockLoss(Loss):
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return the weights of the network, and of the encoder where it learns too."""
         named = {f"network.{name}": p for name, p in self.network.named_parameters()}
-        if self._trains_encoder:
+        if self.trains_encoder:
             named |= {f"encoder.{k}": p for k, p in self.encoder.trained_parameters().items()}
         return named
 

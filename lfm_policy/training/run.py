@@ -341,6 +341,7 @@ class Run:
             "torch": torch.__version__,
             "train_windows": len(self.data.train),
             "train_episodes": len(self.data.train_episodes),
+            "validation_episodes": len(self.data.validation_episodes),
         }
 
     # -- progress -----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ TINY: dict[str, Any] = {
     "policy": {"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3},
     "network": {"name": "mlp", "width": 16, "n_layers": 1, "time_embed_dim": 8},
     "flow": {"n_blocks": 2, "c": 0.2},
+    "sampler": {"nfe": 4},
     "push_forward": {"solver": "euler", "n_steps": 2},
     "training": {"total_steps": 8, "batch_size": 8, "log_every": 4, "num_threads": 1},
 }

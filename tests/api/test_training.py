@@ -119,3 +119,15 @@ def test_bad_options(tmp_path: Path, tiny: dict[str, Any], reaching: Reaching) -
 def test_options_are_overrides(options: dict[str, Any], text: str) -> None:
     config = changed_config(config_from_dict({}, "test"), override_texts(options))
     assert config == config_from_dict(yaml.safe_load(text), "test")
+
+
+def test_a_training_starts_from_a_policy(
+    policy: Policy, tmp_path: Path, tiny: dict[str, Any], reaching: Reaching
+) -> None:
+    runs = [
+        train(tiny, reaching(4), output=tmp_path / name, init_from=source, **QUIET)
+        for name, source in (("policy", policy), ("run", run_of(policy)))
+    ]
+    fresh = train(tiny, reaching(4), output=tmp_path / "fresh", **QUIET)
+    assert np.array_equal(chunk(runs[0]), chunk(runs[1]))
+    assert not np.array_equal(chunk(runs[0]), chunk(fresh))

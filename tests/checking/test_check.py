@@ -12,9 +12,11 @@ import torch
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.checking import PolicyCheck, check, rules
+from lfm_policy.config import config_from_dict, load_config
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.errors import EvaluationError
+from lfm_policy.training import train
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +113,6 @@ def test_bad_numbers(small_run: Path) -> None:
 
 @pytest.mark.slow
 def test_policy_that_takes_prefixes(small_config: Path, tmp_path: Path) -> None:
-    from lfm_policy.config import load_config
-    from lfm_policy.training import train
-
     config = load_config(str(small_config), ["policy.max_prefix=2"])
     train(config, tmp_path / "run", device="cpu", quiet=True)
     found = check(tmp_path / "run", samples=2, device="cpu")
@@ -122,6 +121,48 @@ def test_policy_that_takes_prefixes(small_config: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).standard_normal((2, *found.samples.shape[1:]), np.float32)
     chunk = policy.sample(batch, noise=torch.from_numpy(noise[0, :1])).chunk.numpy()
     np.testing.assert_allclose(found.samples[0, :1], chunk, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_cameras_are_looked_at_as_in_training(tmp_path: Path) -> None:
+    """Frames come from the cache of the run, made smaller; the policy itself gets large ones."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (60, 40, 60, 3), dtype=np.uint8)
+    arrays = {
+        "action": images[:, :2, 0, 0].astype(np.float32),
+        "camera": images,
+        "joints": generator.normal(size=(60, 3)).astype(np.float32),
+    }
+    write_zarr(tmp_path / "arm.zarr", ReplayBuffer(arrays, np.arange(1, 6) * 12))
+    options = {
+        "dataset": {
+            "name": "zarr",
+            "path": str(tmp_path / "arm.zarr"),
+            "obs_keys": ["camera", "joints"],
+            "validation_ratio": 0.4,
+        },
+        "policy": {"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3},
+        "encoder": {
+            "name": "cameras",
+            "image": {"name": "compact", "width": 4, "resize": [20, 32], "crop": [16, 24]},
+        },
+        "network": {"name": "mlp", "width": 8, "n_layers": 1, "time_embed_dim": 4},
+        "flow": {"n_blocks": 1, "step_sizes": []},
+        "training": {
+            "total_steps": 2, "batch_size": 4, "encoder": "block1", "encoder_steps": 0,
+        },
+    }  # fmt: skip
+    train(config_from_dict(options, "test"), tmp_path / "runs" / "arm", device="cpu", quiet=True)
+    cached = sorted((tmp_path / "runs" / "image-cache").iterdir())
+    found = check(tmp_path / "runs" / "arm" / "checkpoints" / "final", samples=2, device="cpu")
+    assert sorted((tmp_path / "runs" / "image-cache").iterdir()) == cached
+    assert found.instants.buffer.arrays["camera"].shape[1:] == (20, 32, 3)
+    assert found.cameras == ("camera",) and found.demonstrations.kind == "held-out"
+    policy = load_policy(tmp_path / "runs" / "arm")
+    batch = {key: arrays[key][found.instants.obs_steps] for key in policy.spec.obs_shapes}
+    noise = np.random.default_rng(0).standard_normal((2, *found.samples.shape[1:]), np.float32)
+    chunk = policy.sample(batch, noise=torch.from_numpy(noise[0])).chunk.numpy()
+    np.testing.assert_allclose(found.samples[0], chunk, rtol=1e-4, atol=0.01)
 
 
 def test_actions_that_are_not_finite(small_run: Path) -> None:
@@ -136,9 +177,6 @@ def test_actions_that_are_not_finite(small_run: Path) -> None:
 @pytest.mark.slow
 def test_seven_joints_of_deltas(small_config: Path, tmp_path: Path) -> None:
     """More dimensions than are drawn, one that never moves, actions that are deltas."""
-    from lfm_policy.config import load_config
-    from lfm_policy.training import train
-
     generator = np.random.default_rng(0)
     action = generator.normal(size=(400, 7)).astype(np.float32)
     action[:, 3] = 0

@@ -93,6 +93,7 @@ def test_other_data(policy: Policy, small_zarr: Path, tmp_path: Path) -> None:
     assert sorted([*fewer.checked, *fewer.reference]) == [0, 1, 2, 3]
 
 
+@pytest.mark.filterwarnings("ignore:.*actions range")
 def test_data_of_another_format(policy: Policy, small_zarr: Path, tmp_path: Path) -> None:
     from lfm_policy.data.tools.convert import ConvertOptions, convert
 

@@ -83,6 +83,15 @@ def test_verdict_of_a_good_policy() -> None:
     assert "nearer to the demonstrations than repeating the last action" in GOOD.verdict
 
 
+def test_the_worst_of_many_dimensions_is_named() -> None:
+    assert "alone" not in GOOD.verdict  # of two, one has always half of the error
+    errors = replace(GOOD.open_loop.sample, per_dim=np.array([1.0, 1.0, 6.0]))
+    units = replace(GOOD.units, scale=np.ones(3), low=np.zeros(3), high=np.zeros(3))
+    check = replace(GOOD, open_loop=replace(GOOD.open_loop, sample=errors), units=units)
+    check.__dict__["findings"] = []
+    assert "75% of its error is in action[2] alone." in check.verdict
+
+
 def found(rule: rules.Rule, check: PolicyCheck) -> Finding:
     finding = rule(check)
     assert finding is not None
@@ -175,7 +184,11 @@ def test_copies_history() -> None:
         return predicted + np.random.default_rng(0).normal(size=predicted.shape) * 0.01
 
     check = check_of(copying, copies={"last_action": [0, 1]})
-    assert "leave last_action out" in found(rules.copies_history, check).message
+    message = found(rules.copies_history, check).message
+    assert "leave last_action out" in message and "its error grows from" in message
+    # Told its last action, and no better than that in any step.
+    poor = check_of(lambda truth, good: good + 2, copies={"last_action": [0]})
+    assert "no better than to repeat" in found(rules.copies_history, poor).message
     assert rules.copies_history(replace(check, copies={})) is None
     assert rules.copies_history(replace(GOOD, copies={"last_action": [0]})) is None
 
@@ -212,6 +225,11 @@ def test_outside_range() -> None:
     outside = outside_of(GOOD.samples, GOOD.instants, narrow)
     finding = found(rules.outside_range, replace(GOOD, outside=outside))
     assert finding.facts["dimensions"] == [1] and "before they are clipped" in finding.message
+    # A gripper stands at the ends of its range, and half of the samples about them lie outside.
+    ends = GOOD.instants.demonstrated.copy()
+    ends[..., 1] = np.where(ends[..., 1] > 40, 50.0, 0.0)
+    gripper = replace(GOOD, units=narrow, instants=replace(GOOD.instants, demonstrated=ends))
+    assert rules.outside_range(replace(gripper, outside=np.array([0, 0.5]))) is None
 
 
 def test_jumps() -> None:

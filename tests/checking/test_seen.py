@@ -21,7 +21,7 @@ def follows_now(seen: dict[str, np.ndarray], noise: np.ndarray) -> np.ndarray:
 def test_only_what_is_looked_at_matters(instants: Instants) -> None:
     noise = np.zeros(instants.demonstrated.shape, np.float32)
     subject = KnownSubject(instants, follows_now)
-    now, other = shuffled_keys(subject, ("now", "noise"), noise, units_of(), None, seed=0)
+    now, other = shuffled_keys(subject, ("now", "noise"), noise, units_of(), seed=0)
     assert now.key == "now" and now.moved == pytest.approx(1) and now.increase > 5
     assert now.interval.low > 0
     assert other.moved == 0 and other.increase == 0 and other.interval == (0, 0)
@@ -30,7 +30,7 @@ def test_only_what_is_looked_at_matters(instants: Instants) -> None:
 def test_a_policy_that_sees_nothing(instants: Instants) -> None:
     noise = np.random.default_rng(0).normal(size=instants.demonstrated.shape).astype(np.float32)
     subject = KnownSubject(instants, lambda seen, noise: noise.astype(float))
-    found = shuffled_keys(subject, ("now", "noise"), noise, units_of(), None, seed=0)
+    found = shuffled_keys(subject, ("now", "noise"), noise, units_of(), seed=0)
     assert [entry.moved for entry in found] == [0, 0]
 
 

@@ -38,6 +38,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         options = {
             "policy": {"horizon": 9},
+            "flow": {"n_blocks": 1, "step_sizes": []},
             "network": {"name": "mlp", "width": 8, "n_layers": 1, "time_embed_dim": 2},
             "env": {"id": env, "max_episode_steps": 6},
         }

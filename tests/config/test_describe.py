@@ -67,7 +67,7 @@ def test_all_or_the_common_ones_are_printed(section: str, name: str, everything:
 
 def test_what_sections_may_be_is_listed_with_the_options_of_each() -> None:
     text = describe_options(ExperimentConfig(), everything=True)
-    assert "one of mlp, unet1d, transformer" in text
+    assert "one of mlp, unet1d, transformer" in re.sub(r"\s+", " ", text)
     assert (
         "\n  with network.name=unet1d:\n    network.channels: list[int] = [64, 128, 256]\n" in text
     )
@@ -80,14 +80,20 @@ def test_what_sections_may_be_is_listed_with_the_options_of_each() -> None:
     common = describe_options(ExperimentConfig(), everything=False)
     assert "with encoder.image.name=resnet18:\n" in common
     assert "network.time_embed_dim" in text and "network.time_embed_dim" not in common
+    # Those of the best first, then what other choices have besides, each once and without bounds.
+    own, others = common.split("\n\nWhat else sections may be:\n")
+    assert "network.width: int = 192\n" in own and "with network.name" not in own
+    assert others.count("encoder.image.resize: ") == 1 and "network.dropout: " not in others
+    words = re.sub(r"\s+", " ", own)
+    assert "an integer from" not in words and "(one of state, cameras)" in words
 
 
 def test_bounds_are_in_words() -> None:
     words = re.sub(r"\s+", " ", describe_options(ExperimentConfig(), everything=True))
     for text in (
-        "number N of blocks (an integer from 1 to 64)",
+        "number N of blocks; 1 is flow matching with one network (an integer from 1 to 64)",
         "residual layers (an integer from 1 to 256)",
-        "dropout rate inside each layer (a number from 0 up to but not including 1)",
+        "validation loss rises again (a number from 0 up to but not including 1)",
         "widths of hidden layers; empty passes the observations on as they are (0 to 32 elements; "
         "each an integer from 1 to 16384)",
         "mode for actions (one of limits, quantiles, standard, identity)",

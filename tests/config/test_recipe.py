@@ -109,6 +109,12 @@ def test_an_encoder_learns_jointly_wherever_it_can(
     assert (training.encoder, training.encoder_steps) == expected
 
 
+def test_it_is_found_out_after_all_changes() -> None:
+    options = {"dataset": {"path": "absent.zarr"}}
+    assert load_config(options).training.encoder == "block1"
+    assert load_config(options, ["encoder.name=cameras"]).training.encoder == "joint"
+
+
 # -- warm-up --------------------------------------------------------------------------------------
 
 

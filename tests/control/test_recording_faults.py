@@ -207,8 +207,11 @@ def test_a_policy_whose_chunks_have_any_length_is_recorded(tmp_path: Path) -> No
     assert recorder.error is None
     (episode,) = load_recording(tmp_path / "run.zarr").episodes
     assert set(episode.chunks["length"]) == {6, 7, 8}
-    *planned, _executed = recording_figure("run", episode).axes[0].lines
-    assert [len(line.get_xdata()) for line in planned] == episode.chunks["length"].tolist()
+    actions, *_ = recording_figure("run", episode).get_axes()
+    drawn = {part.get_label(): part for part in actions.collections}
+    lengths = episode.chunks["length"].tolist()
+    for k, name in enumerate(("planned", "planned, every other chunk")):
+        assert [len(line) for line in drawn[name].get_segments()] == lengths[k::2]
 
 
 def test_chunks_of_other_actions_end_the_recording(tmp_path: Path) -> None:

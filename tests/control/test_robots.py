@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lfm_policy.cli.main import main
 from lfm_policy.control import ROBOTS, run_robot
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy
@@ -57,3 +58,16 @@ def test_what_does_not_fit_is_named() -> None:
         ROBOTS.make("conter")
     with pytest.raises(InputError, match="the robot 'counter' does not take this: .*'port'"):
         ROBOTS.make("counter", port="/dev/ttyACM0")
+
+
+def test_a_dry_run_on_the_command_line(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "control pusht-state --robot counter --simulated --dry-run --max-ticks 6 --quiet"
+    assert main([*line.split(), "--position-key", "agent_pos", "--first-move", "0.3"]) == 0
+    said = [record.message for record in caplog.records if "would be told" in record.message]
+    assert len(said) == 6 and "max_ticks" in capsys.readouterr().out
+    # Three ticks of the way, and three as the policy says.
+    assert sum(text.startswith("step 0:") for text in said) == 4
+    assert main(["control", "pusht-state", "--robot", "counter", "--first-move", "1"]) == 2
+    assert "first_move is 1.0, which needs position_key" in capsys.readouterr().err

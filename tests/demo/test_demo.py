@@ -160,7 +160,7 @@ def test_a_demo_is_not_overwritten(run: Run, copied: Path) -> None:
         (["--output", "{folder}/mine"], "mine: exists already and holds no demo"),
         (["--device", "gpu"], "device 'gpu': expected auto, cpu, cuda"),
         (["traning.x=1"], "unknown key 'traning': did you mean 'training'?"),
-        (["flow.n_blocks=2"], "flow.step_sizes has 2 elements"),
+        (["flow.step_sizes=[0.1]"], "flow.step_sizes has 1 elements"),
         (["env.id=Other-v0"], "env.id is 'Other-v0': the demo draws the board of PushT"),
         (["dataset.obs_keys=[poze]"], "there is no array data/poze"),
     ],

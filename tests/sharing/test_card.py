@@ -105,6 +105,7 @@ def test_numbers_are_those_of_the_policy(run: Path, header: CheckpointHeader) ->
     assert f"{policy.parameter_counts()['total']:,} parameters" in text
     assert "It remembers 2 observations, predicts 6 actions, and executes 3 of them" in text
     assert f"trained on {header.training['train_windows']} windows of 5 episodes" in text
+    assert "kept for validation: 1 episode\n" in text
     assert header.sha256 in text and header.spec.fingerprint in text
     assert "`small.zarr`" in text and str(Path(header.config.dataset.path).parent) not in text  # type: ignore[attr-defined]
 
@@ -188,6 +189,12 @@ def test_a_student(header: CheckpointHeader) -> None:
     text, _ = card(changed(header, distill=distill | {"recording": "/home/me/seen.zarr"}))
     assert "distilled by the method `regression` from a teacher of 3 blocks" in text
     assert "`abcdef012345`" in text and "control --record" in text and "/home/me" not in text
+
+
+def test_a_fine_tuned_policy(header: CheckpointHeader) -> None:
+    text, _ = card(changed(header, init={"source": "0123456789abcdef"}))
+    assert "It was fine-tuned: its training began with" in text and "`0123456789ab`" in text
+    assert "fine-tuned" not in card(header)[0]
 
 
 def test_a_training_that_is_not_complete(header: CheckpointHeader) -> None:

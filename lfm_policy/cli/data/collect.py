@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.collect import CollectOptions, collect
+    from lfm_policy.text.numbers import percent
 
     options = options_of(
         CollectOptions,
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(
         f"{arguments.task}: {done.demos} demonstrations, {done.steps:,} steps, from "
-        f"{done.attempts} episodes ({done.success_rate:.1%} succeeded)"
+        f"{done.attempts} episodes ({percent(done.success_rate, 1)} succeeded)"
     )
     if done.crashes:
         print(f"a process died {done.crashes} times; its episodes were run again")

@@ -5,7 +5,8 @@ that one usually sets with their meaning, `--options all` all of them; `--show-c
 a run would use.
 
 examples:
-  lfm-policy train pusht/fm dataset.path=pusht_cchi_v7_replay.zarr
+  lfm-policy train own/state dataset.path=my.zarr 'dataset.obs_keys=[joints,gripper]'
+  lfm-policy train pusht/lfm3 dataset.path=pusht_cchi_v7_replay.zarr
   lfm-policy train my_robot.yaml --output runs/first training.total_steps=10000 --seed 1
   lfm-policy train --resume runs/first
   lfm-policy train --resume runs/first training.total_steps=20000

@@ -9,6 +9,8 @@ examples:
   lfm-policy control pusht-state --hz 10 --record run.zarr && lfm-policy replay run.zarr
   lfm-policy control exported/ --env lfm/PushT-v0 --hz 50 --lead 2 --on-miss continue
   lfm-policy control ws://gpu-box:8000 --env lfm/PushT-v0 --hz 10 --lead 4
+  lfm-policy control exported/ --robot my_arm --plugin my_arm.py --dry-run --max-ticks 50 \\
+      --position-key joints --first-move 3 --max-bad-observations 10
   lfm-policy control pusht-state --delay 200 --lead 2 --simulated --episodes 20
 """
 
@@ -30,7 +32,7 @@ from lfm_policy.cli.common import (
     sampler_of,
 )
 
-_NEXT_EPISODE = ("done", "deadline", "bad observations")
+_NEXT_EPISODE = ("done", "deadline", "bad observations", "max_ticks")
 """Reasons for the end of an episode after which another one makes sense."""
 
 
@@ -75,6 +77,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     loop.add_argument("--max-change", type=float, help="of each number, from tick to tick")
     loop.add_argument("--position-key", help="observation that says where the robot is")
     loop.add_argument(
+        "--first-move",
+        type=float,
+        metavar="SECONDS",
+        help="go from where --position-key says to the first action so slowly",
+    )
+    loop.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the robot would be told, and tell it nothing (it is stopped in the end)",
+    )
+    loop.add_argument(
+        "--max-ticks", type=positive, metavar="N", help="end an episode after so many"
+    )
+    loop.add_argument(
         "--max-bad-observations", type=positive, metavar="N", help="end after so many in a row"
     )
     loop.add_argument(
@@ -114,6 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_runtime.control import ControlOptions, Recorder
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if arguments.dry_run:
+        logging.getLogger("lfm_runtime.control").setLevel(logging.INFO)
     if not 0 <= arguments.delay < 3_600_000:
         raise InputError(f"--delay is {arguments.delay}, expected milliseconds, at least 0")
     if arguments.robot and arguments.env:
@@ -161,6 +179,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "delay": arguments.delay / 1e3,
                 "simulated": arguments.simulated,
                 "recorder": recorder,
+                "max_ticks": arguments.max_ticks,
             }
             if env is None:
                 outcome = run_robot(policy, ROBOTS.make(arguments.robot, **robot_options), **timing)
@@ -176,7 +195,8 @@ def run(arguments: argparse.Namespace) -> int:
         outcomes_table(f"{arguments.policy} on {place} at {arguments.hz:g} Hz", outcomes)
         if recorder is not None and recorder.actions_kept:
             print(f"written: {recorder.path}")
-    ended_well = all(outcome.control.reason == "done" for outcome in outcomes)
+    # Who limits the ticks has asked for that end.
+    ended_well = all(outcome.control.reason in ("done", "max_ticks") for outcome in outcomes)
     if recorder is not None and recorder.error is not None:
         print(
             f"the recording is not complete: {recorder.error}; kept: {recorder.actions_kept} "

@@ -33,8 +33,16 @@ class ZarrConfig(DatasetConfig):
     recognised_as = "a zarr replay buffer (a folder, or a file that ends in .zip)"
     suffixes = (".zarr", ".zip")
 
-    name: str = option("zarr", "dataset format", choices=["zarr"])
-    path: str = option("", "directory store or .zarr.zip with data/<key> and meta/", common=True)
+    name: str = option(
+        "zarr",
+        "dataset format; where nothing says it, it is recognised by what is at `path`",
+        choices=["zarr"],
+    )
+    path: str = option(
+        "",
+        "the demonstrations: a replay buffer, folder or .zarr.zip, with data/<key> and meta/",
+        common=True,
+    )
     action_key: str = option(ACTION_KEY, "array under data/ to imitate")
     obs_keys: list[str] = option(
         [],

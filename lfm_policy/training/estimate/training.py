@@ -121,6 +121,7 @@ def estimate_works(
     *,
     counts: Counts | None = None,
     disk: Mapping[str, int] | None = None,
+    data_there: bool = False,
     memory: int = 0,
     names: Names | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -133,6 +134,7 @@ def estimate_works(
         numbers: of the parts that are left.
         counts: of the data, where the run has made-up ones.
         disk: what else is written, by what it is.
+        data_there: whether camera frames and features are on the disk for another reason.
         memory: bytes of what else is kept in it.
         names: what the options are called that advice names.
         clock: gives seconds.
@@ -141,6 +143,8 @@ def estimate_works(
     own = counts or Counts.of(run)
     memory += memory_bytes(run, shares, own, numbers, loaded=counts is None)
     on_disk = {**disk_bytes(run, own, numbers), **(disk or {})}
+    if data_there:
+        on_disk = {k: v for k, v in on_disk.items() if k not in ("camera frames", "features")}
     estimate = Estimate(tuple(shares), device_in_words(run.device), memory, on_disk)
     advice = advise(estimate, run.config, run.spec.obs_shapes, names)
     advice += shortages(run.folder, memory, sum(on_disk.values()), run.device)

@@ -53,6 +53,11 @@ class ControlOptions:
         position_key: observation that says where the robot is, in the units and the shape of an
             action, from which the change of the first action is measured; None: the first action
             may be anywhere.
+        first_move: seconds of the way from where the robot is to the first action, a straight line
+            at an even pace; at its end the policy is asked anew. For actions that are targets; it
+            needs ``position_key``. None: the first action is executed at once, within the limits.
+        dry_run: observe, ask and plan, but never call the robot's ``act``: what it would be told is
+            logged (level INFO). As the robot does not move, neither does its task end.
         hold_action: what a robot that has to stand still is told, (action_dim,); None: the last
             action again, which is right for targets and wrong for velocities and differences. All
             limits hold for it too: with ``max_change`` it is reached tick by tick.
@@ -77,6 +82,8 @@ class ControlOptions:
     high: float | Sequence[float] | None = None
     max_change: float | Sequence[float] | None = None
     position_key: str | None = None
+    first_move: float | None = None
+    dry_run: bool = False
     hold_action: Sequence[float] | None = None
     ensemble_decay: float = 0.01
     max_bad_observations: int | None = None
@@ -100,10 +107,15 @@ class ControlOptions:
             raise InputError(f"lead is {self.lead}, expected at least 0")
         if not 0 <= self.patience < 1:
             raise InputError(f"patience is {self.patience}, expected a part of a period below 1")
-        for name in ("max_staleness", "hang_timeout"):
+        for name in ("max_staleness", "hang_timeout", "first_move"):
             seconds = getattr(self, name)
             if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
                 raise InputError(f"{name} is {seconds}, expected a positive number of seconds")
+        if self.first_move is not None and self.position_key is None:
+            raise InputError(
+                f"first_move is {self.first_move}, which needs position_key: the observation that "
+                "says where the robot is, in the units and the order of an action"
+            )
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-PLANNED, HELD, CONTINUED = 0, 1, 2
-"""Kinds of executed actions: planned in time; standing still; rest of a chunk past its deadline."""
+PLANNED, HELD, CONTINUED, APPROACHED = 0, 1, 2, 3
+"""Kinds of executed actions: planned in time; standing still; rest of a chunk past its deadline; on
+the first move."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class StepRecord:
         observed: when the observation of the tick was made, in the same way.
         action: (action_dim,), after all limits.
         obs: the newest good observation.
-        kind: `PLANNED`, `HELD` or `CONTINUED`.
+        kind: `PLANNED`, `HELD`, `CONTINUED` or `APPROACHED`.
         step: the step that it is for: how many planned actions had been executed before.
         chunk: number of the newest chunk, -1 without any.
         limited: whether a limit changed the action.
@@ -82,6 +83,7 @@ class ControlResult:
         ticks: periods that passed.
         steps: planned actions executed.
         waiting: ticks before the first action, the robot standing still.
+        approached: ticks of the first move, and until the first chunk after it.
         deadline_misses: times that a chunk was not there in time.
         held: ticks in which the robot stood still because of that.
         continued: actions of old chunks executed past their deadline.
@@ -99,6 +101,7 @@ class ControlResult:
     ticks: int = 0
     steps: int = 0
     waiting: int = 0
+    approached: int = 0
     deadline_misses: int = 0
     held: int = 0
     continued: int = 0

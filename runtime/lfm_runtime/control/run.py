@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +13,12 @@ from lfm_runtime.control.guard import RobotGuard
 from lfm_runtime.control.logbook import Logbook
 from lfm_runtime.control.options import ControlOptions
 from lfm_runtime.control.planning.chunk import Chunk, Request
+from lfm_runtime.control.planning.first_move import FirstMove
 from lfm_runtime.control.planning.inference import Inference
 from lfm_runtime.control.planning.joining import Joining
 from lfm_runtime.control.planning.sight import Occasions, Sight
 from lfm_runtime.control.result import (
+    APPROACHED,
     CONTINUED,
     HELD,
     PLANNED,
@@ -64,6 +67,9 @@ class ControlRun:
         self._unreachable = self._changed = self._miss_said = False
         self._ask_from = self._began
         self._reason: str | None = None
+        seconds = self.options.first_move
+        self._first_move = None if seconds is None else FirstMove(math.ceil(seconds / self.period))
+        self._observed_from = -math.inf
 
     def tick(self) -> str | None:
         """Observe, ask, take, act; return why the run is over, or None."""
@@ -75,7 +81,7 @@ class ControlRun:
         if self.sight.lost():
             return "bad observations"
         self._take(observed)
-        self.joining.forget(observed_before=observed - self.max_staleness)
+        self._forget(observed)
         if valid and not self.inference.busy and self._left() <= self.lead:
             self._ask(observed)
             self._take(observed)
@@ -147,8 +153,7 @@ class ControlRun:
         # A copy: whoever computes chunks may do so in the same array again and again.
         actions = np.array(answer.actions, dtype=self.limits.dtype)
         self.joining.add(Chunk(request.number, request.step, actions, request.asked_at))
-        # A slow answer may be too old already.
-        self.joining.forget(observed_before=taken - self.max_staleness)
+        self._forget(taken)  # a slow answer may be too old already
         self.logbook.chunk(
             ChunkRecord(
                 number=request.number,
@@ -161,6 +166,10 @@ class ControlRun:
                 actions=actions,
             )
         )
+
+    def _forget(self, now: float) -> None:
+        """Drop chunks that are too old, or from before the end of the first move."""
+        self.joining.forget(observed_before=max(now - self.max_staleness, self._observed_from))
 
     def _fail(self, error: BaseException) -> None:
         """Go on without an answer if the policy cannot be reached; else end the run."""
@@ -190,6 +199,8 @@ class ControlRun:
 
     def _act(self, observed: float, valid: bool) -> str | None:
         planned = self.joining.action(self.result.steps)
+        if self._first_move is not None and self._approach(planned, observed, valid):
+            return None
         if planned is not None and self._left() > 0:
             self._on_time()
             self._execute_action(planned, PLANNED, observed, valid)
@@ -207,6 +218,25 @@ class ControlRun:
                 hold = self.limits.hold_action
                 self._execute_action(self._last if hold is None else hold, HELD, observed, valid)
         return None
+
+    def _approach(self, planned: np.ndarray | None, observed: float, valid: bool) -> bool:
+        """Do a tick of the first move; return False when it is over, or cannot begin yet."""
+        move = self._first_move
+        assert move is not None
+        if move.goal is None:
+            if planned is None:
+                return False
+            position = self.sight.frames[-1][self.options.position_key or ""]
+            move.begin(position, self.limits.apply(planned, None)[0])
+        elif move.arrived and planned is not None:
+            self._first_move = None
+            return False
+        told = self._execute_action(move.next(), APPROACHED, observed, valid)
+        if not move.arrived and move.note(told):
+            # From here on the policy sees where it led.
+            self._observed_from = math.nextafter(observed, math.inf)
+            self._forget(observed)
+        return True
 
     def _missed(self, on_miss: str) -> None:
         if self._missing_since is None:
@@ -226,7 +256,10 @@ class ControlRun:
             )
         self._missing_since = None
 
-    def _execute_action(self, action: np.ndarray, kind: int, observed: float, valid: bool) -> None:
+    def _execute_action(
+        self, action: np.ndarray, kind: int, observed: float, valid: bool
+    ) -> np.ndarray:
+        """Tell the robot an action, as far as the limits allow; return what it was told."""
         frame = self.sight.frames[-1]  # no chunk was ever asked for without one
         previous = self._last
         if previous is None and self.options.position_key is not None:
@@ -246,7 +279,10 @@ class ControlRun:
             obs_valid=valid,
         )
         try:
-            self.robot.act(allowed)
+            if self.options.dry_run:
+                _LOG.info("step %d: would be told %s", result.steps, _shown(allowed))
+            else:
+                self.robot.act(allowed)
         except BaseException:
             # It may have reached the robot all the same; somebody will want to know.
             self.logbook.step(replace(record, failed=True))
@@ -255,4 +291,10 @@ class ControlRun:
         result.limited += limited
         result.held += kind == HELD
         result.continued += kind == CONTINUED
-        result.steps += kind != HELD
+        result.approached += kind == APPROACHED
+        result.steps += kind in (PLANNED, CONTINUED)
+        return allowed
+
+
+def _shown(action: np.ndarray) -> str:
+    return np.array2string(action, precision=4, suppress_small=True, max_line_width=1000)

@@ -1,0 +1,287 @@
+"""From a dataset to a configuration that trains on it, step by step."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lfm_policy.config import ExperimentConfig, config_to_dict, load_config
+from lfm_policy.config.environment import with_environment
+from lfm_policy.data.dataset_config import DatasetConfig
+from lfm_policy.data.formats import DATASET_FORMATS
+from lfm_policy.data.lerobot.info import default_name
+from lfm_policy.data.replay_buffer import ACTION_KEY
+from lfm_policy.data.tools.detect import detect_format
+from lfm_policy.data.windows import windows_of_lengths
+from lfm_policy.encoders.image_options import CompactConfig
+from lfm_policy.errors import InputError
+from lfm_policy.inspection.dataset import DatasetInspection, inspect_dataset
+from lfm_policy.proposal.budget import Plan, Steps, fitted, is_near, plan_for
+from lfm_policy.proposal.choices import (
+    N_OBS_STEPS,
+    lengths_for,
+    network_for,
+    normalization_for,
+    validation_for,
+)
+from lfm_policy.proposal.observed import Choice, Observed, choose
+from lfm_policy.proposal.text import Settings, configuration
+from lfm_policy.training.estimate.advice import SIDES, small_enough
+from lfm_policy.training.estimate.training import DataFacts
+
+CAMERA_BYTES = 300_000_000
+"""So much of each camera is looked at: its first episodes."""
+
+CROP = [0.9, 0.9]
+
+WORST = ("no_action", "action_timing", "black_images", "frozen_camera", "coarse", "outlier")
+"""Kinds of warnings that stand in the file, the worst first."""
+
+MOST_WARNINGS = 6
+
+
+@dataclass(frozen=True)
+class ProposalOptions:
+    """What may be said besides the dataset.
+
+    Attributes:
+        fps: steps per second, where the dataset does not say them or is wrong.
+        action_key: what is imitated, where that is not clear.
+        minutes: time for everything, one student included; None: as recommended.
+        device: that will train.
+        quiet: no progress bars.
+    """
+
+    fps: float | None = None
+    action_key: str = ""
+    minutes: float | None = None
+    device: str = "auto"
+    quiet: bool = True
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration and what it is made of.
+
+    Attributes:
+        text: the file.
+        config: the same, read.
+        plan: how long it takes here.
+        choice: what is seen and what is left out.
+        warnings: what looks wrong with the dataset.
+        notes: what was assumed.
+    """
+
+    text: str
+    config: ExperimentConfig
+    plan: Plan
+    choice: Choice
+    warnings: Sequence[str]
+    notes: Sequence[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "config": config_to_dict(self.config),
+            "observed": [seen.key for seen in self.choice.observed],
+            "left_out": self.choice.left_out,
+            "training": self.plan.training.to_dict(),
+            "student": self.plan.student.to_dict(),
+            "said": list(self.plan.said),
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+        }
+
+
+def propose(
+    path: str | Path, options: ProposalOptions | None = None, *, command: str = "lfm-policy init"
+) -> Proposal:
+    """Look at a dataset and return a configuration for it.
+
+    Args:
+        path: file or folder of a dataset of any format.
+        options: what else is known.
+        command: with which it was asked for, for the file.
+
+    Raises:
+        InputError: no dataset, a damaged one, or one without actions, observations or episodes
+            long enough for a chunk.
+    """
+    options = options or ProposalOptions()
+    path = Path(path).expanduser()
+    name = detect_format(path)
+    inspection = inspect_dataset(path, camera_bytes=CAMERA_BYTES, quiet=options.quiet)
+    choice = choose(inspection, options.action_key)
+    choice = _without_tiny_cameras(choice, path)
+    settings = _settings(inspection, choice, name, options, command)
+    config = _read(configuration(settings))
+    settings = replace(settings, env=_environment(config))
+    facts = _facts(inspection, choice, settings)
+    plan = plan_for(config, facts, device=options.device, quiet=options.quiet)
+    if options.minutes is not None:
+        if not is_near(plan, options.minutes) and (smaller := _smaller_frames(choice, settings)):
+            settings = replace(settings, resize=smaller)
+            config = _read(configuration(settings))
+            plan = plan_for(config, facts, device=options.device, quiet=options.quiet)
+        plan = fitted(plan, options.minutes)
+        if plan.steps != settings.steps:
+            settings = replace(settings, steps=plan.steps)
+            config = _read(configuration(settings))
+            again = plan_for(config, facts, device=options.device, quiet=options.quiet)
+            plan = replace(again, said=plan.said)
+    text = configuration(replace(settings, plan=plan))
+    notes = list(inspection.notes)
+    if not (options.fps or inspection.opened.fps):
+        notes.append(f"the steps per second are not known: {settings.lengths.reason}")
+    found = [finding.message for finding in inspection.warnings]
+    return Proposal(text, _read(text), plan, choice, found, notes)
+
+
+def _settings(
+    inspection: DatasetInspection,
+    choice: Choice,
+    format_name: str,
+    options: ProposalOptions,
+    command: str,
+) -> Settings:
+    buffer, opened = inspection.buffer, inspection.opened
+    episodes = buffer.episode_lengths
+    fps = options.fps or opened.fps
+    lengths = lengths_for(fps, episodes)
+    names = _names(choice.observed, format_name)
+    arrays = {
+        names[seen.key]: buffer.arrays[seen.key] for seen in choice.observed if not seen.is_camera
+    }
+    action = buffer.arrays[choice.action_key]
+    modes = normalization_for({**arrays, ACTION_KEY: action})
+    horizons = (N_OBS_STEPS, lengths.horizon, lengths.n_action_steps)
+    n_windows = int(windows_of_lengths(episodes, *horizons).sum())
+    cameras = [seen for seen in choice.observed if seen.is_camera]
+    ranked = [f for kind in WORST for f in inspection.warnings if f.kind == kind]
+    ranked += [f for f in inspection.warnings if f.kind not in WORST]
+    rate = f" at {fps:g} steps per second" if fps else ""
+    return Settings(
+        command=command,
+        summary=f"{opened.path}: {buffer.n_episodes} episodes, {buffer.n_steps:,} steps{rate} "
+        f"({episodes.min()} to {episodes.max()} an episode); actions of {action.shape[1]} numbers.",
+        warnings=[finding.message for finding in ranked[:MOST_WARNINGS]],
+        include="own/cameras" if cameras else "own/state",
+        name=re.sub(r"[^\w-]+", "_", opened.path.resolve().name.split(".")[0], flags=re.ASCII)
+        or "robot",
+        format=format_name,
+        path=str(opened.path),
+        action_key="" if choice.action_key == ACTION_KEY else choice.action_key,
+        observed=choice.observed,
+        rename={key: new for key, new in names.items() if new != _default_name(key, format_name)},
+        left_out=choice.left_out,
+        hints=_hints(format_name, opened.path),
+        validation=validation_for(episodes, lengths),
+        normalization=modes,
+        lengths=lengths,
+        resize={},
+        crop=_crop(cameras),
+        network=network_for(n_windows, lengths.horizon, int(action.shape[1])),
+        env=None,
+        steps=Steps(),
+    )
+
+
+def _names(observed: Sequence[Observed], format_name: str) -> dict[str, str]:
+    """Return what the policy calls each array: its usual name, or all of its key if that is taken.
+
+    An array that is called as the action is gets another name, too.
+    """
+    usual = [_default_name(seen.key, format_name) for seen in observed]
+    names = {}
+    for seen, short in zip(observed, usual, strict=True):
+        taken = usual.count(short) > 1 or short in ("", ACTION_KEY)
+        names[seen.key] = seen.key.replace(".", "_") if taken else short
+    return names
+
+
+def _default_name(key: str, format_name: str) -> str:
+    return default_name(key) if format_name == "lerobot" else key
+
+
+def _crop(cameras: Sequence[Observed]) -> list[float]:
+    """Return what is seen of frames, if all are large enough for a part of them."""
+    seen = [CompactConfig(crop=CROP).crop_of(_resized(camera)) for camera in cameras]
+    return CROP if seen and min(min(size) for size in seen) >= CompactConfig.SMALLEST else []
+
+
+def _smaller_frames(choice: Choice, settings: Settings) -> dict[str, tuple[int, int]]:
+    """Return the size of every camera's frames, by its name, that takes much less time.
+
+    Empty where they are small already.
+    """
+    names = _names(choice.observed, settings.format)
+    sizes = {names[s.key]: _resized(s) for s in choice.observed if s.is_camera}
+    smaller = {key: small_enough(size, SIDES[-1]) for key, size in sizes.items()}
+    return smaller if smaller != sizes and min(map(min, smaller.values()), default=0) > 32 else {}
+
+
+def _resized(camera: Observed) -> tuple[int, int]:
+    height, width, channels = camera.shape
+    return CompactConfig().resized((height, width, channels))
+
+
+def _without_tiny_cameras(choice: Choice, path: Path) -> Choice:
+    """Leave out cameras that have fewer pixels than an encoder needs."""
+    smallest = CompactConfig.SMALLEST
+    tiny = {
+        seen.key: f"has {seen.shape[0]} x {seen.shape[1]} pixels, too few for an encoder"
+        for seen in choice.observed
+        if seen.is_camera and min(_resized(seen)) < smallest
+    }
+    kept = [seen for seen in choice.observed if seen.key not in tiny]
+    if not kept:
+        raise InputError(f"{path}: nothing is left that a policy could observe: {tiny}")
+    return replace(choice, observed=kept, left_out=choice.left_out | tiny)
+
+
+def _hints(format_name: str, path: Path) -> list[str]:
+    """Return lines that may be wanted in the section of the dataset."""
+    if format_name != "robomimic":
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        described = DATASET_FORMATS.get(format_name).facts(path).env_args
+    if described is None or described.get("type") != 1:
+        return []
+    return [
+        "# action_space: absolute  # goals instead of changes, which do better on long tasks; needs"
+        " robosuite once"
+    ]
+
+
+def _environment(config: ExperimentConfig) -> tuple[str, int] | None:
+    """Return where the demonstrations were recorded, if they say it and it is known."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env = with_environment(config).env
+    return (env.id, env.max_episode_steps) if env.id else None
+
+
+def _facts(inspection: DatasetInspection, choice: Choice, settings: Settings) -> DataFacts:
+    names = _names(choice.observed, settings.format)
+    action = inspection.buffer.arrays[choice.action_key]
+    return DataFacts(
+        {names[seen.key]: seen.shape for seen in choice.observed},
+        int(action.shape[1]),
+        inspection.buffer.episode_lengths,
+    )
+
+
+def _read(text: str) -> ExperimentConfig:
+    """Return the configuration that a file with this text is."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "proposal.yaml"
+        file.write_text(text, encoding="utf-8")
+        config = load_config(str(file))
+    assert isinstance(config.dataset, DatasetConfig)
+    return config
