@@ -20,7 +20,14 @@ or disk that cannot be used (one message on standard error), 130 ended by Ctrl-C
 
 a first session:
   lfm-policy demo
-  lfm-policy train pusht/fm dataset.path=pusht_cchi_v7_replay.zarr
+
+with demonstrations of your own robot:
+  lfm-policy init my_robot.hdf5
+  lfm-policy train my_robot.yaml
+  lfm-policy check runs/my_robot
+
+with those of PushT (lfm-policy download pusht):
+  lfm-policy train pusht/fm
   lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 --video 4
   lfm-policy inspect runs/pusht-fm
 """

@@ -81,7 +81,8 @@ class RobomimicConfig(DatasetConfig):
         """Read action and observations; see :meth:`DatasetConfig.load`.
 
         Warns:
-            ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are.
+            ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are, of a
+                simulator (a robot of one's own takes what it takes).
             UserWarning: arrays under obs/ that nobody named are left out, because they cannot be
                 read or are neither low-dimensional nor uint8 images.
             AssumptionWarning: images are stored with channels first, without channels or with
@@ -98,6 +99,7 @@ class RobomimicConfig(DatasetConfig):
             absolute = self.action_space == "absolute"
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)
+            of_a_simulator = file.has_env_args
             obs_keys = self._observed(file, demos, lengths)
             check_observed(obs_keys, self.rename)
             actions = file.info(demos, action_key, lengths, ranks=(1, 2))
@@ -154,7 +156,7 @@ class RobomimicConfig(DatasetConfig):
         )
         buffer.validate()
         low, high = action.min(), action.max()
-        if not absolute and (low < -1 or high > 1):
+        if of_a_simulator and not absolute and (low < -1 or high > 1):
             warnings.warn(
                 f"{self.path}: {self.action_key} range from {low:g} to {high:g}; robomimic's "
                 "controllers take -1 to 1 unless the actions are absolute",

@@ -166,6 +166,10 @@ def test_actions_outside_the_usual_range_are_a_warning(path: Path) -> None:
     change(path, replace("data/demo_1/actions", np.full((2, 7), -3.5)))
     with pytest.warns(ActionRangeWarning, match=r"actions range from -3.5 to 0.9\d+; .*absolute"):
         load(path)
+    change(path, lambda file: file["data"].attrs.__delitem__("env_args"))
+    with warnings.catch_warnings():  # a robot of one's own takes what it takes
+        warnings.simplefilter("error")
+        load(path)
 
 
 def test_what_no_policy_observes_is_left_out_unless_named(path: Path) -> None:
