@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 import lfm_policy
 from lfm_policy.assets import bundled_demonstrations
 from lfm_policy.cli.main import main
-from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict
+from lfm_policy.config import ExperimentConfig, InitConfig, config_from_dict, config_to_dict
 from lfm_policy.data.dataset import build_datasets
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ReplayBuffer
@@ -26,11 +27,13 @@ from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distillation import distill
 from lfm_policy.errors import InputError
 from lfm_policy.policy import Policy, load_policy, read_header
-from lfm_policy.policy.checkpoint import read_normalizer
+from lfm_policy.policy.checkpoint import read_normalizer, write_checkpoint
+from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training import Interrupted, train
 from lfm_policy.training.blocks import BlockPlan
 from lfm_policy.training.run import Run
-from lfm_policy.training.start.source import tuned_config, with_source
+from lfm_policy.training.start.source import start_from, tuned_config, with_source
+from lfm_runtime.policy.spec import DataSpec
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +120,63 @@ def test_new_observations_change_nothing_at_first(
     policy = load_policy(tmp_path / "tuned")
     other = {**obs, "force": obs["force"] + 1}
     assert not torch.equal(chunks(policy, obs), chunks(policy, other))
+
+
+def test_a_new_camera_comes_between(tmp_path: Path) -> None:
+    image = {"name": "compact", "width": 8, "resize": [], "crop": []}
+    options = {
+        "policy": {"n_obs_steps": 2, "horizon": 4, "n_action_steps": 2, "clip_actions": False},
+        "encoder": {"name": "cameras", "image": image},
+        "network": {"name": "mlp", "width": 8, "n_layers": 1, "time_embed_dim": 8},
+        "flow": {"n_blocks": 2},
+    }
+    config = config_from_dict(options, "test")
+    shapes = {"b_camera": (16, 16, 3), "d_camera": (16, 16, 3), "position": (3,)}
+    generator = np.random.default_rng(0)
+    arrays = {key: generator.normal(size=(9, n)) for key, n in {"action": 2, "position": 3}.items()}
+    normalizer = Normalizer.fit(arrays)
+
+    def drawn(spec: DataSpec) -> PolicyModel:
+        model = PolicyModel(config, spec)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.3)
+        return model
+
+    spec = DataSpec(shapes, 2)
+    model = drawn(spec)
+    (tmp_path / "source").mkdir()
+    write_checkpoint(
+        tmp_path / "source",
+        config=config,
+        spec=spec,
+        model_state=model.state_dict(),
+        normalizer=normalizer,
+        training={
+            "complete": True,
+            "steps": 2,
+            "train_seconds": 0.0,
+            "push_seconds": 0.0,
+            "block_steps": [1, 1],
+            "blocks": [{"steps": 1, "train_seconds": 0.0, "push_seconds": 0.0}] * 2,
+            "parameters": {},
+        },
+    )
+    new = DataSpec({"c_camera": (16, 16, 3), **shapes}, 2)
+    wider = drawn(new)
+    adding = replace(config, init=InitConfig(new_obs="add"))
+    start_from(read_header(tmp_path / "source"), wider, adding, new)
+    frames = torch.randint(0, 256, (3, 5, 2, 16, 16, 3), dtype=torch.uint8)
+    obs = dict(zip(("b_camera", "c_camera", "d_camera"), frames, strict=True))
+    obs["position"] = torch.randn(5, 2, 3)
+    noise = torch.randn(5, 4, 2)
+    found, expected = (
+        Policy(config, own, networks, normalizer).pipeline(
+            {key: obs[key] for key in own.obs_shapes}, noise
+        )
+        for own, networks in ((new, wider), (spec, model))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused(

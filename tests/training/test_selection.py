@@ -100,7 +100,9 @@ def test_the_best_is_kept(
     assert sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir()) == [BEST, "final"]
     policy = load_policy(tmp_path / CHECKPOINTS / BEST)
     assert torch.equal(next(policy.model.blocks[-1].parameters()), fake.weights[1])
-    assert "step 20, 7/10 successes, mean reward 0.700 (95% interval" in best_in_words(header)
+    assert "step 20, 7/10 successes (95% interval 0.000 to 1.000), mean of the" in best_in_words(
+        header
+    )
     assert main(["inspect", str(tmp_path)]) == 0
     assert f"lfm-policy eval {header.folder}" in capsys.readouterr().out
     # It may be a teacher, although its run was not over.
@@ -135,7 +137,7 @@ def test_with_the_encoder_all_blocks_are_there(make_config: MakeConfig, tmp_path
     train(config, tmp_path, device="cpu", rollouts=Fake(None, None), quiet=True)
     assert looks(tmp_path) == [(0, 4), (0, 8)]
     best = read_best(tmp_path)
-    assert best is not None and "mean reward 0.100" in best_in_words(best)
+    assert best is not None and "largest rewards 0.100 (95% interval" in best_in_words(best)
 
 
 @pytest.mark.parametrize("look", [0, 2, 4])

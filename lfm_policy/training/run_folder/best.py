@@ -30,14 +30,14 @@ def best_in_words(header: CheckpointHeader) -> str:
     """Return at which step a best checkpoint was, how good it was, and how to use it."""
     found: dict[str, Any] = header.training.get(SELECTION) or {}
     n, successes = found.get("episodes", 0), found.get("successes")
+    interval = f"(95% interval {found.get('low', 0.0):.3f} to {found.get('high', 0.0):.3f})"
+    reward = f"mean of the largest rewards {found.get('score', 0.0):.3f}"
     if successes is None:
-        result = f"mean reward {found.get('score', 0.0):.3f}"
+        result = f"{reward} {interval}, n = {n}"
     else:
-        result = f"{successes}/{n} successes, mean reward {found.get('score', 0.0):.3f}"
-    interval = f"95% interval {found.get('low', 0.0):.3f} to {found.get('high', 0.0):.3f}"
+        result = f"{successes}/{n} successes {interval}, {reward}"
     return (
-        f"best by rollouts: step {header.training['steps']:,}, {result} ({interval}, n = {n}, "
-        f"selection seeds from {found.get('seed_start', 0)}); it is chosen for being the best of "
-        "several, so measure it on other seeds: lfm-policy eval "
-        f"{header.folder}"
+        f"best by rollouts: step {header.training['steps']:,}, {result}, selection seeds from "
+        f"{found.get('seed_start', 0)}; it was chosen as the best of several, so measure it on "
+        f"other seeds: lfm-policy eval {header.folder}"
     )
