@@ -85,10 +85,11 @@ class ZarrConfig(DatasetConfig):
         listing = list_zarr(self.path)
         stored = listing.readable
         if not obs_keys:
+            numbers = [k for k in stored if k != self.action_key and stored[k].layout is None]
             raise InputError(
                 f"{self.path}: obs_keys is empty, so the policy would see nothing; the store "
-                f"holds: {', '.join(stored)}; name what the robot can see in work, too, such as "
-                f"dataset.obs_keys=[{next((k for k in stored if k != self.action_key), 'joints')}]"
+                f"holds: {', '.join(stored)}; name what the robot can observe at work, such as "
+                f"dataset.obs_keys=[{(numbers or ['joints'])[0]}]"
             )
         raw_obs = [key for key in obs_keys if key not in derivable]
         for key in (self.action_key, *raw_obs):
