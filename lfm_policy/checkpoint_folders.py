@@ -20,6 +20,8 @@ CHECKPOINT_FILES = (CONFIG_FILE, MODEL_FILE, NORMALIZER_FILE)
 """All that a policy is loaded from."""
 LATEST_FILE = "latest"
 CHECKPOINTS = "checkpoints"
+RUNS = "runs"
+"""Of run folders, unless another one is given: who writes ``runs/x`` does not mean the hub."""
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -55,10 +57,10 @@ def find_checkpoint(path: str | Path) -> Path:
             raise InputError(missing)
         if there.explicit:
             missing = ""
-        elif exists(folder.parent):
+        elif exists(folder.parent) or str(folder.parent) == RUNS:
             raise InputError(
-                f"{missing}. The folder '{folder.parent}' is here, so the hub was not asked; for "
-                f"a policy there write {SCHEME}{path}"
+                f"{missing}. '{folder.parent}' is taken for the folder here, so the hub was not "
+                f"asked; for a policy there write {SCHEME}{path}"
             )
         return download(there, CHECKPOINT_FILES, format=FORMAT, otherwise=missing)
     raise InputError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -50,10 +50,20 @@ TRAINING_SAMPLES = 4
 """Samples of instants of the training, whose error is all that is wanted."""
 
 
+class HasBuffer(Protocol):
+    """A dataset: a file, or values in memory."""
+
+    path: Path | None
+
+    @property
+    def buffer(self) -> ReplayBuffer:
+        """All values."""
+
+
 def check(
     policy: str | Path | Policy | OnnxPolicy,
     *,
-    data: str | Path | ReplayBuffer | None = None,
+    data: str | Path | ReplayBuffer | HasBuffer | None = None,
     episodes: int = EPISODES,
     samples: int = SAMPLES,
     seed: int = 0,
@@ -68,8 +78,8 @@ def check(
     Args:
         policy: checkpoint, run folder, student, exported folder, the name of a policy of the
             package, or one that is loaded.
-        data: path of demonstrations, or these themselves; by default those of its training, of
-            which the held-out episodes.
+        data: path of demonstrations, or these themselves, such as a `lfm_policy.Dataset`; by
+            default those of its training, of which the held-out episodes.
         episodes: at most so many, drawn at random.
         samples: chunks of every instant, at least 2.
         seed: of noise and choices.
@@ -98,7 +108,7 @@ def check(
         name,
         policy,
         config,
-        data=str(data) if isinstance(data, Path) else data,
+        data=_path_or_values(data),
         image_cache=_image_cache(policy),
         quiet=quiet,
     )
@@ -107,6 +117,16 @@ def check(
         return check_policy(name, policy, demonstrations, samples=samples, seed=seed, quiet=quiet)
     except FloatingPointError as error:
         raise EvaluationError(f"{name} cannot be checked: {error}") from None
+
+
+def _path_or_values(
+    data: str | Path | ReplayBuffer | HasBuffer | None,
+) -> str | ReplayBuffer | None:
+    if data is None or isinstance(data, ReplayBuffer):
+        return data
+    if isinstance(data, (str, Path)):
+        return str(data)
+    return data.buffer if data.path is None else str(data.path)
 
 
 def check_policy(

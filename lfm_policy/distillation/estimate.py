@@ -15,7 +15,7 @@ from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.samples import Pairs
 from lfm_policy.flow import SolverSpec
-from lfm_policy.training.estimate.advice import Names
+from lfm_policy.training.estimate.advice import TEACHER_SAMPLES, Names
 from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.estimate.needs import FLOAT
 from lfm_policy.training.estimate.training import estimate_works
@@ -35,8 +35,6 @@ Once: TypeAlias = Callable[[], object]
 
 TRIAL_ROWS = 4096
 """Made-up samples of the teacher on which students are tried."""
-
-TEACHER_SAMPLES = "teacher's samples"
 
 
 def estimate_student(
@@ -82,7 +80,7 @@ def estimate_student(
         data_there=not unknown_frames,
         disk={TEACHER_SAMPLES: len(groups) * rows * points * chunk},
         memory=rows * ((1 + points) * chunk + observed),
-        names=names or Names(student_steps="training.total_steps"),
+        names=names or Names(),
     )
 
 

@@ -25,6 +25,7 @@ from lfm_policy.flow import SolverSpec
 from lfm_policy.flow.fitting import copy_fitting_weights
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.estimate.advice import Names
 from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.estimate.trial import Counts
 from lfm_policy.training.rows.features import FEATURES, with_frozen_features
@@ -126,6 +127,9 @@ class DistillPlan:
         if recording is not None:
             unknown += recording.n_frames
             counts = replace(counts, windows=counts.windows + len(recording))
+        asked_about = f"{len(run.train_set):,} demonstrated windows"
+        if recording is not None:
+            asked_about += f" and {len(recording):,} of distill.recording"
         has_images = bool(run.train_set.image_keys)
         return estimate_student(
             run,
@@ -133,6 +137,7 @@ class DistillPlan:
             counts,
             kept_rows=self._kept_rows(run.config.training.encoder_views if has_images else 0),
             unknown_frames=unknown if has_images else 0,
+            names=Names(student_steps="training.total_steps", asked_about=asked_about),
         )
 
     def _kept_rows(self, n_views: int) -> int:

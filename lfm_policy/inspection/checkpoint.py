@@ -56,9 +56,10 @@ class CheckpointInspection:
             console.print(best_in_words(header), markup=False, soft_wrap=True)
         elif (best := read_best(header.folder.parent.parent)) is not None:
             console.print(best_in_words(best), markup=False, soft_wrap=True)
-        self._blocks_table().print()
-        self._normalizer_table().print()
-        console.print("configuration:")
+        for table in (self._blocks_table(), self._normalizer_table()):
+            console.print()
+            table.print()
+        console.print("\nconfiguration:")
         console.print(config_to_yaml(header.config), markup=False, soft_wrap=True)
 
     def _blocks_table(self) -> TextTable:

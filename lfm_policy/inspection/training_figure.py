@@ -56,7 +56,7 @@ def training_figure(
     title: str, subtitle: str, metrics: Sequence[Mapping[str, Any]], theme: Theme
 ) -> Figure:
     """Return a figure of a run, colours telling blocks: over the gradient steps the losses, above
-    learning rate and speed; and which step was done when.
+    learning rate and speed; which step was done when; and rollouts, if there were any.
 
     Args:
         title: the headline.
@@ -68,7 +68,10 @@ def training_figure(
     halves: Any = picture.subfigures(2, 1, height_ratios=[3.3, 2.3])
     top, bottom = halves
     losses = top.subplots()
-    rates, speeds, clock = bottom.subplots(1, 3)
+    rollouts = [record for record in metrics if record["kind"] == "rollout"]
+    rates, speeds, clock, *others = bottom.subplots(1, 4 if rollouts else 3)
+    for axes in others:
+        _draw_rollouts(axes, rollouts, theme)
     parts = stretches(metrics)
     _draw_losses(losses, parts, metrics, theme)
     for axes, name in ((rates, "learning_rate"), (speeds, "steps_per_second")):
@@ -78,12 +81,12 @@ def training_figure(
                 axes.plot(*np.transpose(points), linewidth=1.3, **_style(part.block, points, theme))
         axes.set_ylim(bottom=0)
     rates.set(title="Learning rate", xlabel="gradient steps")
-    speeds.set(title="Gradient steps per second", xlabel="gradient steps")
+    speeds.set(title="Steps per second", xlabel="gradient steps")
     _draw_clock(clock, metrics, theme)
-    for axes in (losses, rates, speeds):
+    for axes in (losses, rates, speeds, *others):
         axes.xaxis.set_major_locator(MaxNLocator(8 if axes is losses else 4, integer=True))
         axes.xaxis.set_major_formatter(lambda steps, _: f"{steps:,.0f}")
-    for axes in (losses, rates, speeds, clock):
+    for axes in (losses, rates, speeds, clock, *others):
         axes.tick_params(which="both", length=0)
     return picture
 
@@ -142,13 +145,35 @@ def _draw_losses(
     legend_right(axes)
 
 
+def _draw_rollouts(axes: Axes, rollouts: Sequence[Mapping[str, Any]], theme: Theme) -> None:
+    """Draw success, or the score where it is not reported, with its intervals; a ring: the best."""
+    told = all("successes" in record for record in rollouts)
+    steps = [record["step"] for record in rollouts]
+    values = [
+        record["successes"] / record["episodes"] if told else record["score"] for record in rollouts
+    ]
+    axes.plot(steps, values, "o-", color=theme.ink, markersize=3.5, linewidth=0.8)
+    lows, highs = ([record[end] for record in rollouts] for end in ("low", "high"))
+    axes.vlines(steps, lows, highs, color=theme.muted, linewidth=3, alpha=0.35, gid="intervals")
+    if told:
+        axes.set_ylim(0, 1.02)
+    best = [(s, v) for s, v, r in zip(steps, values, rollouts, strict=True) if r.get("best")]
+    if best:
+        axes.plot(*best[-1], "o", ms=9, mfc="none", mec=theme.warning, gid="best")
+    axes.set(title="Rollouts (ring: best)", xlabel="gradient steps")
+    axes.set_ylabel(f"{'success' if told else 'score'}, 95% interval")
+
+
 def _draw_clock(axes: Axes, metrics: Sequence[Mapping[str, Any]], theme: Theme) -> None:
     """Draw which step was done when; pauses between two sittings are left out, and marked."""
     axes.set(title="Wall-clock time", ylabel="gradient steps")
     timed = [record for record in metrics if isinstance(record.get("time"), float)]
     if len(timed) > 1:
         waited = np.diff([record["time"] for record in timed])
-        explained = np.array([float(record.get("seconds", 0.0)) for record in timed[1:]])
+        # A push-forward says how long it took; rollouts take what they take.
+        explained = np.array(
+            [np.inf if r["kind"] == "rollout" else float(r.get("seconds", 0.0)) for r in timed[1:]]
+        )
         usual = max(_PAUSE, 20 * float(np.median(waited)))
         paused = waited - explained > usual
         seconds = np.concatenate([[0.0], np.cumsum(np.where(paused, 0.0, np.maximum(waited, 0)))])

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.distillation.estimate import TEACHER_SAMPLES, estimate_student
+from lfm_policy.distillation.estimate import estimate_student
 from lfm_policy.distillation.group import group_edges, teacher_groups
 from lfm_policy.distillation.student import student_config
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.training.estimate.advice import Names
+from lfm_policy.training.estimate.advice import TEACHER_SAMPLES
 from lfm_policy.training.estimate.estimate import Estimate, duration, fewer
 from lfm_policy.training.estimate.training import DataFacts, estimate_training, trial_run
 from lfm_policy.training.estimate.work import Share
@@ -175,7 +175,7 @@ def estimate_distilling(
         run.restore()
         teacher = PolicyModel(config, run.spec).to(run.device).eval().requires_grad_(False)
         chain = teacher_groups(teacher.chain(), edges, solver)
-        return estimate_student(run, chain, facts.counts(student), made_up=True, names=Names())
+        return estimate_student(run, chain, facts.counts(student), made_up=True)
 
 
 def _shares(plan: Plan) -> list[Share]:

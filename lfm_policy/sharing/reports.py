@@ -121,7 +121,7 @@ def read_reports(
             check = content.get("format") == "lfm-policy-check"
             of = str((content["policy"] if check else content)["checkpoint_sha256"])
             errors = [_open_loop_of(content)] if check else []
-            cells = [] if check else _rollouts_of(content)
+            cells = [] if check else _rollouts_of(content, header)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path}: is no report of 'lfm-policy eval' or 'check' ({error!r:.100}): make it "
@@ -140,8 +140,9 @@ def read_reports(
     return Measured(tuple(rollouts), tuple(open_loop), tuple(left_out))
 
 
-def _rollouts_of(content: dict[str, Any]) -> list[Rollouts]:
+def _rollouts_of(content: dict[str, Any], header: CheckpointHeader) -> list[Rollouts]:
     config, found = content["config"], []
+    executed, configured = content.get("n_action_steps"), header.config.policy.n_action_steps
     for cell in content["cells"]:
         summary = cell["summary"]
         told = summary["success_interval"]
@@ -154,7 +155,7 @@ def _rollouts_of(content: dict[str, Any]) -> list[Rollouts]:
                 nfe=float(cell["nfe"]),
                 solver=str(cell["solver"]),
                 noise_scale=float(cell["noise_scale"]),
-                n_action_steps=content.get("n_action_steps"),
+                n_action_steps=None if executed == configured else executed,
                 successes=summary["successes"],
                 success_interval=None if told is None else _pair(told),
                 score=float(summary["score"]),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lfm_policy import Dataset, InputError, Policy, distill, load_config, load_policy, train
+from lfm_policy import Dataset, InputError, Policy, check, distill, load_config, load_policy, train
 from lfm_policy.api.training import DATASETS, run_of
 from lfm_policy.config import config_from_dict
 from lfm_policy.config.load import changed_config, override_texts
@@ -50,6 +50,15 @@ def test_the_checkpoint_is_where_the_policy_says(policy: Policy) -> None:
     assert np.array_equal(chunk(loaded), chunk(policy))
     assert run_of(loaded) == run_of(policy)
     assert run_of(load_policy("pusht-state")) == "pusht-state"
+
+
+def test_a_policy_is_checked_on_a_dataset(policy: Policy, reaching: Reaching) -> None:
+    (store,) = (Path(str(run_of(policy))).parent / DATASETS).iterdir()
+    options: dict[str, Any] = {"samples": 2}
+    found = check(policy, data=store, **options).to_dict()
+    for dataset in (Dataset.open(store), Dataset.from_episodes(reaching())):
+        again = check(policy, data=dataset, **options).to_dict()
+        assert again["open_loop"] == found["open_loop"]
 
 
 def test_students(policy: Policy, tmp_path: Path) -> None:

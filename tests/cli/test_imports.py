@@ -76,6 +76,7 @@ def test_help_imports_nothing(command: str) -> None:
         ("demo", "trainin.x=1"),
         ("download", "pusth"),
         ("inspect", "nowhere"),
+        ("init", "nowhere"),
     ],
     ids=" ".join,
 )

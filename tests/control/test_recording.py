@@ -82,6 +82,7 @@ def test_a_recording_can_be_trained_on(tmp_path: Path) -> None:
         "dataset": {"name": "zarr", "path": str(path), "obs_keys": ["next"]},
         "policy": {"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3},
         "network": {"name": "mlp", "width": 8, "n_layers": 1, "time_embed_dim": 8},
+        "flow": {"n_blocks": 1},
         "training": {"total_steps": 3, "batch_size": 4, "warmup_steps": 1},
     }
     file = tmp_path / "config.yaml"

@@ -83,6 +83,29 @@ def test_a_pause_is_marked_and_takes_no_room_but_a_push_forward_does() -> None:
     # 20 records, a second apart but for the pause, and the push-forward.
     assert max(line.get_xdata()[-1] for line in clock.lines) == pytest.approx(18 + 90)
     assert not drawn(run((1, 200))).get_axes()[3].texts
+    rollout = {"kind": "rollout", "block": 1, "step": 200, "score": 0.5, "low": 0.4, "high": 0.6}
+    metrics = [*run((1, 200)), {**rollout, "episodes": 8, "time": 1e9 + 4000}]
+    assert not drawn(metrics).get_axes()[3].texts
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_rollouts_have_intervals_and_the_best_is_ringed(told: bool) -> None:
+    metrics = run((1, 100))
+    for step, solved, best in ((40, 2, True), (70, 6, True), (100, 5, False)):
+        said = {"successes": solved} if told else {}
+        record = {"kind": "rollout", "block": 1, "step": step, "time": 1e9 + step, **said}
+        facts = {"episodes": 8, "score": solved / 10, "low": 0.1, "high": 0.8, "best": best}
+        metrics.append(record | facts)
+    axes = drawn(metrics).get_axes()[-1]
+    points = axes.lines[0]
+    expected = [2 / 8, 6 / 8, 5 / 8] if told else [0.2, 0.6, 0.5]
+    assert points.get_xdata().tolist() == [40, 70, 100]
+    assert points.get_ydata().tolist() == expected
+    (intervals,) = [part for part in axes.collections if part.get_gid() == "intervals"]
+    assert [segment[:, 1].tolist() for segment in intervals.get_segments()] == [[0.1, 0.8]] * 3
+    (ring,) = [line for line in axes.lines if line.get_gid() == "best"]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (70, expected[1])
+    assert axes.get_ylabel() == ("success, 95% interval" if told else "score, 95% interval")
 
 
 @pytest.mark.parametrize(

@@ -125,11 +125,13 @@ def test_the_same_facts_give_the_same_text(header: CheckpointHeader) -> None:
 
 def test_figures(run: Path, header: CheckpointHeader) -> None:
     written(run / "eval" / "eval.json", evaluation(header))
-    written(run / "eval-long" / "eval.json", evaluation(header, solved=80, n=100))
+    longer = evaluation(header, solved=80, n=100) | {"n_action_steps": 2}
+    written(run / "eval-long" / "eval.json", longer)
     text, data = card(header, read_reports(find_reports(run, header), header))
     low, high = wilson_interval(7, 10)
     assert f"7/10 = 0.700 ({low:.3f} to {high:.3f})" in text and "80/100 = 0.800" in text
-    assert "10 (seeds 500 to 509)" in text and "2 (euler), noise 0.6, 3 actions executed" in text
+    assert "| 10 (seeds 500 to 509) | 2 (euler), noise 0.6 |" in text
+    assert "| 100 (seeds 500 to 599) | 2 (euler), noise 0.6, 2 actions executed |" in text
     assert "0.812 (" in text and "noise: 4" in text
     assert text.count("median 1.25 ms, 95% below 2.50 ms (1 thread, cpu, PyTorch)") == 1
     assert "in simulation only (my/Arm-v0)" in text and "Not evaluated" not in text

@@ -102,6 +102,8 @@ def test_local_paths_and_names_of_the_package_come_first(
     # The folder `someone` is still here: it may be a misspelt path.
     with pytest.raises(InputError, match=f"the hub was not asked; .* write hf://{REPO}"):
         find_checkpoint(REPO)
+    with pytest.raises(InputError, match="the hub was not asked"):
+        find_checkpoint("runs/arm")
     assert len(hub.requests) == asked
     assert find_checkpoint(f"hf://{REPO}").is_dir()
 

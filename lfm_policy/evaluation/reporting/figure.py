@@ -60,7 +60,7 @@ def evaluation_figure(
     """
     shown = list(last_frames.items())[:FRAMES_SHOWN]
     frame_rows = -(-len(shown) // _COLUMNS)
-    heights = [0.8 + 0.42 * len(cells), 2.4] + [0.45 + 2.4 * frame_rows] * bool(shown)
+    heights = [0.8 + 0.42 * len(cells), 2.4] + [0.45 + 2.3 * frame_rows] * bool(shown)
     colour = theme.policy_colour(student_blocks)
     picture = figure(WIDTH, sum(heights), title, _subtitle(cells), theme=theme)
     parts: Any = picture.subfigures(len(heights), 1, height_ratios=heights)
@@ -178,6 +178,7 @@ def _draw_frames(
         axes.set_visible(False)
     for axes, (result, frame) in zip(grid, films, strict=False):
         axes.set_visible(True)
+        axes.set_anchor("N")
         axes.imshow(frame)
         outcome = describe_outcome(result).replace(", ", "\n")
         axes.set_xlabel(f"seed {result.seed}\n{outcome}", fontsize=8.5, linespacing=1.3)

@@ -21,16 +21,26 @@ from lfm_runtime.policy.spec import is_image
 SIDES = (128, 84)
 """Pixels of a frame's longer side that are proposed: more hardly show more, but take longer."""
 
+TEACHER_SAMPLES = "teacher's samples"
+"""Label of what a teacher is asked for before students learn."""
+
 FEWEST_STEPS = 2000
 """No fewer are proposed."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What an option is called where the advice is read: `distill` and `train` differ."""
+    """What is called how where the advice is read: `distill` and `train` differ.
+
+    Attributes:
+        total_steps: option of a policy's steps.
+        student_steps: option of a student's steps.
+        asked_about: of what the teacher makes samples, in words.
+    """
 
     total_steps: str = "training.total_steps"
     student_steps: str = "distill.training.total_steps"
+    asked_about: str = ""
 
 
 def advise(
@@ -57,6 +67,8 @@ def advise(
         f"long: {what}{share.seconds / estimate.seconds:.0%} of the time is {share.label}"
         + _cameras_in_words(config, obs_shapes, share)
     ]
+    if share.label == TEACHER_SAMPLES and names.asked_about:
+        said[0] += f", about {names.asked_about}"
     proposals = []
     if share.label.startswith("encoder") or share.label == "features":
         proposals += _smaller_frames(estimate, share, config, obs_shapes)
@@ -65,7 +77,7 @@ def advise(
         "blocks": (names.total_steps, share.count),
         "student": (names.student_steps, share.count),
         "features": ("training.encoder_views", config.training.encoder_views),
-        "teacher's samples": ("distill.samples", config.distill.samples),
+        TEACHER_SAMPLES: ("distill.samples", config.distill.samples),
     }
     fallback = (names.total_steps, share.count)
     option, count = steps.get(share.label, fallback)
@@ -73,7 +85,7 @@ def advise(
         proposals.append("training.block_training=parallel needs no push-forward")
     elif estimate.seconds > LONG_SECONDS:
         proposals += _fewer_steps(estimate, share, option, count)
-    if estimate.device.startswith("cpu") and share.label != "teacher's samples":
+    if estimate.device.startswith("cpu") and share.label != TEACHER_SAMPLES:
         proposals.append("a GPU takes a fraction of it")
     return [*said, *(f"  {proposal}" for proposal in proposals)]
 

@@ -65,7 +65,7 @@ class Estimate:
         """
         parts = [
             f"{share.label} {duration(share.seconds)} "
-            f"({share.count:,.0f} {share.unit}s of {duration(share.each)})"
+            f"({counted(share.count, share.unit)} of {duration(share.each)})"
             for share in self.shares
             if share.seconds >= 0.02 * self.seconds
         ]
@@ -99,6 +99,12 @@ class Estimate:
             ],
             "advice": list(self.advice),
         }
+
+
+def counted(count: float, unit: str) -> str:
+    """Return a number of units, such as ``"1 step"`` or ``"30,000 steps"``."""
+    several = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
+    return f"{count:,.0f} {unit if round(count) == 1 else several}"
 
 
 def duration(seconds: float) -> str:

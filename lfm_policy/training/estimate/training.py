@@ -148,6 +148,8 @@ def estimate_works(
     estimate = Estimate(tuple(shares), device_in_words(run.device), memory, on_disk)
     advice = advise(estimate, run.config, run.spec.obs_shapes, names)
     advice += shortages(run.folder, memory, sum(on_disk.values()), run.device)
+    if run.config.eval.every and not run.config.distill.method:
+        advice.append("rollouts during training (eval.every) come on top of it")
     return estimate.with_advice(advice)
 
 

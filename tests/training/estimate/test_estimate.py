@@ -9,8 +9,8 @@ import pytest
 
 from lfm_policy.config import config_from_dict
 from lfm_policy.training.estimate import Estimate, Share
-from lfm_policy.training.estimate.advice import advise, small_enough
-from lfm_policy.training.estimate.estimate import duration, ending, fewer, size
+from lfm_policy.training.estimate.advice import Names, advise, small_enough
+from lfm_policy.training.estimate.estimate import counted, duration, ending, fewer, size
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,14 @@ def test_sizes(n_bytes: float, words: str) -> None:
 )
 def test_fewer_steps_are_round_numbers(count: float, factor: float, result: int) -> None:
     assert fewer(count, factor) == result
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "words"),
+    [(1, "step", "1 step"), (30_000, "step", "30,000 steps"), (2.4, "batch", "2 batches")],
+)
+def test_units_are_counted(count: float, unit: str, words: str) -> None:
+    assert counted(count, unit) == words
 
 
 def test_an_end_far_away_has_its_day() -> None:
@@ -121,6 +129,16 @@ def test_long_students_get_fewer_steps() -> None:
     assert second == (
         "  distill.training.total_steps=18000 makes it 1 h 10 min in all; more steps may do better"
     )
+
+
+def test_a_recording_is_named_where_the_teacher_takes_long() -> None:
+    estimate = Estimate((Share("teacher's samples", "evaluation", 100, 100),), "cpu (1 thread)")
+    names = Names(asked_about="3 windows and 900 of distill.recording")
+    first, second = advise(estimate, CONFIG, {"arm": (7,)}, names)
+    assert first.endswith("is teacher's samples, about 3 windows and 900 of distill.recording")
+    # An hour of 10,000 s is 36% of the samples.
+    samples = int(CONFIG.distill.samples * 0.36)
+    assert second.startswith(f"  distill.samples={samples} makes it ")
 
 
 def test_short_trainings_get_no_advice() -> None:
