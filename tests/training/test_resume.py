@@ -172,7 +172,8 @@ def test_a_signal_in_the_push_forward_saves_what_was_pushed(
     push_forward = FlowChain.push_forward
 
     def interrupted(*args: Any, **options: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
+        if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # the estimate pushes a batch, too
+            os.kill(os.getpid(), signal.SIGTERM)
         return push_forward(*args, **options)
 
     # It stops after every batch: as often as there are batches.
