@@ -53,7 +53,7 @@ def test_the_checkpoint_is_where_the_policy_says(policy: Policy) -> None:
 
 
 def test_a_policy_is_checked_on_a_dataset(policy: Policy, reaching: Reaching) -> None:
-    (store,) = (Path(str(run_of(policy))).parent / DATASETS).iterdir()
+    store = Path(policy.config.dataset.path)
     options: dict[str, Any] = {"samples": 2}
     found = check(policy, data=store, **options).to_dict()
     for dataset in (Dataset.open(store), Dataset.from_episodes(reaching())):

@@ -67,6 +67,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = {
         "policy": {"n_obs_steps": 1, "horizon": 8, "n_action_steps": 4},
         "network": {"name": "mlp", "width": 16, "n_layers": 1, "time_embed_dim": 8},
+        "flow": {"n_blocks": 1},
         "sampler": {"solver": "euler", "nfe": 1},
     }
     config, spec = config_from_dict(options, "test"), DataSpec({"joints": (7,)}, 7)
