@@ -264,9 +264,9 @@ def _latency(rollouts: Sequence[Rollouts]) -> list[str]:
     for cell in rollouts:
         time = cell.latency
         lines.append(
-            f"{cell.nfe:g} evaluation{'' if cell.nfe == 1 else 's'} ({cell.solver}): median {time['median_ms']:.2f} ms, 95% "
-            f"below {time['p95_ms']:.2f} ms ({counted(time['threads'], 'thread')}, "
-            f"{time['device']}, PyTorch)"
+            f"{counted(round(cell.nfe), 'evaluation')} ({cell.solver}): median "
+            f"{time['median_ms']:.2f} ms, 95% below {time['p95_ms']:.2f} ms "
+            f"({counted(time['threads'], 'thread')}, {time['device']}, PyTorch)"
         )
     return list(dict.fromkeys(lines))
 
