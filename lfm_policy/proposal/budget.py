@@ -13,8 +13,9 @@ from lfm_policy.distillation.student import student_config
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.text.numbers import duration
 from lfm_policy.training.estimate.advice import TEACHER_SAMPLES
-from lfm_policy.training.estimate.estimate import Estimate, duration, fewer
+from lfm_policy.training.estimate.estimate import Estimate, fewer
 from lfm_policy.training.estimate.training import DataFacts, estimate_training, trial_run
 from lfm_policy.training.estimate.work import Share
 

@@ -14,7 +14,7 @@ import yaml
 from lfm_policy.proposal.budget import Plan, Steps
 from lfm_policy.proposal.choices import Lengths
 from lfm_policy.proposal.observed import Observed
-from lfm_policy.training.estimate.estimate import duration, size
+from lfm_policy.text.numbers import duration, size
 
 WIDTH = 100
 

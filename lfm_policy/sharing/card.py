@@ -18,13 +18,13 @@ from lfm_policy.plugins import needed_plugins
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_normalizer
 from lfm_policy.sharing.front_matter import (
     CardOptions,
-    counted,
     evaluations_of,
     front_matter,
     hub_dataset,
 )
 from lfm_policy.sharing.meanings import ACTION, NOT_RECORDED, dataset_path, meanings, rate
 from lfm_policy.sharing.reports import Measured, OpenLoopError, Rollouts
+from lfm_policy.text.numbers import counted, duration
 from lfm_runtime.policy.spec import is_image
 
 _LISTED_DIMS = 8
@@ -311,15 +311,9 @@ def _training(header: CheckpointHeader) -> list[str]:
     device = training.get("device", NOT_RECORDED)
     lines = [
         f"configuration `{config.name}`, seed {config.seed}: all options are in config.json",
-        f"{training['steps']:,} gradient steps in {_duration(seconds)} on `{device}`"
+        f"{training['steps']:,} gradient steps in {duration(seconds)} on `{device}`"
         + (f" (torch {training['torch']})" if "torch" in training else ""),
         f"written by lfm-policy {header.package_version or NOT_RECORDED}",
         f"SHA-256 of the checkpoint: `{header.sha256}`",
     ]
     return lines
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -11,6 +11,7 @@ from lfm_policy.policy.checkpoint import CheckpointHeader
 from lfm_policy.sharing.hub import hub_name
 from lfm_policy.sharing.meanings import dataset_path
 from lfm_policy.sharing.reports import Measured, Rollouts
+from lfm_policy.text.numbers import counted
 
 LIBRARY = "lfm-policy"
 TASK = "robotics"
@@ -92,11 +93,6 @@ def evaluations_of(cell: Rollouts) -> str:
     text = f"{cell.nfe:g} ({cell.solver}), noise {cell.noise_scale:g}"
     steps = cell.n_action_steps
     return text if steps is None else f"{text}, {counted(steps, 'action')} executed"
-
-
-def counted(n: int, what: str) -> str:
-    """Return a number with its noun."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def check_license(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Rounding that never says what is not so."""
+"""Rounding that never says what is not so; numbers with their units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfm_policy.text.numbers import percent, rounded
+from lfm_policy.text.numbers import counted, duration, percent, rounded, size
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,38 @@ def test_the_side_of_the_limit_is_kept_and_the_value_nearly(value: float, digits
     for limit in (0.0, 1.0):
         assert (shown > limit) == (value > limit) and (shown < limit) == (value < limit)
     assert abs(shown - value) <= 0.5 * 10.0**-digits + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.00012, "0.12 ms"),
+        (0.0624, "62 ms"),
+        (0.0996, "0.1 s"),
+        (1.26, "1.3 s"),
+        (39.4, "39 s"),
+        (119.6, "2 min"),
+        (3570, "1 h"),
+        (4200, "1 h 10 min"),
+        (3600 * 30, "30 h"),
+        (86400 * 4, "4 days"),
+    ],
+)
+def test_durations_have_two_digits(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "words"),
+    [(10, "less than 1 MB"), (1.24e6, "1.2 MB"), (640e6, "640 MB"), (12.4e9, "12 GB")],
+)
+def test_sizes(n_bytes: float, words: str) -> None:
+    assert size(n_bytes) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "words"),
+    [(1, "step", "1 step"), (30_000, "step", "30,000 steps"), (2.4, "batch", "2 batches")],
+)
+def test_units_are_counted(count: float, unit: str, words: str) -> None:
+    assert counted(count, unit) == words

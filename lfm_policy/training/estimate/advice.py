@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.encoders.options import CamerasConfig
+from lfm_policy.text.numbers import duration
 from lfm_policy.training.estimate.estimate import (
     GOAL_SECONDS,
     LONG_SECONDS,
     LONG_STEP_SECONDS,
     Estimate,
-    duration,
     fewer,
 )
 from lfm_policy.training.estimate.work import Share

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lfm_policy.text.numbers import counted, duration, size
 from lfm_policy.training.estimate.work import Share
 
 LONG_SECONDS = 2 * 3600.0
@@ -99,39 +100,6 @@ class Estimate:
             ],
             "advice": list(self.advice),
         }
-
-
-def counted(count: float, unit: str) -> str:
-    """Return a number of units, such as ``"1 step"`` or ``"30,000 steps"``."""
-    several = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
-    return f"{count:,.0f} {unit if round(count) == 1 else several}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in two digits or so, such as ``"62 ms"``, ``"39 s"`` or ``"1 h 10 min"``."""
-    if seconds < 0.0995:
-        return f"{seconds * 1000:.2g} ms" if seconds < 0.00995 else f"{seconds * 1000:.0f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 119.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 10:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    hours = round(seconds / 3600)
-    return f"{hours} h" if hours < 72 else f"{hours / 24:.0f} days"
-
-
-def size(n_bytes: float) -> str:
-    """Return a size in bytes, such as ``"640 MB"``."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if n_bytes >= 0.995 * factor:
-            value = n_bytes / factor
-            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
-    return "less than 1 MB"
 
 
 def ending(seconds: float, now: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from lfm_policy.data.images.cache import cached_bytes
-from lfm_policy.training.estimate.estimate import size
+from lfm_policy.text.numbers import size
 from lfm_policy.training.estimate.trial import Counts
 from lfm_policy.training.estimate.work import Share
 from lfm_policy.training.run import JOINT, Run

@@ -8,36 +8,10 @@ import time
 import pytest
 
 from lfm_policy.config import config_from_dict
+from lfm_policy.text.numbers import duration
 from lfm_policy.training.estimate import Estimate, Share
 from lfm_policy.training.estimate.advice import Names, advise, small_enough
-from lfm_policy.training.estimate.estimate import counted, duration, ending, fewer, size
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.00012, "0.12 ms"),
-        (0.0624, "62 ms"),
-        (0.0996, "0.1 s"),
-        (1.26, "1.3 s"),
-        (39.4, "39 s"),
-        (119.6, "2 min"),
-        (3570, "1 h"),
-        (4200, "1 h 10 min"),
-        (3600 * 30, "30 h"),
-        (86400 * 4, "4 days"),
-    ],
-)
-def test_durations_have_two_digits(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "words"),
-    [(10, "less than 1 MB"), (1.24e6, "1.2 MB"), (640e6, "640 MB"), (12.4e9, "12 GB")],
-)
-def test_sizes(n_bytes: float, words: str) -> None:
-    assert size(n_bytes) == words
+from lfm_policy.training.estimate.estimate import ending, fewer
 
 
 @pytest.mark.parametrize(
@@ -46,14 +20,6 @@ def test_sizes(n_bytes: float, words: str) -> None:
 )
 def test_fewer_steps_are_round_numbers(count: float, factor: float, result: int) -> None:
     assert fewer(count, factor) == result
-
-
-@pytest.mark.parametrize(
-    ("count", "unit", "words"),
-    [(1, "step", "1 step"), (30_000, "step", "30,000 steps"), (2.4, "batch", "2 batches")],
-)
-def test_units_are_counted(count: float, unit: str, words: str) -> None:
-    assert counted(count, unit) == words
 
 
 def test_an_end_far_away_has_its_day() -> None:
