@@ -29,6 +29,11 @@ def is_checkpoint(path: Path) -> bool:
     return (path / CONFIG_FILE).exists() or (path / LATEST_FILE).exists()
 
 
+def run_of_checkpoint(checkpoint: Path) -> Path | None:
+    """Return the run folder that a checkpoint folder lies in; None for one by itself."""
+    return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else None
+
+
 def find_checkpoint(path: str | Path) -> Path:
     """Return the checkpoint folder meant by a path: itself, or the newest one of a run folder.
 

@@ -11,7 +11,7 @@ from typing import Any
 from lfm_policy import assets
 from lfm_policy.api.dataset import Dataset, write_zarr
 from lfm_policy.api.episodes import Episode
-from lfm_policy.checkpoint_folders import CHECKPOINTS, find_checkpoint
+from lfm_policy.checkpoint_folders import find_checkpoint, run_of_checkpoint
 from lfm_policy.config import ExperimentConfig, load_config
 from lfm_policy.config.load import changed_config, override_texts
 from lfm_policy.data.tools.detect import open_dataset
@@ -175,9 +175,8 @@ def run_of(policy: Policy) -> str | Path:
         )
     if checkpoint.name in assets.POLICIES and checkpoint == assets.bundled_policy(checkpoint.name):
         return checkpoint.name
-    run = checkpoint.parent.parent
-    in_run = checkpoint.parent.name == CHECKPOINTS and find_checkpoint(run) == checkpoint
-    return run if in_run else checkpoint
+    run = run_of_checkpoint(checkpoint)
+    return run if run is not None and find_checkpoint(run) == checkpoint else checkpoint
 
 
 def _dataset_options(

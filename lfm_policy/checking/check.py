@@ -34,7 +34,7 @@ from lfm_policy.checking.result import PolicyCheck
 from lfm_policy.checking.samples import joins_of, outside_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
-from lfm_policy.checkpoint_folders import CHECKPOINTS
+from lfm_policy.checkpoint_folders import run_of_checkpoint
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import EvaluationError, InputError
@@ -213,9 +213,8 @@ def _image_cache(policy: Policy | OnnxPolicy) -> ImageCache:
     """Return where decoded frames are kept: for a run where its training keeps them, as small."""
     if not isinstance(policy, Policy):
         return ImageCache()  # graphs take frames as they are recorded
-    checkpoints = Path(policy.info.get("checkpoint", "")).parent
-    beside = checkpoints.name == CHECKPOINTS
-    folder = checkpoints.parents[1] / IMAGE_CACHE if beside else DEFAULT_CACHE
+    run = run_of_checkpoint(Path(policy.info.get("checkpoint", "")))
+    folder = DEFAULT_CACHE if run is None else run.parent / IMAGE_CACHE
     return ImageCache(folder, policy.config.encoder.frame_size)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.assets import results_folder
+from lfm_policy.checkpoint_folders import run_of_checkpoint
 from lfm_policy.config import DistillConfig, ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
 from lfm_policy.config.load import Source, config_from_sources, parse_override
@@ -171,7 +172,8 @@ def distill(
     config = student_config(teacher, nfe=nfe, method=method, groups=groups, overrides=overrides)
     root = results_folder(teacher_path)
     name = "-".join([f"student-nfe{nfe}", *map(str, groups), method])
-    image_cache = root.parent / IMAGE_CACHE
+    # Where the teacher's own training keeps its frames, also if one of its checkpoints is named.
+    image_cache = (run_of_checkpoint(teacher.folder) or root).parent / IMAGE_CACHE
     recording = None
     if config.distill.recording:
         recording = read_observations(config.distill.recording, teacher, image_cache, quiet=quiet)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.assets import results_folder
+from lfm_policy.checkpoint_folders import run_of_checkpoint
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.statistics import bootstrap_mean
 from lfm_policy.policy.checkpoint import CheckpointHeader
@@ -86,11 +87,8 @@ class Measured:
 
 def find_reports(source: str | Path, header: CheckpointHeader) -> list[Path]:
     """Return the reports in the folder that was named, in that of the checkpoint and of its run."""
-    folders = dict.fromkeys(
-        [results_folder(source), header.folder.parent.parent, header.folder]
-        if header.folder.parent.name == "checkpoints"
-        else [results_folder(source), header.folder]
-    )
+    places = (results_folder(source), run_of_checkpoint(header.folder), header.folder)
+    folders = dict.fromkeys(place for place in places if place is not None)
     return [
         path
         for name, pattern in ((EVALUATION, "eval*"), (CHECK, "check*"))

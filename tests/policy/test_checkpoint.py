@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lfm_policy import Policy, load_policy
-from lfm_policy.checkpoint_folders import CONFIG_FILE
+from lfm_policy.checkpoint_folders import CONFIG_FILE, run_of_checkpoint
 from lfm_policy.config import config_to_dict
 from lfm_policy.errors import InputError
 from lfm_policy.policy import find_checkpoint, read_header, write_checkpoint
@@ -545,3 +545,8 @@ def test_a_pointer_that_is_no_file(make_checkpoint: MakeCheckpoint, tmp_path: Pa
     (tmp_path / "run" / "latest").unlink()
     (tmp_path / "run" / "latest").write_text("inside" + " " * 300 + "\0" * 5000)
     assert find_checkpoint(tmp_path / "run").name == "inside"
+
+
+def test_the_run_of_a_checkpoint(tmp_path: Path) -> None:
+    assert run_of_checkpoint(tmp_path / "arm" / "checkpoints" / "final") == tmp_path / "arm"
+    assert run_of_checkpoint(tmp_path / "arm") is None
