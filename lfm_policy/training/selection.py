@@ -103,10 +103,12 @@ class Selection:
             trainer: of the part in work; the policy has the EMA of its weights.
             last: whether this is the last step of the run.
         """
+        if self._rollouts is None:
+            return 0.0
         run, step, begin = self._run, self._run.steps_done, time.perf_counter()
-        due = last or step % max(self._options.every, 1) == 0
+        due = last or step % self._options.every == 0
         looked = run.progress.looked == step  # it goes on from a checkpoint of this step
-        if self._rollouts is None or not due or looked or not self._whole(trainer.n):
+        if not due or looked or not self._whole(trainer.n):
             return 0.0
         if run.accelerator.is_main_process:
             try:
