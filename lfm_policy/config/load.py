@@ -143,14 +143,23 @@ def config_from_dict(options: Mapping[str, Any], label: str) -> ExperimentConfig
     return config_from_sources([Source(label, dict(options))])
 
 
-def changed_config(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
+def changed_config(
+    config: ExperimentConfig | Mapping[str, Any],
+    overrides: Sequence[str],
+    label: str = "the configuration",
+) -> ExperimentConfig:
     """Return a configuration with other options; see `load_config`.
+
+    Args:
+        config: the configuration, or its options.
+        overrides: strings ``section.key=value``.
+        label: what messages call the configuration.
 
     Raises:
         InputError: as `load_config`.
     """
-    before = Source("the configuration", config_to_dict(config))
-    return config_from_sources([before, *_overrides(overrides)])
+    options = config if isinstance(config, Mapping) else config_to_dict(config)
+    return config_from_sources([Source(label, dict(options)), *_overrides(overrides)])
 
 
 def stored_config(options: Mapping[str, Any], label: str) -> ExperimentConfig:

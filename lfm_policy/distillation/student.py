@@ -12,7 +12,7 @@ from lfm_policy.assets import results_folder
 from lfm_policy.checkpoint_folders import run_of_checkpoint
 from lfm_policy.config import DistillConfig, ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
-from lfm_policy.config.load import Source, config_from_sources, parse_override
+from lfm_policy.config.load import changed_config
 from lfm_policy.distillation.group import group_edges, group_step_sizes
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.plan import DistillPlan
@@ -100,8 +100,7 @@ def student_config(
     # A student fits a function and not a cloud of data: dropout only blurs it.
     if "dropout" in options["network"]:
         options["network"]["dropout"] = 0.0
-    sources = [Source(str(teacher.folder), options)]
-    config = config_from_sources([*sources, *(parse_override(text) for text in overrides)])
+    config = changed_config(options, overrides, label=str(teacher.folder))
     for section in ("network", "training"):
         if changes := getattr(config.distill, section):
             raise InputError(

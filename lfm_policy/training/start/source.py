@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.config import ExperimentConfig, InitConfig, config_to_dict
-from lfm_policy.config.load import Source, config_from_sources, parse_override
+from lfm_policy.config.load import changed_config
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.encoders.cameras import CamerasEncoder
@@ -71,8 +71,7 @@ def tuned_config(source: CheckpointHeader, overrides: Sequence[str] = ()) -> Exp
     if source.config.distill.method:
         options["flow"]["time"] = STUDENT_TIME
         options["training"] |= {"block_training": "parallel", "warm_start": False}
-    sources = [Source(str(source.folder), options)]
-    return config_from_sources([*sources, *(parse_override(text) for text in overrides)])
+    return changed_config(options, overrides, label=str(source.folder))
 
 
 def with_source(config: ExperimentConfig, source: CheckpointHeader) -> ExperimentConfig:
