@@ -216,7 +216,7 @@ def test_sigterm_from_outside(
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     steps = read_header(folder).training["steps"]
-    assert steps >= 10
+    assert steps >= read_metrics(metrics)[-1]["step"] > 0
     assert "parameters: encoder 0, block 1 3,224" in out
     assert f"interrupted: stopped by SIGTERM in block 1, step {steps}; saved in {folder}" in err
     assert "Traceback" not in err
