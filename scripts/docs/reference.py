@@ -28,8 +28,14 @@ MADE: dict[str, Callable[[], str]] = {
 
 _LINE = re.compile(r"^<!-- made: (.+) -->$", re.MULTILINE)
 
-SHORT_CONTENTS = {"reference/configuration.md": 2, "reference/bundled.md": 2}
-"""Pages with a heading for every option: how deep the contents beside the page go."""
+SHORT_CONTENTS = {
+    "reference/bundled.md": 2,
+    "reference/configuration.md": 2,
+    "reference/python.md": 3,
+    "reference/python_extending.md": 3,
+    "reference/python_flow.md": 3,
+}
+"""Pages with a heading for every option or method: how deep the contents beside the page go."""
 
 
 def filled_in(markdown: str) -> str:

@@ -15,6 +15,7 @@ from lfm_policy.config import (
     load_config,
 )
 from lfm_policy.config.load import find_config
+from lfm_policy.config.schema import SECTIONS
 
 Options = dict[str, Any]
 
@@ -84,41 +85,35 @@ def _without_plain_students(options: Options, common: Options) -> tuple[Options,
 
 
 def changes(config: ExperimentConfig) -> Options:
-    """Return the options of a configuration that are not the defaults, section by section.
+    """Return the options that make a configuration of the defaults, section by section.
 
     The defaults are those of the network, encoder and dataset format that it has.
     """
-    options = config_to_dict(config)
-    defaults = config_to_dict(_defaults(config))
-    found = _different(options, defaults)
-    for section in ("dataset", "encoder", "network"):
-        if options[section]["name"] != config_to_dict(ExperimentConfig())[section]["name"]:
-            found[section] = {"name": options[section]["name"], **found.get(section, {})}
-    return {name: found[name] for name in options if name in found and name != "name"}
+    options, defaults = config_to_dict(config), config_to_dict(ExperimentConfig())
+    chosen = {section: {"name": options[section]["name"]} for section in SECTIONS}
+    found = _different(options, config_to_dict(load_config(chosen)))
+    for section in SECTIONS:
+        if options[section]["name"] != defaults[section]["name"]:
+            found[section] = chosen[section] | found.get(section, {})
+    ordered = {name: found[name] for name in options if name in found}
+    for key in ("encoder", "encoder_steps"):
+        # What `training.encoder: auto` comes to follows from the others.
+        training = {k: v for k, v in ordered.get("training", {}).items() if k != key}
+        without = {**ordered, "training": training}
+        if config_to_dict(load_config(without)) == options:
+            ordered = {name: value for name, value in without.items() if value}
+    return {name: value for name, value in ordered.items() if name != "name"}
 
 
-def _defaults(config: ExperimentConfig) -> ExperimentConfig:
-    chosen = {name: {"name": getattr(config, name).name} for name in ("dataset", "encoder")}
-    training = {"encoder": config.training.encoder, "encoder_steps": config.training.encoder_steps}
-    if config.training.encoder == "joint":
-        training.pop("encoder_steps")
-    return load_config(
-        {
-            **chosen,
-            "network": {"name": config.network.name},
-            "flow": {"n_blocks": config.flow.n_blocks},
-            "training": training,
-        }
-    )
-
-
-def _different(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> Options:
+def _different(options: Mapping[str, Any], defaults: Mapping[str, Any], depth: int = 0) -> Options:
+    """Return the options with other values; those that are keys and values themselves whole."""
     found: Options = {}
     for key, value in options.items():
         default = defaults.get(key)
-        if isinstance(value, dict) and isinstance(default, dict) and value and default:
-            if inner := _different(value, default):
-                found[key] = inner
+        is_section = isinstance(value, dict) and (not depth or key == "time")
+        if is_section and isinstance(default, dict):
+            inner = _different(value, default, depth + 1)
+            found |= {key: inner} if inner else {}
         elif value != default:
             found[key] = value
     return found

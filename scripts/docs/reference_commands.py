@@ -50,7 +50,8 @@ def _command(name: str, parser: CommandParser) -> Iterator[str]:
         shown.get(group.title or "", f"options: {group.title}"): group._group_actions
         for group in parser._action_groups
     }
-    own, shared = [], []
+    own: list[argparse.Action] = []
+    shared: list[argparse.Action] = []
     for action in groups["options"]:
         if not isinstance(action, argparse._HelpAction):
             (shared if action.option_strings[-1] in SHARED else own).append(action)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 _CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
 _FLAG = re.compile(r"(?<![\w`/-])(--[a-z][a-z-]*)")
-_SPECIAL = re.compile(r"([*<>\[\]|]|_(?=_)|(?<=_)_|(?<!\w)_|_(?!\w))")
+_SPECIAL = re.compile(r"[*<>\[\]|]|_(?=_)|(?<=_)_|(?<!\w)_|_(?!\w)")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "|": "&#124;"}
+"""Characters that no backslash makes plain."""
 
 
 def prose(text: str) -> str:
@@ -28,8 +30,12 @@ def code(text: str) -> str:
 def _plain(text: str) -> str:
     parts = _FLAG.split(text)
     return "".join(
-        code(part) if i % 2 else _SPECIAL.sub(r"\\\1", part) for i, part in enumerate(parts)
+        code(part) if i % 2 else _SPECIAL.sub(_escaped, part) for i, part in enumerate(parts)
     )
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return _ENTITIES.get(found[0], f"\\{found[0]}")
 
 
 def blocks(text: str, *, language: str = "text") -> Iterator[str]:

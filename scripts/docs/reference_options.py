@@ -30,6 +30,9 @@ from lfm_policy.plugins import registry
 NAME = "name"
 """The key by which a section chooses its options."""
 
+LONGEST_DEFAULT = 24
+"""Characters of a default in the table of what one usually sets."""
+
 _WORDS = {"int": "integer", "float": "number", "str": "text", "bool": "`true` or `false`"}
 _MANY = {
     "int": "integers",
@@ -119,13 +122,14 @@ def configuration_reference() -> str:
 
 def common_options() -> str:
     """Return a table of the options that one usually sets, each once."""
-    rows = {
-        entry.key: f"| [`{entry.key}`](#{entry.anchor}) | {code(in_yaml(entry.default))} |"
-        for part in reversed(configuration_parts())
-        for entry in reversed(part.entries)
-        if entry.often_set
-    }
-    return "\n".join(["| key | default |", "| --- | --- |", *reversed(rows.values())])
+    rows: dict[str, str] = {}
+    for part in configuration_parts():
+        for entry in part.entries:
+            if entry.often_set:
+                default = in_yaml(entry.default)
+                shown = code(default) if len(default) <= LONGEST_DEFAULT else "see there"
+                rows.setdefault(entry.key, f"| [`{entry.key}`](#{entry.anchor}) | {shown} |")
+    return "\n".join(["| key | default |", "| --- | --- |", *rows.values()])
 
 
 def _section(
