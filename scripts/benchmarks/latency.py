@@ -18,13 +18,9 @@ import argparse
 import copy
 import importlib.util
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 import types
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -34,10 +30,11 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from lfm_runtime.benchmark import computer, peak_mib, run_alone, timed
+
 sys.path.append(str(Path(__file__).parents[1] / "studies"))
 from results_page import publish, table_lines
 
-UNTIMED = 0.1
 ENGINES = ("eager", "compile", "onnx-fp32", "onnx-int8")
 COLUMNS = (
     "what | engine | NFE | threads | ms per chunk, median | p95 | peak memory (MiB) | parameters"
@@ -109,20 +106,6 @@ def rows_of_policy(policy: str) -> list[Row]:
     return [Row("one network evaluation", "network", policy), *chunks]
 
 
-def run_alone(*arguments: str, threads: int = 1) -> dict[str, Any]:
-    """Run Python in a process of its own; returns the JSON of the last line that it prints.
-
-    Raises:
-        CalledProcessError: it failed; what it wrote to stderr has been printed.
-    """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment, check=True
-    )
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def measure(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
     """Time a row in this process; returns milliseconds, peak memory and parameters."""
     if row.engine.startswith("onnx"):
@@ -132,20 +115,13 @@ def measure(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
 
         torch.set_num_threads(threads)
         call, parameters = _lerobot(row, lerobot) if row.kind == "lerobot" else _pytorch(row)
-    for _ in range(max(2, int(UNTIMED * row.repeats))):
-        call()
-    seconds = []
-    for _ in range(row.repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    median, p95 = np.percentile(np.array(seconds) * 1e3, [50, 95])
+    median, p95 = np.percentile(timed(call, row.repeats), [50, 95])
     return {
         **asdict(row),
         "threads": threads,
         "median_ms": float(median),
         "p95_ms": float(p95),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
         "parameters": parameters,
     }
 
@@ -328,8 +304,7 @@ def main() -> None:
         tqdm.write(" | ".join(map(str, _cells(one))))
         measured.append(one)
     lines = [*table_lines(COLUMNS, map(_cells, measured)), *_ratios(measured)]
-    processor = platform.processor() or platform.machine()
-    report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
+    report = {"computer": computer(), "rows": measured}
     publish("latency", lines, arguments.results, report)
     if failed:
         raise SystemExit("not measured: " + "; ".join(failed))
