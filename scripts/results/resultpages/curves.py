@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lfm_policy.text.numbers import counted
 from resultpages.cells import Cells
 from resultpages.pictures import Panel, Series
-
-from lfm_policy.text.numbers import counted
 
 EVALUATIONS: dict[str, Any] = {
     "x": "network evaluations per chunk",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -153,7 +153,7 @@ def columns_of(rows: list[dict[str, Any]], *columns: str) -> list[list[str]]:
 
     What is null or not there is left out.
     """
-    formats = {
+    formats: dict[str, Callable[[Any], str]] = {
         "": str,
         "three": three,
         "commas": lambda value: f"{value:,.0f}",

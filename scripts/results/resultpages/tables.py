@@ -87,7 +87,9 @@ def everything(study: StudyResults, part: str) -> str:
         comparisons(study.tests(part)) if study.tests(part) else "",
     ]
     if missing := study.missing(part):
-        tables.append(f"{missing} of these trainings and samplers {_are(missing)} not measured yet.")
+        tables.append(
+            f"{missing} of these trainings and samplers {_are(missing)} not measured yet."
+        )
     return "\n\n".join(filter(None, tables))
 
 

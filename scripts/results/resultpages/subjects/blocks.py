@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from listed import listed_studies
+
 from resultpages.cells import Cells, StudyResults
 from resultpages.curves import of_demonstrations, score_and_success
 from resultpages.pictures import Panel, Picture, Series
@@ -60,9 +61,7 @@ def pictures(data: Path) -> list[Picture]:
     state = StudyResults(listed_studies()["state"], data)
     subtitle = of_demonstrations(state("n2 16@0.6"))
     smaller = ["fm 16@0.6", "n2 16@0.6", *(f"lfm-{share}% 16@0.6" for share in (50, 25, 12))]
-    costs = {
-        label: next(iter(state.rows("wall-clock", model))) for label, model in COSTS.items()
-    }
+    costs = {label: next(iter(state.rows("wall-clock", model))) for label, model in COSTS.items()}
     return [
         Picture(
             "blocks",
@@ -116,9 +115,7 @@ def _against_blocks(cells: list[Cells], title: str) -> tuple[Panel, Panel]:
         many = "32 (FM) or 64 evaluations, midpoint"
         lines.setdefault("16 evaluations" if one.solver == "euler" else many, []).append(one)
     place = _of_training(lambda training: len(training["block_steps"]))
-    return score_and_success(
-        lines, x="blocks", place=place, ticks=(1, 2, 3, 4, 8), title=title
-    )
+    return score_and_success(lines, x="blocks", place=place, ticks=(1, 2, 3, 4, 8), title=title)
 
 
 def _of_training(value: Callable[[dict[str, Any]], float]) -> Callable[[Cells], float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from listed import listed_studies
+
 from resultpages.cells import Cells, StudyResults
 from resultpages.curves import (
     EVALUATIONS,
