@@ -85,7 +85,7 @@ def _draw_block(axes: Axes, part: Stretch, ignorant: float, theme: Theme) -> Non
     colour = theme.block_colour(part.block)
     axes.axhline(ignorant, color=theme.muted, linewidth=1, linestyle="--", label="sees nothing")
     axes.plot(*_points(part.train), color=colour, linewidth=1.4, label="training")
-    held_out = {"linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 3}
+    held_out: dict[str, Any] = {"linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 3}
     axes.plot(*_points(part.validation), color=colour, label="held out", **held_out)
     axes.set_title(f"block {part.block}", fontsize=9.5)
     # Of the first records, before anything is learned, hardly more than the beginning is shown.
