@@ -15,7 +15,7 @@ fi
 # robosuite compiles a small package against Linux headers; where that cannot be, its tests skip.
 if ! ./scripts/setup_venv.sh all; then
   echo "robosuite cannot be installed here: its tests will be skipped"
-  ./scripts/setup_venv.sh sim,deploy,ray,pretrained,dev
+  ./scripts/setup_venv.sh sim,deploy,ray,pretrained,docs,dev
 fi
 bin="$(./scripts/setup_venv.sh --folder)/bin"
 # The reference that datasets are compared with; what it asks for beside it (torchvision, a package

@@ -10,7 +10,7 @@ What is finished is kept in FILE.parts; the same command goes on after an interr
 examples:
   lfm-policy collect Lift --episodes 200 --workers 2 --output lift.hdf5
   lfm-policy collect Can --images --output can_image.hdf5
-  lfm-policy train lift/lfm dataset.path=lift.hdf5
+  lfm-policy train robomimic/lift dataset.path=lift.hdf5
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Distil a teacher into a student that takes one step per block.
 
-The student has --nfe blocks of one step each; each replaces as many consecutive blocks of the
-teacher. With --groups 2,1 instead it has two, which replace the first two blocks (at the data side)
-and the third. Options are set as section.key=value, those of the distillation itself as
-distill.key; the others are the teacher's. Teacher samples are kept in the teacher's run folder for
-other students.
+The student has --nfe blocks of one step each. Each replaces as many consecutive blocks of the
+teacher (--nfe 1 or 3 where it has three), or, where --nfe is a multiple (6), an equal part of one.
+With --groups 2,1 instead it has two blocks, which replace the first two (at the data side) and the
+third. Options are set as section.key=value, those of the distillation itself as distill.key; the
+others are the teacher's. Teacher samples are kept in the teacher's run folder for other students.
 
 examples:
   lfm-policy distill runs/pusht-lfm4 --nfe 4 training.total_steps=24000
@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     blocks.add_argument(
         "--nfe",
         type=positive,
-        help="network evaluations per chunk; a divisor of the teacher's number of blocks",
+        help="network evaluations per chunk: a divisor or a multiple of the teacher's number of "
+        "blocks; other numbers with --groups",
     )
     blocks.add_argument(
         "--groups",
