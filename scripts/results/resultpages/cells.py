@@ -117,6 +117,16 @@ class Cells:
         return ", ".join(three(cell["summary"]["success_rate"]) for cell in self.each)
 
     @property
+    def lowest(self) -> str:
+        """The success of the training that has the lowest."""
+        return three(min(cell["summary"]["success_rate"] for cell in self.each))
+
+    @property
+    def highest(self) -> str:
+        """The success of the training that has the highest."""
+        return three(max(cell["summary"]["success_rate"] for cell in self.each))
+
+    @property
     def coverage(self) -> str:
         """Of the last step."""
         return three(float(np.mean([cell["summary"]["final_coverage"] for cell in self.each])))
