@@ -1,6 +1,6 @@
 """Pictures of docs/guides/chunks.md: what a chunk is made of, and when the next one is asked for.
 
-    python scripts/docs/guides/draw_chunks.py
+python scripts/docs/guides/draw_chunks.py
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _draw_lead(axes: Axes, executed: int, lead: int, theme: Theme) -> None:
             axes.text(tick + 0.5, 0.47, "?", ha="center", va="center", color=theme.warning)
         # Counted from where it was asked for, but a robot that stands still counts nothing.
         ends, chunk = asked + executed + max(0, begins - ends), chunk + 1
-    stands = "the robot stands still while it waits" if lead < COMPUTING else "the robot never waits"
+    stands = (
+        "the robot stands still while it waits" if lead < COMPUTING else "the robot never waits"
+    )
     axes.set_title(f"lead {lead}: {stands}", fontsize=9.5)
     axes.set(xlim=(-COMPUTING - 0.2, TICKS), ylim=(-0.15, 2.1))
     axes.set_yticks([0.45, 1.55], ["robot", "policy"])

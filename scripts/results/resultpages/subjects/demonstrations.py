@@ -38,7 +38,7 @@ def pictures(data: Path) -> list[Picture]:
             score_and_success(
                 {"LFM, three MLP blocks, 16 evaluations": list(found.values())},
                 x="demonstrations",
-                of=lambda cells: where[id(cells)],
+                place=lambda cells: where[id(cells)],
                 ticks=tuple(MODELS),
             ),
             title="How many demonstrations",
