@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 150_000
 ELSEWHERE = {"encoders", "demonstrations"}
 """Parts of studies on pages that are not these."""
+TEACHERS = {"runs/pusht-image-lfm": "pusht/image_lfm"}
+"""Configurations of runs that pages distil, where it matters."""
 
 
 @pytest.fixture(scope="module")
@@ -270,11 +272,12 @@ def check_command(line: str) -> None:
         late = build_parser().parse_known_args(words[1:])[1]
         assert set(late) <= set(settings), line
         if words[1] in ("train", "distill"):
-            config = words[2] if words[1] == "train" else "pusht/lfm3"
+            config = words[2] if words[1] == "train" else TEACHERS.get(words[2], "pusht/lfm3")
             load_config(config, settings)
         return
     assert words[0] == "python", line
-    script = ROOT / words[1]
+    module = ROOT / "runtime" / words[2].replace(".", "/") if words[1] == "-m" else None
+    script = module.with_suffix(".py") if module else ROOT / words[1]
     text = script.read_text() + (ROOT / "scripts" / "studies" / "pieces.py").read_text()
     flags = set(re.findall(r'"(--[\w-]+)"', text))
     assert {word for word in words if word.startswith("--")} <= flags, line
