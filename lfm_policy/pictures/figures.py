@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +63,12 @@ def figure(
     return made
 
 
-def save(picture: Figure, path: Path, *, dpi: int = DPI) -> None:
-    """Write a figure as PNG, under a temporary name that is renamed at last."""
+def save(
+    picture: Figure, path: Path, *, dpi: int = DPI, facts: Mapping[str, str] | None = None
+) -> None:
+    """Write a figure as PNG, under a temporary name that is renamed at last.
+
+    ``facts`` are kept in the file, as texts of its metadata.
+    """
     with atomic_file(path) as temporary:
-        picture.savefig(temporary, format="png", dpi=dpi)
+        picture.savefig(temporary, format="png", dpi=dpi, metadata=facts)

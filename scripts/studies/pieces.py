@@ -31,6 +31,8 @@ from lfm_runtime.disk.files import write_text
 TEST_SEEDS = 100_000
 SELECTION_SEEDS = 200_000
 RECORDING_SEEDS = 400_000
+DATA = Path(__file__).parents[2] / "docs" / "results" / "data"
+"""What was measured; `scripts/results/write.py` makes the pages of it."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Study:
         episodes: int = 200,
         seed_start: int = TEST_SEEDS,
     ) -> None:
-        """Take up the cells that ``archive``, a file beside the results page, has.
+        """Take up the cells that ``archive``, a file of the folder of data, has.
 
         Args:
             models: by name.
@@ -118,7 +120,7 @@ class Study:
         self.models = models
         self._dataset = arguments.dataset
         self._output = arguments.output or output
-        self._archive = arguments.results / "results" / archive
+        self._archive = arguments.data / archive
         self._episodes = episodes
         self._seed_start = seed_start
         self._cells: dict[str, Any] = {}
@@ -198,20 +200,16 @@ def study_options(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--dataset", type=Path, help="what the models learn from")
     parser.add_argument("--output", type=Path, help="run folders, default in runs/")
-    parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the archives")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
-    parser.add_argument("--tables-only", action="store_true", help="run nothing")
     return parser
 
 
 def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespace) -> list[str]:
     """Measure the cells that are not known yet, a chain of them per model and training seed.
 
-    A model whose cells are all known is not made again. With ``--tables-only`` nothing is run.
-    Returns what went wrong, a line each.
+    A model whose cells are all known is not made again. Returns what went wrong, a line each.
     """
-    if arguments.tables_only:
-        return []
     if arguments.dataset is None:
         raise SystemExit("--dataset is needed to run what is missing")
 

@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, help="folder of results.md to write the table into")
     arguments = parser.parse_args()
-    archive = arguments.results and arguments.results / "results" / "collected.json"
+    archive = arguments.results and arguments.results / "results" / "data" / "collected.json"
     results = json.loads(archive.read_text()) if archive and archive.exists() else {}
     short = []
     for path in arguments.files:

@@ -47,5 +47,5 @@ def publish(name: str, lines: Sequence[str], results: Path | None, archive: obje
     if results is None:
         return
     if archive is not None:
-        write_json(results / "results" / f"{name}.json", archive)
+        write_json(results / "results" / "data" / f"{name}.json", archive)
     put_table(results, name, lines)

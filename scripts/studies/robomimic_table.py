@@ -5,7 +5,7 @@ out from test seeds. FM has LFM's parameters in all and the same gradient steps.
 checkpoint in time (early: a third of the steps; ninth: for Square's learning curve) is a run of its
 own, learning rate decayed to 0: blocks are trained one after the other, so that half a run is not
 a policy. It can be stopped and started again at any time; what is finished is kept in
-docs/results/robomimic.json.
+docs/results/data/robomimic.json.
 
     lfm-policy collect Lift --episodes 200 --output lift.hdf5
     python scripts/studies/robomimic_table.py lift --dataset lift.hdf5
@@ -100,6 +100,8 @@ def models_of(task: str) -> dict[str, Model]:
 def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("task", choices=list(TASKS))
+    parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
+    parser.add_argument("--tables-only", action="store_true", help="run nothing")
     made = {model: ("", model) for model in POLICIES}
     made |= {prefix + model: (prefix, model) for prefix in EARLIER for model in FINE}
     parser.add_argument("--models", nargs="+", choices=made, default=list(made))
@@ -119,7 +121,9 @@ def main() -> None:
     for seed, name in product(arguments.seeds, arguments.models):
         prefix, model = made[name]
         wanted.append((f"{prefix}{arguments.task}-{model}", seed, [POLICIES[model][1]]))
-    failures = measure(studies[arguments.task], wanted, arguments)
+    failures = []
+    if not arguments.tables_only:
+        failures = measure(studies[arguments.task], wanted, arguments)
     rows = [row for task, one in studies.items() for row in rows_of(task, one, arguments.seeds)]
     print("\n".join(table_lines(COLUMNS, [row for row in rows if row[0] == arguments.task])))
     put_table(arguments.results, "robomimic", table_lines(COLUMNS, rows))

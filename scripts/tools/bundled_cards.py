@@ -1,7 +1,7 @@
 """Write the model cards of the policies that the package carries.
 
-Their figures are in docs/results/bundled.json, which is made of what `lfm-policy eval` wrote; the
-milliseconds are those of docs/results/latency.json. After a new bundle or a new evaluation:
+Their figures are in docs/results/data/bundled.json, which is made of what `lfm-policy eval` wrote;
+the milliseconds are those of docs/results/data/latency.json. After a new bundle or evaluation:
 
     lfm-policy eval pusht-state --episodes 1000 --output runs/bundled/pusht-state
     python scripts/tools/bundled_cards.py --evaluated pusht-state=runs/bundled/pusht-state/eval.json
@@ -24,7 +24,7 @@ from lfm_policy.sharing.front_matter import CardOptions
 from lfm_policy.sharing.reports import read_reports
 from lfm_runtime.disk.files import write_text
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results"
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "data"
 FIGURES, LATENCIES = RESULTS / "bundled.json", RESULTS / "latency.json"
 LICENSE = "mit"
 _TASK = "Pushes a T-shaped block onto its place with a round agent, in the simulation PushT"

@@ -34,7 +34,7 @@ def test_a_card_is_what_its_figures_make(name: str, cards: Any) -> None:
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_card_says_the_stored_numbers(name: str) -> None:
     text = (bundled_policy(name) / "README.md").read_text()
-    (cell,) = json.loads((ROOT / "docs/results/bundled.json").read_text())[name]["cells"]
+    (cell,) = json.loads((ROOT / "docs/results/data/bundled.json").read_text())[name]["cells"]
     summary = cell["summary"]
     found = {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results}
     assert found["success_rate"] == pytest.approx(summary["successes"] / summary["n"], abs=1e-4)

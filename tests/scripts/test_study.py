@@ -18,11 +18,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture()
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(REPOSITORY / "scripts" / "studies"))
-    import pusht_study
+    import listed
     import robomimic_table
 
-    modules = {"pusht": pusht_study, "robomimic": robomimic_table}
-    for name in ("pieces", "results_page", "study_tables", "pusht_study", "robomimic_table"):
+    modules = {"pusht": listed, "robomimic": robomimic_table}
+    for name in ("pieces", "results_page", "study_tables", "listed", "robomimic_table"):
         monkeypatch.delitem(sys.modules, name)
     return modules
 
@@ -34,7 +34,7 @@ def test_every_row_names_a_model_that_is_made_once(modules: dict[str, Any]) -> N
         order = [model for models in study.order for model in models]
         assert len(order) == len(set(order))
         for part in study.parts.values():
-            named = [row.model for row in part.rows]
+            named = [model for model, _ in part.rows]
             named += [model for pair in part.compare for model, _ in pair]
             known = set(named) - removed.get(name, set())
             assert known <= set(study.models), part.name
@@ -70,20 +70,18 @@ def test_cells_are_made_in_the_order_of_the_study(modules: dict[str, Any]) -> No
 
 def test_the_table_of_seconds_has_every_model_of_the_study(modules: dict[str, Any]) -> None:
     study = modules["pusht"].listed_studies()["state"]
-    named = [row.model for part in study.usual for row in study.parts[part].rows]
-    rows = [row.model for row in study.parts["wall-clock"].rows]
+    named = [model for part in study.usual for model, _ in study.parts[part].rows]
+    rows = [model for model, _ in study.parts["wall-clock"].rows]
     assert len(rows) == len(set(rows))
     assert set(rows) == set(named)
 
 
-def test_every_table_has_its_place_in_the_results(modules: dict[str, Any]) -> None:
-    page = (REPOSITORY / "docs" / "results.md").read_text()
-    studies = modules["pusht"].listed_studies().values()
-    for part in [*(p for s in studies for p in s.parts.values()), modules["robomimic"].LEARNING]:
-        assert page.count(f"<!-- table {part.name} -->\n") == 1
-        assert page.count(f"<!-- end {part.name} -->") == 1
-        if part.name != "encoders":  # its plot stands in no page
-            assert f"](results/{part.name}.png)" in page
+def test_every_model_has_words_of_its_own_for_readers(modules: dict[str, Any]) -> None:
+    for study in modules["pusht"].listed_studies().values():
+        named = {model for part in study.parts.values() for model, _ in part.rows}
+        assert named | set(study.models) <= set(study.labels)
+        assert len(set(study.labels.values())) == len(study.labels)
+        assert all(label and "{" not in label for label in study.labels.values())
 
 
 def test_models_of_every_robomimic_task_can_be_made(modules: dict[str, Any]) -> None:
