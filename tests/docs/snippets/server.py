@@ -1,0 +1,220 @@
+"""The server of commands: has imported what takes long, and forks for every command.
+
+    python server.py SOCKET
+
+With SNIPPETS_TIMES in the environment it says how long the CPU worked for each.
+
+Commands are `lfm-policy`, `python` (a file, -c, -m or standard input), `accelerate`, and
+`python-session`, which executes the files that it reads the paths of in one namespace.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import linecache
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+IMPORTED = (
+    "gym_pusht.envs.pusht",
+    "lfm_envs",
+    "lfm_policy.api.evaluation",
+    "lfm_policy.api.exporting",
+    "lfm_policy.api.training",
+    "lfm_policy.checking.check",
+    "lfm_policy.cli.main",
+    "lfm_policy.control.episodes",
+    "lfm_policy.distillation.plan",
+    "lfm_policy.inspection",
+    "lfm_policy.pictures.figures",
+    "onnxruntime",
+)
+"""What nearly every command needs, and takes long; none of it may start a thread."""
+
+
+def run_command(program: str, arguments: list[str]) -> int | None:
+    """Run a command in this process; returns its exit code, or leaves by SystemExit."""
+    sys.argv = [program, *arguments]
+    if program == "lfm-policy":
+        from lfm_policy.cli.main import entry_point
+
+        entry_point()
+    elif program == "accelerate":
+        runpy.run_module("accelerate.commands.accelerate_cli", run_name="__main__", alter_sys=True)
+    elif program == "python-session":
+        python_session()
+    else:
+        python(arguments)
+    return 0
+
+
+def python(arguments: list[str]) -> None:
+    """Do what ``python`` does with these arguments."""
+    while arguments and arguments[0] in ("-u", "-I", "-s"):
+        arguments = arguments[1:]
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    match arguments:
+        case ["-m", "pip", *rest]:
+            print(f"(not run: pip {' '.join(rest)})")
+        case ["-m", "venv", folder]:  # one whose `activate` changes nothing
+            Path(folder, "bin").mkdir(parents=True)
+            Path(folder, "bin", "activate").touch()
+        case ["-c", code, *rest]:
+            sys.argv, sys.path[0] = ["-c", *rest], ""
+            exec(compile(code, "<string>", "exec"), main.__dict__)
+        case ["-m", module, *rest]:
+            sys.argv, sys.path[0] = [module, *rest], os.getcwd()
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case ["-", *_] | []:
+            sys.path[0] = ""
+            exec(compile(sys.stdin.read(), "<stdin>", "exec"), main.__dict__)
+        case [file, *rest]:
+            sys.argv, sys.path[0] = [file, *rest], str(Path(file).resolve().parent)
+            runpy.run_path(file, run_name="__main__")
+
+
+def python_session() -> None:
+    """Execute files of code in one namespace; standard output says how each ended.
+
+    A line of standard input is JSON: path of the page, first line, and the code.
+    """
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what the code prints goes where its errors go
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    sys.path[0] = ""
+    for request in sys.stdin:
+        page, line, code = json.loads(request)
+        linecache.checkcache(page)
+        try:
+            exec(compile("\n" * (line - 1) + code, page, "exec"), main.__dict__)
+            answer = 0
+        except SystemExit as ended:
+            answer = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except BaseException:
+            traceback.print_exc()
+            answer = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        answers.write(f"{answer}\n")
+
+
+def become(command: dict[str, Any], descriptors: list[int]) -> None:
+    """Be the command, in a forked process; never returns."""
+    code = 1
+    try:
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.set_wakeup_fd(-1)
+        for target, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, target)
+            os.close(descriptor)
+        os.chdir(command["folder"])
+        os.environ.clear()
+        os.environ.update(command["environment"])
+        # Processes that this one starts are as this one.
+        sys.executable = str(Path(os.environ["SNIPPETS_PROGRAMS"]) / "python")
+        try:
+            code = run_command(command["program"], command["arguments"]) or 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            if isinstance(ended.code, str):
+                print(ended.code, file=sys.stderr)
+        except BaseException:
+            traceback.print_exc()
+        atexit._run_exitfuncs()
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+class Server:
+    """Forks for every client, and tells it how the process ended."""
+
+    def __init__(self, path: str) -> None:
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(path)
+        self.listening.listen(64)
+        self.clients: dict[int, socket.socket] = {}
+        self.said: dict[int, str] = {}
+        woken, wake = socket.socketpair()
+        woken.setblocking(False)
+        wake.setblocking(False)
+        self.sockets = [self.listening, woken, wake]
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.listening, selectors.EVENT_READ, self.accept)
+        self.selector.register(woken, selectors.EVENT_READ, lambda: woken.recv(4096))
+        # Whoever started this one has ended: nobody needs it any more.
+        self.selector.register(sys.stdin, selectors.EVENT_READ, self.end)
+
+    def end(self) -> None:
+        """End, and all commands with it."""
+        for process in self.clients:
+            os.kill(process, signal.SIGKILL)
+        sys.exit(0)
+
+    def accept(self) -> None:
+        """Start the command of a client."""
+        client, _ = self.listening.accept()
+        header, descriptors, _, _ = socket.recv_fds(client, 4, 3)
+        wanted, received = int.from_bytes(header, "big"), b""
+        while len(received) < wanted:
+            received += client.recv(wanted - len(received))
+        process = os.fork()
+        if process == 0:
+            for open_socket in (*self.sockets, *self.clients.values(), client):
+                open_socket.close()
+            self.selector.close()
+            become(json.loads(received), descriptors)
+        if "SNIPPETS_TIMES" in os.environ:
+            command = json.loads(received)
+            self.said[process] = " ".join([command["program"], *command["arguments"]])
+        for descriptor in descriptors:
+            os.close(descriptor)
+        client.sendall(process.to_bytes(4, "big"))
+        self.clients[process] = client
+
+    def reap(self) -> None:
+        """Tell clients whose commands have ended."""
+        while self.clients:
+            process, status, used = os.wait4(-1, os.WNOHANG)
+            if process == 0:
+                return
+            if process in self.said:
+                seconds = used.ru_utime + used.ru_stime
+                print(f"{seconds:6.1f} s  {self.said.pop(process)}", file=sys.stderr)
+            code = os.waitstatus_to_exitcode(status)
+            with suppress(OSError), self.clients.pop(process) as client:
+                client.sendall(bytes([code if code >= 0 else 128 - code]))
+
+    def serve(self) -> None:
+        """Serve until standard input ends."""
+        print("ready", flush=True)
+        while True:
+            for key, _ in self.selector.select():
+                key.data()
+            self.reap()
+
+
+if __name__ == "__main__":
+    from shortened import shorten_everything
+
+    for module in IMPORTED:
+        importlib.import_module(module)
+    shorten_everything()
+    Server(sys.argv[1]).serve()

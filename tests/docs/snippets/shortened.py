@@ -1,0 +1,126 @@
+"""Makes everything that a snippet does take seconds: few steps, narrow networks, short episodes.
+
+What a page says is checked as it stands, by parsers and configurations; only what would be done
+then is made less.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+EPISODES = 2
+TICKS = 20
+STEPS = 20
+WIDTH = 32
+MOST = {"width": WIDTH, "n_layers": 1, "embed_dim": WIDTH}
+
+
+def fewer(steps: int) -> int:
+    """Return fewer steps: more for more of them, so that a run can still be continued."""
+    return steps if steps <= 200 else max(STEPS, steps // 1000)
+
+
+def shortened(config: Any, *, network: bool) -> Any:
+    """Return a configuration with less to do; with a narrow network, if that may be."""
+    from lfm_policy.config.load import changed_config, override_texts
+
+    training = config.training
+    changes: dict[str, Any] = {
+        "training.total_steps": fewer(training.total_steps),
+        "training.encoder_steps": fewer(training.encoder_steps),
+        "training.batch_size": min(training.batch_size, 16),
+        "training.encoder_batch_size": min(training.encoder_batch_size, 4),
+        "training.encoder_views": min(training.encoder_views, 1),
+        "eval.every": fewer(config.eval.every),
+        "eval.episodes": min(config.eval.episodes, EPISODES),
+        "distill.samples": 1,
+        "distill.teacher_steps": min(config.distill.teacher_steps, 4),
+    }
+    if training.warmup_steps is not None:
+        changes["training.warmup_steps"] = min(training.warmup_steps, 2)
+    student = config.distill.training
+    for name in ("total_steps", "encoder_steps"):
+        if name in student:
+            changes[f"distill.training.{name}"] = fewer(student[name])
+    if network and not config.block_networks:
+        for name, most in MOST.items():
+            if hasattr(config.network, name):
+                changes[f"network.{name}"] = min(getattr(config.network, name), most)
+        if channels := getattr(config.network, "channels", None):
+            changes["network.channels"] = [min(WIDTH, n) for n in channels]
+    return changed_config(config, override_texts(changes))
+
+
+def replace(module: Any, name: str, make: Callable[[Callable[..., Any]], Any]) -> None:
+    """Put another function in the place of one."""
+    before = getattr(module, name)
+    setattr(module, name, functools.wraps(before)(make(before)))
+
+
+def shorten_everything() -> None:
+    """Shorten training, distillation, rollouts, control and collecting in this process."""
+    import lfm_policy.api.evaluation
+    import lfm_policy.api.training
+    import lfm_policy.cli.main
+    import lfm_policy.distillation.student
+    import lfm_policy.evaluation.episodes
+    import lfm_policy.training
+    from lfm_runtime.control.loop import ControlLoop
+
+    def train(before: Callable[..., Any]) -> Callable[..., Any]:
+        def train(config: Any, folder: Any, **others: Any) -> Any:
+            whole = others.get("init_from") is None and not config.init.source
+            return before(shortened(config, network=whole), folder, **others)
+
+        return train
+
+    replace(lfm_policy.training, "train", train)
+    lfm_policy.api.training.train_config = lfm_policy.training.train
+
+    def student_config(before: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **named: shortened(before(*given, **named), network=False)
+
+    replace(lfm_policy.distillation.student, "student_config", student_config)
+
+    def few_episodes(before: Callable[..., Any]) -> Callable[..., Any]:
+        def evaluate(*given: Any, episodes: int = EPISODES, **named: Any) -> Any:
+            return before(*given, episodes=min(episodes, EPISODES), **named)
+
+        return evaluate
+
+    replace(lfm_policy.api.evaluation, "evaluate", few_episodes)
+
+    def short_rollouts(before: Callable[..., Any]) -> Callable[..., Any]:
+        def create(self: Any, *given: Any, **named: Any) -> None:
+            before(self, *given, **named)
+            object.__setattr__(self, "max_episode_steps", min(self.max_episode_steps, TICKS))
+
+        return create
+
+    replace(lfm_policy.evaluation.episodes.RolloutConfig, "__init__", short_rollouts)
+
+    def few_ticks(before: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda self, max_ticks=None: before(self, min(max_ticks or TICKS, TICKS))
+
+    replace(ControlLoop, "run", few_ticks)
+
+    def few_of_everything(before: Callable[..., Any]) -> Callable[..., Any]:
+        def build_parser() -> Any:
+            parser = before()
+            parse = parser.parse_known_args
+
+            def parse_less(*given: Any, **named: Any) -> Any:
+                parsed, extra = parse(*given, **named)
+                for name, most in (("episodes", EPISODES), ("video", 1), ("samples", 2)):
+                    if isinstance(value := getattr(parsed, name, None), int):
+                        setattr(parsed, name, min(value, most))
+                return parsed, extra
+
+            parser.parse_known_args = parse_less
+            return parser
+
+        return build_parser
+
+    replace(lfm_policy.cli.main, "build_parser", few_of_everything)
