@@ -92,5 +92,11 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], the
         "",
         end,
         start,
-        arrowprops={"arrowstyle": "-|>", "color": theme.ink, "linewidth": 1, "shrinkA": 0, "shrinkB": 0},
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": theme.ink,
+            "linewidth": 1,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        },
     )

@@ -192,6 +192,4 @@ def _draw_run(axes: Axes, run: RecordedEpisode, theme: Theme) -> None:
         )
     axes.plot(now, told, color=theme.ink, linewidth=1.6, label="what the robot is told")
     held = run.steps["kind"] == HELD
-    axes.plot(
-        now[held], told[held], "s", color=theme.warning, markersize=4, label="standing still"
-    )
+    axes.plot(now[held], told[held], "s", color=theme.warning, markersize=4, label="standing still")

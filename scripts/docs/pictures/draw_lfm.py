@@ -101,7 +101,7 @@ def _draw_chain(axes: Axes, schedule: OUSchedule, n_steps: int, theme: Theme) ->
     names[0], names[-1] = f"noise, {names[0]}", f"{names[-1]}, data"
     axes.set_xticks(range(n_blocks + 1), names, color=theme.ink)
     for label, side in ((0, "left"), (-1, "right")):
-        axes.get_xticklabels()[label].set_ha(side)
+        axes.get_xticklabels()[label].set_horizontalalignment(side)
     axes.set(ylim=(-REACH, REACH), xlim=(0, n_blocks), ylabel="a number of a chunk")
     axes.grid(visible=False)
     axes.tick_params(length=0)
@@ -167,9 +167,7 @@ def draw_marginals(path: Path, *, quick: bool) -> Path:
                 alpha=1 if n == 0 else 0.55,
                 label="by the networks",
             )
-            axes.plot(
-                values, exact.log_prob(values).exp(), color=theme.ink, label="closed form"
-            )
+            axes.plot(values, exact.log_prob(values).exp(), color=theme.ink, label="closed form")
             axes.set_title(title, fontsize=9.5)
             axes.tick_params(length=0)
         panels[1, 0].legend(loc="upper left", handlelength=1.2, borderpad=0)

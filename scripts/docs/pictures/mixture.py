@@ -65,7 +65,7 @@ class MixtureVelocity:
         """Build it for data-side ends from ``data``."""
         self._data, self._step = data, step
         size = data.means[0].numel()
-        covariance = data.std**2 * torch.eye(size)
+        covariance = data.std**2 * torch.eye(size, dtype=data.means.dtype)
         self._modes = [
             GaussianBlockVelocity(mean.flatten(), covariance, step) for mean in data.means
         ]
