@@ -66,6 +66,7 @@ def shorten_everything() -> None:
     import lfm_policy.cli.main
     import lfm_policy.distillation.student
     import lfm_policy.evaluation.episodes
+    import lfm_policy.flow.fitting
     import lfm_policy.training
     from lfm_runtime.control.loop import ControlLoop
 
@@ -91,6 +92,14 @@ def shorten_everything() -> None:
         return evaluate
 
     replace(lfm_policy.api.evaluation, "evaluate", few_episodes)
+
+    def few_steps(before: Callable[..., Any]) -> Callable[..., Any]:
+        def fit(*given: Any, steps: int, **named: Any) -> Any:
+            return before(*given, steps=fewer(steps), **named)
+
+        return fit
+
+    replace(lfm_policy.flow.fitting, "fit", few_steps)
 
     def short_rollouts(before: Callable[..., Any]) -> Callable[..., Any]:
         def create(self: Any, *given: Any, **named: Any) -> None:
