@@ -88,4 +88,4 @@ def pages() -> list[Path]:
     docs = ROOT / "docs"
     found = [page for page in sorted(docs.rglob("*.md")) if page.parent != docs / "results"]
     left_out = (docs / "extending.md", docs / "results.md")
-    return [page for page in found if page not in left_out]
+    return [ROOT / "README.md", *(page for page in found if page not in left_out)]
