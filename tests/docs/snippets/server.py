@@ -64,6 +64,8 @@ def run_command(program: str, arguments: list[str]) -> int | None:
 
         entry_point()
     elif program == "accelerate":
+        # What it starts comes back here. (Others are left alone: some look at what is imported.)
+        sys.executable = str(Path(os.environ["SNIPPETS_PROGRAMS"]) / "python")
         runpy.run_module("accelerate.commands.accelerate_cli", run_name="__main__", alter_sys=True)
     elif program == "python-session":
         python_session()
@@ -136,8 +138,6 @@ def become(command: dict[str, Any], descriptors: list[int]) -> None:
         os.chdir(command["folder"])
         os.environ.clear()
         os.environ.update(command["environment"])
-        # Processes that this one starts are as this one.
-        sys.executable = str(Path(os.environ["SNIPPETS_PROGRAMS"]) / "python")
         try:
             code = run_command(command["program"], command["arguments"]) or 0
         except SystemExit as ended:
