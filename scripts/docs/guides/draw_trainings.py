@@ -20,13 +20,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from lfm_policy.inspection.training_figure import Stretch, stretches
-from lfm_policy.pictures import Theme, drawing, figure, save
+from lfm_policy.pictures import Theme, drawing, figure, log_axis, save
 
 ROOT = Path(__file__).parents[3]
 PICTURES = ROOT / "docs" / "guides" / "pictures"
 DEMONSTRATIONS = ROOT / "lfm_policy" / "assets" / "pusht_demonstrations.zarr"
 WIDTH, DPI = 4.8, 160
 """Inches and dots per inch: text is then readable on a phone that is 390 pixels wide."""
+
+JUMP = 30
+"""Largest over smallest loss from which the axis is logarithmic."""
 
 COMMON = ["training.num_threads=1", "training.tracker=none", f"dataset.path={DEMONSTRATIONS}"]
 RUNS = {
@@ -75,7 +78,11 @@ def draw(run: Path, path: Path) -> None:
         rows = picture.subplots(len(parts), 1)
         for axes, part in zip(rows, parts, strict=True):
             _draw_block(axes, part, ignorant[part.block], theme)
-        place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderpad": 0.2}
+        place: dict[str, Any] = {
+            "loc": "lower right",
+            "bbox_to_anchor": (1.0, 1.0),
+            "borderpad": 0.2,
+        }
         rows[0].legend(ncols=3, fontsize=8, handlelength=1.4, columnspacing=1, **place)
         rows[-1].set_xlabel("gradient steps of all blocks")
         save(picture, path, dpi=DPI)
@@ -88,11 +95,15 @@ def _draw_block(axes: Axes, part: Stretch, ignorant: float, theme: Theme) -> Non
     held_out: dict[str, Any] = {"linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 3}
     axes.plot(*_points(part.validation), color=colour, label="held out", **held_out)
     axes.set_title(f"block {part.block}", fontsize=9.5)
-    # Of the first records, before anything is learned, hardly more than the beginning is shown.
-    settled = [record["loss"] for record in (*part.train[2:], *part.validation)]
-    low, high = min(*settled, ignorant), max(*settled, ignorant)
-    axes.set_ylim(low - 0.08 * (high - low), high + 0.3 * (high - low))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    losses = [record["loss"] for record in (*part.train, *part.validation)]
+    if max(losses) > JUMP * min(losses):
+        log_axis(axes)
+    else:
+        # Of the first records, before anything is learned, hardly more than the end is shown.
+        settled = [*losses[2:], ignorant]
+        low, high = min(settled), max(settled)
+        axes.set_ylim(low - 0.08 * (high - low), high + 0.3 * (high - low))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(lambda steps, _: f"{steps:,.0f}")
     axes.tick_params(length=0)

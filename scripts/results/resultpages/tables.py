@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from lfm_policy.text.numbers import counted
 from resultpages.cells import Cells, Paired, StudyResults
 
 MOST_COLUMNS = 8
@@ -87,9 +88,7 @@ def everything(study: StudyResults, part: str) -> str:
         comparisons(study.tests(part)) if study.tests(part) else "",
     ]
     if missing := study.missing(part):
-        tables.append(
-            f"{missing} of these trainings and samplers {_are(missing)} not measured yet."
-        )
+        tables.append(f"Not measured yet: {counted(missing, 'training')} of these rows.")
     return "\n\n".join(filter(None, tables))
 
 
@@ -98,7 +97,3 @@ def costs(rows: Iterable[Cells]) -> str:
     names = ("label", "parameters", "steps", "training", "push", "seconds", "step_rate")
     found = dict.fromkeys(tuple(getattr(cells, name) for name in names) for cells in rows)
     return table(" | ".join(COLUMNS[name] for name in names), found)
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

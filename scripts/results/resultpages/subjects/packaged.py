@@ -26,8 +26,8 @@ class Bundled(Rate):
 
 
 def names(data: Path) -> dict[str, Any]:
-    """Return ``bundled``, which is called with the name of a policy."""
-    return {"bundled": bundled_policies(data), "rate": Rate}
+    """Return ``packaged``, which is called with the name of a policy."""
+    return {"packaged": bundled_policies(data), "rate": Rate}
 
 
 def bundled_policies(data: Path) -> Callable[[str], Bundled]:
