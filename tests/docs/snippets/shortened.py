@@ -65,6 +65,16 @@ def shorten_everything() -> None:
     Before anything else of the package is imported: what takes a function from a module by its name
     must find the short one there.
     """
+    import lfm_policy.flow.fitting
+
+    def few_steps(before: Callable[..., Any]) -> Callable[..., Any]:
+        def fit(*given: Any, steps: int, **named: Any) -> Any:
+            return before(*given, steps=fewer(steps), **named)
+
+        return fit
+
+    replace(lfm_policy.flow.fitting, "fit", few_steps)
+
     import lfm_policy.training
 
     def train(before: Callable[..., Any]) -> Callable[..., Any]:
