@@ -141,7 +141,7 @@ def test_markdown_is_what_github_and_the_site_both_read(built: dict[str, Page]) 
     """What the one takes for a list, a table or emphasis, the other must not show as text."""
     for name, page in built.items():
         for pattern, what in (
-            (r"^\s*(?:[-*]|\d{1,2}\.) \S", "a list: an empty line before it, its parts 4 spaces in"),
+            (r"^\s*(?:[-*]|\d{1,2}\.) \S", "a list: an empty line before it, parts 4 spaces in"),
             (r"\|[ -]*---", "a table: an empty line before it"),
             (r"\]\(", "a link"),
             (r"^!!! ", "a note: its text 4 spaces in"),
