@@ -87,4 +87,5 @@ def pages() -> list[Path]:
     """
     docs = ROOT / "docs"
     found = [page for page in sorted(docs.rglob("*.md")) if page.parent != docs / "results"]
-    return [page for page in found if page != docs / "extending.md"]
+    found = [page for page in found if page != docs / "extending.md"]
+    return [ROOT / "README.md", *found]
