@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_run_options(
         parser,
-        output_help="run folder (default: student-nfe<K>-<method> in the teacher's, after --groups 2,1 "
-        "student-nfe2-2-1-<method>)",
+        output_help="run folder (default: student-nfe<K>-<method> in the teacher's, after "
+        "--groups 2,1 student-nfe2-2-1-<method>)",
     )
 
 
