@@ -29,22 +29,27 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self._module = module
 
+    def complete(self) -> None:
+        """Import the command's module and add what it adds, once."""
+        if not self._module:
+            return
+        command, self._module = importlib.import_module(self._module), ""
+        self.description, _, self.epilog = (command.__doc__ or "").partition("\n\n")
+        command.add_arguments(self)
+        self.add_argument(
+            "--plugin",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="import a module of your own first, such as my_module or folder/my_module.py: "
+            "it may add networks, methods, dataset formats, environments, robots (may be "
+            "repeated)",
+        )
+        self.set_defaults(run=command.run, parser=self)
+
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """Parse as every parser does, with the arguments that the module adds."""
-        if self._module:
-            command, self._module = importlib.import_module(self._module), ""
-            self.description, _, self.epilog = (command.__doc__ or "").partition("\n\n")
-            command.add_arguments(self)
-            self.add_argument(
-                "--plugin",
-                action="append",
-                default=[],
-                metavar="MODULE",
-                help="import a module of your own first, such as my_module or folder/my_module.py: "
-                "it may add networks, methods, dataset formats, environments, robots (may be "
-                "repeated)",
-            )
-            self.set_defaults(run=command.run, parser=self)
+        self.complete()
         return super().parse_known_args(*arguments, **options)
 
 

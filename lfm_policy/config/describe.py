@@ -24,10 +24,10 @@ from lfm_policy.options import (
 from lfm_policy.plugins import registry
 
 WIDTH = 96
+"""Characters in a line where the terminal has no fewer."""
 
 FieldKey = tuple[str, str | None]
 """Name and meaning of an option."""
-"""Characters in a line where the terminal has no fewer."""
 
 
 def describe_options(config: Any, *, everything: bool = True) -> str:

@@ -89,6 +89,8 @@ def bootstrap_mean(values: Sequence[float] | np.ndarray) -> Interval:
         np.mean,
         n_resamples=10_000,
         method="percentile",
+        # All at once would take 240 MB for 3,000 episodes, and twice as long.
+        batch=100,
         rng=np.random.default_rng(0),
     )
     return Interval(*map(float, result.confidence_interval))

@@ -1,4 +1,4 @@
-"""Milliseconds per chunk at batch 1: the table of docs/results.md.
+"""Milliseconds per chunk at batch 1: the rows of docs/results/latency.md.
 
 Ours from observations to actions, with all of normalisation, encoder, sampler and checks: teacher
 and students of PushT state and images in PyTorch, compiled, and exported for ONNX Runtime; our
@@ -6,7 +6,8 @@ network in the loops of Diffusion Policy (DDIM with 10 steps, DDPM with 100); an
 DiffusionPolicy, if a folder is given that holds it:
 
     pip install --no-deps --target lerobot-only lerobot==0.4.4 torchvision draccus ...
-    python scripts/benchmarks/latency.py --lerobot lerobot-only --results docs
+    python scripts/benchmarks/latency.py --lerobot lerobot-only --data docs/results/data
+    python scripts/results/write.py                                 # the pages, of the data
     python scripts/benchmarks/latency.py --policy runs/pusht-fm     # one network, and its chunks
 
 Run it on a machine that does nothing else: every row is measured in a process of its own.
@@ -18,13 +19,9 @@ import argparse
 import copy
 import importlib.util
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 import types
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -34,14 +31,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-sys.path.append(str(Path(__file__).parents[1] / "studies"))
-from results_page import publish, table_lines
+from lfm_runtime.benchmark import computer, peak_mib, run_alone, timed
+from lfm_runtime.disk.files import write_json
 
-UNTIMED = 0.1
 ENGINES = ("eager", "compile", "onnx-fp32", "onnx-int8")
-COLUMNS = (
-    "what | engine | NFE | threads | ms per chunk, median | p95 | peak memory (MiB) | parameters"
-)
 
 Timed = tuple[Callable[[], object], int]
 """What is called, and how many parameters take part."""
@@ -73,7 +66,7 @@ class Row:
 
 
 def rows_of_table(lerobot: str) -> list[Row]:
-    """Return the rows of the table of docs/results.md."""
+    """Return the rows of latency.json."""
     found = []
     for name, title, teacher, sampler, student in (
         ("state", "teacher", "pusht-state-teacher", (6, "euler"), "pusht-state"),
@@ -109,20 +102,6 @@ def rows_of_policy(policy: str) -> list[Row]:
     return [Row("one network evaluation", "network", policy), *chunks]
 
 
-def run_alone(*arguments: str, threads: int = 1) -> dict[str, Any]:
-    """Run Python in a process of its own; returns the JSON of the last line that it prints.
-
-    Raises:
-        CalledProcessError: it failed; what it wrote to stderr has been printed.
-    """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment, check=True
-    )
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def measure(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
     """Time a row in this process; returns milliseconds, peak memory and parameters."""
     if row.engine.startswith("onnx"):
@@ -132,20 +111,13 @@ def measure(row: Row, threads: int, lerobot: str) -> dict[str, Any]:
 
         torch.set_num_threads(threads)
         call, parameters = _lerobot(row, lerobot) if row.kind == "lerobot" else _pytorch(row)
-    for _ in range(max(2, int(UNTIMED * row.repeats))):
-        call()
-    seconds = []
-    for _ in range(row.repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    median, p95 = np.percentile(np.array(seconds) * 1e3, [50, 95])
+    median, p95 = np.percentile(timed(call, row.repeats), [50, 95])
     return {
         **asdict(row),
         "threads": threads,
         "median_ms": float(median),
         "p95_ms": float(p95),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
         "parameters": parameters,
     }
 
@@ -260,37 +232,14 @@ def _lerobot(row: Row, folder: str) -> Timed:
     return call, sum(p.numel() for p in policy.parameters())
 
 
-def _cells(one: dict[str, Any]) -> tuple[object, ...]:
+def described(one: dict[str, Any]) -> str:
+    """Return what was measured in words."""
+    engine = one["engine"] if one["kind"] == "ours" else "PyTorch"
     return (
-        one["label"],
-        one["engine"] if one["kind"] == "ours" else "PyTorch",
-        one["nfe"],
-        one["threads"],
-        f"{one['median_ms']:.3f}",
-        f"{one['p95_ms']:.3f}",
-        f"{one['peak_mib']:.0f}",
-        f"{one['parameters']:,}",
+        f"{one['label']}, {engine}, {one['nfe']} evaluation(s), {one['threads']} thread(s): "
+        f"{one['median_ms']:.3f} ms median, {one['p95_ms']:.3f} ms p95, {one['peak_mib']:.0f} MiB, "
+        f"{one['parameters']:,} parameters"
     )
-
-
-def _ratios(measured: list[dict[str, Any]]) -> list[str]:
-    """Return the table of how many times longer others take than our two-step student."""
-    students = {
-        ("image" in one["label"], one["engine"], one["threads"]): one["median_ms"]
-        for one in measured
-        if one["label"].endswith("student")
-    }
-    rows = []
-    for other in (one for one in measured if one["kind"] in ("diffusers", "lerobot")):
-        threads = other["threads"]
-        ours = [students.get(("image" in other["label"], engine, threads)) for engine in ENGINES]
-        cells = [f"{other['median_ms'] / ms:,.0f}" if ms else "" for ms in ours]
-        rows.append((other["label"], other["nfe"], threads, *cells))
-    if not rows:
-        return []
-    columns = " | ".join(["what", "NFE", "threads", *(f"student, {name}" for name in ENGINES)])
-    title = "How many times as long as our two-step student with the same observations:"
-    return ["", title, "", *table_lines(columns, rows)]
 
 
 def main() -> None:
@@ -300,7 +249,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--lerobot", default="", help="folder with LeRobot and what it imports")
     parser.add_argument("--policy", help="only this policy, with several numbers of evaluations")
-    parser.add_argument("--results", type=Path, help="folder of results.md to write into")
+    parser.add_argument("--data", type=Path, help="folder to write latency.json into")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--export", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -311,8 +260,8 @@ def main() -> None:
         else:
             print(json.dumps(measure(row, arguments.threads[0], arguments.lerobot)))
         return
-    if arguments.policy and arguments.results:
-        parser.error("--policy would leave a table of its rows alone: no --results")
+    if arguments.policy and arguments.data:
+        parser.error("--policy would leave latency.json with its rows alone: no --data")
     rows = (
         rows_of_policy(arguments.policy) if arguments.policy else rows_of_table(arguments.lerobot)
     )
@@ -325,12 +274,10 @@ def main() -> None:
         except subprocess.CalledProcessError:  # the other rows go on
             failed.append(f"{row.label}, {row.engine}, {threads} thread(s)")
             continue
-        tqdm.write(" | ".join(map(str, _cells(one))))
+        tqdm.write(described(one))
         measured.append(one)
-    lines = [*table_lines(COLUMNS, map(_cells, measured)), *_ratios(measured)]
-    processor = platform.processor() or platform.machine()
-    report = {"machine": f"{os.cpu_count()} CPUs, {processor}", "rows": measured}
-    publish("latency", lines, arguments.results, report)
+    if arguments.data:
+        write_json(arguments.data / "latency.json", {"computer": computer(), "rows": measured})
     if failed:
         raise SystemExit("not measured: " + "; ".join(failed))
 

@@ -3,7 +3,8 @@
 Both run on this machine, so the clients take time from the server. Latency is from the moment an
 observation is sent to its answer being read; an answer that takes longer than a period is late.
 
-    python scripts/benchmarks/server.py pusht-state --results docs
+    python scripts/benchmarks/server.py pusht-state --data docs/results/data
+    python scripts/results/write.py                                # the page, of the data
     python scripts/benchmarks/server.py pusht-state --seconds 5 --messages 700
 """
 
@@ -14,7 +15,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import re
 import socket
 import struct
@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,10 @@ from malformed_messages import KINDS, malformed
 from websockets.exceptions import ConnectionClosed
 
 from lfm_runtime import WebsocketClientPolicy
+from lfm_runtime.benchmark import computer
 from lfm_runtime.control import ControlLoop
+from lfm_runtime.disk.files import write_json
 from lfm_runtime.wire.packing import packb
-
-sys.path.append(str(Path(__file__).parents[1] / "studies"))
-from results_page import publish, table_lines
 
 CLIENTS = 64
 HZ = 10.0
@@ -48,7 +47,6 @@ WAIT = 30.0
 START_SECONDS = 120.0
 KILLED_CLIENTS = 500
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
-COLUMNS = "robots at the server | p50 (ms) | p95 | p99 | longest | late | lost"
 
 
 class ServerProcess:
@@ -278,57 +276,23 @@ def measure_restart(server: ServerProcess, obs: Mapping[str, np.ndarray]) -> dic
     }
 
 
-def table(results: dict[str, Any]) -> list[str]:
-    """Return the lines of the markdown table."""
-    messages = results["malformed"]["messages"]
-    rows = {
-        "1": "one_robot",
-        f"{CLIENTS}": "load",
-        f"1, beside {messages:,} malformed messages": "malformed",
-        f"4, beside {KILLED_CLIENTS} clients killed in the middle of a frame": "killed_mid_frame",
-        "4, beside a client that sends and reads slowly": "slow_client",
-    }
-    cells = []
-    for label, name in rows.items():
-        seen = results[name]
-        measured = (f"{seen[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
-        cells.append((label, *measured, seen["late"], seen["lost"]))
-    return table_lines(COLUMNS, cells)
-
-
-def remarks(results: dict[str, Any]) -> Iterator[str]:
-    """Yield what else is to be said."""
-    load, malformed, restart = results["load"], results["malformed"], results["restart"]
-    yield (
-        f"- {CLIENTS} robots at {HZ:g} Hz for {load['seconds']:g} s: {load['answers']:,} answers, "
-        f"{load['robots_per_call']} robots per call of the policy, "
-        f"{load['server_cpu_share']:.0%} of one core, {load['resident_mb']:.0f} MB resident"
-    )
-    yield (
-        f"- malformed messages: {malformed['refused_with_text']:,} of {malformed['messages']:,} "
-        f"answered with the protocol's error, {malformed['closed_with_1011']:,} closed with 1011, "
-        f"{malformed['internal_errors']} internal errors; resident memory "
-        f"{malformed['resident_mb_first_tenth']:.0f} MB after a tenth of them, "
-        f"{malformed['resident_mb']:.0f} MB at the end"
-    )
-    yield (
-        f"- server killed under a control loop and down for {restart['down_seconds']:.1f} s: the "
-        f"robot went on with its chunk for {restart['moved_after_kill_seconds']:.2f} s, held, and "
-        f"resumed {restart['resumed_seconds_after_listening']:.2f} s after it was back"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("policy", help="checkpoint, export, or a policy of the package")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the load; others a quarter")
     parser.add_argument("--messages", type=int, default=10_000, help="malformed ones")
-    parser.add_argument("--results", type=Path, help="folder of results.md to write into")
+    parser.add_argument("--data", type=Path, help="folder to write server.json into")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"cpus": os.cpu_count(), "python": platform.python_version()}
+    results: dict[str, Any] = {
+        "policy": arguments.policy,
+        "hz": HZ,
+        "clients_killed": KILLED_CLIENTS,
+        "computer": computer(),
+    }
     server = ServerProcess(arguments.policy)
     try:
         with WebsocketClientPolicy(port=server.port) as policy:
+            results["nfe"] = policy.metadata.get("nfe")
             observations = [policy.fake_obs(seed) for seed in range(16)]
         obs, frames = observations[0], [packb(one) for one in observations]
         frame = struct.pack(">BBQI", 0x82, 0xFF, len(frames[0]), 0) + frames[0]
@@ -355,10 +319,12 @@ def main() -> None:
             results[name] = asyncio.run(watch(server, frames, **step))
             print(f"{name}: {results[name]}", flush=True)
         results["restart"] = measure_restart(server, obs)
+        print(f"restart: {results['restart']}")
     finally:
         server.process.terminate()
         server.process.wait(60)
-    publish("server", [*table(results), "", *remarks(results)], arguments.results, results)
+    if arguments.data:
+        write_json(arguments.data / "server.json", results)
 
 
 if __name__ == "__main__":

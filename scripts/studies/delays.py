@@ -1,9 +1,10 @@
 """Jerk and success on PushT when every chunk takes 0 to 400 ms, for each way to join chunks.
 
-    python scripts/studies/delays.py runs/pusht-lfm-prefix/student-nfe2-regression --output delays
+    python scripts/studies/delays.py runs/pusht-lfm-prefix/student-nfe2-regression --output it.json
 
 Time is simulated: a chunk takes exactly as long as it is told to, and an episode as long as it
-takes to compute. Cells that are in the results already are not measured again. A policy trained
+takes to compute. Cells that are in the file already are not measured again; that of the pages is
+docs/results/data/delays.json, and `scripts/results/write.py` makes them of it. A policy trained
 with policy.max_prefix is needed for the joining `prefix`, such as configs/pusht/lfm_prefix.yaml:
 
     lfm-policy train pusht/lfm_prefix dataset.path=pusht_cchi_v7_replay.zarr
@@ -16,33 +17,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pieces import SELECTION_SEEDS
-from results_page import publish, table_lines
-from study_tables import rates_of
 from tqdm.auto import tqdm
 
 from lfm_policy.control import run_episode
 from lfm_policy.environments import make_env
-from lfm_policy.evaluation import paired_bootstrap, wilson_interval
 from lfm_policy.open_policy import open_policy
 from lfm_runtime.control import ControlOptions
-from lfm_runtime.disk.files import atomic_file, write_json, write_text
+from lfm_runtime.disk.files import write_json
 
-LABELS = {
-    "wait": "stand still and wait",
-    "replace": "replace",
-    "ensemble": "temporal ensembling",
-    "prefix": "prefix conditioning",
-}
-MEANS = {"score": 1.0, "action_jerk": 1e-3, "position_jerk": 1e-3}
-"""What is drawn beside success, and its scale."""
+JOININGS = ("wait", "replace", "ensemble", "prefix")
 EXECUTE = 8
 """Actions of a chunk."""
 
@@ -88,84 +77,32 @@ def measure(policy: Any, env: Any, name: str, delay_ms: float, settings: Any) ->
     return {"joining": name, "delay_ms": delay_ms, "lead": options.lead, "episodes": episodes}
 
 
-def column(cell: dict[str, Any], name: str) -> list[Any]:
-    return [episode[name] for episode in cell["episodes"]]
-
-
-COLUMNS = (
-    "delay (ms) | joining | success | 95% interval | score | "
-    "score against replace, 95% interval | jerk of actions | jerk of the agent | "
-    "held ticks"
-)
-
-
-def table(cells: list[dict[str, Any]], hz: float) -> list[str]:
-    """Return a markdown table; jerks are in 1000 pixels per second cubed."""
-    rows = []
-    reference = {cell["delay_ms"]: cell for cell in cells if cell["joining"] == "replace"}
-    for cell in sorted(cells, key=lambda c: (c["delay_ms"], list(LABELS).index(c["joining"]))):
-        successes = column(cell, "success")
-        low, high = wilson_interval(sum(successes), len(successes))
-        other = reference.get(cell["delay_ms"])
-        against = "-"
-        if other is not None and other is not cell:
-            interval = paired_bootstrap(column(cell, "score"), column(other, "score"))
-            against = f"{interval.low:+.3f} to {interval.high:+.3f}"
-        rows.append(
-            (
-                f"{cell['delay_ms']:g}",
-                LABELS[cell["joining"]],
-                f"{sum(successes)}/{len(successes)}",
-                f"{low:.2f} to {high:.2f}",
-                f"{np.mean(column(cell, 'score')):.3f}",
-                against,
-                f"{np.mean(column(cell, 'action_jerk')) / 1e3:.1f}",
-                f"{np.mean(column(cell, 'position_jerk')) / 1e3:.1f}",
-                f"{np.mean(column(cell, 'held')):.1f}",
-                "every step" if cell["joining"] == "ensemble" else cell["lead"] or 0,
-            )
-        )
-    return table_lines(f"{COLUMNS} | at {hz:g} Hz: lead", rows)
-
-
-def figure(cells: list[dict[str, Any]], title: str) -> Figure:
-    """Return success, score and both jerks against the delay."""
-    drawn = Figure(figsize=(13, 3.6), layout="constrained")
-    drawn.suptitle(title)
-    panels: Any = drawn.subplots(1, 4)
-    for name, label in LABELS.items():
-        own = sorted((c for c in cells if c["joining"] == name), key=lambda c: c["delay_ms"])
-        if not own:
-            continue
-        delays = [cell["delay_ms"] for cell in own]
-        successes = [column(cell, "success") for cell in own]
-        rates, spread = rates_of([(sum(s), len(s)) for s in successes])
-        panels[0].errorbar(delays, rates, yerr=spread, marker="o", capsize=2, label=label)
-        for axes, (key, scale) in zip(panels[1:], MEANS.items(), strict=True):
-            means = [scale * np.mean(column(cell, key)) for cell in own]
-            axes.plot(delays, means, marker="o", label=label)
-    names = ("success", "score", "jerk of actions (1000 px/s³)", "jerk of the agent (1000 px/s³)")
-    for axes, name in zip(panels, names, strict=True):
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel("delay of a chunk (ms)")
-        axes.set_ylim(bottom=0)
-    panels[0].legend(fontsize=7)
-    return drawn
+def described(cell: dict[str, Any]) -> str:
+    """Return a cell in words."""
+    n = len(cell["episodes"])
+    solved = sum(episode["success"] for episode in cell["episodes"])
+    score, jerk, held = (
+        float(np.mean([episode[name] for episode in cell["episodes"]]))
+        for name in ("score", "action_jerk", "held")
+    )
+    return (
+        f"{cell['joining']}, {cell['delay_ms']:g} ms: {solved}/{n} solved, score {score:.3f}, "
+        f"jerk of actions {jerk / 1e3:.1f} (1000 px/s³), {held:.1f} ticks held"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("policy", help="checkpoint, run folder or exported folder")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--results", type=Path, help="folder of results.md to write into")
-    parser.add_argument("--joinings", nargs="+", choices=LABELS, default=list(LABELS))
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the results")
+    parser.add_argument("--joinings", nargs="+", choices=JOININGS, default=list(JOININGS))
     parser.add_argument("--delays", type=float, nargs="+", default=[0, 50, 100, 200, 400])
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--seed-start", type=int, default=SELECTION_SEEDS)
     parser.add_argument("--hz", type=float, default=10.0)
     settings = parser.parse_args()
     torch.set_num_threads(1)
-    path = settings.output / "delays.json"
+    path = settings.output
     facts = {"policy": Path(settings.policy).name} | {
         key: getattr(settings, key) for key in ("episodes", "seed_start", "hz")
     }
@@ -184,13 +121,7 @@ def main() -> None:
                 if (name, delay) not in known:
                     cells.append(measure(policy, env, name, delay, settings))
                     write_json(path, results)
-    lines = table(cells, settings.hz)
-    write_text(settings.output / "delays.md", "\n".join([*lines, ""]))
-    with atomic_file(settings.output / "delays.png") as temporary:
-        figure(cells, f"PushT, n = {settings.episodes}").savefig(temporary, dpi=110)
-    publish("delays", lines, settings.results, results)
-    if settings.results is not None:
-        shutil.copyfile(settings.output / "delays.png", settings.results / "results" / "delays.png")
+    print("\n".join(map(described, cells)))
 
 
 if __name__ == "__main__":

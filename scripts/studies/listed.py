@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,7 @@ class Listed:
                     yield model, seed, list(samplers[model, seed])
 
 
+@cache
 def listed_studies() -> dict[str, Listed]:
     """Return all studies by name."""
     file = yaml.safe_load((Path(__file__).parent / "pusht_studies.yaml").read_text())

@@ -4,7 +4,8 @@ Each demo starts from its first recorded state, in the environment that the file
 status 1 if less than 99% of a file's demos succeed.
 
     python scripts/studies/replay_demos.py lift.hdf5 can.hdf5 --workers 2
-    python scripts/studies/replay_demos.py square.hdf5 --demos 50 --results docs
+    python scripts/studies/replay_demos.py square.hdf5 --demos 50 --data docs/results/data
+    python scripts/results/write.py                                      # the page, of the data
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from results_page import publish, table_lines
-from study_tables import success_cells
 from tqdm.auto import tqdm
 
 from lfm_policy.collect.collect import facts_of
@@ -77,30 +76,14 @@ def replay_file(path: Path, *, demos: int | None, workers: int) -> dict[str, Any
     return {**facts, "replayed": len(names), "failed": failed}
 
 
-COLUMNS = (
-    "task | version of the expert | demonstrations | steps | expert's successes | "
-    "95% interval | solved again when replayed"
-)
-
-
-def row_of(facts: dict[str, Any]) -> tuple[object, ...]:
-    """Return a file's row of the table."""
-    expert = ("", "")
-    if facts["attempts"]:
-        expert = success_cells(facts["demos"], facts["attempts"])
-    again = f"{facts['replayed'] - len(facts['failed'])}/{facts['replayed']}"
-    about = (facts["task"], facts["version"] or "", facts["demos"], f"{facts['steps']:,}")
-    return (*about, *expert, again)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path, help="robomimic HDF5 with states")
     parser.add_argument("--demos", type=int, help="only the first so many; default all")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--results", type=Path, help="folder of results.md to write the table into")
+    parser.add_argument("--data", type=Path, help="folder to write collected.json into")
     arguments = parser.parse_args()
-    archive = arguments.results and arguments.results / "results" / "data" / "collected.json"
+    archive = arguments.data and arguments.data / "collected.json"
     results = json.loads(archive.read_text()) if archive and archive.exists() else {}
     short = []
     for path in arguments.files:
@@ -108,10 +91,13 @@ def main() -> None:
         results[f"{facts['task']} {facts['version'] or ''}".strip()] = facts
         if len(facts["failed"]) > (1 - ENOUGH) * facts["replayed"]:
             short.append(f"{path}: {', '.join(facts['failed'])} failed")
+        again = facts["replayed"] - len(facts["failed"])
+        print(
+            f"{path}: {facts['demos']} demos of {facts['attempts'] or 'unknown'} attempts, "
+            f"{facts['steps']:,} steps; {again} of {facts['replayed']} solved again"
+        )
         if archive:
             write_json(archive, results)
-    rows = [row_of(facts) for _, facts in sorted(results.items())]
-    publish("collected", table_lines(COLUMNS, rows), arguments.results)
     if short:
         raise SystemExit("\n".join(short))
 

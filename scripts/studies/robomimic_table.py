@@ -10,28 +10,15 @@ docs/results/data/robomimic.json.
     lfm-policy collect Lift --episodes 200 --output lift.hdf5
     python scripts/studies/robomimic_table.py lift --dataset lift.hdf5
     python scripts/studies/robomimic_table.py square --dataset square.hdf5 --models fm lfm lfm-2
-    python scripts/studies/robomimic_table.py lift --tables-only
+    python scripts/results/write.py    # the page, of the data
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 
 from pieces import Model, Sampler, Study, Wanted, measure, study_options
-from results_page import put_table, table_lines
-from study_tables import (
-    PLOTS,
-    Part,
-    Row,
-    cells_of,
-    pooled,
-    success_cells,
-    training_cells,
-    write_part,
-)
 
 # Width of FM's network, which has about the parameters of LFM's two blocks; steps of training;
 # episodes per cell.
@@ -50,30 +37,15 @@ STUDENT = (
 )
 STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
 FINE = {"lfm": Sampler(64, "midpoint"), "fm": Sampler(32, "midpoint")}
-# Policies of the table by model: label and sampler.
+# Policies by model: what they are to readers, and sampler.
 POLICIES = {family: (family.upper(), FINE[family]) for family in ("fm", "lfm")}
 POLICIES |= {
-    f"{family}-{k}": (f"{family.upper()} to {k}", Sampler(k))
+    f"{family}-{k}": (f"{family.upper()}, student of {k}", Sampler(k))
     for family in ("fm", "lfm")
     for k in (4, 2, 1)
 }
 # Earlier checkpoints in time: runs of this part of the steps.
 EARLIER = {"early-": 3, "ninth-": 9}
-# Square's success against steps of training.
-LEARNING = Part(
-    "learning",
-    rows=tuple(
-        Row(family.upper(), f"{earlier}square-{family}", (FINE[family],))
-        for family in ("lfm", "fm")
-        for earlier in ("ninth-", "early-", "")
-    ),
-    plot=PLOTS["steps"],
-)
-COLUMNS = (
-    "task | policy | NFE | success, a third of the steps | 95% interval | "
-    "success, all steps | 95% interval | parameters | gradient steps | "
-    "training + push-forward or teacher samples (s)"
-)
 
 
 def models_of(task: str) -> dict[str, Model]:
@@ -100,54 +72,25 @@ def models_of(task: str) -> dict[str, Model]:
 def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("task", choices=list(TASKS))
-    parser.add_argument("--results", type=Path, default=Path("docs"), help="where results.md is")
-    parser.add_argument("--tables-only", action="store_true", help="run nothing")
     made = {model: ("", model) for model in POLICIES}
     made |= {prefix + model: (prefix, model) for prefix in EARLIER for model in FINE}
     parser.add_argument("--models", nargs="+", choices=made, default=list(made))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
     arguments = parser.parse_args()
-    studies = {
-        task: Study(
-            models_of(task),
-            arguments,
-            "robomimic.json",
-            output=Path("runs/robomimic"),
-            episodes=episodes,
-        )
-        for task, (_, _, episodes) in TASKS.items()
-    }
+    study = Study(
+        models_of(arguments.task),
+        arguments,
+        "robomimic.json",
+        output=Path("runs/robomimic"),
+        episodes=TASKS[arguments.task][2],
+    )
     wanted: list[Wanted] = []
     for seed, name in product(arguments.seeds, arguments.models):
         prefix, model = made[name]
         wanted.append((f"{prefix}{arguments.task}-{model}", seed, [POLICIES[model][1]]))
-    failures = []
-    if not arguments.tables_only:
-        failures = measure(studies[arguments.task], wanted, arguments)
-    rows = [row for task, one in studies.items() for row in rows_of(task, one, arguments.seeds)]
-    print("\n".join(table_lines(COLUMNS, [row for row in rows if row[0] == arguments.task])))
-    put_table(arguments.results, "robomimic", table_lines(COLUMNS, rows))
-    learning = replace(LEARNING, seeds=tuple(arguments.seeds))
-    write_part(learning, studies["square"], arguments.results)
+    failures = measure(study, wanted, arguments)
     if failures:
         raise SystemExit("\n".join(failures))
-
-
-def rows_of(task: str, study: Study, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
-    """Yield a task's rows of the table, from the cells that are known."""
-    for model, (label, sampler) in POLICIES.items():
-        cells, early = (
-            cells_of(study, f"{when}{task}-{model}", sampler, seeds) for when in ("", "early-")
-        )
-        if cells:
-            successes = (success_cells(*pooled(c)[1:]) if c else ("", "") for c in (early, cells))
-            yield (
-                task,
-                label,
-                f"{cells[0]['nfe']:g}",
-                *chain.from_iterable(successes),
-                *training_cells(cells),
-            )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N,N,...",
         help="blocks of the teacher that each student block replaces, data side first",
     )
-    parser.add_argument("--method", default="regression", help="default: regression")
+    parser.add_argument(
+        "--method",
+        default="regression",
+        help="what a student block learns: regression (default), progressive, consistency or "
+        "distribution",
+    )
     add_run_options(
         parser, output_help="run folder (default: student-nfe<K>-<method> in the teacher's)"
     )

@@ -35,8 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint, run folder, exported folder, policy of the package (pusht-state), or "
         "user/name of one on the hub",
     )
-    parser.add_argument("--episodes", type=positive, default=200, help="default 200")
-    parser.add_argument("--seed-start", type=non_negative, default=100_000, help="default 100000")
+    parser.add_argument("--episodes", type=positive, default=200, help="how many; default 200")
+    parser.add_argument(
+        "--seed-start",
+        type=non_negative,
+        default=100_000,
+        help="environment seed of the first episode; default 100000",
+    )
     add_sampler_options(parser, solvers="euler, midpoint, heun or dopri5", several_nfe=True)
     parser.add_argument(
         "--n-action-steps",
@@ -52,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-envs",
         type=positive,
-        help="at the same time; default 32; as processes one per CPU, at least 4",
+        help="environments at the same time; default 32; as processes one per CPU, at least 4",
     )
     parser.add_argument(
         "--processes",

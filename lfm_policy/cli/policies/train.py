@@ -4,6 +4,12 @@ Options are set as section.key=value; lists as 'flow.step_sizes=[0.03,0.1]'. `--
 that one usually sets with their meaning, `--options all` all of them; `--show-config` prints what
 a run would use.
 
+A file may name others, or bundled configurations, that are read before it: `include: [own/state]`.
+
+Camera frames with a side above 128 pixels are resized so that it has 128:
+'encoder.image.resize=[height,width]' says another size, 'encoder.image.resize=[]' leaves them as
+they are. 'encoder.image.crop=[0.9,0.9]' shows the policy a part of that, here 90%.
+
 examples:
   lfm-policy train own/state dataset.path=my.zarr 'dataset.obs_keys=[joints,gripper]'
   lfm-policy train pusht/lfm3 dataset.path=pusht_cchi_v7_replay.zarr
@@ -37,6 +43,12 @@ from lfm_policy.cli.common import add_run_options, overrides_of, print_best, pri
 
 if TYPE_CHECKING:
     from lfm_policy.config import ExperimentConfig
+
+
+_INCLUDE = """\
+include: list[str] = []
+    in a file: other files, or bundled configurations such as own/state, that are read before it"""
+"""It is no option of a run, but one looks for it among them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overrides.append(arguments.options)
     config, folder = _what_to_train(arguments)
     if arguments.options:
+        print(_INCLUDE)
         print(describe_options(config, everything=arguments.options == "all"))
         return 0
     if arguments.show_config:

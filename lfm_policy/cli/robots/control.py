@@ -61,20 +61,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="argument of that robot, such as port=/dev/ttyACM0 (may be repeated)",
     )
     parser.add_argument("--hz", type=float, default=10.0, help="ticks per second; default 10")
-    parser.add_argument("--episodes", type=positive, default=1, help="default 1")
-    parser.add_argument("--seed-start", type=non_negative, default=200_000, help="default 200000")
+    parser.add_argument(
+        "--episodes", type=positive, default=1, help="one after the other; default 1"
+    )
+    parser.add_argument(
+        "--seed-start",
+        type=non_negative,
+        default=200_000,
+        help="environment seed of the first episode; default 200000",
+    )
     sampler = parser.add_argument_group("sampler (checkpoints only)")
     add_sampler_options(sampler, solvers="euler, midpoint, heun or dopri5")
     loop = parser.add_argument_group("control loop")
-    loop.add_argument("--joining", default="replace", help="replace (default), ensemble or prefix")
-    loop.add_argument("--execute", type=positive, help="actions per chunk (default: as trained)")
-    loop.add_argument("--lead", type=non_negative, help="default 0; ensemble: asks at every step")
-    loop.add_argument("--on-miss", default="hold", help="hold (default), continue or stop")
     loop.add_argument(
-        "--patience", type=float, default=0.5, help="part of a period to wait; default 0.5"
+        "--joining",
+        default="replace",
+        help="how a chunk follows the one before: replace (default), ensemble or prefix",
     )
-    loop.add_argument("--max-staleness", type=float, metavar="SECONDS", help="of an action")
-    loop.add_argument("--max-change", type=float, help="of each number, from tick to tick")
+    loop.add_argument(
+        "--execute", type=positive, help="actions executed of each chunk (default: as trained)"
+    )
+    loop.add_argument(
+        "--lead",
+        type=non_negative,
+        help="actions before their end at which the next chunk is asked for; default 0 (ensemble: "
+        "asks at every step)",
+    )
+    loop.add_argument(
+        "--on-miss",
+        default="hold",
+        help="what to do until a late chunk comes: hold (default), continue or stop",
+    )
+    loop.add_argument(
+        "--patience",
+        type=float,
+        default=0.5,
+        help="part of a period that a tick waits for a late chunk; default 0.5",
+    )
+    loop.add_argument(
+        "--max-staleness",
+        type=float,
+        metavar="SECONDS",
+        help="execute no action whose observation is older (default: twice the time of a chunk)",
+    )
+    loop.add_argument(
+        "--max-change",
+        type=float,
+        help="largest change of each number of an action from tick to tick",
+    )
     loop.add_argument("--position-key", help="observation that says where the robot is")
     loop.add_argument(
         "--first-move",
@@ -88,10 +122,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="say what the robot would be told, and tell it nothing (it is stopped in the end)",
     )
     loop.add_argument(
-        "--max-ticks", type=positive, metavar="N", help="end an episode after so many"
+        "--max-ticks", type=positive, metavar="N", help="end an episode after so many ticks"
     )
     loop.add_argument(
-        "--max-bad-observations", type=positive, metavar="N", help="end after so many in a row"
+        "--max-bad-observations",
+        type=positive,
+        metavar="N",
+        help="end after so many ticks in a row without a good one",
     )
     loop.add_argument(
         "--hang-timeout",
@@ -106,10 +143,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="when a server serves another policy: stop (default) or hold",
     )
     loop.add_argument(
-        "--delay", type=float, default=0.0, metavar="MS", help="let every chunk take so long"
+        "--delay",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="let every chunk take so long, to try it",
     )
-    loop.add_argument("--simulated", action="store_true", help="do not really wait")
-    parser.add_argument("--record", type=Path, metavar="FOLDER.zarr", help="write it all down")
+    loop.add_argument(
+        "--simulated", action="store_true", help="a clock that jumps: do not really wait"
+    )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FOLDER.zarr",
+        help="write observations, actions and chunks there",
+    )
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")
     add_common_options(parser, seed_help="seed of the policy's noise; default 0")
 

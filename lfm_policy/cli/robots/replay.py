@@ -19,9 +19,14 @@ from lfm_policy.cli.common import non_negative, print_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", type=Path, help="what 'lfm-policy control --record' wrote")
-    parser.add_argument("--episode", type=non_negative, default=0, help="default 0")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE.png", help="default: beside the recording"
+        "--episode", type=non_negative, default=0, help="number of the episode; default 0"
+    )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE.png",
+        help="picture to draw (default: beside the recording)",
     )
     parser.add_argument("--env", help="gymnasium id: execute the actions there again")
     parser.add_argument(

@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "on the hub",
     )
     network = parser.add_argument_group("network")
-    network.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")
+    network.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default 127.0.0.1"
+    )
     network.add_argument(
         "--port", type=non_negative, default=8000, help="default 8000; 0: one that is free"
     )

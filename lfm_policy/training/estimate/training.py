@@ -77,7 +77,8 @@ class _MadeUpData(DatasetConfig):
 
     obs_shapes: dict[str, Any] = option({}, "shape of a step of each observation")
     action_dim: int = option(1, "numbers of an action")
-    lengths: list[int] = option([], "steps of episodes")
+    episodes: int = option(2, "how many, all of one length")
+    episode_steps: int = option(1, "steps of each")
 
     def load(
         self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
@@ -86,7 +87,7 @@ class _MadeUpData(DatasetConfig):
         cache = image_cache if isinstance(image_cache, ImageCache) else ImageCache()
         recorded = images_of({key: tuple(shape) for key, shape in self.obs_shapes.items()})
         generator = np.random.default_rng(0)
-        n_steps = sum(self.lengths)
+        n_steps = self.episodes * self.episode_steps
         arrays = {
             ACTION_KEY: generator.uniform(-1, 1, (n_steps, self.action_dim)).astype(np.float32)
         }
@@ -97,7 +98,7 @@ class _MadeUpData(DatasetConfig):
                 arrays[key] = np.broadcast_to(frame, (n_steps, *size))
             else:
                 arrays[key] = generator.uniform(-1, 1, (n_steps, *shape)).astype(np.float32)
-        ends = np.cumsum(self.lengths)
+        ends = self.episode_steps * np.arange(1, self.episodes + 1)
         return ReplayBuffer(arrays, ends, source="made-up data", recorded=recorded)
 
 
@@ -190,7 +191,8 @@ def trial_run(
     made_up = _MadeUpData(
         obs_shapes={key: list(shape) for key, shape in facts.obs_shapes.items()},
         action_dim=facts.action_dim,
-        lengths=[length] * max(2, min(len(facts.lengths), SYNTHETIC_STEPS // length)),
+        episodes=max(2, min(len(facts.lengths), SYNTHETIC_STEPS // length)),
+        episode_steps=length,
         validation_ratio=config.dataset.validation_ratio,
     )
     threads = torch.get_num_threads()

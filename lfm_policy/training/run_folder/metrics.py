@@ -21,8 +21,8 @@ class MetricsLog:
     """Appends metrics to ``metrics.jsonl`` in a run folder, and passes them on to its tracker.
 
     Every record has ``kind`` (``estimate``, ``train``, ``validation``, ``push_forward``,
-    ``event``), ``block``, ``step`` (gradient steps of all blocks so far) and ``time`` (seconds
-    since the epoch).
+    ``rollout``, ``event``), ``block``, ``step`` (gradient steps of all blocks so far) and ``time``
+    (seconds since the epoch).
     """
 
     def __init__(

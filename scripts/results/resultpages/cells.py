@@ -64,8 +64,7 @@ class Cells:
 
     @cached_property
     def limits(self) -> tuple[float, float]:
-        low, high = wilson_interval(self.solved, self.n)
-        return low, high
+        return _wilson(self.solved, self.n)
 
     @property
     def score(self) -> str:
@@ -115,6 +114,16 @@ class Cells:
     def successes(self) -> str:
         """The success of every training."""
         return ", ".join(three(cell["summary"]["success_rate"]) for cell in self.each)
+
+    @property
+    def lowest(self) -> str:
+        """The success of the training that has the lowest."""
+        return three(min(cell["summary"]["success_rate"] for cell in self.each))
+
+    @property
+    def highest(self) -> str:
+        """The success of the training that has the highest."""
+        return three(max(cell["summary"]["success_rate"] for cell in self.each))
 
     @property
     def coverage(self) -> str:
@@ -193,9 +202,11 @@ class Paired:
         return tuple(tuple(x for cell in cells for x in cell["max_reward"]) for cells in each)
 
     @cached_property
-    def _wins(self) -> tuple[list[bool], ...]:
+    def _wins(self) -> tuple[tuple[bool, ...], ...]:
         each = zip(*self._pairs, strict=True)
-        return tuple([bit == "1" for cell in cells for bit in cell["success"]] for cells in each)
+        return tuple(
+            tuple(bit == "1" for cell in cells for bit in cell["success"]) for cells in each
+        )
 
     @property
     def seeds(self) -> str:
@@ -221,7 +232,7 @@ class Paired:
     @property
     def probability(self) -> str:
         """McNemar's exact p."""
-        return exponent(mcnemar_exact(*self._wins))
+        return exponent(_mcnemar(*self._wins))
 
     @property
     def p(self) -> str:
@@ -236,6 +247,17 @@ class Paired:
 @cache
 def _bootstrap(first: tuple[float, ...], second: tuple[float, ...]) -> tuple[float, float]:
     low, high = paired_bootstrap(first, second)
+    return low, high
+
+
+@cache
+def _mcnemar(first: tuple[bool, ...], second: tuple[bool, ...]) -> float:
+    return mcnemar_exact(first, second)
+
+
+@cache
+def _wilson(successes: int, n: int) -> tuple[float, float]:
+    low, high = wilson_interval(successes, n)
     return low, high
 
 

@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lfm_policy.text.numbers import counted
 from resultpages.cells import Cells
 from resultpages.pictures import Panel, Series
 
 EVALUATIONS: dict[str, Any] = {
     "x": "network evaluations per chunk",
-    "of": lambda cells: cells.each[0]["nfe"],
+    "place": lambda cells: cells.each[0]["nfe"],
     "ticks": (1, 2, 4, 8, 16, 32, 64),
 }
 """Arguments of `score_and_success` for curves against evaluations."""
+
+
+def of(cells: Cells) -> str:
+    """Return of how much cells are, such as ``3 trainings, n = 600``."""
+    return f"{counted(len(cells.found), 'training')}, n = {cells.n:,}"
+
+
+def of_demonstrations(cells: Cells) -> str:
+    """Return the subtitle of figures of PushT from state."""
+    return f"206 human demonstrations, {of(cells)}; 95% intervals of success"
 
 
 def score_and_success(
     lines: Mapping[str, Sequence[Cells]],
     *,
     x: str,
-    of: Callable[[Cells], float],
+    place: Callable[[Cells], float],
     ticks: Sequence[float] = (),
     title: str = "",
 ) -> tuple[Panel, Panel]:
@@ -29,16 +40,16 @@ def score_and_success(
     Args:
         lines: cells of each curve by its label.
         x: label of the axis.
-        of: returns where cells are on it.
+        place: returns where cells are on it.
         ticks: of a logarithmic axis; those beside the cells are left out.
         title: of the first panel.
     """
-    places = sorted(of(cells) for line in lines.values() for cells in line)
+    places = sorted(place(cells) for line in lines.values() for cells in line)
     inside = tuple(t for t in ticks if places[0] <= t <= places[-1])
     scores, successes = [], []
     for label, line in lines.items():
-        cells = sorted(line, key=of)
-        at = tuple(float(of(one)) for one in cells)
+        cells = sorted(line, key=place)
+        at = tuple(float(place(one)) for one in cells)
         scores.append(Series(label, at, tuple(one.mean_score for one in cells)))
         low, high = zip(*(one.limits for one in cells), strict=True)
         successes.append(Series(label, at, tuple(one.rate for one in cells), low, high))
@@ -54,7 +65,7 @@ def score_and_success_rows(rows: Mapping[str, Mapping[str, Cells]]) -> tuple[Pan
     scores, successes = [], []
     for label in labels:
         found = [(at, row[label]) for at, row in enumerate(rows.values()) if label in row]
-        at = tuple(float(place) for place, _ in found)
+        at = tuple(float(row) for row, _ in found)
         low, high = zip(*(one.limits for _, one in found), strict=True)
         scores.append(Series(label, at, tuple(one.mean_score for _, one in found)))
         successes.append(Series(label, at, tuple(one.rate for _, one in found), low, high))

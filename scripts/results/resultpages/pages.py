@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +24,7 @@ from resultpages.marks import filled, marked_files
 from resultpages.notes import read_notes
 from resultpages.numbers import exponent, interval, signed, three
 from resultpages.pictures import Picture
-from resultpages.tables import comparisons, policies, table
+from resultpages.tables import comparisons, costs, everything, policies, table
 
 NUMBERS = ROOT / "scripts" / "results" / "numbers.yaml"
 """Names of numbers that other pages mark, and the expressions that give them."""
@@ -114,6 +114,8 @@ class Results:
             "table": table,
             "policies": policies,
             "comparisons": comparisons,
+            "costs": costs,
+            "everything": everything,
             "details": details,
             "figure": self._figure,
             "number": self.number,
@@ -127,6 +129,7 @@ class Results:
             "exponent": exponent,
             "duration": duration,
             "commas": lambda value: f"{value:,.0f}",
+            "rows": columns_of,
             "digits": lambda value, digits: f"{value:.{digits}f}",
         }
         return environment
@@ -143,6 +146,27 @@ class Results:
 def details(title: str, text: str) -> str:
     """Return what a reader opens who wants to know more; HTML, which GitHub shows as well."""
     return f'<details markdown="1">\n<summary>{title}</summary>\n\n{text.strip()}\n\n</details>'
+
+
+def columns_of(rows: list[dict[str, Any]], *columns: str) -> list[list[str]]:
+    """Return the rows of a table from those of notes, ``key`` or ``key:filter`` for each column.
+
+    What is null or not there is left out.
+    """
+    formats: dict[str, Callable[[Any], str]] = {
+        "": str,
+        "three": three,
+        "commas": lambda value: f"{value:,.0f}",
+        "interval": interval,
+        "exponent": exponent,
+        "one": lambda value: f"{value:.1f}",
+        "two": lambda value: f"{value:.2f}",
+    }
+    named = [column.partition(":") for column in columns]
+    return [
+        ["" if row.get(key) is None else formats[form](row[key]) for key, _, form in named]
+        for row in rows
+    ]
 
 
 def _subjects() -> list[Any]:

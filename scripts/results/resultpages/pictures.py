@@ -23,7 +23,7 @@ MOST_SERIES = 5
 WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 7.2, 2.9, 0.27
 """Inches: as wide as the text of a page; of a panel of curves, and of one row of another."""
 DATA_KEY = "lfm-policy:drawn"
-DRAWING = 1
+DRAWING = 2
 """Increased when `draw` changes what it makes of the same data."""
 
 STYLES: tuple[dict[str, Any], ...] = (
@@ -154,7 +154,10 @@ def _legend(made: Figure, handles: dict[str, Any]) -> None:
 
 
 def _height(panel: Panel) -> float:
-    return ROW_HEIGHT * len(panel.rows) + 0.7 if panel.rows else PANEL_HEIGHT
+    if not panel.rows:
+        return PANEL_HEIGHT
+    row = ROW_HEIGHT if panel.bars else max(ROW_HEIGHT, 0.12 * len(panel.series))
+    return row * len(panel.rows) + 0.7
 
 
 def _draw_panel(ax: Axes, panel: Panel, *, named: bool) -> dict[str, Any]:
@@ -178,7 +181,7 @@ def _draw_panel(ax: Axes, panel: Panel, *, named: bool) -> dict[str, Any]:
         elif panel.rows:
             style["linestyle"] = "none"
             # Series of one row stand below each other.
-            shift = 0.3 * (place - (len(panel.series) - 1) / 2)
+            shift = min(0.3, 0.8 / len(panel.series)) * (place - (len(panel.series) - 1) / 2)
             rows = [row + shift for row in series.x]
             handles[series.label] = ax.errorbar(
                 series.y, rows, xerr=_reach(series), capsize=2, **style

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from resultpages.cells import Cells, Paired
+from lfm_policy.text.numbers import counted
+from resultpages.cells import Cells, Paired, StudyResults
 
 MOST_COLUMNS = 8
 
@@ -76,3 +77,23 @@ def comparisons(pairs: Iterable[Paired], *, short: bool = False) -> str:
             for d in pairs
         ],
     )
+
+
+def everything(study: StudyResults, part: str) -> str:
+    """Return all cells of a part: each training, what it cost, comparisons, what is missing."""
+    rows = study.rows(part)
+    tables = [
+        policies(rows, "label sampler counts interval scores successes"),
+        costs(rows),
+        comparisons(study.tests(part)) if study.tests(part) else "",
+    ]
+    if missing := study.missing(part):
+        tables.append(f"Not measured yet: {counted(missing, 'training')} of these rows.")
+    return "\n\n".join(filter(None, tables))
+
+
+def costs(rows: Iterable[Cells]) -> str:
+    """Return what models cost, a row for each that has other seconds."""
+    names = ("label", "parameters", "steps", "training", "push", "seconds", "step_rate")
+    found = dict.fromkeys(tuple(getattr(cells, name) for name in names) for cells in rows)
+    return table(" | ".join(COLUMNS[name] for name in names), found)

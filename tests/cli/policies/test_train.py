@@ -113,6 +113,15 @@ def test_show_config(command: Command, small_config: Path) -> None:
     assert json.loads(as_json.out) == shown
 
 
+def test_include_and_the_size_of_images_are_explained(command: Command, small_config: Path) -> None:
+    explained = command("train", "--help").out
+    assert "include: [own/state]" in explained
+    assert "encoder.image.resize=[]" in explained and "encoder.image.crop" in explained
+    listed = command("train", small_config, "--options").out
+    assert listed.startswith("include: list[str] = []\n")
+    assert "encoder.image.resize: list[int] | auto" in listed
+
+
 def test_options(command: Command, small_config: Path) -> None:
     result = command("train", small_config, "--options", "all")
     assert result.code == 0

@@ -153,6 +153,11 @@ def test_blocks_of_other_networks_are_measured_apart(make_config: MakeConfig) ->
     assert labels == ["block 1", "block 2"]
 
 
+def test_there_may_be_many_short_episodes(make_config: MakeConfig) -> None:
+    facts = DataFacts({"position": (3,)}, 2, np.full(100, 40))
+    assert estimate_training(make_config({}), facts, device="cpu").seconds > 0
+
+
 def test_episodes_too_short_for_the_horizon_are_an_error(make_config: MakeConfig) -> None:
     facts = DataFacts({"position": (3,)}, 2, np.array([1, 1]))
     with pytest.raises(InputError, match="longer than every episode"):
