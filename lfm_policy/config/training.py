@@ -141,8 +141,8 @@ class TrainingConfig:
             raise OptionError(
                 (),
                 f"is '{value}', which was removed because 'joint' trains better policies in the "
-                "same number of steps (docs/results.md): train with training.encoder=joint and "
-                "training.encoder_steps, or with block1",
+                "same number of steps (docs/results/cameras.md): train with training.encoder=joint "
+                "and training.encoder_steps, or with block1",
             )
         return value
 

@@ -84,7 +84,7 @@ def normalization_for(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
 def network_for(n_windows: int, horizon: int, action_dim: int) -> tuple[int, int, str]:
     """Return width and layers of the MLP of a block, and why.
 
-    What docs/results.md has: PushT (25,000 windows of 16 x 2 numbers), Lift and Can with the small
+    What docs/results/ has: PushT (25,000 windows of 16 x 2 numbers), Lift and Can with the small
     one, Square, Tool Hang and Transport (30,000 to 96,000 windows, up to 16 x 14 numbers) with the
     medium one. No task was measured with both, and nothing beyond 100,000 windows: where the line
     is drawn is a guess that keeps a first training short.

@@ -184,7 +184,7 @@ def _networks(s: Settings) -> list[str]:
         "  dropout: 0.0",
         "",
         "flow:",
-        "  n_blocks: 3  # the recipe that won in docs/results.md; 1 is plain flow matching",
+        "  n_blocks: 3  # the recipe that won in docs/results/; 1 is plain flow matching",
         "",
         "sampler:",
         "  nfe: 16  # network evaluations per chunk; students take 1 or 2",

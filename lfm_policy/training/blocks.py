@@ -270,8 +270,8 @@ def warn_ignored_warm_start(config: ExperimentConfig) -> None:
 def _warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyModel) -> None:
     """Say that an encoder learns little with the first of several blocks.
 
-    That block takes the last noise off a chunk, for which it hardly needs to see; docs/results.md
-    has the comparison.
+    That block takes the last noise off a chunk, for which it hardly needs to see;
+    docs/results/cameras.md has the comparison.
     """
     several = config.flow.n_blocks > 1 and config.training.encoder == "block1"
     if several and model.encoder.trained_parameters():

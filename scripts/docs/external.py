@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 import urllib.error
@@ -17,7 +18,7 @@ def links(site: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for page in sorted(site.rglob("*.html")):
         for address in LINK.findall(page.read_text(encoding="utf-8")):
-            found.setdefault(address, page.relative_to(site).as_posix())
+            found.setdefault(html.unescape(address), page.relative_to(site).as_posix())
     return found
 
 

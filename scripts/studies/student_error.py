@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from results_page import table_lines
 from tqdm.auto import tqdm
 
 from lfm_policy import Policy, load_policy
 from lfm_policy.environments import make_env
+from lfm_policy.text.tables import TextTable
 from lfm_runtime.policy.observations import remember, stacked
 
 SELECTION_SEEDS = 200_300
@@ -74,14 +74,14 @@ def main() -> None:
     noise = torch.randn(len(next(iter(obs.values()))), *teacher.chunk_shape, generator=generator)
     target = teacher.predict_action_chunk(obs, noise=noise)
     print(f"{len(target):,} chunks; distance of executed actions from the teacher's:")
-    rows = []
+    table = TextTable("student", "evaluations", "median", "95%", "root mean square")
     for folder, student in students.items():
         student.set_sampler(noise_scale=scale)
         square = (student.predict_action_chunk(obs, noise=noise) - target).square()
         error = square.sum(-1).mean(-1).sqrt()
         parts = (error.quantile(0.5), error.quantile(0.95), error.square().mean().sqrt())
-        rows.append((folder, student.nfe, *(f"{float(part):.3g}" for part in parts)))
-    print("\n".join(table_lines("student | NFE | median | 95% | root mean square", rows)))
+        table.add_row(str(folder), str(student.nfe), *(f"{float(part):.3g}" for part in parts))
+    table.print()
 
 
 if __name__ == "__main__":

@@ -84,5 +84,5 @@ def test_the_student_acts_as_in_the_results() -> None:
     policy = load_policy("pusht-state")
     config = RolloutConfig(policy.config.env.id, seed_start=200_000)
     results = rollout(policy, config, range(24))
-    # Far below the 0.9 of docs/results.md, and far above what a damaged policy reaches (0.2).
+    # Far below the 0.9 of docs/results/, and far above what a damaged policy reaches (0.2).
     assert np.mean([result.max_reward for result in results]) > 0.75

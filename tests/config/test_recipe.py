@@ -69,7 +69,7 @@ MEASURED: dict[str, tuple[Any, ...]] = {
         *(50_000, 100_000, 4, "teacher", None),
     ),
 }
-"""What docs/results.md measured, or was written like it."""
+"""What docs/results/ measured, or was written like it."""
 
 
 @pytest.mark.parametrize("name", MEASURED)

@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "distribution",
     )
     add_run_options(
-        parser, output_help="run folder (default: student-nfe<K>-<method> in the teacher's)"
+        parser,
+        output_help="run folder (default: student-nfe<K>-<method> in the teacher's, after "
+        "--groups 2,1 student-nfe2-2-1-<method>)",
     )
 
 

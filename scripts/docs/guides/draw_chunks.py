@@ -60,7 +60,7 @@ def _draw_lead(axes: Axes, executed: int, lead: int, theme: Theme) -> None:
     """Draw the policy's work above the robot's actions, chunk after chunk in two shades."""
     asked, begins, ends, chunk = -COMPUTING, 0, executed, 0
     while begins < TICKS:
-        shade = theme.blocks[chunk % 2]
+        shade = (theme.blocks[0], theme.blocks[3])[chunk % 2]
         axes.add_patch(Rectangle((asked, 1.2), COMPUTING, 0.7, facecolor=shade, alpha=0.45))
         for tick in range(begins, min(ends, TICKS)):
             _box(axes, tick, 0, shade)

@@ -100,8 +100,9 @@ def _draw_chain(axes: Axes, schedule: OUSchedule, n_steps: int, theme: Theme) ->
     names = [f"$p_{k}$" for k in range(n_blocks, -1, -1)]
     names[0], names[-1] = f"noise, {names[0]}", f"{names[-1]}, data"
     axes.set_xticks(range(n_blocks + 1), names, color=theme.ink)
-    axes.get_xticklabels()[0].set_horizontalalignment("left")
-    axes.get_xticklabels()[-1].set_horizontalalignment("right")
+    labels = axes.get_xticklabels()
+    labels[0].set_horizontalalignment("left")
+    labels[-1].set_horizontalalignment("right")
     axes.set(ylim=(-REACH, REACH), xlim=(0, n_blocks), ylabel="a number of a chunk")
     axes.grid(visible=False)
     axes.tick_params(length=0)

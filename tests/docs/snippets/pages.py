@@ -87,5 +87,5 @@ def pages() -> list[Path]:
     """
     docs = ROOT / "docs"
     found = [page for page in sorted(docs.rglob("*.md")) if page.parent != docs / "results"]
-    left_out = (docs / "extending.md", docs / "results.md")
-    return [page for page in found if page not in left_out]
+    found = [page for page in found if page != docs / "extending.md"]
+    return [ROOT / "README.md", *found]

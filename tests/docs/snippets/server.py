@@ -15,6 +15,7 @@ import importlib
 import json
 import linecache
 import os
+import pkgutil
 import runpy
 import selectors
 import signal
@@ -26,21 +27,33 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-IMPORTED = (
+TAKE_LONG = (
+    "accelerate",
     "gym_pusht.envs.pusht",
-    "lfm_envs",
-    "lfm_policy.api.evaluation",
-    "lfm_policy.api.exporting",
-    "lfm_policy.api.training",
-    "lfm_policy.checking.check",
-    "lfm_policy.cli.main",
-    "lfm_policy.control.episodes",
-    "lfm_policy.distillation.plan",
-    "lfm_policy.inspection",
-    "lfm_policy.pictures.figures",
+    "h5py",
+    "lfm_envs.pusht",
+    "onnx",
     "onnxruntime",
+    "onnxscript",
+    "PIL.JpegImagePlugin",
+    "tensorboard.compat.proto",
+    "torch._dynamo",
+    "torch.onnx._internal.exporter._core",
+    "torch.utils.tensorboard",
+    "torchdiffeq",
 )
-"""What nearly every command needs, and takes long; none of it may start a thread."""
+"""What commands import besides modules of the package; none of it may start a thread."""
+
+
+def import_what_takes_long() -> None:
+    """Import it, and the package."""
+    for name in TAKE_LONG:
+        importlib.import_module(name)
+    package = importlib.import_module("lfm_policy")
+    for module in pkgutil.walk_packages(package.__path__, "lfm_policy."):
+        if not module.name.endswith("__main__"):
+            with suppress(ImportError):  # it needs what is not installed here
+                importlib.import_module(module.name)
 
 
 def run_command(program: str, arguments: list[str]) -> int | None:
@@ -51,6 +64,8 @@ def run_command(program: str, arguments: list[str]) -> int | None:
 
         entry_point()
     elif program == "accelerate":
+        # What it starts comes back here. (Others are left alone: some look at what is imported.)
+        sys.executable = str(Path(os.environ["SNIPPETS_PROGRAMS"]) / "python")
         runpy.run_module("accelerate.commands.accelerate_cli", run_name="__main__", alter_sys=True)
     elif program == "python-session":
         python_session()
@@ -123,8 +138,6 @@ def become(command: dict[str, Any], descriptors: list[int]) -> None:
         os.chdir(command["folder"])
         os.environ.clear()
         os.environ.update(command["environment"])
-        # Processes that this one starts are as this one.
-        sys.executable = str(Path(os.environ["SNIPPETS_PROGRAMS"]) / "python")
         try:
             code = run_command(command["program"], command["arguments"]) or 0
         except SystemExit as ended:
@@ -214,7 +227,6 @@ class Server:
 if __name__ == "__main__":
     from shortened import shorten_everything
 
-    for module in IMPORTED:
-        importlib.import_module(module)
     shorten_everything()
+    import_what_takes_long()
     Server(sys.argv[1]).serve()

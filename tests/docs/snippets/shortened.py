@@ -60,15 +60,22 @@ def replace(module: Any, name: str, make: Callable[[Callable[..., Any]], Any]) -
 
 
 def shorten_everything() -> None:
-    """Shorten training, distillation, rollouts, control and collecting in this process."""
-    import lfm_policy.api.evaluation
-    import lfm_policy.api.training
-    import lfm_policy.cli.main
-    import lfm_policy.distillation.student
-    import lfm_policy.evaluation.episodes
+    """Shorten training, distillation, rollouts, control and collecting in this process.
+
+    Before anything else of the package is imported: what takes a function from a module by its name
+    must find the short one there.
+    """
     import lfm_policy.flow.fitting
+
+    def few_steps(before: Callable[..., Any]) -> Callable[..., Any]:
+        def fit(*given: Any, steps: int, **named: Any) -> Any:
+            return before(*given, steps=fewer(steps), **named)
+
+        return fit
+
+    replace(lfm_policy.flow.fitting, "fit", few_steps)
+
     import lfm_policy.training
-    from lfm_runtime.control.loop import ControlLoop
 
     def train(before: Callable[..., Any]) -> Callable[..., Any]:
         def train(config: Any, folder: Any, **others: Any) -> Any:
@@ -78,28 +85,15 @@ def shorten_everything() -> None:
         return train
 
     replace(lfm_policy.training, "train", train)
-    lfm_policy.api.training.train_config = lfm_policy.training.train
+
+    import lfm_policy.distillation.student
 
     def student_config(before: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *given, **named: shortened(before(*given, **named), network=False)
 
     replace(lfm_policy.distillation.student, "student_config", student_config)
 
-    def few_episodes(before: Callable[..., Any]) -> Callable[..., Any]:
-        def evaluate(*given: Any, episodes: int = EPISODES, **named: Any) -> Any:
-            return before(*given, episodes=min(episodes, EPISODES), **named)
-
-        return evaluate
-
-    replace(lfm_policy.api.evaluation, "evaluate", few_episodes)
-
-    def few_steps(before: Callable[..., Any]) -> Callable[..., Any]:
-        def fit(*given: Any, steps: int, **named: Any) -> Any:
-            return before(*given, steps=fewer(steps), **named)
-
-        return fit
-
-    replace(lfm_policy.flow.fitting, "fit", few_steps)
+    import lfm_policy.evaluation.episodes
 
     def short_rollouts(before: Callable[..., Any]) -> Callable[..., Any]:
         def create(self: Any, *given: Any, **named: Any) -> None:
@@ -110,10 +104,24 @@ def shorten_everything() -> None:
 
     replace(lfm_policy.evaluation.episodes.RolloutConfig, "__init__", short_rollouts)
 
+    import lfm_policy.api.evaluation
+
+    def few_episodes(before: Callable[..., Any]) -> Callable[..., Any]:
+        def evaluate(*given: Any, episodes: int = EPISODES, **named: Any) -> Any:
+            return before(*given, episodes=min(episodes, EPISODES), **named)
+
+        return evaluate
+
+    replace(lfm_policy.api.evaluation, "evaluate", few_episodes)
+
+    from lfm_runtime.control.loop import ControlLoop
+
     def few_ticks(before: Callable[..., Any]) -> Callable[..., Any]:
         return lambda self, max_ticks=None: before(self, min(max_ticks or TICKS, TICKS))
 
     replace(ControlLoop, "run", few_ticks)
+
+    import lfm_policy.cli.main
 
     def few_of_everything(before: Callable[..., Any]) -> Callable[..., Any]:
         def build_parser() -> Any:
@@ -125,6 +133,8 @@ def shorten_everything() -> None:
                 for name, most in (("episodes", EPISODES), ("video", 1), ("samples", 2)):
                     if isinstance(value := getattr(parsed, name, None), int):
                         setattr(parsed, name, min(value, most))
+                if filmed := getattr(parsed, "video_episodes", None):
+                    parsed.video_episodes = [episode % EPISODES for episode in filmed]
                 return parsed, extra
 
             parser.parse_known_args = parse_less

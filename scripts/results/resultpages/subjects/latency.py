@@ -13,29 +13,29 @@ from resultpages.pictures import Panel, Picture, Series
 from resultpages.tables import table
 
 OURS = {
-    "PushT state, student": "state, student of 2 evaluations",
-    "PushT state, one block": "state, one block (a student of 1 evaluation)",
+    "PushT state, student": "state, student, 2 evaluations",
+    "PushT state, one block": "state, one block, 1 evaluation",
     "PushT state": "state, two blocks, 4 evaluations",
-    "PushT state, teacher": "state, teacher: three U-Net blocks",
-    "PushT image, student": "images, student of 2 evaluations",
-    "PushT image, one block": "images, one block (a student of 1 evaluation)",
+    "PushT state, teacher": "state, U-Net teacher, 6 evaluations",
+    "PushT image, student": "images, student, 2 evaluations",
+    "PushT image, one block": "images, one block, 1 evaluation",
     "PushT image": "images, two blocks, 4 evaluations",
-    "PushT image, as many steps": "images, the student's network, 64 evaluations",
+    "PushT image, as many steps": "images, two blocks, 64 evaluations",
 }
 """Our policies of latency.json, and what they are to readers."""
 OTHERS = {
-    "PushT state, DDIM": "state, one of our networks, DDIM",
-    "PushT state, DDPM": "state, one of our networks, DDPM",
-    "PushT image, DDIM": "images, our encoder and one network, DDIM",
-    "PushT image, DDPM": "images, our encoder and one network, DDPM",
-    "LeRobot DiffusionPolicy, PushT image, DDIM": "images, LeRobot's DiffusionPolicy, DDIM",
-    "LeRobot DiffusionPolicy, PushT image, DDPM": "images, LeRobot's DiffusionPolicy, DDPM",
+    "PushT state, DDIM": "state, our network, DDIM, 10 evaluations",
+    "PushT state, DDPM": "state, our network, DDPM, 100 evaluations",
+    "PushT image, DDIM": "images, our network, DDIM, 10 evaluations",
+    "PushT image, DDPM": "images, our network, DDPM, 100 evaluations",
+    "LeRobot DiffusionPolicy, PushT image, DDIM": "images, LeRobot, DDIM, 10 evaluations",
+    "LeRobot DiffusionPolicy, PushT image, DDPM": "images, LeRobot, DDPM, 100 evaluations",
 }
 ENGINES = {
     "eager": "PyTorch",
-    "compile": "PyTorch, compiled",
+    "compile": "compiled",
     "onnx-fp32": "ONNX Runtime",
-    "onnx-int8": "ONNX Runtime, 8 bits",
+    "onnx-int8": "ONNX, 8 bits",
 }
 
 
@@ -102,19 +102,10 @@ class Latencies:
 
     def ours(self, labels: Sequence[str] = tuple(OURS), threads: int = 1) -> str:
         """Return the table of our policies, a column of medians per engine."""
-        heads = [
-            "policy",
-            "evaluations",
-            "parameters",
-            *(f"{name} (ms)" for name in ENGINES.values()),
-        ]
         rows = []
         for label in labels:
-            found = [self(label, engine, threads) for engine in ENGINES]
-            rows.append(
-                (OURS[label], found[0].evaluations, found[0].parameters, *(t.ms for t in found))
-            )
-        return table(" | ".join(heads), rows)
+            rows.append((OURS[label], *(self(label, engine, threads).ms for engine in ENGINES)))
+        return table(" | ".join(["milliseconds", *ENGINES.values()]), rows)
 
     def others(self, threads: int = 1) -> str:
         """Return the table of others, and how many times as long as our student each takes."""
@@ -125,12 +116,9 @@ class Latencies:
             ratios = (
                 time.times(self(student, engine, threads)) for engine in ("eager", "onnx-fp32")
             )
-            rows.append((said, time.evaluations, time.parameters, time.ms, time.p95, *ratios))
-        return table(
-            "what | evaluations | parameters | ms, median | p95 | "
-            "times our student in PyTorch | times it in ONNX Runtime",
-            rows,
-        )
+            rows.append((said, time.ms, time.p95, *ratios))
+        heads = "in PyTorch | ms | p95 | times our student's in PyTorch | in ONNX Runtime"
+        return table(heads, rows)
 
     def ratios(self, threads: int = 1) -> str:
         """Return the table of how many times as long as our student others take, by its engine."""
@@ -138,10 +126,8 @@ class Latencies:
         for label, said in OTHERS.items():
             time = self(label, threads=threads)
             student = f"PushT {'image' if 'image' in label else 'state'}, student"
-            rows.append(
-                (said, time.evaluations, *(time.times(self(student, e, threads)) for e in ENGINES))
-            )
-        return table(" | ".join(["what", "evaluations", *ENGINES.values()]), rows)
+            rows.append((said, *(time.times(self(student, e, threads)) for e in ENGINES)))
+        return table(" | ".join(["times as long as our student in", *ENGINES.values()]), rows)
 
     def whole(self, engine: str, threads: int) -> str:
         """Return all that is measured of an engine, with p95 and memory."""
@@ -150,8 +136,8 @@ class Latencies:
         rows = []
         for label in labels:
             time = self(label, engine, threads)
-            rows.append((names[label], time.evaluations, time.ms, time.p95, time.memory))
-        return table("policy | evaluations | ms, median | p95 | peak memory (MiB)", rows)
+            rows.append((names[label], time.ms, time.p95, time.memory, time.parameters))
+        return table("policy | ms | p95 | peak memory (MiB) | parameters", rows)
 
     def runs(self) -> str:
         """Return when rows were measured."""

@@ -1,17 +1,15 @@
-"""PushT from state: how the settings were chosen, and the first looks before."""
+"""PushT from state: how the settings were chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from listed import listed_studies
 
-from lfm_policy.evaluation import wilson_interval
 from resultpages.cells import Cells, StudyResults
 from resultpages.curves import score_and_success_rows
-from resultpages.notes import read_notes
 from resultpages.pictures import Picture
 
 STEPS = ("fm", "n2-g10", "n2-g03", "n2-g01", "n2-g003", "n3", "n3-g003-g03", "n3-g01-g03",
@@ -28,7 +26,6 @@ STUDENTS = ("d-g01-2", "c-g01-2", "d-g03-2", "c-g03-2", "d-g01-1")
 
 def names(data: Path) -> dict[str, Any]:
     sweep = StudyResults(listed_studies()["sweep"], data)
-    notes = read_notes(data)["sweep"]
 
     def pair(model: str) -> str:
         """Return success with 16 evaluations and with many, as ``0.445 / 0.505``."""
@@ -55,25 +52,12 @@ def names(data: Path) -> dict[str, Any]:
             rows.append([low.label, k, low.score, low.success, high.score, high.success])
         return rows
 
-    def looks(name: str, label: str) -> Iterator[list[str]]:
-        """Yield rows of a first look: label, evaluations, score, solved, interval."""
-        for row in notes[name]["rows"]:
-            interval = wilson_interval(row["solved"], 200)
-            yield [
-                row[label],
-                row["evaluations"],
-                f"{row['score']:.3f}",
-                f"{row['solved']}/200 = {row['solved'] / 200:.3f}",
-                f"{interval.low:.3f} to {interval.high:.3f}",
-            ]
-
     return {
         "pair": pair,
         "scores": scores,
         "against": against,
         "settings": settings,
         "sweep_students": students,
-        "looks": looks,
         "steps_of_sweep": STEPS,
         "two_blocks_of_sweep": TWO_BLOCKS,
         "three_blocks_of_sweep": THREE_BLOCKS,
