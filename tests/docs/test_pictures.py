@@ -43,6 +43,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_pages_show_what_is_there_and_say_what_it_is() -> None:
     on_pages = set().union(*shown().values())
     assert on_pages == {path.name for path in IMAGES.iterdir()}
+    assert all(shown().values()), "a page without a picture"
     for page in (ROOT / "docs" / "flow.md", *(ROOT / "docs" / "how").glob("*.md")):
         assert all(len(alt) > 20 for alt, _ in SHOWN.findall(page.read_text("utf-8"))), page
 
@@ -56,7 +57,7 @@ def test_a_picture_is_light_and_wide_enough(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.simulator
-@pytest.mark.parametrize("page", ["lfm", "distillation", "noise", "blocks", "joining"])
+@pytest.mark.parametrize("page", ["lfm", "distillation", "noise", "blocks", "joining", "tree"])
 def test_the_script_makes_what_pages_show(scripts: None, page: str, tmp_path: Path) -> None:
     from make_pictures import PAGES, make
 
