@@ -161,8 +161,15 @@ class OnnxPolicy(ChunkPolicy):
 
         Returns:
             Two arrays of its shape, in its unit.
+
+        Raises:
+            InputError: there is no such observation, or it is an image.
         """
-        return self.description.ranges[key]
+        ranges = self.description.ranges
+        if key not in ranges:
+            known = ", ".join(ranges) or "no observation"
+            raise InputError(f"the export has no range for '{key}'; it knows those of: {known}")
+        return ranges[key]
 
     def _feed(
         self, obs: Mapping[str, np.ndarray], noise: np.ndarray, prefix: Any
