@@ -54,7 +54,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What became of the episodes of a policy.
+    """What became of the episodes of a policy; made by `evaluate`, printed in one line.
 
     Attributes:
         env: id of the environment, or the name of its class.
@@ -85,7 +85,13 @@ class Evaluation:
 
     @classmethod
     def of(cls, cell: Cell, subject: EvaluatedPolicy, config: RolloutConfig) -> Evaluation:
-        """Return the summary of a cell."""
+        """Return the summary of a cell.
+
+        Args:
+            cell: results of one policy with one sampler.
+            subject: the policy, for `film`.
+            config: which episodes, where.
+        """
         summary = cell.summary()
         interval = summary["success_interval"]
         return cls(
@@ -187,6 +193,9 @@ def evaluate(
         num_envs: environments at a time, of one that can be made.
         processes: one process for each of them; by default for slow simulators with an id.
         quiet: no progress bar.
+
+    Returns:
+        Success with its interval, score, milliseconds, and every episode.
 
     Raises:
         InputError: the environment lacks an observation of the policy, takes other actions, cannot

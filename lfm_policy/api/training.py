@@ -142,6 +142,9 @@ def distill(
         quiet: no progress bars.
         **options: as for `train`; ``distill={"recording": "seen.zarr"}`` and the like too.
 
+    Returns:
+        The student, with its EMA weights, on ``device``.
+
     Raises:
         InputError: the teacher is a student itself or on no disk, or an option does not fit.
         Interrupted: SIGINT or SIGTERM came; what was done is kept.

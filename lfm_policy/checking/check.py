@@ -75,6 +75,12 @@ def check(
 ) -> PolicyCheck:
     """Compare a policy's chunks with demonstrated ones and say what looks wrong.
 
+    ::
+
+        found = check("runs/my_robot")
+        print(found.verdict)
+        found.plot("check.png")
+
     Args:
         policy: checkpoint, run folder, student, exported folder, the name of a policy of the
             package, or one that is loaded.
@@ -88,6 +94,9 @@ def check(
         nfe: another number of network evaluations.
         noise_scale: another standard deviation of the noise.
         quiet: no progress bars.
+
+    Returns:
+        Errors beside baselines, losses of blocks, findings, a verdict.
 
     Raises:
         InputError: there is no such policy, its demonstrations are not there or do not fit it, or

@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class PolicyCheck:
-    """All that is known of a policy without rolling it out.
+    """All that is known of a policy without rolling it out; made by `lfm_policy.check`.
 
     Attributes:
         name: what it was called by.
@@ -133,8 +133,12 @@ class PolicyCheck:
 
         print_check(self)
 
-    def plot(self, path: Path) -> None:
-        """Write a PNG; see `lfm_policy.checking.figure.check_figure`."""
+    def plot(self, path: str | Path) -> None:
+        """Draw errors by step and dimension, losses of blocks, and chunks beside demonstrations.
+
+        Args:
+            path: of the PNG to write.
+        """
         from lfm_policy.checking.figure import save_check
 
-        save_check(self, path)
+        save_check(self, Path(path))

@@ -88,6 +88,11 @@ def load_config(
 ) -> ExperimentConfig:
     """Read a configuration file, apply ``key=value`` overrides and check everything.
 
+    ::
+
+        config = load_config("own/state", ["dataset.path=my.zarr", "training.total_steps=2000"])
+        config.policy.horizon, config.training.learning_rate
+
     A file may name others under ``include``, by paths relative to itself or bundled names; they
     are read first, in order, and the file's own keys win. Options that are keys and values
     themselves, such as ``distill.training``, change what was there before, the default included;
@@ -99,6 +104,9 @@ def load_config(
     Args:
         name: path of a YAML file, a bundled name such as ``pusht/fm``, or what such a file says.
         overrides: strings ``section.key=value``; values are parsed as YAML.
+
+    Returns:
+        All options, checked, those that nothing says with their defaults.
 
     Raises:
         InputError: unknown file, unknown key (with the nearest valid names), wrong type or value

@@ -135,7 +135,10 @@ class EnvConfig:
 
 @options
 class ExperimentConfig:
-    """Everything that determines a run. Saved in every run and in every checkpoint."""
+    """Everything that determines a run. Saved in every run and in every checkpoint.
+
+    Made by `load_config`; every option with its meaning is in the reference of the configuration.
+    """
 
     name: str = option("experiment", "name of the run; its folder is runs/<name>", common=True)
     seed: int = option(0, "seed of initial weights, batches, times and noise", common=True, ge=0)

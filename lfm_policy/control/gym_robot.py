@@ -13,7 +13,10 @@ from lfm_runtime.control import Clock, RealClock
 
 
 class GymRobot:
-    """Steps an environment ``hz`` times per second of the clock, whatever the loop does.
+    """Steps an environment ``hz`` times per second of the clock, whatever the loop does::
+
+        robot = GymRobot(gymnasium.make("lfm/PushT-v0"), hz=10, seed=200_000)
+        print(ControlLoop(robot, policy, hz=10).run().reason, robot.success)
 
     The world begins to move with the first action. An action counts from the tick in which it is
     given, and stays in force until the next one: a loop that is late finds a world that has moved
@@ -80,7 +83,11 @@ class GymRobot:
         return _copied(self._obs)
 
     def act(self, action: np.ndarray) -> None:
-        """Make ``action`` the one in force."""
+        """Make ``action`` the one in force.
+
+        Args:
+            action: (action_dim,), as the environment takes it.
+        """
         if self._action is None:
             self._began = self._observed
         self._action = np.array(action)

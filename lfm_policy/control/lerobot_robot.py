@@ -11,7 +11,11 @@ from lfm_policy.errors import InputError
 
 
 class LeRobotRobot:
-    """Wraps a connected ``lerobot.robots.Robot``.
+    """Wraps a connected ``lerobot.robots.Robot``::
+
+        arm.connect()
+        options = ControlOptions(max_bad_observations=10)
+        ControlLoop(LeRobotRobot(arm), policy, hz=30, options=options).run()
 
     The numbers of an observation become one vector, in the order of ``observation_features``, and
     every camera keeps its name; so a policy that was trained on a LeRobot dataset of the same
@@ -94,7 +98,11 @@ class LeRobotRobot:
         return obs
 
     def act(self, action: np.ndarray) -> None:
-        """Send an action."""
+        """Send an action, (action_dim,), in the order of ``action_features``.
+
+        Args:
+            action: in the units that LeRobot takes.
+        """
         sent = {key: float(value) for key, value in zip(self._actions, action, strict=True)}
         self._watched(lambda: self._robot.send_action(sent))
 

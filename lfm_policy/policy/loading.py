@@ -19,13 +19,20 @@ from lfm_policy.policy.tensors import fill_tensors
 
 
 def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
-    """Load a trained policy.
+    """Load a trained policy::
+
+        policy = load_policy("runs/my_robot")
+        policy = load_policy("runs/my_robot/checkpoints/best", device="cuda")
+        policy = load_policy("pusht-state")
 
     Args:
         path: a checkpoint folder, a run folder (its newest checkpoint is taken), the name of a
             policy that comes with the package, such as "pusht-state", or of one on the Hugging
             Face hub: "user/name" or "user/name@revision" (see `lfm_policy.sharing.hub`).
         device: where the networks run.
+
+    Returns:
+        The policy, with the sampler that its configuration says.
 
     Raises:
         InputError: there is no checkpoint, it is damaged, does not match its configuration, was

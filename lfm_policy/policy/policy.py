@@ -34,7 +34,13 @@ class Policy(ChunkPolicy):
     """Samples action chunks and, step by step, executes them.
 
     Built by `load_policy`. For one robot, call `reset` at the start of an episode and
-    `select_action` at every step; for batches, call `predict_action_chunk`.
+    `select_action` at every step; for batches, call `predict_action_chunk`::
+
+        policy = load_policy("runs/my_robot")
+        policy.set_sampler(nfe=4)
+        policy.reset()
+        action = policy.select_action({"joints": joints})  # (action_dim,)
+        actions = policy.predict_action_chunk({"joints": histories})  # (B, n_obs_steps, 7)
 
     Attributes:
         pipeline: what computes chunks.
@@ -282,7 +288,17 @@ class Policy(ChunkPolicy):
         return torch.from_numpy(actions).to(self.device), torch.from_numpy(mask).to(self.device)
 
     def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and largest values in training of an observation, no image."""
+        """Return the smallest and largest values in training of an observation, no image.
+
+        Args:
+            key: name of the observation.
+
+        Returns:
+            Two arrays of its shape, in its unit.
+
+        Raises:
+            InputError: there is no such observation, or it is an image.
+        """
         stats = self.normalizer[key]
         return stats.raw("min").cpu().numpy(), stats.raw("max").cpu().numpy()
 

@@ -106,7 +106,15 @@ class PolicyServer:
         try:
             for number in _SIGNALS if signals else ():
                 self._loop.add_signal_handler(number, self._stop_at, number.name)
-            server = await self._listen()
+            try:
+                server = await self._listen()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                where = f"{options.host}:{options.port}: address already in use"
+                raise OSError(
+                    error.errno, f"{where}: stop the program that has it, or choose another --port"
+                ) from None
             port = int(next(iter(server.sockets)).getsockname()[1])
             log_event("listening", host=options.host, port=port, tls=self._tls is not None)
             if ready is not None:

@@ -33,7 +33,10 @@ _loading: ContextVar[str] = ContextVar("loading", default="")
 
 
 def load_plugin(name: str) -> ModuleType:
-    """Import a plugin, which adds to the registries; once, however often it is asked for.
+    """Import a plugin, which adds to the registries; once, however often it is asked for::
+
+        load_plugin("reach.py")  # a file
+        load_plugin("my_package.reach")  # a module
 
     Its folder stays on ``sys.path``, after everything else, and processes that are started from
     now on load the plugin when they need it.
@@ -41,6 +44,9 @@ def load_plugin(name: str) -> ModuleType:
     Args:
         name: of a module that is installed or lies in the working folder, such as ``my_module``
             or ``my_package.networks``; or the path of its file, such as ``folder/my_module.py``.
+
+    Returns:
+        The module.
 
     Raises:
         InputError: there is no such module, it raised an error, or it adds what is there already.

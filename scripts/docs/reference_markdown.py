@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 _CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
-_FLAG = re.compile(r"(?<![\w`/-])(--[a-z][a-z-]*)")
+_FLAG_OR_PAGE = re.compile(r"((?<![\w`/-])--[a-z][a-z-]*|\bdocs/[\w/]+(?:\.md|/))")
 _SPECIAL = re.compile(r"[*<>\[\]|]|_(?=_)|(?<=_)_|(?<!\w)_|_(?!\w)")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "|": "&#124;"}
 """Characters that no backslash makes plain."""
@@ -16,7 +16,8 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;", "|": "&#124;"}
 def prose(text: str) -> str:
     """Return a plain text as markdown: what markdown would read as marks stays what it is.
 
-    What stands in backticks already is code, and so are flags of commands.
+    What stands in backticks already is code, and so are flags of commands. Pages of the
+    documentation become links, for a page in ``docs/reference``.
     """
     parts = _CODE.split(" ".join(text.split()))
     return "".join(code(part.strip("`")) if i % 2 else _plain(part) for i, part in enumerate(parts))
@@ -28,10 +29,17 @@ def code(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    parts = _FLAG.split(text)
+    parts = _FLAG_OR_PAGE.split(text)
     return "".join(
-        code(part) if i % 2 else _SPECIAL.sub(_escaped, part) for i, part in enumerate(parts)
+        _marked(part) if i % 2 else _SPECIAL.sub(_escaped, part) for i, part in enumerate(parts)
     )
+
+
+def _marked(text: str) -> str:
+    if text.startswith("--"):
+        return code(text)
+    page = text.removeprefix("docs/")
+    return f"[{text}](../{page}{'index.md' if page.endswith('/') else ''})"
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -40,7 +40,7 @@ FINE = {"lfm": Sampler(64, "midpoint"), "fm": Sampler(32, "midpoint")}
 # Policies by model: what they are to readers, and sampler.
 POLICIES = {family: (family.upper(), FINE[family]) for family in ("fm", "lfm")}
 POLICIES |= {
-    f"{family}-{k}": (f"{family.upper()}, student of {k}", Sampler(k))
+    f"{family}-{k}": (f"{family.upper()}'s student of {k}", Sampler(k))
     for family in ("fm", "lfm")
     for k in (4, 2, 1)
 }

@@ -87,6 +87,12 @@ def test_what_markdown_would_read_as_marks_stays_as_it_is(made: SimpleNamespace)
     assert prose("a <b> `x*y` --flag __c__ d_e") == (r"a &lt;b&gt; `x*y` `--flag` \_\_c\_\_ d_e")
 
 
+def test_pages_of_the_documentation_become_links(made: SimpleNamespace) -> None:
+    prose = made.reference_markdown.prose
+    assert prose("see docs/how/lfm.md.") == "see [docs/how/lfm.md](../how/lfm.md)."
+    assert prose("(docs/results/)") == "([docs/results/](../results/index.md))"
+
+
 def test_paragraphs_and_examples_of_a_docstring(made: SimpleNamespace) -> None:
     text = "One\ntwo.\n\nexamples:\n  lfm-policy demo\n  lfm-policy init x\n\nThen::\n\n    a = 1\n"
     assert list(made.reference_markdown.blocks(text)) == [

@@ -145,6 +145,31 @@ def test_other_data_are_found_on_pages_and_in_figures(made: Any, copied: Path) -
     assert "docs/results/figures/noise.png" not in said
 
 
+def test_check_fails_and_writing_mends(
+    made: Any, copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import write
+
+    monkeypatch.delitem(sys.modules, "write")
+    monkeypatch.setattr(write, "Results", lambda: made.pages.Results(copied))
+    page, figure = (copied / "docs" / "results" / p for p in ("noise.md", "figures/noise.png"))
+    text, drawn = page.read_text(), made.pictures.drawn_digest(figure)
+    page.write_text(text.replace("# How much noise", "# How much", 1))
+    figure.unlink()
+    monkeypatch.setattr(sys, "argv", ["write.py", "--check"])
+    with pytest.raises(SystemExit) as ended:
+        write.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "docs/results/noise.md:1: found '# How much to start from'" in said
+    assert not figure.exists() and page.read_text() != text
+    monkeypatch.setattr(sys, "argv", ["write.py"])
+    write.main()
+    assert page.read_text() == text and made.pictures.drawn_digest(figure) == drawn
+    monkeypatch.setattr(sys, "argv", ["write.py", "--check"])
+    write.main()
+
+
 def test_a_missing_page_and_figures_of_nothing_are_found(made: Any, copied: Path) -> None:
     results = copied / "docs" / "results"
     (results / "noise.md").unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -82,6 +83,7 @@ class Page(HTMLParser):
         self._in_article |= tag == "article"
         if tag in self.SILENT:
             self._silent.append(tag)
+            self.text += "…" * (tag in ("code", "math"))
 
     def handle_endtag(self, tag: str) -> None:
         if self._silent and self._silent[-1] == tag:
@@ -139,7 +141,7 @@ def test_markdown_is_what_github_and_the_site_both_read(built: dict[str, Page]) 
     """What the one takes for a list, a table or emphasis, the other must not show as text."""
     for name, page in built.items():
         for pattern, what in (
-            (r"^\s*(?:[-*]|\d+\.) \S", "a list: an empty line before it, its parts 4 spaces in"),
+            (r"^\s*(?:[-*]|\d{1,2}\.) \S", "a list: an empty line before it, parts 4 spaces in"),
             (r"\|[ -]*---", "a table: an empty line before it"),
             (r"\]\(", "a link"),
             (r"^!!! ", "a note: its text 4 spaces in"),
@@ -157,6 +159,67 @@ def test_pictures_are_there_and_told(site: Path, built: dict[str, Page]) -> None
                 continue
             assert (site / name).parent.joinpath(source).is_file(), f"{name}: {source}"
             assert len(text) > 8, f"{name}: {source} needs a text that says what is seen"
+
+
+def look(address: str, folder: Path) -> str:
+    """Return what a browser makes of a page; without one the test is skipped."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("there is no chromium to look at pages with")
+    done = subprocess.run(
+        [
+            browser,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--disable-dev-shm-usage", "--virtual-time-budget=20000", "--dump-dom"),
+            *(f"--user-data-dir={folder}", address),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    return done.stdout
+
+
+@pytest.mark.browser
+def test_search_works_in_pages_read_from_a_disk(site: Path, tmp_path: Path) -> None:
+    page = look(f"{(site / 'changelog.html').as_uri()}?q=total_steps", tmp_path)
+    found = re.search(r'class="md-search-result__meta">\s*(\d+) matching', page)
+    assert found is not None and int(found[1]) > 3
+
+
+SAYS_HOW_IT_LOOKS = """<script>
+addEventListener("load", () => parent.postMessage([
+  location.pathname.split(DIVIDER)[1],
+  document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  [...document.images].filter(image => !image.naturalWidth).length,
+], "*"))
+</script></body>"""
+
+LISTENS = """<meta charset="utf-8"><pre></pre><script>
+addEventListener("message", event => {
+  if (Array.isArray(event.data)) document.querySelector("pre").append(event.data.join(" ") + "\\n")
+})
+</script>"""
+
+
+@pytest.mark.browser
+def test_pages_fit_a_phone(site: Path, built: dict[str, Page], tmp_path: Path) -> None:
+    """No page is wider than 390 pixels: what is wide scrolls in itself. All pictures are shown."""
+    copy = tmp_path / "pages"
+    shutil.copytree(site, copy)
+    names = [name for name in built if name != "404.html"]
+    for name in names:
+        text = (copy / name).read_text(encoding="utf-8")
+        script = SAYS_HOW_IT_LOOKS.replace("DIVIDER", '"/pages/"')
+        (copy / name).write_text(text.replace("</body>", script), encoding="utf-8")
+    frames = "".join(f'<iframe width="390" height="800" src="{name}"></iframe>' for name in names)
+    (copy / "all.html").write_text(LISTENS + frames, encoding="utf-8")
+    page = look((copy / "all.html").as_uri(), tmp_path / "profile")
+    said = dict(re.findall(r"^(?:.*<pre>)?(\S+\.html) (\d+ \d+)$", page, re.MULTILINE))
+    assert said == dict.fromkeys(names, "0 0"), "pixels too wide, pictures not shown"
 
 
 def test_every_page_is_in_the_menu() -> None:

@@ -74,6 +74,17 @@ def test_a_bad_frame_is_refused_at_once_and_forgotten(
     np.testing.assert_allclose(runs[1], runs[0], rtol=1e-4, atol=1e-2)
 
 
+def test_ranges_in_training(policies: tuple[Policy, OnnxPolicy]) -> None:
+    policy, exported = policies
+    names = [key for key in exported.fake_obs() if key in exported.description.ranges]
+    assert names
+    for key in names:
+        np.testing.assert_array_equal(exported.training_range(key), policy.training_range(key))
+    for one in policies:
+        with pytest.raises(InputError, match=f"for 'nothing'; it knows.*: {names[0]}"):
+            one.training_range("nothing")
+
+
 def test_noise_without_a_seed_differs_every_time(policies: tuple[Policy, OnnxPolicy]) -> None:
     _, exported = policies
     batch = random_batch(policies[0], 1)

@@ -74,7 +74,7 @@ class ChunkRecord:
 
 @dataclass
 class ControlResult:
-    """Counts of a run.
+    """Counts of a run; ``reason`` says why it ended.
 
     Attributes:
         reason: why it ended: ``done``, ``max_ticks``, ``deadline``, ``bad observations``,

@@ -9,7 +9,17 @@ import numpy as np
 
 
 class Robot(Protocol):
-    """Three calls, all from the thread that runs the loop; but see `stop`.
+    """Three calls, all from the thread that runs the loop; but see `stop`::
+
+        class MyArm:
+            def observe(self):
+                return {"joints": self.arm.read()}
+
+            def act(self, action):
+                self.arm.set_targets(action)
+
+            def stop(self):
+                self.arm.hold()
 
     A robot that knows when its task is over may have an attribute ``done`` (bool) too; the loop
     looks at it after every `observe`. A robot of which nothing is real may have an attribute

@@ -33,8 +33,13 @@ class OnnxPolicy(ChunkPolicy):
     """A policy that ``lfm-policy export`` wrote, with the interface of the one it was made of.
 
     For one robot, call `reset` at the start of an episode and `select_action` at every step; for
-    batches, call `predict_action_chunk`. After `sample_seed` the noise is, to the bit, that of
-    the exported policy with the same seed.
+    batches, call `predict_action_chunk`::
+
+        policy = OnnxPolicy("exported", threads=1)
+        policy.reset()
+        action = policy.select_action({"joints": joints})  # (action_dim,)
+
+    After `sample_seed` the noise is, to the bit, that of the exported policy with the same seed.
 
     Attributes:
         description: what ``policy.json`` says.
@@ -149,8 +154,22 @@ class OnnxPolicy(ChunkPolicy):
         return actions
 
     def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and largest values in training of an observation, no image."""
-        return self.description.ranges[key]
+        """Return the smallest and largest values in training of an observation, no image.
+
+        Args:
+            key: name of the observation.
+
+        Returns:
+            Two arrays of its shape, in its unit.
+
+        Raises:
+            InputError: there is no such observation, or it is an image.
+        """
+        ranges = self.description.ranges
+        if key not in ranges:
+            known = ", ".join(ranges) or "no observation"
+            raise InputError(f"the export has no range for '{key}'; it knows those of: {known}")
+        return ranges[key]
 
     def _feed(
         self, obs: Mapping[str, np.ndarray], noise: np.ndarray, prefix: Any

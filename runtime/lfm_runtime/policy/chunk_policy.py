@@ -104,7 +104,9 @@ class ChunkPolicy(ABC):
     def sample_seed(self, seed: int | None, episode: int = 0) -> None:
         """Make the noise reproducible: chunk k since then depends only on (seed, episode, k).
 
-        ``None`` goes back to noise that differs every time.
+        Args:
+            seed: of the noise; None goes back to noise that differs every time.
+            episode: number of the episode; row r of a batch has the noise of ``episode`` + r.
 
         Raises:
             InputError: a negative seed or episode.
@@ -154,6 +156,9 @@ class ChunkPolicy(ABC):
         """Return a random valid observation: one frame, within the training range.
 
         float32 (float64 where `DataSpec.dtype` says so), or uint8 for camera images.
+
+        Args:
+            seed: of the random numbers.
         """
         generator = np.random.default_rng(seed)
         obs = {}
@@ -166,7 +171,12 @@ class ChunkPolicy(ABC):
         return obs
 
     def fake_batch(self, n_rows: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
-        """Return random valid histories, each (n_rows, n_obs_steps, *shape), of `fake_obs`."""
+        """Return random valid histories, each (n_rows, n_obs_steps, *shape), of `fake_obs`.
+
+        Args:
+            n_rows: rows of the batch.
+            seed: of the random numbers.
+        """
         frames = [self.fake_obs(seed + i) for i in range(n_rows * self.n_obs_steps)]
         return {
             key: value.reshape(n_rows, self.n_obs_steps, *self.spec.obs_shapes[key])

@@ -20,7 +20,11 @@ from lfm_runtime.wire.server_metadata import PolicyChangedError, policy_changes,
 
 
 class WebsocketClientPolicy(ChunkPolicy, Closing):
-    """The policy behind ``lfm-policy serve``, with the methods that a local one has.
+    """The policy behind ``lfm-policy serve``, with the methods that a local one has::
+
+        with WebsocketClientPolicy("10.0.0.5", 8000, api_key="...") as policy:
+            policy.reset()
+            action = policy.select_action({"joints": joints})  # (action_dim,)
 
     `infer` is openpi's: one frame in, a dictionary with ``actions`` out; the server remembers the
     frames. `predict_action_chunk` and `select_action` are those of `OnnxPolicy`: the history is

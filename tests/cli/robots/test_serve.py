@@ -155,6 +155,17 @@ def test_refuses_what_is_wrong_before_the_policy_is_loaded(
     assert what in result.err
 
 
+def test_says_what_to_do_where_the_port_is_taken(
+    command: Callable[..., Any], small_run: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = command("serve", str(small_run), "--port", str(port))
+    assert result.code == 2
+    assert f"127.0.0.1:{port}: address already in use: stop the program" in result.err
+    assert "another --port" in result.err
+
+
 def test_refuses_a_policy_that_is_not_there(command: Callable[..., Any]) -> None:
     result = command("serve", "no/such/policy")
     assert result.code == 2

@@ -40,6 +40,10 @@ class Joined:
         wins = self.column("success")
         return Rate(sum(wins), len(wins))
 
+    @property
+    def counts(self) -> str:
+        return self.solved.counts
+
     def mean(self, name: str) -> float:
         return float(np.mean(self.column(name)))
 
@@ -107,6 +111,15 @@ class Delays:
     def line(self, joining: str) -> list[Joined]:
         """Return the cells of a joining by rising delay."""
         return [self(joining, delay) for delay in self.delays if (joining, delay) in self._cells]
+
+    def grid(self, name: str) -> str:
+        """Return one attribute of `Joined`, a row for each joining, a column for each delay."""
+        heads = ["delay (ms)", *(f"{delay:g}" for delay in self.delays)]
+        rows = [
+            (label, *(getattr(one, name) for one in self.line(joining)))
+            for joining, label in LABELS.items()
+        ]
+        return table(" | ".join(heads), rows)
 
     def table(self) -> str:
         """Return what each joining achieves at each delay."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,17 @@ def pictures(data: Path) -> list[Picture]:
     """Return score and success against the number of demonstrations."""
     found = by_number(data)
     where = {id(cells): number for number, cells in found.items()}
+    panels = score_and_success(
+        {"LFM, three MLP blocks, 16 evaluations": list(found.values())},
+        x="demonstrations",
+        place=lambda cells: where[id(cells)],
+        ticks=tuple(MODELS),
+    )
     return [
         Picture(
             "demonstrations",
             "Score and success against the number of demonstrations",
-            score_and_success(
-                {"LFM, three MLP blocks, 16 evaluations": list(found.values())},
-                x="demonstrations",
-                place=lambda cells: where[id(cells)],
-                ticks=tuple(MODELS),
-            ),
+            tuple(replace(panel, from_zero=True) for panel in panels),
             title="How many demonstrations",
             subtitle="PushT from state, 24,000 gradient steps each; mean of the trainings, 95% "
             "intervals",

@@ -66,14 +66,9 @@ class Tasks:
         for task, said in NAMES.items():
             for model in POLICIES:
                 if cells := self.find(task, model):
-                    rows.append(
-                        (
-                            *(said, cells.label, cells.evaluations, cells.success, cells.counts),
-                            *(cells.interval, cells.steps, cells.parameters),
-                        )
-                    )
-        heads = "task | policy | evaluations | success | solved | 95% interval"
-        return table(f"{heads} | gradient steps | parameters", rows)
+                    row = (said, cells.label, cells.evaluations, cells.success, cells.counts)
+                    rows.append((*row, cells.interval))
+        return table("task | policy | evaluations | success | solved | 95% interval", rows)
 
     def seconds(self) -> str:
         """Return the table of what trainings took."""
@@ -85,8 +80,9 @@ class Tasks:
                         label = (
                             cells.label if part == 1 else f"{cells.label}, 1/{part} of the steps"
                         )
-                        rows.append((said, label, cells.steps, cells.training, cells.push))
-        heads = "task | policy | gradient steps | training (s)"
+                        row = (said, label, cells.parameters, cells.steps)
+                        rows.append((*row, cells.training, cells.push))
+        heads = "task | policy | parameters | gradient steps | training (s)"
         return table(f"{heads} | push-forward or teacher's samples (s)", rows)
 
     def curve(self, task: str, model: str = "lfm") -> list[Cells]:
