@@ -103,8 +103,9 @@ def _head(s: Settings) -> list[str]:
             f"{size(max(training.memory_bytes, student.memory_bytes))}, disk "
             f"{size(sum(training.disk_bytes.values()) + sum(student.disk_bytes.values()))}."
         )
-        for sentence in (*s.plan.said, *training.advice, *student.advice):
-            lines += comment(sentence)
+        busy = training.busy or student.busy
+        for sentence in (busy, *s.plan.said, *training.advice, *student.advice):
+            lines += comment(sentence) if sentence else []
     for warning in s.warnings:
         lines += comment(f"WARNING: {warning}")
     lines.append(f"include: [{s.include}]  # the recipe, which comes with lfm-policy")

@@ -30,6 +30,7 @@ class Estimate:
         memory_bytes: an upper bound of the memory of the process, or of the GPU where there is one.
         disk_bytes: what is written, by what it is.
         advice: what to change where it takes long, in sentences; empty where it does not.
+        busy: says so where other programs made what was measured too long; else empty.
     """
 
     shares: tuple[Share, ...]
@@ -37,6 +38,7 @@ class Estimate:
     memory_bytes: int = 0
     disk_bytes: Mapping[str, int] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
+    busy: str = ""
 
     @property
     def seconds(self) -> float:
@@ -79,7 +81,12 @@ class Estimate:
             f"    memory up to {size(self.memory_bytes)}, disk {size(disk)}"
             + (f" (most of it {largest})" if disk > 50_000_000 else ""),
         ]
-        return "\n".join([*lines, *(f"    {sentence}" for sentence in self.advice)])
+        return "\n".join([*lines, *(f"    {sentence}" for sentence in self.said)])
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What is to be said besides the numbers, in sentences."""
+        return (self.busy, *self.advice) if self.busy else self.advice
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -99,6 +106,7 @@ class Estimate:
                 for share in self.shares
             ],
             "advice": list(self.advice),
+            "busy": self.busy,
         }
 
 

@@ -26,7 +26,7 @@ from lfm_policy.training.estimate.advice import Names, advise
 from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.estimate.needs import disk_bytes, images_of, memory_bytes, shortages
 from lfm_policy.training.estimate.trial import Counts, block_works
-from lfm_policy.training.estimate.work import Work, measure
+from lfm_policy.training.estimate.work import Work, measure, others_at_work
 from lfm_policy.training.run import Run
 from lfm_runtime.policy.spec import DataSpec
 
@@ -146,7 +146,8 @@ def estimate_works(
     on_disk = {**disk_bytes(run, own, numbers), **(disk or {})}
     if data_there:
         on_disk = {k: v for k, v in on_disk.items() if k not in ("camera frames", "features")}
-    estimate = Estimate(tuple(shares), device_in_words(run.device), memory, on_disk)
+    busy = others_at_work()
+    estimate = Estimate(tuple(shares), device_in_words(run.device), memory, on_disk, busy=busy)
     advice = advise(estimate, run.config, run.spec.obs_shapes, names)
     advice += shortages(run.folder, memory, sum(on_disk.values()), run.device)
     if run.config.eval.every and not run.config.distill.method:

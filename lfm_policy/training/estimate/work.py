@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
+
+from lfm_policy.text.numbers import counted
 
 SECONDS_PER_WORK = 0.4
 """So long each kind of work is repeated, and never more than `REPEATS` times."""
@@ -22,6 +25,10 @@ SLOW_SECONDS = 1.0
 
 SMALLEST_SHARE = 0.02
 """Of all repetitions of the real work, so many are made beforehand at most (but always two)."""
+
+
+BUSY = 1.25
+"""Processes that want to run, for each CPU: with more, what is measured is of a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,18 @@ class Share:
     def seconds(self) -> float:
         """Seconds of all units."""
         return self.count * self.each
+
+
+def others_at_work() -> str:
+    """Return a sentence where other programs keep the CPUs busy, so that times are too long."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load <= BUSY * cpus:
+        return ""
+    return (
+        f"this machine is busy (load {load:.1f} on {counted(cpus, 'CPU')}): it may be many times "
+        "faster when it is idle; measure again then, or set training.num_threads=1 now"
+    )
 
 
 def measure(

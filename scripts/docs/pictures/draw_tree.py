@@ -21,7 +21,8 @@ from lfm_policy.flow import SolverSpec, log_prob
 from lfm_policy.pictures import Theme, drawing
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "flow.md"
-N_BLOCKS, STEPS, WIDTH = 6, 2_000, 128
+N_BLOCKS, STEPS, ROWS, WIDTH = 6, 2_000, 200_000, 128
+"""Those of the page."""
 WIDER = 316
 """Of one network with as many weights as six have."""
 SOLVER = SolverSpec("midpoint", 16)
@@ -31,15 +32,15 @@ REACH = (-2.1, 1.8)
 
 def draw(folder: Path, *, quick: bool) -> list[Path]:
     """Draw them all into a folder; ``quick``: as rough as it may be."""
-    steps, n_points = (2, 300) if quick else (STEPS, 10_000)
+    steps, n_rows, n_points = (2, 2_000, 300) if quick else (STEPS, ROWS, 10_000)
     began = time.process_time()
-    names = of_the_page(steps)
+    names = of_the_page(steps, n_rows)
     print(f"the code of the page: {time.process_time() - began:.0f} s of one thread")
     tree, held_out = names["tree"], names["held_out"][: 50 if quick else None]
     chains = {"N = 6": names["chain"]}
     for name, width in (("N = 1", WIDTH), ("N = 1, as large as six", WIDER)):
         torch.manual_seed(0)
-        x = tree.sample(200_000)
+        x = tree.sample(n_rows)
         chains[name] = names["estimate"](x, 1, N_BLOCKS * steps, width)
     shown = {f"the tree itself: {tree.log_prob(held_out).mean():.2f}": tree.sample(n_points)}
     for name in ("N = 1", "N = 1, as large as six", "N = 6"):
@@ -53,23 +54,25 @@ def draw(folder: Path, *, quick: bool) -> list[Path]:
     ]
 
 
-def of_the_page(steps: int) -> dict[str, Any]:
+def of_the_page(steps: int, n_rows: int) -> dict[str, Any]:
     """Run the first two blocks of Python of the page; returns the names that they define.
 
     Args:
         steps: gradient steps of each block, in place of those of the page.
+        n_rows: points to learn from, in the same way.
     """
     page = PAGE.read_text(encoding="utf-8")
     (_, tree), (_, estimator), *_ = re.findall(r"^```python(.*?)\n(.*?)^```", page, re.M | re.S)
-    shortened = estimator.replace(f"steps={STEPS:_})", f"steps={steps})")
-    if steps != STEPS and shortened == estimator:
-        raise ValueError(f"{PAGE}: the steps of the estimator are not found")
+    for there, wanted in ((f"steps={STEPS:_})", f"steps={steps})"), (f"{ROWS:_}", str(n_rows))):
+        if there not in estimator:
+            raise ValueError(f"{PAGE}: '{there}' is not found in the estimator")
+        estimator = estimator.replace(there, wanted)
     names: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tree.py").write_text(tree, encoding="utf-8")
         sys.path.insert(0, folder)
         try:
-            exec(shortened, names)
+            exec(estimator, names)
         finally:
             sys.path.remove(folder)
             sys.modules.pop("tree", None)

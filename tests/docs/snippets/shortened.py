@@ -38,6 +38,7 @@ def shortened(config: Any, *, network: bool) -> Any:
         "eval.every": fewer(config.eval.every),
         "eval.episodes": min(config.eval.episodes, EPISODES),
         "distill.samples": 1,
+        # Methods that learn on the way need a multiple of `trajectory_points`, 8.
         "distill.teacher_steps": min(config.distill.teacher_steps, 8),
     }
     if training.warmup_steps is not None:

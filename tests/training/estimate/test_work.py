@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from lfm_policy.training.estimate.work import REPEATS, Work, measure
+from lfm_policy.training.estimate.estimate import Estimate
+from lfm_policy.training.estimate.work import REPEATS, Work, measure, others_at_work
 
 CPU = torch.device("cpu")
 
@@ -51,6 +53,17 @@ def test_few_steps_are_measured_by_fewer() -> None:
     clock.calls = 0
     measure([Work("blocks", "step", 5, clock.work(0.01))], CPU, clock=clock)
     assert clock.calls == 2
+
+
+def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.5, 9.0, 9.0), raising=False)
+    assert others_at_work() == ""
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.4, 0.0, 0.0), raising=False)
+    assert others_at_work().startswith("this machine is busy (load 9.4 on 2 CPUs): ")
+    estimate = Estimate((), "cpu", advice=("change this",), busy=others_at_work())
+    assert estimate.said == (others_at_work(), "change this")
+    assert estimate.text().splitlines()[2].strip() == others_at_work()
 
 
 def test_a_call_may_be_several_units_or_a_part_of_one() -> None:
