@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from snippets.stand_ins import robot
+
+from lfm_runtime import OnnxPolicy
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +121,16 @@ def test_an_outside_policy_learns_an_outside_task(printed: dict[str, dict]) -> N
     assert student["config"]["processes"] is True
     assert student["cells"][0]["summary"]["successes"] >= 5
     assert student["cells"][0]["nfe"] == 1
+
+
+def test_a_network_alone(tmp_path: Path) -> None:
+    (tmp_path / "my_network.py").write_text(block("python", "# my_network.py"), encoding="utf-8")
+    robot(tmp_path / "my_robot.hdf5")
+    train, export = block("bash", "lfm-policy train own/state").splitlines()
+    python(RUN, tmp_path, f"{train} training.total_steps=6\n{export}")
+    policy = OnnxPolicy(tmp_path / "exported")
+    obs = {key: np.zeros(shape, np.float32) for key, shape in policy.spec.obs_shapes.items()}
+    assert np.isfinite(policy.select_action(obs)).all()
 
 
 def test_an_outside_robot(printed: dict[str, dict]) -> None:
