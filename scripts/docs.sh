@@ -3,16 +3,18 @@
 #
 #   ./scripts/docs.sh                  builds site/, which needs no server and no network to be read
 #   ./scripts/docs.sh --serve          builds, serves it on this machine, builds again on changes
+#   ./scripts/docs.sh --run            builds, and executes every snippet and notebook (minutes)
 #   ./scripts/docs.sh --external       builds, and asks whether the links to other sites answer
 #
-# Further arguments go to mkdocs. ./scripts/test.sh tests/docs executes every snippet and notebook.
+# Further arguments go to mkdocs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command=(build --strict)
-external=0
+external=0 run=0
 case "${1:-}" in
   --serve) shift; command=(serve) ;;
   --external) shift; external=1 ;;
+  --run) shift; run=1 ;;
 esac
 folder="$(./scripts/setup_venv.sh --folder)"
 # What is installed is not installed again: that would need a network.
@@ -26,3 +28,7 @@ if [ "$external" = 1 ]; then
   "$folder/bin/python" scripts/docs/external.py site
 fi
 echo "the documentation is in $PWD/site: open site/index.html"
+if [ "$run" = 1 ]; then
+  # The last runs docs/extending.md, whose parts lead to one another.
+  exec ./scripts/test.sh tests/docs tests/plugins/test_outside.py
+fi

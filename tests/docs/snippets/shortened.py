@@ -13,6 +13,7 @@ from typing import Any
 EPISODES = 2
 TICKS = 20
 STEPS = 20
+ROWS = 4096
 WIDTH = 32
 MOST = {"width": WIDTH, "n_layers": 1, "embed_dim": WIDTH}
 
@@ -29,10 +30,11 @@ def shortened(config: Any, *, network: bool) -> Any:
     training = config.training
     changes: dict[str, Any] = {
         "training.total_steps": fewer(training.total_steps),
-        "training.encoder_steps": fewer(training.encoder_steps),
+        "training.encoder_steps": min(training.encoder_steps, 4),
         "training.batch_size": min(training.batch_size, 16),
         "training.encoder_batch_size": min(training.encoder_batch_size, 4),
         "training.encoder_views": min(training.encoder_views, 1),
+        "training.parallel_processes": min(training.parallel_processes, 2),
         "eval.every": fewer(config.eval.every),
         "eval.episodes": min(config.eval.episodes, EPISODES),
         "distill.samples": 1,
@@ -71,6 +73,17 @@ def shorten_everything() -> None:
     def few_steps(before: Callable[..., Any]) -> Callable[..., Any]:
         def fit(*given: Any, steps: int, **named: Any) -> Any:
             return before(*given, steps=fewer(steps), **named)
+
+        return fit
+
+    replace(lfm_policy.flow.fitting, "fit", few_steps)
+
+    import lfm_policy.flow.fitting
+
+    def few_steps(before: Callable[..., Any]) -> Callable[..., Any]:
+        def fit(chain: Any, x: Any, cond: Any = None, *, steps: int, **others: Any) -> Any:
+            some = None if cond is None else cond[:ROWS]
+            return before(chain, x[:ROWS], some, steps=fewer(steps), **others)
 
         return fit
 
