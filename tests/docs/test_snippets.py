@@ -36,6 +36,7 @@ def run(page: Path, folder: Path, commands: dict[str, str], data: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.simulator
+@pytest.mark.timeout(1800)  # a page has many commands, each with a limit of its own
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_a_page(page: Path, tmp_path: Path, commands: dict[str, str], data: Path) -> None:
     if not any(block.is_run for block in blocks_of(page.read_text(encoding="utf-8"))):

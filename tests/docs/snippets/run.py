@@ -17,7 +17,7 @@ from pathlib import Path
 from snippets.pages import ROOT, Block, blocks_of
 
 HERE = Path(__file__).resolve().parent
-SECONDS = 240
+SECONDS = 500
 """For one command or Python block."""
 
 PROGRAMS = ("lfm-policy", "python", "python3", "accelerate", "python-session")
@@ -71,7 +71,7 @@ def server_of_commands(folder: Path) -> Iterator[dict[str, str]]:
         yield environment
     finally:
         started.stdin.close()
-        started.wait(10)
+        started.wait(60)
 
 
 class Session:
@@ -125,7 +125,7 @@ class Session:
             os.killpg(self.process.pid, signal.SIGTERM)
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(60)
         os.close(self.answers)
 
 
