@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 EPISODES = 2
+DEMOS = 12
 TICKS = 20
 STEPS = 20
 ROWS = 4096
@@ -25,6 +26,7 @@ def fewer(steps: int) -> int:
 
 def shortened(config: Any, *, network: bool) -> Any:
     """Return a configuration with less to do; with a narrow network, if that may be."""
+    from lfm_policy.assets import bundled_demonstrations
     from lfm_policy.config.load import changed_config, override_texts
 
     training = config.training
@@ -41,6 +43,8 @@ def shortened(config: Any, *, network: bool) -> Any:
         # Methods that learn on the way need a multiple of `trajectory_points`, 8.
         "distill.teacher_steps": min(config.distill.teacher_steps, 8),
     }
+    if getattr(config.dataset, "path", "") == str(bundled_demonstrations()):
+        changes["dataset.max_episodes"] = min(config.dataset.max_episodes or DEMOS, DEMOS)
     if training.warmup_steps is not None:
         changes["training.warmup_steps"] = min(training.warmup_steps, 2)
     student = config.distill.training
@@ -134,6 +138,11 @@ def shorten_everything() -> None:
         return lambda self, max_ticks=None: before(self, min(max_ticks or TICKS, TICKS))
 
     replace(ControlLoop, "run", few_ticks)
+
+    import lfm_policy.demo.pictures.flow_film
+
+    lfm_policy.demo.pictures.flow_film.FLOW_FRAMES = 2
+    lfm_policy.demo.pictures.flow_film.ACTION_FRAMES = 2
 
     import lfm_policy.cli.main
 
