@@ -21,15 +21,16 @@ from listed import At, Listed, Part, sampler_of
 from pieces import Sampler
 
 from lfm_policy.errors import InputError
-from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap, wilson_interval
+from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap
 from resultpages.numbers import exponent, interval, signed, three
+from resultpages.rates import Rated
 
 EPISODES = 200
 """Of a cell, unless its part says otherwise."""
 
 
 @dataclass(frozen=True)
-class Cells:
+class Cells(Rated):
     """A model with one sampler: what its trainings achieved, those that are measured.
 
     What is read without a call is text; what is computed with is a number.
@@ -59,28 +60,8 @@ class Cells:
         return sum(cell["summary"]["n"] for cell in self.each)
 
     @property
-    def rate(self) -> float:
-        return self.solved / self.n
-
-    @cached_property
-    def limits(self) -> tuple[float, float]:
-        return _wilson(self.solved, self.n)
-
-    @property
     def score(self) -> str:
         return three(self.mean_score)
-
-    @property
-    def success(self) -> str:
-        return three(self.rate)
-
-    @property
-    def counts(self) -> str:
-        return f"{self.solved:,}/{self.n:,}"
-
-    @property
-    def interval(self) -> str:
-        return " to ".join(map(three, self.limits))
 
     @property
     def evaluations(self) -> str:
@@ -253,12 +234,6 @@ def _bootstrap(first: tuple[float, ...], second: tuple[float, ...]) -> tuple[flo
 @cache
 def _mcnemar(first: tuple[bool, ...], second: tuple[bool, ...]) -> float:
     return mcnemar_exact(first, second)
-
-
-@cache
-def _wilson(successes: int, n: int) -> tuple[float, float]:
-    low, high = wilson_interval(successes, n)
-    return low, high
 
 
 class StudyResults:

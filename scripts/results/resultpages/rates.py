@@ -1,16 +1,50 @@
-"""Successes of which only the number is known, and not every episode."""
+"""Successes of some episodes, as pages say them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
 
 from lfm_policy.evaluation import wilson_interval
 from resultpages.numbers import three
 
 
+class _Counts(Protocol):
+    @property
+    def solved(self) -> int: ...
+
+    @property
+    def n(self) -> int: ...
+
+
+class Rated:
+    """What is said of anything that knows ``solved`` of ``n`` episodes."""
+
+    @property
+    def rate(self: _Counts) -> float:
+        return self.solved / self.n
+
+    @property
+    def limits(self: _Counts) -> tuple[float, float]:
+        return _wilson(self.solved, self.n)
+
+    @property
+    def success(self: _Counts) -> str:
+        return three(self.solved / self.n)
+
+    @property
+    def counts(self: _Counts) -> str:
+        return f"{self.solved:,}/{self.n:,}"
+
+    @property
+    def interval(self: _Counts) -> str:
+        return " to ".join(map(three, _wilson(self.solved, self.n)))
+
+
 @dataclass(frozen=True)
-class Rate:
-    """How many of some episodes succeeded.
+class Rate(Rated):
+    """How many of some episodes succeeded, where only the number is known.
 
     Attributes:
         solved: number of successes.
@@ -20,23 +54,8 @@ class Rate:
     solved: int
     n: int
 
-    @property
-    def rate(self) -> float:
-        return self.solved / self.n
 
-    @property
-    def limits(self) -> tuple[float, float]:
-        low, high = wilson_interval(self.solved, self.n)
-        return low, high
-
-    @property
-    def success(self) -> str:
-        return three(self.rate)
-
-    @property
-    def counts(self) -> str:
-        return f"{self.solved:,}/{self.n:,}"
-
-    @property
-    def interval(self) -> str:
-        return " to ".join(map(three, self.limits))
+@cache
+def _wilson(successes: int, n: int) -> tuple[float, float]:
+    low, high = wilson_interval(successes, n)
+    return low, high
