@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,6 +199,15 @@ def test_an_error_in_a_template_names_its_line(
     ]:
         with pytest.raises(InputError, match=message):
             results.page(name)
+
+
+def test_two_subjects_may_not_give_one_name(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = [
+        SimpleNamespace(__name__=module, names=lambda data: {"rate": 1}) for module in ("a", "b")
+    ]
+    monkeypatch.setattr(made.pages, "_subjects", lambda: twins)
+    with pytest.raises(InputError, match="b: 'rate' is a name in templates already"):
+        made.pages.Results(ROOT).number("few_steps.n")
 
 
 @pytest.mark.parametrize("path", templates(), ids=lambda path: path.stem)

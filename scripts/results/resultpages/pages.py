@@ -121,7 +121,11 @@ class Results:
             "number": self.number,
         }
         for module in _subjects():
-            environment.globals |= getattr(module, "names", lambda data: {})(self.data)
+            names: dict[str, Any] = getattr(module, "names", lambda data: {})(self.data)
+            if twice := names.keys() & environment.globals.keys():
+                name = min(twice)
+                raise InputError(f"{module.__name__}: {name!r} is a name in templates already")
+            environment.globals |= names
         environment.filters |= {
             "three": three,
             "signed": signed,
