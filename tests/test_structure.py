@@ -32,7 +32,11 @@ CROWDED_FOLDERS: set[str] = set()
 """Folders of more Python files."""
 
 FORBIDDEN: list[tuple[str, str, tuple[str, ...]]] = [
-    ("lfm_policy.flow", "lfm_policy", ("lfm_policy.flow", "lfm_policy.errors")),
+    (
+        "lfm_policy.flow",
+        "lfm_policy",
+        ("lfm_policy.flow", "lfm_policy.errors", "lfm_policy.options"),
+    ),
     ("lfm_policy.flow", "lfm_runtime", ("lfm_runtime.errors", "lfm_runtime.registry")),
     ("lfm_policy.flow", "lfm_envs", ()),
     ("lfm_envs", "lfm_policy.training", ()),

@@ -198,7 +198,7 @@ def check_policy(
         complete=policy.info.get("complete") if isinstance(policy, Policy) else None,
         student=config is not None and bool(config.distill.method),
         deterministic=noise_scale == 0
-        or (config is not None and config.flow.method == "regression"),
+        or (config is not None and config.flow.method.name == "regression"),
         instants=instants,
         samples=executed,
     )

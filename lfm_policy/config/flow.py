@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from lfm_policy.errors import Key, OptionError
-from lfm_policy.options import option, options
+from lfm_policy.options import Chosen, option, options
+
+METHOD = Chosen("method", "velocity")
 
 if TYPE_CHECKING:
     from lfm_policy.flow import Method
+    from lfm_policy.flow.methods.options import MethodConfig
+else:  # of the class that its name chooses, which is imported when it is needed
+    MethodConfig = Annotated[Any, METHOD]
 
 Time = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,9 +56,7 @@ class FlowConfig:
         [], "interpolant of each block, instead of `interpolant`", choices="interpolant"
     )
     coupling: str = option("dependent", "how ends are paired", choices="coupling")
-    method: str = option(
-        "velocity", "what networks learn and how they move a chunk", choices="method"
-    )
+    method: MethodConfig = option(METHOD.defaults, "what networks learn, how they move a chunk")
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 
     def __post_init__(self) -> None:
@@ -108,7 +111,7 @@ class SamplerConfig:
 
 
 def check_evaluations(
-    nfe: int, solver: str, n_blocks: int, *, key: str | Key, method: Method | str
+    nfe: int, solver: str, n_blocks: int, *, key: str | Key, method: Method
 ) -> None:
     """Check that network evaluations can be shared out to blocks; adaptive solvers take any.
 
@@ -116,11 +119,10 @@ def check_evaluations(
         OptionError: ``nfe`` is too small for one step in every block, or not whole steps, of which
             ``method`` says what they cost; ``key`` is what to call it.
     """
-    from lfm_policy.flow import METHODS, SolverSpec  # imports torch
+    from lfm_policy.flow import SolverSpec  # imports torch
 
-    rule = METHODS.get(method) if isinstance(method, str) else method
-    solver = solver or rule.default_solver
-    per_step = rule.evaluations(SolverSpec(solver))
+    solver = solver or method.default_solver
+    per_step = method.evaluations(SolverSpec(solver))
     if per_step is None:
         return
     smallest = n_blocks * per_step

@@ -123,7 +123,7 @@ def load_config(
 
 def _overrides(texts: Sequence[str]) -> list[Source]:
     """Return what overrides set, those that choose a section first."""
-    chosen = {f"{section}.name" for section in SECTIONS}
+    chosen = {key for section in SECTIONS for key in (section, f"{section}.name")}
     ordered = sorted(texts, key=lambda text: text.partition("=")[0].strip() not in chosen)
     return [parse_override(text) for text in ordered]
 
@@ -209,22 +209,36 @@ def _merged(sources: Sequence[Source]) -> tuple[dict[str, Any], dict[Key, str]]:
     """Return the options of all sources, and for each key the label of the last that set it.
 
     A source that changes the name of a section starts that section afresh: options of the network
-    chosen before mean nothing to the one chosen now.
+    chosen before mean nothing to the one chosen now. Where a section has options beside its name,
+    the name alone may stand for it.
     """
     merged: dict[str, Any] = {}
     labels: dict[Key, str] = {}
     for source in sources:
         options = _with_present_names(plain_options(source.options, source.label), source.label)
         _refuse_special_text(options, source.label)
-        for name, section in SECTIONS.items():
-            before, given = merged.get(name), options.get(name)
+        for section, chosen in SECTIONS.items():
+            *parents, name = section.split(".")
+            beside, beside_given = _inside(merged, parents), _inside(options, parents)
+            if isinstance(beside_given.get(name), str):
+                beside_given[name] = {"name": beside_given[name]}
+            before, given = beside.get(name), beside_given.get(name)
             if not isinstance(before, dict) or not isinstance(given, dict) or "name" not in given:
                 continue
-            if given["name"] != before.get("name", section.default):
-                del merged[name]
-                labels = {key: label for key, label in labels.items() if key[0] != name}
+            if given["name"] != before.get("name", chosen.default):
+                del beside[name]
+                key = (*parents, name)
+                labels = {k: label for k, label in labels.items() if k[: len(key)] != key}
         _merge(merged, options, (), labels, source.label)
     return merged, labels
+
+
+def _inside(options: dict[str, Any], sections: Sequence[str]) -> dict[str, Any]:
+    """Return the options in a section of a section; empty ones if there are none."""
+    for name in sections:
+        inner = options.get(name)
+        options = inner if isinstance(inner, dict) else {}
+    return options
 
 
 def _merge(

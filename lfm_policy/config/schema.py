@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import model_validator
 
 from lfm_policy.config.block_networks import network_configs, student_network
-from lfm_policy.config.flow import FlowConfig, PushForwardConfig, SamplerConfig, check_evaluations
+from lfm_policy.config.flow import (
+    METHOD,
+    FlowConfig,
+    PushForwardConfig,
+    SamplerConfig,
+    check_evaluations,
+)
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import OptionError
 from lfm_policy.options import Chosen, option, options, with_changes
@@ -203,7 +209,7 @@ class ExperimentConfig:
         except OptionError as error:
             raise error.under("distill", "training") from None
         # Last, because only this imports torch.
-        sampler, method, key = self.sampler, self.flow.method, ("sampler", "nfe")
+        sampler, method, key = self.sampler, self.flow.method.create(), ("sampler", "nfe")
         check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
         return self
 
@@ -241,5 +247,10 @@ class ExperimentConfig:
             )
 
 
-SECTIONS = {"dataset": DATASET, "encoder": ENCODER, "network": NETWORK}
-"""Sections whose options depend on their key ``name``."""
+SECTIONS: dict[str, Chosen] = {
+    "dataset": DATASET,
+    "encoder": ENCODER,
+    "network": NETWORK,
+    "flow.method": METHOD,
+}
+"""Sections whose options depend on their key ``name``, by dotted key."""

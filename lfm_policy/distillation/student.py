@@ -18,7 +18,6 @@ from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.plan import DistillPlan
 from lfm_policy.distillation.recordings import read_observations
 from lfm_policy.errors import InputError
-from lfm_policy.flow import METHODS as FLOW_METHODS
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.policy.model import ou_schedule
@@ -75,7 +74,7 @@ def student_config(
         "step_sizes": group_step_sizes(sizes, edges),
         "block_interpolants": [],
         "interpolant": "linear",
-        "method": "velocity",
+        "method": {"name": "velocity"},
         "time": {"name": "uniform", "points": []},
     }
     options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
@@ -119,7 +118,7 @@ def _with_teacher_sampler(
     options: DistillConfig, teacher: ExperimentConfig, nfe: int
 ) -> DistillConfig:
     """Fill in the solver and its steps per block, where they are to be those of the teacher."""
-    rule, n_blocks = FLOW_METHODS.get(teacher.flow.method), teacher.flow.n_blocks
+    rule, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
     solver = options.teacher_solver or teacher.sampler.solver or rule.default_solver
     steps = options.teacher_steps
     if not steps:

@@ -28,10 +28,18 @@ if TYPE_CHECKING:
     from lfm_policy.flow.likelihood import LogProbResult, log_prob, velocity_and_divergence
     from lfm_policy.flow.methods import (
         BlockPath,
+        CleanChunkConfig,
         CleanChunkMethod,
+        ErrorConfig,
+        ErrorMethod,
+        MeanVelocityConfig,
+        MeanVelocityMethod,
         Method,
+        MethodConfig,
         OdeMethod,
+        RegressionConfig,
         RegressionMethod,
+        VelocityConfig,
         VelocityMethod,
     )
     from lfm_policy.flow.paths.coupling import Coupling
@@ -66,9 +74,12 @@ __all__ = [
     "TIME_SAMPLERS",
     "BetaTime",
     "BlockPath",
+    "CleanChunkConfig",
     "CleanChunkMethod",
     "Coefficients",
     "Coupling",
+    "ErrorConfig",
+    "ErrorMethod",
     "FitResult",
     "FlowBlock",
     "FlowChain",
@@ -76,7 +87,10 @@ __all__ = [
     "Interpolant",
     "LinearInterpolant",
     "LogProbResult",
+    "MeanVelocityConfig",
+    "MeanVelocityMethod",
     "Method",
+    "MethodConfig",
     "Network",
     "OUSchedule",
     "OUStep",
@@ -85,6 +99,7 @@ __all__ = [
     "PathSample",
     "PointTimes",
     "PushResult",
+    "RegressionConfig",
     "RegressionMethod",
     "SampleResult",
     "SolverMethod",
@@ -93,6 +108,7 @@ __all__ = [
     "TrigonometricInterpolant",
     "UniformTime",
     "Velocity",
+    "VelocityConfig",
     "VelocityMethod",
     "check_step_times",
     "fit",
@@ -105,7 +121,7 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("choices", "chain", "block", "fitting", "likelihood", "affine", "methods", "solvers"),
+    *("choices", "chain", "block", "fitting", "likelihood", "affine", "solvers"),
     *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
 )
 
@@ -113,6 +129,9 @@ _MODULES = (
 def __getattr__(name: str) -> Any:
     # Not at once: configurations only want to know the names in `choices`, without torch.
     if name in __all__:
+        methods = importlib.import_module("lfm_policy.flow.methods")
+        if name in methods.__all__:
+            return getattr(methods, name)
         for module in _MODULES:
             found = vars(importlib.import_module(f"lfm_policy.flow.{module}"))
             if name in found:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS
-from lfm_policy.flow.methods import BlockPath, Method
+from lfm_policy.flow.methods.base import BlockPath, Method
+from lfm_policy.flow.methods.options import MethodConfig
 from lfm_policy.flow.paths.coupling import Coupling, independent
 from lfm_policy.flow.paths.interpolant import Interpolant, PathSample
 from lfm_policy.flow.paths.schedule import OUStep
@@ -38,7 +39,7 @@ class FlowBlock(nn.Module):
         interpolant: Interpolant | str = "linear",
         coupling: Coupling | str = "dependent",
         time_sampler: TimeSampler | None = None,
-        method: Method | str = "velocity",
+        method: Method | MethodConfig | str = "velocity",
     ) -> None:
         """Build a block.
 
@@ -49,7 +50,7 @@ class FlowBlock(nn.Module):
             interpolant: an interpolant or its name.
             coupling: a coupling or its name.
             time_sampler: distribution of the training times; uniform by default.
-            method: a method or its name.
+            method: a method, its options, or its name.
 
         Raises:
             InputError: a name is unknown.
@@ -60,7 +61,9 @@ class FlowBlock(nn.Module):
         self.path = BlockPath(
             step, INTERPOLANTS.get(interpolant) if isinstance(interpolant, str) else interpolant
         )
-        self.method = METHODS.get(method) if isinstance(method, str) else method
+        if isinstance(method, str):
+            method = METHODS.get(method)()
+        self.method = method.create() if isinstance(method, MethodConfig) else method
         n_times = getattr(network, "n_times", self.method.n_times)
         if n_times != self.method.n_times:
             raise ValueError(
@@ -114,6 +117,7 @@ class FlowBlock(nn.Module):
         *,
         x_other: Tensor | None = None,
         generator: torch.Generator | None = None,
+        average: Network | None = None,
     ) -> Tensor:
         """Return the method's loss of a batch, a scalar.
 
@@ -122,13 +126,17 @@ class FlowBlock(nn.Module):
             cond: the encoded observations of these samples, shape (B, cond_dim), or None.
             x_other: a second batch like ``x_l``, for the independent coupling only.
             generator: source of z and t; torch's global one when None.
+            average: the network with the EMA of its weights, for methods that ask it; the network
+                itself when None.
 
         Raises:
             ValueError: the network's output has another shape than ``x_l``, or the coupling
                 lacks ``x_other``.
         """
         sample = self.path_sample(x_l, x_other=x_other, generator=generator)
-        return self.method.loss(self.network, sample, cond, self.path)
+        return self.method.loss(
+            self.network, sample, cond, self.path, average=average, generator=generator
+        )
 
     def run(
         self,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lfm_runtime.registry import Registry
 
 if TYPE_CHECKING:
-    from lfm_policy.flow.methods.base import Method
+    from lfm_policy.flow.methods.options import MethodConfig
     from lfm_policy.flow.paths.coupling import Coupling
     from lfm_policy.flow.paths.interpolant import Interpolant
     from lfm_policy.flow.paths.time_sampling import TimeSampler
@@ -50,11 +50,12 @@ SOLVERS: Registry[SolverMethod] = Registry(
         "dopri5": "lfm_policy.flow.solvers.solver:DOPRI5",
     },
 )
-METHODS: Registry[Method] = Registry(
+METHODS: Registry[type[MethodConfig]] = Registry(
     "method",
     {
-        "velocity": "lfm_policy.flow.methods.velocity:VELOCITY",
-        "data": "lfm_policy.flow.methods.clean_chunk:CLEAN_CHUNK",
-        "regression": "lfm_policy.flow.methods.regression:REGRESSION",
+        "velocity": "lfm_policy.flow.methods.options:VelocityConfig",
+        "data": "lfm_policy.flow.methods.options:CleanChunkConfig",
+        "regression": "lfm_policy.flow.methods.options:RegressionConfig",
     },
 )
+"""Options of the methods, which make them."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from lfm_policy.flow.solvers.velocity import Network
 
 
 class EMA:
@@ -68,3 +71,19 @@ class EMA:
         if self.steps <= 1:
             return 0.0
         return min(1 - float(self.steps) ** -self._power, self._decay)
+
+
+def averaged(network: nn.Module, weights: Mapping[str, Tensor]) -> Network:
+    """Return a network with other weights than its own, such as their EMA, without gradients.
+
+    Args:
+        network: asked in the mode, of training or evaluation, that it is in.
+        weights: by the names of its parameters; as they are whenever it is asked.
+    """
+
+    def average(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            answer: Tensor = functional_call(network, dict(weights), (x, t, cond))
+        return answer
+
+    return average

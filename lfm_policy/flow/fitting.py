@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
 
 from lfm_policy.flow.chain import FlowChain
-from lfm_policy.flow.ema import EMA
+from lfm_policy.flow.ema import EMA, averaged
 from lfm_policy.flow.solvers import SolverSpec
 
 
@@ -89,6 +89,10 @@ def fit(
             copy_fitting_weights(block.network, chain.block(n - 1).network)
         block.train()
         ema = EMA(list(block.parameters()), decay=ema_decay, power=ema_power)
+        average = None
+        if block.method.asks_average and isinstance(block.network, nn.Module):
+            names = [name for name, _ in block.network.named_parameters()]
+            average = averaged(block.network, dict(zip(names, ema.weights, strict=True)))
         optimizer = torch.optim.AdamW(
             block.parameters(), lr=learning_rate, weight_decay=weight_decay
         )
@@ -100,7 +104,11 @@ def fit(
                 drawn = torch.randint(len(x), (batch_size,), generator=generator, device=x.device)
                 other = x[drawn]
             loss = block.loss(
-                x[rows], None if cond is None else cond[rows], x_other=other, generator=generator
+                x[rows],
+                None if cond is None else cond[rows],
+                x_other=other,
+                generator=generator,
+                average=average,
             )
             if not math.isfinite(float(loss.detach())):
                 raise FloatingPointError(

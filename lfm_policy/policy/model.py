@@ -14,7 +14,6 @@ from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.flow import (
-    METHODS,
     TIME_SAMPLERS,
     FlowBlock,
     FlowChain,
@@ -58,7 +57,7 @@ def tensor_shapes(
     """
     shapes: dict[str, tuple[int, ...]] = {}
     numbers = 0
-    n_times = METHODS.get(config.flow.method).n_times
+    n_times = config.flow.method.create().n_times
     known: list[tuple[NetworkConfig, dict[str, tuple[int, ...]]]] = []
 
     def add(prefix: str, part: dict[str, tuple[int, ...]]) -> None:
@@ -119,8 +118,9 @@ class PolicyModel(nn.Module):
         self.encoder = create_encoder(config, spec)
         self.prefix = prefix_condition(config, spec.action_dim)
         cond_dim = network_cond_dim(config, spec, self.encoder)
+        n_times = config.flow.method.create().n_times
         self.blocks = nn.ModuleList(
-            network.create(self.chunk_shape, cond_dim, METHODS.get(config.flow.method).n_times)
+            network.create(self.chunk_shape, cond_dim, n_times)
             for network in network_configs(config)
         )
         self.schedule = ou_schedule(config.flow)

@@ -19,7 +19,7 @@ from lfm_policy.config.flow import SamplerConfig, check_evaluations
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
-from lfm_policy.flow import METHODS, Method, SolverSpec
+from lfm_policy.flow import Method, SolverSpec, VelocityConfig
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_runtime.policy.spec import DataSpec, is_image
@@ -67,7 +67,7 @@ class Pipeline(nn.Module):
         self.model = model.to(device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(device)
         self.solvers: Sequence[SolverSpec] = plan_sampler(
-            config.sampler, model.n_blocks, method=config.flow.method
+            config.sampler, model.n_blocks, method=config.flow.method.create()
         )
         self.noise_scale = config.sampler.noise_scale
         self._chain = self.model.chain()
@@ -154,7 +154,7 @@ def plan_sampler(
     sampler: SamplerConfig,
     n_blocks: int,
     *,
-    method: Method | str = "velocity",
+    method: Method | None = None,
     solver: str | None = None,
     nfe: int | None = None,
 ) -> list[SolverSpec]:
@@ -166,15 +166,15 @@ def plan_sampler(
     Args:
         sampler: defaults from the configuration.
         n_blocks: number of blocks.
-        method: of the blocks, or its name; it says what a step costs, and which solver is used
-            where neither the configuration nor the caller says.
+        method: of the blocks; it says what a step costs, and which solver is used where neither
+            the configuration nor the caller says. Flow matching when None.
         solver: another solver than the configured one.
         nfe: another number of evaluations over all blocks. Adaptive solvers choose it themselves.
 
     Raises:
         InputError: ``nfe`` is too small for one step in every block or does not fit the solver.
     """
-    method = METHODS.get(method) if isinstance(method, str) else method
+    method = VelocityConfig().create() if method is None else method
     name = (sampler.solver if solver is None else solver) or method.default_solver
     one_step = SolverSpec(name, rtol=sampler.rtol, atol=sampler.atol)
     per_step = method.evaluations(one_step)

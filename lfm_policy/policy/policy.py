@@ -131,7 +131,7 @@ class Policy(ChunkPolicy):
             InputError: the number of evaluations does not fit the blocks and the solver, or the
                 scale of the noise is negative or not finite.
         """
-        sampler, method = self.config.sampler, self.config.flow.method
+        sampler, method = self.config.sampler, self.config.flow.method.create()
         solvers = plan_sampler(sampler, self.model.n_blocks, method=method, solver=solver, nfe=nfe)
         scale = sampler.noise_scale if noise_scale is None else float(noise_scale)
         if not (math.isfinite(scale) and scale >= 0):

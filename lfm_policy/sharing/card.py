@@ -13,7 +13,6 @@ from importlib import resources
 
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
-from lfm_policy.flow import METHODS
 from lfm_policy.plugins import needed_plugins
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_normalizer
 from lfm_policy.sharing.front_matter import (
@@ -84,7 +83,7 @@ def _about(header: CheckpointHeader) -> str:
     config, counts = header.config, dict(header.training["parameters"])
     policy, sampler, n_blocks = config.policy, config.sampler, config.flow.n_blocks
     blocks = f"{n_blocks} blocks take" if n_blocks > 1 else "one block takes"
-    solver = sampler.solver or METHODS.get(config.flow.method).default_solver
+    solver = sampler.solver or config.flow.method.create().default_solver
     evaluations = (
         "as many network evaluations as its adaptive solver (dopri5) takes"
         if solver == "dopri5"
@@ -92,7 +91,7 @@ def _about(header: CheckpointHeader) -> str:
     )
     total = counts.pop("total", sum(counts.values()))
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
-    method = config.flow.method
+    method = config.flow.method.name
     sentences = [
         "A robot policy that predicts chunks of actions, trained with lfm-policy by conditional "
         f"Local Flow Matching: {blocks} noise (standard deviation {sampler.noise_scale:g}) to "

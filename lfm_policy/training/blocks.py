@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,8 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.errors import InputError, Interrupted
+from lfm_policy.flow import FlowBlock, Network
+from lfm_policy.flow.ema import averaged
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.training.push import push_through
@@ -38,6 +40,7 @@ class BlockLoss(Loss):
         self.encoder = model.encoder
         self.trains_encoder = trains_encoder
         self._block = model.flow_block(n, torch.compile(self.network) if compile else self.network)
+        self._average: Network | None = None
 
     @property
     def needs_other(self) -> bool:
@@ -51,12 +54,17 @@ class BlockLoss(Loss):
             named |= {f"encoder.{k}": p for k, p in self.encoder.trained_parameters().items()}
         return named
 
+    def use_average(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the EMA of the network's weights, where the method asks it."""
+        self._average = _average_of(self._block, self.network, weights, "network.")
+
     def forward(
         self, x_l: Tensor, condition: Condition, x_other: Tensor | None, prefix: Tensor | None
     ) -> Tensor:
         """Return the loss of a batch, a scalar."""
         cond = self.encoder(condition) if isinstance(condition, dict) else condition
-        return self._block.loss(x_l, with_prefix(cond, prefix), x_other=x_other)
+        cond = with_prefix(cond, prefix)
+        return self._block.loss(x_l, cond, x_other=x_other, average=self._average)
 
 
 class JointLoss(Loss):
@@ -74,11 +82,21 @@ class JointLoss(Loss):
         networks = [torch.compile(network) if compile else network for network in model.blocks]
         self._flow_blocks = [model.flow_block(n, networks[n - 1]) for n in numbers]
         self._marginals = [model.schedule.marginal(n - 1) for n in numbers]
+        self._averages: list[Network | None] = [None] * model.n_blocks
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return the weights of the encoder and of the blocks."""
         named = {f"encoder.{k}": p for k, p in self.encoder.trained_parameters().items()}
         return named | {f"blocks.{name}": p for name, p in self.blocks.named_parameters()}
+
+    def use_average(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the EMA of the networks' weights, where the method asks them."""
+        self._averages = [
+            _average_of(block, network, weights, f"blocks.{position}.")
+            for position, (block, network) in enumerate(
+                zip(self._flow_blocks, self.blocks, strict=True)
+            )
+        ]
 
     def forward(
         self, x_0: Tensor, condition: Condition, x_other: None, prefix: Tensor | None
@@ -87,10 +105,22 @@ class JointLoss(Loss):
         cond = self.encoder(condition) if isinstance(condition, dict) else condition
         cond = with_prefix(cond, prefix)
         losses = [
-            block.loss(marginal.diffuse(x_0), cond)
-            for block, marginal in zip(self._flow_blocks, self._marginals, strict=True)
+            block.loss(marginal.diffuse(x_0), cond, average=average)
+            for block, marginal, average in zip(
+                self._flow_blocks, self._marginals, self._averages, strict=True
+            )
         ]
         return torch.stack(losses).mean()
+
+
+def _average_of(
+    block: FlowBlock, network: nn.Module, weights: Mapping[str, Tensor], prefix: str
+) -> Network | None:
+    """Return the network of a block with the EMA of its weights, if the method asks it."""
+    if not block.method.asks_average:
+        return None
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return averaged(network, own)
 
 
 class BlockPlan:

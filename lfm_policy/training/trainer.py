@@ -65,6 +65,9 @@ class Loss(nn.Module, ABC):
         """
         return dict(self.named_parameters())
 
+    def use_average(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the EMA of the trained weights, by name, which changes in place with every step."""
+
     def start_round(self, number: int) -> None:
         """Prepare round 0, 1, ...; the parameters are the EMA of the round before."""
 
@@ -133,6 +136,7 @@ class Trainer:
         self._ema = EMA(
             self._parameters, decay=part.options.ema_decay, power=part.options.ema_power
         )
+        self.loss.use_average(self.ema())
         self._order = BatchOrder(
             len(part.rows),
             part.options.batch_size,

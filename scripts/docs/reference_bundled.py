@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -90,11 +90,17 @@ def changes(config: ExperimentConfig) -> Options:
     The defaults are those of the network, encoder and dataset format that it has.
     """
     options, defaults = config_to_dict(config), config_to_dict(ExperimentConfig())
-    chosen = {section: {"name": options[section]["name"]} for section in SECTIONS}
+    chosen: Options = {}
+    for section in SECTIONS:
+        *parents, name = section.split(".")
+        _inside(chosen, parents)[name] = {"name": _inside(options, parents)[name]["name"]}
     found = _different(options, config_to_dict(load_config(chosen)))
     for section in SECTIONS:
-        if options[section]["name"] != defaults[section]["name"]:
-            found[section] = chosen[section] | found.get(section, {})
+        *parents, name = section.split(".")
+        own = _inside(chosen, parents)[name]
+        if own["name"] != _inside(defaults, parents)[name]["name"]:
+            beside = _inside(found, parents)
+            beside[name] = own | beside.get(name, {})
     ordered = {name: found[name] for name in options if name in found}
     for key in ("encoder", "encoder_steps"):
         # What `training.encoder: auto` comes to follows from the others.
@@ -105,12 +111,19 @@ def changes(config: ExperimentConfig) -> Options:
     return {name: value for name, value in ordered.items() if name != "name"}
 
 
+def _inside(options: Options, sections: Sequence[str]) -> Options:
+    """Return the options in a section of a section, which is made if need be."""
+    for name in sections:
+        options = options.setdefault(name, {})
+    return options
+
+
 def _different(options: Mapping[str, Any], defaults: Mapping[str, Any], depth: int = 0) -> Options:
     """Return the options with other values; those that are keys and values themselves whole."""
     found: Options = {}
     for key, value in options.items():
         default = defaults.get(key)
-        is_section = isinstance(value, dict) and (not depth or key == "time")
+        is_section = isinstance(value, dict) and (not depth or key in ("method", "time"))
         if is_section and isinstance(default, dict):
             inner = _different(value, default, depth + 1)
             found |= {key: inner} if inner else {}

@@ -173,7 +173,7 @@ def _filled(
     for name, declaration in fields.items():
         key, value = f"{prefix}.{name}", getattr(made, name)
         if is_options(type(value)):
-            yield from _section(key, declaration, type(value), None, anchors)
+            yield from _section(key, declaration, type(value), section_of(declaration), anchors)
             continue
         part.entries.append(_entry(key, declaration, value, anchors, suffix))
         if chosen := section_of(declaration):

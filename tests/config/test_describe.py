@@ -46,7 +46,10 @@ def test_every_option_of_every_choice_has_a_meaning(section: str, name: str) -> 
 @pytest.mark.parametrize(("section", "name"), EVERY_CHOICE)
 @pytest.mark.parametrize("everything", [True, False])
 def test_all_or_the_common_ones_are_printed(section: str, name: str, everything: bool) -> None:
-    config = config_from_dict({section: {"name": name}}, "test")
+    options: Any = {"name": name}
+    for key in reversed(section.split(".")):
+        options = {key: options}
+    config = config_from_dict(options, "test")
     text = describe_options(config, everything=everything)
     words = re.sub(r"\s+", " ", text)
     for key, field in all_options(config):

@@ -23,6 +23,7 @@ from lfm_policy.config import (
     config_to_yaml,
     load_config,
 )
+from lfm_policy.config.load import changed_config, stored_config
 from lfm_policy.encoders.options import StateEncoderConfig
 from lfm_policy.errors import InputError
 from lfm_policy.networks.options import MLPConfig, TransformerConfig, UNet1DConfig
@@ -260,7 +261,7 @@ def test_unknown_keys(write: Write, text: str, message: str) -> None:
         ("flow: {step_sizes: 3}", "flow.step_sizes: found 3, expected list[float]"),
         ("dataset: {obs_keys: x}", "dataset.obs_keys: found 'x', expected list[str]"),
         ("block_networks: [3]", "block_networks[0]: found 3, expected keys and values in braces"),
-        ("network: mlp", "network: found 'mlp', expected keys and values: name, width"),
+        ("network: 3", "network: found 3, expected keys and values: name, width"),
         ("training:", "training: found None, expected keys and values: total_steps"),
         ("training: [1]", "training: found [1], expected keys and values"),
         ("flow: {time: 3}", "flow.time: found 3, expected keys and values: name, alpha, beta"),
@@ -555,3 +556,23 @@ def test_a_pipe_is_no_configuration(tmp_path: Path) -> None:
 )
 def test_bad_overrides(write: Write, override: str, message: str) -> None:
     assert message in refusal(write("name: x\n"), override)
+
+
+def test_a_name_alone_stands_for_a_section_that_has_options() -> None:
+    assert load_config("pusht/fm", ["flow.method=data"]).flow.method.name == "data"
+    assert load_config("pusht/fm", ["network=unet1d"]).network.name == "unet1d"
+    options = ["flow.method.error_scale=0.2", "flow.method=regression"]
+    method = load_config("pusht/fm", options).flow.method
+    assert (method.name, method.error_scale) == ("regression", 0.2)  # choices come first
+
+
+def test_another_method_starts_its_options_afresh() -> None:
+    before = load_config("pusht/fm", ["flow.method={name: velocity, error_scale: 0.2}"])
+    after = changed_config(before, ["flow.method.name=data"])
+    assert after.flow.method.error_scale == type(after.flow.method)().error_scale
+    same = changed_config(before, ["flow.method.error_power=0.5"])
+    assert (same.flow.method.error_scale, same.flow.method.error_power) == (0.2, 0.5)
+
+
+def test_checkpoints_that_name_a_method_alone_are_read() -> None:
+    assert stored_config({"flow": {"method": "data"}}, "old").flow.method.name == "data"

@@ -16,6 +16,7 @@ from lfm_policy.flow import (
     PathSample,
     SolverSpec,
     Velocity,
+    VelocityConfig,
     integrate,
 )
 
@@ -107,7 +108,14 @@ def test_the_meaning_of_the_output_is_replaceable() -> None:
 
     class Negated(OdeMethod):
         def loss(
-            self, network: Network, sample: PathSample, cond: Tensor | None, path: BlockPath
+            self,
+            network: Network,
+            sample: PathSample,
+            cond: Tensor | None,
+            path: BlockPath,
+            *,
+            average: Network | None = None,
+            generator: torch.Generator | None = None,
         ) -> Tensor:
             return (network(sample.x_t, sample.t, cond) + sample.dx_t).square().mean()
 
@@ -117,7 +125,7 @@ def test_the_meaning_of_the_output_is_replaceable() -> None:
     mean, cov = torch.zeros(2).double(), 0.5 * torch.eye(2).double()
     exact = GaussianBlockVelocity(mean, cov, STEP)
     plain = FlowBlock(exact, STEP)
-    negated = FlowBlock(lambda x, t, cond: -exact(x, t), STEP, method=Negated())
+    negated = FlowBlock(lambda x, t, cond: -exact(x, t), STEP, method=Negated(VelocityConfig()))
     x = torch.randn(10, 2, dtype=torch.float64)
     torch.testing.assert_close(
         negated.loss(x, generator=_seeded()), plain.loss(x, generator=_seeded())

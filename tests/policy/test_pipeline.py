@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lfm_policy.config import SamplerConfig
 from lfm_policy.errors import InputError
-from lfm_policy.flow import SOLVERS, SolverSpec, VelocityMethod
+from lfm_policy.flow import SOLVERS, SolverSpec, VelocityConfig, VelocityMethod
 from lfm_policy.policy import Policy, plan_sampler
 
 PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2}
@@ -97,25 +97,31 @@ class Twice(VelocityMethod):
         return None if solver.nfe is None else 2 * solver.nfe
 
 
+TWICE = Twice(VelocityConfig())
+
+
 def test_the_method_says_what_a_step_costs() -> None:
     two_steps = [SolverSpec("euler", 2)] * 2
-    assert plan_sampler(SamplerConfig(), 2, method=Twice(), nfe=8) == two_steps
-    assert plan_sampler(SamplerConfig(), 2, method="velocity", nfe=4) == two_steps
+    assert plan_sampler(SamplerConfig(), 2, method=TWICE, nfe=8) == two_steps
+    assert plan_sampler(SamplerConfig(), 2, method=VelocityConfig().create(), nfe=4) == two_steps
     with pytest.raises(InputError, match="nfe is 3, expected a multiple of 2 of at least 4"):
-        plan_sampler(SamplerConfig(), 2, method=Twice(), nfe=3)
-    assert plan_sampler(SamplerConfig(), 1, method=Twice(), solver="dopri5")[0].nfe is None
+        plan_sampler(SamplerConfig(), 2, method=TWICE, nfe=3)
+    assert plan_sampler(SamplerConfig(), 1, method=TWICE, solver="dopri5")[0].nfe is None
 
 
 class Midpoint(VelocityMethod):
     default_solver = "midpoint"
 
 
+MIDPOINT = Midpoint(VelocityConfig())
+
+
 def test_the_method_says_its_solver_where_nothing_else_does() -> None:
     assert SamplerConfig().solver == ""
     unsaid, said = SamplerConfig(nfe=4), SamplerConfig(nfe=4, solver="euler")
-    assert plan_sampler(unsaid, 2, method=Midpoint()) == [SolverSpec("midpoint", 1)] * 2
+    assert plan_sampler(unsaid, 2, method=MIDPOINT) == [SolverSpec("midpoint", 1)] * 2
     assert plan_sampler(unsaid, 2) == [SolverSpec("euler", 2)] * 2
-    assert plan_sampler(said, 2, method=Midpoint()) == [SolverSpec("euler", 2)] * 2
+    assert plan_sampler(said, 2, method=MIDPOINT) == [SolverSpec("euler", 2)] * 2
 
 
 def test_what_is_exported_is_what_runs(policy: Policy) -> None:

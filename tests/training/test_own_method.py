@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.distillation import distill
-from lfm_policy.flow import METHODS, BlockPath, Method, Network, PathSample, Velocity
+from lfm_policy.flow import METHODS, BlockPath, Method, MethodConfig, Network, PathSample, Velocity
+from lfm_policy.options import option, options
 from lfm_policy.policy import load_policy
 from lfm_policy.training import train
 
@@ -28,7 +29,14 @@ class TwoTimes(Method):
     n_times = 2
 
     def loss(
-        self, network: Network, sample: PathSample, cond: Tensor | None, path: BlockPath
+        self,
+        network: Network,
+        sample: PathSample,
+        cond: Tensor | None,
+        path: BlockPath,
+        *,
+        average: Network | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         ends = sample.t * torch.rand_like(sample.t)
         output = network(sample.x_t, torch.stack([sample.t, ends], dim=1), cond)
@@ -50,10 +58,18 @@ class TwoTimes(Method):
         return lambda x, t, cond: network(x, torch.stack([t, t], dim=1), cond)
 
 
+@options
+class TwoTimesConfig(MethodConfig):
+    name: str = option("two times", "what networks learn")
+
+    def _build(self) -> Method:
+        return TwoTimes(self)
+
+
 def test_from_training_to_a_student(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(METHODS._entries, "two times", TwoTimes())
+    monkeypatch.setitem(METHODS._entries, "two times", TwoTimesConfig)
     changes: dict[str, Any] = {"flow.method": "two times", "training.total_steps": 12}
     train(make_config(changes), tmp_path / "run", device="cpu", quiet=True)
     policy = load_policy(tmp_path / "run")

@@ -1,18 +1,56 @@
 """Rules for a block, by name: one file each."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from lfm_policy.flow.choices import METHODS
-from lfm_policy.flow.methods.base import BlockPath, Method, OdeMethod, check_output
-from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
-from lfm_policy.flow.methods.regression import RegressionMethod
-from lfm_policy.flow.methods.velocity import VelocityMethod
+
+if TYPE_CHECKING:
+    from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, Method, OdeMethod, check_output
+    from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
+    from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, mean_velocity
+    from lfm_policy.flow.methods.options import (
+        CleanChunkConfig,
+        ErrorConfig,
+        MeanVelocityConfig,
+        MethodConfig,
+        RegressionConfig,
+        VelocityConfig,
+    )
+    from lfm_policy.flow.methods.regression import RegressionMethod
+    from lfm_policy.flow.methods.velocity import VelocityMethod
 
 __all__ = [
     "METHODS",
     "BlockPath",
+    "CleanChunkConfig",
     "CleanChunkMethod",
+    "ErrorConfig",
+    "ErrorMethod",
+    "MeanVelocityConfig",
+    "MeanVelocityMethod",
     "Method",
+    "MethodConfig",
     "OdeMethod",
+    "RegressionConfig",
     "RegressionMethod",
+    "Steps",
+    "VelocityConfig",
     "VelocityMethod",
     "check_output",
+    "mean_velocity",
 ]
+
+_MODULES = ("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression")
+
+
+def __getattr__(name: str) -> Any:
+    # Not at once: configurations only want the options, without torch.
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(importlib.import_module(f"lfm_policy.flow.methods.{module}"))
+            if name in found:
+                return found[name]
+    raise AttributeError(f"module 'lfm_policy.flow.methods' has no attribute '{name}'")

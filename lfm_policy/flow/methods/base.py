@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from lfm_policy.flow.methods.error import chunk_squares, robust
+from lfm_policy.flow.methods.options import ErrorConfig, MethodConfig
 from lfm_policy.flow.paths.interpolant import Interpolant, PathSample
 from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.solvers import OdeResult, SolverSpec, euler_step, integrate, integrate_steps
@@ -25,22 +28,35 @@ class BlockPath:
 class Method(ABC):
     """How the network of a block is asked, what it is trained on, and how it moves a chunk.
 
-    A new method is a subclass in a file of this folder and its name in the list beside it; nothing
-    else in the package knows what a network's output means. A method keeps nothing: the network
-    and the path of the block are given to every call.
+    A new method is a subclass in a file of this folder and its options in the list beside it;
+    nothing else in the package knows what a network's output means. A method keeps nothing but its
+    options: the network and the path of the block are given to every call.
 
     Attributes:
         n_times: how many times the network takes: 1, the time t of the chunk, or 2, also the time
             that its answer leads to. With two, ``network(x, t, cond)`` gets t (B, 2).
+        asks_average: whether the loss asks ``average``, so that it has to be there.
         default_solver: name of the solver when a configuration says none.
     """
 
     n_times: ClassVar[int] = 1
+    asks_average: ClassVar[bool] = False
     default_solver: ClassVar[str] = "euler"
+
+    def __init__(self, config: MethodConfig) -> None:
+        """Keep the options."""
+        self.config = config
 
     @abstractmethod
     def loss(
-        self, network: Network, sample: PathSample, cond: Tensor | None, path: BlockPath
+        self,
+        network: Network,
+        sample: PathSample,
+        cond: Tensor | None,
+        path: BlockPath,
+        *,
+        average: Network | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Return the loss of a batch, a scalar.
 
@@ -49,6 +65,9 @@ class Method(ABC):
             sample: points on the paths of training pairs, x_t (B, *chunk_shape).
             cond: (B, cond_dim) encoded observations, or None.
             path: of the block.
+            average: the network with the EMA of its weights, without gradients; None where there
+                is no EMA, as when a trained network is judged: then it is the network itself.
+            generator: of what random numbers the loss itself draws; torch's global one when None.
 
         Raises:
             ValueError: the network's output has another shape than x_t.
@@ -112,7 +131,26 @@ class Method(ABC):
         )
 
 
-class OdeMethod(Method):
+class ErrorMethod(Method):
+    """A method whose loss is how far the network's output is from a target."""
+
+    config: ErrorConfig
+
+    def __init__(self, config: ErrorConfig) -> None:
+        super().__init__(config)
+
+    def chunk_errors(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return what each chunk's error counts for, (B,); see `robust`.
+
+        Raises:
+            ValueError: the two have different shapes.
+        """
+        check_output(output, target)
+        squares = chunk_squares(output - target)
+        return robust(squares, scale=self.config.error_scale, power=self.config.error_power)
+
+
+class OdeMethod(ErrorMethod):
     """A method whose network stands for a velocity: a step of it is one of Euler's."""
 
     def step(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn import functional
 
-from lfm_policy.flow.methods.base import BlockPath, OdeMethod, check_output
+from lfm_policy.flow.methods.base import BlockPath, OdeMethod
 from lfm_policy.flow.paths.interpolant import PathSample
 from lfm_policy.flow.solvers.velocity import Network, Velocity
 
@@ -26,12 +26,18 @@ class CleanChunkMethod(OdeMethod):
         return network(x, t, cond)
 
     def loss(
-        self, network: Network, sample: PathSample, cond: Tensor | None, path: BlockPath
+        self,
+        network: Network,
+        sample: PathSample,
+        cond: Tensor | None,
+        path: BlockPath,
+        *,
+        average: Network | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the mean square error of the chunk over batch and entries, a scalar."""
+        """Return the mean error of the chunk over the batch, a scalar."""
         output = self.predict(network, sample.x_t, sample.t, cond)
-        check_output(output, sample.x_t)
-        return functional.mse_loss(output, sample.x_l)
+        return self.chunk_errors(output, sample.x_l).mean()
 
     def velocity(self, network: Network, path: BlockPath) -> Velocity:
         """Return the velocity that leads from the predicted chunk to the state and on."""
@@ -42,6 +48,3 @@ class CleanChunkMethod(OdeMethod):
             return path.interpolant.velocity_towards(chunk, x, t)
 
         return velocity
-
-
-CLEAN_CHUNK = CleanChunkMethod()

@@ -19,6 +19,3 @@ class RegressionMethod(CleanChunkMethod):
     def predict(self, network: Network, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
         """Return the predicted chunk, with x replaced by 0 where t = 1."""
         return network(x * per_sample((t < 1).to(x.dtype), x), t, cond)
-
-
-REGRESSION = RegressionMethod()

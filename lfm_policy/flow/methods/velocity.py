@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn import functional
 
-from lfm_policy.flow.methods.base import BlockPath, OdeMethod, check_output
+from lfm_policy.flow.methods.base import BlockPath, OdeMethod
 from lfm_policy.flow.paths.interpolant import PathSample
 from lfm_policy.flow.solvers.velocity import Network, Velocity
 
@@ -19,16 +19,18 @@ class VelocityMethod(OdeMethod):
     """
 
     def loss(
-        self, network: Network, sample: PathSample, cond: Tensor | None, path: BlockPath
+        self,
+        network: Network,
+        sample: PathSample,
+        cond: Tensor | None,
+        path: BlockPath,
+        *,
+        average: Network | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the mean square error of the velocity over batch and entries, a scalar."""
-        output = network(sample.x_t, sample.t, cond)
-        check_output(output, sample.x_t)
-        return functional.mse_loss(output, sample.dx_t)
+        """Return the mean error of the velocity over the batch, a scalar."""
+        return self.chunk_errors(network(sample.x_t, sample.t, cond), sample.dx_t).mean()
 
     def velocity(self, network: Network, path: BlockPath) -> Velocity:
         """Return the network itself."""
         return network
-
-
-VELOCITY = VelocityMethod()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.data.dataset import WindowDataset
-from lfm_policy.flow import METHODS, SolverSpec
+from lfm_policy.flow import SolverSpec
 from lfm_policy.training.blocks import BlockPlan
 from lfm_policy.training.estimate.work import Work
 from lfm_policy.training.push import BlockPusher
@@ -217,7 +217,7 @@ def _validation_of(run: Run, plan: BlockPlan, n: int, learns: bool) -> Callable[
 def _push(run: Run, plan: BlockPlan, n: int, counts: Counts) -> Work:
     options = run.config.push_forward
     solver = SolverSpec(options.solver, options.n_steps)
-    evaluations = METHODS.get(run.config.flow.method).evaluations(solver) or ADAPTIVE_EVALUATIONS
+    evaluations = run.config.flow.method.create().evaluations(solver) or ADAPTIVE_EVALUATIONS
     in_trial = min(options.batch_size, TRIAL_WINDOWS, len(run.train_set))
 
     def start() -> Callable[[], object]:

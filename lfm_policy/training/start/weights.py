@@ -7,7 +7,6 @@ from torch import nn
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
-from lfm_policy.flow import METHODS
 from lfm_policy.policy.model import PolicyModel, create_encoder, network_cond_dim
 from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
 from lfm_runtime.policy.spec import DataSpec
@@ -30,7 +29,7 @@ def draw_initial_weights(
         else:
             cond_dim = network_cond_dim(config, spec, model.encoder)
             fresh = networks[position - 1].create(
-                model.chunk_shape, cond_dim, METHODS.get(config.flow.method).n_times
+                model.chunk_shape, cond_dim, config.flow.method.create().n_times
             )
         part.load_state_dict(fresh.state_dict())
     if pretrained:

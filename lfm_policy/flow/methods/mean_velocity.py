@@ -1,0 +1,127 @@
+"""What methods share whose network is a mean velocity, so that one evaluation is a step."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, check_output
+from lfm_policy.flow.methods.options import MeanVelocityConfig
+from lfm_policy.flow.paths.interpolant import PathSample
+from lfm_policy.flow.solvers.velocity import Network, Velocity, per_sample
+
+
+class Steps(NamedTuple):
+    """Points of paths, and the times that steps from there lead to.
+
+    Attributes:
+        x: (B, *chunk_shape), at the times ``t``.
+        dx: their derivatives along the paths.
+        t: (B,).
+        s: (B,), at most ``t``.
+        cond: (B, cond_dim), or None.
+    """
+
+    x: Tensor
+    dx: Tensor
+    t: Tensor
+    s: Tensor
+    cond: Tensor | None
+
+    def over(self, value: Tensor) -> Tensor:
+        """Return ``value`` (B, *chunk_shape) times the length t - s of each step."""
+        return per_sample(self.t - self.s, value) * value
+
+
+class MeanVelocityMethod(ErrorMethod):
+    """The network is u(x, t, s) = (x - X_{t->s}(x)) / (t - s), s <= t, and u(x, t, t) = v(x, t).
+
+    X_{t->s} takes a point along the flow from the time t to the time s nearer the data. The loss of
+    a step is the error of u(x, t, s) against a target; of a share of the pairs s = t, where the
+    target is the derivative of the path, as in flow matching. Subclasses make the others' targets.
+    """
+
+    n_times = 2
+    config: MeanVelocityConfig
+
+    @abstractmethod
+    def target(self, network: Network, steps: Steps, average: Network) -> Tensor:
+        """Return what u(x, t, s) of steps with s < t is to be, (B, *chunk_shape), no gradients.
+
+        Called under ``torch.no_grad()``.
+
+        Args:
+            network: u, called as ``network(x, stack([t, s]), cond)``; see `mean_velocity`.
+            steps: of the pairs.
+            average: the network with the EMA of its weights, or the network where there is none.
+        """
+
+    def ends(self, t: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return where steps from ``t`` (B,) lead, drawn uniformly between the data and t."""
+        share = torch.rand(t.shape, generator=generator, device=t.device, dtype=t.dtype)
+        return t * share
+
+    def loss(
+        self,
+        network: Network,
+        sample: PathSample,
+        cond: Tensor | None,
+        path: BlockPath,
+        *,
+        average: Network | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the mean error of u over the batch, a scalar.
+
+        The pairs with s = t are the first of the batch, whose order is random.
+        """
+        t = sample.t
+        n_equal = min(len(t), round(self.config.equal_share * len(t)))
+        s = torch.cat([t[:n_equal], self.ends(t[n_equal:], generator)])
+        target = sample.dx_t
+        if n_equal < len(t):
+            rest = slice(n_equal, None)
+            steps = Steps(
+                sample.x_t[rest],
+                sample.dx_t[rest],
+                t[rest],
+                s[rest],
+                None if cond is None else cond[rest].detach(),
+            )
+            with torch.no_grad():
+                wanted = self.target(network, steps, network if average is None else average)
+            check_output(wanted, steps.x)
+            target = torch.cat([sample.dx_t[:n_equal], wanted.to(sample.dx_t)])
+        return self.chunk_errors(mean_velocity(network, sample.x_t, t, s, cond), target).mean()
+
+    def step(
+        self,
+        network: Network,
+        x: Tensor,
+        cond: Tensor | None,
+        t: float,
+        t_next: float,
+        path: BlockPath,
+    ) -> Tensor:
+        """Return X_{t->t_next}(x) = x - (t - t_next) u(x, t, t_next).
+
+        Towards the noise, where u knows nothing of steps, it is one of Euler's.
+        """
+        times = x.new_tensor([t, min(t, t_next)]).expand(len(x), 2)
+        return x + (t_next - t) * network(x, times, cond)
+
+    def velocity(self, network: Network, path: BlockPath) -> Velocity:
+        """Return u(x, t, t)."""
+
+        def velocity(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+            return mean_velocity(network, x, t, t, cond)
+
+        return velocity
+
+
+def mean_velocity(network: Network, x: Tensor, t: Tensor, s: Tensor, cond: Tensor | None) -> Tensor:
+    """Return u(x, t, s), shape of ``x``, for t and s (B,)."""
+    return network(x, torch.stack([t, s], dim=1), cond)
