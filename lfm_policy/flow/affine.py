@@ -6,7 +6,7 @@ E[dI_t/dt | I_t = x] of each coupling is affine,
 
     v(x, t) = m'_t + U diag(k_t) U^T (x - m_t),   k_t = Cov(dI_t/dt, I_t) / C_t = C'_t / (2 C_t),
 
-and its flow map from t = 0 to t = 1 is T(x) = m_1 + U diag(sqrt(C_1 / C_0)) U^T (x - m_0).
+and its flow map from t to s is X(x) = m_s + U diag(sqrt(C_s / C_t)) U^T (x - m_t).
 With the interpolant's factors alpha, beta and the step's a = decay, b = noise_std:
 
     m_t = (alpha + beta a) mu                                  in every coupling,
@@ -15,6 +15,8 @@ With the interpolant's factors alpha, beta and the step's a = decay, b = noise_s
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +37,15 @@ def push_gaussian(mean: Tensor, cov: Tensor, step: OUStep) -> tuple[Tensor, Tens
     """
     identity = torch.eye(mean.numel(), dtype=cov.dtype, device=cov.device)
     return step.decay * mean, step.decay**2 * cov + step.noise_std**2 * identity
+
+
+class _Moments(NamedTuple):
+    """m_t over mu and its derivative, (B, 1); C_t and half of its derivative, (B, D)."""
+
+    scale: Tensor
+    d_scale: Tensor
+    variance: Tensor
+    half_derivative: Tensor
 
 
 class GaussianBlockVelocity:
@@ -81,28 +92,55 @@ class GaussianBlockVelocity:
     def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return v(x, t), shape of ``x``."""
         flat = x.reshape(x.shape[0], -1)
+        at = self._moments(t, flat)
+        deviation = (flat - at.scale * self._mean) @ self._eigenvectors
+        gain = at.half_derivative / at.variance
+        v = at.d_scale * self._mean + (gain * deviation) @ self._eigenvectors.mT
+        return v.reshape(x.shape)
+
+    def flow_map(self, x: Tensor, t: Tensor | None = None, s: Tensor | None = None) -> Tensor:
+        """Return X_{t->s}(x), exact, shape of x (B, *chunk_shape).
+
+        Args:
+            x: points at the times ``t``.
+            t: (B,); None: all 0.
+            s: (B,), before or after t; None: all 1.
+        """
+        flat = x.reshape(x.shape[0], -1)
+        begin = self._moments(flat.new_zeros(len(flat)) if t is None else t, flat)
+        end = self._moments(flat.new_ones(len(flat)) if s is None else s, flat)
+        deviation = (flat - begin.scale * self._mean) @ self._eigenvectors
+        gain = torch.sqrt(end.variance / begin.variance)
+        mapped = end.scale * self._mean + (gain * deviation) @ self._eigenvectors.mT
+        return mapped.reshape(x.shape)
+
+    def mean_velocity(self, x: Tensor, times: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return u(x, t, s) = (x - X_{t->s}(x)) / (t - s), and v(x, t) where s = t.
+
+        A network of two times: ``times`` (B, 2) are t and s, ``cond`` is ignored. Differentiable in
+        x, t and s where s is not t.
+        """
+        t, s = times.unbind(1)
+        length = per_sample(t - s, x)
+        still = length == 0
+        mean = (x - self.flow_map(x, t, s)) / torch.where(still, torch.ones_like(length), length)
+        return torch.where(still, self(x, t), mean)
+
+    def _moments(self, t: Tensor, flat: Tensor) -> _Moments:
+        """Return mean and variances at times t (B,), to be multiplied with (B, D)."""
         alpha, beta, d_alpha, d_beta = (
             per_sample(c, flat) for c in self._interpolant.coefficients(t)
         )
         a, b, eig = self._step.decay, self._step.noise_std, self._eigenvalues
-        s, d_s = alpha + beta * a, d_alpha + d_beta * a
+        scale, d_scale = alpha + beta * a, d_alpha + d_beta * a
         if self._dependent:
-            variance = s**2 * eig + (beta * b) ** 2
-            half_derivative = s * d_s * eig + beta * d_beta * b**2
+            variance = scale**2 * eig + (beta * b) ** 2
+            half_derivative = scale * d_scale * eig + beta * d_beta * b**2
         else:
             end = a**2 * eig + b**2
             variance = alpha**2 * eig + beta**2 * end
             half_derivative = alpha * d_alpha * eig + beta * d_beta * end
-        deviation = (flat - s * self._mean) @ self._eigenvectors
-        v = d_s * self._mean + (half_derivative / variance * deviation) @ self._eigenvectors.mT
-        return v.reshape(x.shape)
-
-    def flow_map(self, x: Tensor) -> Tensor:
-        """Return T(x), the exact push-forward of x (B, *chunk_shape) from t = 0 to t = 1."""
-        a, b, eig = self._step.decay, self._step.noise_std, self._eigenvalues
-        deviation = (x.reshape(x.shape[0], -1) - self._mean) @ self._eigenvectors
-        gain = torch.sqrt((a**2 * eig + b**2) / eig)
-        return (a * self._mean + (gain * deviation) @ self._eigenvectors.mT).reshape(x.shape)
+        return _Moments(scale, d_scale, variance, half_derivative)
 
 
 def gaussian_network(

@@ -91,6 +91,24 @@ def test_the_flow_map_is_the_end_of_the_ode(interpolant: str, coupling: str, ste
     torch.testing.assert_close(result.x, velocity.flow_map(x), atol=1e-7, rtol=1e-7)
 
 
+@pytest.mark.parametrize("interpolant", INTERPOLANTS.names())
+@pytest.mark.parametrize("step", [OUStep(0.01), OUStep(0.5), OUStep(None)])
+@pytest.mark.parametrize(("t", "s"), [(1.0, 0.0), (0.9, 0.35), (0.2, 0.7)])
+def test_the_flow_map_between_two_times(interpolant: str, step: OUStep, t: float, s: float) -> None:
+    velocity = GaussianBlockVelocity(MEAN, COV, step, interpolant)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    begin, end = torch.full((5,), t).to(x), torch.full((5,), s).to(x)
+    exact = SolverSpec("dopri5", rtol=1e-11, atol=1e-11)
+    expected = integrate(velocity, x, t_start=t, t_end=s, solver=exact).x
+    torch.testing.assert_close(velocity.flow_map(x, begin, end), expected, rtol=1e-8, atol=1e-8)
+    times = torch.stack([begin, end], dim=1)
+    u = velocity.mean_velocity(x, times)
+    torch.testing.assert_close(x - (t - s) * u, expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        velocity.mean_velocity(x, times[:, :1].expand(5, 2)), velocity(x, begin)
+    )
+
+
 def test_any_chunk_shape_is_flattened() -> None:
     velocity = GaussianBlockVelocity(torch.zeros(6), torch.eye(6) * 0.5, OUStep(0.2))
     x, t = torch.randn(4, 3, 2), torch.rand(4)
