@@ -24,7 +24,7 @@ from torch import Tensor
 from lfm_policy.errors import InputError
 from lfm_policy.flow.block import FlowBlock
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS
-from lfm_policy.flow.methods import CleanChunkMethod, VelocityMethod
+from lfm_policy.flow.methods import CleanChunkMethod, MeanVelocityMethod, VelocityMethod
 from lfm_policy.flow.paths.interpolant import Interpolant
 from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.solvers.velocity import Network, per_sample
@@ -150,6 +150,8 @@ def gaussian_network(
 
     Of all networks affine in x it has the smallest loss at every time, whatever the distribution of
     x_l is: the mean square error of an affine predictor depends on mean and covariance alone.
+    Where the network is the mean velocity of steps, this is so of the pairs with s = t; its steps
+    are those of that velocity, exact, which is affine too.
 
     Args:
         block: says what is asked, and on which path.
@@ -159,7 +161,7 @@ def gaussian_network(
 
     Returns:
         ``f(x, t, cond)`` in the dtype of x; None for a method that asks for anything else than a
-        velocity or the clean chunk.
+        velocity, a mean velocity or the clean chunk.
 
     Raises:
         InputError: as `GaussianBlockVelocity`.
@@ -172,6 +174,11 @@ def gaussian_network(
     def clean_chunk(x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         return block.interpolant.data_end(x, velocity(x, t), t)
 
+    def mean_velocity(x: Tensor, times: Tensor, cond: Tensor | None = None) -> Tensor:
+        return exact.mean_velocity(x.to(mean), times.to(mean)).to(x)
+
     if isinstance(block.method, VelocityMethod):
         return velocity
+    if isinstance(block.method, MeanVelocityMethod):
+        return mean_velocity
     return clean_chunk if isinstance(block.method, CleanChunkMethod) else None

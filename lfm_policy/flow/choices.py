@@ -56,6 +56,8 @@ METHODS: Registry[type[MethodConfig]] = Registry(
         "velocity": "lfm_policy.flow.methods.options:VelocityConfig",
         "data": "lfm_policy.flow.methods.options:CleanChunkConfig",
         "regression": "lfm_policy.flow.methods.options:RegressionConfig",
+        "mean_flow": "lfm_policy.flow.methods.options:MeanFlowConfig",
+        "flow_map": "lfm_policy.flow.methods.options:FlowMapConfig",
     },
 )
 """Options of the methods, which make them."""

@@ -10,10 +10,14 @@ from lfm_policy.flow.choices import METHODS
 if TYPE_CHECKING:
     from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, Method, OdeMethod, check_output
     from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
-    from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, mean_velocity
+    from lfm_policy.flow.methods.flow_map import FlowMapMethod
+    from lfm_policy.flow.methods.mean_flow import MeanFlowMethod
+    from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps
     from lfm_policy.flow.methods.options import (
         CleanChunkConfig,
         ErrorConfig,
+        FlowMapConfig,
+        MeanFlowConfig,
         MeanVelocityConfig,
         MethodConfig,
         RegressionConfig,
@@ -29,6 +33,10 @@ __all__ = [
     "CleanChunkMethod",
     "ErrorConfig",
     "ErrorMethod",
+    "FlowMapConfig",
+    "FlowMapMethod",
+    "MeanFlowConfig",
+    "MeanFlowMethod",
     "MeanVelocityConfig",
     "MeanVelocityMethod",
     "Method",
@@ -40,10 +48,12 @@ __all__ = [
     "VelocityConfig",
     "VelocityMethod",
     "check_output",
-    "mean_velocity",
 ]
 
-_MODULES = ("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression")
+_MODULES = (
+    *("options", "base", "velocity", "clean_chunk", "regression"),
+    *("mean_velocity", "mean_flow", "flow_map"),
+)
 
 
 def __getattr__(name: str) -> Any:

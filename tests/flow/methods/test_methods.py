@@ -102,4 +102,5 @@ def test_two_step_regression_is_two_evaluations_of_the_formula() -> None:
 
 
 def test_names() -> None:
-    assert set(METHODS.names()) == {"velocity", "data", "regression"}
+    known = {"velocity", "data", "regression", "mean_flow", "flow_map"}
+    assert set(METHODS.names()) == known
