@@ -55,7 +55,20 @@ class FlowConfig:
     block_interpolants: list[str] = option(
         [], "interpolant of each block, instead of `interpolant`", choices="interpolant"
     )
-    coupling: str = option("dependent", "how ends are paired", choices="coupling")
+    coupling: str = option(
+        "dependent",
+        "how the two ends of a block are paired in training: dependent is the paper's; optimal "
+        "pairs those of a batch that are near each other, so that paths are shorter",
+        choices="coupling",
+    )
+    coupling_weight: float = option(
+        1.0,
+        "how much the coupling `optimal` keeps to pairs whose observations are near each other: "
+        "the weight of their square distance against that of the two ends, each in units of its "
+        "mean over the batch; 0 ignores observations, and policies then know less of them",
+        ge=0,
+        le=1e9,
+    )
     method: MethodConfig = option(METHOD.defaults, "what networks learn, how they move a chunk")
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 

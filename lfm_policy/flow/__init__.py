@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         PathSample,
         TrigonometricInterpolant,
     )
+    from lfm_policy.flow.paths.optimal_transport import OptimalCoupling
     from lfm_policy.flow.paths.schedule import OUSchedule, OUStep, geometric_step_sizes
     from lfm_policy.flow.paths.time_sampling import (
         BetaTime,
@@ -96,6 +97,7 @@ __all__ = [
     "OUStep",
     "OdeMethod",
     "OdeResult",
+    "OptimalCoupling",
     "PathSample",
     "PointTimes",
     "PushResult",
@@ -123,6 +125,7 @@ __all__ = [
 _MODULES = (
     *("choices", "chain", "block", "fitting", "likelihood", "affine", "solvers"),
     *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
+    "paths.optimal_transport",
 )
 
 

@@ -31,6 +31,7 @@ COUPLINGS: Registry[Coupling] = Registry(
         "dependent": "lfm_policy.flow.paths.coupling:dependent",
         "shuffled": "lfm_policy.flow.paths.coupling:shuffled",
         "independent": "lfm_policy.flow.paths.coupling:independent",
+        "optimal": "lfm_policy.flow.paths.optimal_transport:OPTIMAL",
     },
 )
 TIME_SAMPLERS: Registry[Callable[..., TimeSampler]] = Registry(

@@ -15,6 +15,7 @@ from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.flow import (
     TIME_SAMPLERS,
+    Coupling,
     FlowBlock,
     FlowChain,
     OUSchedule,
@@ -102,6 +103,14 @@ def _time_sampler(time: TimeConfig) -> TimeSampler:
     return TIME_SAMPLERS.get(time.name)()
 
 
+def _coupling(flow: FlowConfig) -> Coupling | str:
+    if flow.coupling != "optimal":
+        return flow.coupling
+    from lfm_policy.flow import OptimalCoupling  # imports scipy, which nothing else here needs
+
+    return OptimalCoupling(flow.coupling_weight)
+
+
 class PolicyModel(nn.Module):
     """Observation encoder and one velocity network per block.
 
@@ -134,7 +143,7 @@ class PolicyModel(nn.Module):
             network=self.blocks[n - 1] if velocity is None else velocity,
             step=self.schedule.step(n),
             interpolant=interpolants[n - 1],
-            coupling=flow.coupling,
+            coupling=_coupling(flow),
             time_sampler=_time_sampler(flow.time),
             method=flow.method,
         )
