@@ -117,7 +117,8 @@ class MeanVelocityMethod(ErrorMethod):
 
         Towards the noise, where u knows nothing of steps, it is one of Euler's.
         """
-        times = x.new_tensor([t, min(t, t_next)]).expand(len(x), 2)
+        # Not len(x), which an exporter would take for a constant.
+        times = x.new_tensor([t, min(t, t_next)]).expand(x.shape[0], 2)
         return x + (t_next - t) * network(x, times, cond)
 
     def velocity(self, network: Network, path: BlockPath) -> Velocity:
