@@ -29,6 +29,14 @@ class TimeConfig:
     alpha: float = option(1.0, "first parameter of the Beta distribution", ge=1e-3)
     beta: float = option(1.0, "second parameter of the Beta distribution", ge=1e-3)
     points: list[Time] = option([], "the times of `points`")
+    noise_share: float = option(
+        0.0,
+        "share of the training pairs at t = 1, the noise side of a block, where alone it is asked "
+        "when a chunk takes one evaluation per block; the others have times of this distribution",
+        common=True,
+        ge=0,
+        le=1,
+    )
 
     def __post_init__(self) -> None:
         if (self.name == "points") != bool(self.points):

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from lfm_policy.flow.paths.schedule import OUSchedule, OUStep, geometric_step_sizes
     from lfm_policy.flow.paths.time_sampling import (
         BetaTime,
+        NoiseEndTimes,
         PointTimes,
         TimeSampler,
         UniformTime,
@@ -99,6 +100,7 @@ __all__ = [
     "Method",
     "MethodConfig",
     "Network",
+    "NoiseEndTimes",
     "OUSchedule",
     "OUStep",
     "OdeMethod",
