@@ -24,7 +24,7 @@ from torch import Tensor
 from lfm_policy.errors import InputError
 from lfm_policy.flow.block import FlowBlock
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS
-from lfm_policy.flow.methods import CleanChunkMethod, VelocityMethod
+from lfm_policy.flow.methods import CleanChunkMethod, DiffusionMethod, VelocityMethod
 from lfm_policy.flow.paths.interpolant import Interpolant
 from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.solvers.velocity import Network, per_sample
@@ -159,7 +159,7 @@ def gaussian_network(
 
     Returns:
         ``f(x, t, cond)`` in the dtype of x; None for a method that asks for anything else than a
-        velocity or the clean chunk.
+        velocity, the clean chunk or the prediction of a diffusion model.
 
     Raises:
         InputError: as `GaussianBlockVelocity`.
@@ -174,4 +174,6 @@ def gaussian_network(
 
     if isinstance(block.method, VelocityMethod):
         return velocity
+    if isinstance(block.method, DiffusionMethod):
+        return block.method.network_of(exact, mean.dtype)
     return clean_chunk if isinstance(block.method, CleanChunkMethod) else None

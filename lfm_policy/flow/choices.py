@@ -48,6 +48,9 @@ SOLVERS: Registry[SolverMethod] = Registry(
         "midpoint": "lfm_policy.flow.solvers.solver:MIDPOINT",
         "heun": "lfm_policy.flow.solvers.solver:HEUN",
         "dopri5": "lfm_policy.flow.solvers.solver:DOPRI5",
+        "ddpm": "lfm_policy.flow.solvers.solver:DDPM",
+        "ddim": "lfm_policy.flow.solvers.solver:DDIM",
+        "dpmsolver++": "lfm_policy.flow.solvers.solver:DPM_SOLVER",
     },
 )
 METHODS: Registry[type[MethodConfig]] = Registry(
@@ -56,6 +59,7 @@ METHODS: Registry[type[MethodConfig]] = Registry(
         "velocity": "lfm_policy.flow.methods.options:VelocityConfig",
         "data": "lfm_policy.flow.methods.options:CleanChunkConfig",
         "regression": "lfm_policy.flow.methods.options:RegressionConfig",
+        "diffusion": "lfm_policy.flow.methods.diffusion.options:DiffusionConfig",
     },
 )
 """Options of the methods, which make them."""

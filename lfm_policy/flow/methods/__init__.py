@@ -10,6 +10,8 @@ from lfm_policy.flow.choices import METHODS
 if TYPE_CHECKING:
     from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, Method, OdeMethod, check_output
     from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
+    from lfm_policy.flow.methods.diffusion.method import DiffusionMethod
+    from lfm_policy.flow.methods.diffusion.options import DiffusionConfig
     from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, mean_velocity
     from lfm_policy.flow.methods.options import (
         CleanChunkConfig,
@@ -27,6 +29,8 @@ __all__ = [
     "BlockPath",
     "CleanChunkConfig",
     "CleanChunkMethod",
+    "DiffusionConfig",
+    "DiffusionMethod",
     "ErrorConfig",
     "ErrorMethod",
     "MeanVelocityConfig",
@@ -43,7 +47,10 @@ __all__ = [
     "mean_velocity",
 ]
 
-_MODULES = ("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression")
+_MODULES = (
+    *("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression"),
+    *("diffusion.options", "diffusion.method"),
+)
 
 
 def __getattr__(name: str) -> Any:
