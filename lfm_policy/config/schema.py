@@ -18,7 +18,6 @@ from lfm_policy.config.flow import (
     FlowConfig,
     PushForwardConfig,
     SamplerConfig,
-    check_evaluations,
 )
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import OptionError
@@ -209,8 +208,10 @@ class ExperimentConfig:
         except OptionError as error:
             raise error.under("distill", "training") from None
         # Last, because only this imports torch.
-        sampler, method, key = self.sampler, self.flow.method.create(), ("sampler", "nfe")
-        check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
+        try:
+            self.sampler.steps(n_blocks, method=self.flow.method.create())
+        except OptionError as error:
+            raise error.under("sampler") from None
         return self
 
     def _encoder_training(self) -> str:
