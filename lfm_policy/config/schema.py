@@ -208,6 +208,14 @@ class ExperimentConfig:
                 "normalised actions off at -1 and 1: expected limits, or "
                 "flow.method.clip_sample=false",
             )
+        pushes = training.block_training == "sequential" and not training.joint_only
+        if n_blocks > 1 and pushes and not self.flow.method.has_velocity:
+            raise OptionError(
+                ("flow", "method", "name"),
+                f"is '{self.flow.method.name}' with {n_blocks} blocks: its networks stand for no "
+                "velocity, along which a block's training set could be pushed to the next one; use "
+                "training.block_training=parallel, or flow.n_blocks=1",
+            )
         network_configs(self)
         student_network(self)
         try:

@@ -10,18 +10,22 @@ from lfm_policy.flow.choices import METHODS
 if TYPE_CHECKING:
     from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, Method, OdeMethod, check_output
     from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
+    from lfm_policy.flow.methods.consistency_fm import ConsistencyFlowMethod
     from lfm_policy.flow.methods.diffusion.method import DiffusionMethod
     from lfm_policy.flow.methods.diffusion.options import DiffusionConfig
     from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, mean_velocity
     from lfm_policy.flow.methods.options import (
         CleanChunkConfig,
+        ConsistencyFlowConfig,
         ErrorConfig,
         MeanVelocityConfig,
         MethodConfig,
         RegressionConfig,
+        ShortcutConfig,
         VelocityConfig,
     )
     from lfm_policy.flow.methods.regression import RegressionMethod
+    from lfm_policy.flow.methods.shortcut import ShortcutMethod
     from lfm_policy.flow.methods.velocity import VelocityMethod
 
 __all__ = [
@@ -29,6 +33,8 @@ __all__ = [
     "BlockPath",
     "CleanChunkConfig",
     "CleanChunkMethod",
+    "ConsistencyFlowConfig",
+    "ConsistencyFlowMethod",
     "DiffusionConfig",
     "DiffusionMethod",
     "ErrorConfig",
@@ -40,6 +46,8 @@ __all__ = [
     "OdeMethod",
     "RegressionConfig",
     "RegressionMethod",
+    "ShortcutConfig",
+    "ShortcutMethod",
     "Steps",
     "VelocityConfig",
     "VelocityMethod",
@@ -49,6 +57,7 @@ __all__ = [
 
 _MODULES = (
     *("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression"),
+    *("shortcut", "consistency_fm"),
     *("diffusion.options", "diffusion.method"),
 )
 
