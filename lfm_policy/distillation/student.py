@@ -75,7 +75,7 @@ def student_config(
         "block_interpolants": [],
         "interpolant": "linear",
         "method": {"name": "velocity"},
-        "time": {"name": "uniform", "points": []},
+        "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
     evenly: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
     options["sampler"] |= {"solver": "euler", "nfe": nfe, **evenly}
