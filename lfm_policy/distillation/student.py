@@ -128,7 +128,16 @@ def _with_teacher_sampler(
         # Where students need states on the way, it has a step to each of them.
         points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
         steps = math.ceil(steps / points) * points
+        if points == 1 and not options.teacher_solver and _has_steps_of_blocks(teacher):
+            steps = 0
     return replace(options, teacher_solver=solver, teacher_steps=steps)
+
+
+def _has_steps_of_blocks(teacher: ExperimentConfig) -> bool:
+    """Whether a policy samples with steps that are said for each block."""
+    sampler, rule = teacher.sampler, teacher.flow.method.create()
+    fixed = sampler.steps(teacher.flow.n_blocks, method=rule) is not None
+    return fixed and bool(sampler.block_nfe or sampler.block_times)
 
 
 def distill(
