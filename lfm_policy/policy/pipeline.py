@@ -179,7 +179,7 @@ def plan_sampler(
 
     Raises:
         InputError: ``nfe`` is too small for one step in every block or does not fit the solver, or
-            ``times`` are for other numbers of steps.
+            ``times`` are for other numbers of steps, or the solver is another method's.
     """
     method = VelocityConfig().create() if method is None else method
     asked = sampler.changed(solver=solver, nfe=nfe, times=times)
@@ -200,7 +200,9 @@ def plan_sampler(
             f"{', '.join(map(str, counts))}"
         )
     inner = asked.block_times or [every if len(every) == count - 1 else [] for count in counts]
-    return [
+    solvers = [
         SolverSpec(name, count, rtol=asked.rtol, atol=asked.atol, times=tuple(part))
         for count, part in zip(counts, inner, strict=True)
     ]
+    method.check_solver(max(solvers, key=lambda one: one.n_steps))
+    return solvers
