@@ -52,8 +52,8 @@ ROTATED = [
 
 def n_blocks_of(method: str, network: str) -> int:
     """Return 3 with an MLP, where the method can have several blocks, else 1."""
-    one = getattr(METHODS.get(method), "single_block", False)
-    return 3 if network == "mlp" and not one else 1
+    several = network == "mlp" and not METHODS.get(method).single_block
+    return 3 if several else 1
 
 
 def per_step(method: str) -> int:
