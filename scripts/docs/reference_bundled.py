@@ -94,11 +94,11 @@ def changes(config: ExperimentConfig) -> Options:
     for section in SECTIONS:
         *parents, name = section.split(".")
         _inside(chosen, parents)[name] = {"name": _inside(options, parents)[name]["name"]}
-    # Not every method can have the default number of blocks.
-    own_blocks = [f"flow.n_blocks={config.flow.n_blocks}"]
-    plain = config_to_dict(load_config(chosen, own_blocks))
-    plain["flow"]["n_blocks"] = defaults["flow"]["n_blocks"]
-    found = _different(options, plain)
+    n_blocks = config.flow.n_blocks
+    chosen["flow"]["n_blocks"] = n_blocks  # not every method can have those of the defaults
+    found = _different(options, config_to_dict(load_config(chosen)))
+    if n_blocks != defaults["flow"]["n_blocks"]:
+        found["flow"] = {"n_blocks": n_blocks} | found.get("flow", {})
     for section in SECTIONS:
         *parents, name = section.split(".")
         own = _inside(chosen, parents)[name]
