@@ -54,7 +54,7 @@ def student_config(
             blocks, or an override is wrong.
     """
     check_teacher(teacher)
-    METHODS.get(method)
+    loss_class = METHODS.get(method)
     n_blocks = teacher.config.flow.n_blocks
     edges = group_edges(n_blocks, nfe, groups)
     sizes = ou_schedule(teacher.config.flow).step_sizes
@@ -74,7 +74,8 @@ def student_config(
         "step_sizes": group_step_sizes(sizes, edges),
         "block_interpolants": [],
         "interpolant": "linear",
-        "method": {"name": "velocity"},
+        "method": {"name": loss_class.student_method},
+        "coupling": "dependent",
         "time": {"name": "uniform", "points": []},
     }
     options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
@@ -95,7 +96,7 @@ def student_config(
         "teacher_blocks": n_blocks,
         "groups": list(groups),
     }
-    METHODS.get(method).adapt(options)
+    loss_class.adapt(options)
     # A student fits a function and not a cloud of data: dropout only blurs it.
     if "dropout" in options["network"]:
         options["network"]["dropout"] = 0.0
