@@ -57,6 +57,8 @@ METHODS: Registry[type[MethodConfig]] = Registry(
         "velocity": "lfm_policy.flow.methods.options:VelocityConfig",
         "data": "lfm_policy.flow.methods.options:CleanChunkConfig",
         "regression": "lfm_policy.flow.methods.options:RegressionConfig",
+        "shortcut": "lfm_policy.flow.methods.options:ShortcutConfig",
+        "consistency_fm": "lfm_policy.flow.methods.options:ConsistencyFlowConfig",
     },
 )
 """Options of the methods, which make them."""
