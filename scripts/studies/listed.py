@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import string
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ import yaml
 from pieces import SELECTION_SEEDS, TEST_SEEDS, Model, Sampler, Wanted
 
 ALTERNATIVES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+SOLVER_LETTERS = f"{string.ascii_lowercase}+"
+"""Of the names of solvers, as of ``dpmsolver++``."""
 
 At = tuple[str, Sampler]
 """A model, by its name, and how it is sampled."""
@@ -36,10 +39,12 @@ def lines_of(text: str) -> list[str]:
 
 
 def sampler_of(text: str, episodes: int = 0) -> Sampler:
-    """Return the sampler of ``16@0.6`` (Euler) or ``m64@0.6`` (midpoint)."""
-    nfe, _, noise = text.partition("@")
-    solver = "midpoint" if nfe.startswith("m") else "euler"
-    return Sampler(int(nfe.lstrip("m")), solver, float(noise) if noise else None, episodes)
+    """Return the sampler of ``16@0.6`` (Euler), ``m64@0.6`` (midpoint) or ``ddim10@1`` (ddim)."""
+    written, _, noise = text.partition("@")
+    nfe = written.lstrip(SOLVER_LETTERS)
+    solver = written.removesuffix(nfe)
+    solver = {"": "euler", "m": "midpoint"}.get(solver, solver)
+    return Sampler(int(nfe), solver, float(noise) if noise else None, episodes)
 
 
 def model_of(text: str, options: Mapping[str, str]) -> Model:
