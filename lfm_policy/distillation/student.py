@@ -75,7 +75,7 @@ def student_config(
         "block_interpolants": [],
         "interpolant": "linear",
         "method": {"name": "velocity"},
-        "time": {"name": "uniform", "points": []},
+        "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
     options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
     options["training"] |= {

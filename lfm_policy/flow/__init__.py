@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         BlockPath,
         CleanChunkConfig,
         CleanChunkMethod,
+        ConsistencyFlowConfig,
+        ConsistencyFlowMethod,
         ErrorConfig,
         ErrorMethod,
         MeanVelocityConfig,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
         OdeMethod,
         RegressionConfig,
         RegressionMethod,
+        ShortcutConfig,
+        ShortcutMethod,
         VelocityConfig,
         VelocityMethod,
     )
@@ -50,9 +54,11 @@ if TYPE_CHECKING:
         PathSample,
         TrigonometricInterpolant,
     )
+    from lfm_policy.flow.paths.optimal_transport import OptimalCoupling
     from lfm_policy.flow.paths.schedule import OUSchedule, OUStep, geometric_step_sizes
     from lfm_policy.flow.paths.time_sampling import (
         BetaTime,
+        NoiseEndTimes,
         PointTimes,
         TimeSampler,
         UniformTime,
@@ -77,6 +83,8 @@ __all__ = [
     "CleanChunkConfig",
     "CleanChunkMethod",
     "Coefficients",
+    "ConsistencyFlowConfig",
+    "ConsistencyFlowMethod",
     "Coupling",
     "ErrorConfig",
     "ErrorMethod",
@@ -92,16 +100,20 @@ __all__ = [
     "Method",
     "MethodConfig",
     "Network",
+    "NoiseEndTimes",
     "OUSchedule",
     "OUStep",
     "OdeMethod",
     "OdeResult",
+    "OptimalCoupling",
     "PathSample",
     "PointTimes",
     "PushResult",
     "RegressionConfig",
     "RegressionMethod",
     "SampleResult",
+    "ShortcutConfig",
+    "ShortcutMethod",
     "SolverMethod",
     "SolverSpec",
     "TimeSampler",
@@ -123,6 +135,7 @@ __all__ = [
 _MODULES = (
     *("choices", "chain", "block", "fitting", "likelihood", "affine", "solvers"),
     *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
+    "paths.optimal_transport",
 )
 
 

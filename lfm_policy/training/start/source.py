@@ -34,7 +34,7 @@ MUST_FIT = (
     *("encoder.name", "encoder.hidden", "encoder.activation"),
     *("network", "block_networks", "flow"),
 )
-MAY_DIFFER = ("flow.time", "flow.coupling", "network.dropout")
+MAY_DIFFER = ("flow.time", "flow.coupling", "flow.coupling_weight", "network.dropout")
 """Options, or sections of them, that say what weights mean, and those of them that do not."""
 
 STUDENT_TIME = {"name": "points", "points": [1.0]}
