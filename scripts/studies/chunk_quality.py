@@ -151,8 +151,17 @@ class Reference:
         return {"ways": kept.to_dict(), "spread": relative_spread(samples, self.samples)}
 
 
-def measured(policy: Policy, reference: Reference, settings: Settings) -> dict[str, Any]:
-    """Return all that is measured of a policy with its present sampler."""
+def measured(
+    policy: Policy, reference: Reference, settings: Settings, dataset: str | None
+) -> dict[str, Any]:
+    """Return all that is measured of a policy with its present sampler.
+
+    Args:
+        policy: as it is.
+        reference: of its training seed.
+        settings: how much is measured.
+        dataset: demonstrations; None: those of its training, the held-out ones.
+    """
     own = rolled_out(policy, settings)
     starts, ends = own.episode_starts, own.episode_ends
     actions = own.arrays["action"]
@@ -161,7 +170,7 @@ def measured(policy: Policy, reference: Reference, settings: Settings) -> dict[s
         n_action_steps=policy.n_action_steps,
         hz=HZ,
     )
-    demonstrations = load_demonstrations("the policy", policy, policy.config)
+    demonstrations = load_demonstrations("the policy", policy, policy.config, data=dataset)
     held_out = instants_of(demonstrations.buffer, demonstrations.checked, policy)
     visited = instants_of(own, np.arange(own.n_episodes), policy)
     low, high = policy.training_range("action")
@@ -214,6 +223,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(study.parts), default=["methods"])
     parser.add_argument("--models", nargs="+", help="only these; default all")
     parser.add_argument("--seeds", nargs="+", type=int, help="training seeds; default all")
+    parser.add_argument("--dataset", help="demonstrations; default where those of training are")
     parser.add_argument("--output", type=Path, default=study.output, help="run folders")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the file")
     for name, default in vars(Settings()).items():
@@ -243,7 +253,9 @@ def main() -> None:
         if seed not in references:
             whole = arguments.output / f"seed{seed}" / reference_model
             references[seed] = Reference(opened(whole, reference_sampler), settings)
-        found["cells"][key] = measured(opened(folder, sampler), references[seed], settings)
+        found["cells"][key] = measured(
+            opened(folder, sampler), references[seed], settings, arguments.dataset
+        )
         print(described(key, found["cells"][key]), flush=True)
         write_json(path, {**found, "cells": dict(sorted(found["cells"].items()))})
 
