@@ -15,6 +15,7 @@ from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, success
 from lfm_policy.evaluation.statistics import wilson_interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.text.numbers import rounded
+from lfm_policy.text.samplers import evaluations
 from lfm_policy.text.tables import TextTable
 from lfm_policy.version import __version__
 
@@ -27,6 +28,7 @@ class Cell:
         solver: name of the ODE solver.
         nfe: network evaluations per chunk, all blocks (mean over chunks for adaptive solvers).
         nfe_per_block: the same for each block, index 0 = block 1 (data side); None for adaptive.
+        block_times: where its steps end between t = 1 and t = 0; [] for equal steps.
         latency: see `lfm_policy.evaluation.evaluation.measure_latency`.
         episodes: results, in the order of their numbers.
         noise_scale: standard deviation of the noise that sampling started from.
@@ -38,6 +40,7 @@ class Cell:
     latency: Mapping[str, Any]
     episodes: Sequence[EpisodeResult]
     noise_scale: float = 1.0
+    block_times: Sequence[Sequence[float]] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return successes with their Wilson 95% interval, score and mean final coverage.
@@ -106,7 +109,7 @@ def results_table(title: str, cells: Sequence[Cell]) -> TextTable:
                 f"{low}..{high}",
             )
         table.add_row(
-            f"{cell.nfe:g}",
+            evaluations(cell.nfe, cell.nfe_per_block, cell.block_times),
             cell.solver,
             *success,
             rounded(summary["score"], 3),

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
         BlockPath,
         CleanChunkConfig,
         CleanChunkMethod,
+        ConsistencyFlowConfig,
+        ConsistencyFlowMethod,
+        DiffusionConfig,
+        DiffusionMethod,
         ErrorConfig,
         ErrorMethod,
         FlowMapConfig,
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
         OdeMethod,
         RegressionConfig,
         RegressionMethod,
+        ShortcutConfig,
+        ShortcutMethod,
         VelocityConfig,
         VelocityMethod,
     )
@@ -54,9 +60,11 @@ if TYPE_CHECKING:
         PathSample,
         TrigonometricInterpolant,
     )
+    from lfm_policy.flow.paths.optimal_transport import OptimalCoupling
     from lfm_policy.flow.paths.schedule import OUSchedule, OUStep, geometric_step_sizes
     from lfm_policy.flow.paths.time_sampling import (
         BetaTime,
+        NoiseEndTimes,
         PointTimes,
         TimeSampler,
         UniformTime,
@@ -81,7 +89,11 @@ __all__ = [
     "CleanChunkConfig",
     "CleanChunkMethod",
     "Coefficients",
+    "ConsistencyFlowConfig",
+    "ConsistencyFlowMethod",
     "Coupling",
+    "DiffusionConfig",
+    "DiffusionMethod",
     "ErrorConfig",
     "ErrorMethod",
     "FitResult",
@@ -100,16 +112,20 @@ __all__ = [
     "Method",
     "MethodConfig",
     "Network",
+    "NoiseEndTimes",
     "OUSchedule",
     "OUStep",
     "OdeMethod",
     "OdeResult",
+    "OptimalCoupling",
     "PathSample",
     "PointTimes",
     "PushResult",
     "RegressionConfig",
     "RegressionMethod",
     "SampleResult",
+    "ShortcutConfig",
+    "ShortcutMethod",
     "SolverMethod",
     "SolverSpec",
     "TimeSampler",
@@ -131,6 +147,7 @@ __all__ = [
 _MODULES = (
     *("choices", "chain", "block", "fitting", "likelihood", "affine", "solvers"),
     *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
+    "paths.optimal_transport",
 )
 
 

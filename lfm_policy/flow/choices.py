@@ -31,6 +31,7 @@ COUPLINGS: Registry[Coupling] = Registry(
         "dependent": "lfm_policy.flow.paths.coupling:dependent",
         "shuffled": "lfm_policy.flow.paths.coupling:shuffled",
         "independent": "lfm_policy.flow.paths.coupling:independent",
+        "optimal": "lfm_policy.flow.paths.optimal_transport:OPTIMAL",
     },
 )
 TIME_SAMPLERS: Registry[Callable[..., TimeSampler]] = Registry(
@@ -48,6 +49,9 @@ SOLVERS: Registry[SolverMethod] = Registry(
         "midpoint": "lfm_policy.flow.solvers.solver:MIDPOINT",
         "heun": "lfm_policy.flow.solvers.solver:HEUN",
         "dopri5": "lfm_policy.flow.solvers.solver:DOPRI5",
+        "ddpm": "lfm_policy.flow.solvers.solver:DDPM",
+        "ddim": "lfm_policy.flow.solvers.solver:DDIM",
+        "dpmsolver++": "lfm_policy.flow.solvers.solver:DPM_SOLVER",
     },
 )
 METHODS: Registry[type[MethodConfig]] = Registry(
@@ -58,6 +62,9 @@ METHODS: Registry[type[MethodConfig]] = Registry(
         "regression": "lfm_policy.flow.methods.options:RegressionConfig",
         "mean_flow": "lfm_policy.flow.methods.options:MeanFlowConfig",
         "flow_map": "lfm_policy.flow.methods.options:FlowMapConfig",
+        "shortcut": "lfm_policy.flow.methods.options:ShortcutConfig",
+        "consistency_fm": "lfm_policy.flow.methods.options:ConsistencyFlowConfig",
+        "diffusion": "lfm_policy.flow.methods.diffusion.options:DiffusionConfig",
     },
 )
 """Options of the methods, which make them."""

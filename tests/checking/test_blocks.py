@@ -75,7 +75,7 @@ def irreducible(n: int, *, clean_chunk: bool = False) -> float:
     return float((variance * (s * d_r - d_s * r) ** 2 / both).mean())
 
 
-@pytest.mark.parametrize("method", ["velocity", "data"])
+@pytest.mark.parametrize("method", ["velocity", "data", "flow_map"])
 def test_losses_of_a_policy_that_knows_the_distribution(method: str) -> None:
     policy = policy_of(method)
     subject, reference = subject_of(policy)
@@ -87,6 +87,13 @@ def test_losses_of_a_policy_that_knows_the_distribution(method: str) -> None:
         # 512 chunks of its own have a variance that is 6% beside, give or take.
         assert block.own == pytest.approx(expected, rel=0.15)
         assert block.ignorant == pytest.approx(block.held_out, rel=0.02)
+
+
+def test_nothing_is_said_of_ignorance_where_pairs_depend_on_the_batch() -> None:
+    policy = policy_of(coupling="optimal")
+    subject, reference = subject_of(policy)
+    for block in check_blocks(subject, None, reference, seed=0):
+        assert block.ignorant is None and block.held_out is not None
 
 
 def test_own_chunks_are_what_the_policy_believes() -> None:

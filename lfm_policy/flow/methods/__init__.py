@@ -10,20 +10,26 @@ from lfm_policy.flow.choices import METHODS
 if TYPE_CHECKING:
     from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, Method, OdeMethod, check_output
     from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
+    from lfm_policy.flow.methods.consistency_fm import ConsistencyFlowMethod
+    from lfm_policy.flow.methods.diffusion.method import DiffusionMethod
+    from lfm_policy.flow.methods.diffusion.options import DiffusionConfig
     from lfm_policy.flow.methods.flow_map import FlowMapMethod
     from lfm_policy.flow.methods.mean_flow import MeanFlowMethod
     from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps
     from lfm_policy.flow.methods.options import (
         CleanChunkConfig,
+        ConsistencyFlowConfig,
         ErrorConfig,
         FlowMapConfig,
         MeanFlowConfig,
         MeanVelocityConfig,
         MethodConfig,
         RegressionConfig,
+        ShortcutConfig,
         VelocityConfig,
     )
     from lfm_policy.flow.methods.regression import RegressionMethod
+    from lfm_policy.flow.methods.shortcut import ShortcutMethod
     from lfm_policy.flow.methods.velocity import VelocityMethod
 
 __all__ = [
@@ -31,6 +37,10 @@ __all__ = [
     "BlockPath",
     "CleanChunkConfig",
     "CleanChunkMethod",
+    "ConsistencyFlowConfig",
+    "ConsistencyFlowMethod",
+    "DiffusionConfig",
+    "DiffusionMethod",
     "ErrorConfig",
     "ErrorMethod",
     "FlowMapConfig",
@@ -44,6 +54,8 @@ __all__ = [
     "OdeMethod",
     "RegressionConfig",
     "RegressionMethod",
+    "ShortcutConfig",
+    "ShortcutMethod",
     "Steps",
     "VelocityConfig",
     "VelocityMethod",
@@ -52,7 +64,8 @@ __all__ = [
 
 _MODULES = (
     *("options", "base", "velocity", "clean_chunk", "regression"),
-    *("mean_velocity", "mean_flow", "flow_map"),
+    *("mean_velocity", "mean_flow", "flow_map", "shortcut", "consistency_fm"),
+    *("diffusion.options", "diffusion.method"),
 )
 
 

@@ -75,10 +75,14 @@ class MeanVelocityMethod(ErrorMethod):
         """
         return mean_velocity(network, steps.x, steps.t, steps.s, steps.cond)
 
-    def ends(self, t: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return where steps from ``t`` (B,) lead, drawn uniformly between the data and t."""
+    def times(self, t: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return where steps begin and where they lead, each (B,), from drawn times ``t`` (B,).
+
+        They begin at t and lead to a time drawn uniformly between the data and t. A subclass may
+        let them begin elsewhere: the points are taken there.
+        """
         share = torch.rand(t.shape, generator=generator, device=t.device, dtype=t.dtype)
-        return t * share
+        return t, t * share
 
     def loss(
         self,
@@ -95,15 +99,15 @@ class MeanVelocityMethod(ErrorMethod):
         The pairs with s = t are the first of the batch, whose order is random; steps through the
         whole block come next.
         """
-        n_equal = round(self.config.equal_share * len(sample.t))
-        n_whole = round(self.config.whole_share * (len(sample.t) - n_equal))
-        if n_whole:
-            t = sample.t.clone()
-            t[n_equal : n_equal + n_whole] = 1
+        t = s = sample.t
+        n_equal = round(self.config.equal_share * len(t))
+        if n_equal < len(t):
+            begins, ends = self.times(t[n_equal:], generator)
+            n_whole = round(self.config.whole_share * len(begins))
+            one, zero = t.new_ones(n_whole), t.new_zeros(n_whole)
+            s = torch.cat([t[:n_equal], zero, ends[n_whole:]])
+            t = torch.cat([t[:n_equal], one, begins[n_whole:]])
             sample = path.interpolant.interpolate(sample.x_l, sample.x_r, t)
-        t = sample.t
-        drawn = self.ends(t[n_equal + n_whole :], generator)
-        s = torch.cat([t[:n_equal], t.new_zeros(n_whole), drawn])
         pairs = Steps(sample.x_t, sample.dx_t, t, s, cond)
         output = self.output(network, pairs, n_equal)
         target = pairs.dx
@@ -128,7 +132,8 @@ class MeanVelocityMethod(ErrorMethod):
 
         Towards the noise, where u knows nothing of steps, it is one of Euler's.
         """
-        times = x.new_tensor([t, min(t, t_next)]).expand(len(x), 2)
+        # Not len(x), which an exporter would take for a constant.
+        times = x.new_tensor([t, min(t, t_next)]).expand(x.shape[0], 2)
         return x + (t_next - t) * network(x, times, cond)
 
     def velocity(self, network: Network, path: BlockPath) -> Velocity:

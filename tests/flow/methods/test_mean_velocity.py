@@ -281,11 +281,13 @@ def test_there_is_no_gradient_through_the_target(config: MeanVelocityConfig) -> 
     by_hand = (output - target).square().mean()
 
     class NoDraws(type(method)):  # type: ignore[misc]
-        def ends(self, t: Tensor, generator: torch.Generator | None) -> Tensor:
-            return steps.s
+        def times(self, t: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+            return steps.t, steps.s
 
     alone = replace(config, equal_share=0.0, error_scale=0.0)
-    sample = LINEAR.interpolate(steps.x, steps.x, steps.t)._replace(x_t=steps.x, dx_t=steps.dx)
+    t = steps.t[:, None, None]
+    ends = steps.x - t * steps.dx, steps.x + (1 - t) * steps.dx
+    sample = LINEAR.interpolate(*ends, steps.t)
     path = BlockPath(OUStep(None), LINEAR)
     loss = NoDraws(alone).loss(network, sample, cond, path)
     weights = [cond, *network.parameters()]
