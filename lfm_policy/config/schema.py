@@ -18,7 +18,6 @@ from lfm_policy.config.flow import (
     FlowConfig,
     PushForwardConfig,
     SamplerConfig,
-    check_evaluations,
 )
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import InputError, OptionError
@@ -201,13 +200,6 @@ class ExperimentConfig:
                 "marginal given an observation holds for the dependent coupling only; use "
                 "flow.coupling=dependent or training.block_training=sequential",
             )
-        if self.flow.method.needs_limits and self.normalization.action != "limits":
-            raise OptionError(
-                ("normalization", "action"),
-                f"is '{self.normalization.action}' with flow.method.clip_sample, which cuts "
-                "normalised actions off at -1 and 1: expected limits, or "
-                "flow.method.clip_sample=false",
-            )
         pushes = training.block_training == "sequential" and not training.joint_only
         if n_blocks > 1 and pushes and not self.flow.method.has_velocity:
             raise OptionError(
@@ -215,6 +207,13 @@ class ExperimentConfig:
                 f"is '{self.flow.method.name}' with {n_blocks} blocks: its networks stand for no "
                 "velocity, along which a block's training set could be pushed to the next one; use "
                 "training.block_training=parallel, or flow.n_blocks=1",
+            )
+        if self.flow.method.needs_limits and self.normalization.action != "limits":
+            raise OptionError(
+                ("normalization", "action"),
+                f"is '{self.normalization.action}' with flow.method.clip_sample, which cuts "
+                "normalised actions off at -1 and 1: expected limits, or "
+                "flow.method.clip_sample=false",
             )
         network_configs(self)
         student_network(self)
@@ -224,8 +223,10 @@ class ExperimentConfig:
         except OptionError as error:
             raise error.under("distill", "training") from None
         # Last, because only this imports torch.
-        sampler, method, key = self.sampler, self.flow.method.create(), ("sampler", "nfe")
-        check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
+        try:
+            self.sampler.steps(n_blocks, method=self.flow.method.create())
+        except OptionError as error:
+            raise error.under("sampler") from None
         self._check_solvers()
         return self
 
@@ -241,10 +242,11 @@ class ExperimentConfig:
                 method.check_solver(SolverSpec(name, steps))
             except InputError as error:
                 raise OptionError((section, "solver"), f": {error}") from None
-        if sampler.times and SOLVERS.get(sampler.solver or method.default_solver).method:
+        times = [*sampler.times, *(time for part in sampler.block_times for time in part)]
+        if times and SOLVERS.get(sampler.solver or method.default_solver).method:
             raise OptionError(
-                ("sampler", "times"),
-                f"are {sampler.times}, which mean nothing to steps at integer times; expected "
+                ("sampler", "times" if sampler.times else "block_times"),
+                f"are {times}, which mean nothing to steps at integer times; expected "
                 "none, or the solver euler, midpoint or heun",
             )
 
