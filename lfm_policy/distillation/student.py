@@ -56,7 +56,7 @@ def student_config(
             blocks, or an override is wrong.
     """
     check_teacher(teacher)
-    METHODS.get(method)
+    loss_class = METHODS.get(method)
     n_blocks = teacher.config.flow.n_blocks
     edges = group_edges(n_blocks, nfe, groups)
     sizes = ou_schedule(teacher.config.flow).step_sizes
@@ -76,7 +76,8 @@ def student_config(
         "step_sizes": group_step_sizes(sizes, edges),
         "block_interpolants": [],
         "interpolant": "linear",
-        "method": {"name": "velocity"},
+        "method": {"name": loss_class.student_method},
+        "coupling": "dependent",
         "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
     evenly: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
@@ -98,7 +99,7 @@ def student_config(
         "teacher_blocks": n_blocks,
         "groups": list(groups),
     }
-    METHODS.get(method).adapt(options)
+    loss_class.adapt(options)
     # A student fits a function and not a cloud of data: dropout only blurs it.
     if "dropout" in options["network"]:
         options["network"]["dropout"] = 0.0

@@ -153,7 +153,7 @@ class Study:
         if not (output / "eval.json").exists():
             options = ["--episodes", str(episodes), "--seed-start", str(self._seed_start)]
             options += [*sampler.options(), "--output", str(output)]
-            _run("eval", str(folder), *options, *_QUIET)
+            run_command("eval", str(folder), *options, *_QUIET)
         cell = _compact(json.loads((output / "eval.json").read_text()), folder)
         with self._lock:
             self._cells[self._key(name, sampler, seed)] = cell
@@ -178,9 +178,9 @@ class Study:
                 if model.recorded:
                     recording = self._recording(teacher, model.recorded, model.recorded_with)
                     student.append(f"distill.recording={recording}")
-                _run("distill", str(teacher), *options, *student)
+                run_command("distill", str(teacher), *options, *student)
             else:
-                _run("train", model.config, f"dataset.path={self._dataset}", *options)
+                run_command("train", model.config, f"dataset.path={self._dataset}", *options)
         return folder
 
     def _recording(self, policy: Path, episodes: int, sampler: Sampler | None) -> Path:
@@ -194,7 +194,7 @@ class Study:
                 options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
                 options += sampler.options() if sampler else []
                 options += ["--record", str(partial), "--quiet"]
-                _run("control", str(policy), "--simulated", *options)
+                run_command("control", str(policy), "--simulated", *options)
                 partial.rename(path)
         return path
 
@@ -270,7 +270,7 @@ def _spread(cell: Mapping[str, Any]) -> dict[str, Any]:
 _QUIET = ("--quiet", "--device", "cpu")
 
 
-def _run(*arguments: str) -> None:
+def run_command(*arguments: str) -> None:
     print("lfm-policy " + " ".join(arguments), flush=True)
     command = [sys.executable, "-m", "lfm_policy", *arguments]
     subprocess.run(
