@@ -22,6 +22,7 @@ from pieces import Sampler
 
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap
+from lfm_policy.text.samplers import evaluations
 from resultpages.numbers import exponent, interval, signed, three
 from resultpages.rates import Rated
 
@@ -68,7 +69,8 @@ class Cells(Rated):
 
     @property
     def evaluations(self) -> str:
-        return f"{self.each[0]['nfe']:g}"
+        cell = self.each[0]
+        return evaluations(cell["nfe"], cell.get("nfe_per_block"), cell.get("block_times", ()))
 
     @property
     def noise(self) -> str:
