@@ -17,6 +17,9 @@ from lfm_runtime.registry import nearest_names
 
 OptionsT = TypeVar("OptionsT")
 
+SOLVERS = "euler, midpoint, heun or dopri5; of diffusion policies also ddim, dpmsolver++ or ddpm"
+EXPORTED_SOLVERS = "euler, midpoint or heun; of diffusion policies also ddim or dpmsolver++"
+
 
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command, which imports the command's module once it is chosen.

@@ -29,6 +29,14 @@ class TimeConfig:
     alpha: float = option(1.0, "first parameter of the Beta distribution", ge=1e-3)
     beta: float = option(1.0, "second parameter of the Beta distribution", ge=1e-3)
     points: list[Time] = option([], "the times of `points`")
+    noise_share: float = option(
+        0.0,
+        "share of the training pairs at t = 1, the noise side of a block, where alone it is asked "
+        "when a chunk takes one evaluation per block; the others have times of this distribution",
+        common=True,
+        ge=0,
+        le=1,
+    )
 
     def __post_init__(self) -> None:
         if (self.name == "points") != bool(self.points):
@@ -73,6 +81,8 @@ class FlowConfig:
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
 
     def __post_init__(self) -> None:
+        if self.method.single_block:
+            self._check_single_block()
         if self.step_sizes and len(self.step_sizes) != self.n_blocks - 1:
             raise OptionError(
                 "step_sizes",
@@ -84,6 +94,18 @@ class FlowConfig:
                 "block_interpolants",
                 f"has {len(self.block_interpolants)} elements, expected n_blocks = {self.n_blocks}",
             )
+
+    def _check_single_block(self) -> None:
+        """Refuse what would mean nothing to a method that leads from noise to data in one."""
+        expectations: list[tuple[str, Any]] = [("n_blocks", 1), ("coupling", "dependent")]
+        expectations += [("interpolant", "linear"), ("block_interpolants", [])]
+        for key, expected in expectations:
+            if (found := getattr(self, key)) != expected:
+                raise OptionError(
+                    key,
+                    f"is {found!r} with the method '{self.method.name}', which takes noise to "
+                    f"chunks in one block, on a path of its own; expected {expected!r}",
+                )
 
 
 @options

@@ -33,7 +33,7 @@ def export_policy(policy: Policy, folder: str | Path, *, precision: str = "fp32"
 
     Raises:
         InputError: the folder exists, the precision is unknown, a weight does not fit into it, or
-            the sampler is adaptive.
+            the sampler is adaptive or draws noise.
     """
     folder = Path(folder)
     if exists(folder):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         CleanChunkMethod,
         ConsistencyFlowConfig,
         ConsistencyFlowMethod,
+        DiffusionConfig,
+        DiffusionMethod,
         ErrorConfig,
         ErrorMethod,
         MeanVelocityConfig,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from lfm_policy.flow.paths.schedule import OUSchedule, OUStep, geometric_step_sizes
     from lfm_policy.flow.paths.time_sampling import (
         BetaTime,
+        NoiseEndTimes,
         PointTimes,
         TimeSampler,
         UniformTime,
@@ -85,6 +88,8 @@ __all__ = [
     "ConsistencyFlowConfig",
     "ConsistencyFlowMethod",
     "Coupling",
+    "DiffusionConfig",
+    "DiffusionMethod",
     "ErrorConfig",
     "ErrorMethod",
     "FitResult",
@@ -99,6 +104,7 @@ __all__ = [
     "Method",
     "MethodConfig",
     "Network",
+    "NoiseEndTimes",
     "OUSchedule",
     "OUStep",
     "OdeMethod",

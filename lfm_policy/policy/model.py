@@ -18,6 +18,7 @@ from lfm_policy.flow import (
     Coupling,
     FlowBlock,
     FlowChain,
+    NoiseEndTimes,
     OUSchedule,
     TimeSampler,
     geometric_step_sizes,
@@ -96,11 +97,13 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _time_sampler(time: TimeConfig) -> TimeSampler:
+    options: dict[str, Any] = {}
     if time.name == "beta":
-        return TIME_SAMPLERS.get("beta")(alpha=time.alpha, beta=time.beta)
-    if time.name == "points":
-        return TIME_SAMPLERS.get("points")(points=tuple(time.points))
-    return TIME_SAMPLERS.get(time.name)()
+        options = {"alpha": time.alpha, "beta": time.beta}
+    elif time.name == "points":
+        options = {"points": tuple(time.points)}
+    sampler = TIME_SAMPLERS.get(time.name)(**options)
+    return NoiseEndTimes(time.noise_share, sampler) if time.noise_share else sampler
 
 
 def _coupling(flow: FlowConfig) -> Coupling | str:

@@ -172,7 +172,8 @@ def plan_sampler(
         nfe: another number of evaluations over all blocks. Adaptive solvers choose it themselves.
 
     Raises:
-        InputError: ``nfe`` is too small for one step in every block or does not fit the solver.
+        InputError: ``nfe`` is too small for one step in every block or does not fit the solver, or
+            the solver is another method's.
     """
     method = VelocityConfig().create() if method is None else method
     name = (sampler.solver if solver is None else solver) or method.default_solver
@@ -190,6 +191,8 @@ def plan_sampler(
     steps, left_over = divmod(total // per_step, n_blocks)
     counts = [steps + (1 if n > n_blocks - left_over else 0) for n in range(1, n_blocks + 1)]
     times = tuple(sampler.times)
-    return [
+    solvers = [
         SolverSpec(name, count, times=times if len(times) == count - 1 else ()) for count in counts
     ]
+    method.check_solver(max(solvers, key=lambda one: one.n_steps))
+    return solvers

@@ -85,6 +85,10 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     policy = build_policy(sampler={"solver": "dopri5"})
     with pytest.raises(InputError, match="'dopri5' chooses its steps itself"):
         export_policy(policy, tmp_path / "out")
+    steps = {"solver": "ddpm", "nfe": 100}
+    random = build_policy(1, flow={"n_blocks": 1, "method": "diffusion"}, sampler=steps)
+    with pytest.raises(InputError, match="'ddpm' draws noise in every step .* --solver ddim or"):
+        export_policy(random, tmp_path / "out")
     with pytest.raises(InputError, match="precision is 'fp8', expected one of fp32, fp16, int8"):
         export_policy(build_policy(), tmp_path / "out", precision="fp8")
     assert not (tmp_path / "out").exists()

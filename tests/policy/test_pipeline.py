@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lfm_policy.config import SamplerConfig
 from lfm_policy.errors import InputError
-from lfm_policy.flow import SOLVERS, SolverSpec, VelocityConfig, VelocityMethod
+from lfm_policy.flow import SOLVERS, DiffusionConfig, SolverSpec, VelocityConfig, VelocityMethod
 from lfm_policy.policy import Policy, plan_sampler
 
 PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2}
@@ -73,7 +73,18 @@ def test_unknown_solver() -> None:
 
 
 def test_this_file_knows_all_solvers() -> None:
-    assert {name for name, method in SOLVERS.items() if method.evaluations} == set(PER_STEP)
+    steps = {name for name, solver in SOLVERS.items() if solver.step is not None}
+    assert steps == set(PER_STEP)
+    assert set(SOLVERS.names()) - steps == {"dopri5", "ddpm", "ddim", "dpmsolver++"}
+
+
+def test_a_solver_of_another_method_is_refused() -> None:
+    with pytest.raises(InputError, match="solver ddim: only flow.method=diffusion has it; choose"):
+        plan_sampler(SamplerConfig(), 1, solver="ddim", nfe=4)
+    diffusion = DiffusionConfig().create()
+    assert plan_sampler(SamplerConfig(nfe=4), 1, method=diffusion) == [SolverSpec("ddim", 4)]
+    with pytest.raises(InputError, match="101 steps are more than the 100 of training"):
+        plan_sampler(SamplerConfig(), 1, method=diffusion, solver="ddpm", nfe=101)
 
 
 def test_given_times_are_used_where_they_fit() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.cli.common import (
+    SOLVERS,
     add_common_options,
     add_runner_options,
     add_sampler_options,
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=100_000,
         help="environment seed of the first episode; default 100000",
     )
-    add_sampler_options(parser, solvers="euler, midpoint, heun or dopri5", several_nfe=True)
+    add_sampler_options(parser, solvers=SOLVERS, several_nfe=True)
     parser.add_argument(
         "--n-action-steps",
         type=positive,
