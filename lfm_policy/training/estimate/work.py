@@ -138,15 +138,19 @@ class _SavedTensors(torch.autograd.graph.saved_tensors_hooks):
 
     def __init__(self) -> None:
         self._storages: dict[int, int] = {}
+        self._wrapped = 0
         super().__init__(self._keep, lambda tensor: tensor)
 
     def _keep(self, tensor: Tensor) -> Tensor:
         base = tensor if tensor._base is None else tensor._base
         if not isinstance(base, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
-            self._storages[storage.data_ptr()] = storage.nbytes()
+            try:
+                storage = tensor.untyped_storage()
+                self._storages[storage.data_ptr()] = storage.nbytes()
+            except RuntimeError:  # in forward-mode differentiation, where tensors are wrapped
+                self._wrapped += tensor.nbytes
         return tensor
 
     @property
     def n_bytes(self) -> int:
-        return sum(self._storages.values())
+        return sum(self._storages.values()) + self._wrapped
