@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lfm_policy.config.flow import Evaluations, StepTimes
 from lfm_policy.errors import InputError
 from lfm_runtime.export.file import is_export
 
@@ -17,7 +18,8 @@ def open_policy(
     threads: int = 1,
     wait: float = 10.0,
     solver: str | None = None,
-    nfe: int | None = None,
+    nfe: Evaluations | None = None,
+    times: StepTimes | None = None,
     noise_scale: float | None = None,
 ) -> Any:
     """Return a policy.
@@ -30,7 +32,8 @@ def open_policy(
         threads: CPU threads of a policy call.
         wait: seconds to wait for a server that is still starting.
         solver: another one than configured; checkpoints only.
-        nfe: another number of network evaluations than configured; checkpoints only.
+        nfe: other network evaluations than configured, see `Policy.set_sampler`; checkpoints only.
+        times: other ends of steps inside blocks, see there; checkpoints only.
         noise_scale: another standard deviation of the noise; checkpoints only.
 
     Raises:
@@ -38,11 +41,12 @@ def open_policy(
         ConnectionError: the server cannot be reached.
     """
     remote, exported = name.startswith(SCHEMES), is_export(name)
-    if (remote or exported) and (solver, nfe, noise_scale) != (None, None, None):
+    sampler = {"solver": solver, "nfe": nfe, "times": times, "noise_scale": noise_scale}
+    if (remote or exported) and any(value is not None for value in sampler.values()):
         where = "the server's" if remote else "an exported policy's"
         raise InputError(
-            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe and "
-            "--noise-scale out" + ("" if remote else ", or export it again with others")
+            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe, --times "
+            "and --noise-scale out" + ("" if remote else ", or export it again with others")
         )
     if remote:
         from lfm_runtime.wire.client import WebsocketClientPolicy
@@ -60,5 +64,5 @@ def open_policy(
 
     torch.set_num_threads(threads)
     policy = load_policy(name, device=choose_device(device))
-    policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
+    policy.set_sampler(solver=solver, nfe=nfe, times=times, noise_scale=noise_scale)
     return policy

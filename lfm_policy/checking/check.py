@@ -35,6 +35,7 @@ from lfm_policy.checking.samples import joins_of, outside_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
 from lfm_policy.checkpoint_folders import run_of_checkpoint
+from lfm_policy.config.flow import Evaluations, StepTimes
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import EvaluationError, InputError
@@ -69,7 +70,8 @@ def check(
     seed: int = 0,
     device: str = "auto",
     solver: str | None = None,
-    nfe: int | None = None,
+    nfe: Evaluations | None = None,
+    times: StepTimes | None = None,
     noise_scale: float | None = None,
     quiet: bool = True,
 ) -> PolicyCheck:
@@ -91,7 +93,8 @@ def check(
         seed: of noise and choices.
         device: of a checkpoint: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
         solver: another one than configured.
-        nfe: another number of network evaluations.
+        nfe: other network evaluations, see `Policy.set_sampler`.
+        times: other times inside blocks at which steps end, see there.
         noise_scale: another standard deviation of the noise.
         quiet: no progress bars.
 
@@ -108,9 +111,10 @@ def check(
         if value < least:
             raise InputError(f"{key} is {value}, expected at least {least}")
     name = "the policy" if isinstance(policy, (Policy, OnnxPolicy)) else str(policy)
+    sampler = {"solver": solver, "nfe": nfe, "times": times, "noise_scale": noise_scale}
     if isinstance(policy, (str, Path)):
-        policy = _opened(name, device, solver, nfe, noise_scale)
-    elif (solver, nfe, noise_scale) != (None, None, None):
+        policy = _opened(name, device, sampler)
+    elif any(value is not None for value in sampler.values()):
         raise InputError("the sampler of a policy that is loaded is changed by its set_sampler")
     config = policy.config if isinstance(policy, Policy) else None
     demonstrations = load_demonstrations(
@@ -204,14 +208,11 @@ def check_policy(
     )
 
 
-def _opened(
-    name: str, device: str, solver: str | None, nfe: int | None, noise_scale: float | None
-) -> Policy | OnnxPolicy:
+def _opened(name: str, device: str, sampler: dict[str, Any]) -> Policy | OnnxPolicy:
     if name.startswith(SCHEMES):
         raise InputError(f"{name}: a served policy takes no noise; check the one that is served")
     import torch
 
-    sampler: dict[str, Any] = {"solver": solver, "nfe": nfe, "noise_scale": noise_scale}
     policy: Policy | OnnxPolicy = open_policy(
         name, device=device, threads=torch.get_num_threads(), **sampler
     )

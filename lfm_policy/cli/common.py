@@ -107,8 +107,29 @@ def add_runner_options(parser: argparse.ArgumentParser, *, local_cluster: str) -
     )
 
 
+def evaluations(text: str) -> int | list[int]:
+    """Parse a number of evaluations, or those of each block: ``1,1,2``."""
+    if "," not in text:
+        return positive(text)
+    return [positive(part) for part in text.split(",")]
+
+
+def step_times(text: str) -> list[Any]:
+    """Parse the times of steps: ``0.5,0.2`` for all blocks, ``[[],[],[0.3]]`` for each."""
+    from lfm_policy.config.load import parse_override
+    from lfm_policy.errors import InputError
+
+    try:
+        (times,) = parse_override(f"times={text if '[' in text else f'[{text}]'}").options.values()
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not isinstance(times, list):
+        raise argparse.ArgumentTypeError(f"'{text[:100]}' is no list of times")
+    return times
+
+
 def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False) -> None:
-    """Add ``--nfe``, ``--solver`` and ``--noise-scale``.
+    """Add ``--nfe``, ``--times``, ``--solver`` and ``--noise-scale``.
 
     Args:
         parser: or a group of one.
@@ -118,9 +139,16 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
     more = "; several give several rows" if several_nfe else ""
     parser.add_argument(
         "--nfe",
-        type=positive,
+        type=evaluations,
         nargs="+" if several_nfe else None,
-        help=f"network evaluations per chunk{more} (default: as configured)",
+        help="network evaluations per chunk, or those of each block, the one at the data first: "
+        f"1,1,2{more} (default: as configured)",
+    )
+    parser.add_argument(
+        "--times",
+        type=step_times,
+        help="where steps end inside blocks, from 1 (noise) to 0 (data): 0.3, or of each block: "
+        "'[[],[],[0.3]]' (default: as configured, or equal steps)",
     )
     parser.add_argument("--solver", help=f"{solvers} (default: as configured)")
     parser.add_argument(
@@ -166,8 +194,8 @@ def options_of(kind: type[OptionsT], arguments: argparse.Namespace, **given: Any
 
 
 def sampler_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return ``solver``, ``nfe`` and ``noise_scale``; None where they stay as configured."""
-    return {name: getattr(arguments, name) for name in ("solver", "nfe", "noise_scale")}
+    """Return the arguments of `Policy.set_sampler`; None where they stay as configured."""
+    return {name: getattr(arguments, name) for name in ("solver", "nfe", "times", "noise_scale")}
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from lfm_policy.errors import Key, OptionError
-from lfm_policy.options import Chosen, option, options
+from lfm_policy.options import Chosen, option, options, with_changes
 
 METHOD = Chosen("method", "velocity")
 
@@ -19,6 +20,11 @@ else:  # of the class that its name chooses, which is imported when it is needed
     MethodConfig = Annotated[Any, METHOD]
 
 Time = Annotated[float, Field(ge=0, le=1)]
+
+Evaluations = int | Sequence[int]
+"""Network evaluations per chunk: over all blocks, or of each block, block 1 first."""
+StepTimes = Sequence[float] | Sequence[Sequence[float]]
+"""Times inside blocks at which steps end: for every block, or of each block, block 1 first."""
 
 
 @options
@@ -121,12 +127,22 @@ class SamplerConfig:
         ge=1,
         le=100_000,
     )
+    block_nfe: list[Annotated[int, Field(ge=1, le=100_000)]] = option(
+        [],
+        "network evaluations of each block, block 1 (data side) first, instead of `nfe` spread "
+        "evenly; `nfe` becomes their sum",
+    )
     rtol: float = option(1e-4, "relative tolerance of dopri5", ge=1e-12, le=1)
     atol: float = option(1e-4, "absolute tolerance of dopri5", ge=1e-12, le=1)
     times: list[Time] = option(
         [],
         "times inside every block, from the noise to the data, at which a step ends; used when "
-        "nfe gives as many steps, which otherwise are equal",
+        "a block has as many steps, which otherwise are equal",
+    )
+    block_times: list[list[Time]] = option(
+        [],
+        "such times for each block, block 1 (data side) first, instead of `times`: one fewer than "
+        "the block has steps, or [] for equal steps",
     )
     noise_scale: float = option(
         0.6,
@@ -139,34 +155,111 @@ class SamplerConfig:
     )
 
     def __post_init__(self) -> None:
-        if any(later >= earlier for earlier, later in pairwise((1.0, *self.times, 0.0))):
+        _check_times("times", self.times)
+        for n, times in enumerate(self.block_times):
+            _check_times(("block_times", n), times)
+        if self.block_nfe:
+            self.nfe = sum(self.block_nfe)
+
+    def changed(
+        self,
+        *,
+        solver: str | None = None,
+        nfe: Evaluations | None = None,
+        times: StepTimes | None = None,
+        noise_scale: float | None = None,
+    ) -> SamplerConfig:
+        """Return the options with some of them changed; None: as they are.
+
+        Evaluations of one kind take the place of the other, and those that are given anew have
+        none of the times that each block had; times of one kind take the place of the other.
+
+        Raises:
+            OptionError: a value is no value of its option.
+        """
+        asked: dict[str, Any] = {"solver": solver, "noise_scale": noise_scale}
+        if nfe is not None:
+            nfe = plain_numbers(nfe)
+            each = isinstance(nfe, list)
+            asked |= {"block_nfe": nfe} if each else {"block_nfe": [], "nfe": nfe}
+            asked["block_times"] = []
+        if times is not None:
+            times = plain_numbers(times)
+            each = any(isinstance(part, list) for part in times)
+            asked |= {"times": [] if each else times, "block_times": times if each else []}
+        return with_changes(self, {key: v for key, v in asked.items() if v is not None})
+
+    @staticmethod
+    def merged_in(given: dict[str, Any]) -> dict[str, Any]:
+        """Return options that later take the place of others, with what they take away of them.
+
+        Evaluations that are given anew have no others beside them, nor times for each block.
+        """
+        anew = {"nfe", "block_nfe"} & given.keys()
+        return {"block_nfe": [], "block_times": [], **given} if anew else given
+
+    def steps(self, n_blocks: int, *, method: Method) -> list[int] | None:
+        """Return how many steps each block has, block 1 first; None where the solver decides.
+
+        Evaluations are spread evenly unless there are some for each block. What is left over goes
+        to the blocks nearest the noise, which have the longest way to go.
+
+        Raises:
+            OptionError: the evaluations are too few for one step in every block, or not whole
+                steps, of which ``method`` says what they cost; or options for each block are not
+                for as many blocks, or times for another number of steps.
+        """
+        from lfm_policy.flow import SolverSpec  # imports torch
+
+        solver = self.solver or method.default_solver
+        per_step = method.evaluations(SolverSpec(solver))
+        if per_step is None:
+            return None
+        for key in ("block_nfe", "block_times"):
+            if (given := getattr(self, key)) and len(given) != n_blocks:
+                raise OptionError(
+                    key, f"has {len(given)} elements, expected one for each of {n_blocks} block(s)"
+                )
+        cost = f"one step of '{solver}' takes {per_step} evaluation(s)"
+        for n, nfe in enumerate(self.block_nfe):
+            if nfe % per_step:
+                raise OptionError(
+                    ("block_nfe", n), f"is {nfe}, expected a multiple of {per_step}: {cost}"
+                )
+        smallest = n_blocks * per_step
+        if self.nfe < smallest or self.nfe % per_step:
             raise OptionError(
-                "times", f"are {self.times}; expected numbers between 1 and 0, each below the last"
+                "nfe",
+                f"is {self.nfe}, expected a multiple of {per_step} of at least {smallest}: "
+                f"{n_blocks} block(s), and {cost}",
             )
+        steps = [nfe // per_step for nfe in self.block_nfe]
+        if not steps:
+            each, left_over = divmod(self.nfe // per_step, n_blocks)
+            steps = [each + (n >= n_blocks - left_over) for n in range(n_blocks)]
+        for n, (times, count) in enumerate(zip(self.block_times, steps, strict=False)):
+            if times and len(times) != count - 1:
+                raise OptionError(
+                    ("block_times", n),
+                    f"has {len(times)} elements, expected {count - 1}, one fewer than block "
+                    f"{n + 1} has steps, or none for equal steps",
+                )
+        return steps
 
 
-def check_evaluations(
-    nfe: int, solver: str, n_blocks: int, *, key: str | Key, method: Method
-) -> None:
-    """Check that network evaluations can be shared out to blocks; adaptive solvers take any.
-
-    Raises:
-        OptionError: ``nfe`` is too small for one step in every block, or not whole steps, of which
-            ``method`` says what they cost; ``key`` is what to call it.
-    """
-    from lfm_policy.flow import SolverSpec  # imports torch
-
-    solver = solver or method.default_solver
-    per_step = method.evaluations(SolverSpec(solver))
-    if per_step is None:
-        return
-    smallest = n_blocks * per_step
-    if nfe < smallest or nfe % per_step:
+def _check_times(key: str | Key, times: Iterable[float]) -> None:
+    """Check that times decrease from 1 to 0."""
+    if any(later >= earlier for earlier, later in pairwise((1.0, *times, 0.0))):
         raise OptionError(
-            key,
-            f"is {nfe}, expected a multiple of {per_step} of at least {smallest}: {n_blocks} "
-            f"block(s), and one step of '{solver}' takes {per_step} evaluation(s)",
+            key, f"are {times}; expected numbers between 1 and 0, each below the last"
         )
+
+
+def plain_numbers(value: Any) -> Any:
+    """Return a number or sequences of them, also of numpy, as numbers and lists of Python."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain_numbers(part) for part in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 @options

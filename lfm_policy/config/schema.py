@@ -18,7 +18,6 @@ from lfm_policy.config.flow import (
     FlowConfig,
     PushForwardConfig,
     SamplerConfig,
-    check_evaluations,
 )
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import InputError, OptionError
@@ -224,8 +223,10 @@ class ExperimentConfig:
         except OptionError as error:
             raise error.under("distill", "training") from None
         # Last, because only this imports torch.
-        sampler, method, key = self.sampler, self.flow.method.create(), ("sampler", "nfe")
-        check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
+        try:
+            self.sampler.steps(n_blocks, method=self.flow.method.create())
+        except OptionError as error:
+            raise error.under("sampler") from None
         self._check_solvers()
         return self
 
@@ -241,10 +242,11 @@ class ExperimentConfig:
                 method.check_solver(SolverSpec(name, steps))
             except InputError as error:
                 raise OptionError((section, "solver"), f": {error}") from None
-        if sampler.times and SOLVERS.get(sampler.solver or method.default_solver).method:
+        times = [*sampler.times, *(time for part in sampler.block_times for time in part)]
+        if times and SOLVERS.get(sampler.solver or method.default_solver).method:
             raise OptionError(
-                ("sampler", "times"),
-                f"are {sampler.times}, which mean nothing to steps at integer times; expected "
+                ("sampler", "times" if sampler.times else "block_times"),
+                f"are {times}, which mean nothing to steps at integer times; expected "
                 "none, or the solver euler, midpoint or heun",
             )
 

@@ -80,7 +80,8 @@ def student_config(
         "coupling": "dependent",
         "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
-    options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
+    evenly: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
+    options["sampler"] |= {"solver": "euler", "nfe": nfe, **evenly}
     options["training"] |= {
         "extended_from": [],
         "encoder_extended_from": [],

@@ -84,7 +84,13 @@ class RayRunner:
             InputError: as `rollout`.
             EvaluationError: the worker of a task was lost `MAXIMUM_LOSSES` times.
         """
-        sampler = {"solver": policy.solver, "nfe": policy.nfe, "noise_scale": policy.noise_scale}
+        fixed = policy.nfe_per_block is not None  # an adaptive solver takes neither
+        sampler = {
+            "solver": policy.solver,
+            "nfe": policy.nfe_per_block,
+            "times": policy.block_times if fixed else None,
+            "noise_scale": policy.noise_scale,
+        }
         steps = policy.n_action_steps
         for begin in range(0, len(episodes), self._per_task):
             shard = tuple(episodes[begin : begin + self._per_task])

@@ -74,6 +74,7 @@ def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDes
             "solver": policy.solver,
             "noise_scale": policy.noise_scale,
             "nfe_per_block": list(policy.nfe_per_block or ()),
+            "block_times": [list(times) for times in policy.block_times],
         },
         precision=precision,
         clips_actions=config.policy.clip_actions,

@@ -39,6 +39,7 @@ _MANY = {
     "float": "numbers",
     "str": "texts",
     "dict": "keys and values",
+    "list": "lists of numbers",
     "Any": "values",
 }
 

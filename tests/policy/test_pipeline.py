@@ -37,9 +37,7 @@ def test_total_is_what_was_asked_for_and_spread_evenly(
     assert steps == sorted(steps)
 
 
-@given(
-    solver=st.sampled_from(list(PER_STEP)), n_blocks=st.integers(1, 64), nfe=st.integers(-5, 200)
-)
+@given(solver=st.sampled_from(list(PER_STEP)), n_blocks=st.integers(1, 64), nfe=st.integers(1, 200))
 def test_what_does_not_fit_is_refused(solver: str, n_blocks: int, nfe: int) -> None:
     per_step = PER_STEP[solver]
     if nfe >= n_blocks * per_step and nfe % per_step == 0:
@@ -68,7 +66,7 @@ def test_adaptive_solver() -> None:
 
 
 def test_unknown_solver() -> None:
-    with pytest.raises(InputError, match=r"unknown solver 'eular': did you mean 'euler'\?"):
+    with pytest.raises(InputError, match=r"solver is 'eular', .* \(did you mean 'euler'\?\)"):
         plan_sampler(SamplerConfig(), 1, solver="eular")
 
 

@@ -9,6 +9,7 @@ of one that never does, only rewards are reported.
 examples:
   lfm-policy eval runs/pusht-fm --episodes 200 --seed-start 100000
   lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 16 --video 8
+  lfm-policy eval runs/pusht-lfm --episodes 50 --nfe 3 1,1,2 1,1,3
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
             n_episodes=arguments.episodes,
             nfes=arguments.nfe or (None,),
             solver=arguments.solver,
+            times=arguments.times,
             noise_scale=arguments.noise_scale,
             quiet=quiet,
             runner=runner,
