@@ -19,6 +19,7 @@ def open_policy(
     solver: str | None = None,
     nfe: int | None = None,
     noise_scale: float | None = None,
+    guidance: float | None = None,
 ) -> Any:
     """Return a policy.
 
@@ -32,17 +33,25 @@ def open_policy(
         solver: another one than configured; checkpoints only.
         nfe: another number of network evaluations than configured; checkpoints only.
         noise_scale: another standard deviation of the noise; checkpoints only.
+        guidance: another weight of the observation; checkpoints only.
 
     Raises:
         InputError: there is no such policy, it is damaged, or the sampler does not fit.
         ConnectionError: the server cannot be reached.
     """
     remote, exported = name.startswith(SCHEMES), is_export(name)
-    if (remote or exported) and (solver, nfe, noise_scale) != (None, None, None):
+    sampler: dict[str, Any] = {
+        "solver": solver,
+        "nfe": nfe,
+        "noise_scale": noise_scale,
+        "guidance": guidance,
+    }
+    if (remote or exported) and set(sampler.values()) != {None}:
         where = "the server's" if remote else "an exported policy's"
         raise InputError(
-            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe and "
-            "--noise-scale out" + ("" if remote else ", or export it again with others")
+            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe, "
+            "--noise-scale and --guidance out"
+            + ("" if remote else ", or export it again with others")
         )
     if remote:
         from lfm_runtime.wire.client import WebsocketClientPolicy
@@ -60,5 +69,5 @@ def open_policy(
 
     torch.set_num_threads(threads)
     policy = load_policy(name, device=choose_device(device))
-    policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
+    policy.set_sampler(**sampler)
     return policy

@@ -71,6 +71,7 @@ def check(
     solver: str | None = None,
     nfe: int | None = None,
     noise_scale: float | None = None,
+    guidance: float | None = None,
     quiet: bool = True,
 ) -> PolicyCheck:
     """Compare a policy's chunks with demonstrated ones and say what looks wrong.
@@ -93,6 +94,7 @@ def check(
         solver: another one than configured.
         nfe: another number of network evaluations.
         noise_scale: another standard deviation of the noise.
+        guidance: another weight of the observation.
         quiet: no progress bars.
 
     Returns:
@@ -107,10 +109,16 @@ def check(
     for key, (value, least) in least_of.items():
         if value < least:
             raise InputError(f"{key} is {value}, expected at least {least}")
+    sampler: dict[str, Any] = {
+        "solver": solver,
+        "nfe": nfe,
+        "noise_scale": noise_scale,
+        "guidance": guidance,
+    }
     name = "the policy" if isinstance(policy, (Policy, OnnxPolicy)) else str(policy)
     if isinstance(policy, (str, Path)):
-        policy = _opened(name, device, solver, nfe, noise_scale)
-    elif (solver, nfe, noise_scale) != (None, None, None):
+        policy = _opened(name, device, sampler)
+    elif set(sampler.values()) != {None}:
         raise InputError("the sampler of a policy that is loaded is changed by its set_sampler")
     config = policy.config if isinstance(policy, Policy) else None
     demonstrations = load_demonstrations(
@@ -204,14 +212,11 @@ def check_policy(
     )
 
 
-def _opened(
-    name: str, device: str, solver: str | None, nfe: int | None, noise_scale: float | None
-) -> Policy | OnnxPolicy:
+def _opened(name: str, device: str, sampler: dict[str, Any]) -> Policy | OnnxPolicy:
     if name.startswith(SCHEMES):
         raise InputError(f"{name}: a served policy takes no noise; check the one that is served")
     import torch
 
-    sampler: dict[str, Any] = {"solver": solver, "nfe": nfe, "noise_scale": noise_scale}
     policy: Policy | OnnxPolicy = open_policy(
         name, device=device, threads=torch.get_num_threads(), **sampler
     )

@@ -105,7 +105,7 @@ def add_runner_options(parser: argparse.ArgumentParser, *, local_cluster: str) -
 
 
 def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False) -> None:
-    """Add ``--nfe``, ``--solver`` and ``--noise-scale``.
+    """Add ``--nfe``, ``--solver``, ``--noise-scale`` and ``--guidance``.
 
     Args:
         parser: or a group of one.
@@ -124,6 +124,13 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
         "--noise-scale",
         type=float,
         help="standard deviation of the noise that sampling starts from (default: as configured)",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        metavar="WEIGHT",
+        help="weight of the observation, of policies trained with flow.drop_obs: above 1 it counts "
+        "for more, at two evaluations a step (default: as configured)",
     )
 
 
@@ -163,8 +170,8 @@ def options_of(kind: type[OptionsT], arguments: argparse.Namespace, **given: Any
 
 
 def sampler_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return ``solver``, ``nfe`` and ``noise_scale``; None where they stay as configured."""
-    return {name: getattr(arguments, name) for name in ("solver", "nfe", "noise_scale")}
+    """Return what `add_sampler_options` added, by name; None where it stays as configured."""
+    return {name: getattr(arguments, name) for name in ("solver", "nfe", "noise_scale", "guidance")}
 
 
 @contextmanager

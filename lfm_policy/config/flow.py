@@ -20,6 +20,8 @@ else:  # of the class that its name chooses, which is imported when it is needed
 
 Time = Annotated[float, Field(ge=0, le=1)]
 
+MAXIMUM_GUIDANCE = 20
+
 
 @options
 class TimeConfig:
@@ -58,6 +60,13 @@ class FlowConfig:
     coupling: str = option("dependent", "how ends are paired", choices="coupling")
     method: MethodConfig = option(METHOD.defaults, "what networks learn, how they move a chunk")
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
+    drop_obs: float = option(
+        0.0,
+        "share of the training pairs whose observation is left out (a learned vector stands in for "
+        "it), which `sampler.guidance` needs; 0.1 is usual",
+        ge=0,
+        le=0.9,
+    )
 
     def __post_init__(self) -> None:
         if self.step_sizes and len(self.step_sizes) != self.n_blocks - 1:
@@ -102,6 +111,14 @@ class SamplerConfig:
         ge=0,
         le=10,
     )
+    guidance: float = option(
+        1.0,
+        "weight w of the observation, of a policy that was trained with flow.drop_obs: sampling "
+        "follows (1 - w) times what the networks say without it and w times what they say with it, "
+        "at two evaluations each; above 1 the observation counts for more",
+        ge=0,
+        le=MAXIMUM_GUIDANCE,
+    )
 
     def __post_init__(self) -> None:
         if any(later >= earlier for earlier, later in pairwise((1.0, *self.times, 0.0))):
@@ -111,26 +128,52 @@ class SamplerConfig:
 
 
 def check_evaluations(
-    nfe: int, solver: str, n_blocks: int, *, key: str | Key, method: Method
+    nfe: int,
+    solver: str,
+    n_blocks: int,
+    *,
+    key: str | Key,
+    method: Method,
+    guidance: float = 1.0,
 ) -> None:
     """Check that network evaluations can be shared out to blocks; adaptive solvers take any.
 
     Raises:
         OptionError: ``nfe`` is too small for one step in every block, or not whole steps, of which
-            ``method`` says what they cost; ``key`` is what to call it.
+            ``method`` and ``guidance`` say what they cost; ``key`` is what to call it.
     """
     from lfm_policy.flow import SolverSpec  # imports torch
+    from lfm_policy.flow.guidance import evaluations_per_step
 
     solver = solver or method.default_solver
     per_step = method.evaluations(SolverSpec(solver))
     if per_step is None:
         return
+    per_step *= evaluations_per_step(guidance)
     smallest = n_blocks * per_step
     if nfe < smallest or nfe % per_step:
+        with_guidance = "" if guidance == 1 else f" with guidance {guidance:g}"
         raise OptionError(
             key,
             f"is {nfe}, expected a multiple of {per_step} of at least {smallest}: {n_blocks} "
-            f"block(s), and one step of '{solver}' takes {per_step} evaluation(s)",
+            f"block(s), and one step of '{solver}'{with_guidance} takes {per_step} evaluation(s)",
+        )
+
+
+def check_guidance(weight: float, drop_obs: float, *, key: str | Key) -> None:
+    """Check the weight of the observation in sampling.
+
+    Raises:
+        OptionError: it is out of range, or other than 1 with networks that never had to do without
+            an observation; ``key`` is what to call it.
+    """
+    if not 0 <= weight <= MAXIMUM_GUIDANCE:
+        raise OptionError(key, f"is {weight}, expected a number from 0 to {MAXIMUM_GUIDANCE}")
+    if weight != 1 and not drop_obs:
+        raise OptionError(
+            key,
+            f"is {weight:g}, expected 1: flow.drop_obs is 0, so the networks have not learned what "
+            "to do without an observation; train with flow.drop_obs=0.1",
         )
 
 

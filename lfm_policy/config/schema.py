@@ -19,6 +19,7 @@ from lfm_policy.config.flow import (
     PushForwardConfig,
     SamplerConfig,
     check_evaluations,
+    check_guidance,
 )
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import OptionError
@@ -208,9 +209,17 @@ class ExperimentConfig:
             with_changes(training, {**none_before, **self.distill.training})
         except OptionError as error:
             raise error.under("distill", "training") from None
+        sampler = self.sampler
+        check_guidance(sampler.guidance, self.flow.drop_obs, key=("sampler", "guidance"))
         # Last, because only this imports torch.
-        sampler, method, key = self.sampler, self.flow.method.create(), ("sampler", "nfe")
-        check_evaluations(sampler.nfe, sampler.solver, n_blocks, key=key, method=method)
+        check_evaluations(
+            sampler.nfe,
+            sampler.solver,
+            n_blocks,
+            key=("sampler", "nfe"),
+            method=self.flow.method.create(),
+            guidance=sampler.guidance,
+        )
         return self
 
     def _encoder_training(self) -> str:

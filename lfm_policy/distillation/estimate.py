@@ -89,15 +89,21 @@ def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: float) -> Work:
     batch_size = run.config.distill.batch_size
     in_trial = min(batch_size, math.ceil(rows))
     chain, solver = groups[0].chain, groups[0].solver
-    evaluations = chain.n_blocks * (solver.nfe or ADAPTIVE_EVALUATIONS)
-    group = replace(groups[-1], solver=SolverSpec("euler", 1))
+    blocks = [chain.block(n) for n in range(1, chain.n_blocks + 1)]
+    evaluations = sum(
+        block.evaluations(solver) or ADAPTIVE_EVALUATIONS * block.evaluations_per_answer
+        for block in blocks
+    )
+    one_step = SolverSpec("euler", 1)
+    group = replace(groups[-1], solver=one_step)
 
     def start() -> Once:
         y = torch.randn(in_trial, *run.model.chunk_shape, device=run.device)
         cond = _condition(run, in_trial)
         return lambda: group.sample(y, cond)
 
-    per_call = (group.last - group.first + 1) * in_trial / batch_size
+    asked = sum(block.evaluations(one_step) or 1 for block in blocks[group.first - 1 : group.last])
+    per_call = asked * in_trial / batch_size
     count = evaluations * rows / batch_size
     return Work(TEACHER_SAMPLES, "evaluation", count, start, per_call)
 

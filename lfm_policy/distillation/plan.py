@@ -23,6 +23,7 @@ from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, sample
 from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.flow import SolverSpec
 from lfm_policy.flow.fitting import copy_fitting_weights
+from lfm_policy.flow.guidance import plain_network
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.estimate.advice import Names
@@ -85,7 +86,8 @@ class DistillPlan:
         teacher_model.to(run.device).eval().requires_grad_(False)
         solver = SolverSpec(options.teacher_solver, options.teacher_steps)
         edges = group_edges(teacher.config.flow.n_blocks, config.flow.n_blocks, options.groups)
-        self._groups = teacher_groups(teacher_model.chain(), edges, solver)
+        chain = teacher_model.chain(options.teacher_guidance)
+        self._groups = teacher_groups(chain, edges, solver)
         draw_initial_weights(run.model, config, run.spec)
         # The encoder is the teacher's, frozen: students see what their teacher saw.
         run.model.encoder.load_state_dict(teacher_model.encoder.state_dict())
@@ -93,7 +95,7 @@ class DistillPlan:
             block = group.chain.block(group.last)
             # Only the weights of a network that is a velocity itself mean something to a student.
             if options.warm_start and block.velocity is block.network:
-                copy_fitting_weights(student, block.network)
+                copy_fitting_weights(student, plain_network(block.network))
         run.restore()
 
     def numbers(self) -> Sequence[int]:

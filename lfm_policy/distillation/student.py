@@ -12,6 +12,7 @@ from lfm_policy.assets import results_folder
 from lfm_policy.checkpoint_folders import run_of_checkpoint
 from lfm_policy.config import DistillConfig, ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
+from lfm_policy.config.flow import check_guidance
 from lfm_policy.config.load import changed_config
 from lfm_policy.distillation.group import group_edges, group_step_sizes
 from lfm_policy.distillation.methods import METHODS
@@ -19,6 +20,7 @@ from lfm_policy.distillation.plan import DistillPlan
 from lfm_policy.distillation.recordings import read_observations
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SolverSpec
+from lfm_policy.flow.guidance import evaluations_per_step
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.policy.model import ou_schedule
 from lfm_policy.training.rows.data import IMAGE_CACHE
@@ -39,6 +41,9 @@ def student_config(
     overrides: Sequence[str] = (),
 ) -> ExperimentConfig:
     """Return the options of a student: the teacher's, with N' = ``nfe`` blocks of one step.
+
+    A guided teacher has students without guidance: one evaluation of theirs stands in for both
+    answers of every step of the teacher.
 
     Args:
         teacher: checkpoint of the teacher.
@@ -75,9 +80,10 @@ def student_config(
         "block_interpolants": [],
         "interpolant": "linear",
         "method": {"name": "velocity"},
+        "drop_obs": 0.0,
         "time": {"name": "uniform", "points": []},
     }
-    options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": []}
+    options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": [], "guidance": 1.0}
     options["training"] |= {
         "extended_from": [],
         "encoder_extended_from": [],
@@ -106,6 +112,11 @@ def student_config(
                 f"distill.{section} is {changes}: it stands in the configuration of a teacher and "
                 f"is for its students; here, set {section}.<option>=<value>"
             )
+    if config.flow.drop_obs:
+        raise InputError(
+            f"flow.drop_obs is {config.flow.drop_obs:g}, expected 0: a student has no guidance of "
+            "its own; distill.teacher_guidance is that of the teacher's samples"
+        )
     if config.distill.groups != list(groups):
         raise InputError(
             f"distill.groups is {config.distill.groups}; it follows from --groups, which also says "
@@ -117,17 +128,20 @@ def student_config(
 def _with_teacher_sampler(
     options: DistillConfig, teacher: ExperimentConfig, nfe: int
 ) -> DistillConfig:
-    """Fill in the solver and its steps per block, where they are to be those of the teacher."""
+    """Fill in solver, steps per block and guidance, where they are to be those of the teacher."""
     rule, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
+    guidance = options.teacher_guidance or teacher.sampler.guidance
+    check_guidance(guidance, teacher.flow.drop_obs, key=("distill", "teacher_guidance"))
     solver = options.teacher_solver or teacher.sampler.solver or rule.default_solver
     steps = options.teacher_steps
     if not steps:
         per_step = rule.evaluations(SolverSpec(solver)) or 1
+        per_step *= evaluations_per_step(teacher.sampler.guidance)
         steps = max(1, teacher.sampler.nfe // (n_blocks * per_step))
         # Where students need states on the way, it has a step to each of them.
         points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
         steps = math.ceil(steps / points) * points
-    return replace(options, teacher_solver=solver, teacher_steps=steps)
+    return replace(options, teacher_solver=solver, teacher_steps=steps, teacher_guidance=guidance)
 
 
 def distill(

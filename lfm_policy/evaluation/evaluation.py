@@ -45,6 +45,7 @@ def evaluate(
     nfes: Sequence[int | None] = (None,),
     solver: str | None = None,
     noise_scale: float | None = None,
+    guidance: float | None = None,
     quiet: bool = False,
     runner: Callable[..., list[EpisodeResult]] = rollout,
 ) -> tuple[list[Cell], float]:
@@ -60,6 +61,7 @@ def evaluate(
         nfes: network evaluations per chunk; None: as configured.
         solver: another solver than the configured one.
         noise_scale: another standard deviation of the initial noise than the configured one.
+        guidance: another weight of the observation than the configured one.
         quiet: no progress bar.
         runner: runs the episodes; `rollout` or something with its interface, such as a `RayRunner`.
 
@@ -70,12 +72,15 @@ def evaluate(
         InputError: a number of evaluations does not fit, or the environment does not.
     """
     start = time.perf_counter()
+    set_sampler = partial(
+        policy.set_sampler, solver=solver, noise_scale=noise_scale, guidance=guidance
+    )
     # All are tried first: a number that does not fit should not cost the time of the others.
     for nfe in nfes:
-        policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
+        set_sampler(nfe=nfe)
     cells = []
     for nfe in nfes:
-        policy.set_sampler(solver=solver, nfe=nfe, noise_scale=noise_scale)
+        set_sampler(nfe=nfe)
         cells.append(
             evaluate_present(policy, config, n_episodes=n_episodes, quiet=quiet, runner=runner)
         )
@@ -102,6 +107,7 @@ def evaluate_present(
         solver=policy.solver,
         nfe=float(np.mean([result.nfe for result in results])),
         noise_scale=policy.noise_scale,
+        guidance=policy.guidance,
         nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
         latency=measure_latency(policy),
         episodes=results,

@@ -59,6 +59,7 @@ class ExportedPolicy:
         self.solver: str = described.sampler["solver"]
         self.nfe_per_block: tuple[int, ...] = tuple(described.sampler["nfe_per_block"])
         self.noise_scale = float(described.sampler["noise_scale"])
+        self.guidance = described.guidance
 
     @property
     def n_action_steps(self) -> int:
@@ -75,6 +76,7 @@ class ExportedPolicy:
         solver: str | None = None,
         nfe: int | None = None,
         noise_scale: float | None = None,
+        guidance: float | None = None,
     ) -> None:
         """Check that the sampler is the one of the export.
 
@@ -85,6 +87,7 @@ class ExportedPolicy:
             ("solver", solver, self.solver),
             ("nfe", nfe, self.nfe),
             ("noise_scale", noise_scale, self.noise_scale),
+            ("guidance", guidance, self.guidance),
         ):
             if asked is not None and asked != has:
                 raise InputError(

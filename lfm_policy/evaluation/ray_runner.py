@@ -24,6 +24,8 @@ from lfm_policy.ray_cluster import MAXIMUM_LOSSES, RayPool, WorkerLostError
 from lfm_runtime.disk.files import temporary_folder
 from lfm_runtime.export.file import is_export
 
+SAMPLER = ("solver", "nfe", "noise_scale", "guidance")
+"""What makes the sampler of a policy, which travels beside its checkpoint."""
 EPISODES_PER_TASK = 4
 """Few, so that a lost worker costs little; more than one, because a batch costs little more."""
 
@@ -84,7 +86,7 @@ class RayRunner:
             InputError: as `rollout`.
             EvaluationError: the worker of a task was lost `MAXIMUM_LOSSES` times.
         """
-        sampler = {"solver": policy.solver, "nfe": policy.nfe, "noise_scale": policy.noise_scale}
+        sampler = {key: getattr(policy, key) for key in SAMPLER}
         steps = policy.n_action_steps
         for begin in range(0, len(episodes), self._per_task):
             shard = tuple(episodes[begin : begin + self._per_task])

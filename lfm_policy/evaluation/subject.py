@@ -49,12 +49,17 @@ class EvaluatedPolicy(Protocol):
     def noise_scale(self) -> float:
         """Standard deviation of the noise that sampling starts from."""
 
+    @property
+    def guidance(self) -> float:
+        """Weight of the observation; 1: no guidance."""
+
     def set_sampler(
         self,
         *,
         solver: str | None = None,
         nfe: int | None = None,
         noise_scale: float | None = None,
+        guidance: float | None = None,
     ) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured."""
 

@@ -8,6 +8,7 @@ x (B, *chunk_shape) for any chunk shape, t (B,), cond (B, cond_dim) or None.
     solvers        one ODE, evaluations counted             chain          sampling, push-forward
     likelihood     log p(x | O)                             affine         closed forms to verify by
     fitting        trains a chain on tensors                ema            EMA of the weights
+    guidance       answers without and with O
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lfm_policy.flow.chain import FlowChain, PushResult, SampleResult
     from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS, SOLVERS, TIME_SAMPLERS
     from lfm_policy.flow.fitting import FitResult, fit
+    from lfm_policy.flow.guidance import GuidedNetwork, OptionalCondition, guided
     from lfm_policy.flow.likelihood import LogProbResult, log_prob, velocity_and_divergence
     from lfm_policy.flow.methods import (
         BlockPath,
@@ -84,6 +86,7 @@ __all__ = [
     "FlowBlock",
     "FlowChain",
     "GaussianBlockVelocity",
+    "GuidedNetwork",
     "Interpolant",
     "LinearInterpolant",
     "LogProbResult",
@@ -96,6 +99,7 @@ __all__ = [
     "OUStep",
     "OdeMethod",
     "OdeResult",
+    "OptionalCondition",
     "PathSample",
     "PointTimes",
     "PushResult",
@@ -114,6 +118,7 @@ __all__ = [
     "fit",
     "gaussian_network",
     "geometric_step_sizes",
+    "guided",
     "integrate",
     "log_prob",
     "push_gaussian",
@@ -121,7 +126,8 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("choices", "chain", "block", "fitting", "likelihood", "affine", "solvers"),
+    *("choices", "chain", "block", "fitting", "likelihood", "affine", "guidance"),
+    "solvers",
     *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
 )
 

@@ -20,6 +20,7 @@ from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.flow import Method, SolverSpec, VelocityConfig
+from lfm_policy.flow.guidance import evaluations_per_step
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_runtime.policy.spec import DataSpec, is_image
@@ -50,6 +51,7 @@ class Pipeline(nn.Module):
         normalizer: on ``device``.
         solvers: of each block, index 0 = block 1 (data side).
         noise_scale: standard deviation of the noise that sampling starts from.
+        chain: the blocks, with guidance where there is any.
     """
 
     def __init__(
@@ -70,14 +72,24 @@ class Pipeline(nn.Module):
             config.sampler, model.n_blocks, method=config.flow.method.create()
         )
         self.noise_scale = config.sampler.noise_scale
-        self._chain = self.model.chain()
+        self.guidance = config.sampler.guidance
         self._action_dtype = getattr(torch, spec.dtype("action"))
+
+    @property
+    def guidance(self) -> float:
+        """Weight of the observation, see `lfm_policy.flow.GuidedNetwork`; 1: no guidance."""
+        return self._guidance
+
+    @guidance.setter
+    def guidance(self, weight: float) -> None:
+        self._guidance = weight
+        self.chain = self.model.chain(weight)
 
     @property
     def nfe_per_block(self) -> tuple[int, ...] | None:
         """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
         evaluations = [
-            self._chain.block(n).method.evaluations(solver)
+            self.chain.block(n).evaluations(solver)
             for n, solver in enumerate(self.solvers, start=1)
         ]
         counts = tuple(count for count in evaluations if count is not None)
@@ -88,6 +100,7 @@ class Pipeline(nn.Module):
         model = copy.deepcopy(self.model)
         other = Pipeline(self.config, self.spec, model, self.normalizer, device=device)
         other.solvers, other.noise_scale = self.solvers, self.noise_scale
+        other.guidance = self.guidance
         return other
 
     def forward(
@@ -138,7 +151,7 @@ class Pipeline(nn.Module):
         cond = self.condition(obs, prefix)
         if self.noise_scale != 1:
             noise = noise * self.noise_scale
-        result = self._chain.sample(noise, cond, solver=self.solvers)
+        result = self.chain.sample(noise, cond, solver=self.solvers)
         chunk = self.normalizer.unnormalize("action", result.x)
         if self.config.policy.clip_actions:
             limits = self.normalizer["action"]
@@ -157,6 +170,7 @@ def plan_sampler(
     method: Method | None = None,
     solver: str | None = None,
     nfe: int | None = None,
+    guidance: float | None = None,
 ) -> list[SolverSpec]:
     """Return the solver of each block, index 0 = block 1 (data side).
 
@@ -170,6 +184,8 @@ def plan_sampler(
             the configuration nor the caller says. Flow matching when None.
         solver: another solver than the configured one.
         nfe: another number of evaluations over all blocks. Adaptive solvers choose it themselves.
+        guidance: another weight of the observation than the configured one, of which a step costs
+            twice the evaluations where it is not 1.
 
     Raises:
         InputError: ``nfe`` is too small for one step in every block or does not fit the solver.
@@ -185,8 +201,10 @@ def plan_sampler(
                 "leave nfe out or choose euler, midpoint or heun"
             )
         return [one_step] * n_blocks
+    guidance = sampler.guidance if guidance is None else guidance
     total = sampler.nfe if nfe is None else nfe
-    check_evaluations(total, name, n_blocks, key="nfe", method=method)
+    check_evaluations(total, name, n_blocks, key="nfe", method=method, guidance=guidance)
+    per_step *= evaluations_per_step(guidance)
     steps, left_over = divmod(total // per_step, n_blocks)
     counts = [steps + (1 if n > n_blocks - left_over else 0) for n in range(1, n_blocks + 1)]
     times = tuple(sampler.times)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lfm_policy.config.flow import check_guidance
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
@@ -98,6 +99,11 @@ class Policy(ChunkPolicy):
         return self.pipeline.noise_scale
 
     @property
+    def guidance(self) -> float:
+        """Weight of the observation; 1: no guidance."""
+        return self.pipeline.guidance
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What a caller has to know: shapes, dtypes, the horizons, the sampler; JSON values."""
         return {
@@ -106,6 +112,7 @@ class Policy(ChunkPolicy):
             "nfe": self.nfe,
             "solver": self.solver,
             "noise_scale": self.noise_scale,
+            "guidance": self.guidance,
             "checkpoint_sha256": self.info.get("sha256", ""),
         }
 
@@ -119,6 +126,7 @@ class Policy(ChunkPolicy):
         solver: str | None = None,
         nfe: int | None = None,
         noise_scale: float | None = None,
+        guidance: float | None = None,
     ) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured.
 
@@ -126,22 +134,36 @@ class Policy(ChunkPolicy):
             solver: name of the ODE solver.
             nfe: network evaluations per chunk, over all blocks.
             noise_scale: standard deviation of the noise that sampling starts from.
+            guidance: weight of the observation; anything but 1 takes two evaluations in place of
+                one, and a policy that was trained with ``flow.drop_obs``.
 
         Raises:
-            InputError: the number of evaluations does not fit the blocks and the solver, or the
-                scale of the noise is negative or not finite.
+            InputError: the number of evaluations does not fit the blocks and the solver, the
+                scale of the noise is negative or not finite, or guidance is out of range or other
+                than 1 and the policy has not learned to do without an observation.
         """
-        sampler, method = self.config.sampler, self.config.flow.method.create()
-        solvers = plan_sampler(sampler, self.model.n_blocks, method=method, solver=solver, nfe=nfe)
+        sampler, flow = self.config.sampler, self.config.flow
+        weight = sampler.guidance if guidance is None else float(guidance)
+        check_guidance(weight, flow.drop_obs, key="guidance")
+        solvers = plan_sampler(
+            sampler,
+            self.model.n_blocks,
+            method=flow.method.create(),
+            solver=solver,
+            nfe=nfe,
+            guidance=weight,
+        )
         scale = sampler.noise_scale if noise_scale is None else float(noise_scale)
         if not (math.isfinite(scale) and scale >= 0):
             raise InputError(f"noise_scale is {scale}, expected a finite number, at least 0")
         self.pipeline.solvers, self.pipeline.noise_scale = solvers, scale
+        self.pipeline.guidance = weight
         self._sampler = replace(
             sampler,
             solver=sampler.solver if solver is None else solver,
             nfe=sampler.nfe if nfe is None else nfe,
             noise_scale=scale,
+            guidance=weight,
         )
 
     def save(self, path: str | Path) -> Path:

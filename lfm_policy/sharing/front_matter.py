@@ -91,6 +91,8 @@ def hub_dataset(config: ExperimentConfig) -> str:
 def evaluations_of(cell: Rollouts) -> str:
     """Return the sampler of rollouts in words."""
     text = f"{cell.nfe:g} ({cell.solver}), noise {cell.noise_scale:g}"
+    if cell.guidance != 1:
+        text += f", guidance {cell.guidance:g}"
     steps = cell.n_action_steps
     return text if steps is None else f"{text}, {counted(steps, 'action')} executed"
 

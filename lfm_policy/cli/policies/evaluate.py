@@ -138,6 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
             nfes=arguments.nfe or (None,),
             solver=arguments.solver,
             noise_scale=arguments.noise_scale,
+            guidance=arguments.guidance,
             quiet=quiet,
             runner=runner,
         )

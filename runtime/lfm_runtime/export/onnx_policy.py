@@ -94,6 +94,7 @@ class OnnxPolicy(ChunkPolicy):
             "nfe": self.nfe,
             "solver": description.sampler["solver"],
             "noise_scale": description.sampler["noise_scale"],
+            "guidance": description.guidance,
             "checkpoint_sha256": description.checkpoint_sha256,
             "precision": description.precision,
         }
