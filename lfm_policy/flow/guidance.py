@@ -138,7 +138,7 @@ class GuidedNetwork(nn.Module):
             raise ValueError("cond is None; guidance is towards a condition")
         none = self.network.left_out(cond)
         both = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([none, cond]))
-        without, told = both.unflatten(0, (GUIDED_EVALUATIONS, -1))
+        without, told = both.reshape(GUIDED_EVALUATIONS, *x.shape)
         return without + self.weight * (told - without)
 
 
