@@ -14,6 +14,14 @@ from torch import Tensor, nn
 GUIDED_EVALUATIONS = 2
 """Evaluations of a network that one guided answer takes: with the condition, and without it."""
 
+FAR = 3.0
+"""Size of the entries of a learned vector at the start, whose signs are random.
+
+Observations are normalised to about -1 to 1, and a vector among them is taken for one of them: of
+two trainings with one number that started from N(0, 1) one had 20 times the error without an
+observation of those that started here, of two with three numbers both had 5 to 15 times that.
+"""
+
 
 class OptionalCondition(nn.Module):
     """A network whose condition may be left out; a learned vector stands in for it then.
@@ -45,7 +53,7 @@ class OptionalCondition(nn.Module):
                 f"size is {size} and share {share}; expected at least 1, and a number from 0 to 1"
             )
         self.network = network
-        self.none = nn.Parameter(torch.randn(size))
+        self.none = nn.Parameter(FAR * (2.0 * torch.randint(2, (size,)) - 1.0))
         self.share = share
         self.n_times = getattr(network, "n_times", 1)
 
