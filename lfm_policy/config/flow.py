@@ -31,6 +31,14 @@ class TimeConfig:
     alpha: float = option(1.0, "first parameter of the Beta distribution", ge=1e-3)
     beta: float = option(1.0, "second parameter of the Beta distribution", ge=1e-3)
     points: list[Time] = option([], "the times of `points`")
+    noise_share: float = option(
+        0.0,
+        "share of the training pairs at t = 1, the noise side of a block, where alone it is asked "
+        "when a chunk takes one evaluation per block; the others have times of this distribution",
+        common=True,
+        ge=0,
+        le=1,
+    )
 
     def __post_init__(self) -> None:
         if (self.name == "points") != bool(self.points):
@@ -57,7 +65,20 @@ class FlowConfig:
     block_interpolants: list[str] = option(
         [], "interpolant of each block, instead of `interpolant`", choices="interpolant"
     )
-    coupling: str = option("dependent", "how ends are paired", choices="coupling")
+    coupling: str = option(
+        "dependent",
+        "how the two ends of a block are paired in training: dependent is the paper's; optimal "
+        "pairs those of a batch that are near each other, so that paths are shorter",
+        choices="coupling",
+    )
+    coupling_weight: float = option(
+        1.0,
+        "how much the coupling `optimal` keeps to pairs whose observations are near each other: "
+        "the weight of their square distance against that of the two ends, each in units of its "
+        "mean over the batch; 0 ignores observations, and policies then know less of them",
+        ge=0,
+        le=1e9,
+    )
     method: MethodConfig = option(METHOD.defaults, "what networks learn, how they move a chunk")
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
     drop_obs: float = option(

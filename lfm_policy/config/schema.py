@@ -202,6 +202,14 @@ class ExperimentConfig:
                 "marginal given an observation holds for the dependent coupling only; use "
                 "flow.coupling=dependent or training.block_training=sequential",
             )
+        pushes = training.block_training == "sequential" and not training.joint_only
+        if n_blocks > 1 and pushes and not self.flow.method.has_velocity:
+            raise OptionError(
+                ("flow", "method", "name"),
+                f"is '{self.flow.method.name}' with {n_blocks} blocks: its networks stand for no "
+                "velocity, along which a block's training set could be pushed to the next one; use "
+                "training.block_training=parallel, or flow.n_blocks=1",
+            )
         network_configs(self)
         student_network(self)
         try:

@@ -94,7 +94,8 @@ class DistillPlan:
         for student, group in zip(run.model.blocks, self._groups, strict=True):
             block = group.chain.block(group.last)
             # Only the weights of a network that is a velocity itself mean something to a student.
-            if options.warm_start and block.velocity is block.network:
+            is_velocity = block.method.config.has_velocity and block.velocity is block.network
+            if options.warm_start and is_velocity:
                 copy_fitting_weights(student, plain_network(block.network))
         run.restore()
 

@@ -81,7 +81,7 @@ def student_config(
         "interpolant": "linear",
         "method": {"name": "velocity"},
         "drop_obs": 0.0,
-        "time": {"name": "uniform", "points": []},
+        "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
     options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": [], "guidance": 1.0}
     options["training"] |= {

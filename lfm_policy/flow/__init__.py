@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         BlockPath,
         CleanChunkConfig,
         CleanChunkMethod,
+        ConsistencyFlowConfig,
+        ConsistencyFlowMethod,
         ErrorConfig,
         ErrorMethod,
         MeanVelocityConfig,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
         OdeMethod,
         RegressionConfig,
         RegressionMethod,
+        ShortcutConfig,
+        ShortcutMethod,
         VelocityConfig,
         VelocityMethod,
     )
@@ -52,9 +56,11 @@ if TYPE_CHECKING:
         PathSample,
         TrigonometricInterpolant,
     )
+    from lfm_policy.flow.paths.optimal_transport import OptimalCoupling
     from lfm_policy.flow.paths.schedule import OUSchedule, OUStep, geometric_step_sizes
     from lfm_policy.flow.paths.time_sampling import (
         BetaTime,
+        NoiseEndTimes,
         PointTimes,
         TimeSampler,
         UniformTime,
@@ -79,6 +85,8 @@ __all__ = [
     "CleanChunkConfig",
     "CleanChunkMethod",
     "Coefficients",
+    "ConsistencyFlowConfig",
+    "ConsistencyFlowMethod",
     "Coupling",
     "ErrorConfig",
     "ErrorMethod",
@@ -95,10 +103,12 @@ __all__ = [
     "Method",
     "MethodConfig",
     "Network",
+    "NoiseEndTimes",
     "OUSchedule",
     "OUStep",
     "OdeMethod",
     "OdeResult",
+    "OptimalCoupling",
     "OptionalCondition",
     "PathSample",
     "PointTimes",
@@ -106,6 +116,8 @@ __all__ = [
     "RegressionConfig",
     "RegressionMethod",
     "SampleResult",
+    "ShortcutConfig",
+    "ShortcutMethod",
     "SolverMethod",
     "SolverSpec",
     "TimeSampler",
@@ -129,6 +141,7 @@ _MODULES = (
     *("choices", "chain", "block", "fitting", "likelihood", "affine", "guidance"),
     "solvers",
     *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
+    "paths.optimal_transport",
 )
 
 

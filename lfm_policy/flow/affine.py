@@ -7,11 +7,12 @@ E[dI_t/dt | I_t = x] of each coupling is affine,
     v(x, t) = m'_t + U diag(k_t) U^T (x - m_t),   k_t = Cov(dI_t/dt, I_t) / C_t = C'_t / (2 C_t),
 
 and its flow map from t to s is X(x) = m_s + U diag(sqrt(C_s / C_t)) U^T (x - m_t).
-With the interpolant's factors alpha, beta and the step's a = decay, b = noise_std:
+With the interpolant's factors alpha, beta, the step's a = decay, b = noise_std (0 and 1 in the
+free block), the end's variances r = a^2 lambda + b^2 and the covariances kappa of the two ends:
 
     m_t = (alpha + beta a) mu                                  in every coupling,
-    C_t = (alpha + beta a)^2 lambda + beta^2 b^2               dependent,
-    C_t = alpha^2 lambda + beta^2 (a^2 lambda + b^2)           independent, or free (a = 0, b = 1).
+    C_t = alpha^2 lambda + 2 alpha beta kappa + beta^2 r,
+    kappa = a lambda (dependent), 0 (independent), sqrt(lambda r) (optimal transport).
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class GaussianBlockVelocity:
 
     It is a velocity: called with x (B, *chunk_shape) of D entries per sample, t (B,) and a cond
     that it ignores; differentiable in x. The shuffled coupling is treated as the independent one,
-    which it becomes for large batches.
+    and the optimal one as the optimal transport from N(mean, cov) to its end: that is what they
+    become for large batches, the latter without conditions.
     """
 
     def __init__(
@@ -67,8 +69,8 @@ class GaussianBlockVelocity:
         """Build the velocity for mean (D,) and cov (D, D), in their dtype and on their device.
 
         Raises:
-            InputError: the shapes do not fit, ``cov`` is not symmetric positive definite, or a
-                name is unknown.
+            InputError: the shapes do not fit, ``cov`` is not symmetric positive definite, a name
+                is unknown, or nothing is known of the coupling, which is a plugin's.
         """
         dimension = mean.numel()
         if mean.ndim != 1 or cov.shape != (dimension, dimension):
@@ -80,7 +82,19 @@ class GaussianBlockVelocity:
         if not torch.allclose(cov, cov.mT) or eigenvalues[0] <= 0:
             raise InputError("cov has to be symmetric and positive definite")
         COUPLINGS.get(coupling)
-        self._dependent = coupling == "dependent" and not step.is_free
+        end = step.decay**2 * eigenvalues + step.noise_std**2
+        covariances = {
+            "dependent": step.decay * eigenvalues,
+            "shuffled": torch.zeros_like(end),
+            "independent": torch.zeros_like(end),
+            "optimal": torch.sqrt(eigenvalues * end),
+        }
+        if coupling not in covariances:
+            raise InputError(
+                f"the coupling '{coupling}' has no closed form; known are those of "
+                f"{', '.join(covariances)}"
+            )
+        self._end, self._covariance = end, covariances[coupling]
         self._interpolant = (
             INTERPOLANTS.get(interpolant) if isinstance(interpolant, str) else interpolant
         )
@@ -131,15 +145,11 @@ class GaussianBlockVelocity:
         alpha, beta, d_alpha, d_beta = (
             per_sample(c, flat) for c in self._interpolant.coefficients(t)
         )
-        a, b, eig = self._step.decay, self._step.noise_std, self._eigenvalues
+        a, eig, cov, end = self._step.decay, self._eigenvalues, self._covariance, self._end
         scale, d_scale = alpha + beta * a, d_alpha + d_beta * a
-        if self._dependent:
-            variance = scale**2 * eig + (beta * b) ** 2
-            half_derivative = scale * d_scale * eig + beta * d_beta * b**2
-        else:
-            end = a**2 * eig + b**2
-            variance = alpha**2 * eig + beta**2 * end
-            half_derivative = alpha * d_alpha * eig + beta * d_beta * end
+        variance = alpha**2 * eig + 2 * alpha * beta * cov + beta**2 * end
+        mixed = (alpha * d_beta + d_alpha * beta) * cov
+        half_derivative = alpha * d_alpha * eig + mixed + beta * d_beta * end
         return _Moments(scale, d_scale, variance, half_derivative)
 
 
@@ -159,11 +169,14 @@ def gaussian_network(
 
     Returns:
         ``f(x, t, cond)`` in the dtype of x; None for a method that asks for anything else than a
-        velocity or the clean chunk.
+        velocity or the clean chunk, and for a coupling whose pairs are not known from mean and
+        covariance alone: those of the optimal one depend on the batch and on the conditions.
 
     Raises:
         InputError: as `GaussianBlockVelocity`.
     """
+    if coupling not in ("dependent", "shuffled", "independent"):
+        return None
     exact = GaussianBlockVelocity(mean, cov, block.step, block.interpolant, coupling)
 
     def velocity(x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:

@@ -96,15 +96,27 @@ class FlowBlock(nn.Module):
         """Whether the loss needs ``x_other``, a second batch."""
         return self._couple is independent and not self.step.is_free
 
+    def noise_end(
+        self,
+        x_l: Tensor,
+        cond: Tensor | None = None,
+        *,
+        x_other: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw the x_r (B, *chunk_shape) that the coupling pairs with ``x_l``; see `loss`."""
+        return self._couple(x_l, self.step, cond=cond, x_other=x_other, generator=generator)
+
     def path_sample(
         self,
         x_l: Tensor,
+        cond: Tensor | None = None,
         *,
         x_other: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> PathSample:
         """Draw x_r and t for every sample of ``x_l`` (B, *chunk_shape); return I_t and dI_t/dt."""
-        x_r = self._couple(x_l, self.step, x_other=x_other, generator=generator)
+        x_r = self.noise_end(x_l, cond, x_other=x_other, generator=generator)
         t = self._times.sample(
             x_l.shape[0], generator=generator, device=x_l.device, dtype=x_l.dtype
         )
@@ -136,7 +148,8 @@ class FlowBlock(nn.Module):
             ValueError: the network's output has another shape than ``x_l``, or the coupling
                 lacks ``x_other``.
         """
-        sample = self.path_sample(x_l, x_other=x_other, generator=generator)
+        sample = self.path_sample(x_l, cond, x_other=x_other, generator=generator)
+        # After it: ends are paired by what is observed, told or not.
         if drop := getattr(self.network, "dropped", None):
             cond = drop(cond, generator)
         return self.method.loss(

@@ -31,6 +31,7 @@ COUPLINGS: Registry[Coupling] = Registry(
         "dependent": "lfm_policy.flow.paths.coupling:dependent",
         "shuffled": "lfm_policy.flow.paths.coupling:shuffled",
         "independent": "lfm_policy.flow.paths.coupling:independent",
+        "optimal": "lfm_policy.flow.paths.optimal_transport:OPTIMAL",
     },
 )
 TIME_SAMPLERS: Registry[Callable[..., TimeSampler]] = Registry(
@@ -56,6 +57,8 @@ METHODS: Registry[type[MethodConfig]] = Registry(
         "velocity": "lfm_policy.flow.methods.options:VelocityConfig",
         "data": "lfm_policy.flow.methods.options:CleanChunkConfig",
         "regression": "lfm_policy.flow.methods.options:RegressionConfig",
+        "shortcut": "lfm_policy.flow.methods.options:ShortcutConfig",
+        "consistency_fm": "lfm_policy.flow.methods.options:ConsistencyFlowConfig",
     },
 )
 """Options of the methods, which make them."""

@@ -15,8 +15,10 @@ from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.flow import (
     TIME_SAMPLERS,
+    Coupling,
     FlowBlock,
     FlowChain,
+    NoiseEndTimes,
     OptionalCondition,
     OUSchedule,
     TimeSampler,
@@ -126,11 +128,21 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _time_sampler(time: TimeConfig) -> TimeSampler:
+    options: dict[str, Any] = {}
     if time.name == "beta":
-        return TIME_SAMPLERS.get("beta")(alpha=time.alpha, beta=time.beta)
-    if time.name == "points":
-        return TIME_SAMPLERS.get("points")(points=tuple(time.points))
-    return TIME_SAMPLERS.get(time.name)()
+        options = {"alpha": time.alpha, "beta": time.beta}
+    elif time.name == "points":
+        options = {"points": tuple(time.points)}
+    sampler = TIME_SAMPLERS.get(time.name)(**options)
+    return NoiseEndTimes(time.noise_share, sampler) if time.noise_share else sampler
+
+
+def _coupling(flow: FlowConfig) -> Coupling | str:
+    if flow.coupling != "optimal":
+        return flow.coupling
+    from lfm_policy.flow import OptimalCoupling  # imports scipy, which nothing else here needs
+
+    return OptimalCoupling(flow.coupling_weight)
 
 
 class PolicyModel(nn.Module):
@@ -163,7 +175,7 @@ class PolicyModel(nn.Module):
             network=self.blocks[n - 1] if velocity is None else velocity,
             step=self.schedule.step(n),
             interpolant=interpolants[n - 1],
-            coupling=flow.coupling,
+            coupling=_coupling(flow),
             time_sampler=_time_sampler(flow.time),
             method=flow.method,
         )

@@ -94,7 +94,11 @@ def changes(config: ExperimentConfig) -> Options:
     for section in SECTIONS:
         *parents, name = section.split(".")
         _inside(chosen, parents)[name] = {"name": _inside(options, parents)[name]["name"]}
+    n_blocks = config.flow.n_blocks
+    chosen["flow"]["n_blocks"] = n_blocks  # not every method can have those of the defaults
     found = _different(options, config_to_dict(load_config(chosen)))
+    if n_blocks != defaults["flow"]["n_blocks"]:
+        found["flow"] = {"n_blocks": n_blocks} | found.get("flow", {})
     for section in SECTIONS:
         *parents, name = section.split(".")
         own = _inside(chosen, parents)[name]

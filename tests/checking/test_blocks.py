@@ -89,6 +89,13 @@ def test_losses_of_a_policy_that_knows_the_distribution(method: str) -> None:
         assert block.ignorant == pytest.approx(block.held_out, rel=0.02)
 
 
+def test_nothing_is_said_of_ignorance_where_pairs_depend_on_the_batch() -> None:
+    policy = policy_of(coupling="optimal")
+    subject, reference = subject_of(policy)
+    for block in check_blocks(subject, None, reference, seed=0):
+        assert block.ignorant is None and block.held_out is not None
+
+
 def test_own_chunks_are_what_the_policy_believes() -> None:
     policy = policy_of()
     subject, reference = subject_of(policy)

@@ -18,6 +18,7 @@ from lfm_policy.flow import (
     GaussianBlockVelocity,
     OUStep,
     SolverSpec,
+    gaussian_network,
     integrate,
     push_gaussian,
 )
@@ -25,6 +26,7 @@ from lfm_policy.flow import (
 MEAN = torch.tensor([0.7, -0.4, 0.2], dtype=torch.float64)
 COV = torch.tensor([[0.9, 0.3, 0.0], [0.3, 0.5, -0.1], [0.0, -0.1, 0.3]], dtype=torch.float64)
 EYE = torch.eye(3, dtype=torch.float64)
+KNOWN_PAIRS = ["dependent", "shuffled", "independent"]
 
 
 @pytest.mark.parametrize("gamma", [0.05, 0.5, 2.0])
@@ -42,7 +44,7 @@ def test_dependent_linear_formula(gamma: float, t: float) -> None:
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("coupling", COUPLINGS.names())
+@pytest.mark.parametrize("coupling", KNOWN_PAIRS)
 def test_free_linear_formula(t: float, coupling: str) -> None:
     x = torch.randn(4, 3, dtype=torch.float64)
     inverse = torch.linalg.inv((1 - t) ** 2 * COV + t**2 * EYE)
@@ -52,7 +54,7 @@ def test_free_linear_formula(t: float, coupling: str) -> None:
 
 
 @pytest.mark.parametrize("interpolant", INTERPOLANTS.names())
-@pytest.mark.parametrize("coupling", COUPLINGS.names())
+@pytest.mark.parametrize("coupling", KNOWN_PAIRS)
 @pytest.mark.parametrize("step", [OUStep(0.5), OUStep(None)], ids=["step", "free"])
 def test_it_is_the_regression_of_the_sampled_pairs(
     interpolant: str, coupling: str, step: OUStep
@@ -107,6 +109,40 @@ def test_the_flow_map_between_two_times(interpolant: str, step: OUStep, t: float
     torch.testing.assert_close(
         velocity.mean_velocity(x, times[:, :1].expand(5, 2)), velocity(x, begin)
     )
+
+
+@pytest.mark.parametrize("t", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("step", [OUStep(0.3), OUStep(None)])
+def test_optimal_transport_is_straight(step: OUStep, t: float) -> None:
+    """x_r = m_r + T (x_l - m_l) with T = C_r^(1/2) C_l^(-1/2), whose lines are the flow."""
+    velocity = GaussianBlockVelocity(MEAN, COV, step, "linear", "optimal")
+    mean, cov = push_gaussian(MEAN, COV, step)
+
+    def root(matrix: Tensor) -> Tensor:
+        values, vectors = torch.linalg.eigh(matrix)
+        return vectors @ torch.diag(values.sqrt()) @ vectors.mT
+
+    x_l = torch.randn(5, 3, dtype=torch.float64)
+    x_r = mean + (x_l - MEAN) @ torch.linalg.inv(root(COV)) @ root(cov)
+    times = torch.full((5,), t, dtype=torch.float64)
+    torch.testing.assert_close(velocity((1 - t) * x_l + t * x_r, times), x_r - x_l)
+    torch.testing.assert_close(velocity.flow_map(x_l), x_r)
+
+
+def test_a_coupling_of_a_plugin_has_no_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COUPLINGS._entries, "mine", COUPLINGS.get("dependent"))
+    with pytest.raises(InputError, match="'mine' has no closed form"):
+        GaussianBlockVelocity(MEAN, COV, OUStep(0.1), "linear", "mine")
+
+
+@pytest.mark.parametrize("coupling", ["optimal", "mine"])
+def test_nobody_knows_the_best_answer_to_pairs_of_a_batch(
+    monkeypatch: pytest.MonkeyPatch, coupling: str
+) -> None:
+    monkeypatch.setitem(COUPLINGS._entries, "mine", COUPLINGS.get("dependent"))
+    block = FlowBlock(lambda x, t, cond: x, OUStep(0.1), coupling=coupling)
+    assert gaussian_network(block, MEAN, COV, coupling=coupling) is None
+    assert gaussian_network(block, MEAN, COV) is not None
 
 
 def test_any_chunk_shape_is_flattened() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from lfm_policy.config import config_from_dict
 from lfm_policy.errors import InputError
-from lfm_policy.flow import LinearInterpolant, TrigonometricInterpolant
+from lfm_policy.flow import LinearInterpolant, OptimalCoupling, TrigonometricInterpolant
 from lfm_policy.policy import DataSpec, Policy, PolicyModel
 from lfm_policy.policy.model import ou_schedule, tensor_shapes
 
@@ -74,6 +74,20 @@ def test_blocks_have_their_own_networks_and_interpolants() -> None:
     assert isinstance(model.flow_block(2).interpolant, LinearInterpolant)
     assert model.flow_block(2).step.is_free and not model.flow_block(1).step.is_free
     assert model.chain().n_blocks == model.n_blocks == 2
+
+
+def test_the_optimal_coupling_has_the_configured_weight() -> None:
+    x_l, cond = torch.randn(64, 16, 2), torch.randn(64, 3)
+    drawn = {}
+    for weight in (0.0, 0.5):
+        flow = {"coupling": "optimal", "coupling_weight": weight, "n_blocks": 1}
+        block = PolicyModel(config_of(flow=flow), SPEC).flow_block(1)
+        torch.manual_seed(0)
+        drawn[weight] = block.noise_end(x_l, cond)
+        torch.manual_seed(0)
+        expected = OptimalCoupling(weight)(x_l, block.step, cond=cond)
+        assert torch.equal(drawn[weight], expected)
+    assert not torch.equal(drawn[0.0], drawn[0.5])
 
 
 def test_schedule() -> None:

@@ -290,6 +290,7 @@ def test_blocks_in_processes_share_the_encoder_of_the_first(
     [
         ({"training__encoder_steps": 0}, "encoder_steps is 0 with training.encoder 'joint'"),
         ({"flow__coupling": "independent"}, "works with the dependent coupling only"),
+        ({"flow__coupling": "optimal"}, "works with the dependent coupling only"),
         ({"training__parallel_processes": 2}, "parallel_processes is 2 .*'joint'"),
         ({"mode": "block1", "training__total_steps": 0}, "total_steps is 0, .* at least one step"),
         ({"training__encoder": "own"}, "'own', which was removed .* training.encoder=joint"),

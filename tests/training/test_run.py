@@ -294,6 +294,7 @@ def test_an_encoder_learns_with_the_first_block_and_is_frozen_afterwards(
         {"dataset.validation_ratio": 0.0},
         {"flow.coupling": "independent"},
         {"flow.coupling": "shuffled"},
+        {"flow.coupling": "optimal", "flow.coupling_weight": 3.0},
         {"flow.interpolant": "trigonometric"},
         {"flow.block_interpolants": ["trigonometric", "linear"]},
         {"flow.time": {"name": "beta", "alpha": 2.0, "beta": 1.0}},

@@ -69,7 +69,8 @@ class DistributionLoss(DistillLoss):
         x_l = x if n == group.first else OUStep(sum(times)).diffuse(x)
         t = torch.rand(len(y), device=y.device) * (LATEST - EARLIEST) + EARLIEST
         with torch.no_grad():
-            x_r = block.step.diffuse(x_l)
+            other = x_l.flip(0) if block.needs_other else None
+            x_r = block.noise_end(x_l, cond, x_other=other)
             sample = block.interpolant.interpolate(x_l, x_r, t)
             teacher = block.velocity(sample.x_t, t, cond)
         # The critic knows the time in its group only.

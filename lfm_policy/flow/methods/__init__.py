@@ -10,16 +10,20 @@ from lfm_policy.flow.choices import METHODS
 if TYPE_CHECKING:
     from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, Method, OdeMethod, check_output
     from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
+    from lfm_policy.flow.methods.consistency_fm import ConsistencyFlowMethod
     from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, mean_velocity
     from lfm_policy.flow.methods.options import (
         CleanChunkConfig,
+        ConsistencyFlowConfig,
         ErrorConfig,
         MeanVelocityConfig,
         MethodConfig,
         RegressionConfig,
+        ShortcutConfig,
         VelocityConfig,
     )
     from lfm_policy.flow.methods.regression import RegressionMethod
+    from lfm_policy.flow.methods.shortcut import ShortcutMethod
     from lfm_policy.flow.methods.velocity import VelocityMethod
 
 __all__ = [
@@ -27,6 +31,8 @@ __all__ = [
     "BlockPath",
     "CleanChunkConfig",
     "CleanChunkMethod",
+    "ConsistencyFlowConfig",
+    "ConsistencyFlowMethod",
     "ErrorConfig",
     "ErrorMethod",
     "MeanVelocityConfig",
@@ -36,6 +42,8 @@ __all__ = [
     "OdeMethod",
     "RegressionConfig",
     "RegressionMethod",
+    "ShortcutConfig",
+    "ShortcutMethod",
     "Steps",
     "VelocityConfig",
     "VelocityMethod",
@@ -43,7 +51,10 @@ __all__ = [
     "mean_velocity",
 ]
 
-_MODULES = ("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression")
+_MODULES = (
+    *("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression"),
+    *("shortcut", "consistency_fm"),
+)
 
 
 def __getattr__(name: str) -> Any:

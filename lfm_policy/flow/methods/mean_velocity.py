@@ -59,10 +59,14 @@ class MeanVelocityMethod(ErrorMethod):
             average: the network with the EMA of its weights, or the network where there is none.
         """
 
-    def ends(self, t: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return where steps from ``t`` (B,) lead, drawn uniformly between the data and t."""
+    def times(self, t: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return where steps begin and where they lead, each (B,), from drawn times ``t`` (B,).
+
+        They begin at t and lead to a time drawn uniformly between the data and t. A subclass may
+        let them begin elsewhere: the points are taken there.
+        """
         share = torch.rand(t.shape, generator=generator, device=t.device, dtype=t.dtype)
-        return t * share
+        return t, t * share
 
     def loss(
         self,
@@ -78,11 +82,14 @@ class MeanVelocityMethod(ErrorMethod):
 
         The pairs with s = t are the first of the batch, whose order is random.
         """
-        t = sample.t
+        t = s = sample.t
         n_equal = min(len(t), round(self.config.equal_share * len(t)))
-        s = torch.cat([t[:n_equal], self.ends(t[n_equal:], generator)])
         target = sample.dx_t
         if n_equal < len(t):
+            begins, ends = self.times(t[n_equal:], generator)
+            s = torch.cat([t[:n_equal], ends])
+            t = torch.cat([t[:n_equal], begins])
+            sample = path.interpolant.interpolate(sample.x_l, sample.x_r, t)
             rest = slice(n_equal, None)
             steps = Steps(
                 sample.x_t[rest],
@@ -110,7 +117,8 @@ class MeanVelocityMethod(ErrorMethod):
 
         Towards the noise, where u knows nothing of steps, it is one of Euler's.
         """
-        times = x.new_tensor([t, min(t, t_next)]).expand(len(x), 2)
+        # Not len(x), which an exporter would take for a constant.
+        times = x.new_tensor([t, min(t, t_next)]).expand(x.shape[0], 2)
         return x + (t_next - t) * network(x, times, cond)
 
     def velocity(self, network: Network, path: BlockPath) -> Velocity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, ClassVar
 
+from lfm_policy.errors import OptionError
 from lfm_policy.options import option, options
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ class MethodConfig:
 
     BUILDS: ClassVar[str] = ""
     """``module:Class``, called with the options."""
+
+    has_velocity: ClassVar[bool] = True
+    """Whether its networks stand for a velocity, along which data are pushed from a block to the
+    next."""
 
     name: str = option("", "what networks learn and how they move a chunk")
 
@@ -102,3 +107,69 @@ class RegressionConfig(ErrorConfig):
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.regression:RegressionMethod"
 
     name: str = option("regression", "what networks learn", choices=["regression"])
+
+
+@options
+class ShortcutConfig(MeanVelocityConfig):
+    """Options of shortcut models, whose steps are taught by two steps of half their length."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.flow.methods.shortcut:ShortcutMethod"
+
+    name: str = option("shortcut", "what networks learn", choices=["shortcut"])
+    equal_share: float = option(
+        0.75,
+        "share of the pairs from which networks learn the velocity; from the others they learn "
+        "steps",
+        common=True,
+        ge=0,
+        le=1,
+    )
+    finest_steps: int = option(
+        128,
+        "steps through a block, a power of two, that are so short that they follow the velocity; "
+        "those of twice, four times, ... the length are learnt",
+        ge=2,
+        le=65_536,
+    )
+
+    def __post_init__(self) -> None:
+        if self.finest_steps & (self.finest_steps - 1):
+            raise OptionError(
+                "finest_steps",
+                f"is {self.finest_steps}; expected a power of two, such as 64 or 128",
+            )
+
+
+@options
+class ConsistencyFlowConfig(ErrorConfig):
+    """Options of consistency flow matching, whose paths end in the same chunk from every time."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.flow.methods.consistency_fm:ConsistencyFlowMethod"
+    has_velocity: ClassVar[bool] = False
+
+    name: str = option("consistency_fm", "what networks learn", choices=["consistency_fm"])
+    segments: int = option(
+        1,
+        "equal parts of a block's time, through each of which a step leads; evaluations per block "
+        "have to be as many",
+        common=True,
+        ge=1,
+        le=64,
+    )
+    delta: float = option(
+        1e-3,
+        "how much nearer to the data is the point of a path that has to lead to the same end; with "
+        "less than float32, and with dropout, it has to be much larger",
+        gt=0,
+        lt=1,
+    )
+    alpha: float = option(
+        1e-5, "weight of the change of the velocity between the two points", ge=0, le=1e6
+    )
+
+    def __post_init__(self) -> None:
+        if self.delta * self.segments >= 1:
+            raise OptionError(
+                "delta",
+                f"is {self.delta}; expected less than a segment, which is 1 / {self.segments} long",
+            )

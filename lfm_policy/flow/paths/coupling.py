@@ -1,7 +1,8 @@
 """How the noise-side end x_r of a training pair is drawn for a given data-side end x_l.
 
 Every coupling gives x_r the same distribution p_n = law of decay * x_l + noise_std * z over a
-batch; they differ in how x_r depends on x_l. In the free block all of them are x_r = z.
+batch; they differ in how x_r depends on x_l. In the free block all of this file are x_r = z; see
+also `optimal_transport`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from lfm_policy.flow.paths.schedule import OUStep
 
 
 class Coupling(Protocol):
-    """Draws x_r (B, *chunk_shape) for x_l (B, *chunk_shape)."""
+    """Draws x_r (B, *chunk_shape) for x_l (B, *chunk_shape) with cond (B, cond_dim) or None."""
 
     def __call__(
         self,
         x_l: Tensor,
         step: OUStep,
         *,
+        cond: Tensor | None = None,
         x_other: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -32,6 +34,7 @@ def dependent(
     x_l: Tensor,
     step: OUStep,
     *,
+    cond: Tensor | None = None,
     x_other: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -43,6 +46,7 @@ def shuffled(
     x_l: Tensor,
     step: OUStep,
     *,
+    cond: Tensor | None = None,
     x_other: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -64,6 +68,7 @@ def independent(
     x_l: Tensor,
     step: OUStep,
     *,
+    cond: Tensor | None = None,
     x_other: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:

@@ -80,6 +80,39 @@ class BetaTime:
 
 
 @dataclass(frozen=True)
+class NoiseEndTimes:
+    """t = 1 with the probability ``share``, and else a time of another distribution.
+
+    A block that is run in one evaluation is asked at t = 1 and nowhere else; one that is also to be
+    pushed forward through, or run in more evaluations, has to know its velocity elsewhere too.
+
+    Raises:
+        InputError: ``share`` is not in [0, 1].
+    """
+
+    share: float
+    others: TimeSampler
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0 <= self.share <= 1:
+            raise InputError(f"share of times at the noise is {self.share}; expected 0 to 1")
+
+    def sample(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Return ``n`` times, shape (n,)."""
+        times = self.others.sample(n, generator=generator, device=device, dtype=dtype)
+        drawn = torch.rand(n, generator=generator, device=device, dtype=dtype)
+        return torch.where(drawn < self.share, torch.ones_like(times), times)
+
+
+@dataclass(frozen=True)
 class PointTimes:
     """t is one of a few given times, each as often as the others.
 

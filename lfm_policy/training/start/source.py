@@ -36,7 +36,9 @@ MUST_FIT = (
     *("encoder.name", "encoder.hidden", "encoder.activation"),
     *("network", "block_networks", "flow"),
 )
-MAY_DIFFER = ("flow.time", "flow.coupling", "flow.drop_obs", "network.dropout")
+MAY_DIFFER = (
+    *("flow.time", "flow.coupling", "flow.coupling_weight", "flow.drop_obs", "network.dropout"),
+)
 """Options, or sections of them, that say what weights mean, and those of them that do not."""
 
 STUDENT_TIME = {"name": "points", "points": [1.0]}

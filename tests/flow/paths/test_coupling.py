@@ -7,13 +7,14 @@ from torch import Tensor
 from lfm_policy.flow import COUPLINGS, OUStep
 
 STEP = OUStep(0.3)
+NAMES = ["dependent", "shuffled", "independent"]
 
 
 def _seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("name", COUPLINGS.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_coupling_has_the_same_marginal(name: str) -> None:
     x_l = 2.0 + 0.5 * torch.randn(50_000, 2, generator=_seeded(1))
     x_other = 2.0 + 0.5 * torch.randn(50_000, 2, generator=_seeded(2))
@@ -26,7 +27,7 @@ def test_every_coupling_has_the_same_marginal(name: str) -> None:
     torch.testing.assert_close(covariance, torch.full((2,), expected), atol=0.01, rtol=0)
 
 
-@pytest.mark.parametrize("name", COUPLINGS.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_the_free_block_ends_in_independent_noise(name: str) -> None:
     x_l = torch.randn(6, 4, 2)
     expected = torch.randn(6, 4, 2, generator=_seeded())

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from lfm_policy.errors import InputError
-from lfm_policy.flow import TIME_SAMPLERS, BetaTime, PointTimes, TimeSampler, UniformTime
+from lfm_policy.flow import (
+    TIME_SAMPLERS,
+    BetaTime,
+    NoiseEndTimes,
+    PointTimes,
+    TimeSampler,
+    UniformTime,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +72,20 @@ def test_points_are_drawn_equally_often() -> None:
 def test_bad_points(bad: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="expected at least one number from 0 to 1"):
         PointTimes(bad)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_times_is_at_the_noise(share: float) -> None:
+    sampler = NoiseEndTimes(share, BetaTime(1.0, 2.0))
+    t = sampler.sample(40_000, generator=torch.Generator().manual_seed(0))
+    assert float((t == 1).float().mean()) == pytest.approx(share, abs=0.01)
+    if share < 1:
+        assert float(t[t < 1].mean()) == pytest.approx(1 / 3, abs=0.01)
+    again = sampler.sample(40_000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(t, again)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_bad_shares(share: float) -> None:
+    with pytest.raises(InputError, match="share of times at the noise is"):
+        NoiseEndTimes(share, UniformTime())
