@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lfm_policy.config.flow import Evaluations, StepTimes
 from lfm_policy.errors import InputError
 from lfm_runtime.export.file import is_export
 
@@ -17,7 +18,8 @@ def open_policy(
     threads: int = 1,
     wait: float = 10.0,
     solver: str | None = None,
-    nfe: int | None = None,
+    nfe: Evaluations | None = None,
+    times: StepTimes | None = None,
     noise_scale: float | None = None,
     guidance: float | None = None,
 ) -> Any:
@@ -31,7 +33,8 @@ def open_policy(
         threads: CPU threads of a policy call.
         wait: seconds to wait for a server that is still starting.
         solver: another one than configured; checkpoints only.
-        nfe: another number of network evaluations than configured; checkpoints only.
+        nfe: other network evaluations than configured, see `Policy.set_sampler`; checkpoints only.
+        times: other ends of steps inside blocks, see there; checkpoints only.
         noise_scale: another standard deviation of the noise; checkpoints only.
         guidance: another weight of the observation; checkpoints only.
 
@@ -43,13 +46,14 @@ def open_policy(
     sampler: dict[str, Any] = {
         "solver": solver,
         "nfe": nfe,
+        "times": times,
         "noise_scale": noise_scale,
         "guidance": guidance,
     }
-    if (remote or exported) and set(sampler.values()) != {None}:
+    if (remote or exported) and any(value is not None for value in sampler.values()):
         where = "the server's" if remote else "an exported policy's"
         raise InputError(
-            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe, "
+            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe, --times, "
             "--noise-scale and --guidance out"
             + ("" if remote else ", or export it again with others")
         )

@@ -35,6 +35,7 @@ from lfm_policy.checking.samples import joins_of, outside_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
 from lfm_policy.checkpoint_folders import run_of_checkpoint
+from lfm_policy.config.flow import Evaluations, StepTimes
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import EvaluationError, InputError
@@ -69,7 +70,8 @@ def check(
     seed: int = 0,
     device: str = "auto",
     solver: str | None = None,
-    nfe: int | None = None,
+    nfe: Evaluations | None = None,
+    times: StepTimes | None = None,
     noise_scale: float | None = None,
     guidance: float | None = None,
     quiet: bool = True,
@@ -92,7 +94,8 @@ def check(
         seed: of noise and choices.
         device: of a checkpoint: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
         solver: another one than configured.
-        nfe: another number of network evaluations.
+        nfe: other network evaluations, see `Policy.set_sampler`.
+        times: other times inside blocks at which steps end, see there.
         noise_scale: another standard deviation of the noise.
         guidance: another weight of the observation.
         quiet: no progress bars.
@@ -112,13 +115,14 @@ def check(
     sampler: dict[str, Any] = {
         "solver": solver,
         "nfe": nfe,
+        "times": times,
         "noise_scale": noise_scale,
         "guidance": guidance,
     }
     name = "the policy" if isinstance(policy, (Policy, OnnxPolicy)) else str(policy)
     if isinstance(policy, (str, Path)):
         policy = _opened(name, device, sampler)
-    elif set(sampler.values()) != {None}:
+    elif any(value is not None for value in sampler.values()):
         raise InputError("the sampler of a policy that is loaded is changed by its set_sampler")
     config = policy.config if isinstance(policy, Policy) else None
     demonstrations = load_demonstrations(

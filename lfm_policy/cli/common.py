@@ -17,6 +17,9 @@ from lfm_runtime.registry import nearest_names
 
 OptionsT = TypeVar("OptionsT")
 
+SOLVERS = "euler, midpoint, heun or dopri5; of diffusion policies also ddim, dpmsolver++ or ddpm"
+EXPORTED_SOLVERS = "euler, midpoint or heun; of diffusion policies also ddim or dpmsolver++"
+
 
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command, which imports the command's module once it is chosen.
@@ -104,8 +107,30 @@ def add_runner_options(parser: argparse.ArgumentParser, *, local_cluster: str) -
     )
 
 
+def evaluations(text: str) -> int | list[int]:
+    """Parse a number of evaluations, or those of each block: ``1,1,2``."""
+    if "," not in text:
+        return positive(text)
+    return [positive(part) for part in text.split(",")]
+
+
+def step_times(text: str) -> list[Any]:
+    """Parse the times of steps: ``0.5,0.2`` for all blocks, ``[[],[],[0.3]]`` for each."""
+    from lfm_policy.config.load import parse_override
+    from lfm_policy.errors import InputError
+
+    try:
+        (times,) = parse_override(f"times={text if '[' in text else f'[{text}]'}").options.values()
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not isinstance(times, list):
+        raise argparse.ArgumentTypeError(f"'{text[:100]}' is no list of times")
+    return times
+
+
 def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False) -> None:
-    """Add ``--nfe``, ``--solver``, ``--noise-scale`` and ``--guidance``.
+    """Add ``--nfe``, ``--times``, ``--solver``, ``--noise-scale`` and
+    ``--guidance``.
 
     Args:
         parser: or a group of one.
@@ -115,9 +140,16 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
     more = "; several give several rows" if several_nfe else ""
     parser.add_argument(
         "--nfe",
-        type=positive,
+        type=evaluations,
         nargs="+" if several_nfe else None,
-        help=f"network evaluations per chunk{more} (default: as configured)",
+        help="network evaluations per chunk, or those of each block, the one at the data first: "
+        f"1,1,2{more} (default: as configured)",
+    )
+    parser.add_argument(
+        "--times",
+        type=step_times,
+        help="where steps end inside blocks, from 1 (noise) to 0 (data): 0.3, or of each block: "
+        "'[[],[],[0.3]]' (default: as configured, or equal steps)",
     )
     parser.add_argument("--solver", help=f"{solvers} (default: as configured)")
     parser.add_argument(
@@ -170,8 +202,9 @@ def options_of(kind: type[OptionsT], arguments: argparse.Namespace, **given: Any
 
 
 def sampler_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what `add_sampler_options` added, by name; None where it stays as configured."""
-    return {name: getattr(arguments, name) for name in ("solver", "nfe", "noise_scale", "guidance")}
+    """Return the arguments of `Policy.set_sampler`; None where they stay as configured."""
+    names = ("solver", "nfe", "times", "noise_scale", "guidance")
+    return {name: getattr(arguments, name) for name in names}
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from lfm_policy.errors import Key, OptionError
-from lfm_policy.options import Chosen, option, options
+from lfm_policy.options import Chosen, option, options, with_changes
 
 METHOD = Chosen("method", "velocity")
 
@@ -19,6 +20,11 @@ else:  # of the class that its name chooses, which is imported when it is needed
     MethodConfig = Annotated[Any, METHOD]
 
 Time = Annotated[float, Field(ge=0, le=1)]
+
+Evaluations = int | Sequence[int]
+"""Network evaluations per chunk: over all blocks, or of each block, block 1 first."""
+StepTimes = Sequence[float] | Sequence[Sequence[float]]
+"""Times inside blocks at which steps end: for every block, or of each block, block 1 first."""
 
 MAXIMUM_GUIDANCE = 20
 
@@ -90,6 +96,8 @@ class FlowConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.method.single_block:
+            self._check_single_block()
         if self.step_sizes and len(self.step_sizes) != self.n_blocks - 1:
             raise OptionError(
                 "step_sizes",
@@ -101,6 +109,18 @@ class FlowConfig:
                 "block_interpolants",
                 f"has {len(self.block_interpolants)} elements, expected n_blocks = {self.n_blocks}",
             )
+
+    def _check_single_block(self) -> None:
+        """Refuse what would mean nothing to a method that leads from noise to data in one."""
+        expectations: list[tuple[str, Any]] = [("n_blocks", 1), ("coupling", "dependent")]
+        expectations += [("interpolant", "linear"), ("block_interpolants", [])]
+        for key, expected in expectations:
+            if (found := getattr(self, key)) != expected:
+                raise OptionError(
+                    key,
+                    f"is {found!r} with the method '{self.method.name}', which takes noise to "
+                    f"chunks in one block, on a path of its own; expected {expected!r}",
+                )
 
 
 @options
@@ -116,12 +136,22 @@ class SamplerConfig:
         ge=1,
         le=100_000,
     )
+    block_nfe: list[Annotated[int, Field(ge=1, le=100_000)]] = option(
+        [],
+        "network evaluations of each block, block 1 (data side) first, instead of `nfe` spread "
+        "evenly; `nfe` becomes their sum",
+    )
     rtol: float = option(1e-4, "relative tolerance of dopri5", ge=1e-12, le=1)
     atol: float = option(1e-4, "absolute tolerance of dopri5", ge=1e-12, le=1)
     times: list[Time] = option(
         [],
         "times inside every block, from the noise to the data, at which a step ends; used when "
-        "nfe gives as many steps, which otherwise are equal",
+        "a block has as many steps, which otherwise are equal",
+    )
+    block_times: list[list[Time]] = option(
+        [],
+        "such times for each block, block 1 (data side) first, instead of `times`: one fewer than "
+        "the block has steps, or [] for equal steps",
     )
     noise_scale: float = option(
         0.6,
@@ -142,43 +172,100 @@ class SamplerConfig:
     )
 
     def __post_init__(self) -> None:
-        if any(later >= earlier for earlier, later in pairwise((1.0, *self.times, 0.0))):
+        _check_times("times", self.times)
+        for n, times in enumerate(self.block_times):
+            _check_times(("block_times", n), times)
+        if self.block_nfe:
+            self.nfe = sum(self.block_nfe)
+
+    def changed(
+        self,
+        *,
+        solver: str | None = None,
+        nfe: Evaluations | None = None,
+        times: StepTimes | None = None,
+        noise_scale: float | None = None,
+        guidance: float | None = None,
+    ) -> SamplerConfig:
+        """Return the options with some of them changed; None: as they are.
+
+        Evaluations of one kind take the place of the other, and those that are given anew have
+        none of the times that each block had; times of one kind take the place of the other.
+
+        Raises:
+            OptionError: a value is no value of its option.
+        """
+        asked: dict[str, Any] = {"solver": solver, "noise_scale": noise_scale, "guidance": guidance}
+        if nfe is not None:
+            nfe = plain_numbers(nfe)
+            each = isinstance(nfe, list)
+            asked |= {"block_nfe": nfe} if each else {"block_nfe": [], "nfe": nfe}
+            asked["block_times"] = []
+        if times is not None:
+            times = plain_numbers(times)
+            each = any(isinstance(part, list) for part in times)
+            asked |= {"times": [] if each else times, "block_times": times if each else []}
+        return with_changes(self, {key: v for key, v in asked.items() if v is not None})
+
+    @staticmethod
+    def merged_in(given: dict[str, Any]) -> dict[str, Any]:
+        """Return options that later take the place of others, with what they take away of them.
+
+        Evaluations that are given anew have no others beside them, nor times for each block.
+        """
+        anew = {"nfe", "block_nfe"} & given.keys()
+        return {"block_nfe": [], "block_times": [], **given} if anew else given
+
+    def steps(self, n_blocks: int, *, method: Method) -> list[int] | None:
+        """Return how many steps each block has, block 1 first; None where the solver decides.
+
+        Evaluations are spread evenly unless there are some for each block. What is left over goes
+        to the blocks nearest the noise, which have the longest way to go.
+
+        Raises:
+            OptionError: the evaluations are too few for one step in every block, or not whole
+                steps, of which ``method`` and guidance say what they cost; or options for each
+                block are not for as many blocks, or times for another number of steps.
+        """
+        from lfm_policy.flow import SolverSpec  # imports torch
+        from lfm_policy.flow.guidance import evaluations_per_step
+
+        solver = self.solver or method.default_solver
+        per_step = method.evaluations(SolverSpec(solver))
+        if per_step is None:
+            return None
+        per_step *= evaluations_per_step(self.guidance)
+        for key in ("block_nfe", "block_times"):
+            if (given := getattr(self, key)) and len(given) != n_blocks:
+                raise OptionError(
+                    key, f"has {len(given)} elements, expected one for each of {n_blocks} block(s)"
+                )
+        guided = "" if self.guidance == 1 else f" with guidance {self.guidance:g}"
+        cost = f"one step of '{solver}'{guided} takes {per_step} evaluation(s)"
+        for n, nfe in enumerate(self.block_nfe):
+            if nfe % per_step:
+                raise OptionError(
+                    ("block_nfe", n), f"is {nfe}, expected a multiple of {per_step}: {cost}"
+                )
+        smallest = n_blocks * per_step
+        if self.nfe < smallest or self.nfe % per_step:
             raise OptionError(
-                "times", f"are {self.times}; expected numbers between 1 and 0, each below the last"
+                "nfe",
+                f"is {self.nfe}, expected a multiple of {per_step} of at least {smallest}: "
+                f"{n_blocks} block(s), and {cost}",
             )
-
-
-def check_evaluations(
-    nfe: int,
-    solver: str,
-    n_blocks: int,
-    *,
-    key: str | Key,
-    method: Method,
-    guidance: float = 1.0,
-) -> None:
-    """Check that network evaluations can be shared out to blocks; adaptive solvers take any.
-
-    Raises:
-        OptionError: ``nfe`` is too small for one step in every block, or not whole steps, of which
-            ``method`` and ``guidance`` say what they cost; ``key`` is what to call it.
-    """
-    from lfm_policy.flow import SolverSpec  # imports torch
-    from lfm_policy.flow.guidance import evaluations_per_step
-
-    solver = solver or method.default_solver
-    per_step = method.evaluations(SolverSpec(solver))
-    if per_step is None:
-        return
-    per_step *= evaluations_per_step(guidance)
-    smallest = n_blocks * per_step
-    if nfe < smallest or nfe % per_step:
-        with_guidance = "" if guidance == 1 else f" with guidance {guidance:g}"
-        raise OptionError(
-            key,
-            f"is {nfe}, expected a multiple of {per_step} of at least {smallest}: {n_blocks} "
-            f"block(s), and one step of '{solver}'{with_guidance} takes {per_step} evaluation(s)",
-        )
+        steps = [nfe // per_step for nfe in self.block_nfe]
+        if not steps:
+            each, left_over = divmod(self.nfe // per_step, n_blocks)
+            steps = [each + (n >= n_blocks - left_over) for n in range(n_blocks)]
+        for n, (times, count) in enumerate(zip(self.block_times, steps, strict=False)):
+            if times and len(times) != count - 1:
+                raise OptionError(
+                    ("block_times", n),
+                    f"has {len(times)} elements, expected {count - 1}, one fewer than block "
+                    f"{n + 1} has steps, or none for equal steps",
+                )
+        return steps
 
 
 def check_guidance(weight: float, drop_obs: float, *, key: str | Key) -> None:
@@ -196,6 +283,21 @@ def check_guidance(weight: float, drop_obs: float, *, key: str | Key) -> None:
             f"is {weight:g}, expected 1: flow.drop_obs is 0, so the networks have not learned what "
             "to do without an observation; train with flow.drop_obs=0.1",
         )
+
+
+def _check_times(key: str | Key, times: Iterable[float]) -> None:
+    """Check that times decrease from 1 to 0."""
+    if any(later >= earlier for earlier, later in pairwise((1.0, *times, 0.0))):
+        raise OptionError(
+            key, f"are {times}; expected numbers between 1 and 0, each below the last"
+        )
+
+
+def plain_numbers(value: Any) -> Any:
+    """Return a number or sequences of them, also of numpy, as numbers and lists of Python."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain_numbers(part) for part in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 @options

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from lfm_policy.config.flow import SamplerConfig
 from lfm_policy.config.schema import SECTIONS, ExperimentConfig
 from lfm_policy.config.training import STUDENT_TRAINING
 from lfm_policy.errors import InputError, Key, OptionError
@@ -123,9 +124,10 @@ def load_config(
 
 
 def _overrides(texts: Sequence[str]) -> list[Source]:
-    """Return what overrides set, those that choose a section first."""
-    chosen = {key for section in SECTIONS for key in (section, f"{section}.name")}
-    ordered = sorted(texts, key=lambda text: text.partition("=")[0].strip() not in chosen)
+    """Return what overrides set, first those that choose a section or take away others."""
+    order = {key: 0 for section in SECTIONS for key in (section, f"{section}.name")}
+    order |= {"sampler.nfe": 1, "sampler.block_nfe": 2}
+    ordered = sorted(texts, key=lambda text: order.get(text.partition("=")[0].strip(), 3))
     return [parse_override(text) for text in ordered]
 
 
@@ -218,6 +220,8 @@ def _merged(sources: Sequence[Source]) -> tuple[dict[str, Any], dict[Key, str]]:
     for source in sources:
         options = _with_present_names(plain_options(source.options, source.label), source.label)
         _refuse_special_text(options, source.label)
+        if isinstance(sampler := options.get("sampler"), dict):
+            options["sampler"] = SamplerConfig.merged_in(sampler)
         for section, chosen in SECTIONS.items():
             *parents, name = section.split(".")
             beside, beside_given = _inside(merged, parents), _inside(options, parents)

@@ -18,11 +18,10 @@ from lfm_policy.config.flow import (
     FlowConfig,
     PushForwardConfig,
     SamplerConfig,
-    check_evaluations,
     check_guidance,
 )
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
-from lfm_policy.errors import OptionError
+from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import Chosen, option, options, with_changes
 
 NORMALIZATIONS = ["limits", "quantiles", "standard", "identity"]
@@ -210,6 +209,13 @@ class ExperimentConfig:
                 "velocity, along which a block's training set could be pushed to the next one; use "
                 "training.block_training=parallel, or flow.n_blocks=1",
             )
+        if self.flow.method.needs_limits and self.normalization.action != "limits":
+            raise OptionError(
+                ("normalization", "action"),
+                f"is '{self.normalization.action}' with flow.method.clip_sample, which cuts "
+                "normalised actions off at -1 and 1: expected limits, or "
+                "flow.method.clip_sample=false",
+            )
         network_configs(self)
         student_network(self)
         try:
@@ -217,18 +223,34 @@ class ExperimentConfig:
             with_changes(training, {**none_before, **self.distill.training})
         except OptionError as error:
             raise error.under("distill", "training") from None
-        sampler = self.sampler
-        check_guidance(sampler.guidance, self.flow.drop_obs, key=("sampler", "guidance"))
+        check_guidance(self.sampler.guidance, self.flow.drop_obs, key=("sampler", "guidance"))
         # Last, because only this imports torch.
-        check_evaluations(
-            sampler.nfe,
-            sampler.solver,
-            n_blocks,
-            key=("sampler", "nfe"),
-            method=self.flow.method.create(),
-            guidance=sampler.guidance,
-        )
+        try:
+            self.sampler.steps(n_blocks, method=self.flow.method.create())
+        except OptionError as error:
+            raise error.under("sampler") from None
+        self._check_solvers()
         return self
+
+    def _check_solvers(self) -> None:
+        """Check that solvers are not those of another method, and fit their options."""
+        from lfm_policy.flow import SOLVERS, SolverSpec  # imports torch
+
+        method, sampler = self.flow.method.create(), self.sampler
+        steps = max(1, sampler.nfe // self.flow.n_blocks)
+        for section in ("sampler", "push_forward"):
+            name = getattr(self, section).solver or method.default_solver
+            try:
+                method.check_solver(SolverSpec(name, steps))
+            except InputError as error:
+                raise OptionError((section, "solver"), f": {error}") from None
+        times = [*sampler.times, *(time for part in sampler.block_times for time in part)]
+        if times and SOLVERS.get(sampler.solver or method.default_solver).method:
+            raise OptionError(
+                ("sampler", "times" if sampler.times else "block_times"),
+                f"are {times}, which mean nothing to steps at integer times; expected "
+                "none, or the solver euler, midpoint or heun",
+            )
 
     def _encoder_training(self) -> str:
         """Return what `training.encoder: auto` means here; it is kept in place of it."""

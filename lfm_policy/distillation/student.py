@@ -19,7 +19,7 @@ from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.plan import DistillPlan
 from lfm_policy.distillation.recordings import read_observations
 from lfm_policy.errors import InputError
-from lfm_policy.flow import SolverSpec
+from lfm_policy.flow import SOLVERS, SolverSpec
 from lfm_policy.flow.guidance import evaluations_per_step
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.policy.model import ou_schedule
@@ -30,6 +30,8 @@ from lfm_policy.training.selection import Rollouts
 from lfm_policy.training.train import train_parts
 
 PAIRS = "pairs"
+FLOW_EVALUATIONS = 32
+"""At least, of a teacher whose own solver integrates no flow."""
 
 
 def student_config(
@@ -83,7 +85,8 @@ def student_config(
         "drop_obs": 0.0,
         "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
-    options["sampler"] |= {"solver": "euler", "nfe": nfe, "times": [], "guidance": 1.0}
+    evenly: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
+    options["sampler"] |= {"solver": "euler", "nfe": nfe, "guidance": 1.0, **evenly}
     options["training"] |= {
         "extended_from": [],
         "encoder_extended_from": [],
@@ -133,11 +136,20 @@ def _with_teacher_sampler(
     guidance = options.teacher_guidance or teacher.sampler.guidance
     check_guidance(guidance, teacher.flow.drop_obs, key=("distill", "teacher_guidance"))
     solver = options.teacher_solver or teacher.sampler.solver or rule.default_solver
+    nfe_of_teacher = teacher.sampler.nfe
+    if SOLVERS.get(solver).method:
+        # Students learn from the flow, also between its ends, where schedulers know no way.
+        if options.teacher_solver:
+            raise InputError(
+                f"distill.teacher_solver is '{solver}', expected one that integrates the "
+                "teacher's flow: euler, midpoint, heun or dopri5"
+            )
+        solver, nfe_of_teacher = "midpoint", max(nfe_of_teacher, FLOW_EVALUATIONS)
     steps = options.teacher_steps
     if not steps:
         per_step = rule.evaluations(SolverSpec(solver)) or 1
         per_step *= evaluations_per_step(teacher.sampler.guidance)
-        steps = max(1, teacher.sampler.nfe // (n_blocks * per_step))
+        steps = max(1, nfe_of_teacher // (n_blocks * per_step))
         # Where students need states on the way, it has a step to each of them.
         points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
         steps = math.ceil(steps / points) * points

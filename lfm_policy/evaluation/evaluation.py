@@ -14,6 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from lfm_policy.config import EvalConfig, ExperimentConfig
+from lfm_policy.config.flow import Evaluations, StepTimes
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.environments import choose_workers, make_environments
 from lfm_policy.evaluation.episodes import (
@@ -42,8 +43,9 @@ def evaluate(
     config: RolloutConfig,
     *,
     n_episodes: int,
-    nfes: Sequence[int | None] = (None,),
+    nfes: Sequence[Evaluations | None] = (None,),
     solver: str | None = None,
+    times: StepTimes | None = None,
     noise_scale: float | None = None,
     guidance: float | None = None,
     quiet: bool = False,
@@ -58,8 +60,9 @@ def evaluate(
         policy: its sampler is left as the last entry of ``nfes`` set it.
         config: where and how.
         n_episodes: episodes 0..n-1 per cell.
-        nfes: network evaluations per chunk; None: as configured.
+        nfes: network evaluations per chunk, or of each block, block 1 first; None: as configured.
         solver: another solver than the configured one.
+        times: other times inside blocks at which steps end, see `Policy.set_sampler`.
         noise_scale: another standard deviation of the initial noise than the configured one.
         guidance: another weight of the observation than the configured one.
         quiet: no progress bar.
@@ -73,7 +76,7 @@ def evaluate(
     """
     start = time.perf_counter()
     set_sampler = partial(
-        policy.set_sampler, solver=solver, noise_scale=noise_scale, guidance=guidance
+        policy.set_sampler, solver=solver, times=times, noise_scale=noise_scale, guidance=guidance
     )
     # All are tried first: a number that does not fit should not cost the time of the others.
     for nfe in nfes:
@@ -109,6 +112,7 @@ def evaluate_present(
         noise_scale=policy.noise_scale,
         guidance=policy.guidance,
         nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
+        block_times=[list(times) for times in policy.block_times],
         latency=measure_latency(policy),
         episodes=results,
     )

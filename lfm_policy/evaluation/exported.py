@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.config import config_from_dict
+from lfm_policy.config.flow import Evaluations, StepTimes, plain_numbers
 from lfm_policy.errors import InputError
 from lfm_policy.policy import ChunkResult
 from lfm_runtime.export.onnx_policy import OnnxPolicy
@@ -58,6 +59,9 @@ class ExportedPolicy:
         }
         self.solver: str = described.sampler["solver"]
         self.nfe_per_block: tuple[int, ...] = tuple(described.sampler["nfe_per_block"])
+        self.block_times: tuple[tuple[float, ...], ...] = tuple(
+            map(tuple, described.sampler.get("block_times", [[]] * len(self.nfe_per_block)))
+        )
         self.noise_scale = float(described.sampler["noise_scale"])
         self.guidance = described.guidance
 
@@ -74,7 +78,8 @@ class ExportedPolicy:
         self,
         *,
         solver: str | None = None,
-        nfe: int | None = None,
+        nfe: Evaluations | None = None,
+        times: StepTimes | None = None,
         noise_scale: float | None = None,
         guidance: float | None = None,
     ) -> None:
@@ -83,13 +88,18 @@ class ExportedPolicy:
         Raises:
             InputError: it is another one.
         """
+        same_kind = self.nfe if nfe is None or isinstance(nfe, int) else list(self.nfe_per_block)
+        block_times = [list(inner) for inner in self.block_times]
+        if times is not None and not any(times):
+            times = [[]] * len(block_times)
         for key, asked, has in (
             ("solver", solver, self.solver),
-            ("nfe", nfe, self.nfe),
+            ("nfe", nfe, same_kind),
+            ("times", times, block_times),
             ("noise_scale", noise_scale, self.noise_scale),
             ("guidance", guidance, self.guidance),
         ):
-            if asked is not None and asked != has:
+            if asked is not None and plain_numbers(asked) != has:
                 raise InputError(
                     f"{self.info['checkpoint']}: {key} is {asked}, but it was exported with {has}, "
                     "which is part of the graph: export the checkpoint again"

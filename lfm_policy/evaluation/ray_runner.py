@@ -24,8 +24,6 @@ from lfm_policy.ray_cluster import MAXIMUM_LOSSES, RayPool, WorkerLostError
 from lfm_runtime.disk.files import temporary_folder
 from lfm_runtime.export.file import is_export
 
-SAMPLER = ("solver", "nfe", "noise_scale", "guidance")
-"""What makes the sampler of a policy, which travels beside its checkpoint."""
 EPISODES_PER_TASK = 4
 """Few, so that a lost worker costs little; more than one, because a batch costs little more."""
 
@@ -86,7 +84,14 @@ class RayRunner:
             InputError: as `rollout`.
             EvaluationError: the worker of a task was lost `MAXIMUM_LOSSES` times.
         """
-        sampler = {key: getattr(policy, key) for key in SAMPLER}
+        fixed = policy.nfe_per_block is not None  # an adaptive solver takes neither
+        sampler = {
+            "solver": policy.solver,
+            "nfe": policy.nfe_per_block,
+            "times": policy.block_times if fixed else None,
+            "noise_scale": policy.noise_scale,
+            "guidance": policy.guidance,
+        }
         steps = policy.n_action_steps
         for begin in range(0, len(episodes), self._per_task):
             shard = tuple(episodes[begin : begin + self._per_task])

@@ -27,6 +27,7 @@ class Cell:
         solver: name of the ODE solver.
         nfe: network evaluations per chunk, all blocks (mean over chunks for adaptive solvers).
         nfe_per_block: the same for each block, index 0 = block 1 (data side); None for adaptive.
+        block_times: where its steps end between t = 1 and t = 0; [] for equal steps.
         latency: see `lfm_policy.evaluation.evaluation.measure_latency`.
         episodes: results, in the order of their numbers.
         noise_scale: standard deviation of the noise that sampling started from.
@@ -40,6 +41,7 @@ class Cell:
     episodes: Sequence[EpisodeResult]
     noise_scale: float = 1.0
     guidance: float = 1.0
+    block_times: Sequence[Sequence[float]] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return successes with their Wilson 95% interval, score and mean final coverage.

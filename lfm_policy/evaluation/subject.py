@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lfm_policy.config.flow import Evaluations, StepTimes
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.policy import ChunkResult, DataSpec
 
@@ -42,6 +43,10 @@ class EvaluatedPolicy(Protocol):
         """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
 
     @property
+    def block_times(self) -> tuple[tuple[float, ...], ...]:
+        """Times at which steps of each block end, index 0 = data side; () where they are equal."""
+
+    @property
     def solver(self) -> str:
         """Name of the solver of all blocks."""
 
@@ -57,7 +62,8 @@ class EvaluatedPolicy(Protocol):
         self,
         *,
         solver: str | None = None,
-        nfe: int | None = None,
+        nfe: Evaluations | None = None,
+        times: StepTimes | None = None,
         noise_scale: float | None = None,
         guidance: float | None = None,
     ) -> None:

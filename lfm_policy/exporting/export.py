@@ -33,7 +33,7 @@ def export_policy(policy: Policy, folder: str | Path, *, precision: str = "fp32"
 
     Raises:
         InputError: the folder exists, the precision is unknown, a weight does not fit into it, or
-            the sampler is adaptive.
+            the sampler is adaptive or draws noise.
     """
     folder = Path(folder)
     if exists(folder):
@@ -75,6 +75,7 @@ def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDes
             "noise_scale": policy.noise_scale,
             "guidance": policy.guidance,
             "nfe_per_block": list(policy.nfe_per_block or ()),
+            "block_times": [list(times) for times in policy.block_times],
         },
         precision=precision,
         clips_actions=config.policy.clip_actions,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.errors import InputError
+from lfm_policy.flow import SOLVERS
 from lfm_policy.networks.conditioning import ConditionEmbedding
 from lfm_policy.policy import Pipeline, Policy
 from lfm_runtime.export.description import OUTPUT, extra_inputs
@@ -33,12 +34,17 @@ def policy_graph(policy: Policy) -> onnx.ModelProto:
     action_dim). The number of rows B is free. Weights are there once, however many steps use them.
 
     Raises:
-        InputError: the sampler is adaptive, and so has no fixed number of steps.
+        InputError: the sampler is adaptive, and so has no fixed number of steps, or draws noise.
     """
     if policy.nfe is None:
         raise InputError(
             f"the solver '{policy.solver}' chooses its steps itself and cannot be exported: choose "
             "a fixed number with --solver euler, midpoint or heun and --nfe"
+        )
+    if SOLVERS.get(policy.solver).random:
+        raise InputError(
+            f"the solver '{policy.solver}' draws noise in every step and cannot be exported: "
+            "choose --solver ddim or dpmsolver++"
         )
     inputs = example_inputs(policy)
     pipeline = policy.pipeline.copy("cpu")

@@ -25,7 +25,7 @@ from torch import Tensor
 from lfm_policy.errors import InputError
 from lfm_policy.flow.block import FlowBlock
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS
-from lfm_policy.flow.methods import CleanChunkMethod, VelocityMethod
+from lfm_policy.flow.methods import CleanChunkMethod, DiffusionMethod, VelocityMethod
 from lfm_policy.flow.paths.interpolant import Interpolant
 from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.solvers.velocity import Network, per_sample
@@ -169,8 +169,9 @@ def gaussian_network(
 
     Returns:
         ``f(x, t, cond)`` in the dtype of x; None for a method that asks for anything else than a
-        velocity or the clean chunk, and for a coupling whose pairs are not known from mean and
-        covariance alone: those of the optimal one depend on the batch and on the conditions.
+        velocity, the clean chunk or the prediction of a diffusion model, and for a coupling whose
+        pairs are not known from mean and covariance alone: those of the optimal one depend on the
+        batch and on the conditions.
 
     Raises:
         InputError: as `GaussianBlockVelocity`.
@@ -187,4 +188,6 @@ def gaussian_network(
 
     if isinstance(block.method, VelocityMethod):
         return velocity
+    if isinstance(block.method, DiffusionMethod):
+        return block.method.network_of(exact, mean.dtype)
     return clean_chunk if isinstance(block.method, CleanChunkMethod) else None

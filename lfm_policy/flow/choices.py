@@ -49,6 +49,9 @@ SOLVERS: Registry[SolverMethod] = Registry(
         "midpoint": "lfm_policy.flow.solvers.solver:MIDPOINT",
         "heun": "lfm_policy.flow.solvers.solver:HEUN",
         "dopri5": "lfm_policy.flow.solvers.solver:DOPRI5",
+        "ddpm": "lfm_policy.flow.solvers.solver:DDPM",
+        "ddim": "lfm_policy.flow.solvers.solver:DDIM",
+        "dpmsolver++": "lfm_policy.flow.solvers.solver:DPM_SOLVER",
     },
 )
 METHODS: Registry[type[MethodConfig]] = Registry(
@@ -59,6 +62,7 @@ METHODS: Registry[type[MethodConfig]] = Registry(
         "regression": "lfm_policy.flow.methods.options:RegressionConfig",
         "shortcut": "lfm_policy.flow.methods.options:ShortcutConfig",
         "consistency_fm": "lfm_policy.flow.methods.options:ConsistencyFlowConfig",
+        "diffusion": "lfm_policy.flow.methods.diffusion.options:DiffusionConfig",
     },
 )
 """Options of the methods, which make them."""

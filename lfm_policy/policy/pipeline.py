@@ -15,12 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.config.flow import SamplerConfig, check_evaluations
+from lfm_policy.config.flow import Evaluations, SamplerConfig, StepTimes
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.flow import Method, SolverSpec, VelocityConfig
-from lfm_policy.flow.guidance import evaluations_per_step
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_runtime.policy.spec import DataSpec, is_image
@@ -94,6 +93,11 @@ class Pipeline(nn.Module):
         ]
         counts = tuple(count for count in evaluations if count is not None)
         return counts if len(counts) == len(evaluations) else None
+
+    @property
+    def block_times(self) -> tuple[tuple[float, ...], ...]:
+        """Times at which steps of each block end, index 0 = data side; () where they are equal."""
+        return tuple(solver.times for solver in self.solvers)
 
     def copy(self, device: str | torch.device) -> Pipeline:
         """Return a pipeline with weights of its own and the same sampler."""
@@ -169,13 +173,11 @@ def plan_sampler(
     *,
     method: Method | None = None,
     solver: str | None = None,
-    nfe: int | None = None,
+    nfe: Evaluations | None = None,
+    times: StepTimes | None = None,
     guidance: float | None = None,
 ) -> list[SolverSpec]:
     """Return the solver of each block, index 0 = block 1 (data side).
-
-    The evaluations are spread evenly. What is left over goes to the blocks nearest the noise,
-    which have the longest way to go.
 
     Args:
         sampler: defaults from the configuration.
@@ -183,31 +185,39 @@ def plan_sampler(
         method: of the blocks; it says what a step costs, and which solver is used where neither
             the configuration nor the caller says. Flow matching when None.
         solver: another solver than the configured one.
-        nfe: another number of evaluations over all blocks. Adaptive solvers choose it themselves.
+        nfe: other evaluations: a number, which is spread over the blocks, see
+            `SamplerConfig.steps`, or one for each block. Adaptive solvers choose them themselves.
+        times: other times inside blocks at which steps end, of every block that has one step more,
+            or a list for each block.
         guidance: another weight of the observation than the configured one, of which a step costs
             twice the evaluations where it is not 1.
 
     Raises:
-        InputError: ``nfe`` is too small for one step in every block or does not fit the solver.
+        InputError: ``nfe`` is too small for one step in every block or does not fit the solver, or
+            ``times`` are for other numbers of steps, or the solver is another method's.
     """
     method = VelocityConfig().create() if method is None else method
-    name = (sampler.solver if solver is None else solver) or method.default_solver
-    one_step = SolverSpec(name, rtol=sampler.rtol, atol=sampler.atol)
-    per_step = method.evaluations(one_step)
-    if per_step is None:
-        if nfe is not None:
-            raise InputError(
-                f"nfe is {nfe}, but the solver '{name}' chooses its steps itself; "
-                "leave nfe out or choose euler, midpoint or heun"
-            )
-        return [one_step] * n_blocks
-    guidance = sampler.guidance if guidance is None else guidance
-    total = sampler.nfe if nfe is None else nfe
-    check_evaluations(total, name, n_blocks, key="nfe", method=method, guidance=guidance)
-    per_step *= evaluations_per_step(guidance)
-    steps, left_over = divmod(total // per_step, n_blocks)
-    counts = [steps + (1 if n > n_blocks - left_over else 0) for n in range(1, n_blocks + 1)]
-    times = tuple(sampler.times)
-    return [
-        SolverSpec(name, count, times=times if len(times) == count - 1 else ()) for count in counts
+    asked = sampler.changed(solver=solver, nfe=nfe, times=times, guidance=guidance)
+    name = asked.solver or method.default_solver
+    counts = asked.steps(n_blocks, method=method)
+    if counts is None:
+        for key, value in (("nfe", nfe), ("times", times)):
+            if value is not None:
+                raise InputError(
+                    f"{key} is {value}, but the solver '{name}' chooses its steps itself; "
+                    f"leave {key} out or choose euler, midpoint or heun"
+                )
+        return [SolverSpec(name, rtol=asked.rtol, atol=asked.atol)] * n_blocks
+    every = asked.times
+    if times is not None and every and len(every) + 1 not in counts:
+        raise InputError(
+            f"times are {every}, which are for {len(every) + 1} steps; the blocks have "
+            f"{', '.join(map(str, counts))}"
+        )
+    inner = asked.block_times or [every if len(every) == count - 1 else [] for count in counts]
+    solvers = [
+        SolverSpec(name, count, rtol=asked.rtol, atol=asked.atol, times=tuple(part))
+        for count, part in zip(counts, inner, strict=True)
     ]
+    method.check_solver(max(solvers, key=lambda one: one.n_steps))
+    return solvers

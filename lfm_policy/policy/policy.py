@@ -7,7 +7,6 @@ noise and calls the `Pipeline`, which does the rest.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lfm_policy.config.flow import check_guidance
+from lfm_policy.config.flow import Evaluations, StepTimes, check_guidance
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
@@ -84,6 +83,11 @@ class Policy(ChunkPolicy):
         return self.pipeline.nfe_per_block
 
     @property
+    def block_times(self) -> tuple[tuple[float, ...], ...]:
+        """Times at which steps of each block end, index 0 = data side; () where they are equal."""
+        return self.pipeline.block_times
+
+    @property
     def nfe(self) -> int | None:
         """Network evaluations per chunk; None for an adaptive solver, which decides itself."""
         return None if self.nfe_per_block is None else sum(self.nfe_per_block)
@@ -110,6 +114,8 @@ class Policy(ChunkPolicy):
             **super().metadata,
             "name": self.config.name,
             "nfe": self.nfe,
+            "nfe_per_block": None if self.nfe_per_block is None else list(self.nfe_per_block),
+            "block_times": [list(times) for times in self.block_times],
             "solver": self.solver,
             "noise_scale": self.noise_scale,
             "guidance": self.guidance,
@@ -124,47 +130,50 @@ class Policy(ChunkPolicy):
         self,
         *,
         solver: str | None = None,
-        nfe: int | None = None,
+        nfe: Evaluations | None = None,
+        times: StepTimes | None = None,
         noise_scale: float | None = None,
         guidance: float | None = None,
     ) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured.
 
+        ::
+
+            policy.set_sampler(nfe=6)  # spread evenly: two in each of three blocks
+            policy.set_sampler(nfe=[1, 1, 2], times=[[], [], [0.3]])
+
         Args:
             solver: name of the ODE solver.
-            nfe: network evaluations per chunk, over all blocks.
+            nfe: network evaluations per chunk, spread evenly over all blocks, or those of each
+                block, block 1 (data side) first.
+            times: where steps end between t = 1 (noise) and t = 0 (data) of a block, decreasing:
+                one list for all blocks that have as many steps, or one for each block, empty for
+                equal steps. Configured for each block, they go with the configured evaluations.
             noise_scale: standard deviation of the noise that sampling starts from.
             guidance: weight of the observation; anything but 1 takes two evaluations in place of
                 one, and a policy that was trained with ``flow.drop_obs``.
 
         Raises:
-            InputError: the number of evaluations does not fit the blocks and the solver, the
-                scale of the noise is negative or not finite, or guidance is out of range or other
-                than 1 and the policy has not learned to do without an observation.
+            InputError: evaluations or times do not fit the blocks and the solver, the scale of the
+                noise is negative or not finite, or guidance is out of range or other than 1 and
+                the policy has not learned to do without an observation.
         """
-        sampler, flow = self.config.sampler, self.config.flow
-        weight = sampler.guidance if guidance is None else float(guidance)
-        check_guidance(weight, flow.drop_obs, key="guidance")
-        solvers = plan_sampler(
-            sampler,
+        configured, flow = self.config.sampler, self.config.flow
+        asked = configured.changed(
+            solver=solver, nfe=nfe, times=times, noise_scale=noise_scale, guidance=guidance
+        )
+        check_guidance(asked.guidance, flow.drop_obs, key="guidance")
+        self.pipeline.solvers = plan_sampler(
+            configured,
             self.model.n_blocks,
             method=flow.method.create(),
             solver=solver,
             nfe=nfe,
-            guidance=weight,
+            times=times,
+            guidance=guidance,
         )
-        scale = sampler.noise_scale if noise_scale is None else float(noise_scale)
-        if not (math.isfinite(scale) and scale >= 0):
-            raise InputError(f"noise_scale is {scale}, expected a finite number, at least 0")
-        self.pipeline.solvers, self.pipeline.noise_scale = solvers, scale
-        self.pipeline.guidance = weight
-        self._sampler = replace(
-            sampler,
-            solver=sampler.solver if solver is None else solver,
-            nfe=sampler.nfe if nfe is None else nfe,
-            noise_scale=scale,
-            guidance=weight,
-        )
+        self._sampler, self.pipeline.noise_scale = asked, asked.noise_scale
+        self.pipeline.guidance = asked.guidance
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint from which `load_policy` makes a policy of the same actions.

@@ -93,9 +93,10 @@ def _about(header: CheckpointHeader) -> str:
     total = counts.pop("total", sum(counts.values()))
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
     method = config.flow.method.name
+    rule = "denoising diffusion" if method == "diffusion" else "conditional Local Flow Matching"
     sentences = [
-        "A robot policy that predicts chunks of actions, trained with lfm-policy by conditional "
-        f"Local Flow Matching: {blocks} noise (standard deviation {sampler.noise_scale:g}) to "
+        "A robot policy that predicts chunks of actions, trained with lfm-policy by "
+        f"{rule}: {blocks} noise (standard deviation {sampler.noise_scale:g}) to "
         f"a chunk of {policy.horizon} actions in {evaluations}{guidance}.",
         f"The network of every block is `{config.network.name}`, the encoder of observations "
         f"`{config.encoder.name}`; {total:,} parameters ({parts}).",

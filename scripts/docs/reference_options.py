@@ -39,6 +39,7 @@ _MANY = {
     "float": "numbers",
     "str": "texts",
     "dict": "keys and values",
+    "list": "lists of numbers",
     "Any": "values",
 }
 
@@ -263,7 +264,9 @@ def _meanings(kind: str) -> str:
         if isinstance(entry, SolverMethod):
             taken = entry.evaluations
             says = f"{taken} network evaluations a step" if taken else "adaptive"
-            lines.append(f"- `{name}`: {says.replace('1 network evaluations', '1 evaluation')}")
+            alone = f", with {code(f'flow.method={entry.method}')} alone" if entry.method else ""
+            says = says.replace("1 network evaluations", "1 evaluation")
+            lines.append(f"- `{name}`: {says}{alone}")
         elif entry.__doc__ and kind not in ("derivation", "environment"):
             says = inspect.cleandoc(entry.__doc__).split("\n\n")[0].removeprefix("Return ")
             lines.append(f"- `{name}`: {prose(says)}")

@@ -112,7 +112,7 @@ def test_fewer_actions_of_a_chunk(command: Command, make_checkpoint: Callable[..
         (["--video-episodes", "200"], "episode 200 was to be filmed, but there are only 200"),
         (["--env", "lfm/Nothing-v0"], "environment 'lfm/Nothing-v0' cannot be created"),
         (["--env", "nonsense"], "environment 'nonsense'"),
-        (["--solver", "eular"], "unknown solver 'eular': did you mean 'euler'?"),
+        (["--solver", "eular"], "solver is 'eular', expected one of euler"),
         (["--solver", "heun", "--nfe", "3"], "nfe is 3, expected a multiple of 2"),
         (["--solver", "dopri5", "--nfe", "3"], "the solver 'dopri5' chooses its steps itself"),
         (["--nfe", "1", "200", "--solver", "midpoint"], "nfe is 1, expected a multiple of 2"),

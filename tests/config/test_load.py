@@ -232,7 +232,7 @@ def test_a_mistake_in_an_included_file_names_that_file(write: Write, tmp_path: P
         ),
         ("network: {widht: 3}", "unknown key 'network.widht' of 'network': did you mean 'width'"),
         ("flow: {time: {nam: x}}", "unknown key 'flow.time.nam' of 'flow.time': did you mean 'na"),
-        ("sampler: {zzzz: 1}", "'sampler.zzzz' of 'sampler': known: solver, nfe, rtol, atol"),
+        ("sampler: {zzzz: 1}", "'sampler.zzzz' of 'sampler': known: solver, nfe, block_nfe, rtol"),
         ("1: 2", "unknown key '1'"),
         ("a.b: 2", "unknown key 'a.b'"),
         ("'policy.horizon': 2", "unknown key 'policy.horizon'"),

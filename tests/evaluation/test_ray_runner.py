@@ -48,7 +48,7 @@ def test_results_are_those_of_this_machine(policy: Policy, runner: RayRunner) ->
 def test_the_sampler_is_the_one_that_was_set(policy: Policy, runner: RayRunner) -> None:
     before = rollout(policy, CONFIG, range(2))
     try:
-        policy.set_sampler(nfe=4, noise_scale=0.0)
+        policy.set_sampler(nfe=[1, 3], times=[[], [0.6, 0.2]], noise_scale=0.0)
         policy.n_action_steps = 3
         there = runner(policy, CONFIG, range(2))
         assert there == rollout(policy, CONFIG, range(2))

@@ -48,6 +48,21 @@ CASES: dict[str, dict[str, Any]] = {
         "flow": {"n_blocks": 1, "method": "regression"},
         "sampler": {"solver": "euler", "nfe": 2, "times": [0.1]},
     },
+    "diffusion, ddim": {
+        "n_blocks": 1,
+        "flow": {"n_blocks": 1, "method": "diffusion"},
+        "sampler": {"solver": "ddim", "nfe": 4},
+    },
+    "diffusion of v, dpmsolver++": {
+        "n_blocks": 1,
+        "flow": {"n_blocks": 1, "method": {"name": "diffusion", "prediction": "v"}},
+        "sampler": {"solver": "dpmsolver++", "nfe": 3},
+    },
+    "diffusion, heun": {
+        "n_blocks": 1,
+        "flow": {"n_blocks": 1, "method": "diffusion"},
+        "sampler": {"solver": "heun", "nfe": 4},
+    },
     "guided mlp, heun, prefix": {
         "flow": {"n_blocks": 2, "c": 0.2, "drop_obs": 0.1},
         "policy": {**STEPS, "max_prefix": 2},

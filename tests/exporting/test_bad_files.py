@@ -78,6 +78,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         (set_key("ranges", "pose", "low", value=[1e9] * 4), "ranges.pose: .*low at most high"),
         (set_key("sampler", "nfe", value=0), "sampler.nfe: found '0', expected a positive number"),
         (set_key("sampler", "nfe_per_block", value=["x"]), "sampler.nfe_per_block"),
+        (set_key("sampler", "block_times", value=[0.3]), "sampler.block_times"),
         (set_key("precision", value="fp4"), "precision: found 'fp4', expected one of fp32"),
         (set_key("env", value=[]), "env: found"),
         (set_key("graph", value=None), "graph: found 'None'"),

@@ -158,7 +158,7 @@ def test_the_command(
     [
         (["--nfe", "1"], "nfe is 1, expected a multiple"),
         (["--solver", "dopri5"], "chooses its steps itself"),
-        (["--solver", "rk9"], "unknown solver 'rk9'"),
+        (["--solver", "rk9"], "solver is 'rk9', expected one of euler"),
         (["--noise-scale", "-1"], "noise_scale is -1.0"),
     ],
 )

@@ -41,6 +41,7 @@ def test_the_folder(exported: tuple[Policy, Path]) -> None:
         "noise_scale": 0.6,
         "guidance": 1.0,
         "nfe_per_block": [2, 2],
+        "block_times": [[], []],
     }
     description = read_description(folder)
     assert description.spec.obs_shapes == policy.spec.obs_shapes
@@ -48,6 +49,36 @@ def test_the_folder(exported: tuple[Policy, Path]) -> None:
     low, high = description.ranges["action"]
     np.testing.assert_array_equal(low, policy.normalizer["action"].min.numpy())
     np.testing.assert_array_equal(high, policy.normalizer["action"].max.numpy())
+
+
+def test_a_graph_has_the_steps_of_each_block(tmp_path: Path) -> None:
+    """Of as many evaluations, those that the policy has, and they end where its steps do."""
+    from lfm_policy.evaluation.exported import ExportedPolicy
+    from lfm_policy.exporting import export_policy
+
+    uneven = {"block_nfe": [1, 1, 3], "block_times": [[], [], [0.6, 0.2]], "noise_scale": 1.0}
+    policy = build_policy(n_blocks=3, sampler=uneven)
+    exported = ExportedPolicy(export_policy(policy, tmp_path / "out"))
+    described = exported.policy.description.sampler
+    assert (described["nfe"], described["nfe_per_block"]) == (5, [1, 1, 3])
+    assert described["block_times"] == [[], [], [0.6, 0.2]]
+    for key in ("nfe", "nfe_per_block", "block_times"):
+        assert exported.policy.metadata[key] == policy.metadata[key] == described[key]
+    batch, noise = random_batch(policy, 4), torch.randn(4, *policy.chunk_shape)
+    found = exported.sample(batch, noise=noise).chunk
+    torch.testing.assert_close(found, policy.sample(batch, noise=noise).chunk, rtol=1e-4, atol=1e-2)
+    policy.set_sampler(nfe=5)
+    evenly = policy.sample(batch, noise=noise).chunk
+    assert float((evenly - found).abs().mean()) > 0.1
+
+    exported.set_sampler(nfe=[1, 1, 3], times=[[], [], [0.6, 0.2]])
+    exported.set_sampler(nfe=5)
+    with pytest.raises(InputError, match=r"nfe is \[1, 2, 2\], but it was exported with \[1, 1, 3"):
+        exported.set_sampler(nfe=[1, 2, 2])
+    with pytest.raises(InputError, match=r"times is \[0.5\], but it was exported with \[\[\], \["):
+        exported.set_sampler(times=[0.5])
+    with pytest.raises(InputError, match="times is "):
+        exported.set_sampler(times=[])
 
 
 def test_nothing_of_the_machine_that_exported_is_in_the_graph(
@@ -86,6 +117,10 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     policy = build_policy(sampler={"solver": "dopri5"})
     with pytest.raises(InputError, match="'dopri5' chooses its steps itself"):
         export_policy(policy, tmp_path / "out")
+    steps = {"solver": "ddpm", "nfe": 100}
+    random = build_policy(1, flow={"n_blocks": 1, "method": "diffusion"}, sampler=steps)
+    with pytest.raises(InputError, match="'ddpm' draws noise in every step .* --solver ddim or"):
+        export_policy(random, tmp_path / "out")
     with pytest.raises(InputError, match="precision is 'fp8', expected one of fp32, fp16, int8"):
         export_policy(build_policy(), tmp_path / "out", precision="fp8")
     assert not (tmp_path / "out").exists()

@@ -47,7 +47,7 @@ class _Velocity:
     n_blocks=st.integers(1, 3),
     interpolant=st.sampled_from(INTERPOLANTS.names()),
     coupling=st.sampled_from(COUPLINGS.names()),
-    solver=st.sampled_from(SOLVERS.names()),
+    solver=st.sampled_from([name for name, one in SOLVERS.items() if not one.method]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 def test_any_chunk_shape(

@@ -11,6 +11,8 @@ from torch import Tensor
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SOLVERS, SolverSpec, integrate
 
+ODE_SOLVERS = [name for name, solver in SOLVERS.items() if not solver.method]
+
 FIXED = ("euler", "midpoint", "heun")
 
 
@@ -115,7 +117,7 @@ def test_tighter_tolerances_cost_more_and_err_less() -> None:
     assert errors[2] < 1e-9
 
 
-@pytest.mark.parametrize("name", SOLVERS.names())
+@pytest.mark.parametrize("name", ODE_SOLVERS)
 def test_path(name: str) -> None:
     x = torch.randn(5, 4, 2, dtype=torch.float64)
     spec = SolverSpec(name, 4, rtol=1e-8, atol=1e-8)
@@ -132,7 +134,7 @@ def test_path(name: str) -> None:
     torch.testing.assert_close(without.x, result.x)
 
 
-@pytest.mark.parametrize("name", SOLVERS.names())
+@pytest.mark.parametrize("name", ODE_SOLVERS)
 def test_gradients_flow_through_the_steps(name: str) -> None:
     x = torch.ones(2, 1, dtype=torch.float64, requires_grad=True)
     spec = SolverSpec(name, 200, rtol=1e-8, atol=1e-8)
@@ -142,7 +144,7 @@ def test_gradients_flow_through_the_steps(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", SOLVERS.names())
+@pytest.mark.parametrize("name", ODE_SOLVERS)
 def test_condition_is_passed_on(name: str) -> None:
     cond = torch.tensor([[1.0], [2.0]])
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lfm_policy.config import SamplerConfig
 from lfm_policy.errors import InputError
-from lfm_policy.flow import SOLVERS, SolverSpec, VelocityConfig, VelocityMethod
+from lfm_policy.flow import SOLVERS, DiffusionConfig, SolverSpec, VelocityConfig, VelocityMethod
 from lfm_policy.policy import Policy, plan_sampler
 
 PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2}
@@ -37,9 +37,7 @@ def test_total_is_what_was_asked_for_and_spread_evenly(
     assert steps == sorted(steps)
 
 
-@given(
-    solver=st.sampled_from(list(PER_STEP)), n_blocks=st.integers(1, 64), nfe=st.integers(-5, 200)
-)
+@given(solver=st.sampled_from(list(PER_STEP)), n_blocks=st.integers(1, 64), nfe=st.integers(1, 200))
 def test_what_does_not_fit_is_refused(solver: str, n_blocks: int, nfe: int) -> None:
     per_step = PER_STEP[solver]
     if nfe >= n_blocks * per_step and nfe % per_step == 0:
@@ -68,12 +66,23 @@ def test_adaptive_solver() -> None:
 
 
 def test_unknown_solver() -> None:
-    with pytest.raises(InputError, match=r"unknown solver 'eular': did you mean 'euler'\?"):
+    with pytest.raises(InputError, match=r"solver is 'eular', .* \(did you mean 'euler'\?\)"):
         plan_sampler(SamplerConfig(), 1, solver="eular")
 
 
 def test_this_file_knows_all_solvers() -> None:
-    assert {name for name, method in SOLVERS.items() if method.evaluations} == set(PER_STEP)
+    steps = {name for name, solver in SOLVERS.items() if solver.step is not None}
+    assert steps == set(PER_STEP)
+    assert set(SOLVERS.names()) - steps == {"dopri5", "ddpm", "ddim", "dpmsolver++"}
+
+
+def test_a_solver_of_another_method_is_refused() -> None:
+    with pytest.raises(InputError, match="solver ddim: only flow.method=diffusion has it; choose"):
+        plan_sampler(SamplerConfig(), 1, solver="ddim", nfe=4)
+    diffusion = DiffusionConfig().create()
+    assert plan_sampler(SamplerConfig(nfe=4), 1, method=diffusion) == [SolverSpec("ddim", 4)]
+    with pytest.raises(InputError, match="101 steps are more than the 100 of training"):
+        plan_sampler(SamplerConfig(), 1, method=diffusion, solver="ddpm", nfe=101)
 
 
 def test_given_times_are_used_where_they_fit() -> None:

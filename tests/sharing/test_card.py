@@ -199,6 +199,13 @@ def test_a_fine_tuned_policy(header: CheckpointHeader) -> None:
     assert "fine-tuned" not in card(header)[0]
 
 
+def test_a_diffusion_policy(header: CheckpointHeader) -> None:
+    changes = {"flow": {"n_blocks": 1, "method": "diffusion"}, "sampler": {"nfe": 10}}
+    text, _ = card(changed(header, **changes))
+    assert "by denoising diffusion: one block takes noise" in text
+    assert "in 10 network evaluations (ddim)" in text
+
+
 def test_a_training_that_is_not_complete(header: CheckpointHeader) -> None:
     unfinished = dataclasses.replace(header, training=header.training | {"complete": False})
     assert "**Its training was not complete" in card(unfinished)[0]

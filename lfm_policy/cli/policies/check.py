@@ -20,6 +20,7 @@ import argparse
 from pathlib import Path
 
 from lfm_policy.cli.common import (
+    SOLVERS,
     add_common_options,
     add_sampler_options,
     positive,
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", type=positive, default=16, help="chunks of every instant; default 16"
     )
-    add_sampler_options(parser, solvers="euler, midpoint, heun or dopri5")
+    add_sampler_options(parser, solvers=SOLVERS)
     parser.add_argument("--output", type=Path, help="results folder (default: <policy>/check)")
     add_common_options(parser, seed_help="of noise and choices; default 0")
 

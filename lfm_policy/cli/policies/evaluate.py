@@ -9,6 +9,7 @@ of one that never does, only rewards are reported.
 examples:
   lfm-policy eval runs/pusht-fm --episodes 200 --seed-start 100000
   lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 16 --video 8
+  lfm-policy eval runs/pusht-lfm --episodes 50 --nfe 3 1,1,2 1,1,3
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.cli.common import (
+    SOLVERS,
     add_common_options,
     add_runner_options,
     add_sampler_options,
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=100_000,
         help="environment seed of the first episode; default 100000",
     )
-    add_sampler_options(parser, solvers="euler, midpoint, heun or dopri5", several_nfe=True)
+    add_sampler_options(parser, solvers=SOLVERS, several_nfe=True)
     parser.add_argument(
         "--n-action-steps",
         type=positive,
@@ -137,6 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
             n_episodes=arguments.episodes,
             nfes=arguments.nfe or (None,),
             solver=arguments.solver,
+            times=arguments.times,
             noise_scale=arguments.noise_scale,
             guidance=arguments.guidance,
             quiet=quiet,

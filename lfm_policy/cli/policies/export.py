@@ -22,7 +22,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfm_policy.cli.common import add_sampler_options, positive, print_json, sampler_of
+from lfm_policy.cli.common import (
+    EXPORTED_SOLVERS,
+    add_sampler_options,
+    positive,
+    print_json,
+    sampler_of,
+)
 
 if TYPE_CHECKING:
     from lfm_policy.policy import Policy
@@ -39,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the hub",
     )
     parser.add_argument("output", type=Path, help="folder to write; it must not exist")
-    add_sampler_options(parser, solvers="euler, midpoint or heun")
+    add_sampler_options(parser, solvers=EXPORTED_SOLVERS)
     parser.add_argument(
         "--precision",
         default="fp32",

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.cli.common import (
+    SOLVERS,
     add_common_options,
     add_sampler_options,
     key_values,
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="environment seed of the first episode; default 200000",
     )
     sampler = parser.add_argument_group("sampler (checkpoints only)")
-    add_sampler_options(sampler, solvers="euler, midpoint, heun or dopri5")
+    add_sampler_options(sampler, solvers=SOLVERS)
     loop = parser.add_argument_group("control loop")
     loop.add_argument(
         "--joining",

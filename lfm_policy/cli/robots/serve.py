@@ -19,6 +19,7 @@ import argparse
 from pathlib import Path
 
 from lfm_policy.cli.common import (
+    SOLVERS,
     add_sampler_options,
     non_negative,
     options_of,
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse observations that the policy does not know (default: left out, and logged)",
     )
     sampler = parser.add_argument_group("policy (checkpoints only)")
-    add_sampler_options(sampler, solvers="euler, midpoint, heun or dopri5")
+    add_sampler_options(sampler, solvers=SOLVERS)
     sampler.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:<n>")
     parser.add_argument("--seed", type=non_negative, help="of the noise (default: differs)")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, Method, OdeMethod, check_output
     from lfm_policy.flow.methods.clean_chunk import CleanChunkMethod
     from lfm_policy.flow.methods.consistency_fm import ConsistencyFlowMethod
+    from lfm_policy.flow.methods.diffusion.method import DiffusionMethod
+    from lfm_policy.flow.methods.diffusion.options import DiffusionConfig
     from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, mean_velocity
     from lfm_policy.flow.methods.options import (
         CleanChunkConfig,
@@ -33,6 +35,8 @@ __all__ = [
     "CleanChunkMethod",
     "ConsistencyFlowConfig",
     "ConsistencyFlowMethod",
+    "DiffusionConfig",
+    "DiffusionMethod",
     "ErrorConfig",
     "ErrorMethod",
     "MeanVelocityConfig",
@@ -54,6 +58,7 @@ __all__ = [
 _MODULES = (
     *("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression"),
     *("shortcut", "consistency_fm"),
+    *("diffusion.options", "diffusion.method"),
 )
 
 

@@ -13,7 +13,14 @@ from lfm_policy.flow.methods.error import chunk_squares, robust
 from lfm_policy.flow.methods.options import ErrorConfig, MethodConfig
 from lfm_policy.flow.paths.interpolant import Interpolant, PathSample
 from lfm_policy.flow.paths.schedule import OUStep
-from lfm_policy.flow.solvers import OdeResult, SolverSpec, euler_step, integrate, integrate_steps
+from lfm_policy.flow.solvers import (
+    OdeResult,
+    SolverSpec,
+    check_integrates,
+    euler_step,
+    integrate,
+    integrate_steps,
+)
 from lfm_policy.flow.solvers.velocity import Network, Velocity
 
 
@@ -97,6 +104,14 @@ class Method(ABC):
         """Return the network evaluations that a block takes; None where the solver decides."""
         return solver.nfe
 
+    def check_solver(self, solver: SolverSpec) -> None:
+        """Check that a solver can sample from the method.
+
+        Raises:
+            InputError: it belongs to another method.
+        """
+        check_integrates(solver.name, self.config.name)
+
     def run(
         self,
         network: Network,
@@ -115,7 +130,8 @@ class Method(ABC):
         `velocity`.
 
         Raises:
-            InputError: the method has no velocity that the solver could integrate.
+            InputError: the method has no velocity that the solver could integrate, or the solver
+                is another method's.
             FloatingPointError: an adaptive solver met a velocity that is not finite or too stiff.
         """
         times = {"t_start": t_start, "t_end": t_end}

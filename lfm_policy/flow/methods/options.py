@@ -26,6 +26,8 @@ class MethodConfig:
     has_velocity: ClassVar[bool] = True
     """Whether its networks stand for a velocity, along which data are pushed from a block to the
     next."""
+    single_block: ClassVar[bool] = False
+    """Whether it leads from noise to data in one, so that a chain of it has one block."""
 
     name: str = option("", "what networks learn and how they move a chunk")
 
@@ -41,6 +43,11 @@ class MethodConfig:
         module, _, method = self.BUILDS.partition(":")
         built: Method = getattr(importlib.import_module(module), method)(self)
         return built
+
+    @property
+    def needs_limits(self) -> bool:
+        """Whether chunks beyond [-1, 1] are cut off."""
+        return False
 
 
 @options

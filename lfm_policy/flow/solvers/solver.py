@@ -26,16 +26,28 @@ from lfm_policy.flow.solvers.velocity import CountedVelocity, Network, Velocity
 
 @dataclass(frozen=True)
 class SolverMethod:
-    """A method: ``step`` with its ``evaluations`` per step; both None when it is adaptive."""
+    """A solver: ``step`` with its ``evaluations`` per step; both None when it is adaptive.
+
+    Attributes:
+        step: of a velocity; None also where only one method can make the steps.
+        evaluations: of the network in a step.
+        method: the only method that has it; empty: it integrates the velocity of any.
+        random: whether steps draw noise.
+    """
 
     step: StepFunction | None
     evaluations: int | None
+    method: str = ""
+    random: bool = False
 
 
 EULER = SolverMethod(euler_step, 1)
 MIDPOINT = SolverMethod(midpoint_step, 2)
 HEUN = SolverMethod(heun_step, 2)
 DOPRI5 = SolverMethod(None, None)
+DDPM = SolverMethod(None, 1, method="diffusion", random=True)
+DDIM = SolverMethod(None, 1, method="diffusion")
+DPM_SOLVER = SolverMethod(None, 1, method="diffusion")
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,8 @@ class SolverSpec:
     """How to integrate one block.
 
     Attributes:
-        name: ``euler``, ``midpoint``, ``heun`` (equal steps) or ``dopri5`` (adaptive).
+        name: ``euler``, ``midpoint``, ``heun`` (equal steps) or ``dopri5`` (adaptive); of diffusion
+            models also ``ddpm``, ``ddim`` or ``dpmsolver++``.
         n_steps: number of steps per block. dopri5 chooses its own; there it is the number of
             equal segments in which a path is reported.
         rtol: relative tolerance, dopri5 only.
@@ -78,7 +91,8 @@ class SolverSpec:
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"solver {self.name}: {key} is {value}; expected a number above 0")
         object.__setattr__(self, "times", tuple(float(time) for time in self.times))
-        if self.times and (self.evaluations is None or len(self.times) != self.n_steps - 1):
+        has_times = SOLVERS.get(self.name).step is not None
+        if self.times and (not has_times or len(self.times) != self.n_steps - 1):
             raise InputError(
                 f"solver {self.name}: {len(self.times)} times between the ends were given for "
                 f"{self.n_steps} steps; expected {self.n_steps - 1}, and a solver of fixed steps"
@@ -146,8 +160,10 @@ def integrate(
         return_path: whether to return the intermediate states too.
 
     Raises:
+        InputError: the solver makes the steps of one method, and integrates no velocity.
         FloatingPointError: dopri5 met a velocity that is not finite or too stiff.
     """
+    check_integrates(solver.name)
     step = SOLVERS.get(solver.name).step
     if step is not None:
         return integrate_steps(
@@ -173,6 +189,21 @@ def integrate(
         inner=_inner_times(solver.chosen, t_start, t_end),
     )
     return OdeResult(states[-1], counted.nfe, torch.stack(states) if return_path else None)
+
+
+def check_integrates(solver: str, method: str = "") -> None:
+    """Check that a solver is for the velocities of any method, or one of ``method``'s own.
+
+    Raises:
+        InputError: it is another method's.
+    """
+    owner = SOLVERS.get(solver).method
+    if owner and owner != method:
+        others = [name for name, other in SOLVERS.items() if other.method in ("", method)]
+        raise InputError(
+            f"solver {solver}: only flow.method={owner} has it; choose {', '.join(others[:-1])} or "
+            f"{others[-1]}"
+        )
 
 
 def with_fixed_times(

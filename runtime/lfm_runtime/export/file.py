@@ -151,6 +151,10 @@ def _is_map(holds: _Check) -> _Check:
     return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
 
 
+def _is_block_times(value: Any) -> bool:
+    return value is None or _is_list(_is_list(_is_number))(value)
+
+
 _CHECKS: tuple[tuple[str, str, _Check], ...] = (
     *(
         (key, f"a number from 1 to {MAXIMUM_STEPS:,}", _is_count(1, MAXIMUM_STEPS))
@@ -167,6 +171,7 @@ _CHECKS: tuple[tuple[str, str, _Check], ...] = (
     ("sampler.noise_scale", "a number", _is_number),
     ("sampler", "a number as its guidance, or none", _has_guidance),
     ("sampler.nfe_per_block", "numbers of evaluations", _is_list(_is_count(1))),
+    ("sampler.block_times", "times of each block", _is_block_times),
     ("precision", f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
     ("clips_actions", "true or false", lambda value: isinstance(value, bool)),
     ("env", "an object", _is_object),

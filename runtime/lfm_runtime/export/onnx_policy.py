@@ -92,6 +92,8 @@ class OnnxPolicy(ChunkPolicy):
             **super().metadata,
             "name": description.name,
             "nfe": self.nfe,
+            "nfe_per_block": description.sampler["nfe_per_block"],
+            "block_times": description.sampler.get("block_times", []),
             "solver": description.sampler["solver"],
             "noise_scale": description.sampler["noise_scale"],
             "guidance": description.guidance,

@@ -22,7 +22,7 @@ _OF_THE_POLICY = frozenset(
     {
         POLICY_DIGEST,
         *("action_dim", "action_horizon", "horizon", "max_prefix", "n_action_steps", "n_obs_steps"),
-        *("guidance", "nfe", "noise_scale", "precision", "solver"),
+        *("block_times", "guidance", "nfe", "nfe_per_block", "noise_scale", "precision", "solver"),
     }
 )
 """What the actions depend on; beside the observations."""

@@ -1,0 +1,1 @@
+"""Diffusion models, as Diffusion Policy has them: their options, the method and its schedulers."""

@@ -1,0 +1,64 @@
+"""Options of diffusion; light to import, like those of the other methods."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lfm_policy.errors import OptionError
+from lfm_policy.flow.methods.options import ErrorConfig
+from lfm_policy.options import option, options
+
+COSINE = "squaredcos_cap_v2"
+FEWEST_LINEAR_STEPS = 500
+"""Of a linear schedule, whose noises are those of 1,000 steps: with fewer it ends in data."""
+
+
+@options
+class DiffusionConfig(ErrorConfig):
+    """Options of diffusion; the defaults are those of Diffusion Policy."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.flow.methods.diffusion.method:DiffusionMethod"
+    single_block: ClassVar[bool] = True
+
+    name: str = option("diffusion", "what networks learn", choices=["diffusion"])
+    prediction: str = option(
+        "epsilon",
+        "what networks predict: epsilon (the noise), sample (the clean chunk) or v, a mixture of "
+        "both that is as easy at every time",
+        common=True,
+        choices=["epsilon", "sample", "v"],
+    )
+    beta_schedule: str = option(
+        COSINE,
+        "how noise grows over the steps, by its name in diffusers; the linear ones are made for "
+        "1,000 train_steps",
+        choices=[COSINE, "linear", "scaled_linear"],
+    )
+    train_steps: int = option(
+        100, "steps from data to noise in training (num_train_timesteps)", ge=2, le=10_000
+    )
+    clip_sample: bool = option(
+        True,
+        "clip the clean chunk that a step predicts to [-1, 1], where all actions are with "
+        "normalization.action 'limits'",
+    )
+    spacing: str = option(
+        "",
+        "which of the train_steps a sampler of fewer steps visits, by its name in diffusers "
+        "(timestep_spacing): trailing and linspace begin at the noise itself, leading where the "
+        "last stride begins; empty: leading for ddpm and ddim, linspace for dpmsolver++",
+        choices=["", "leading", "linspace", "trailing"],
+    )
+
+    def __post_init__(self) -> None:
+        if self.beta_schedule != COSINE and self.train_steps < FEWEST_LINEAR_STEPS:
+            raise OptionError(
+                "train_steps",
+                f"is {self.train_steps} with beta_schedule '{self.beta_schedule}', which then does "
+                f"not end in noise; expected at least {FEWEST_LINEAR_STEPS}, or {COSINE}",
+            )
+
+    @property
+    def needs_limits(self) -> bool:
+        """Whether chunks beyond [-1, 1] are cut off."""
+        return self.clip_sample
