@@ -272,11 +272,9 @@ def check_guidance(weight: float, drop_obs: float, *, key: str | Key) -> None:
     """Check the weight of the observation in sampling.
 
     Raises:
-        OptionError: it is out of range, or other than 1 with networks that never had to do without
-            an observation; ``key`` is what to call it.
+        OptionError: it is other than 1 with networks that never had to do without an observation;
+            ``key`` is what to call it.
     """
-    if not 0 <= weight <= MAXIMUM_GUIDANCE:
-        raise OptionError(key, f"is {weight}, expected a number from 0 to {MAXIMUM_GUIDANCE}")
     if weight != 1 and not drop_obs:
         raise OptionError(
             key,

@@ -94,6 +94,11 @@ CASES: dict[str, dict[str, Any]] = {
         },
         "sampler": {"solver": "euler", "nfe": 4, "guidance": 0.5},
     },
+    "guided diffusion, ddim": {
+        "n_blocks": 1,
+        "flow": {"n_blocks": 1, "drop_obs": 0.1, "method": "diffusion"},
+        "sampler": {"solver": "ddim", "nfe": 4, "guidance": 1.5},
+    },
     "no observations, midpoint": {
         "n_blocks": 1,
         "obs_shapes": {},

@@ -137,7 +137,7 @@ def test_what_is_refused(make_policy: MakePolicy) -> None:
     with pytest.raises(InputError, match=f"sampler.{reason}"):
         make_policy(sampler={"guidance": 1.5})
     for bad in (-1.0, 21.0, float("nan")):
-        with pytest.raises(InputError, match="guidance is .*, expected a number from 0 to 20"):
+        with pytest.raises(InputError, match="guidance is .*, expected"):
             make_policy(**GUIDED).set_sampler(guidance=bad)
     with pytest.raises(InputError, match="there are no observations that could be left out"):
         make_policy(**GUIDED, obs_shapes={})

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.flow import METHODS, SolverSpec
 from lfm_policy.policy import Policy, load_policy, read_header
 from lfm_policy.training import Interrupted, train
 
@@ -139,6 +140,28 @@ def test_new_observations_change_nothing_at_first(
     tuned = Policy(run.config, run.spec, run.model, run.data.normalizer)
     before = chunks(load_policy(tmp_path / "source"), {"position": obs["position"]})
     torch.testing.assert_close(chunks(tuned, obs), before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_method_can_be_guided(make_config: MakeConfig, tmp_path: Path, method: str) -> None:
+    rule = METHODS.get(method)().create()
+    evaluations = 2 * (rule.evaluations(SolverSpec(rule.default_solver)) or 1)
+    changes = {
+        "flow.method": method,
+        "flow.n_blocks": 1,
+        "flow.drop_obs": 0.3,
+        "sampler.guidance": 1.5,
+        "sampler.nfe": evaluations,
+        "training.total_steps": 3,
+        "training.learning_rate": 0.03,
+    }
+    train(make_config(changes), tmp_path / "run", device="cpu", quiet=True)
+    policy = load_policy(tmp_path / "run")
+    given = {"batch": policy.fake_batch(3), "noise": torch.randn(3, *policy.chunk_shape)}
+    result = policy.sample(**given)
+    assert result.nfe == policy.nfe == evaluations
+    policy.set_sampler(guidance=1.0)
+    assert not torch.equal(policy.sample(**given).chunk, result.chunk)
 
 
 def test_from_the_command_line(
