@@ -135,7 +135,8 @@ def distill(
         nfe: network evaluations of the student, a divisor or multiple of the teacher's blocks; 1
             by default.
         groups: instead, how many of the teacher's blocks each student block replaces.
-        method: ``regression``, ``progressive``, ``consistency`` or ``distribution``.
+        method: a distillation method: ``regression``, or another of those in
+            ``lfm_policy.distillation.methods.METHODS``.
         output: run folder; by default ``student-nfe<nfe>-<method>`` in the teacher's.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``output``, if there is one.

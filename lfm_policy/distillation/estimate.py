@@ -88,11 +88,11 @@ def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: float) -> Work:
     """Return the teacher's ways: network evaluations of batches of rows, of all its blocks."""
     batch_size = run.config.distill.batch_size
     in_trial = min(batch_size, math.ceil(rows))
-    chain, solver = groups[0].chain, groups[0].solver
+    chain = groups[0].chain
     blocks = [chain.block(n) for n in range(1, chain.n_blocks + 1)]
     evaluations = sum(
         block.evaluations(solver) or ADAPTIVE_EVALUATIONS * block.evaluations_per_answer
-        for block in blocks
+        for block, solver in zip(blocks, chain.solver_per_block(groups[0].solver), strict=True)
     )
     one_step = SolverSpec("euler", 1)
     group = replace(groups[-1], solver=one_step)

@@ -61,7 +61,7 @@ def student_config(
             blocks, or an override is wrong.
     """
     check_teacher(teacher)
-    METHODS.get(method)
+    loss_class = METHODS.get(method)
     n_blocks = teacher.config.flow.n_blocks
     edges = group_edges(n_blocks, nfe, groups)
     sizes = ou_schedule(teacher.config.flow).step_sizes
@@ -81,7 +81,8 @@ def student_config(
         "step_sizes": group_step_sizes(sizes, edges),
         "block_interpolants": [],
         "interpolant": "linear",
-        "method": {"name": "velocity"},
+        "method": {"name": loss_class.student_method},
+        "coupling": "dependent",
         "drop_obs": 0.0,
         "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
@@ -104,7 +105,7 @@ def student_config(
         "teacher_blocks": n_blocks,
         "groups": list(groups),
     }
-    METHODS.get(method).adapt(options)
+    loss_class.adapt(options)
     # A student fits a function and not a cloud of data: dropout only blurs it.
     if "dropout" in options["network"]:
         options["network"]["dropout"] = 0.0
@@ -135,8 +136,9 @@ def _with_teacher_sampler(
     rule, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
     guidance = options.teacher_guidance or teacher.sampler.guidance
     check_guidance(guidance, teacher.flow.drop_obs, key=("distill", "teacher_guidance"))
-    solver = options.teacher_solver or teacher.sampler.solver or rule.default_solver
-    nfe_of_teacher = teacher.sampler.nfe
+    own = teacher.sampler.solver or rule.default_solver
+    solver = options.teacher_solver or own
+    nfe_of_teacher = teacher.sampler.nfe // evaluations_per_step(teacher.sampler.guidance)
     if SOLVERS.get(solver).method:
         # Students learn from the flow, also between its ends, where schedulers know no way.
         if options.teacher_solver:
@@ -147,12 +149,14 @@ def _with_teacher_sampler(
         solver, nfe_of_teacher = "midpoint", max(nfe_of_teacher, FLOW_EVALUATIONS)
     steps = options.teacher_steps
     if not steps:
-        per_step = rule.evaluations(SolverSpec(solver)) or 1
-        per_step *= evaluations_per_step(teacher.sampler.guidance)
-        steps = max(1, nfe_of_teacher // (n_blocks * per_step))
+        per_step = rule.evaluations(SolverSpec(solver))
+        steps = max(1, nfe_of_teacher // (n_blocks * (per_step or 1)))
         # Where students need states on the way, it has a step to each of them.
         points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
         steps = math.ceil(steps / points) * points
+        of_blocks = teacher.sampler.block_nfe or teacher.sampler.block_times
+        if of_blocks and per_step and points == 1 and solver == own:
+            steps = 0  # those of its sampler
     return replace(options, teacher_solver=solver, teacher_steps=steps, teacher_guidance=guidance)
 
 

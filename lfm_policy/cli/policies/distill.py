@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 
 from lfm_policy.cli.common import add_run_options, overrides_of, positive, print_best, print_json
+from lfm_policy.distillation.methods import METHODS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="regression",
-        help="what a student block learns: regression (default), progressive, consistency or "
-        "distribution",
+        help=f"what a student block learns: {', '.join(METHODS.names())} (default: %(default)s)",
     )
     add_run_options(
         parser,

@@ -15,6 +15,7 @@ METHODS: Registry[type[DistillLoss]] = Registry(
         "regression": "lfm_policy.distillation.methods.regression:RegressionLoss",
         "progressive": "lfm_policy.distillation.methods.progressive:ProgressiveLoss",
         "consistency": "lfm_policy.distillation.methods.consistency:ConsistencyLoss",
+        "rectified": "lfm_policy.distillation.methods.rectified:RectifiedLoss",
         "distribution": "lfm_policy.distillation.methods.distribution:DistributionLoss",
     },
 )

@@ -31,6 +31,12 @@ class DistillLoss(Loss):
     own_options: ClassVar[tuple[str, ...]] = ()
     """Options of ``distill`` that mean something to this method and not to all."""
 
+    student_method: ClassVar[str] = "velocity"
+    """Name of the ``flow.method`` by which students of it move a chunk."""
+
+    one_evaluation: ClassVar[bool] = True
+    """Whether students are right in one evaluation of each block alone, and not in several."""
+
     def __init__(
         self,
         network: nn.Module,
@@ -76,6 +82,12 @@ class DistillLoss(Loss):
         Raises:
             InputError: it is.
         """
+        found = config.flow.method.name
+        if found != cls.student_method:
+            raise InputError(
+                f"flow.method is '{found}', expected '{cls.student_method}': that is what students "
+                f"of the distillation method '{config.distill.method}' are"
+            )
 
     @classmethod
     def points(cls, options: DistillConfig) -> int:

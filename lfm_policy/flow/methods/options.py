@@ -26,6 +26,7 @@ class MethodConfig:
     has_velocity: ClassVar[bool] = True
     """Whether its networks stand for a velocity, along which data are pushed from a block to the
     next."""
+
     single_block: ClassVar[bool] = False
     """Whether it leads from noise to data in one, so that a chain of it has one block."""
 

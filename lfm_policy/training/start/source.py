@@ -21,6 +21,7 @@ from lfm_policy.flow import OptionalCondition
 from lfm_policy.flow.guidance import plain_network
 from lfm_policy.networks.base import VelocityNetwork
 from lfm_policy.networks.conditioning import ConditionEmbedding
+from lfm_policy.plugins import registry
 from lfm_policy.policy.checkpoint import (
     CheckpointHeader,
     read_model_state,
@@ -72,8 +73,9 @@ def tuned_config(source: CheckpointHeader, overrides: Sequence[str] = ()) -> Exp
         "total_steps": training.total_steps and max(training.total_steps // 10, n_blocks),
         "encoder_steps": -(-training.encoder_steps // 10),
     }
-    if source.config.distill.method:
+    if _of_one_evaluation(source.config):
         options["flow"]["time"] = STUDENT_TIME
+    if source.config.distill.method:
         options["training"] |= {"block_training": "parallel", "warm_start": False}
     return changed_config(options, overrides, label=str(source.folder))
 
@@ -97,7 +99,7 @@ def with_source(config: ExperimentConfig, source: CheckpointHeader) -> Experimen
             "the checkpoint"
         )
     time = config.flow.time
-    if source.config.distill.method and (time.name, time.points) != ("points", [1.0]):
+    if _of_one_evaluation(source.config) and (time.name, time.points) != ("points", [1.0]):
         warnings.warn(
             f"{source.folder}: is a student of one evaluation for each block, and is trained on as "
             "velocities at all times: sample what comes of it with more evaluations and distil it "
@@ -106,6 +108,12 @@ def with_source(config: ExperimentConfig, source: CheckpointHeader) -> Experimen
             stacklevel=2,
         )
     return replace(config, init=replace(config.init, source=source.sha256))
+
+
+def _of_one_evaluation(config: ExperimentConfig) -> bool:
+    """Whether a policy is a student that is right in one evaluation of each block alone."""
+    method = config.distill.method
+    return bool(method) and registry("distillation method").get(method).one_evaluation
 
 
 def kept_normalizer(config: ExperimentConfig, known: CheckpointHeader | None) -> Normalizer | None:
