@@ -23,6 +23,7 @@ from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, sample
 from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.flow import FlowBlock, MeanVelocityMethod
 from lfm_policy.flow.fitting import copy_fitting_weights, load_fitting_weights
+from lfm_policy.flow.guidance import plain_network
 from lfm_policy.networks.conditioning import with_more_times
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
@@ -86,7 +87,8 @@ class DistillPlan:
         teacher_model.to(run.device).eval().requires_grad_(False)
         solver = teacher_solver(options, teacher.config)
         edges = group_edges(teacher.config.flow.n_blocks, config.flow.n_blocks, options.groups)
-        self._groups = teacher_groups(teacher_model.chain(), edges, solver)
+        chain = teacher_model.chain(options.teacher_guidance)
+        self._groups = teacher_groups(chain, edges, solver)
         draw_initial_weights(run.model, config, run.spec)
         # The encoder is the teacher's, frozen: students see what their teacher saw.
         run.model.encoder.load_state_dict(teacher_model.encoder.state_dict())
@@ -226,6 +228,7 @@ def _start_from(student: nn.Module, block: FlowBlock) -> None:
     """Give a student the weights of the teacher's block, if they fit and mean the same to it."""
     n_times, before = getattr(student, "n_times", 1), block.network
     is_velocity = block.method.config.has_velocity and block.velocity is before
+    before = plain_network(before)
     if isinstance(block.method, MeanVelocityMethod) if n_times > 1 else is_velocity:
         copy_fitting_weights(student, before)
     elif is_velocity and isinstance(before, nn.Module):

@@ -138,7 +138,6 @@ class _SavedTensors(torch.autograd.graph.saved_tensors_hooks):
 
     def __init__(self) -> None:
         self._storages: dict[int, int] = {}
-        self._wrapped = 0
         super().__init__(self._keep, lambda tensor: tensor)
 
     def _keep(self, tensor: Tensor) -> Tensor:
@@ -154,4 +153,4 @@ class _SavedTensors(torch.autograd.graph.saved_tensors_hooks):
 
     @property
     def n_bytes(self) -> int:
-        return sum(self._storages.values()) + self._wrapped
+        return sum(self._storages.values())
