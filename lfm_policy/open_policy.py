@@ -21,6 +21,7 @@ def open_policy(
     nfe: Evaluations | None = None,
     times: StepTimes | None = None,
     noise_scale: float | None = None,
+    guidance: float | None = None,
 ) -> Any:
     """Return a policy.
 
@@ -35,18 +36,26 @@ def open_policy(
         nfe: other network evaluations than configured, see `Policy.set_sampler`; checkpoints only.
         times: other ends of steps inside blocks, see there; checkpoints only.
         noise_scale: another standard deviation of the noise; checkpoints only.
+        guidance: another weight of the observation; checkpoints only.
 
     Raises:
         InputError: there is no such policy, it is damaged, or the sampler does not fit.
         ConnectionError: the server cannot be reached.
     """
     remote, exported = name.startswith(SCHEMES), is_export(name)
-    sampler = {"solver": solver, "nfe": nfe, "times": times, "noise_scale": noise_scale}
+    sampler: dict[str, Any] = {
+        "solver": solver,
+        "nfe": nfe,
+        "times": times,
+        "noise_scale": noise_scale,
+        "guidance": guidance,
+    }
     if (remote or exported) and any(value is not None for value in sampler.values()):
         where = "the server's" if remote else "an exported policy's"
         raise InputError(
-            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe, --times "
-            "and --noise-scale out" + ("" if remote else ", or export it again with others")
+            f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe, --times, "
+            "--noise-scale and --guidance out"
+            + ("" if remote else ", or export it again with others")
         )
     if remote:
         from lfm_runtime.wire.client import WebsocketClientPolicy
@@ -64,5 +73,5 @@ def open_policy(
 
     torch.set_num_threads(threads)
     policy = load_policy(name, device=choose_device(device))
-    policy.set_sampler(solver=solver, nfe=nfe, times=times, noise_scale=noise_scale)
+    policy.set_sampler(**sampler)
     return policy

@@ -74,6 +74,7 @@ def check(
     nfe: Evaluations | None = None,
     times: StepTimes | None = None,
     noise_scale: float | None = None,
+    guidance: float | None = None,
     quiet: bool = True,
 ) -> PolicyCheck:
     """Compare a policy's chunks with demonstrated ones and say what looks wrong.
@@ -97,6 +98,7 @@ def check(
         nfe: other network evaluations, see `Policy.set_sampler`.
         times: other times inside blocks at which steps end, see there.
         noise_scale: another standard deviation of the noise.
+        guidance: another weight of the observation.
         quiet: no progress bars.
 
     Returns:
@@ -111,8 +113,14 @@ def check(
     for key, (value, least) in least_of.items():
         if value < least:
             raise InputError(f"{key} is {value}, expected at least {least}")
+    sampler: dict[str, Any] = {
+        "solver": solver,
+        "nfe": nfe,
+        "times": times,
+        "noise_scale": noise_scale,
+        "guidance": guidance,
+    }
     name = "the policy" if isinstance(policy, (Policy, OnnxPolicy)) else str(policy)
-    sampler = {"solver": solver, "nfe": nfe, "times": times, "noise_scale": noise_scale}
     if isinstance(policy, (str, Path)):
         policy = _opened(name, device, sampler)
     elif any(value is not None for value in sampler.values()):

@@ -129,7 +129,8 @@ def step_times(text: str) -> list[Any]:
 
 
 def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False) -> None:
-    """Add ``--nfe``, ``--times``, ``--solver`` and ``--noise-scale``.
+    """Add ``--nfe``, ``--times``, ``--solver``, ``--noise-scale`` and
+    ``--guidance``.
 
     Args:
         parser: or a group of one.
@@ -155,6 +156,13 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
         "--noise-scale",
         type=float,
         help="standard deviation of the noise that sampling starts from (default: as configured)",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        metavar="WEIGHT",
+        help="weight of the observation, of policies trained with flow.drop_obs: above 1 it counts "
+        "for more, at two evaluations a step (default: as configured)",
     )
 
 
@@ -195,7 +203,8 @@ def options_of(kind: type[OptionsT], arguments: argparse.Namespace, **given: Any
 
 def sampler_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `Policy.set_sampler`; None where they stay as configured."""
-    return {name: getattr(arguments, name) for name in ("solver", "nfe", "times", "noise_scale")}
+    names = ("solver", "nfe", "times", "noise_scale", "guidance")
+    return {name: getattr(arguments, name) for name in names}
 
 
 @contextmanager

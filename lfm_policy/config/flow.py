@@ -26,6 +26,8 @@ Evaluations = int | Sequence[int]
 StepTimes = Sequence[float] | Sequence[Sequence[float]]
 """Times inside blocks at which steps end: for every block, or of each block, block 1 first."""
 
+MAXIMUM_GUIDANCE = 20
+
 
 @options
 class TimeConfig:
@@ -85,6 +87,13 @@ class FlowConfig:
     )
     method: MethodConfig = option(METHOD.defaults, "what networks learn, how they move a chunk")
     time: TimeConfig = option(TimeConfig, "distribution of t in training")
+    drop_obs: float = option(
+        0.0,
+        "share of the training pairs whose observation is left out (a learned vector stands in for "
+        "it), which `sampler.guidance` needs; 0.1 is usual",
+        ge=0,
+        le=0.9,
+    )
 
     def __post_init__(self) -> None:
         if self.method.single_block:
@@ -127,7 +136,7 @@ class SamplerConfig:
         ge=1,
         le=100_000,
     )
-    block_nfe: list[Annotated[int, Field(ge=1, le=100_000)]] = option(
+    block_nfe: list[Annotated[int, Field(ge=1, le=1000)]] = option(
         [],
         "network evaluations of each block, block 1 (data side) first, instead of `nfe` spread "
         "evenly; `nfe` becomes their sum",
@@ -153,6 +162,14 @@ class SamplerConfig:
         ge=0,
         le=10,
     )
+    guidance: float = option(
+        1.0,
+        "weight w of the observation, of a policy that was trained with flow.drop_obs: sampling "
+        "follows (1 - w) times what the networks say without it and w times what they say with it, "
+        "at two evaluations each; above 1 the observation counts for more",
+        ge=0,
+        le=MAXIMUM_GUIDANCE,
+    )
 
     def __post_init__(self) -> None:
         _check_times("times", self.times)
@@ -168,6 +185,7 @@ class SamplerConfig:
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        guidance: float | None = None,
     ) -> SamplerConfig:
         """Return the options with some of them changed; None: as they are.
 
@@ -177,7 +195,7 @@ class SamplerConfig:
         Raises:
             OptionError: a value is no value of its option.
         """
-        asked: dict[str, Any] = {"solver": solver, "noise_scale": noise_scale}
+        asked: dict[str, Any] = {"solver": solver, "noise_scale": noise_scale, "guidance": guidance}
         if nfe is not None:
             nfe = plain_numbers(nfe)
             each = isinstance(nfe, list)
@@ -185,7 +203,7 @@ class SamplerConfig:
             asked["block_times"] = []
         if times is not None:
             times = plain_numbers(times)
-            each = any(isinstance(part, list) for part in times)
+            each = isinstance(times, list) and any(isinstance(part, list) for part in times)
             asked |= {"times": [] if each else times, "block_times": times if each else []}
         return with_changes(self, {key: v for key, v in asked.items() if v is not None})
 
@@ -206,21 +224,24 @@ class SamplerConfig:
 
         Raises:
             OptionError: the evaluations are too few for one step in every block, or not whole
-                steps, of which ``method`` says what they cost; or options for each block are not
-                for as many blocks, or times for another number of steps.
+                steps, of which ``method`` and guidance say what they cost; or options for each
+                block are not for as many blocks, or times for another number of steps.
         """
         from lfm_policy.flow import SolverSpec  # imports torch
+        from lfm_policy.flow.guidance import evaluations_per_step
 
         solver = self.solver or method.default_solver
         per_step = method.evaluations(SolverSpec(solver))
         if per_step is None:
             return None
+        per_step *= evaluations_per_step(self.guidance)
         for key in ("block_nfe", "block_times"):
             if (given := getattr(self, key)) and len(given) != n_blocks:
                 raise OptionError(
                     key, f"has {len(given)} elements, expected one for each of {n_blocks} block(s)"
                 )
-        cost = f"one step of '{solver}' takes {per_step} evaluation(s)"
+        guided = "" if self.guidance == 1 else f" with guidance {self.guidance:g}"
+        cost = f"one step of '{solver}'{guided} takes {per_step} evaluation(s)"
         for n, nfe in enumerate(self.block_nfe):
             if nfe % per_step:
                 raise OptionError(
@@ -245,6 +266,21 @@ class SamplerConfig:
                     f"{n + 1} has steps, or none for equal steps",
                 )
         return steps
+
+
+def check_guidance(weight: float, drop_obs: float, *, key: str | Key) -> None:
+    """Check the weight of the observation in sampling.
+
+    Raises:
+        OptionError: it is other than 1 with networks that never had to do without an observation;
+            ``key`` is what to call it.
+    """
+    if weight != 1 and not drop_obs:
+        raise OptionError(
+            key,
+            f"is {weight:g}, expected 1: flow.drop_obs is 0, so the networks have not learned what "
+            "to do without an observation; train with flow.drop_obs=0.1",
+        )
 
 
 def _check_times(key: str | Key, times: Iterable[float]) -> None:

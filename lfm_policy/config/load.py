@@ -40,6 +40,7 @@ BEFORE: dict[str, Any] = {
         "tail_weight": 1.0,
         "teacher_solver": "midpoint",
         "teacher_steps": 16,
+        "teacher_guidance": 1.0,
         "training": {},
     },
 }

@@ -18,6 +18,7 @@ from lfm_policy.config.flow import (
     FlowConfig,
     PushForwardConfig,
     SamplerConfig,
+    check_guidance,
 )
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import InputError, OptionError
@@ -222,6 +223,7 @@ class ExperimentConfig:
             with_changes(training, {**none_before, **self.distill.training})
         except OptionError as error:
             raise error.under("distill", "training") from None
+        check_guidance(self.sampler.guidance, self.flow.drop_obs, key=("sampler", "guidance"))
         # Last, because only this imports torch.
         try:
             self.sampler.steps(n_blocks, method=self.flow.method.create())

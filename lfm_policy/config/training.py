@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from lfm_policy.config.flow import MAXIMUM_GUIDANCE
 from lfm_policy.errors import OptionError
 from lfm_policy.options import option, options
 
@@ -267,6 +268,12 @@ class DistillConfig:
         "or those of its sampler.block_nfe and block_times",
         ge=0,
         le=10_000,
+    )
+    teacher_guidance: float = option(
+        0.0,
+        "guidance of the teacher's samples, see sampler.guidance; 0: the one of its sampler",
+        ge=0,
+        le=MAXIMUM_GUIDANCE,
     )
     samples: int = option(8, "teacher samples per observation", ge=1, le=1000)
     recording: str = option(

@@ -52,7 +52,7 @@ def flow_states(
     if cond is not None:
         cond = cond.expand(len(noise), -1)
     start = noise.to(policy.device, torch.float32) * policy.noise_scale
-    chain, ends = policy.model.chain(), _block_ends(policy.config)
+    chain, ends = policy.pipeline.chain, _block_ends(policy.config)
     result = chain.sample(start, cond, solver=policy.pipeline.solvers, return_path=True)
     assert result.path is not None
 

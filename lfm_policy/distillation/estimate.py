@@ -88,16 +88,22 @@ def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: float) -> Work:
     """Return the teacher's ways: network evaluations of batches of rows, of all its blocks."""
     batch_size = run.config.distill.batch_size
     in_trial = min(batch_size, math.ceil(rows))
-    solvers = groups[0].chain.solver_per_block(groups[0].solver)
-    evaluations = sum(solver.nfe or ADAPTIVE_EVALUATIONS for solver in solvers)
-    group = replace(groups[-1], solver=SolverSpec("euler", 1))
+    chain = groups[0].chain
+    blocks = [chain.block(n) for n in range(1, chain.n_blocks + 1)]
+    evaluations = sum(
+        block.evaluations(solver) or ADAPTIVE_EVALUATIONS * block.evaluations_per_answer
+        for block, solver in zip(blocks, chain.solver_per_block(groups[0].solver), strict=True)
+    )
+    one_step = SolverSpec("euler", 1)
+    group = replace(groups[-1], solver=one_step)
 
     def start() -> Once:
         y = torch.randn(in_trial, *run.model.chunk_shape, device=run.device)
         cond = _condition(run, in_trial)
         return lambda: group.sample(y, cond)
 
-    per_call = (group.last - group.first + 1) * in_trial / batch_size
+    asked = sum(block.evaluations(one_step) or 1 for block in blocks[group.first - 1 : group.last])
+    per_call = asked * in_trial / batch_size
     count = evaluations * rows / batch_size
     return Work(TEACHER_SAMPLES, "evaluation", count, start, per_call)
 

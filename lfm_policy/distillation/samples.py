@@ -145,6 +145,8 @@ def samples_key(
         "seed": config.seed,
         "noise": [config.sampler.noise_scale, obs_noise.scale],
     }
+    if options.teacher_guidance != 1:
+        facts["guidance"] = options.teacher_guidance
     if obs_noise and obs_noise.shaped:
         facts["noise covariance"] = "data"
     if options.recording:

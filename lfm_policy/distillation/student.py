@@ -12,6 +12,7 @@ from lfm_policy.assets import results_folder
 from lfm_policy.checkpoint_folders import run_of_checkpoint
 from lfm_policy.config import DistillConfig, ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
+from lfm_policy.config.flow import check_guidance
 from lfm_policy.config.load import changed_config
 from lfm_policy.distillation.group import group_edges, group_step_sizes
 from lfm_policy.distillation.methods import METHODS
@@ -19,6 +20,7 @@ from lfm_policy.distillation.plan import DistillPlan
 from lfm_policy.distillation.recordings import read_observations
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SOLVERS, SolverSpec
+from lfm_policy.flow.guidance import evaluations_per_step
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.policy.model import ou_schedule
 from lfm_policy.training.rows.data import IMAGE_CACHE
@@ -41,6 +43,9 @@ def student_config(
     overrides: Sequence[str] = (),
 ) -> ExperimentConfig:
     """Return the options of a student: the teacher's, with N' = ``nfe`` blocks of one step.
+
+    A guided teacher has students without guidance: one evaluation of theirs stands in for both
+    answers of every step of the teacher.
 
     Args:
         teacher: checkpoint of the teacher.
@@ -78,10 +83,11 @@ def student_config(
         "interpolant": "linear",
         "method": {"name": loss_class.student_method},
         "coupling": "dependent",
+        "drop_obs": 0.0,
         "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
     evenly: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
-    options["sampler"] |= {"solver": "euler", "nfe": nfe, **evenly}
+    options["sampler"] |= {"solver": "euler", "nfe": nfe, "guidance": 1.0, **evenly}
     options["training"] |= {
         "extended_from": [],
         "encoder_extended_from": [],
@@ -110,6 +116,11 @@ def student_config(
                 f"distill.{section} is {changes}: it stands in the configuration of a teacher and "
                 f"is for its students; here, set {section}.<option>=<value>"
             )
+    if config.flow.drop_obs:
+        raise InputError(
+            f"flow.drop_obs is {config.flow.drop_obs:g}, expected 0: a student has no guidance of "
+            "its own; distill.teacher_guidance is that of the teacher's samples"
+        )
     if config.distill.groups != list(groups):
         raise InputError(
             f"distill.groups is {config.distill.groups}; it follows from --groups, which also says "
@@ -121,11 +132,13 @@ def student_config(
 def _with_teacher_sampler(
     options: DistillConfig, teacher: ExperimentConfig, nfe: int
 ) -> DistillConfig:
-    """Fill in the solver and its steps per block, where they are to be those of the teacher."""
+    """Fill in solver, steps per block and guidance, where they are to be those of the teacher."""
     rule, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
+    guidance = options.teacher_guidance or teacher.sampler.guidance
+    check_guidance(guidance, teacher.flow.drop_obs, key=("distill", "teacher_guidance"))
     own = teacher.sampler.solver or rule.default_solver
     solver = options.teacher_solver or own
-    nfe_of_teacher = teacher.sampler.nfe
+    nfe_of_teacher = teacher.sampler.nfe // evaluations_per_step(teacher.sampler.guidance)
     if SOLVERS.get(solver).method:
         # Students learn from the flow, also between its ends, where schedulers know no way.
         if options.teacher_solver:
@@ -144,7 +157,7 @@ def _with_teacher_sampler(
         of_blocks = teacher.sampler.block_nfe or teacher.sampler.block_times
         if of_blocks and per_step and points == 1 and solver == own:
             steps = 0  # those of its sampler
-    return replace(options, teacher_solver=solver, teacher_steps=steps)
+    return replace(options, teacher_solver=solver, teacher_steps=steps, teacher_guidance=guidance)
 
 
 def distill(

@@ -47,6 +47,7 @@ def evaluate(
     solver: str | None = None,
     times: StepTimes | None = None,
     noise_scale: float | None = None,
+    guidance: float | None = None,
     quiet: bool = False,
     runner: Callable[..., list[EpisodeResult]] = rollout,
 ) -> tuple[list[Cell], float]:
@@ -63,6 +64,7 @@ def evaluate(
         solver: another solver than the configured one.
         times: other times inside blocks at which steps end, see `Policy.set_sampler`.
         noise_scale: another standard deviation of the initial noise than the configured one.
+        guidance: another weight of the observation than the configured one.
         quiet: no progress bar.
         runner: runs the episodes; `rollout` or something with its interface, such as a `RayRunner`.
 
@@ -73,12 +75,15 @@ def evaluate(
         InputError: a number of evaluations does not fit, or the environment does not.
     """
     start = time.perf_counter()
+    set_sampler = partial(
+        policy.set_sampler, solver=solver, times=times, noise_scale=noise_scale, guidance=guidance
+    )
     # All are tried first: a number that does not fit should not cost the time of the others.
     for nfe in nfes:
-        policy.set_sampler(solver=solver, nfe=nfe, times=times, noise_scale=noise_scale)
+        set_sampler(nfe=nfe)
     cells = []
     for nfe in nfes:
-        policy.set_sampler(solver=solver, nfe=nfe, times=times, noise_scale=noise_scale)
+        set_sampler(nfe=nfe)
         cells.append(
             evaluate_present(policy, config, n_episodes=n_episodes, quiet=quiet, runner=runner)
         )
@@ -105,6 +110,7 @@ def evaluate_present(
         solver=policy.solver,
         nfe=float(np.mean([result.nfe for result in results])),
         noise_scale=policy.noise_scale,
+        guidance=policy.guidance,
         nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
         block_times=[list(times) for times in policy.block_times],
         latency=measure_latency(policy),

@@ -63,6 +63,7 @@ class ExportedPolicy:
             map(tuple, described.sampler.get("block_times", [[]] * len(self.nfe_per_block)))
         )
         self.noise_scale = float(described.sampler["noise_scale"])
+        self.guidance = described.guidance
 
     @property
     def n_action_steps(self) -> int:
@@ -80,6 +81,7 @@ class ExportedPolicy:
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        guidance: float | None = None,
     ) -> None:
         """Check that the sampler is the one of the export.
 
@@ -95,6 +97,7 @@ class ExportedPolicy:
             ("nfe", nfe, same_kind),
             ("times", times, block_times),
             ("noise_scale", noise_scale, self.noise_scale),
+            ("guidance", guidance, self.guidance),
         ):
             if asked is not None and plain_numbers(asked) != has:
                 raise InputError(

@@ -90,6 +90,7 @@ class RayRunner:
             "nfe": policy.nfe_per_block,
             "times": policy.block_times if fixed else None,
             "noise_scale": policy.noise_scale,
+            "guidance": policy.guidance,
         }
         steps = policy.n_action_steps
         for begin in range(0, len(episodes), self._per_task):

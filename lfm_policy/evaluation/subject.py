@@ -54,6 +54,10 @@ class EvaluatedPolicy(Protocol):
     def noise_scale(self) -> float:
         """Standard deviation of the noise that sampling starts from."""
 
+    @property
+    def guidance(self) -> float:
+        """Weight of the observation; 1: no guidance."""
+
     def set_sampler(
         self,
         *,
@@ -61,6 +65,7 @@ class EvaluatedPolicy(Protocol):
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        guidance: float | None = None,
     ) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured."""
 

@@ -8,6 +8,7 @@ x (B, *chunk_shape) for any chunk shape, t (B,), cond (B, cond_dim) or None.
     solvers        one ODE, evaluations counted             chain          sampling, push-forward
     likelihood     log p(x | O)                             affine         closed forms to verify by
     fitting        trains a chain on tensors                ema            EMA of the weights
+    guidance       answers without and with O
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lfm_policy.flow.chain import FlowChain, PushResult, SampleResult
     from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS, SOLVERS, TIME_SAMPLERS
     from lfm_policy.flow.fitting import FitResult, fit
+    from lfm_policy.flow.guidance import GuidedNetwork, OptionalCondition, guided
     from lfm_policy.flow.likelihood import LogProbResult, log_prob, velocity_and_divergence
     from lfm_policy.flow.methods import (
         BlockPath,
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
         DiffusionMethod,
         ErrorConfig,
         ErrorMethod,
+        FlowMapConfig,
+        FlowMapMethod,
+        MeanFlowConfig,
+        MeanFlowMethod,
         MeanVelocityConfig,
         MeanVelocityMethod,
         Method,
@@ -95,10 +101,15 @@ __all__ = [
     "FitResult",
     "FlowBlock",
     "FlowChain",
+    "FlowMapConfig",
+    "FlowMapMethod",
     "GaussianBlockVelocity",
+    "GuidedNetwork",
     "Interpolant",
     "LinearInterpolant",
     "LogProbResult",
+    "MeanFlowConfig",
+    "MeanFlowMethod",
     "MeanVelocityConfig",
     "MeanVelocityMethod",
     "Method",
@@ -110,6 +121,7 @@ __all__ = [
     "OdeMethod",
     "OdeResult",
     "OptimalCoupling",
+    "OptionalCondition",
     "PathSample",
     "PointTimes",
     "PushResult",
@@ -130,6 +142,7 @@ __all__ = [
     "fit",
     "gaussian_network",
     "geometric_step_sizes",
+    "guided",
     "integrate",
     "log_prob",
     "push_gaussian",
@@ -137,7 +150,8 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("choices", "chain", "block", "fitting", "likelihood", "affine", "solvers"),
+    *("choices", "chain", "block", "fitting", "likelihood", "affine", "guidance"),
+    "solvers",
     *("paths.schedule", "paths.interpolant", "paths.coupling", "paths.time_sampling"),
     "paths.optimal_transport",
 )

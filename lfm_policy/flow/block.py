@@ -133,6 +133,9 @@ class FlowBlock(nn.Module):
     ) -> Tensor:
         """Return the method's loss of a batch, a scalar.
 
+        The network may be one that learns without the conditions of some rows, see
+        `OptionalCondition`.
+
         Args:
             x_l: samples of p_{n-1}, shape (B, *chunk_shape).
             cond: the encoded observations of these samples, shape (B, cond_dim), or None.
@@ -146,6 +149,9 @@ class FlowBlock(nn.Module):
                 lacks ``x_other``.
         """
         sample = self.path_sample(x_l, cond, x_other=x_other, generator=generator)
+        # After it: ends are paired by what is observed, told or not.
+        if drop := getattr(self.network, "dropped", None):
+            cond = drop(cond, generator)
         return self.method.loss(
             self.network, sample, cond, self.path, average=average, generator=generator
         )
@@ -161,7 +167,7 @@ class FlowBlock(nn.Module):
         return_path: bool = False,
     ) -> OdeResult:
         """Take x (B, *chunk_shape) from one time of the block to another; see `Method.run`."""
-        return self.method.run(
+        result = self.method.run(
             self.network,
             x,
             cond,
@@ -171,3 +177,14 @@ class FlowBlock(nn.Module):
             solver=solver,
             return_path=return_path,
         )
+        return result._replace(nfe=result.nfe * self.evaluations_per_answer)
+
+    def evaluations(self, solver: SolverSpec) -> int | None:
+        """Return the evaluations of the network that `run` takes; None where the solver decides."""
+        count = self.method.evaluations(solver)
+        return None if count is None else count * self.evaluations_per_answer
+
+    @property
+    def evaluations_per_answer(self) -> int:
+        """Evaluations of the network for each of its answers; guided ones take two."""
+        return int(getattr(self.network, "evaluations", 1))

@@ -132,7 +132,7 @@ def log_prob(
                     integrate(field.of(rows), state[rows], t_start=0.0, t_end=1.0, solver=spec)
                 )
             state = torch.cat([part.x for part in parts])
-            nfe += max(part.nfe for part in parts)
+            nfe += max(part.nfe for part in parts) * chain.block(n).evaluations_per_answer
         noise, divergences = state[:, :-1], state[:, -1]
         dimension = noise.shape[1]
         log_normal = -0.5 * noise.square().sum(dim=1) - 0.5 * dimension * math.log(2 * math.pi)

@@ -19,9 +19,11 @@ from lfm_policy.flow import (
     FlowBlock,
     FlowChain,
     NoiseEndTimes,
+    OptionalCondition,
     OUSchedule,
     TimeSampler,
     geometric_step_sizes,
+    guided,
 )
 from lfm_policy.networks.options import NetworkConfig
 from lfm_policy.policy.prefix import prefix_condition
@@ -46,6 +48,38 @@ def network_cond_dim(config: ExperimentConfig, spec: DataSpec, encoder: ObsEncod
     return encoder.cond_dim + (0 if prefix is None else prefix.size)
 
 
+def create_block_network(
+    config: ExperimentConfig, spec: DataSpec, network: NetworkConfig, encoder: ObsEncoder
+) -> nn.Module:
+    """Return the network of a block, with fresh weights from torch's global random numbers.
+
+    Where observations are left out in training (``flow.drop_obs``), it is an `OptionalCondition`;
+    of its condition only what is observed is left out, and a prefix is not: the robot is committed
+    to it whatever is seen.
+
+    Args:
+        config: of the policy.
+        spec: of its data.
+        network: options of the network.
+        encoder: whose conditions it gets.
+
+    Raises:
+        InputError: it cannot be made, or there are no observations that could be left out.
+    """
+    chunk_shape = (config.policy.horizon, spec.action_dim)
+    n_times = config.flow.method.create().n_times
+    made = network.create(chunk_shape, network_cond_dim(config, spec, encoder), n_times)
+    share = config.flow.drop_obs
+    if not share:
+        return made
+    if not encoder.cond_dim:
+        raise InputError(
+            f"flow.drop_obs is {share:g}, but there are no observations that could be left out: "
+            "expected 0"
+        )
+    return OptionalCondition(made, encoder.cond_dim, share)
+
+
 def tensor_shapes(
     config: ExperimentConfig, spec: DataSpec, *, max_tensors: int, max_numbers: int
 ) -> dict[str, tuple[int, ...]]:
@@ -59,7 +93,6 @@ def tensor_shapes(
     """
     shapes: dict[str, tuple[int, ...]] = {}
     numbers = 0
-    n_times = config.flow.method.create().n_times
     known: list[tuple[NetworkConfig, dict[str, tuple[int, ...]]]] = []
 
     def add(prefix: str, part: dict[str, tuple[int, ...]]) -> None:
@@ -79,9 +112,7 @@ def tensor_shapes(
             for position, network in enumerate(network_configs(config)):
                 part = next((part for other, part in known if other == network), None)
                 if part is None:
-                    chunk_shape = (config.policy.horizon, spec.action_dim)
-                    cond_dim = network_cond_dim(config, spec, encoder)
-                    part = _shapes(network.create(chunk_shape, cond_dim, n_times))
+                    part = _shapes(create_block_network(config, spec, network, encoder))
                     known.append((network, part))
                 add(f"blocks.{position}", part)
     except InputError:
@@ -129,10 +160,8 @@ class PolicyModel(nn.Module):
         self.chunk_shape = (config.policy.horizon, spec.action_dim)
         self.encoder = create_encoder(config, spec)
         self.prefix = prefix_condition(config, spec.action_dim)
-        cond_dim = network_cond_dim(config, spec, self.encoder)
-        n_times = config.flow.method.create().n_times
         self.blocks = nn.ModuleList(
-            network.create(self.chunk_shape, cond_dim, n_times)
+            create_block_network(config, spec, network, self.encoder)
             for network in network_configs(config)
         )
         self.schedule = ou_schedule(config.flow)
@@ -156,9 +185,17 @@ class PolicyModel(nn.Module):
         """Number N of blocks."""
         return len(self.blocks)
 
-    def chain(self) -> FlowChain:
-        """Return all blocks as one chain from noise to data; its condition is the encoder's."""
-        return FlowChain([self.flow_block(n) for n in range(1, self.n_blocks + 1)])
+    def chain(self, guidance: float = 1.0) -> FlowChain:
+        """Return all blocks as one chain from noise to data; its condition is the encoder's.
+
+        Args:
+            guidance: weight of the observation, see `lfm_policy.flow.GuidedNetwork`.
+
+        Raises:
+            ValueError: it is not 1, and the networks always learned with an observation.
+        """
+        networks = [guided(network, guidance) for network in self.blocks]
+        return FlowChain([self.flow_block(n, net) for n, net in enumerate(networks, start=1)])
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters of the encoder, of each block and in total."""

@@ -50,6 +50,7 @@ class Pipeline(nn.Module):
         normalizer: on ``device``.
         solvers: of each block, index 0 = block 1 (data side).
         noise_scale: standard deviation of the noise that sampling starts from.
+        chain: the blocks, with guidance where there is any.
     """
 
     def __init__(
@@ -70,14 +71,24 @@ class Pipeline(nn.Module):
             config.sampler, model.n_blocks, method=config.flow.method.create()
         )
         self.noise_scale = config.sampler.noise_scale
-        self._chain = self.model.chain()
+        self.guidance = config.sampler.guidance
         self._action_dtype = getattr(torch, spec.dtype("action"))
+
+    @property
+    def guidance(self) -> float:
+        """Weight of the observation, see `lfm_policy.flow.GuidedNetwork`; 1: no guidance."""
+        return self._guidance
+
+    @guidance.setter
+    def guidance(self, weight: float) -> None:
+        self._guidance = weight
+        self.chain = self.model.chain(weight)
 
     @property
     def nfe_per_block(self) -> tuple[int, ...] | None:
         """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
         evaluations = [
-            self._chain.block(n).method.evaluations(solver)
+            self.chain.block(n).evaluations(solver)
             for n, solver in enumerate(self.solvers, start=1)
         ]
         counts = tuple(count for count in evaluations if count is not None)
@@ -93,6 +104,7 @@ class Pipeline(nn.Module):
         model = copy.deepcopy(self.model)
         other = Pipeline(self.config, self.spec, model, self.normalizer, device=device)
         other.solvers, other.noise_scale = self.solvers, self.noise_scale
+        other.guidance = self.guidance
         return other
 
     def forward(
@@ -143,7 +155,7 @@ class Pipeline(nn.Module):
         cond = self.condition(obs, prefix)
         if self.noise_scale != 1:
             noise = noise * self.noise_scale
-        result = self._chain.sample(noise, cond, solver=self.solvers)
+        result = self.chain.sample(noise, cond, solver=self.solvers)
         chunk = self.normalizer.unnormalize("action", result.x)
         if self.config.policy.clip_actions:
             limits = self.normalizer["action"]
@@ -163,6 +175,7 @@ def plan_sampler(
     solver: str | None = None,
     nfe: Evaluations | None = None,
     times: StepTimes | None = None,
+    guidance: float | None = None,
 ) -> list[SolverSpec]:
     """Return the solver of each block, index 0 = block 1 (data side).
 
@@ -176,13 +189,15 @@ def plan_sampler(
             `SamplerConfig.steps`, or one for each block. Adaptive solvers choose them themselves.
         times: other times inside blocks at which steps end, of every block that has one step more,
             or a list for each block.
+        guidance: another weight of the observation than the configured one, of which a step costs
+            twice the evaluations where it is not 1.
 
     Raises:
         InputError: ``nfe`` is too small for one step in every block or does not fit the solver, or
             ``times`` are for other numbers of steps, or the solver is another method's.
     """
     method = VelocityConfig().create() if method is None else method
-    asked = sampler.changed(solver=solver, nfe=nfe, times=times)
+    asked = sampler.changed(solver=solver, nfe=nfe, times=times, guidance=guidance)
     name = asked.solver or method.default_solver
     counts = asked.steps(n_blocks, method=method)
     if counts is None:

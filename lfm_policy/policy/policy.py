@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lfm_policy.config.flow import Evaluations, StepTimes
+from lfm_policy.config.flow import Evaluations, StepTimes, check_guidance
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
@@ -103,6 +103,11 @@ class Policy(ChunkPolicy):
         return self.pipeline.noise_scale
 
     @property
+    def guidance(self) -> float:
+        """Weight of the observation; 1: no guidance."""
+        return self.pipeline.guidance
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What a caller has to know: shapes, dtypes, the horizons, the sampler; JSON values."""
         return {
@@ -113,6 +118,7 @@ class Policy(ChunkPolicy):
             "block_times": [list(times) for times in self.block_times],
             "solver": self.solver,
             "noise_scale": self.noise_scale,
+            "guidance": self.guidance,
             "checkpoint_sha256": self.info.get("sha256", ""),
         }
 
@@ -127,6 +133,7 @@ class Policy(ChunkPolicy):
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        guidance: float | None = None,
     ) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured.
 
@@ -143,17 +150,30 @@ class Policy(ChunkPolicy):
                 one list for all blocks that have as many steps, or one for each block, empty for
                 equal steps. Configured for each block, they go with the configured evaluations.
             noise_scale: standard deviation of the noise that sampling starts from.
+            guidance: weight of the observation; anything but 1 takes two evaluations in place of
+                one, and a policy that was trained with ``flow.drop_obs``.
 
         Raises:
-            InputError: evaluations or times do not fit the blocks and the solver, or the scale of
-                the noise is negative or not finite.
+            InputError: evaluations or times do not fit the blocks and the solver, the scale of the
+                noise is negative or not finite, or guidance is out of range or other than 1 and
+                the policy has not learned to do without an observation.
         """
-        configured, method = self.config.sampler, self.config.flow.method.create()
-        asked = configured.changed(solver=solver, nfe=nfe, times=times, noise_scale=noise_scale)
+        configured, flow = self.config.sampler, self.config.flow
+        asked = configured.changed(
+            solver=solver, nfe=nfe, times=times, noise_scale=noise_scale, guidance=guidance
+        )
+        check_guidance(asked.guidance, flow.drop_obs, key="guidance")
         self.pipeline.solvers = plan_sampler(
-            configured, self.model.n_blocks, method=method, solver=solver, nfe=nfe, times=times
+            configured,
+            self.model.n_blocks,
+            method=flow.method.create(),
+            solver=solver,
+            nfe=nfe,
+            times=times,
+            guidance=guidance,
         )
         self._sampler, self.pipeline.noise_scale = asked, asked.noise_scale
+        self.pipeline.guidance = asked.guidance
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint from which `load_policy` makes a policy of the same actions.

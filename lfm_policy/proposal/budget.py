@@ -174,7 +174,7 @@ def estimate_distilling(
     with trial_run(student, facts, device=device, quiet=quiet) as run:
         run.restore()
         teacher = PolicyModel(config, run.spec).to(run.device).eval().requires_grad_(False)
-        chain = teacher_groups(teacher.chain(), edges, solver)
+        chain = teacher_groups(teacher.chain(student.distill.teacher_guidance), edges, solver)
         return estimate_student(run, chain, facts.counts(student), made_up=True)
 
 

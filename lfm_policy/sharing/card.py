@@ -89,6 +89,7 @@ def _about(header: CheckpointHeader) -> str:
         if solver == "dopri5"
         else f"{_spent(sampler)} ({solver})"
     )
+    guidance = f", with guidance {sampler.guidance:g}" if sampler.guidance != 1 else ""
     total = counts.pop("total", sum(counts.values()))
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
     method = config.flow.method.name
@@ -96,7 +97,7 @@ def _about(header: CheckpointHeader) -> str:
     sentences = [
         "A robot policy that predicts chunks of actions, trained with lfm-policy by "
         f"{rule}: {blocks} noise (standard deviation {sampler.noise_scale:g}) to "
-        f"a chunk of {policy.horizon} actions in {evaluations}.",
+        f"a chunk of {policy.horizon} actions in {evaluations}{guidance}.",
         f"The network of every block is `{config.network.name}`, the encoder of observations "
         f"`{config.encoder.name}`; {total:,} parameters ({parts}).",
     ]

@@ -44,6 +44,7 @@ class Rollouts:
     nfe: float
     solver: str
     noise_scale: float
+    guidance: float
     n_action_steps: int | None
     successes: int | None
     success_interval: tuple[float, float] | None
@@ -157,6 +158,7 @@ def _rollouts_of(content: dict[str, Any], header: CheckpointHeader) -> list[Roll
                 nfe=float(cell["nfe"]),
                 solver=str(cell["solver"]),
                 noise_scale=float(cell["noise_scale"]),
+                guidance=float(cell.get("guidance", 1.0)),  # reports of before have none
                 n_action_steps=None if executed == configured else executed,
                 successes=summary["successes"],
                 success_interval=None if told is None else _pair(told),

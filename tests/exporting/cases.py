@@ -63,6 +63,42 @@ CASES: dict[str, dict[str, Any]] = {
         "flow": {"n_blocks": 1, "method": "diffusion"},
         "sampler": {"solver": "heun", "nfe": 4},
     },
+    "guided mlp, heun, prefix": {
+        "flow": {"n_blocks": 2, "c": 0.2, "drop_obs": 0.1},
+        "policy": {**STEPS, "max_prefix": 2},
+        "sampler": {"solver": "heun", "nfe": 12, "guidance": 1.5},
+    },
+    "guided unet1d, camera": {
+        "n_blocks": 1,
+        "obs_shapes": {"image": (24, 20, 3), "pose": (4,)},
+        "flow": {"n_blocks": 1, "drop_obs": 0.1},
+        "network": {
+            "name": "unet1d",
+            "channels": [8],
+            "n_groups": 4,
+            "embed_dim": 8,
+            "time_embed_dim": 8,
+        },
+        "encoder": {"name": "cameras", "image": COMPACT},
+        "sampler": {"solver": "euler", "nfe": 4, "guidance": 3.0},
+    },
+    "guided transformer, clean chunks": {
+        "n_blocks": 1,
+        "flow": {"n_blocks": 1, "drop_obs": 0.1, "method": "data"},
+        "network": {
+            "name": "transformer",
+            "width": 8,
+            "n_layers": 1,
+            "n_heads": 2,
+            "time_embed_dim": 8,
+        },
+        "sampler": {"solver": "euler", "nfe": 4, "guidance": 0.5},
+    },
+    "guided diffusion, ddim": {
+        "n_blocks": 1,
+        "flow": {"n_blocks": 1, "drop_obs": 0.1, "method": "diffusion"},
+        "sampler": {"solver": "ddim", "nfe": 4, "guidance": 1.5},
+    },
     "no observations, midpoint": {
         "n_blocks": 1,
         "obs_shapes": {},

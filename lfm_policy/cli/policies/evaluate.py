@@ -141,6 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
             solver=arguments.solver,
             times=arguments.times,
             noise_scale=arguments.noise_scale,
+            guidance=arguments.guidance,
             quiet=quiet,
             runner=runner,
         )

@@ -17,6 +17,8 @@ from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.encoders.cameras import CamerasEncoder
 from lfm_policy.encoders.state import HistoryEncoder
 from lfm_policy.errors import InputError
+from lfm_policy.flow import OptionalCondition
+from lfm_policy.flow.guidance import plain_network
 from lfm_policy.networks.base import VelocityNetwork
 from lfm_policy.networks.conditioning import ConditionEmbedding
 from lfm_policy.plugins import registry
@@ -35,7 +37,9 @@ MUST_FIT = (
     *("encoder.name", "encoder.hidden", "encoder.activation"),
     *("network", "block_networks", "flow"),
 )
-MAY_DIFFER = ("flow.time", "flow.coupling", "flow.coupling_weight", "network.dropout")
+MAY_DIFFER = (
+    *("flow.time", "flow.coupling", "flow.coupling_weight", "flow.drop_obs", "network.dropout"),
+)
 """Options, or sections of them, that say what weights mean, and those of them that do not."""
 
 STUDENT_TIME = {"name": "points", "points": [1.0]}
@@ -162,7 +166,7 @@ def start_from(
         InputError: other observations, actions or networks than the checkpoint's.
     """
     added = _check_data(source, config, spec)
-    state = read_model_state(source)
+    state = _with_names_of(model, read_model_state(source), source)
     if added:
         with torch.device("meta"):
             known = create_encoder(source.config, source.spec)
@@ -178,6 +182,30 @@ def start_from(
                 f"expected {tuple(tensor.shape)}: the networks or cameras are configured otherwise"
             )
     model.load_state_dict(own)
+
+
+def _with_names_of(
+    model: PolicyModel, state: dict[str, Tensor], source: CheckpointHeader
+) -> dict[str, Tensor]:
+    """Return weights under the names of a model that may leave observations out, or does not.
+
+    A network that always had its observations gets the vector that stands in for them as it is
+    drawn; of one that can do without, that vector is left behind.
+    """
+    for n, network in enumerate(model.blocks):
+        block, inside, none = f"blocks.{n}.", f"blocks.{n}.network.", f"blocks.{n}.none"
+        optional = isinstance(network, OptionalCondition)
+        if optional == bool(source.config.flow.drop_obs):
+            return state
+        before, now = (block, inside) if optional else (inside, block)
+        state = {
+            now + name.removeprefix(before) if name.startswith(before) else name: tensor
+            for name, tensor in state.items()
+            if name != none
+        }
+        if isinstance(network, OptionalCondition):
+            state[none] = network.none.detach()
+    return state
 
 
 def _check_data(source: CheckpointHeader, config: ExperimentConfig, spec: DataSpec) -> list[str]:
@@ -243,11 +271,16 @@ def _with_new_columns(
     else:
         firsts = {
             f"blocks.{n}.{name}.hidden.weight": part.hidden.in_features
-            - cast(VelocityNetwork, network).cond_dim
+            - cast(VelocityNetwork, plain_network(network)).cond_dim
             for n, network in enumerate(model.blocks)
             for name, part in network.named_modules()
             if isinstance(part, ConditionEmbedding)
         }
+        for n, network in enumerate(model.blocks):
+            if isinstance(network, OptionalCondition):
+                none = torch.zeros_like(network.none)
+                none[places] = state[f"blocks.{n}.none"][places_before]
+                widened[f"blocks.{n}.none"] = none
     own = model.state_dict()
     n_before, n_after = len(places_before), _history_length(encoder)
     for name, begin in firsts.items():

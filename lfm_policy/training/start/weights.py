@@ -7,7 +7,7 @@ from torch import nn
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
-from lfm_policy.policy.model import PolicyModel, create_encoder, network_cond_dim
+from lfm_policy.policy.model import PolicyModel, create_block_network, create_encoder
 from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
 from lfm_runtime.policy.spec import DataSpec
 
@@ -27,10 +27,7 @@ def draw_initial_weights(
         if position == 0:
             fresh = create_encoder(config, spec)
         else:
-            cond_dim = network_cond_dim(config, spec, model.encoder)
-            fresh = networks[position - 1].create(
-                model.chunk_shape, cond_dim, config.flow.method.create().n_times
-            )
+            fresh = create_block_network(config, spec, networks[position - 1], model.encoder)
         part.load_state_dict(fresh.state_dict())
     if pretrained:
         model.encoder.load_pretrained()

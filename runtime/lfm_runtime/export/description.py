@@ -39,9 +39,9 @@ class ExportDescription:
         graph_sha256: SHA-256 of ``policy.onnx``.
         checkpoint_sha256: identity of the checkpoint it was made of.
         name: of the experiment.
-        sampler: ``nfe``, ``solver``, ``noise_scale``, ``nfe_per_block`` (index 0 = data side), and
-            ``block_times``, where the steps of each block end ([] for equal steps); exports of
-            before do not say the latter.
+        sampler: ``nfe``, ``solver``, ``noise_scale``, ``nfe_per_block`` (index 0 = data side),
+            ``block_times``, where the steps of each block end ([] for equal steps), and
+            ``guidance``; exports of before do not say the last two, and have no guidance.
         precision: ``fp32``, ``fp16`` or ``int8``.
         clips_actions: whether actions are limited to their range.
         env: the environment it was trained for: ``id``, which may be empty, ``max_episode_steps``
@@ -65,6 +65,11 @@ class ExportDescription:
     env: Mapping[str, Any]
     parameters: Mapping[str, int]
     training: Mapping[str, Any]
+
+    @property
+    def guidance(self) -> float:
+        """Weight of the observation; 1: without guidance."""
+        return float(self.sampler.get("guidance", 1.0))
 
     @property
     def inputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:

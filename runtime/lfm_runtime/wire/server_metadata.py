@@ -22,10 +22,12 @@ _OF_THE_POLICY = frozenset(
     {
         POLICY_DIGEST,
         *("action_dim", "action_horizon", "horizon", "max_prefix", "n_action_steps", "n_obs_steps"),
-        *("block_times", "nfe", "nfe_per_block", "noise_scale", "precision", "solver"),
+        *("block_times", "guidance", "nfe", "nfe_per_block", "noise_scale", "precision", "solver"),
     }
 )
 """What the actions depend on; beside the observations."""
+_NOT_SAID = {"guidance": 1.0}
+"""What older servers do not say, and what it is for them."""
 _OF_OBSERVATIONS = frozenset({"shape", "dtype"})
 
 _MAXIMUM_TEXT = 60
@@ -96,9 +98,10 @@ def policy_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     digests = bool(before.get(POLICY_DIGEST) and now.get(POLICY_DIGEST))
     names = _OF_THE_POLICY if digests else (before.keys() | now.keys()) - _NOT_COMPARED
     # Shapes and types before digests: they say more.
+    said = [{n: metadata.get(n, _NOT_SAID.get(n)) for n in names} for metadata in (before, now)]
     return [
         *_differences(_observations(before, digests), _observations(now, digests)),
-        *_differences({n: before.get(n) for n in names}, {n: now.get(n) for n in names}),
+        *_differences(*said),
     ]
 
 

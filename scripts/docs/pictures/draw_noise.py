@@ -32,12 +32,12 @@ def draw(folder: Path, *, quick: bool) -> list[Path]:
     ]
 
 
-def two_ways() -> Mixture:
-    """Return chunks (16, 2) that lead past the obstacle: seven in ten above it, three below."""
+def two_ways(above_share: float = 0.7) -> Mixture:
+    """Return chunks (16, 2) that lead past the obstacle: a share above it, the others below."""
     x = torch.linspace(-1.0, 1.0, HORIZON)
     bend = 0.62 * torch.cos(x * torch.pi / 2)
     above, below = torch.stack([x, bend], dim=1), torch.stack([x, -0.85 * bend], dim=1)
-    return Mixture(torch.tensor([0.7, 0.3]), torch.stack([above, below]), 0.05)
+    return Mixture(torch.tensor([above_share, 1 - above_share]), torch.stack([above, below]), 0.05)
 
 
 def sampled(ways: Mixture, scale: float, n: int, n_steps: int) -> Tensor:
@@ -57,15 +57,16 @@ def draw_obstacle(path: Path, *, n_steps: int) -> Path:
             torch.manual_seed(0)
             chunks = sampled(ways, scale, n, n_steps)
             share = float((chunks[:, HORIZON // 2, 1] > 0).float().mean())
-            _draw_ways(axes, chunks[:60], theme)
+            draw_ways(axes, chunks[:60], theme)
             axes.set_title(f"noise scale {scale:g}: {share:.0%} above", fontsize=9.5)
         mean = (ways.weights[:, None, None] * ways.means).sum(0)
-        _draw_ways(panels[1, 1], mean[None], theme)
+        draw_ways(panels[1, 1], mean[None], theme)
         panels[1, 1].set_title("regression: the mean", fontsize=9.5)
         return save_picture(picture, path)
 
 
-def _draw_ways(axes: Axes, chunks: Tensor, theme: Theme) -> None:
+def draw_ways(axes: Axes, chunks: Tensor, theme: Theme) -> None:
+    """Draw chunks (B, 16, 2) past the obstacle."""
     plain(axes)
     axes.add_patch(Circle(OBSTACLE, RADIUS, facecolor=theme.block, edgecolor=theme.muted))
     alone = len(chunks) == 1 or bool(torch.allclose(chunks, chunks[:1]))
