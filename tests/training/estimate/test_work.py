@@ -103,11 +103,11 @@ def test_saved_tensors_are_counted_once_and_without_parameters() -> None:
 
 def test_tensors_of_forward_mode_are_counted_too() -> None:
     """Their storage has no address; what is kept of them takes memory nevertheless."""
-    layer = torch.nn.Linear(8, 16)
+    first, second = torch.nn.Linear(8, 16), torch.nn.Linear(16, 4)
 
     def once() -> None:
         x = torch.ones(32, 8)
-        _, change = torch.func.jvp(lambda x: layer(x).exp(), (x,), (x,))
+        _, change = torch.func.jvp(lambda x: second(first(x)), (x,), (x,))
         change.sum().backward()
 
     (share,) = measure([Work("any", "step", 1, lambda: once)], CPU)
