@@ -31,7 +31,7 @@ from lfm_policy.checking.open_loop import (
     reference_chunks,
 )
 from lfm_policy.checking.result import PolicyCheck
-from lfm_policy.checking.samples import joins_of, outside_of, spread_of
+from lfm_policy.checking.samples import joins_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
 from lfm_policy.checkpoint_folders import run_of_checkpoint
@@ -39,6 +39,7 @@ from lfm_policy.config.flow import Evaluations, StepTimes
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import EvaluationError, InputError
+from lfm_policy.evaluation.chunks import outside_of
 from lfm_policy.open_policy import SCHEMES, open_policy
 from lfm_policy.policy import Policy
 from lfm_policy.training.rows.data import IMAGE_CACHE
@@ -191,7 +192,7 @@ def check_policy(
         open_loop=dataclasses.replace(loop, training=learned_error),
         spread=spread_of(executed, instants, units),
         joins=joins_of(executed, instants, units, policy.n_action_steps),
-        outside=outside_of(raw, instants, units),
+        outside=outside_of(raw, units.low, units.high, executed=instants.executed),
         unclipped=subject.unclipped,
         shuffled=shuffled,
         copies=copies_of_last_action(instants, keys),

@@ -109,7 +109,7 @@ def dimensions_table(check: PolicyCheck) -> TextTable:
             *(_n(loop.baselines[k].per_dim[d]) for k in names),
             _n(spread.per_dim[d]),
             percent(spread.of_data[d], 1),
-            percent(check.outside[d], 1),
+            percent(check.outside.per_dim[d], 1),
         )
     return table
 
@@ -157,7 +157,8 @@ def _below_dimensions(check: PolicyCheck) -> str:
     clipped = "" if check.unclipped else ", after clipping"
     lines = (
         "spread: standard deviation of the samples of one observation, and over that of the data; "
-        f"outside: executed actions beyond the demonstrated range{clipped}. Spread is "
+        f"outside: executed actions beyond the demonstrated range{clipped}, which "
+        f"{percent(check.outside.chunks, 1)} of the chunks leave. Spread is "
         f"{percent(check.spread.share)} of the square error of a sample (50% if samples were "
         "distributed as the demonstrations)"
     )

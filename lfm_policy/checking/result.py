@@ -16,6 +16,7 @@ from lfm_policy.checking.open_loop import ActionScale, OpenLoop
 from lfm_policy.checking.rules import findings_of, verdict_of
 from lfm_policy.checking.samples import Joins, Spread
 from lfm_policy.checking.seen import Shuffled
+from lfm_policy.evaluation.chunks import Outside
 from lfm_policy.inspection.finding import Finding
 from lfm_policy.version import __version__
 
@@ -35,7 +36,7 @@ class PolicyCheck:
         open_loop: errors of its actions beside baselines.
         spread: of samples of one observation.
         joins: between one chunk and the next; None where no episode has two.
-        outside: (action_dim,) share of executed actions outside the demonstrated range.
+        outside: how its chunks, the executed actions, leave the demonstrated range.
         unclipped: whether that was taken before actions are clipped.
         shuffled: what becomes of it when observations are exchanged, by key.
         copies: observations that tell it its last action, and which dimensions of it.
@@ -58,7 +59,7 @@ class PolicyCheck:
     open_loop: OpenLoop
     spread: Spread
     joins: Joins | None
-    outside: np.ndarray
+    outside: Outside
     unclipped: bool
     shuffled: Sequence[Shuffled]
     copies: Mapping[str, list[int]]
@@ -115,7 +116,7 @@ class PolicyCheck:
             "spread": self.spread.to_dict(),
             "joins": None if self.joins is None else self.joins.to_dict(),
             "outside_range": {
-                "share_per_dim": self.outside.tolist(),
+                **self.outside.to_dict(),
                 "before_clipping": self.unclipped,
             },
             "observations": {

@@ -273,10 +273,10 @@ demonstrated ones at its very ends: samples about these lie on both sides of the
 def outside_range(check: PolicyCheck) -> Finding | None:
     """Many actions leave the demonstrated range."""
     ends = at_ends_of(check.instants, check.units)
-    dims = np.flatnonzero(check.outside > OUTSIDE + ends).tolist()
+    dims = np.flatnonzero(check.outside.per_dim > OUTSIDE + ends).tolist()
     if not dims:
         return None
-    worst = float(check.outside[dims].max())
+    worst = float(check.outside.per_dim[dims].max())
     clipped = " before they are clipped" if check.unclipped else ""
     return Finding(
         "outside_range",

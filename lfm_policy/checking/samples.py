@@ -9,10 +9,7 @@ import numpy as np
 
 from lfm_policy.checking.demonstrations import Instants
 from lfm_policy.checking.open_loop import ActionScale, nanmean
-
-MARGIN = 0.01
-"""Share of a dimension's range by which an action has to leave it before it counts as outside: many
-demonstrated actions stand at its very end, a gripper's say."""
+from lfm_policy.evaluation.chunks import MARGIN
 
 
 @dataclass(frozen=True)
@@ -115,21 +112,6 @@ def joins_of(
         inside = nanmean(np.where(instants.executed[:, first + 1 : last + 1, None], steps, np.nan))
         inside = np.nan_to_num(nanmean(inside))
     return Joins(len(follows), policy, demonstrated, inside, units.scale)
-
-
-def outside_of(samples: np.ndarray, instants: Instants, units: ActionScale) -> np.ndarray:
-    """Return which share of the executed actions leaves the demonstrated range, (action_dim,).
-
-    Args:
-        samples: (K, M, horizon, action_dim), before clipping where that is known.
-        instants: M of them.
-        units: with the range, which is left from `MARGIN` of it on.
-    """
-    margin = MARGIN * (units.high - units.low) + 1e-9
-    executed = samples[:, instants.executed]
-    outside = (executed < units.low - margin) | (executed > units.high + margin)
-    # Whatever is predicted of a dimension that never moved is clipped to where it was.
-    return np.where(units.moving, outside.mean((0, 1)), 0.0)
 
 
 def at_ends_of(instants: Instants, units: ActionScale) -> np.ndarray:

@@ -236,7 +236,8 @@ class ExperimentConfig:
 
         method, sampler = self.flow.method.create(), self.sampler
         steps = max(1, sampler.nfe // self.flow.n_blocks)
-        for section in ("sampler", "push_forward"):
+        pushes = ["push_forward"] if self.flow.method.has_velocity else []
+        for section in ("sampler", *pushes):
             name = getattr(self, section).solver or method.default_solver
             try:
                 method.check_solver(SolverSpec(name, steps))

@@ -263,7 +263,8 @@ class DistillConfig:
     )
     teacher_steps: int = option(
         0,
-        "steps per teacher block (fixed-step solvers); 0: as many as its sampler.nfe gives each",
+        "steps per teacher block (fixed-step solvers); 0: as many as its sampler.nfe gives each, "
+        "or those of its sampler.block_nfe and block_times",
         ge=0,
         le=10_000,
     )
@@ -278,7 +279,8 @@ class DistillConfig:
     )
     trajectory_points: int = option(
         8,
-        "states of a teacher trajectory that the methods 'progressive' and 'consistency' train on",
+        "states of a teacher trajectory that the methods 'progressive', 'consistency' and "
+        "'flow_map' train on",
         ge=2,
         le=1024,
     )

@@ -88,8 +88,8 @@ def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: float) -> Work:
     """Return the teacher's ways: network evaluations of batches of rows, of all its blocks."""
     batch_size = run.config.distill.batch_size
     in_trial = min(batch_size, math.ceil(rows))
-    chain, solver = groups[0].chain, groups[0].solver
-    evaluations = chain.n_blocks * (solver.nfe or ADAPTIVE_EVALUATIONS)
+    solvers = groups[0].chain.solver_per_block(groups[0].solver)
+    evaluations = sum(solver.nfe or ADAPTIVE_EVALUATIONS for solver in solvers)
     group = replace(groups[-1], solver=SolverSpec("euler", 1))
 
     def start() -> Once:

@@ -11,8 +11,10 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from lfm_policy.config import DistillConfig, ExperimentConfig
 from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowChain, SolverSpec
+from lfm_policy.policy.pipeline import plan_sampler
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,14 @@ class TeacherGroup:
         start: where the group begins, at the data side, counted in blocks: n - 1 is t = 0 of
             block n, and n is its t = 1.
         end: where it ends, at the noise side.
-        solver: how a whole block is integrated; a part of a block takes its share of the steps.
+        solver: how a whole block is integrated, or each of them, block 1 first; a part of a block
+            takes its share of the steps.
     """
 
     chain: FlowChain
     start: Fraction
     end: Fraction
-    solver: SolverSpec
+    solver: SolverSpec | Sequence[SolverSpec]
 
     @property
     def first(self) -> int:
@@ -88,25 +91,27 @@ class TeacherGroup:
         Raises:
             InputError: the steps of the teacher cannot be divided by ``points``.
         """
-        states = [y]
+        states, solvers = [y], self.chain.solver_per_block(self.solver)
         for n in range(self.last, self.first - 1, -1):
             high = min(self.end - (n - 1), Fraction(1))
             low = max(self.start - (n - 1), Fraction(0))
-            steps = self.solver.n_steps * (high - low)
+            solver = solvers[n - 1]
+            if high - low < 1:
+                solver = replace(solver, n_steps=math.ceil(solver.n_steps * (high - low)), times=())
             result = self.chain.block(n).run(
                 states[-1],
                 cond,
                 t_start=float(high),
                 t_end=float(low),
-                solver=replace(self.solver, n_steps=math.ceil(steps)),
+                solver=solver,
                 return_path=points > 1,
             )
             states += [result.x] if result.path is None else list(result.path[1:])
         steps_in_all = len(states) - 1
         if points > 1 and steps_in_all % points:
             raise InputError(
-                f"distill.teacher_steps is {self.solver.n_steps}, which makes {steps_in_all} steps "
-                f"in a student's group; expected a multiple of distill.trajectory_points = {points}"
+                f"distill.teacher_steps is {solver.n_steps}, which makes {steps_in_all} steps in a "
+                f"student's group; expected a multiple of distill.trajectory_points = {points}"
             )
         stride = steps_in_all // points if points > 1 else steps_in_all
         return torch.stack(states[::-1][: points * stride : stride], dim=1)
@@ -145,10 +150,20 @@ def group_edges(
 
 
 def teacher_groups(
-    chain: FlowChain, edges: Sequence[Fraction], solver: SolverSpec
+    chain: FlowChain, edges: Sequence[Fraction], solver: SolverSpec | Sequence[SolverSpec]
 ) -> list[TeacherGroup]:
     """Return the group of each student block between `group_edges`, index 0 = data side."""
     return [TeacherGroup(chain, start, end, solver) for start, end in pairwise(edges)]
+
+
+def teacher_solver(
+    options: DistillConfig, teacher: ExperimentConfig
+) -> SolverSpec | Sequence[SolverSpec]:
+    """Return how the teacher's blocks are integrated; without ``teacher_steps``, as it samples."""
+    if options.teacher_steps:
+        return SolverSpec(options.teacher_solver, options.teacher_steps)
+    method, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
+    return plan_sampler(teacher.sampler, n_blocks, method=method)
 
 
 def group_step_sizes(step_sizes: Sequence[float], edges: Sequence[Fraction]) -> list[float]:

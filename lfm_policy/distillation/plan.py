@@ -16,12 +16,12 @@ from lfm_policy.config.training import DistillConfig
 from lfm_policy.data.dataset import JoinedWindows, WindowDataset, Windows
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.distillation.estimate import estimate_student
-from lfm_policy.distillation.group import group_edges, teacher_groups
+from lfm_policy.distillation.group import group_edges, teacher_groups, teacher_solver
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.recordings import windows_of_recording
 from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, samples_key
 from lfm_policy.errors import InputError, Interrupted
-from lfm_policy.flow import FlowBlock, MeanVelocityMethod, SolverSpec
+from lfm_policy.flow import FlowBlock, MeanVelocityMethod
 from lfm_policy.flow.fitting import copy_fitting_weights, load_fitting_weights
 from lfm_policy.networks.conditioning import with_more_times
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
@@ -84,7 +84,7 @@ class DistillPlan:
         teacher_model = PolicyModel(teacher.config, teacher.spec)
         teacher_model.load_state_dict(read_model_state(teacher))
         teacher_model.to(run.device).eval().requires_grad_(False)
-        solver = SolverSpec(options.teacher_solver, options.teacher_steps)
+        solver = teacher_solver(options, teacher.config)
         edges = group_edges(teacher.config.flow.n_blocks, config.flow.n_blocks, options.groups)
         self._groups = teacher_groups(teacher_model.chain(), edges, solver)
         draw_initial_weights(run.model, config, run.spec)

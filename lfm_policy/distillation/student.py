@@ -123,7 +123,8 @@ def _with_teacher_sampler(
 ) -> DistillConfig:
     """Fill in the solver and its steps per block, where they are to be those of the teacher."""
     rule, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
-    solver = options.teacher_solver or teacher.sampler.solver or rule.default_solver
+    own = teacher.sampler.solver or rule.default_solver
+    solver = options.teacher_solver or own
     nfe_of_teacher = teacher.sampler.nfe
     if SOLVERS.get(solver).method:
         # Students learn from the flow, also between its ends, where schedulers know no way.
@@ -135,11 +136,14 @@ def _with_teacher_sampler(
         solver, nfe_of_teacher = "midpoint", max(nfe_of_teacher, FLOW_EVALUATIONS)
     steps = options.teacher_steps
     if not steps:
-        per_step = rule.evaluations(SolverSpec(solver)) or 1
-        steps = max(1, nfe_of_teacher // (n_blocks * per_step))
+        per_step = rule.evaluations(SolverSpec(solver))
+        steps = max(1, nfe_of_teacher // (n_blocks * (per_step or 1)))
         # Where students need states on the way, it has a step to each of them.
         points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
         steps = math.ceil(steps / points) * points
+        of_blocks = teacher.sampler.block_nfe or teacher.sampler.block_times
+        if of_blocks and per_step and points == 1 and solver == own:
+            steps = 0  # those of its sampler
     return replace(options, teacher_solver=solver, teacher_steps=steps)
 
 

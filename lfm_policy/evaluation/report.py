@@ -15,6 +15,7 @@ from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, success
 from lfm_policy.evaluation.statistics import wilson_interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.text.numbers import rounded
+from lfm_policy.text.samplers import evaluations
 from lfm_policy.text.tables import TextTable
 from lfm_policy.version import __version__
 
@@ -108,7 +109,7 @@ def results_table(title: str, cells: Sequence[Cell]) -> TextTable:
                 f"{low}..{high}",
             )
         table.add_row(
-            f"{cell.nfe:g}",
+            evaluations(cell.nfe, cell.nfe_per_block, cell.block_times),
             cell.solver,
             *success,
             rounded(summary["score"], 3),

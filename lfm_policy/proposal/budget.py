@@ -8,9 +8,8 @@ from pathlib import Path
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.distillation.estimate import estimate_student
-from lfm_policy.distillation.group import group_edges, teacher_groups
+from lfm_policy.distillation.group import group_edges, teacher_groups, teacher_solver
 from lfm_policy.distillation.student import student_config
-from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.checkpoint import CheckpointHeader
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.text.numbers import duration
@@ -171,7 +170,7 @@ def estimate_distilling(
     header = CheckpointHeader(Path(config.name), config, facts.spec, {"complete": True})
     student = student_config(header, nfe=nfe, method=method, groups=groups)
     edges = group_edges(config.flow.n_blocks, student.flow.n_blocks, groups)
-    solver = SolverSpec(student.distill.teacher_solver, student.distill.teacher_steps)
+    solver = teacher_solver(student.distill, config)
     with trial_run(student, facts, device=device, quiet=quiet) as run:
         run.restore()
         teacher = PolicyModel(config, run.spec).to(run.device).eval().requires_grad_(False)

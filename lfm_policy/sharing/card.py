@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from importlib import resources
 
-from lfm_policy.config import ExperimentConfig, config_to_dict
+from lfm_policy.config import ExperimentConfig, SamplerConfig, config_to_dict
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.plugins import needed_plugins
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_normalizer
@@ -87,7 +87,7 @@ def _about(header: CheckpointHeader) -> str:
     evaluations = (
         "as many network evaluations as its adaptive solver (dopri5) takes"
         if solver == "dopri5"
-        else f"{counted(sampler.nfe, 'network evaluation')} ({solver})"
+        else f"{_spent(sampler)} ({solver})"
     )
     total = counts.pop("total", sum(counts.values()))
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
@@ -114,6 +114,18 @@ def _about(header: CheckpointHeader) -> str:
             f"`{config.init.source[:12]}`."
         )
     return " ".join(sentences)
+
+
+def _spent(sampler: SamplerConfig) -> str:
+    text = counted(sampler.nfe, "network evaluation")
+    if sampler.block_nfe:
+        text += f", {_listed(sampler.block_nfe)} in its blocks from the data to the noise"
+    return text
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _asked(config: ExperimentConfig) -> str:

@@ -12,6 +12,7 @@ from lfm_policy.sharing.hub import hub_name
 from lfm_policy.sharing.meanings import dataset_path
 from lfm_policy.sharing.reports import Measured, Rollouts
 from lfm_policy.text.numbers import counted
+from lfm_policy.text.samplers import evaluations
 
 LIBRARY = "lfm-policy"
 TASK = "robotics"
@@ -90,7 +91,8 @@ def hub_dataset(config: ExperimentConfig) -> str:
 
 def evaluations_of(cell: Rollouts) -> str:
     """Return the sampler of rollouts in words."""
-    text = f"{cell.nfe:g} ({cell.solver}), noise {cell.noise_scale:g}"
+    spent = evaluations(cell.nfe, cell.nfe_per_block, cell.block_times)
+    text = f"{spent} ({cell.solver}), noise {cell.noise_scale:g}"
     steps = cell.n_action_steps
     return text if steps is None else f"{text}, {counted(steps, 'action')} executed"
 

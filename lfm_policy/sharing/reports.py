@@ -33,6 +33,8 @@ class Rollouts:
         score: mean over episodes of the largest reward.
         score_interval: bootstrap, 95%.
         latency: of a chunk: ``median_ms``, ``p95_ms``, ``threads``, ``device``.
+        nfe_per_block: block 1 first; empty for an adaptive solver.
+        block_times: where steps of each block end, () for equal steps.
     """
 
     env: str
@@ -48,6 +50,8 @@ class Rollouts:
     score: float
     score_interval: tuple[float, float]
     latency: dict[str, Any]
+    nfe_per_block: tuple[int, ...] = ()
+    block_times: tuple[tuple[float, ...], ...] = ()
 
     @property
     def last_seed(self) -> int:
@@ -159,6 +163,8 @@ def _rollouts_of(content: dict[str, Any], header: CheckpointHeader) -> list[Roll
                 score=float(summary["score"]),
                 score_interval=bootstrap_mean([e["max_reward"] for e in cell["episodes"]]),
                 latency=dict(cell["latency"]),
+                nfe_per_block=tuple(cell.get("nfe_per_block") or ()),
+                block_times=tuple(map(tuple, cell.get("block_times", ()))),
             )
         )
     return found

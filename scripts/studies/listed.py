@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import string
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,12 @@ import yaml
 from pieces import SELECTION_SEEDS, TEST_SEEDS, Model, Sampler, Wanted
 
 ALTERNATIVES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+
+SOLVER_LETTERS = f"{string.ascii_lowercase}+"
+"""Of the names of solvers, as of ``dpmsolver++``."""
+PART = re.compile(r"\.(?![^(]*\))")
+"""Between two blocks of a sampler: a full stop outside brackets."""
+BLOCK = re.compile(r"(?P<nfe>\d+)(\((?P<times>[\d.;]+)\))?")
 
 At = tuple[str, Sampler]
 """A model, by its name, and how it is sampled."""
@@ -36,10 +43,28 @@ def lines_of(text: str) -> list[str]:
 
 
 def sampler_of(text: str, episodes: int = 0) -> Sampler:
-    """Return the sampler of ``16@0.6`` (Euler) or ``m64@0.6`` (midpoint)."""
-    nfe, _, noise = text.partition("@")
-    solver = "midpoint" if nfe.startswith("m") else "euler"
-    return Sampler(int(nfe.lstrip("m")), solver, float(noise) if noise else None, episodes)
+    """Return the sampler of ``16@0.6`` (Euler), ``m64@0.6`` (midpoint) or ``ddim10@1`` (ddim).
+
+    ``1.1.3(0.6;0.2)@0.6`` has evaluations for each block, block 1 first, and times at which the
+    steps of one end.
+    """
+    written, _, noise = text.partition("@")
+    spent = written.lstrip(SOLVER_LETTERS)
+    solver = written.removesuffix(spent)
+    solver = {"": "euler", "m": "midpoint"}.get(solver, solver)
+    blocks = [BLOCK.fullmatch(block) for block in PART.split(spent)]
+    if not all(blocks):
+        raise ValueError(f"{text!r} is no sampler, such as 16@0.6, m64@0.6 or 1.1.3(0.6;0.2)@0.6")
+    nfe = [int(block["nfe"]) for block in blocks if block]
+    inner = [block["times"] for block in blocks if block]
+    times = tuple(tuple(map(float, one.split(";"))) if one else () for one in inner)
+    return Sampler(
+        nfe[0] if len(nfe) == 1 else tuple(nfe),
+        solver,
+        float(noise) if noise else None,
+        episodes,
+        times if any(times) else (),
+    )
 
 
 def model_of(text: str, options: Mapping[str, str]) -> Model:

@@ -26,6 +26,7 @@ from typing import Any
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.policy import read_header
+from lfm_policy.text.samplers import evaluations
 from lfm_runtime.disk.files import write_text
 
 TEST_SEEDS = 100_000
@@ -65,24 +66,33 @@ class Sampler:
     """How a model is evaluated.
 
     Attributes:
-        nfe: network evaluations per chunk.
+        nfe: network evaluations per chunk, or those of each block, block 1 first.
         solver: of all blocks.
         noise_scale: the configured one when None.
         episodes: as many as the study has when 0.
+        times: where the steps of each block end; empty: as configured, or equal steps.
     """
 
-    nfe: int
+    nfe: int | tuple[int, ...]
     solver: str = "euler"
     noise_scale: float | None = None
     episodes: int = 0
+    times: tuple[tuple[float, ...], ...] = ()
 
     def __str__(self) -> str:
         noise = "" if self.noise_scale is None else f"-noise{self.noise_scale:g}"
-        return f"{self.solver}{self.nfe}{noise}"
+        each = (self.nfe,) if isinstance(self.nfe, int) else self.nfe
+        inner = [f"({';'.join(f'{t:g}' for t in one)})" if one else "" for one in self.times]
+        inner += [""] * (len(each) - len(inner))
+        spent = ".".join(f"{nfe}{times}" for nfe, times in zip(each, inner, strict=True))
+        return f"{self.solver}{spent}{noise}"
 
     def options(self) -> list[str]:
         """Return the options of ``lfm-policy eval`` and ``control``."""
-        options = ["--nfe", str(self.nfe), "--solver", self.solver]
+        each = (self.nfe,) if isinstance(self.nfe, int) else self.nfe
+        options = ["--nfe", ",".join(map(str, each)), "--solver", self.solver]
+        if any(self.times):
+            options += ["--times", str([list(one) for one in self.times])]
         if self.noise_scale is not None:
             options += ["--noise-scale", str(self.noise_scale)]
         return options
@@ -143,7 +153,7 @@ class Study:
         if not (output / "eval.json").exists():
             options = ["--episodes", str(episodes), "--seed-start", str(self._seed_start)]
             options += [*sampler.options(), "--output", str(output)]
-            _run("eval", str(folder), *options, *_QUIET)
+            run_command("eval", str(folder), *options, *_QUIET)
         cell = _compact(json.loads((output / "eval.json").read_text()), folder)
         with self._lock:
             self._cells[self._key(name, sampler, seed)] = cell
@@ -168,9 +178,9 @@ class Study:
                 if model.recorded:
                     recording = self._recording(teacher, model.recorded, model.recorded_with)
                     student.append(f"distill.recording={recording}")
-                _run("distill", str(teacher), *options, *student)
+                run_command("distill", str(teacher), *options, *student)
             else:
-                _run("train", model.config, f"dataset.path={self._dataset}", *options)
+                run_command("train", model.config, f"dataset.path={self._dataset}", *options)
         return folder
 
     def _recording(self, policy: Path, episodes: int, sampler: Sampler | None) -> Path:
@@ -184,7 +194,7 @@ class Study:
                 options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
                 options += sampler.options() if sampler else []
                 options += ["--record", str(partial), "--quiet"]
-                _run("control", str(policy), "--simulated", *options)
+                run_command("control", str(policy), "--simulated", *options)
                 partial.rename(path)
         return path
 
@@ -242,6 +252,7 @@ def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
         "solver": cell["solver"],
         "nfe": cell["nfe"],
         "noise_scale": cell["noise_scale"],
+        **_spread(cell),
         "summary": cell["summary"],
         "training": {key: training[key] for key in kept},
         "max_reward": [round(e["max_reward"], 4) for e in cell["episodes"]],
@@ -249,10 +260,16 @@ def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
+def _spread(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how evaluations are spread over blocks, where that is said for each block."""
+    kept = {"nfe_per_block": cell["nfe_per_block"], "block_times": cell["block_times"]}
+    return kept if "(" in evaluations(cell["nfe"], *kept.values()) else {}
+
+
 _QUIET = ("--quiet", "--device", "cpu")
 
 
-def _run(*arguments: str) -> None:
+def run_command(*arguments: str) -> None:
     print("lfm-policy " + " ".join(arguments), flush=True)
     command = [sys.executable, "-m", "lfm_policy", *arguments]
     subprocess.run(

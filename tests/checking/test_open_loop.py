@@ -7,7 +7,7 @@ import pytest
 
 from lfm_policy.checking.demonstrations import Instants, instants_of
 from lfm_policy.checking.open_loop import errors_of, open_loop, reference_chunks
-from lfm_policy.checking.samples import joins_of, outside_of, spread_of
+from lfm_policy.checking.samples import joins_of, spread_of
 
 from .conftest import N_ACTION, KnownPolicy, ramps, units_of
 
@@ -110,9 +110,3 @@ def test_joins(instants: Instants) -> None:
     found = joins_of(tilted[None], instants, units_of(), N_ACTION)
     assert found is not None and found.policy[0] == pytest.approx(3) and found.ratio == 3
     assert found.inside[0] == pytest.approx(3)
-
-
-def test_outside(instants: Instants) -> None:
-    samples = np.full((2, *instants.demonstrated.shape), 41.0)
-    samples[1] = 40.2  # by less than a hundredth of the range
-    assert outside_of(samples, instants, units_of(low=0, high=40)).tolist() == [0.5]

@@ -13,8 +13,9 @@ from lfm_policy.checking.blocks import BlockCheck
 from lfm_policy.checking.demonstrations import TRAINING, UNKNOWN, instants_of
 from lfm_policy.checking.open_loop import errors_of, open_loop
 from lfm_policy.checking.result import PolicyCheck
-from lfm_policy.checking.samples import joins_of, outside_of, spread_of
+from lfm_policy.checking.samples import joins_of, spread_of
 from lfm_policy.checking.seen import Shuffled
+from lfm_policy.evaluation.chunks import outside_of
 from lfm_policy.evaluation.statistics import Interval
 from lfm_policy.inspection.finding import Finding
 
@@ -50,7 +51,7 @@ def check_of(samples: Any = None, **changes: Any) -> PolicyCheck:
         open_loop=loop,
         spread=spread_of(good, instants, units),
         joins=joins_of(good, instants, units, N_ACTION),
-        outside=outside_of(good, instants, units),
+        outside=outside_of(good, units.low, units.high, executed=instants.executed),
         unclipped=True,
         shuffled=[
             Shuffled("now", 3.0, Interval(2, 4), 0.9),
@@ -222,14 +223,16 @@ def test_scattered() -> None:
 def test_outside_range() -> None:
     narrow = check_of().units
     narrow = replace(narrow, high=np.array([100.0, 50.0]))
-    outside = outside_of(GOOD.samples, GOOD.instants, narrow)
+    executed = GOOD.instants.executed
+    outside = outside_of(GOOD.samples, narrow.low, narrow.high, executed=executed)
     finding = found(rules.outside_range, replace(GOOD, outside=outside))
     assert finding.facts["dimensions"] == [1] and "before they are clipped" in finding.message
     # A gripper stands at the ends of its range, and half of the samples about them lie outside.
     ends = GOOD.instants.demonstrated.copy()
     ends[..., 1] = np.where(ends[..., 1] > 40, 50.0, 0.0)
     gripper = replace(GOOD, units=narrow, instants=replace(GOOD.instants, demonstrated=ends))
-    assert rules.outside_range(replace(gripper, outside=np.array([0, 0.5]))) is None
+    half = replace(outside, per_dim=np.array([0, 0.5]))
+    assert rules.outside_range(replace(gripper, outside=half)) is None
 
 
 def test_jumps() -> None:

@@ -96,6 +96,29 @@ def test_groups_one_after_the_other_are_the_chain(students: int, points: int) ->
     torch.testing.assert_close(x, chain.sample(y, solver=solver).x)
 
 
+def test_blocks_of_a_teacher_may_have_steps_of_their_own() -> None:
+    chain = gaussian_chain(3)
+    solvers = [
+        SolverSpec("euler", 1),
+        SolverSpec("euler", 2, times=(0.3,)),
+        SolverSpec("euler", 4, times=(0.8, 0.3, 0.1)),
+    ]
+    y = torch.randn(7, 2, dtype=torch.float64)
+
+    def sampled(n_students: int) -> torch.Tensor:
+        x = y
+        for group in reversed(teacher_groups(chain, group_edges(3, n_students), solvers)):
+            x = group.sample(x, None)
+        return x
+
+    expected = chain.sample(y, solver=solvers).x
+    torch.testing.assert_close(sampled(1), expected)
+    torch.testing.assert_close(sampled(3), expected)
+    # Of a part of a block, whose times are for the whole, the share of its steps.
+    halves = [SolverSpec("euler", n) for n in (2, 2, 4)]
+    torch.testing.assert_close(sampled(6), chain.sample(y, solver=halves).x)
+
+
 def test_a_trajectory_holds_the_states_at_equal_times() -> None:
     chain, solver = gaussian_chain(2), SolverSpec("euler", 8)
     y = torch.randn(5, 2, dtype=torch.float64)

@@ -16,7 +16,7 @@ from lfm_policy.cli.main import main
 from lfm_policy.config import SamplerConfig, load_config
 from lfm_policy.config.training import DistillConfig
 from lfm_policy.distillation import distill, student_config
-from lfm_policy.distillation.group import group_edges, teacher_groups
+from lfm_policy.distillation.group import group_edges, teacher_groups, teacher_solver
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.methods.regression import RegressionLoss
 from lfm_policy.distillation.plan import DistillPlan, action_weights
@@ -110,6 +110,39 @@ def test_students_learn_the_sampler_of_their_teacher(
     header = replace(parent, config=config)
     found = student_config(header, nfe=nfe, method="regression", overrides=overrides).distill
     assert (found.teacher_solver, found.teacher_steps) == expected
+
+
+UNEVEN = {"block_nfe": [1, 3], "block_times": [[], [0.6, 0.2]], "noise_scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "nfe", "steps"),
+    [
+        ("regression", [], 2, 0),
+        ("regression", ["distill.teacher_steps=5"], 2, 5),
+        ("regression", ["distill.teacher_solver=heun"], 2, 1),
+        # Parts of blocks and states on the way are those of equal steps.
+        ("regression", [], 4, 2),
+        ("progressive", ["distill.trajectory_points=4"], 2, 4),
+    ],
+)
+def test_students_of_a_teacher_whose_blocks_have_evaluations_of_their_own(
+    teacher: Path, method: str, overrides: list[str], nfe: int, steps: int
+) -> None:
+    parent = read_header(teacher)
+    unsaid = replace(parent.config.distill, teacher_solver="", teacher_steps=0)
+    config = replace(parent.config, sampler=SamplerConfig(**UNEVEN), distill=unsaid)
+    header = replace(parent, config=config)
+    student = student_config(header, nfe=nfe, method=method, overrides=overrides)
+    assert student.distill.teacher_steps == steps
+    expected = SolverSpec(student.distill.teacher_solver, steps) if steps else SOLVERS_OF_UNEVEN
+    assert teacher_solver(student.distill, config) == expected
+    # Its own are one evaluation of each block.
+    assert (student.sampler.nfe, student.sampler.block_nfe) == (nfe, [])
+    assert student.sampler.block_times == []
+
+
+SOLVERS_OF_UNEVEN = [SolverSpec("euler", 1), SolverSpec("euler", 3, times=(0.6, 0.2))]
 
 
 @pytest.mark.parametrize("method", METHODS.names())

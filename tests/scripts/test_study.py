@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lfm_policy.cli.common import step_times
 from lfm_policy.config import load_config
 
 pytestmark = pytest.mark.slow
@@ -54,8 +55,18 @@ def test_lines_with_alternatives_stand_for_one_line_each(modules: dict[str, Any]
     model = script.model_of("$s $s-2 a.b=2 groups=2,1", {"s": "teacher=t a.b=1", "s-2": "nfe=2"})
     assert (model.teacher, model.nfe, model.groups) == ("t", 2, (2, 1))
     assert model.overrides == ("a.b=2",)
+    parted = script.sampler_of("1.1.3(0.6;0.2)@0.6")
+    assert (parted.nfe, parted.times) == ((1, 1, 3), ((), (), (0.6, 0.2)))
+    assert str(parted) == "euler1.1.3(0.6;0.2)-noise0.6"
+    assert parted.options()[:2] == ["--nfe", "1,1,3"]
+    assert step_times(parted.options()[5]) == [[], [], [0.6, 0.2]]
+    assert str(script.sampler_of("m2.4")) == "midpoint2.4"
+    with pytest.raises(ValueError, match="no sampler"):
+        script.sampler_of("1..2")
     many = script.sampler_of("m64@0.6", 1000)
     assert (str(many), many.episodes) == ("midpoint64-noise0.6", 1000)
+    others = [str(script.sampler_of(text)) for text in ("16@0.6", "ddim10@1", "dpmsolver++4@1")]
+    assert others == ["euler16-noise0.6", "ddim10-noise1", "dpmsolver++4-noise1"]
 
 
 def test_cells_are_made_in_the_order_of_the_study(modules: dict[str, Any]) -> None:

@@ -126,12 +126,14 @@ def test_the_same_facts_give_the_same_text(header: CheckpointHeader) -> None:
 def test_figures(run: Path, header: CheckpointHeader) -> None:
     written(run / "eval" / "eval.json", evaluation(header))
     longer = evaluation(header, solved=80, n=100) | {"n_action_steps": 2}
+    longer["cells"][0] |= {"nfe_per_block": [2], "block_times": [[0.3]]}
     written(run / "eval-long" / "eval.json", longer)
     text, data = card(header, read_reports(find_reports(run, header), header))
     low, high = wilson_interval(7, 10)
     assert f"7/10 = 0.700 ({low:.3f} to {high:.3f})" in text and "80/100 = 0.800" in text
     assert "| 10 (seeds 500 to 509) | 2 (euler), noise 0.6 |" in text
-    assert "| 100 (seeds 500 to 599) | 2 (euler), noise 0.6, 2 actions executed |" in text
+    spent = "2 (2 at 0.3) (euler), noise 0.6, 2 actions executed"
+    assert f"| 100 (seeds 500 to 599) | {spent} |" in text
     assert "0.812 (" in text and "noise: 4" in text
     assert text.count("median 1.25 ms, 95% below 2.50 ms (1 thread, cpu, PyTorch)") == 1
     assert "in simulation only (my/Arm-v0)" in text and "Not evaluated" not in text
@@ -204,6 +206,11 @@ def test_a_diffusion_policy(header: CheckpointHeader) -> None:
     text, _ = card(changed(header, **changes))
     assert "by denoising diffusion: one block takes noise" in text
     assert "in 10 network evaluations (ddim)" in text
+
+
+def test_evaluations_of_each_block(header: CheckpointHeader) -> None:
+    text, _ = card(changed(header, sampler={"block_nfe": [1, 3]}))
+    assert "in 4 network evaluations, 1 and 3 in its blocks from the data to the noise (eul" in text
 
 
 def test_a_training_that_is_not_complete(header: CheckpointHeader) -> None:

@@ -17,6 +17,7 @@ from lfm_policy.evaluation.statistics import bootstrap_mean, wilson_interval
 from lfm_policy.pictures import Theme, draw_interval, drawing, figure, legend_right, save
 from lfm_policy.pictures.figures import WIDTH
 from lfm_policy.text.numbers import percent, rounded
+from lfm_policy.text.samplers import evaluations
 
 FRAMES_SHOWN = 12
 _COLUMNS = 6
@@ -86,7 +87,8 @@ def _subtitle(cells: Sequence[Cell]) -> str:
 
 def _name(cell: Cell, cells: Sequence[Cell]) -> str:
     """Return what tells a sampler from the others."""
-    words = f"{cell.nfe:g} evaluation{'s' * (cell.nfe != 1)}"
+    spent = evaluations(cell.nfe, cell.nfe_per_block, cell.block_times)
+    words = f"{spent} evaluation{'s' * (cell.nfe != 1)}"
     return words if len({other.solver for other in cells}) == 1 else f"{cell.solver}, {words}"
 
 

@@ -9,7 +9,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.flow.methods.base import BlockPath, ErrorMethod
 from lfm_policy.flow.methods.options import ConsistencyFlowConfig
 from lfm_policy.flow.paths.interpolant import PathSample
-from lfm_policy.flow.solvers import euler_step
+from lfm_policy.flow.solvers import SolverSpec, euler_step
 from lfm_policy.flow.solvers.velocity import Network, Velocity, per_sample
 
 
@@ -76,7 +76,7 @@ class ConsistencyFlowMethod(ErrorMethod):
             InputError: the step leads towards the noise.
         """
         if t_next > t:
-            self.velocity(network, path)
+            raise self._no_velocity()
         return euler_step(network, x, cond, t, t_next)
 
     def velocity(self, network: Network, path: BlockPath) -> Velocity:
@@ -85,7 +85,20 @@ class ConsistencyFlowMethod(ErrorMethod):
         Raises:
             InputError: always.
         """
-        raise InputError(
+        raise self._no_velocity()
+
+    def check_solver(self, solver: SolverSpec) -> None:
+        """Check that a solver makes the steps that networks have learnt, those of Euler's method.
+
+        Raises:
+            InputError: it integrates a velocity, or belongs to another method.
+        """
+        super().check_solver(solver)
+        if solver.name != "euler":
+            raise self._no_velocity()
+
+    def _no_velocity(self) -> InputError:
+        return InputError(
             f"networks of '{self.config.name}' lead to the data in steps of 'euler' and stand for "
             "no velocity that another solver, a push-forward or a likelihood could follow"
         )

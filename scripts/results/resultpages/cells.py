@@ -22,8 +22,12 @@ from pieces import Sampler
 
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap
+from lfm_policy.text.samplers import evaluations
 from resultpages.numbers import exponent, interval, signed, three
 from resultpages.rates import Rated
+
+SOLVERS = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver++": "DPM-Solver++"}
+"""Names of solvers that are written otherwise than in options."""
 
 EPISODES = 200
 """Of a cell, unless its part says otherwise."""
@@ -65,7 +69,8 @@ class Cells(Rated):
 
     @property
     def evaluations(self) -> str:
-        return f"{self.each[0]['nfe']:g}"
+        cell = self.each[0]
+        return evaluations(cell["nfe"], cell.get("nfe_per_block"), cell.get("block_times", ()))
 
     @property
     def noise(self) -> str:
@@ -76,9 +81,14 @@ class Cells(Rated):
         return str(self.each[0]["solver"])
 
     @property
+    def solver_name(self) -> str:
+        """The solver, as readers know it."""
+        return SOLVERS.get(self.solver, self.solver)
+
+    @property
     def sampler(self) -> str:
         """Evaluations, and solver and noise where they are not the usual."""
-        solver = "" if self.solver == "euler" else f", {self.solver}"
+        solver = "" if self.solver == "euler" else f", {self.solver_name}"
         noise = "" if self.each[0]["noise_scale"] in (0.0, 1.0) else f", noise {self.noise}"
         return f"{self.evaluations}{solver}{noise}"
 
@@ -120,8 +130,12 @@ class Cells(Rated):
         return len(self.each[0]["training"]["block_steps"])
 
     @property
+    def all_steps(self) -> int:
+        return int(self.each[0]["training"]["steps"])
+
+    @property
     def steps(self) -> str:
-        return f"{self.each[0]['training']['steps']:,}"
+        return f"{self.all_steps:,}"
 
     def _seconds(self, key: str) -> float:
         return float(np.mean([cell["training"][key] for cell in self.each]))
@@ -254,11 +268,15 @@ class StudyResults:
         Raises:
             InputError: none is measured.
         """
-        model, _, sampler = at.partition(" ")
-        seeds = self._seeds if seed is None else (seed,)
-        if cells := self._find((model, sampler_of(sampler, n)), seeds):
+        if cells := self.known(at, n=n, seed=seed):
             return cells
         raise InputError(f"{self._path.name} has no cell of {at!r} with {n} episodes")
+
+    def known(self, at: str, *, n: int = EPISODES, seed: int | None = None) -> Cells | None:
+        """Return the same, or None where none is measured."""
+        model, _, sampler = at.partition(" ")
+        seeds = self._seeds if seed is None else (seed,)
+        return self._find((model, sampler_of(sampler, n)), seeds)
 
     def rows(self, part: str, *models: str) -> list[Cells]:
         """Return what is measured of a part, or of some of its models."""

@@ -204,6 +204,15 @@ def test_several_blocks_learn_from_exact_marginals() -> None:
     assert isinstance(config_from_dict({**options, "training": training}, "test"), ExperimentConfig)
 
 
+def test_other_solvers_are_refused_with_their_option() -> None:
+    options = {
+        "flow": {"n_blocks": 1, "method": "consistency_fm"},
+        "sampler": {"solver": "heun", "nfe": 2},
+    }
+    with pytest.raises(InputError, match=r"sampler\.solver: networks of 'consistency_fm' lead"):
+        config_from_dict(options, "test")
+
+
 def test_a_step_has_to_fit_into_a_segment() -> None:
     with pytest.raises(InputError, match="delta is 0.25; expected less than a segment, which is"):
         ConsistencyFlowConfig(segments=4, delta=0.25)

@@ -73,7 +73,7 @@ def _of_students(state: StudyResults) -> list[Picture]:
             subtitle=of_demonstrations(state("lfm-2 2@0.6")),
         ),
         Picture(
-            "methods",
+            "distillation_methods",
             "Score and success of four methods of distillation at equal cost: regression is the "
             "best",
             score_and_success_rows(

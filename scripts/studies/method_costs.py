@@ -1,0 +1,108 @@
+"""What the models of the PushT study cost alone on a machine: a gradient step, and a chunk.
+
+Of every model of the parts that are named: milliseconds of a gradient step, from a short training
+on one thread, and milliseconds of a chunk in ONNX Runtime on one thread at batch 1, for each of its
+samplers that can be exported, of the run of training seed 0 if it is there. Studies run two
+trainings side by side, whose seconds differ by half; these do not. Run it on a machine that does
+nothing else. What is in the file already is not measured again; `scripts/results/write.py` makes
+the table of it.
+
+    python scripts/studies/method_costs.py --dataset pusht_cchi_v7_replay.zarr --parts methods
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from listed import listed_studies
+from pieces import DATA, Model, Sampler, run_command
+
+from lfm_policy.policy import read_header
+from lfm_runtime import OnnxPolicy
+from lfm_runtime.benchmark import computer, timed
+from lfm_runtime.disk.files import write_json
+
+FILE = "pusht_costs.json"
+REPEATS = 300
+
+
+def step_ms(model: Model, dataset: Path, steps: int) -> float:
+    """Return milliseconds of a gradient step, of a training of so many."""
+    with tempfile.TemporaryDirectory() as scratch:
+        options = [*model.overrides, f"training.total_steps={steps}", "training.num_threads=1"]
+        folder = f"{scratch}/run"
+        run_command(
+            "train",
+            *(model.config, f"dataset.path={dataset}", *options),
+            *("--output", folder, "--device", "cpu", "--quiet"),
+        )
+        training = read_header(folder).training
+        return 1e3 * float(training["train_seconds"]) / int(training["steps"])
+
+
+def chunk_ms(folder: Path, sampler: Sampler) -> dict[str, float]:
+    """Return milliseconds of a chunk of an exported policy on one thread."""
+    with tempfile.TemporaryDirectory() as scratch:
+        exported = f"{scratch}/exported"
+        run_command("export", str(folder), exported, *sampler.options())
+        policy = OnnxPolicy(exported, threads=1)
+        batch, shape = policy.fake_batch(), (1, *policy.chunk_shape)
+        noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        times = timed(lambda: policy.sample(batch, noise=noise), REPEATS)
+        median, most = np.percentile(times, [50, 95])
+        return {"median_ms": float(median), "p95_ms": float(most)}
+
+
+def main() -> None:
+    study = listed_studies()["state"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", type=Path, required=True, help="what the models learn from")
+    parser.add_argument("--parts", nargs="+", choices=list(study.parts), default=["methods"])
+    parser.add_argument("--models", nargs="+", help="only these; default all")
+    parser.add_argument("--output", type=Path, default=study.output, help="run folders")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the file")
+    parser.add_argument("--steps", type=int, default=500, help="gradient steps that are timed")
+    arguments = parser.parse_args()
+    path = arguments.data / FILE
+    found: dict[str, Any] = {"computer": computer(), "steps": {}, "chunks": {}}
+    if path.exists():
+        found = json.loads(path.read_text())
+
+    def keep(kind: str, key: str, value: Any) -> None:
+        found[kind][key] = value
+        print(f"{key}: {value}", flush=True)
+        write_json(path, found)
+
+    failed = []
+    for name, seed, samplers in study.wanted(arguments.parts):
+        if seed != 0 or (arguments.models is not None and name not in arguments.models):
+            continue
+        model, folder = study.models[name], arguments.output / f"seed{seed}" / name
+        try:
+            if not model.teacher and name not in found["steps"]:
+                keep("steps", name, step_ms(model, arguments.dataset, arguments.steps))
+            for sampler in samplers:
+                # One that draws noise in every step cannot be exported.
+                key = f"{name} {sampler.solver}{sampler.nfe}"
+                if sampler.solver == "ddpm" or key in found["chunks"]:
+                    continue
+                if not (folder / "latest").exists():
+                    print(f"{key}: not trained, {folder} is not there")
+                else:
+                    keep("chunks", key, chunk_ms(folder, sampler))
+        except subprocess.CalledProcessError as error:
+            failed.append(f"failed: {' '.join(map(str, error.cmd[3:]))}")
+    if failed:
+        raise SystemExit("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()
