@@ -286,7 +286,8 @@ class DistillConfig:
     )
     trajectory_points: int = option(
         8,
-        "states of a teacher trajectory that the methods 'progressive' and 'consistency' train on",
+        "states of a teacher trajectory that the methods 'progressive', 'consistency' and "
+        "'flow_map' train on",
         ge=2,
         le=1024,
     )

@@ -16,6 +16,7 @@ METHODS: Registry[type[DistillLoss]] = Registry(
         "progressive": "lfm_policy.distillation.methods.progressive:ProgressiveLoss",
         "consistency": "lfm_policy.distillation.methods.consistency:ConsistencyLoss",
         "rectified": "lfm_policy.distillation.methods.rectified:RectifiedLoss",
+        "flow_map": "lfm_policy.distillation.methods.flow_map:FlowMapLoss",
         "distribution": "lfm_policy.distillation.methods.distribution:DistributionLoss",
     },
 )
