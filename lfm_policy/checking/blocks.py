@@ -10,6 +10,8 @@ All losses of a block are taken at the same instants, with the same noise and ti
   distribution is (`lfm_policy.flow.gaussian_network`). mu and Sigma are those of training chunks,
   taken through the exact OU process to the block. A network that sees nothing may still be a little
   better, by not being affine.
+  What a network of mean velocities learns of steps it learns from itself, and a smaller error there
+  says nothing of observations: for all four, its loss is that of the pairs with s = t alone.
 - ``own``: the loss on chunks of the policy's own instead of demonstrated ones, full noise. This is
   what the loss would be if, given an observation, demonstrations were distributed as the policy
   believes: for an exact policy the irreducible loss E Var(target | I_t, O). It says nothing where
@@ -22,7 +24,7 @@ away to stand in for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ from lfm_policy.checking.subject import CheckpointSubject, batches
 from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowBlock, SolverSpec, gaussian_network, push_gaussian
 from lfm_policy.flow.chain import run_in_batches
-from lfm_policy.flow.methods import RegressionMethod
+from lfm_policy.flow.methods import MeanVelocityMethod, RegressionMethod
 from lfm_policy.flow.solvers.velocity import Network
 from lfm_policy.policy import Policy
 
@@ -198,6 +200,8 @@ class _Rows:
         """Return the mean loss of a block over the rows, with `DRAWS` times and noises of each."""
         generator = torch.Generator(device=x_l.device).manual_seed(seed)
         other = x_l.flip(0) if block.needs_other else None
+        if isinstance(block.method, MeanVelocityMethod):
+            block.method = replace(block.method.config, equal_share=1.0).create()
         losses = [
             float(block.loss(x_l, self.cond, x_other=other, generator=generator))
             for _ in range(DRAWS)

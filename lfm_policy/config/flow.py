@@ -136,7 +136,7 @@ class SamplerConfig:
         ge=1,
         le=100_000,
     )
-    block_nfe: list[Annotated[int, Field(ge=1, le=100_000)]] = option(
+    block_nfe: list[Annotated[int, Field(ge=1, le=1000)]] = option(
         [],
         "network evaluations of each block, block 1 (data side) first, instead of `nfe` spread "
         "evenly; `nfe` becomes their sum",
@@ -203,7 +203,7 @@ class SamplerConfig:
             asked["block_times"] = []
         if times is not None:
             times = plain_numbers(times)
-            each = any(isinstance(part, list) for part in times)
+            each = isinstance(times, list) and any(isinstance(part, list) for part in times)
             asked |= {"times": [] if each else times, "block_times": times if each else []}
         return with_changes(self, {key: v for key, v in asked.items() if v is not None})
 

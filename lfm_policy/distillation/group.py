@@ -51,6 +51,32 @@ class TeacherGroup:
         return self.start.denominator == self.end.denominator == 1
 
     @torch.no_grad()
+    def velocity(self, x: Tensor, time: Tensor, cond: Tensor | None) -> Tensor:
+        """Return the teacher's velocity at states x (B, *chunk_shape), for the group's time.
+
+        Args:
+            x: states at the times ``time``.
+            time: (B,), from 0 at the data side to 1 at the noise side of the group, in equal shares
+                for all its blocks, as in `trajectory`. Between two blocks the velocity may jump:
+                the one nearer the noise counts.
+            cond: (B, cond_dim) encoded observations, or None.
+
+        Raises:
+            InputError: the networks of the teacher stand for no velocity.
+        """
+        length = float(self.end - self.start)
+        position = float(self.start) + length * time
+        velocity = torch.empty_like(x)
+        for n in range(self.first, self.last + 1):
+            inside = position.floor().clamp(self.first - 1, self.last - 1) == n - 1
+            t = (position[inside] - (n - 1)).clamp(0, 1)
+            seen = None if cond is None else cond[inside]
+            if len(t):
+                found = self.chain.block(n).velocity(x[inside], t, seen)
+                velocity[inside] = length * found.to(x)
+        return velocity
+
+    @torch.no_grad()
     def sample(self, y: Tensor, cond: Tensor | None) -> Tensor:
         """Return the data-side states (B, *chunk_shape) of noise-side states ``y``."""
         return self.trajectory(y, cond, 1)[:, 0]

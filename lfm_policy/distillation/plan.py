@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.training import DistillConfig
@@ -21,8 +21,10 @@ from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.recordings import windows_of_recording
 from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, samples_key
 from lfm_policy.errors import InputError, Interrupted
-from lfm_policy.flow.fitting import copy_fitting_weights
+from lfm_policy.flow import FlowBlock, MeanVelocityMethod
+from lfm_policy.flow.fitting import copy_fitting_weights, load_fitting_weights
 from lfm_policy.flow.guidance import plain_network
+from lfm_policy.networks.conditioning import with_more_times
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.estimate.advice import Names
@@ -91,11 +93,8 @@ class DistillPlan:
         # The encoder is the teacher's, frozen: students see what their teacher saw.
         run.model.encoder.load_state_dict(teacher_model.encoder.state_dict())
         for student, group in zip(run.model.blocks, self._groups, strict=True):
-            block = group.chain.block(group.last)
-            # Only the weights of a network that is a velocity itself mean something to a student.
-            is_velocity = block.method.config.has_velocity and block.velocity is block.network
-            if options.warm_start and is_velocity:
-                copy_fitting_weights(student, plain_network(block.network))
+            if options.warm_start:
+                _start_from(student, group.chain.block(group.last))
         run.restore()
 
     def numbers(self) -> Sequence[int]:
@@ -223,6 +222,17 @@ class DistillPlan:
                 f"stopped by {self._run.interrupt.name} among the teacher's samples, which are "
                 f"kept in {self._pairs_folder}; continue with --resume"
             )
+
+
+def _start_from(student: nn.Module, block: FlowBlock) -> None:
+    """Give a student the weights of the teacher's block, if they fit and mean the same to it."""
+    n_times, before = getattr(student, "n_times", 1), block.network
+    is_velocity = block.method.config.has_velocity and block.velocity is before
+    before = plain_network(before)
+    if isinstance(block.method, MeanVelocityMethod) if n_times > 1 else is_velocity:
+        copy_fitting_weights(student, before)
+    elif is_velocity and isinstance(before, nn.Module):
+        load_fitting_weights(student, with_more_times(student, before.state_dict()))
 
 
 def action_weights(config: ExperimentConfig) -> Tensor:

@@ -25,7 +25,12 @@ from torch import Tensor
 from lfm_policy.errors import InputError
 from lfm_policy.flow.block import FlowBlock
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS
-from lfm_policy.flow.methods import CleanChunkMethod, DiffusionMethod, VelocityMethod
+from lfm_policy.flow.methods import (
+    CleanChunkMethod,
+    DiffusionMethod,
+    MeanVelocityMethod,
+    VelocityMethod,
+)
 from lfm_policy.flow.paths.interpolant import Interpolant
 from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.solvers.velocity import Network, per_sample
@@ -160,6 +165,8 @@ def gaussian_network(
 
     Of all networks affine in x it has the smallest loss at every time, whatever the distribution of
     x_l is: the mean square error of an affine predictor depends on mean and covariance alone.
+    Where the network is the mean velocity of steps, this is so of the pairs with s = t; its steps
+    are those of that velocity, exact, which is affine too.
 
     Args:
         block: says what is asked, and on which path.
@@ -169,9 +176,9 @@ def gaussian_network(
 
     Returns:
         ``f(x, t, cond)`` in the dtype of x; None for a method that asks for anything else than a
-        velocity, the clean chunk or the prediction of a diffusion model, and for a coupling whose
-        pairs are not known from mean and covariance alone: those of the optimal one depend on the
-        batch and on the conditions.
+        velocity, a mean velocity, the clean chunk or the prediction of a diffusion model, and for a
+        coupling whose pairs are not known from mean and covariance alone: those of the optimal one
+        depend on the batch and on the conditions.
 
     Raises:
         InputError: as `GaussianBlockVelocity`.
@@ -186,8 +193,13 @@ def gaussian_network(
     def clean_chunk(x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         return block.interpolant.data_end(x, velocity(x, t), t)
 
+    def mean_velocity(x: Tensor, times: Tensor, cond: Tensor | None = None) -> Tensor:
+        return exact.mean_velocity(x.to(mean), times.to(mean)).to(x)
+
     if isinstance(block.method, VelocityMethod):
         return velocity
+    if isinstance(block.method, MeanVelocityMethod):
+        return mean_velocity
     if isinstance(block.method, DiffusionMethod):
         return block.method.network_of(exact, mean.dtype)
     return clean_chunk if isinstance(block.method, CleanChunkMethod) else None

@@ -60,6 +60,8 @@ METHODS: Registry[type[MethodConfig]] = Registry(
         "velocity": "lfm_policy.flow.methods.options:VelocityConfig",
         "data": "lfm_policy.flow.methods.options:CleanChunkConfig",
         "regression": "lfm_policy.flow.methods.options:RegressionConfig",
+        "mean_flow": "lfm_policy.flow.methods.options:MeanFlowConfig",
+        "flow_map": "lfm_policy.flow.methods.options:FlowMapConfig",
         "shortcut": "lfm_policy.flow.methods.options:ShortcutConfig",
         "consistency_fm": "lfm_policy.flow.methods.options:ConsistencyFlowConfig",
         "diffusion": "lfm_policy.flow.methods.diffusion.options:DiffusionConfig",

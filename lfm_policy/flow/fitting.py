@@ -11,6 +11,7 @@ A density estimator::
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -142,8 +143,12 @@ def _check_data(x: Tensor, cond: Tensor | None) -> None:
 
 def copy_fitting_weights(network: object, before: object) -> None:
     """Give ``network`` the weights of ``before``, and leave it alone if it has others."""
-    if not (isinstance(network, nn.Module) and isinstance(before, nn.Module)):
-        return
-    weights, own = before.state_dict(), network.state_dict()
+    if isinstance(network, nn.Module) and isinstance(before, nn.Module):
+        load_fitting_weights(network, before.state_dict())
+
+
+def load_fitting_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give ``network`` weights, and leave it alone if it has others."""
+    own = network.state_dict()
     if {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in own.items()}:
         network.load_state_dict(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -63,6 +64,23 @@ class ConditionEmbedding(nn.Module):
             embedding = torch.cat((embedding, cond), dim=-1)
         hidden = nn.functional.silu(self.hidden(embedding))
         return nn.functional.silu(self.out(hidden))
+
+
+def with_more_times(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of the same network of one time, as those of ``network``, of several.
+
+    With them it ignores all its times but the first. Weights of another network come out as they
+    are, or of other shapes than the network's.
+    """
+    wider = dict(weights)
+    for name, module in network.named_modules():
+        key = f"{name}.hidden.weight"
+        if isinstance(module, ConditionEmbedding) and key in wider:
+            size, weight = len(module.time.frequencies), wider[key]
+            missing = module.hidden.in_features - weight.shape[1]
+            ignored = weight.new_zeros(len(weight), max(missing, 0))
+            wider[key] = torch.cat([weight[:, :size], ignored, weight[:, size:]], dim=1)
+    return wider
 
 
 class Modulation(nn.Module):

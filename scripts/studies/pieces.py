@@ -262,7 +262,8 @@ def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _spread(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return how evaluations are spread over blocks, where that is said for each block."""
-    kept = {"nfe_per_block": cell["nfe_per_block"], "block_times": cell["block_times"]}
+    times = cell.get("block_times", [])  # which evaluations of before do not say
+    kept = {"nfe_per_block": cell["nfe_per_block"], "block_times": times}
     return kept if "(" in evaluations(cell["nfe"], *kept.values()) else {}
 
 

@@ -19,6 +19,7 @@ import torch
 from tqdm.auto import tqdm
 
 from lfm_policy import Policy, load_policy
+from lfm_policy.cli.common import evaluations
 from lfm_policy.environments import make_env
 from lfm_policy.text.tables import TextTable
 from lfm_runtime.policy.observations import remember, stacked
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("teacher", type=Path)
     parser.add_argument("students", nargs="+", type=Path)
     parser.add_argument("--solver", help="of the teacher")
-    parser.add_argument("--nfe", type=int, help="of the teacher")
+    parser.add_argument("--nfe", type=evaluations, help="of the teacher, or of its blocks: 1,1,2")
     parser.add_argument("--noise-scale", type=float, help="of the teacher; default the student's")
     parser.add_argument("--episodes", type=int, default=25)
     parser.add_argument("--seed-start", type=int, default=SELECTION_SEEDS)

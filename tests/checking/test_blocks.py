@@ -75,7 +75,7 @@ def irreducible(n: int, *, clean_chunk: bool = False) -> float:
     return float((variance * (s * d_r - d_s * r) ** 2 / both).mean())
 
 
-@pytest.mark.parametrize("method", ["velocity", "data"])
+@pytest.mark.parametrize("method", ["velocity", "data", "flow_map"])
 def test_losses_of_a_policy_that_knows_the_distribution(method: str) -> None:
     policy = policy_of(method)
     subject, reference = subject_of(policy)

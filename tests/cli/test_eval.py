@@ -90,6 +90,17 @@ def test_eval(command: Command, make_checkpoint: Callable[..., Path], tmp_path: 
         assert [episode["steps"] for episode in cell["episodes"]] == [6, 6]
 
 
+def test_where_steps_end(command: Command, make_checkpoint: Callable[..., Path]) -> None:
+    pytest.importorskip("gym_pusht")
+    folder = make_checkpoint()
+    options = ["--episodes", 1, "--nfe", 2, "--times", "[[0.25]]", "--quiet"]
+    result = command("eval", folder, *options)
+    assert result.code == 0, result.err
+    assert "2 (2 at 0.25)" in result.out
+    (cell,) = json.loads((folder / "eval" / "eval.json").read_text())["cells"]
+    assert (cell["nfe_per_block"], cell["block_times"]) == ([2], [[0.25]])
+
+
 def test_fewer_actions_of_a_chunk(command: Command, make_checkpoint: Callable[..., Path]) -> None:
     pytest.importorskip("gym_pusht")
     folder = make_checkpoint()
@@ -112,6 +123,8 @@ def test_fewer_actions_of_a_chunk(command: Command, make_checkpoint: Callable[..
         (["--video-episodes", "200"], "episode 200 was to be filmed, but there are only 200"),
         (["--env", "lfm/Nothing-v0"], "environment 'lfm/Nothing-v0' cannot be created"),
         (["--env", "nonsense"], "environment 'nonsense'"),
+        (["--nfe", "1,1"], "block_nfe has 2 elements, expected one for each of 1 block(s)"),
+        (["--nfe", "3", "--times", "0.3"], "times are [0.3], which are for 2 steps; the blocks"),
         (["--solver", "eular"], "solver is 'eular', expected one of euler"),
         (["--solver", "heun", "--nfe", "3"], "nfe is 3, expected a multiple of 2"),
         (["--solver", "dopri5", "--nfe", "3"], "the solver 'dopri5' chooses its steps itself"),

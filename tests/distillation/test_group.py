@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lfm_policy import InputError
 from lfm_policy.distillation.group import (
@@ -18,7 +19,14 @@ from lfm_policy.distillation.group import (
     group_step_sizes,
     teacher_groups,
 )
-from lfm_policy.flow import FlowBlock, FlowChain, GaussianBlockVelocity, OUSchedule, SolverSpec
+from lfm_policy.flow import (
+    FlowBlock,
+    FlowChain,
+    GaussianBlockVelocity,
+    OUSchedule,
+    OUStep,
+    SolverSpec,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +131,40 @@ def test_a_trajectory_holds_the_states_at_equal_times() -> None:
     expected = [path[0][8], path[0][4], path[1][8], path[1][4]]
     torch.testing.assert_close(trajectory, torch.stack(expected, dim=1))
     torch.testing.assert_close(whole.sample(y, None), trajectory[:, 0])
+
+
+@pytest.mark.parametrize(("n_blocks", "n_students"), [(1, 1), (1, 3), (3, 3), (3, 1), (4, 2)])
+def test_the_velocity_of_a_group_leads_where_its_blocks_do(n_blocks: int, n_students: int) -> None:
+    """Midpoint steps in the time of the group, none of which crosses from block to block."""
+    y, steps = torch.randn(20, 2, dtype=torch.float64), 240
+    for group in groups(gaussian_chain(n_blocks), n_students, SolverSpec("midpoint", 60)):
+        x = y
+        for k in range(steps, 0, -1):
+            t = torch.full((20,), k / steps, dtype=torch.float64)
+            # Inside the step, for the velocity jumps where two blocks meet.
+            half = x - group.velocity(x, t - 1e-9, None) / (2 * steps)
+            x = x - group.velocity(half, t - 0.5 / steps, None) / steps
+        torch.testing.assert_close(x, group.sample(y, None), atol=1e-3, rtol=0)
+
+
+def test_rows_of_a_group_are_asked_in_their_own_block_with_their_own_condition() -> None:
+    def block(n: int) -> FlowBlock:
+        def velocity(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+            assert cond is not None
+            return (100 * n + 10 * t + cond[:, 0])[:, None, None].expand_as(x)
+
+        return FlowBlock(velocity, OUStep(0.1))
+
+    solver = SolverSpec("euler", 1)
+    group = TeacherGroup(FlowChain([block(1), block(2)]), Fraction(0), Fraction(2), solver)
+    time = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    cond = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    found = group.velocity(torch.zeros(4, 1, 1), time, cond).flatten()
+    # Twice the velocities, for the time of the group is half of that of its two blocks.
+    assert found.tolist() == pytest.approx([2 * v for v in (101.0, 107.0, 203.0, 214.0)])
+    part = TeacherGroup(group.chain, Fraction(3, 2), Fraction(2), solver)
+    found = part.velocity(torch.zeros(2, 1, 1), torch.tensor([0.0, 1.0]), cond[:2]).flatten()
+    assert found.tolist() == pytest.approx([0.5 * v for v in (206.0, 212.0)])
 
 
 def test_points_that_do_not_divide_the_steps_are_refused() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("methods", "methods-unet", "methods-blocks")
+PARTS = ("methods", "methods-unet", "methods-blocks", "methods-seconds")
 
 
 @pytest.fixture()

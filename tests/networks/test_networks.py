@@ -15,6 +15,7 @@ from torch import Tensor
 from lfm_policy.errors import InputError
 from lfm_policy.networks import NETWORKS
 from lfm_policy.networks.base import VelocityNetwork
+from lfm_policy.networks.conditioning import with_more_times
 from lfm_policy.networks.options import NetworkConfig
 from lfm_policy.options import checked
 
@@ -342,3 +343,16 @@ def test_options_survive_a_round_trip_through_yaml(name: str) -> None:
     config = small(name)
     text = yaml.safe_dump(asdict(config))
     assert checked(NETWORKS.get(name), yaml.safe_load(text)) == config
+
+
+@every_network
+@pytest.mark.parametrize("cond_dim", [0, 5])
+def test_a_network_of_two_times_may_begin_as_one_of_one(name: str, cond_dim: int) -> None:
+    one = randomised(small(name).create((16, 2), cond_dim, 1))
+    two = randomised(small(name).create((16, 2), cond_dim, 2))
+    two.load_state_dict(with_more_times(two, one.state_dict()))
+    x, t, cond = inputs(3, (16, 2), cond_dim)
+    for s in (torch.zeros(3), t):
+        torch.testing.assert_close(two(x, torch.stack([t, s], 1), cond), one(x, t, cond))
+    again = with_more_times(two, two.state_dict())
+    assert all(torch.equal(again[key], weight) for key, weight in two.state_dict().items())

@@ -155,7 +155,7 @@ def test_what_does_not_fit_the_blocks_is_refused(options: dict[str, Any], messag
     [
         ({"block_times": [[], [0.2, 0.5]]}, r"block_times\[1\] are \[0.2, 0.5\]; expected numbers"),
         ({"block_times": [[1.0]]}, r"block_times\[0\] are \[1.0\]; expected numbers between 1"),
-        ({"block_nfe": [1, 0]}, r"block_nfe\[1\] is 0, expected an integer from 1"),
+        ({"block_nfe": [1, 0]}, r"block_nfe\[1\] is 0, expected an integer from 1 to 1000"),
         ({"block_times": [0.3]}, r"block_times\[0\]: found 0.3, expected list\[float\]"),
     ],
 )
@@ -170,6 +170,8 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> Non
         ({"nfe": 0}, "nfe is 0, expected an integer from 1"),
         ({"nfe": [1, 1]}, "block_nfe has 2 elements, expected one for each of 3"),
         ({"nfe": "many"}, "nfe: found 'many', expected int"),
+        ({"nfe": [True, 1, 1]}, r"block_nfe\[0\]: found True, expected list\[int\]"),
+        ({"times": 0.3}, r"times: found 0.3, expected list\[float\]"),
         (
             {"nfe": 3, "times": [0.3]},
             r"times are \[0.3\], which are for 2 steps; the blocks have 1",

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from lfm_policy.flow.methods.consistency_fm import ConsistencyFlowMethod
     from lfm_policy.flow.methods.diffusion.method import DiffusionMethod
     from lfm_policy.flow.methods.diffusion.options import DiffusionConfig
-    from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, mean_velocity
+    from lfm_policy.flow.methods.flow_map import FlowMapMethod
+    from lfm_policy.flow.methods.mean_flow import MeanFlowMethod
+    from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps
     from lfm_policy.flow.methods.options import (
         CleanChunkConfig,
         ConsistencyFlowConfig,
         ErrorConfig,
+        FlowMapConfig,
+        MeanFlowConfig,
         MeanVelocityConfig,
         MethodConfig,
         RegressionConfig,
@@ -39,6 +43,10 @@ __all__ = [
     "DiffusionMethod",
     "ErrorConfig",
     "ErrorMethod",
+    "FlowMapConfig",
+    "FlowMapMethod",
+    "MeanFlowConfig",
+    "MeanFlowMethod",
     "MeanVelocityConfig",
     "MeanVelocityMethod",
     "Method",
@@ -52,12 +60,11 @@ __all__ = [
     "VelocityConfig",
     "VelocityMethod",
     "check_output",
-    "mean_velocity",
 ]
 
 _MODULES = (
-    *("options", "base", "mean_velocity", "velocity", "clean_chunk", "regression"),
-    *("shortcut", "consistency_fm"),
+    *("options", "base", "velocity", "clean_chunk", "regression"),
+    *("mean_velocity", "mean_flow", "flow_map", "shortcut", "consistency_fm"),
     *("diffusion.options", "diffusion.method"),
 )
 

@@ -35,6 +35,12 @@ class Steps(NamedTuple):
         """Return ``value`` (B, *chunk_shape) times the length t - s of each step."""
         return per_sample(self.t - self.s, value) * value
 
+    def rows(self, begin: int, end: int | None = None) -> Steps:
+        """Return some of the steps."""
+        some = slice(begin, end)
+        cond = None if self.cond is None else self.cond[some]
+        return Steps(self.x[some], self.dx[some], self.t[some], self.s[some], cond)
+
 
 class MeanVelocityMethod(ErrorMethod):
     """The network is u(x, t, s) = (x - X_{t->s}(x)) / (t - s), s <= t, and u(x, t, t) = v(x, t).
@@ -59,6 +65,16 @@ class MeanVelocityMethod(ErrorMethod):
             average: the network with the EMA of its weights, or the network where there is none.
         """
 
+    def output(self, network: Network, steps: Steps, n_equal: int) -> Tensor:
+        """Return what is compared with the targets, shape of x, with gradients: u itself.
+
+        Args:
+            network: u.
+            steps: of all pairs.
+            n_equal: the number of those, the first, of which s = t.
+        """
+        return mean_velocity(network, steps.x, steps.t, steps.s, steps.cond)
+
     def times(self, t: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Return where steps begin and where they lead, each (B,), from drawn times ``t`` (B,).
 
@@ -80,29 +96,28 @@ class MeanVelocityMethod(ErrorMethod):
     ) -> Tensor:
         """Return the mean error of u over the batch, a scalar.
 
-        The pairs with s = t are the first of the batch, whose order is random.
+        The pairs with s = t are the first of the batch, whose order is random; steps through the
+        whole block come next.
         """
         t = s = sample.t
-        n_equal = min(len(t), round(self.config.equal_share * len(t)))
-        target = sample.dx_t
+        n_equal = round(self.config.equal_share * len(t))
         if n_equal < len(t):
             begins, ends = self.times(t[n_equal:], generator)
-            s = torch.cat([t[:n_equal], ends])
-            t = torch.cat([t[:n_equal], begins])
+            n_whole = round(self.config.whole_share * len(begins))
+            one, zero = t.new_ones(n_whole), t.new_zeros(n_whole)
+            s = torch.cat([t[:n_equal], zero, ends[n_whole:]])
+            t = torch.cat([t[:n_equal], one, begins[n_whole:]])
             sample = path.interpolant.interpolate(sample.x_l, sample.x_r, t)
-            rest = slice(n_equal, None)
-            steps = Steps(
-                sample.x_t[rest],
-                sample.dx_t[rest],
-                t[rest],
-                s[rest],
-                None if cond is None else cond[rest].detach(),
-            )
+        pairs = Steps(sample.x_t, sample.dx_t, t, s, cond)
+        output = self.output(network, pairs, n_equal)
+        target = pairs.dx
+        if n_equal < len(t):
+            steps = pairs.rows(n_equal)
             with torch.no_grad():
                 wanted = self.target(network, steps, network if average is None else average)
             check_output(wanted, steps.x)
-            target = torch.cat([sample.dx_t[:n_equal], wanted.to(sample.dx_t)])
-        return self.chunk_errors(mean_velocity(network, sample.x_t, t, s, cond), target).mean()
+            target = torch.cat([target[:n_equal], wanted.to(target)])
+        return self.chunk_errors(output, target).mean()
 
     def step(
         self,
@@ -133,3 +148,35 @@ class MeanVelocityMethod(ErrorMethod):
 def mean_velocity(network: Network, x: Tensor, t: Tensor, s: Tensor, cond: Tensor | None) -> Tensor:
     """Return u(x, t, s), shape of ``x``, for t and s (B,)."""
     return network(x, torch.stack([t, s], dim=1), cond)
+
+
+def u_and_derivative(
+    network: Network, steps: Steps, *, dx: Tensor | None = None, dt: float = 0.0, ds: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return u(x, t, s) and how it changes along a direction of (x, t, s), shapes of ``x``.
+
+    One product with the Jacobian in forward mode, in the precision of ``x`` and of the weights even
+    where autocast is on: a derivative is what nearly equal numbers differ by, of which half
+    precision keeps two or three digits.
+
+    Args:
+        network: u, of any operations that have a forward-mode derivative.
+        steps: where.
+        dx: direction of x, (B, *chunk_shape); None: x stays.
+        dt: direction of t.
+        ds: direction of s.
+    """
+    x = steps.x
+    # torch.compile does not promise forward mode: the network within it is asked.
+    asked = getattr(network, "_orig_mod", network)
+    cond = None if steps.cond is None else steps.cond.to(x)
+    times = torch.stack([steps.t, steps.s], dim=1).to(x)
+    towards = torch.zeros_like(x) if dx is None else dx.to(x)
+    along = (towards, x.new_tensor([dt, ds]).expand_as(times))
+
+    def u(x: Tensor, times: Tensor) -> Tensor:
+        return asked(x, times, cond)
+
+    with torch.autocast(x.device.type, enabled=False):
+        value, change = torch.func.jvp(u, (x, times), along)[:2]
+    return value, change

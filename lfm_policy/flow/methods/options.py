@@ -84,6 +84,13 @@ class MeanVelocityConfig(ErrorConfig):
         ge=0,
         le=1,
     )
+    whole_share: float = option(
+        0.0,
+        "share of the steps that lead through the whole block, from t = 1 to s = 0: the only one "
+        "that is asked for where a block takes one evaluation",
+        ge=0,
+        le=1,
+    )
 
 
 @options
@@ -115,6 +122,51 @@ class RegressionConfig(ErrorConfig):
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.regression:RegressionMethod"
 
     name: str = option("regression", "what networks learn", choices=["regression"])
+
+
+@options
+class MeanFlowConfig(MeanVelocityConfig):
+    """Options of mean flow."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.flow.methods.mean_flow:MeanFlowMethod"
+
+    name: str = option(
+        "mean_flow",
+        "what networks learn and how they move a chunk: mean_flow is the mean velocity of a step, "
+        "learned from its derivative along the path of a pair",
+        choices=["mean_flow"],
+    )
+    error_scale: float = option(
+        0.03,
+        "root mean square error of a chunk, in normalised units, above which its loss grows slower "
+        "than its square: targets of long steps are noisy, and squares of these outweigh all else; "
+        "0: squares",
+        common=True,
+        ge=0,
+        le=1e6,
+    )
+
+
+@options
+class FlowMapConfig(MeanVelocityConfig):
+    """Options of a flow map that learns from its own velocity."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.flow.methods.flow_map:FlowMapMethod"
+
+    name: str = option(
+        "flow_map",
+        "what networks learn and how they move a chunk: flow_map is the mean velocity of a step, "
+        "learned from the velocity that the same network learns",
+        choices=["flow_map"],
+    )
+    rule: str = option(
+        "lagrangian",
+        "what makes a step right: lagrangian, that its end moves with the velocity there; "
+        "eulerian, that it ends in the same place from everywhere on the way; semigroup, that it "
+        "is its two halves one after the other",
+        common=True,
+        choices=["lagrangian", "eulerian", "semigroup"],
+    )
 
 
 @options

@@ -144,7 +144,11 @@ class _SavedTensors(torch.autograd.graph.saved_tensors_hooks):
         base = tensor if tensor._base is None else tensor._base
         if not isinstance(base, torch.nn.Parameter):
             storage = tensor.untyped_storage()
-            self._storages[storage.data_ptr()] = storage.nbytes()
+            try:
+                address = storage.data_ptr()
+            except RuntimeError:  # a tensor within torch.func, whose storage is out of reach
+                address = -1 - len(self._storages)
+            self._storages[address] = storage.nbytes()
         return tensor
 
     @property

@@ -102,4 +102,5 @@ def test_two_step_regression_is_two_evaluations_of_the_formula() -> None:
 
 
 def test_names() -> None:
-    assert {"velocity", "data", "regression", "shortcut", "consistency_fm"} <= set(METHODS.names())
+    known = {"velocity", "data", "regression", "shortcut", "consistency_fm"}
+    assert known | {"mean_flow", "flow_map"} <= set(METHODS.names())

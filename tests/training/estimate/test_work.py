@@ -101,6 +101,19 @@ def test_saved_tensors_are_counted_once_and_without_parameters() -> None:
     assert share.saved_bytes == 4 * (32 * 8 + 32 * 16)
 
 
+def test_tensors_of_forward_mode_are_counted_too() -> None:
+    """Their storage has no address; what is kept of them takes memory nevertheless."""
+    layer = torch.nn.Linear(8, 16)
+
+    def once() -> None:
+        x = torch.ones(32, 8)
+        _, change = torch.func.jvp(lambda x: layer(x).exp(), (x,), (x,))
+        change.sum().backward()
+
+    (share,) = measure([Work("any", "step", 1, lambda: once)], CPU)
+    assert share.saved_bytes >= 4 * 32 * 16
+
+
 def test_stopping_between_two_calls() -> None:
     clock = Clock()
 

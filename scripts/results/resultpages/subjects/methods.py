@@ -6,13 +6,14 @@ A row is there once any of its numbers is measured, and what is not measured is 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from listed import listed_studies
 
+from lfm_policy.text.numbers import percent
 from resultpages.cells import Cells, StudyResults
 from resultpages.subjects.latency import milliseconds
 from resultpages.tables import table
@@ -94,26 +95,25 @@ class Methods:
             found = self._of_chunks(cells)
             if not found:
                 continue
-
-            def mean(value: Callable[[dict[str, Any]], float | None], found: Any = found) -> Any:
-                known = [x for one in found if (x := value(one)) is not None]
-                return float(np.mean(known)) if known else None
-
-            jerk = mean(lambda one: one["smoothness"]["jerk_at_joins"])
-            ratio = mean(lambda one: one["smoothness"]["jerk_ratio"])
-            outside = [
-                mean(lambda one, at=at: one[f"outside_{at}"]["share_of_chunks"])
-                for at in ("demonstrations", "rollouts")
+            jerk = _mean(found, "smoothness", "jerk_at_joins")
+            ratio = _mean(found, "smoothness", "jerk_ratio")
+            shares = [
+                _mean(found, *keys)
+                for keys in (
+                    ("outside_demonstrations", "share_of_chunks"),
+                    ("outside_rollouts", "share_of_chunks"),
+                    ("ways", "kept"),
+                    ("ways", "between"),
+                )
             ]
-            ways = [mean(lambda one, key=key: one["ways"][key]) for key in ("kept", "between")]
             lines.append(
                 [
                     cells.label,
                     cells.sampler,
                     NOTHING if jerk is None else f"{jerk / 1e3:.0f}",
                     NOTHING if ratio is None else f"{ratio:.1f}",
-                    *(f"{100 * share:.1f}%" for share in outside),
-                    *(f"{100 * share:.0f}%" for share in ways),
+                    *(NOTHING if x is None else percent(x, 1) for x in shares[:2]),
+                    *(NOTHING if x is None else percent(x) for x in shares[2:]),
                 ]
             )
         if not lines:
@@ -155,6 +155,12 @@ class Methods:
         for cells in self._cells(parts):
             found.setdefault(cells.label, []).append(cells)
         return list(found.items())
+
+
+def _mean(found: Sequence[dict[str, Any]], kind: str, key: str) -> float | None:
+    """Return the mean of a number over what is known of it; None where nothing is."""
+    known = [one[kind][key] for one in found if one[kind][key] is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _read(path: Path, nothing: dict[str, Any]) -> dict[str, Any]:
