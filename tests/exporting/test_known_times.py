@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lfm_policy.flow import BlockPath, FlowBlock, Method, Network, PathSample, Velocity
+from lfm_policy.flow import (
+    BlockPath,
+    FlowBlock,
+    MeanVelocityConfig,
+    Method,
+    Network,
+    PathSample,
+    Velocity,
+)
 from lfm_policy.flow.solvers.velocity import time_like
 from lfm_policy.policy import Policy, PolicyModel
 from lfm_runtime import OnnxPolicy
@@ -64,7 +72,9 @@ class TwoTimeModel(PolicyModel):
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
 
     def flow_block(self, n: int, velocity: Any = None) -> FlowBlock:
-        return FlowBlock(self.blocks[n - 1], self.schedule.step(n), method=MeanVelocity())
+        return FlowBlock(
+            self.blocks[n - 1], self.schedule.step(n), method=MeanVelocity(MeanVelocityConfig())
+        )
 
 
 @pytest.mark.parametrize("network", [None, UNET])
