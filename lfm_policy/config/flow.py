@@ -14,7 +14,7 @@ from lfm_policy.options import Chosen, option, options, with_changes
 METHOD = Chosen("method", "velocity")
 
 if TYPE_CHECKING:
-    from lfm_policy.flow import Method
+    from lfm_policy.flow import Method, SolverSpec
     from lfm_policy.flow.methods.options import MethodConfig
 else:  # of the class that its name chooses, which is imported when it is needed
     MethodConfig = Annotated[Any, METHOD]
@@ -216,8 +216,8 @@ class SamplerConfig:
         anew = {"nfe", "block_nfe"} & given.keys()
         return {"block_nfe": [], "block_times": [], **given} if anew else given
 
-    def steps(self, n_blocks: int, *, method: Method) -> list[int] | None:
-        """Return how many steps each block has, block 1 first; None where the solver decides.
+    def solvers(self, n_blocks: int, *, method: Method) -> list[SolverSpec]:
+        """Return the solver of each block, block 1 first.
 
         Evaluations are spread evenly unless there are some for each block. What is left over goes
         to the blocks nearest the noise, which have the longest way to go.
@@ -225,12 +225,38 @@ class SamplerConfig:
         Raises:
             OptionError: the evaluations are too few for one step in every block, or not whole
                 steps, of which ``method`` and guidance say what they cost; or options for each
-                block are not for as many blocks, or times for another number of steps.
+                block are not for as many blocks, or times for another number of steps or for a
+                solver whose steps have none.
+            InputError: the method cannot be sampled so, see `lfm_policy.flow.Method.check_solver`.
         """
+        from lfm_policy.flow import SOLVERS, SolverSpec  # imports torch
+
+        name = self.solver or method.default_solver
+        steps = self._steps(name, n_blocks, method)
+        if steps is None:
+            solvers = [SolverSpec(name, rtol=self.rtol, atol=self.atol)] * n_blocks
+        else:
+            every = self.times
+            times = self.block_times or [every if len(every) == n - 1 else [] for n in steps]
+            if any(times) and SOLVERS.get(name).step is None:
+                raise OptionError(
+                    "block_times" if self.block_times else "times",
+                    f"are {self.block_times or every}, which mean nothing to steps at integer "
+                    "times; expected none, or the solver euler, midpoint or heun",
+                )
+            solvers = [
+                SolverSpec(name, count, rtol=self.rtol, atol=self.atol, times=tuple(part))
+                for count, part in zip(steps, times, strict=True)
+            ]
+        for solver in solvers:
+            method.check_solver(solver)
+        return solvers
+
+    def _steps(self, solver: str, n_blocks: int, method: Method) -> list[int] | None:
+        """Return how many steps each block has, block 1 first; None where the solver decides."""
         from lfm_policy.flow import SolverSpec  # imports torch
         from lfm_policy.flow.guidance import evaluations_per_step
 
-        solver = self.solver or method.default_solver
         per_step = method.evaluations(SolverSpec(solver))
         if per_step is None:
             return None

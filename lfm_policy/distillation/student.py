@@ -157,6 +157,8 @@ def _with_teacher_sampler(
         of_blocks = teacher.sampler.block_nfe or teacher.sampler.block_times
         if of_blocks and per_step and points == 1 and solver == own:
             steps = 0  # those of its sampler
+    if steps:
+        rule.check_solver(SolverSpec(solver, steps))
     return replace(options, teacher_solver=solver, teacher_steps=steps, teacher_guidance=guidance)
 
 

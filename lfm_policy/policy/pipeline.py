@@ -186,7 +186,7 @@ def plan_sampler(
             the configuration nor the caller says. Flow matching when None.
         solver: another solver than the configured one.
         nfe: other evaluations: a number, which is spread over the blocks, see
-            `SamplerConfig.steps`, or one for each block. Adaptive solvers choose them themselves.
+            `SamplerConfig.solvers`, or one for each block. Adaptive solvers choose them themselves.
         times: other times inside blocks at which steps end, of every block that has one step more,
             or a list for each block.
         guidance: another weight of the observation than the configured one, of which a step costs
@@ -198,26 +198,18 @@ def plan_sampler(
     """
     method = VelocityConfig().create() if method is None else method
     asked = sampler.changed(solver=solver, nfe=nfe, times=times, guidance=guidance)
-    name = asked.solver or method.default_solver
-    counts = asked.steps(n_blocks, method=method)
-    if counts is None:
+    solvers = asked.solvers(n_blocks, method=method)
+    if method.evaluations(solvers[0]) is None:
         for key, value in (("nfe", nfe), ("times", times)):
             if value is not None:
                 raise InputError(
-                    f"{key} is {value}, but the solver '{name}' chooses its steps itself; "
-                    f"leave {key} out or choose euler, midpoint or heun"
+                    f"{key} is {value}, but the solver '{solvers[0].name}' chooses its steps "
+                    f"itself; leave {key} out or choose euler, midpoint or heun"
                 )
-        return [SolverSpec(name, rtol=asked.rtol, atol=asked.atol)] * n_blocks
-    every = asked.times
+    every, counts = asked.times, [solver.n_steps for solver in solvers]
     if times is not None and every and len(every) + 1 not in counts:
         raise InputError(
             f"times are {every}, which are for {len(every) + 1} steps; the blocks have "
             f"{', '.join(map(str, counts))}"
         )
-    inner = asked.block_times or [every if len(every) == count - 1 else [] for count in counts]
-    solvers = [
-        SolverSpec(name, count, rtol=asked.rtol, atol=asked.atol, times=tuple(part))
-        for count, part in zip(counts, inner, strict=True)
-    ]
-    method.check_solver(max(solvers, key=lambda one: one.n_steps))
     return solvers

@@ -210,8 +210,8 @@ class ConsistencyFlowConfig(ErrorConfig):
     name: str = option("consistency_fm", "what networks learn", choices=["consistency_fm"])
     segments: int = option(
         1,
-        "equal parts of a block's time, through each of which a step leads; evaluations per block "
-        "have to be as many",
+        "equal parts of a block's time, through each of which a step leads: a block takes as many "
+        "evaluations, or a multiple",
         common=True,
         ge=1,
         le=64,
