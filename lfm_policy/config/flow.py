@@ -26,6 +26,7 @@ Evaluations = int | Sequence[int]
 StepTimes = Sequence[float] | Sequence[Sequence[float]]
 """Times inside blocks at which steps end: for every block, or of each block, block 1 first."""
 
+MAXIMUM_NFE = 100_000
 MAXIMUM_GUIDANCE = 20
 
 
@@ -134,9 +135,9 @@ class SamplerConfig:
         "and are less exact; `distill` makes policies of one or two",
         common=True,
         ge=1,
-        le=100_000,
+        le=MAXIMUM_NFE,
     )
-    block_nfe: list[Annotated[int, Field(ge=1, le=1000)]] = option(
+    block_nfe: list[Annotated[int, Field(ge=1, le=MAXIMUM_NFE)]] = option(
         [],
         "network evaluations of each block, block 1 (data side) first, instead of `nfe` spread "
         "evenly; `nfe` becomes their sum",
@@ -211,10 +212,15 @@ class SamplerConfig:
     def merged_in(given: dict[str, Any]) -> dict[str, Any]:
         """Return options that later take the place of others, with what they take away of them.
 
-        Evaluations that are given anew have no others beside them, nor times for each block.
+        Evaluations that are given anew have no others beside them, nor times for each block; times
+        for every block have none for each beside them.
         """
-        anew = {"nfe", "block_nfe"} & given.keys()
-        return {"block_nfe": [], "block_times": [], **given} if anew else given
+        taken: dict[str, Any] = {}
+        if {"nfe", "block_nfe"} & given.keys():
+            taken = {"block_nfe": [], "block_times": []}
+        elif "times" in given:
+            taken = {"block_times": []}
+        return {**taken, **given}
 
     def solvers(self, n_blocks: int, *, method: Method) -> list[SolverSpec]:
         """Return the solver of each block, block 1 first.
