@@ -168,23 +168,11 @@ class Policy(ChunkPolicy):
                 the policy has not learned to do without an observation.
         """
         configured, flow = self.config.sampler, self.config.flow
-        asked = configured.changed(
-            solver=solver,
-            nfe=nfe,
-            times=times,
-            noise_scale=noise_scale,
-            renoise=renoise,
-            guidance=guidance,
-        )
+        steps: dict[str, Any] = {"solver": solver, "nfe": nfe, "times": times, "guidance": guidance}
+        asked = configured.changed(**steps, noise_scale=noise_scale, renoise=renoise)
         check_guidance(asked.guidance, flow.drop_obs, key="guidance")
         self.pipeline.solvers = plan_sampler(
-            configured,
-            self.model.n_blocks,
-            method=flow.method.create(),
-            solver=solver,
-            nfe=nfe,
-            times=times,
-            guidance=guidance,
+            configured, self.model.n_blocks, method=flow.method.create(), **steps
         )
         self._sampler, self.pipeline.noise_scale = asked, asked.noise_scale
         self.pipeline.renoise, self.pipeline.guidance = asked.renoise, asked.guidance
