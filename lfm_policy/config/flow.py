@@ -14,7 +14,7 @@ from lfm_policy.options import Chosen, option, options, with_changes
 METHOD = Chosen("method", "velocity")
 
 if TYPE_CHECKING:
-    from lfm_policy.flow import Method
+    from lfm_policy.flow import Method, SolverSpec
     from lfm_policy.flow.methods.options import MethodConfig
 else:  # of the class that its name chooses, which is imported when it is needed
     MethodConfig = Annotated[Any, METHOD]
@@ -26,6 +26,7 @@ Evaluations = int | Sequence[int]
 StepTimes = Sequence[float] | Sequence[Sequence[float]]
 """Times inside blocks at which steps end: for every block, or of each block, block 1 first."""
 
+MAXIMUM_NFE = 100_000
 MAXIMUM_GUIDANCE = 20
 
 
@@ -134,9 +135,9 @@ class SamplerConfig:
         "and are less exact; `distill` makes policies of one or two",
         common=True,
         ge=1,
-        le=100_000,
+        le=MAXIMUM_NFE,
     )
-    block_nfe: list[Annotated[int, Field(ge=1, le=1000)]] = option(
+    block_nfe: list[Annotated[int, Field(ge=1, le=MAXIMUM_NFE)]] = option(
         [],
         "network evaluations of each block, block 1 (data side) first, instead of `nfe` spread "
         "evenly; `nfe` becomes their sum",
@@ -159,6 +160,14 @@ class SamplerConfig:
         "the most likely one, and 0 makes the policy deterministic; 1 samples all that was "
         "demonstrated",
         common=True,
+        ge=0,
+        le=10,
+    )
+    renoise: float = option(
+        0.0,
+        "share of the noise of a block that a chunk is given before it, of each block but the one "
+        "at the noise: what one evaluation makes has less of it than a block has learnt to expect; "
+        "about 1 for one evaluation per block, 0 for many",
         ge=0,
         le=10,
     )
@@ -185,6 +194,7 @@ class SamplerConfig:
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        renoise: float | None = None,
         guidance: float | None = None,
     ) -> SamplerConfig:
         """Return the options with some of them changed; None: as they are.
@@ -195,7 +205,8 @@ class SamplerConfig:
         Raises:
             OptionError: a value is no value of its option.
         """
-        asked: dict[str, Any] = {"solver": solver, "noise_scale": noise_scale, "guidance": guidance}
+        asked: dict[str, Any] = {"solver": solver, "noise_scale": noise_scale}
+        asked |= {"renoise": renoise, "guidance": guidance}
         if nfe is not None:
             nfe = plain_numbers(nfe)
             each = isinstance(nfe, list)
@@ -211,13 +222,18 @@ class SamplerConfig:
     def merged_in(given: dict[str, Any]) -> dict[str, Any]:
         """Return options that later take the place of others, with what they take away of them.
 
-        Evaluations that are given anew have no others beside them, nor times for each block.
+        Evaluations that are given anew have no others beside them, nor times for each block; times
+        for every block have none for each beside them.
         """
-        anew = {"nfe", "block_nfe"} & given.keys()
-        return {"block_nfe": [], "block_times": [], **given} if anew else given
+        taken: dict[str, Any] = {}
+        if {"nfe", "block_nfe"} & given.keys():
+            taken = {"block_nfe": [], "block_times": []}
+        elif "times" in given:
+            taken = {"block_times": []}
+        return {**taken, **given}
 
-    def steps(self, n_blocks: int, *, method: Method) -> list[int] | None:
-        """Return how many steps each block has, block 1 first; None where the solver decides.
+    def solvers(self, n_blocks: int, *, method: Method) -> list[SolverSpec]:
+        """Return the solver of each block, block 1 first.
 
         Evaluations are spread evenly unless there are some for each block. What is left over goes
         to the blocks nearest the noise, which have the longest way to go.
@@ -225,12 +241,38 @@ class SamplerConfig:
         Raises:
             OptionError: the evaluations are too few for one step in every block, or not whole
                 steps, of which ``method`` and guidance say what they cost; or options for each
-                block are not for as many blocks, or times for another number of steps.
+                block are not for as many blocks, or times for another number of steps or for a
+                solver whose steps have none.
+            InputError: the method cannot be sampled so, see `lfm_policy.flow.Method.check_solver`.
         """
+        from lfm_policy.flow import SOLVERS, SolverSpec  # imports torch
+
+        name = self.solver or method.default_solver
+        steps = self._steps(name, n_blocks, method)
+        if steps is None:
+            solvers = [SolverSpec(name, rtol=self.rtol, atol=self.atol)] * n_blocks
+        else:
+            every = self.times
+            times = self.block_times or [every if len(every) == n - 1 else [] for n in steps]
+            if any(times) and SOLVERS.get(name).step is None:
+                raise OptionError(
+                    "block_times" if self.block_times else "times",
+                    f"are {self.block_times or every}, which mean nothing to steps at integer "
+                    "times; expected none, or the solver euler, midpoint or heun",
+                )
+            solvers = [
+                SolverSpec(name, count, rtol=self.rtol, atol=self.atol, times=tuple(part))
+                for count, part in zip(steps, times, strict=True)
+            ]
+        for solver in solvers:
+            method.check_solver(solver)
+        return solvers
+
+    def _steps(self, solver: str, n_blocks: int, method: Method) -> list[int] | None:
+        """Return how many steps each block has, block 1 first; None where the solver decides."""
         from lfm_policy.flow import SolverSpec  # imports torch
         from lfm_policy.flow.guidance import evaluations_per_step
 
-        solver = self.solver or method.default_solver
         per_step = method.evaluations(SolverSpec(solver))
         if per_step is None:
             return None

@@ -224,34 +224,23 @@ class ExperimentConfig:
         except OptionError as error:
             raise error.under("distill", "training") from None
         check_guidance(self.sampler.guidance, self.flow.drop_obs, key=("sampler", "guidance"))
-        # Last, because only this imports torch.
-        try:
-            self.sampler.steps(n_blocks, method=self.flow.method.create())
-        except OptionError as error:
-            raise error.under("sampler") from None
-        self._check_solvers()
+        self._check_solvers()  # last, because only this imports torch
         return self
 
     def _check_solvers(self) -> None:
         """Check that solvers are not those of another method, and fit their options."""
-        from lfm_policy.flow import SOLVERS, SolverSpec  # imports torch
+        from lfm_policy.flow import SolverSpec  # imports torch
 
-        method, sampler = self.flow.method.create(), self.sampler
-        steps = max(1, sampler.nfe // self.flow.n_blocks)
-        pushes = ["push_forward"] if self.flow.method.has_velocity else []
-        for section in ("sampler", *pushes):
-            name = getattr(self, section).solver or method.default_solver
-            try:
-                method.check_solver(SolverSpec(name, steps))
-            except InputError as error:
-                raise OptionError((section, "solver"), f": {error}") from None
-        times = [*sampler.times, *(time for part in sampler.block_times for time in part)]
-        if times and SOLVERS.get(sampler.solver or method.default_solver).method:
-            raise OptionError(
-                ("sampler", "times" if sampler.times else "block_times"),
-                f"are {times}, which mean nothing to steps at integer times; expected "
-                "none, or the solver euler, midpoint or heun",
-            )
+        method, section = self.flow.method.create(), "sampler"
+        try:
+            self.sampler.solvers(self.flow.n_blocks, method=method)
+            if self.flow.method.has_velocity:
+                section = "push_forward"
+                method.check_solver(SolverSpec(self.push_forward.solver))
+        except OptionError as error:
+            raise error.under(section) from None
+        except InputError as error:
+            raise OptionError((section, "solver"), f": {error}") from None
 
     def _encoder_training(self) -> str:
         """Return what `training.encoder: auto` means here; it is kept in place of it."""

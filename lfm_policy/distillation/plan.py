@@ -81,7 +81,7 @@ class DistillPlan:
                 f"{teacher.config.policy.max_prefix}: a student sees what its teacher saw"
             )
         self._loss_class.check(config)
-        _warn_of_unused(options)
+        _warn_of_unused(config)
         teacher_model = PolicyModel(teacher.config, teacher.spec)
         teacher_model.load_state_dict(read_model_state(teacher))
         teacher_model.to(run.device).eval().requires_grad_(False)
@@ -226,10 +226,12 @@ class DistillPlan:
 
 def _start_from(student: nn.Module, block: FlowBlock) -> None:
     """Give a student the weights of the teacher's block, if they fit and mean the same to it."""
-    n_times, before = getattr(student, "n_times", 1), block.network
-    is_velocity = block.method.config.has_velocity and block.velocity is before
-    before = plain_network(before)
-    if isinstance(block.method, MeanVelocityMethod) if n_times > 1 else is_velocity:
+    is_velocity = block.method.config.has_velocity and block.velocity is block.network
+    before = plain_network(block.network)
+    if getattr(student, "n_times", 1) == 1:
+        if is_velocity:
+            copy_fitting_weights(student, before)
+    elif isinstance(block.method, MeanVelocityMethod):
         copy_fitting_weights(student, before)
     elif is_velocity and isinstance(before, nn.Module):
         load_fitting_weights(student, with_more_times(student, before.state_dict()))
@@ -244,8 +246,16 @@ def action_weights(config: ExperimentConfig) -> Tensor:
     return weights / weights.mean()
 
 
-def _warn_of_unused(options: DistillConfig) -> None:
-    """Say which options were set that only other methods know."""
+def _warn_of_unused(config: ExperimentConfig) -> None:
+    """Say which options were set that only other methods know, or only trainings."""
+    options, rule = config.distill, config.flow.method
+    for name in ("error_scale", "error_power"):
+        if getattr(rule, name, None) != getattr(type(rule)(), name, None):
+            warnings.warn(
+                f"flow.method.{name} is {getattr(rule, name)}, which means nothing to a student; "
+                "how its errors count is distill.error_scale",
+                stacklevel=2,
+            )
     used = METHODS.get(options.method).own_options
     others = {name for other in METHODS.names() for name in METHODS.get(other).own_options}
     for name in sorted(others.difference(used)):

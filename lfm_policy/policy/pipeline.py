@@ -50,6 +50,7 @@ class Pipeline(nn.Module):
         normalizer: on ``device``.
         solvers: of each block, index 0 = block 1 (data side).
         noise_scale: standard deviation of the noise that sampling starts from.
+        renoise: share of each block's noise that chunks are given, see `FlowChain.sample`.
         chain: the blocks, with guidance where there is any.
     """
 
@@ -71,6 +72,7 @@ class Pipeline(nn.Module):
             config.sampler, model.n_blocks, method=config.flow.method.create()
         )
         self.noise_scale = config.sampler.noise_scale
+        self.renoise = config.sampler.renoise
         self.guidance = config.sampler.guidance
         self._action_dtype = getattr(torch, spec.dtype("action"))
 
@@ -104,7 +106,7 @@ class Pipeline(nn.Module):
         model = copy.deepcopy(self.model)
         other = Pipeline(self.config, self.spec, model, self.normalizer, device=device)
         other.solvers, other.noise_scale = self.solvers, self.noise_scale
-        other.guidance = self.guidance
+        other.renoise, other.guidance = self.renoise, self.guidance
         return other
 
     def forward(
@@ -155,7 +157,7 @@ class Pipeline(nn.Module):
         cond = self.condition(obs, prefix)
         if self.noise_scale != 1:
             noise = noise * self.noise_scale
-        result = self.chain.sample(noise, cond, solver=self.solvers)
+        result = self.chain.sample(noise, cond, solver=self.solvers, renoise=self.renoise)
         chunk = self.normalizer.unnormalize("action", result.x)
         if self.config.policy.clip_actions:
             limits = self.normalizer["action"]
@@ -186,7 +188,7 @@ def plan_sampler(
             the configuration nor the caller says. Flow matching when None.
         solver: another solver than the configured one.
         nfe: other evaluations: a number, which is spread over the blocks, see
-            `SamplerConfig.steps`, or one for each block. Adaptive solvers choose them themselves.
+            `SamplerConfig.solvers`, or one for each block. Adaptive solvers choose them themselves.
         times: other times inside blocks at which steps end, of every block that has one step more,
             or a list for each block.
         guidance: another weight of the observation than the configured one, of which a step costs
@@ -198,26 +200,18 @@ def plan_sampler(
     """
     method = VelocityConfig().create() if method is None else method
     asked = sampler.changed(solver=solver, nfe=nfe, times=times, guidance=guidance)
-    name = asked.solver or method.default_solver
-    counts = asked.steps(n_blocks, method=method)
-    if counts is None:
+    solvers = asked.solvers(n_blocks, method=method)
+    if method.evaluations(solvers[0]) is None:
         for key, value in (("nfe", nfe), ("times", times)):
             if value is not None:
                 raise InputError(
-                    f"{key} is {value}, but the solver '{name}' chooses its steps itself; "
-                    f"leave {key} out or choose euler, midpoint or heun"
+                    f"{key} is {value}, but the solver '{solvers[0].name}' chooses its steps "
+                    f"itself; leave {key} out or choose euler, midpoint or heun"
                 )
-        return [SolverSpec(name, rtol=asked.rtol, atol=asked.atol)] * n_blocks
-    every = asked.times
+    every, counts = asked.times, [solver.n_steps for solver in solvers]
     if times is not None and every and len(every) + 1 not in counts:
         raise InputError(
             f"times are {every}, which are for {len(every) + 1} steps; the blocks have "
             f"{', '.join(map(str, counts))}"
         )
-    inner = asked.block_times or [every if len(every) == count - 1 else [] for count in counts]
-    solvers = [
-        SolverSpec(name, count, rtol=asked.rtol, atol=asked.atol, times=tuple(part))
-        for count, part in zip(counts, inner, strict=True)
-    ]
-    method.check_solver(max(solvers, key=lambda one: one.n_steps))
     return solvers

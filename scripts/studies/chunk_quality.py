@@ -78,7 +78,13 @@ class Settings:
 def opened(folder: Path, sampler: Sampler) -> Policy:
     """Return a policy with a sampler of the study."""
     policy = load_policy(folder, device="cpu")
-    policy.set_sampler(solver=sampler.solver, nfe=sampler.nfe, noise_scale=sampler.noise_scale)
+    policy.set_sampler(
+        solver=sampler.solver,
+        nfe=sampler.nfe,
+        times=sampler.times or None,
+        noise_scale=sampler.noise_scale,
+        renoise=sampler.renoise,
+    )
     return policy
 
 
@@ -117,8 +123,6 @@ def sampled(policy: Policy, instants: Instants, samples: int, stream: int) -> np
     subject = CheckpointSubject(policy, instants)
     generator = np.random.default_rng((0, stream))
     shape = (len(instants), *policy.chunk_shape)
-    # One sample of all instants after the other: DDPM draws noise of its own on the way.
-    torch.manual_seed(stream)
     return np.stack(
         [subject.chunks(generator.standard_normal(shape, np.float32)) for _ in range(samples)]
     )

@@ -23,6 +23,7 @@ import numpy as np
 from listed import listed_studies
 from pieces import DATA, Model, Sampler, run_command
 
+from lfm_policy.flow import SOLVERS
 from lfm_policy.policy import read_header
 from lfm_runtime import OnnxPolicy
 from lfm_runtime.benchmark import computer, timed
@@ -92,7 +93,7 @@ def main() -> None:
             for sampler in samplers:
                 # One that draws noise in every step cannot be exported.
                 key = f"{name} {sampler.solver}{sampler.nfe}"
-                if sampler.solver == "ddpm" or key in found["chunks"]:
+                if SOLVERS.get(sampler.solver).random or key in found["chunks"]:
                     continue
                 if not (folder / "latest").exists():
                     print(f"{key}: not trained, {folder} is not there")

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from lfm_policy.config import config_from_dict, config_to_dict, config_to_yaml, load_config
+from lfm_policy.config import (
+    SamplerConfig,
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+    load_config,
+)
 from lfm_policy.config.load import changed_config, stored_config
 from lfm_policy.errors import InputError
 
@@ -43,6 +49,7 @@ def test_they_survive_files_and_checkpoints() -> None:
         (["sampler.nfe=6"], (6, [], [])),
         (["sampler.block_nfe=[2, 2, 2]"], (6, [2, 2, 2], [])),
         (["sampler.block_times=[]"], (4, [1, 1, 2], [])),
+        (["sampler.times=[0.5]"], (4, [1, 1, 2], [])),
         (["sampler.block_nfe=[1, 1, 3]", "sampler.nfe=8"], (5, [1, 1, 3], [])),
         (["sampler.block_times=[[], [], [0.5]]", "sampler.nfe=4"], (4, [], [[], [], [0.5]])),
         (["sampler.noise_scale=0.5"], (4, [1, 1, 2], [[], [], [0.3]])),
@@ -50,12 +57,18 @@ def test_they_survive_files_and_checkpoints() -> None:
     ],
     ids=str,
 )
-def test_evaluations_that_are_given_later_take_the_place_of_others(
+def test_what_is_given_later_takes_the_place_of_others(
     overrides: list[str], expected: object
 ) -> None:
     assert said(load_config(uneven(), overrides).sampler) == expected
     kept = load_config(uneven())
     assert said(changed_config(kept, overrides).sampler) == expected
+
+
+def test_a_block_may_have_as_many_as_all_of_them() -> None:
+    """Wherever evaluations are sent on as those of each block, as to other computers."""
+    for asked in ({"nfe": 100_000}, {"block_nfe": [100_000]}):
+        assert SamplerConfig(**asked).nfe == 100_000
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,11 @@ def test_a_picture_is_light_and_wide_enough(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.simulator
 @pytest.mark.parametrize(
-    "page", ["lfm", "distillation", "noise", "guidance", "blocks", "joining", "tree"]
+    "page",
+    [
+        *("lfm", "one_evaluation", "diffusion", "distillation", "noise", "guidance"),
+        *("blocks", "joining", "tree"),
+    ],
 )
 def test_the_script_makes_what_pages_show(scripts: None, page: str, tmp_path: Path) -> None:
     from make_pictures import PAGES, make

@@ -125,6 +125,11 @@ def test_what_means_nothing_is_refused(
         make_config({**DIFFUSION, **changes})
 
 
+def test_as_many_steps_as_in_training_with_guidance(make_config: MakeConfig) -> None:
+    guided = {"flow.drop_obs": 0.1, "sampler.guidance": 2.0, "sampler.nfe": 200}
+    assert make_config({**DIFFUSION, **guided}).sampler.nfe == 200
+
+
 @pytest.mark.parametrize("section", ["sampler", "push_forward"])
 def test_its_solvers_are_refused_for_other_methods(make_config: MakeConfig, section: str) -> None:
     with pytest.raises(InputError, match=rf"{section}\.solver: solver ddpm: only flow.method="):

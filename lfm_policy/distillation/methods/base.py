@@ -12,6 +12,7 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.training import DistillConfig
 from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.errors import InputError
+from lfm_policy.flow.methods.error import PSEUDO_HUBER, robust
 from lfm_policy.training.trainer import Loss
 
 
@@ -116,15 +117,11 @@ class DistillLoss(Loss):
         """Return how far (B, horizon, action_dim) is from 0: the mean over chunks, a scalar.
 
         A chunk of weighted mean square s counts as s, or, with ``error_scale`` c, as the
-        pseudo-Huber 2 c (sqrt(s + c^2) - c): s where it is small, 2 c sqrt(s) where it is large.
-        Song & Dhariwal 2023 (arXiv:2310.14189) train consistency models so.
+        pseudo-Huber 2 c (sqrt(s + c^2) - c): s where it is small, 2 c sqrt(s) where it is large;
+        see `robust`.
         """
         squares = self._squares(difference).flatten(1).mean(1)
-        scale = self.options.error_scale
-        if scale:
-            # Not sqrt(s + c^2) - c, which loses the small s to rounding.
-            squares = 2 * squares / (torch.sqrt(squares / scale**2 + 1) + 1)
-        return squares.mean()
+        return robust(squares, scale=self.options.error_scale, power=PSEUDO_HUBER).mean()
 
     def _squares(self, difference: Tensor) -> Tensor:
         square = difference.square()

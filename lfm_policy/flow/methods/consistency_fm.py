@@ -91,11 +91,21 @@ class ConsistencyFlowMethod(ErrorMethod):
         """Check that a solver makes the steps that networks have learnt, those of Euler's method.
 
         Raises:
-            InputError: it integrates a velocity, or belongs to another method.
+            InputError: it integrates a velocity, or belongs to another method, or has a step that
+                leads from one segment into the next.
         """
         super().check_solver(solver)
         if solver.name != "euler":
             raise self._no_velocity()
+        segments = self.config.segments
+        ends = solver.times or [n / solver.n_steps for n in range(1, solver.n_steps)]
+        for boundary in (n / segments for n in range(1, segments)):
+            if min((abs(end - boundary) for end in ends), default=1.0) > 1e-6:
+                raise InputError(
+                    f"solver {solver.name}: no step of a block ends at t = {boundary:.4g}, where "
+                    f"one of its {segments} segments does (flow.method.segments); ask for "
+                    f"{segments} evaluations per block, or a multiple"
+                )
 
     def _no_velocity(self) -> InputError:
         return InputError(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+PSEUDO_HUBER = 0.5
+"""The power of `robust` with which large errors count as themselves."""
+
 
 def robust(squares: Tensor, *, scale: float, power: float) -> Tensor:
     """Return what mean square errors s count for: s itself where it is small, less where it is not.

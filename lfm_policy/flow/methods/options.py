@@ -112,7 +112,11 @@ class CleanChunkConfig(ErrorConfig):
 
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.clean_chunk:CleanChunkMethod"
 
-    name: str = option("data", "what networks learn", choices=["data"])
+    name: str = option(
+        "data",
+        "what networks learn and how they move a chunk: data is the clean chunk",
+        choices=["data"],
+    )
 
 
 @options
@@ -121,7 +125,12 @@ class RegressionConfig(ErrorConfig):
 
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.regression:RegressionMethod"
 
-    name: str = option("regression", "what networks learn", choices=["regression"])
+    name: str = option(
+        "regression",
+        "what networks learn and how they move a chunk: "
+        "regression is the clean chunk, at first from the observation alone",
+        choices=["regression"],
+    )
 
 
 @options
@@ -175,7 +184,12 @@ class ShortcutConfig(MeanVelocityConfig):
 
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.shortcut:ShortcutMethod"
 
-    name: str = option("shortcut", "what networks learn", choices=["shortcut"])
+    name: str = option(
+        "shortcut",
+        "what networks learn and how they move a chunk: "
+        "shortcut is the mean velocity of a step, learned from two steps of half its length",
+        choices=["shortcut"],
+    )
     equal_share: float = option(
         0.75,
         "share of the pairs from which networks learn the velocity; from the others they learn "
@@ -207,11 +221,16 @@ class ConsistencyFlowConfig(ErrorConfig):
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.consistency_fm:ConsistencyFlowMethod"
     has_velocity: ClassVar[bool] = False
 
-    name: str = option("consistency_fm", "what networks learn", choices=["consistency_fm"])
+    name: str = option(
+        "consistency_fm",
+        "what networks learn and how they move a chunk: "
+        "consistency_fm is a step to the data side, the same from everywhere on a path",
+        choices=["consistency_fm"],
+    )
     segments: int = option(
         1,
-        "equal parts of a block's time, through each of which a step leads; evaluations per block "
-        "have to be as many",
+        "equal parts of a block's time, through each of which a step leads: a block takes as many "
+        "evaluations, or a multiple",
         common=True,
         ge=1,
         le=64,

@@ -32,10 +32,11 @@ def draw(folder: Path, *, quick: bool) -> list[Path]:
     ]
 
 
-def ways(chain: FlowChain, start: Tensor, n_steps: int, last: int = 3) -> tuple[Any, Tensor]:
+def ways(
+    chain: FlowChain, start: Tensor, n_steps: int, last: int = 3, solver: str = "midpoint"
+) -> tuple[Any, Tensor]:
     """Return places on the picture and states (places, B) from block ``last`` to the data."""
-    solver = SolverSpec("midpoint", n_steps)
-    path = chain.sample(start, solver=solver, last=last, return_path=True).path
+    path = chain.sample(start, solver=SolverSpec(solver, n_steps), last=last, return_path=True).path
     assert path is not None
     used = [states for states in path if len(states)][::-1]
     states = torch.cat([used[0][:1], *(part[1:] for part in used)])

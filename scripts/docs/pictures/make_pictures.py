@@ -16,7 +16,10 @@ from pathlib import Path
 import torch
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "how" / "images"
-PAGES = ("lfm", "distillation", "noise", "guidance", "blocks", "joining", "tree")
+PAGES = (
+    *("lfm", "one_evaluation", "diffusion", "distillation", "noise", "guidance"),
+    *("blocks", "joining", "tree"),
+)
 
 
 def make(pages: list[str], folder: Path, *, quick: bool) -> list[Path]:

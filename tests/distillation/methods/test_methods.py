@@ -244,9 +244,12 @@ def test_options_that_only_other_methods_know_are_named(teacher: Path, tmp_path:
         for name in METHODS.get(method).own_options
     )
     overrides = [*QUICK, "distill.trajectory_points=8", "distill.regression_weight=0.5"]
+    overrides.append("flow.method.error_scale=0.1")
     with pytest.warns(UserWarning, match="means nothing to the method 'regression'") as caught:
         distill(teacher, tmp_path / "x", nfe=1, overrides=overrides, device="cpu", quiet=True)
     messages = [str(w.message) for w in caught if "means nothing" in str(w.message)]
     assert messages == [
-        "distill.regression_weight is 0.5, which means nothing to the method 'regression'"
+        "flow.method.error_scale is 0.1, which means nothing to a student; how its errors count is "
+        "distill.error_scale",
+        "distill.regression_weight is 0.5, which means nothing to the method 'regression'",
     ]

@@ -213,6 +213,29 @@ def test_other_solvers_are_refused_with_their_option() -> None:
         config_from_dict(options, "test")
 
 
+@pytest.mark.parametrize("evaluations", [1, 3, [2, 3]])
+def test_a_step_over_two_segments_is_refused(evaluations: int | list[int]) -> None:
+    each = isinstance(evaluations, list)
+    options = {
+        "flow": {
+            "n_blocks": 2 if each else 1,
+            "method": {"name": "consistency_fm", "segments": 2},
+        },
+        "sampler": {"block_nfe" if each else "nfe": evaluations},
+        "training": {"block_training": "parallel" if each else "sequential"},
+    }
+    with pytest.raises(
+        InputError, match=r"no step of a block ends at t = 0\.5, where one of its 2"
+    ):
+        config_from_dict(options, "test")
+
+
+@pytest.mark.parametrize("sampler", [{"nfe": 4}, {"nfe": 3, "times": [0.8, 0.5]}, {"nfe": 6}])
+def test_more_steps_end_at_the_segments_too(sampler: dict[str, object]) -> None:
+    method = {"name": "consistency_fm", "segments": 2}
+    config_from_dict({"flow": {"n_blocks": 1, "method": method}, "sampler": sampler}, "test")
+
+
 def test_a_step_has_to_fit_into_a_segment() -> None:
     with pytest.raises(InputError, match="delta is 0.25; expected less than a segment, which is"):
         ConsistencyFlowConfig(segments=4, delta=0.25)

@@ -20,7 +20,12 @@ class DiffusionConfig(ErrorConfig):
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.diffusion.method:DiffusionMethod"
     single_block: ClassVar[bool] = True
 
-    name: str = option("diffusion", "what networks learn", choices=["diffusion"])
+    name: str = option(
+        "diffusion",
+        "what networks learn and how they move a chunk: "
+        "diffusion is the noise, or the chunk in it, at integer times",
+        choices=["diffusion"],
+    )
     prediction: str = option(
         "epsilon",
         "what networks predict: epsilon (the noise), sample (the clean chunk) or v, a mixture of "
