@@ -21,6 +21,7 @@ def open_policy(
     nfe: Evaluations | None = None,
     times: StepTimes | None = None,
     noise_scale: float | None = None,
+    renoise: float | None = None,
     guidance: float | None = None,
 ) -> Any:
     """Return a policy.
@@ -36,6 +37,7 @@ def open_policy(
         nfe: other network evaluations than configured, see `Policy.set_sampler`; checkpoints only.
         times: other ends of steps inside blocks, see there; checkpoints only.
         noise_scale: another standard deviation of the noise; checkpoints only.
+        renoise: another share of each block's noise; checkpoints only.
         guidance: another weight of the observation; checkpoints only.
 
     Raises:
@@ -48,13 +50,14 @@ def open_policy(
         "nfe": nfe,
         "times": times,
         "noise_scale": noise_scale,
+        "renoise": renoise,
         "guidance": guidance,
     }
     if (remote or exported) and any(value is not None for value in sampler.values()):
         where = "the server's" if remote else "an exported policy's"
         raise InputError(
             f"{name}: {where} sampler cannot be changed from here: leave --solver, --nfe, --times, "
-            "--noise-scale and --guidance out"
+            "--noise-scale, --renoise and --guidance out"
             + ("" if remote else ", or export it again with others")
         )
     if remote:

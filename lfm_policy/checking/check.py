@@ -74,6 +74,7 @@ def check(
     nfe: Evaluations | None = None,
     times: StepTimes | None = None,
     noise_scale: float | None = None,
+    renoise: float | None = None,
     guidance: float | None = None,
     quiet: bool = True,
 ) -> PolicyCheck:
@@ -98,6 +99,7 @@ def check(
         nfe: other network evaluations, see `Policy.set_sampler`.
         times: other times inside blocks at which steps end, see there.
         noise_scale: another standard deviation of the noise.
+        renoise: another share of each block's noise.
         guidance: another weight of the observation.
         quiet: no progress bars.
 
@@ -118,6 +120,7 @@ def check(
         "nfe": nfe,
         "times": times,
         "noise_scale": noise_scale,
+        "renoise": renoise,
         "guidance": guidance,
     }
     name = "the policy" if isinstance(policy, (Policy, OnnxPolicy)) else str(policy)

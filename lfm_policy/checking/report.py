@@ -35,6 +35,8 @@ def print_check(check: PolicyCheck) -> None:
 
     policy, loop = check.policy, check.open_loop
     sampler = f"{policy['solver']}, NFE {policy['nfe'] or 'adaptive'}"
+    if policy["renoise"]:
+        sampler += f", renoise {policy['renoise']:g}"
     if policy["guidance"] != 1:
         sampler += f", guidance {policy['guidance']:g}"
     say(f"{policy['name']}: {policy['checkpoint']}")

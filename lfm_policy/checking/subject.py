@@ -90,7 +90,7 @@ class CheckpointSubject(Subject):
         )
         self._pipeline.solvers = policy.pipeline.solvers
         self._pipeline.noise_scale = policy.noise_scale
-        self._pipeline.guidance = policy.guidance
+        self._pipeline.renoise, self._pipeline.guidance = policy.renoise, policy.guidance
         if policy.config.policy.clip_actions:
             self.limits = policy.training_range(ACTION_KEY)
         self.features = self._encoded(quiet)

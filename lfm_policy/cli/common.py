@@ -129,8 +129,7 @@ def step_times(text: str) -> list[Any]:
 
 
 def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False) -> None:
-    """Add ``--nfe``, ``--times``, ``--solver``, ``--noise-scale`` and
-    ``--guidance``.
+    """Add ``--nfe``, ``--times``, ``--solver``, ``--noise-scale``, ``--renoise``, ``--guidance``.
 
     Args:
         parser: or a group of one.
@@ -156,6 +155,13 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
         "--noise-scale",
         type=float,
         help="standard deviation of the noise that sampling starts from (default: as configured)",
+    )
+    parser.add_argument(
+        "--renoise",
+        type=float,
+        metavar="SHARE",
+        help="share of each block's noise that a chunk is given before it: about 1 for one "
+        "evaluation per block, 0 for many (default: as configured)",
     )
     parser.add_argument(
         "--guidance",
@@ -203,7 +209,7 @@ def options_of(kind: type[OptionsT], arguments: argparse.Namespace, **given: Any
 
 def sampler_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `Policy.set_sampler`; None where they stay as configured."""
-    names = ("solver", "nfe", "times", "noise_scale", "guidance")
+    names = ("solver", "nfe", "times", "noise_scale", "renoise", "guidance")
     return {name: getattr(arguments, name) for name in names}
 
 

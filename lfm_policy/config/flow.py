@@ -163,6 +163,14 @@ class SamplerConfig:
         ge=0,
         le=10,
     )
+    renoise: float = option(
+        0.0,
+        "share of the noise of a block that a chunk is given before it, of each block but the one "
+        "at the noise: what one evaluation makes has less of it than a block has learnt to expect; "
+        "about 1 for one evaluation per block, 0 for many",
+        ge=0,
+        le=10,
+    )
     guidance: float = option(
         1.0,
         "weight w of the observation, of a policy that was trained with flow.drop_obs: sampling "
@@ -186,6 +194,7 @@ class SamplerConfig:
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        renoise: float | None = None,
         guidance: float | None = None,
     ) -> SamplerConfig:
         """Return the options with some of them changed; None: as they are.
@@ -196,7 +205,8 @@ class SamplerConfig:
         Raises:
             OptionError: a value is no value of its option.
         """
-        asked: dict[str, Any] = {"solver": solver, "noise_scale": noise_scale, "guidance": guidance}
+        asked: dict[str, Any] = {"solver": solver, "noise_scale": noise_scale}
+        asked |= {"renoise": renoise, "guidance": guidance}
         if nfe is not None:
             nfe = plain_numbers(nfe)
             each = isinstance(nfe, list)

@@ -87,6 +87,7 @@ class DemoResults:
                     "checkpoint_sha256": policy.header.sha256,
                     "nfe": policy.evaluation.cell.nfe,
                     "noise_scale": policy.evaluation.cell.noise_scale,
+                    "renoise": policy.evaluation.cell.renoise,
                     "guidance": policy.evaluation.cell.guidance,
                     "summary": policy.evaluation.cell.summary(),
                     "latency": dict(policy.evaluation.cell.latency),

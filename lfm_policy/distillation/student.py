@@ -86,8 +86,9 @@ def student_config(
         "drop_obs": 0.0,
         "time": {"name": "uniform", "points": [], "noise_share": 0.0},
     }
-    evenly: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
-    options["sampler"] |= {"solver": "euler", "nfe": nfe, "guidance": 1.0, **evenly}
+    plain: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
+    plain |= {"renoise": 0.0, "guidance": 1.0}
+    options["sampler"] |= {"solver": "euler", "nfe": nfe, **plain}
     options["training"] |= {
         "extended_from": [],
         "encoder_extended_from": [],

@@ -47,6 +47,7 @@ def evaluate(
     solver: str | None = None,
     times: StepTimes | None = None,
     noise_scale: float | None = None,
+    renoise: float | None = None,
     guidance: float | None = None,
     quiet: bool = False,
     runner: Callable[..., list[EpisodeResult]] = rollout,
@@ -64,6 +65,7 @@ def evaluate(
         solver: another solver than the configured one.
         times: other times inside blocks at which steps end, see `Policy.set_sampler`.
         noise_scale: another standard deviation of the initial noise than the configured one.
+        renoise: another share of each block's noise, see `Policy.set_sampler`.
         guidance: another weight of the observation than the configured one.
         quiet: no progress bar.
         runner: runs the episodes; `rollout` or something with its interface, such as a `RayRunner`.
@@ -76,7 +78,12 @@ def evaluate(
     """
     start = time.perf_counter()
     set_sampler = partial(
-        policy.set_sampler, solver=solver, times=times, noise_scale=noise_scale, guidance=guidance
+        policy.set_sampler,
+        solver=solver,
+        times=times,
+        noise_scale=noise_scale,
+        renoise=renoise,
+        guidance=guidance,
     )
     # All are tried first: a number that does not fit should not cost the time of the others.
     for nfe in nfes:
@@ -110,6 +117,7 @@ def evaluate_present(
         solver=policy.solver,
         nfe=float(np.mean([result.nfe for result in results])),
         noise_scale=policy.noise_scale,
+        renoise=policy.renoise,
         guidance=policy.guidance,
         nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
         block_times=[list(times) for times in policy.block_times],

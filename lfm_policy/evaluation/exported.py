@@ -63,7 +63,7 @@ class ExportedPolicy:
             map(tuple, described.sampler.get("block_times", [[]] * len(self.nfe_per_block)))
         )
         self.noise_scale = float(described.sampler["noise_scale"])
-        self.guidance = described.guidance
+        self.renoise, self.guidance = described.renoise, described.guidance
 
     @property
     def n_action_steps(self) -> int:
@@ -81,6 +81,7 @@ class ExportedPolicy:
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        renoise: float | None = None,
         guidance: float | None = None,
     ) -> None:
         """Check that the sampler is the one of the export.
@@ -97,6 +98,7 @@ class ExportedPolicy:
             ("nfe", nfe, same_kind),
             ("times", times, block_times),
             ("noise_scale", noise_scale, self.noise_scale),
+            ("renoise", renoise, self.renoise),
             ("guidance", guidance, self.guidance),
         ):
             if asked is not None and plain_numbers(asked) != has:

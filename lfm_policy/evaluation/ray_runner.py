@@ -90,6 +90,7 @@ class RayRunner:
             "nfe": policy.nfe_per_block,
             "times": policy.block_times if fixed else None,
             "noise_scale": policy.noise_scale,
+            "renoise": policy.renoise,
             "guidance": policy.guidance,
         }
         steps = policy.n_action_steps

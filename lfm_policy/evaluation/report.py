@@ -32,6 +32,7 @@ class Cell:
         latency: see `lfm_policy.evaluation.evaluation.measure_latency`.
         episodes: results, in the order of their numbers.
         noise_scale: standard deviation of the noise that sampling started from.
+        renoise: share of each block's noise that chunks were given.
         guidance: weight of the observation, see `lfm_policy.flow.GuidedNetwork`.
     """
 
@@ -41,6 +42,7 @@ class Cell:
     latency: Mapping[str, Any]
     episodes: Sequence[EpisodeResult]
     noise_scale: float = 1.0
+    renoise: float = 0.0
     guidance: float = 1.0
     block_times: Sequence[Sequence[float]] = ()
 
@@ -129,6 +131,7 @@ def footnote(policy: EvaluatedPolicy, config: RolloutConfig, cells: Sequence[Cel
         f"{config.env_id}, seeds {config.seed_start} to "
         f"{config.seed_start + len(cells[0].episodes) - 1}, noise seed {config.noise_seed}, "
         f"n = {len(cells[0].episodes)}, EMA weights, noise scale {cells[0].noise_scale:g}, "
+        f"{'' if not cells[0].renoise else f'renoise {cells[0].renoise:g}, '}"
         f"{'' if cells[0].guidance == 1 else f'guidance {cells[0].guidance:g}, '}"
         f"{policy.n_action_steps} of {policy.chunk_shape[0]} actions executed",
         f"parameters: {counts}",

@@ -55,6 +55,10 @@ class EvaluatedPolicy(Protocol):
         """Standard deviation of the noise that sampling starts from."""
 
     @property
+    def renoise(self) -> float:
+        """Share of each block's noise that chunks are given."""
+
+    @property
     def guidance(self) -> float:
         """Weight of the observation; 1: no guidance."""
 
@@ -65,6 +69,7 @@ class EvaluatedPolicy(Protocol):
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        renoise: float | None = None,
         guidance: float | None = None,
     ) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured."""

@@ -73,6 +73,7 @@ def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDes
             "nfe": policy.nfe,
             "solver": policy.solver,
             "noise_scale": policy.noise_scale,
+            "renoise": policy.renoise,
             "guidance": policy.guidance,
             "nfe_per_block": list(policy.nfe_per_block or ()),
             "block_times": [list(times) for times in policy.block_times],

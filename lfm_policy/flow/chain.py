@@ -101,6 +101,7 @@ class FlowChain(nn.Module):
         solver: SolverSpec | Sequence[SolverSpec],
         first: int = 1,
         last: int | None = None,
+        renoise: float = 0.0,
         return_path: bool = False,
     ) -> SampleResult:
         """Map noise-side states to the data side, through blocks ``last``, ..., ``first``.
@@ -112,6 +113,12 @@ class FlowChain(nn.Module):
             solver: see the class.
             first: the block nearest the data.
             last: the block nearest the noise; N when None.
+            renoise: what a block is given of the noise that the diffusion adds in it: before each
+                block but ``last``, ``renoise`` b_n ``noise`` is added to its states, b_n being the
+                ``noise_std`` of its step. What a block makes in one evaluation is near the middle
+                of what it could be, and lacks the noise that the next block has learnt to expect;
+                x_n = a_n x_{n-1} + b_n z has it. 0 for blocks of many evaluations, which keep it.
+                The noise is the same in all blocks, so samples remain a function of it.
             return_path: whether to keep the intermediate states.
 
         Raises:
@@ -122,7 +129,10 @@ class FlowChain(nn.Module):
         x = noise
         nfe: list[int] = []
         paths: list[Tensor] = []
-        for n in reversed(self._range(first, last)):
+        blocks = self._range(first, last)
+        for n in reversed(blocks):
+            if renoise and n != blocks[-1]:
+                x = x + (renoise * self.block(n).step.noise_std) * noise
             result = self.block(n).run(
                 x,
                 cond,

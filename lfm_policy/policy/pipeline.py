@@ -50,6 +50,7 @@ class Pipeline(nn.Module):
         normalizer: on ``device``.
         solvers: of each block, index 0 = block 1 (data side).
         noise_scale: standard deviation of the noise that sampling starts from.
+        renoise: share of each block's noise that chunks are given, see `FlowChain.sample`.
         chain: the blocks, with guidance where there is any.
     """
 
@@ -71,6 +72,7 @@ class Pipeline(nn.Module):
             config.sampler, model.n_blocks, method=config.flow.method.create()
         )
         self.noise_scale = config.sampler.noise_scale
+        self.renoise = config.sampler.renoise
         self.guidance = config.sampler.guidance
         self._action_dtype = getattr(torch, spec.dtype("action"))
 
@@ -104,7 +106,7 @@ class Pipeline(nn.Module):
         model = copy.deepcopy(self.model)
         other = Pipeline(self.config, self.spec, model, self.normalizer, device=device)
         other.solvers, other.noise_scale = self.solvers, self.noise_scale
-        other.guidance = self.guidance
+        other.renoise, other.guidance = self.renoise, self.guidance
         return other
 
     def forward(
@@ -155,7 +157,7 @@ class Pipeline(nn.Module):
         cond = self.condition(obs, prefix)
         if self.noise_scale != 1:
             noise = noise * self.noise_scale
-        result = self.chain.sample(noise, cond, solver=self.solvers)
+        result = self.chain.sample(noise, cond, solver=self.solvers, renoise=self.renoise)
         chunk = self.normalizer.unnormalize("action", result.x)
         if self.config.policy.clip_actions:
             limits = self.normalizer["action"]

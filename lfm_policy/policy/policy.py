@@ -103,6 +103,11 @@ class Policy(ChunkPolicy):
         return self.pipeline.noise_scale
 
     @property
+    def renoise(self) -> float:
+        """Share of each block's noise that chunks are given, see `FlowChain.sample`."""
+        return self.pipeline.renoise
+
+    @property
     def guidance(self) -> float:
         """Weight of the observation; 1: no guidance."""
         return self.pipeline.guidance
@@ -118,6 +123,7 @@ class Policy(ChunkPolicy):
             "block_times": [list(times) for times in self.block_times],
             "solver": self.solver,
             "noise_scale": self.noise_scale,
+            "renoise": self.renoise,
             "guidance": self.guidance,
             "checkpoint_sha256": self.info.get("sha256", ""),
         }
@@ -133,6 +139,7 @@ class Policy(ChunkPolicy):
         nfe: Evaluations | None = None,
         times: StepTimes | None = None,
         noise_scale: float | None = None,
+        renoise: float | None = None,
         guidance: float | None = None,
     ) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured.
@@ -150,6 +157,8 @@ class Policy(ChunkPolicy):
                 one list for all blocks that have as many steps, or one for each block, empty for
                 equal steps. Configured for each block, they go with the configured evaluations.
             noise_scale: standard deviation of the noise that sampling starts from.
+            renoise: share of each block's noise that a chunk is given before it, about 1 for one
+                evaluation per block.
             guidance: weight of the observation; anything but 1 takes two evaluations in place of
                 one, and a policy that was trained with ``flow.drop_obs``.
 
@@ -159,21 +168,14 @@ class Policy(ChunkPolicy):
                 the policy has not learned to do without an observation.
         """
         configured, flow = self.config.sampler, self.config.flow
-        asked = configured.changed(
-            solver=solver, nfe=nfe, times=times, noise_scale=noise_scale, guidance=guidance
-        )
+        steps: dict[str, Any] = {"solver": solver, "nfe": nfe, "times": times, "guidance": guidance}
+        asked = configured.changed(**steps, noise_scale=noise_scale, renoise=renoise)
         check_guidance(asked.guidance, flow.drop_obs, key="guidance")
         self.pipeline.solvers = plan_sampler(
-            configured,
-            self.model.n_blocks,
-            method=flow.method.create(),
-            solver=solver,
-            nfe=nfe,
-            times=times,
-            guidance=guidance,
+            configured, self.model.n_blocks, method=flow.method.create(), **steps
         )
         self._sampler, self.pipeline.noise_scale = asked, asked.noise_scale
-        self.pipeline.guidance = asked.guidance
+        self.pipeline.renoise, self.pipeline.guidance = asked.renoise, asked.guidance
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint from which `load_policy` makes a policy of the same actions.

@@ -89,7 +89,8 @@ def _about(header: CheckpointHeader) -> str:
         if solver == "dopri5"
         else f"{_spent(sampler)} ({solver})"
     )
-    guidance = f", with guidance {sampler.guidance:g}" if sampler.guidance != 1 else ""
+    guidance = f", with renoise {sampler.renoise:g}" if sampler.renoise else ""
+    guidance += f", with guidance {sampler.guidance:g}" if sampler.guidance != 1 else ""
     total = counts.pop("total", sum(counts.values()))
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
     method = config.flow.method.name

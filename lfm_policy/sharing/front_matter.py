@@ -93,6 +93,8 @@ def evaluations_of(cell: Rollouts) -> str:
     """Return the sampler of rollouts in words."""
     spent = evaluations(cell.nfe, cell.nfe_per_block, cell.block_times)
     text = f"{spent} ({cell.solver}), noise {cell.noise_scale:g}"
+    if cell.renoise:
+        text += f", renoise {cell.renoise:g}"
     if cell.guidance != 1:
         text += f", guidance {cell.guidance:g}"
     steps = cell.n_action_steps

@@ -44,6 +44,7 @@ class Rollouts:
     nfe: float
     solver: str
     noise_scale: float
+    renoise: float
     guidance: float
     n_action_steps: int | None
     successes: int | None
@@ -158,7 +159,9 @@ def _rollouts_of(content: dict[str, Any], header: CheckpointHeader) -> list[Roll
                 nfe=float(cell["nfe"]),
                 solver=str(cell["solver"]),
                 noise_scale=float(cell["noise_scale"]),
-                guidance=float(cell.get("guidance", 1.0)),  # reports of before have none
+                # Reports of before have neither.
+                renoise=float(cell.get("renoise", 0.0)),
+                guidance=float(cell.get("guidance", 1.0)),
                 n_action_steps=None if executed == configured else executed,
                 successes=summary["successes"],
                 success_interval=None if told is None else _pair(told),

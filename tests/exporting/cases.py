@@ -99,6 +99,10 @@ CASES: dict[str, dict[str, Any]] = {
         "flow": {"n_blocks": 1, "drop_obs": 0.1, "method": "diffusion"},
         "sampler": {"solver": "ddim", "nfe": 4, "guidance": 1.5},
     },
+    "one evaluation per block, renoise": {
+        "flow": {"n_blocks": 2, "c": 0.2},
+        "sampler": {"solver": "euler", "nfe": 2, "renoise": 0.8},
+    },
     "no observations, midpoint": {
         "n_blocks": 1,
         "obs_shapes": {},

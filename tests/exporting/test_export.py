@@ -39,6 +39,7 @@ def test_the_folder(exported: tuple[Policy, Path]) -> None:
         "nfe": 4,
         "solver": "euler",
         "noise_scale": 0.6,
+        "renoise": 0.0,
         "guidance": 1.0,
         "nfe_per_block": [2, 2],
         "block_times": [[], []],

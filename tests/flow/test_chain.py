@@ -13,9 +13,11 @@ from lfm_policy.flow import (
     INTERPOLANTS,
     FlowBlock,
     FlowChain,
+    GaussianBlockVelocity,
     OUSchedule,
     OUStep,
     SolverSpec,
+    push_gaussian,
 )
 
 SCHEDULES = [(), (0.1,), (0.3, 0.45, 0.675), (0.02, 0.2)]
@@ -297,3 +299,35 @@ def test_batches_of_any_size_push_alike(
     torch.testing.assert_close(at_once.x, pushed[0].x, atol=1e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="batch_size is 0"):
         chain.push_forward(x, solver=solver, batch_size=0)
+
+
+def test_noise_given_back_is_what_the_next_block_has_learnt_to_expect() -> None:
+    """Of data at one point, one evaluation of the free block is the mean of p_2, without noise."""
+    mean, tiny = torch.tensor([0.4, -0.7]).double(), 1e-12 * torch.eye(2).double()
+    schedule = OUSchedule((0.05, 0.3))
+    moments, blocks = (mean, tiny), []
+    for n in (1, 2, 3):
+        step = schedule.step(n)
+        blocks.append(FlowBlock(GaussianBlockVelocity(*moments, step), step))
+        moments = push_gaussian(*moments, step)
+    chain = FlowChain(blocks)
+    noise = torch.randn(200, 2, dtype=torch.float64)
+    for share in (0.0, 0.5, 1.0):
+        found = chain.sample(noise, solver=SolverSpec(), renoise=share, return_path=True)
+        assert found.nfe == 3 and found.path is not None
+        middle = schedule.marginal(2).decay * mean
+        expected = middle + share * schedule.step(2).noise_std * noise
+        torch.testing.assert_close(found.path[1][0], expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found.x, mean.expand_as(noise), atol=1e-5, rtol=0)
+
+
+def test_noise_is_given_back_between_blocks_alone(gaussian_chain: Callable[..., Any]) -> None:
+    chain = gaussian_chain(2, (0.1, 0.3)).chain
+    x = noise = torch.randn(5, 2, dtype=torch.float64)
+    for n in (3, 2, 1):
+        if n < 3:
+            x = x + 0.7 * chain.block(n).step.noise_std * noise
+        x = chain.block(n).run(x, t_start=1.0, t_end=0.0, solver=SolverSpec("heun", 2)).x
+    torch.testing.assert_close(chain.sample(noise, solver=SolverSpec("heun", 2), renoise=0.7).x, x)
+    one = {"solver": SolverSpec("euler", 2), "first": 2, "last": 2}
+    assert torch.equal(chain.sample(noise, renoise=1.0, **one).x, chain.sample(noise, **one).x)

@@ -141,6 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
             solver=arguments.solver,
             times=arguments.times,
             noise_scale=arguments.noise_scale,
+            renoise=arguments.renoise,
             guidance=arguments.guidance,
             quiet=quiet,
             runner=runner,

@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         "nfe": policy.nfe,
         "solver": policy.solver,
         "noise_scale": policy.noise_scale,
+        "renoise": policy.renoise,
         "guidance": policy.guidance,
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
     }

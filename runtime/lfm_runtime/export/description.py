@@ -40,8 +40,8 @@ class ExportDescription:
         checkpoint_sha256: identity of the checkpoint it was made of.
         name: of the experiment.
         sampler: ``nfe``, ``solver``, ``noise_scale``, ``nfe_per_block`` (index 0 = data side),
-            ``block_times``, where the steps of each block end ([] for equal steps), and
-            ``guidance``; exports of before do not say the last two, and have no guidance.
+            ``block_times``, where the steps of each block end ([] for equal steps), ``guidance``
+            and ``renoise``; exports of before do not say the last three, and have none of them.
         precision: ``fp32``, ``fp16`` or ``int8``.
         clips_actions: whether actions are limited to their range.
         env: the environment it was trained for: ``id``, which may be empty, ``max_episode_steps``
@@ -65,6 +65,11 @@ class ExportDescription:
     env: Mapping[str, Any]
     parameters: Mapping[str, int]
     training: Mapping[str, Any]
+
+    @property
+    def renoise(self) -> float:
+        """Share of each block's noise that chunks are given before it."""
+        return float(self.sampler.get("renoise", 0.0))
 
     @property
     def guidance(self) -> float:

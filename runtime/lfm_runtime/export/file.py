@@ -133,8 +133,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _has_guidance(sampler: Any) -> bool:
-    return _is_number(sampler.get("guidance", 1.0))
+def _has_number_or_none(key: str) -> _Check:
+    return lambda sampler: _is_number(sampler.get(key, 0.0))
 
 
 def _is_count(lowest: int, highest: float = math.inf) -> _Check:
@@ -169,7 +169,10 @@ _CHECKS: tuple[tuple[str, str, _Check], ...] = (
     ("sampler.nfe", "a positive number", _is_count(1)),
     ("sampler.solver", "text", _is_text),
     ("sampler.noise_scale", "a number", _is_number),
-    ("sampler", "a number as its guidance, or none", _has_guidance),
+    *(
+        ("sampler", f"a number as its {key}, or none", _has_number_or_none(key))
+        for key in ("guidance", "renoise")
+    ),
     ("sampler.nfe_per_block", "numbers of evaluations", _is_list(_is_count(1))),
     ("sampler.block_times", "times of each block", _is_block_times),
     ("precision", f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),

@@ -96,6 +96,7 @@ class OnnxPolicy(ChunkPolicy):
             "block_times": description.sampler.get("block_times", []),
             "solver": description.sampler["solver"],
             "noise_scale": description.sampler["noise_scale"],
+            "renoise": description.renoise,
             "guidance": description.guidance,
             "checkpoint_sha256": description.checkpoint_sha256,
             "precision": description.precision,

@@ -22,11 +22,12 @@ _OF_THE_POLICY = frozenset(
     {
         POLICY_DIGEST,
         *("action_dim", "action_horizon", "horizon", "max_prefix", "n_action_steps", "n_obs_steps"),
-        *("block_times", "guidance", "nfe", "nfe_per_block", "noise_scale", "precision", "solver"),
+        *("block_times", "guidance", "nfe", "nfe_per_block", "noise_scale", "precision"),
+        *("renoise", "solver"),
     }
 )
 """What the actions depend on; beside the observations."""
-_NOT_SAID = {"guidance": 1.0}
+_NOT_SAID = {"guidance": 1.0, "renoise": 0.0}
 """What older servers do not say, and what it is for them."""
 _OF_OBSERVATIONS = frozenset({"shape", "dtype"})
 
