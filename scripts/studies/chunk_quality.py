@@ -83,6 +83,7 @@ def opened(folder: Path, sampler: Sampler) -> Policy:
         nfe=sampler.nfe,
         times=sampler.times or None,
         noise_scale=sampler.noise_scale,
+        renoise=sampler.renoise,
     )
     return policy
 

@@ -46,9 +46,10 @@ def sampler_of(text: str, episodes: int = 0) -> Sampler:
     """Return the sampler of ``16@0.6`` (Euler), ``m64@0.6`` (midpoint) or ``ddim10@1`` (ddim).
 
     ``1.1.3(0.6;0.2)@0.6`` has evaluations for each block, block 1 first, and times at which the
-    steps of one end.
+    steps of one end; ``3@0.6~1`` gives chunks all of each block's noise.
     """
     written, _, noise = text.partition("@")
+    noise, _, renoise = noise.partition("~")
     spent = written.lstrip(SOLVER_LETTERS)
     solver = written.removesuffix(spent)
     solver = {"": "euler", "m": "midpoint"}.get(solver, solver)
@@ -64,6 +65,7 @@ def sampler_of(text: str, episodes: int = 0) -> Sampler:
         float(noise) if noise else None,
         episodes,
         times if any(times) else (),
+        float(renoise) if renoise else None,
     )
 
 

@@ -71,6 +71,7 @@ class Sampler:
         noise_scale: the configured one when None.
         episodes: as many as the study has when 0.
         times: where the steps of each block end; empty: as configured, or equal steps.
+        renoise: share of each block's noise that chunks are given; the configured one when None.
     """
 
     nfe: int | tuple[int, ...]
@@ -78,6 +79,7 @@ class Sampler:
     noise_scale: float | None = None
     episodes: int = 0
     times: tuple[tuple[float, ...], ...] = ()
+    renoise: float | None = None
 
     def __str__(self) -> str:
         noise = "" if self.noise_scale is None else f"-noise{self.noise_scale:g}"
@@ -85,7 +87,8 @@ class Sampler:
         inner = [f"({';'.join(f'{t:g}' for t in one)})" if one else "" for one in self.times]
         inner += [""] * (len(each) - len(inner))
         spent = ".".join(f"{nfe}{times}" for nfe, times in zip(each, inner, strict=True))
-        return f"{self.solver}{spent}{noise}"
+        given = "" if self.renoise is None else f"-renoise{self.renoise:g}"
+        return f"{self.solver}{spent}{noise}{given}"
 
     def options(self) -> list[str]:
         """Return the options of ``lfm-policy eval`` and ``control``."""
@@ -95,6 +98,8 @@ class Sampler:
             options += ["--times", str([list(one) for one in self.times])]
         if self.noise_scale is not None:
             options += ["--noise-scale", str(self.noise_scale)]
+        if self.renoise is not None:
+            options += ["--renoise", str(self.renoise)]
         return options
 
 
@@ -252,6 +257,7 @@ def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
         "solver": cell["solver"],
         "nfe": cell["nfe"],
         "noise_scale": cell["noise_scale"],
+        **({"renoise": cell["renoise"]} if cell["renoise"] else {}),
         **_spread(cell),
         "summary": cell["summary"],
         "training": {key: training[key] for key in kept},

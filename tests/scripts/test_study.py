@@ -65,6 +65,9 @@ def test_lines_with_alternatives_stand_for_one_line_each(modules: dict[str, Any]
         script.sampler_of("1..2")
     many = script.sampler_of("m64@0.6", 1000)
     assert (str(many), many.episodes) == ("midpoint64-noise0.6", 1000)
+    given = script.sampler_of("3@0.6~1")
+    assert str(given) == "euler3-noise0.6-renoise1"
+    assert given.options()[-2:] == ["--renoise", "1.0"]
     others = [str(script.sampler_of(text)) for text in ("16@0.6", "ddim10@1", "dpmsolver++4@1")]
     assert others == ["euler16-noise0.6", "ddim10-noise1", "dpmsolver++4-noise1"]
 

@@ -74,7 +74,9 @@ class Cells(Rated):
 
     @property
     def noise(self) -> str:
-        return f"{self.each[0]['noise_scale']:g}"
+        renoise = self.each[0].get("renoise", 0.0)
+        given = f", {renoise:g} between blocks" if renoise else ""
+        return f"{self.each[0]['noise_scale']:g}{given}"
 
     @property
     def solver(self) -> str:
@@ -89,7 +91,7 @@ class Cells(Rated):
     def sampler(self) -> str:
         """Evaluations, and solver and noise where they are not the usual."""
         solver = "" if self.solver == "euler" else f", {self.solver_name}"
-        noise = "" if self.each[0]["noise_scale"] in (0.0, 1.0) else f", noise {self.noise}"
+        noise = "" if self.noise in ("0", "1") else f", noise {self.noise}"
         return f"{self.evaluations}{solver}{noise}"
 
     @property
