@@ -321,7 +321,8 @@ def check_guidance(weight: float, drop_obs: float, *, key: str | Key) -> None:
         raise OptionError(
             key,
             f"is {weight:g}, expected 1: flow.drop_obs is 0, so the networks have not learned what "
-            "to do without an observation; train with flow.drop_obs=0.1",
+            "to do without an observation; train with flow.drop_obs=0.1 (a student learns from a "
+            "guided teacher instead, see distill.teacher_guidance)",
         )
 
 

@@ -51,17 +51,17 @@ def flow_states(
     cond = policy.encode({key: obs[key][None] for key in policy.spec.obs_shapes})
     if cond is not None:
         cond = cond.expand(len(noise), -1)
-    start = noise.to(policy.device, torch.float32) * policy.noise_scale
-    chain, ends = policy.pipeline.chain, _block_ends(policy.config)
-    result = chain.sample(start, cond, solver=policy.pipeline.solvers, return_path=True)
+    noise = noise.to(policy.device, torch.float32)
+    result = policy.pipeline.sample_chain(noise, cond, return_path=True)
     assert result.path is not None
+    ends, n_blocks = _block_ends(policy.config), len(result.path)
 
     def units(x: torch.Tensor) -> np.ndarray:
         return policy.normalizer.unnormalize("action", x).cpu().numpy()
 
-    states = [FlowState(Fraction(1), None, 1.0, 0, units(start))]
+    states = [FlowState(Fraction(1), None, 1.0, 0, units(result.path[-1][0]))]
     done = 0
-    for n in range(chain.n_blocks, 0, -1):
+    for n in range(n_blocks, 0, -1):
         path, solver = result.path[n - 1], policy.pipeline.solvers[n - 1]
         n_steps = len(path) - 1
         equal = [1 - k / n_steps for k in range(1, n_steps + 1)]

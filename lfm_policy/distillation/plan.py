@@ -248,12 +248,12 @@ def action_weights(config: ExperimentConfig) -> Tensor:
 
 def _warn_of_unused(config: ExperimentConfig) -> None:
     """Say which options were set that only other methods know, or only trainings."""
-    options, rule = config.distill, config.flow.method
-    for name in ("error_scale", "error_power"):
-        if getattr(rule, name, None) != getattr(type(rule)(), name, None):
+    options, method = config.distill, config.flow.method
+    for name in method.LEARNING:
+        if (value := getattr(method, name)) != getattr(type(method)(), name):
             warnings.warn(
-                f"flow.method.{name} is {getattr(rule, name)}, which means nothing to a student; "
-                "how its errors count is distill.error_scale",
+                f"flow.method.{name} is {value}, which means nothing to a student; how it learns "
+                "is said by the options of distill",
                 stacklevel=2,
             )
     used = METHODS.get(options.method).own_options

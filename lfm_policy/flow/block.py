@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS
+from lfm_policy.flow.guidance import GUIDED_EVALUATIONS, GuidedNetwork, OptionalCondition
 from lfm_policy.flow.methods.base import BlockPath, Method
 from lfm_policy.flow.methods.options import MethodConfig
 from lfm_policy.flow.paths.coupling import Coupling, independent
@@ -13,7 +14,7 @@ from lfm_policy.flow.paths.interpolant import Interpolant, PathSample
 from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.paths.time_sampling import TimeSampler, UniformTime
 from lfm_policy.flow.solvers import OdeResult, SolverSpec
-from lfm_policy.flow.solvers.velocity import Network, Velocity
+from lfm_policy.flow.solvers.velocity import Network, Velocity, uncompiled
 
 
 class FlowBlock(nn.Module):
@@ -150,8 +151,9 @@ class FlowBlock(nn.Module):
         """
         sample = self.path_sample(x_l, cond, x_other=x_other, generator=generator)
         # After it: ends are paired by what is observed, told or not.
-        if drop := getattr(self.network, "dropped", None):
-            cond = drop(cond, generator)
+        network = uncompiled(self.network)
+        if isinstance(network, OptionalCondition):
+            cond = network.dropped(cond, generator)
         return self.method.loss(
             self.network, sample, cond, self.path, average=average, generator=generator
         )
@@ -187,4 +189,4 @@ class FlowBlock(nn.Module):
     @property
     def evaluations_per_answer(self) -> int:
         """Evaluations of the network for each of its answers; guided ones take two."""
-        return int(getattr(self.network, "evaluations", 1))
+        return GUIDED_EVALUATIONS if isinstance(self.network, GuidedNetwork) else 1

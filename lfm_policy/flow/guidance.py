@@ -115,10 +115,7 @@ class GuidedNetwork(nn.Module):
     Attributes:
         network: f.
         weight: w.
-        evaluations: of f, for one answer.
     """
-
-    evaluations = GUIDED_EVALUATIONS
 
     def __init__(self, network: OptionalCondition, weight: float) -> None:
         """Wrap a network; it is not copied.
@@ -167,5 +164,5 @@ def plain_network(network: Any) -> Any:
 
 
 def evaluations_per_step(weight: float) -> int:
-    """Return the evaluations that each of a solver's or method's becomes with guidance."""
+    """Return the evaluations of a network that take the place of each without guidance."""
     return 1 if weight == 1 else GUIDED_EVALUATIONS

@@ -19,7 +19,7 @@ from lfm_policy.config.flow import Evaluations, SamplerConfig, StepTimes
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
-from lfm_policy.flow import Method, SolverSpec, VelocityConfig
+from lfm_policy.flow import Method, SampleResult, SolverSpec, VelocityConfig
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
 from lfm_runtime.policy.spec import DataSpec, is_image
@@ -155,9 +155,7 @@ class Pipeline(nn.Module):
             prefix: see the class.
         """
         cond = self.condition(obs, prefix)
-        if self.noise_scale != 1:
-            noise = noise * self.noise_scale
-        result = self.chain.sample(noise, cond, solver=self.solvers, renoise=self.renoise)
+        result = self.sample_chain(noise, cond)
         chunk = self.normalizer.unnormalize("action", result.x)
         if self.config.policy.clip_actions:
             limits = self.normalizer["action"]
@@ -167,6 +165,22 @@ class Pipeline(nn.Module):
             # To the digit and not nearly: the robot is executing these already.
             chunk = self.model.prefix.put(chunk, *prefix)
         return ChunkResult(chunk, result.nfe)
+
+    def sample_chain(
+        self, noise: Tensor, cond: Tensor | None, *, return_path: bool = False
+    ) -> SampleResult:
+        """Return normalised chunks from standard normal noise, with the sampler as it is set.
+
+        Args:
+            noise: standard normal (B, horizon, action_dim), float32.
+            cond: of `condition`.
+            return_path: see `FlowChain.sample`.
+        """
+        if self.noise_scale != 1:
+            noise = noise * self.noise_scale
+        return self.chain.sample(
+            noise, cond, solver=self.solvers, renoise=self.renoise, return_path=return_path
+        )
 
 
 def plan_sampler(

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.simulator
 @pytest.mark.parametrize(("solver", "nfe"), [("euler", 6), ("midpoint", 8), ("dopri5", None)])
 def test_the_flow_is_what_the_policy_samples(small_run: Path, solver: str, nfe: int | None) -> None:
     policy = load_policy(small_run)
-    policy.set_sampler(solver=solver, nfe=nfe, noise_scale=0.5)
+    policy.set_sampler(solver=solver, nfe=nfe, noise_scale=0.5, renoise=0.5)
     obs = {key: np.stack([policy.fake_obs(1)[key]] * 2) for key in policy.spec.obs_shapes}
     noise = torch.randn(5, *policy.model.chunk_shape)
     states = flow_states(policy, obs, noise)

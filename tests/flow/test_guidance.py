@@ -302,6 +302,40 @@ def test_any_shape(
     torch.testing.assert_close(found, without + 3.0 * (told - without))
 
 
+class Asked(nn.Module):
+    """Keeps the conditions that it is asked with, and has names of its own."""
+
+    evaluations, dropped = 1000, True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conditions: list[Tensor] = []
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        assert cond is not None
+        self.conditions.append(cond)
+        return 0 * x
+
+
+def test_a_compiled_network_learns_without_conditions_too() -> None:
+    asked = Asked()
+    optional = OptionalCondition(asked, 1, share=0.5).train()
+    compiled = torch.compile(optional, backend="eager")
+    cond = torch.zeros(64, 1)
+    for network in (optional, compiled):
+        generator = torch.Generator().manual_seed(0)
+        FlowBlock(network, OUStep(None)).loss(torch.randn(64, 2), cond, generator=generator)
+    plain, other = (c != 0 for c in asked.conditions)
+    assert 16 < int(plain.sum()) < 48
+    torch.testing.assert_close(plain, other)
+
+
+def test_a_network_may_have_attributes_of_these_names() -> None:
+    block, x = FlowBlock(Asked(), OUStep(None)), torch.randn(4, 2)
+    block.loss(x, torch.zeros(4, 1))
+    assert block.evaluations(SolverSpec("euler", 3)) == 3
+
+
 def test_what_cannot_be() -> None:
     network = OptionalCondition(Told(), 3)
     with pytest.raises(ValueError, match="Told has not learned to do without its condition"):

@@ -26,6 +26,7 @@ from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distillation import distill
 from lfm_policy.errors import InputError
+from lfm_policy.flow import METHODS
 from lfm_policy.policy import Policy, load_policy, read_header
 from lfm_policy.policy.checkpoint import read_normalizer, write_checkpoint
 from lfm_policy.policy.model import PolicyModel
@@ -39,6 +40,9 @@ pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 AssertSame = Callable[[Path, Path], None]
+
+FREE = {"flow.n_blocks": 1, "training.block_training": "sequential"}
+"""A block that every method can have."""
 
 
 def _data(path: Path, **arrays: np.ndarray) -> Path:
@@ -179,6 +183,32 @@ def test_a_new_camera_comes_between(tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", METHODS.names())
+def test_how_a_method_learns_may_be_another(
+    trained: Path, make_config: MakeConfig, method: str
+) -> None:
+    """What networks learnt is the same, whatever outweighed what."""
+    before = METHODS.get(method)()
+    header = read_header(trained)
+    source = replace(header, config=make_config({"flow.method": method, **FREE}))
+    other = {
+        "error_scale": 0.1,
+        "error_power": 1.5,
+        "equal_share": 0.3,
+        "whole_share": 0.2,
+        "rule": "semigroup",
+        "finest_steps": 32,
+        "delta": 0.01,
+        "alpha": 0.1,
+        "clip_sample": False,
+        "spacing": "trailing",
+    }
+    changed = {name: other[name] for name in before.LEARNING}
+    assert all(getattr(before, name) != value for name, value in changed.items())
+    config = make_config({"flow.method": {"name": method, **changed}, **FREE})
+    assert with_source(config, source).init.source == source.sha256
+
+
 def test_what_does_not_fit_is_refused(
     trained: Path, make_config: MakeConfig, more: Path, tmp_path: Path
 ) -> None:
@@ -204,6 +234,7 @@ def test_what_does_not_fit_is_refused(
     refused({"policy.horizon": 5}, "policy.horizon is 5, expected 4")
     refused({"flow.n_blocks": 3}, "flow.n_blocks is 3, expected 2")
     refused({"flow.c": 0.2}, "flow.c is 0.2, expected 0.3")
+    refused({"flow.method": "data"}, "flow.method.name is 'data', expected 'velocity'")
     refused({"network.width": 8}, "network.width is 8, expected 16")
     refused({"encoder.hidden": [4]}, r"encoder.hidden is \[4\], expected \[\]")
 

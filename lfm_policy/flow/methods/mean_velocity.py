@@ -11,7 +11,7 @@ from torch import Tensor
 from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, check_output
 from lfm_policy.flow.methods.options import MeanVelocityConfig
 from lfm_policy.flow.paths.interpolant import PathSample
-from lfm_policy.flow.solvers.velocity import Network, Velocity, per_sample
+from lfm_policy.flow.solvers.velocity import Network, Velocity, per_sample, uncompiled
 
 
 class Steps(NamedTuple):
@@ -168,7 +168,7 @@ def u_and_derivative(
     """
     x = steps.x
     # torch.compile does not promise forward mode: the network within it is asked.
-    asked = getattr(network, "_orig_mod", network)
+    asked = uncompiled(network)
     cond = None if steps.cond is None else steps.cond.to(x)
     times = torch.stack([steps.t, steps.s], dim=1).to(x)
     towards = torch.zeros_like(x) if dx is None else dx.to(x)

@@ -30,6 +30,10 @@ class MethodConfig:
     single_block: ClassVar[bool] = False
     """Whether it leads from noise to data in one, so that a chain of it has one block."""
 
+    LEARNING: ClassVar[tuple[str, ...]] = ()
+    """Options of how networks learn or are sampled: weights mean the same with other values of
+    them, so that a training may start from a policy that has others, and students know none."""
+
     name: str = option("", "what networks learn and how they move a chunk")
 
     def create(self) -> Method:
@@ -55,6 +59,8 @@ class MethodConfig:
 class ErrorConfig(MethodConfig):
     """Options of a method whose loss is an error of the network's output."""
 
+    LEARNING: ClassVar[tuple[str, ...]] = ("error_scale", "error_power")
+
     error_scale: float = option(
         0.0,
         "root mean square error of a chunk, in normalised units, above which its loss grows slower "
@@ -75,6 +81,8 @@ class ErrorConfig(MethodConfig):
 @options
 class MeanVelocityConfig(ErrorConfig):
     """Options of a method whose network is the mean velocity of a step of any length."""
+
+    LEARNING: ClassVar[tuple[str, ...]] = (*ErrorConfig.LEARNING, "equal_share", "whole_share")
 
     equal_share: float = option(
         0.5,
@@ -161,6 +169,7 @@ class FlowMapConfig(MeanVelocityConfig):
     """Options of a flow map that learns from its own velocity."""
 
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.flow_map:FlowMapMethod"
+    LEARNING: ClassVar[tuple[str, ...]] = (*MeanVelocityConfig.LEARNING, "rule")
 
     name: str = option(
         "flow_map",
@@ -183,6 +192,7 @@ class ShortcutConfig(MeanVelocityConfig):
     """Options of shortcut models, whose steps are taught by two steps of half their length."""
 
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.shortcut:ShortcutMethod"
+    LEARNING: ClassVar[tuple[str, ...]] = (*MeanVelocityConfig.LEARNING, "finest_steps")
 
     name: str = option(
         "shortcut",
@@ -219,6 +229,7 @@ class ConsistencyFlowConfig(ErrorConfig):
     """Options of consistency flow matching, whose paths end in the same chunk from every time."""
 
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.consistency_fm:ConsistencyFlowMethod"
+    LEARNING: ClassVar[tuple[str, ...]] = (*ErrorConfig.LEARNING, "delta", "alpha")
     has_velocity: ClassVar[bool] = False
 
     name: str = option(

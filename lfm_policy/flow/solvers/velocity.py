@@ -41,3 +41,9 @@ def time_like(x: Tensor, value: float) -> Tensor:
 def per_sample(value: Tensor, x: Tensor) -> Tensor:
     """Reshape ``value`` (B,) to (B, 1, ..., 1), so that it multiplies ``x`` (B, *chunk_shape)."""
     return value.view(-1, *(1,) * (x.ndim - 1))
+
+
+def uncompiled(network: Network) -> Network:
+    """Return the network that `torch.compile` was given, with the same weights."""
+    inside: Network = getattr(network, "_orig_mod", network)
+    return inside

@@ -40,7 +40,8 @@ MUST_FIT = (
 MAY_DIFFER = (
     *("flow.time", "flow.coupling", "flow.coupling_weight", "flow.drop_obs", "network.dropout"),
 )
-"""Options, or sections of them, that say what weights mean, and those of them that do not."""
+"""Options, or sections of them, that say what weights mean, and those of them that do not; so do
+those that `MethodConfig.LEARNING` names."""
 
 STUDENT_TIME = {"name": "points", "points": [1.0]}
 """The ``flow.time`` with which a student stays one: the only time at which it is asked."""
@@ -87,10 +88,11 @@ def with_source(config: ExperimentConfig, source: CheckpointHeader) -> Experimen
         InputError: not all of its blocks have learnt, or options say other networks than it has.
     """
     require_sampleable(source)
+    may_differ = (*MAY_DIFFER, *(f"flow.method.{name}" for name in config.flow.method.LEARNING))
     differing = [
         f"{key} is {new!r}, expected {old!r}"
         for key, old, new in changed_options(source.config, config)
-        if _is_below(key, MUST_FIT) and not _is_below(key, MAY_DIFFER)
+        if _is_below(key, MUST_FIT) and not _is_below(key, may_differ)
     ]
     if differing:
         raise InputError(

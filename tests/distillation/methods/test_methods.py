@@ -249,7 +249,7 @@ def test_options_that_only_other_methods_know_are_named(teacher: Path, tmp_path:
         distill(teacher, tmp_path / "x", nfe=1, overrides=overrides, device="cpu", quiet=True)
     messages = [str(w.message) for w in caught if "means nothing" in str(w.message)]
     assert messages == [
-        "flow.method.error_scale is 0.1, which means nothing to a student; how its errors count is "
-        "distill.error_scale",
+        "flow.method.error_scale is 0.1, which means nothing to a student; how it learns is said "
+        "by the options of distill",
         "distill.regression_weight is 0.5, which means nothing to the method 'regression'",
     ]

@@ -18,6 +18,7 @@ class DiffusionConfig(ErrorConfig):
     """Options of diffusion; the defaults are those of Diffusion Policy."""
 
     BUILDS: ClassVar[str] = "lfm_policy.flow.methods.diffusion.method:DiffusionMethod"
+    LEARNING: ClassVar[tuple[str, ...]] = (*ErrorConfig.LEARNING, "clip_sample", "spacing")
     single_block: ClassVar[bool] = True
 
     name: str = option(
