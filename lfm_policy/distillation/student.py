@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -135,6 +136,13 @@ def _with_teacher_sampler(
 ) -> DistillConfig:
     """Fill in solver, steps per block and guidance, where they are to be those of the teacher."""
     rule, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
+    if teacher.sampler.renoise:
+        warnings.warn(
+            f"sampler.renoise of the teacher is {teacher.sampler.renoise:g}, and students learn what "
+            "its blocks make without that: give the teacher more evaluations in place of it "
+            "(sampler.nfe, distill.teacher_steps)",
+            stacklevel=2,
+        )
     guidance = options.teacher_guidance or teacher.sampler.guidance
     check_guidance(guidance, teacher.flow.drop_obs, key=("distill", "teacher_guidance"))
     own = teacher.sampler.solver or rule.default_solver

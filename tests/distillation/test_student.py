@@ -71,6 +71,14 @@ def test_students_train_as_their_teachers_configuration_says(teacher: Path) -> N
         )
 
 
+def test_noise_given_back_is_not_what_students_learn(teacher: Path) -> None:
+    parent = read_header(teacher)
+    parent.config.sampler.renoise = 0.8
+    with pytest.warns(UserWarning, match=r"sampler.renoise of the teacher is 0.8"):
+        config = student_config(parent, nfe=2, method="regression")
+    assert config.sampler.renoise == 0
+
+
 def test_students_have_the_network_that_their_teachers_configuration_names(teacher: Path) -> None:
     parent = read_header(teacher)
     parent.config.block_networks = [{"width": 24}, {"width": 48}]
