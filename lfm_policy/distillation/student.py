@@ -138,8 +138,8 @@ def _with_teacher_sampler(
     rule, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
     if teacher.sampler.renoise:
         warnings.warn(
-            f"sampler.renoise of the teacher is {teacher.sampler.renoise:g}, and students learn what "
-            "its blocks make without that: give the teacher more evaluations in place of it "
+            f"sampler.renoise of the teacher is {teacher.sampler.renoise:g}, and students learn "
+            "what its blocks make without that: give the teacher more evaluations in place of it "
             "(sampler.nfe, distill.teacher_steps)",
             stacklevel=2,
         )
