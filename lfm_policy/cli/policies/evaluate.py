@@ -27,6 +27,7 @@ from lfm_policy.cli.common import (
     non_negative,
     positive,
     print_json,
+    sampler_of,
     warnings_printed,
 )
 
@@ -132,17 +133,15 @@ def run(arguments: argparse.Namespace) -> int:
         env_options=env.options if env_id == env.id else {},
     )
     quiet = arguments.quiet or arguments.json
+    sampler = sampler_of(arguments)
+    nfes = sampler.pop("nfe")  # several, each with a cell of its own
     with _runner(arguments, folder) as runner, warnings_printed():
         cells, seconds = evaluate(
             policy,
             config,
             n_episodes=arguments.episodes,
-            nfes=arguments.nfe or (None,),
-            solver=arguments.solver,
-            times=arguments.times,
-            noise_scale=arguments.noise_scale,
-            renoise=arguments.renoise,
-            guidance=arguments.guidance,
+            nfes=nfes or (None,),
+            **sampler,
             quiet=quiet,
             runner=runner,
         )
