@@ -152,9 +152,6 @@ class ErrorMethod(Method):
 
     config: ErrorConfig
 
-    def __init__(self, config: ErrorConfig) -> None:
-        super().__init__(config)
-
     def chunk_errors(self, output: Tensor, target: Tensor) -> Tensor:
         """Return what each chunk's error counts for, (B,); see `robust`.
 

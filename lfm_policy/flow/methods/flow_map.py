@@ -9,6 +9,7 @@ from lfm_policy.flow.methods.mean_velocity import (
     MeanVelocityMethod,
     Steps,
     mean_velocity,
+    two_halves,
     u_and_derivative,
 )
 from lfm_policy.flow.methods.options import FlowMapConfig
@@ -59,7 +60,4 @@ class FlowMapMethod(MeanVelocityMethod):
             v = mean_velocity(average, x, t, t, cond).to(x)
             _, along_the_flow = u_and_derivative(network, steps, dx=v, dt=1.0)
             return v - steps.over(along_the_flow)
-        half = (t + s) / 2
-        first = mean_velocity(network, x, t, half, cond)
-        between = x - steps.over(first) / 2
-        return (first + mean_velocity(network, between, half, s, cond)) / 2
+        return two_halves(network, steps)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lfm_policy.flow.methods.base import BlockPath, ErrorMethod, check_output
 from lfm_policy.flow.methods.options import MeanVelocityConfig
 from lfm_policy.flow.paths.interpolant import PathSample
-from lfm_policy.flow.solvers.velocity import Network, Velocity, per_sample, uncompiled
+from lfm_policy.flow.solvers.velocity import Network, Velocity, per_sample, time_like, uncompiled
 
 
 class Steps(NamedTuple):
@@ -132,9 +132,8 @@ class MeanVelocityMethod(ErrorMethod):
 
         Towards the noise, where u knows nothing of steps, it is one of Euler's.
         """
-        # Not len(x), which an exporter would take for a constant.
-        times = x.new_tensor([t, min(t, t_next)]).expand(x.shape[0], 2)
-        return x + (t_next - t) * network(x, times, cond)
+        begin, end = time_like(x, t), time_like(x, min(t, t_next))
+        return x + (t_next - t) * mean_velocity(network, x, begin, end, cond)
 
     def velocity(self, network: Network, path: BlockPath) -> Velocity:
         """Return u(x, t, t)."""
@@ -148,6 +147,26 @@ class MeanVelocityMethod(ErrorMethod):
 def mean_velocity(network: Network, x: Tensor, t: Tensor, s: Tensor, cond: Tensor | None) -> Tensor:
     """Return u(x, t, s), shape of ``x``, for t and s (B,)."""
     return network(x, torch.stack([t, s], dim=1), cond)
+
+
+def two_halves(network: Network, steps: Steps, shortest: Tensor | None = None) -> Tensor:
+    """Return the mean velocity of two steps of half the length, shape of ``x``.
+
+    Args:
+        network: u.
+        steps: the whole ones.
+        shortest: (B,), true where halves are so short that each follows the velocity at its begin.
+    """
+    middle = (steps.t + steps.s) / 2
+    ends = middle, steps.s
+    if shortest is not None:
+        ends = (
+            torch.where(shortest, steps.t, middle),
+            torch.where(shortest, middle, steps.s),
+        )
+    first = mean_velocity(network, steps.x, steps.t, ends[0], steps.cond)
+    between = steps.x - steps.over(first) / 2
+    return (first + mean_velocity(network, between, middle, ends[1], steps.cond)) / 2
 
 
 def u_and_derivative(

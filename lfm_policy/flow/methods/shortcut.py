@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, mean_velocity
+from lfm_policy.flow.methods.mean_velocity import MeanVelocityMethod, Steps, two_halves
 from lfm_policy.flow.methods.options import ShortcutConfig
-from lfm_policy.flow.solvers.velocity import Network, per_sample
+from lfm_policy.flow.solvers.velocity import Network
 
 
 class ShortcutMethod(MeanVelocityMethod):
@@ -36,12 +36,5 @@ class ShortcutMethod(MeanVelocityMethod):
 
     def target(self, network: Network, steps: Steps, average: Network) -> Tensor:
         """Return the mean velocity of two steps of half the length."""
-        d = (steps.t - steps.s) / 2
-        middle = steps.t - d
-        shortest = d <= 1 / self.config.finest_steps
-        first_end = torch.where(shortest, steps.t, middle)
-        first = mean_velocity(average, steps.x, steps.t, first_end, steps.cond)
-        x = steps.x - per_sample(d, first) * first
-        second_end = torch.where(shortest, middle, steps.s)
-        second = mean_velocity(average, x, middle, second_end, steps.cond)
-        return (first + second) / 2
+        shortest = (steps.t - steps.s) / 2 <= 1 / self.config.finest_steps
+        return two_halves(average, steps, shortest)
