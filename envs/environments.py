@@ -11,6 +11,7 @@ import gymnasium as gym
 from lfm_runtime.errors import InputError
 from lfm_runtime.registry import Registry
 
+from .metaworld.tasks import CAMERAS, MAX_EPISODE_STEPS, MT50
 from .robosuite.tasks import ROBOSUITE_TYPE, TASKS, task_of
 
 
@@ -72,13 +73,35 @@ def _own() -> dict[str, Environment]:
     environments = {
         "lfm/PushT-v0": pusht("PushTEnv"),
         "lfm/PushTImage-v0": pusht("PushTImageEnv"),
+        "lfm/PushTImageState-v0": pusht("PushTImageStateEnv"),
         _ANY_ROBOSUITE: robosuite(500),
     }
+    for name, task_name, steps in (
+        ("TransferCube", "transfer_cube", 400),
+        ("Insertion", "insertion", 500),
+    ):
+        entry, given = f"{__package__}.aloha:AlohaEnv", {"task": task_name}
+        for image, more in (("", {}), ("Image", {"cameras": ("top",)})):
+            environments[f"lfm/Aloha{name}{image}-v0"] = Environment(
+                entry, steps, given | more, prefers_processes=True, takes_render_size=True
+            )
     for name, task in TASKS.items():
         steps, cameras = task.max_episode_steps, task.cameras
         environments[f"lfm/{name}-v0"] = robosuite(steps, task=name)
         environments[f"lfm/{name}Image-v0"] = robosuite(steps, task=name, cameras=cameras)
+    for name in MT50:
+        environments[f"lfm/MetaWorld-{name}"] = _metaworld(task=name)
+        environments[f"lfm/MetaWorldImage-{name}"] = _metaworld(task=name, cameras=CAMERAS)
     return environments
+
+
+def _metaworld(**arguments: Any) -> Environment:
+    return Environment(
+        f"{__package__}.metaworld.env:MetaWorldEnv",
+        MAX_EPISODE_STEPS,
+        arguments,
+        takes_render_size=True,
+    )
 
 
 ENVIRONMENTS: Registry[Environment] = Registry("environment", _own(), added=_register)

@@ -23,3 +23,10 @@ class EnvLookupError(ValueError):
 
     The message says what was looked for, where, and what went wrong.
     """
+
+
+class ObservationError(ValueError):
+    """Observations are not what an environment says that they are, or have no such part.
+
+    The message says which, what was found and what was expected.
+    """

@@ -1,8 +1,9 @@
 """PushT: push a T-shaped block into its goal zone (the simulator is ``gym_pusht``).
 
-Two environments with the same dynamics, action, reward and end, and different observations:
-``PushTEnv`` (features of the state) and ``PushTImageEnv`` (camera image and agent position). The
-dynamics are those of ``gym_pusht``, untouched; actions are not clipped, as they are not there.
+Three environments with the same dynamics, action, reward and end, and different observations:
+``PushTEnv`` (features of the state), ``PushTImageEnv`` (camera image and agent position) and
+``PushTImageStateEnv`` (all of it). The dynamics are those of ``gym_pusht``, untouched; actions are
+not clipped, as they are not there.
 """
 
 from __future__ import annotations
@@ -204,6 +205,16 @@ class _PushTBase(gym.Env[Observation, ArrayLike]):
         raise NotImplementedError
 
 
+def _feature_space() -> dict[str, spaces.Space[Any]]:
+    """Return the spaces of the features of the state."""
+    bounds = {key: np.full(shape, np.inf) for key, shape in FEATURE_SHAPES.items()}
+    bounds["block_pose"][2:] = 1.0  # cosine and sine
+    return {
+        key: spaces.Box((-bound).astype(np.float32), bound.astype(np.float32), dtype=np.float32)
+        for key, bound in bounds.items()
+    }
+
+
 class PushTEnv(_PushTBase):
     """PushT with the named state features of :func:`lfm_envs.pusht_features.state_features`.
 
@@ -228,16 +239,7 @@ class PushTEnv(_PushTBase):
             render_mode=render_mode,
             render_size=render_size,
         )
-        bounds = {key: np.full(shape, np.inf) for key, shape in FEATURE_SHAPES.items()}
-        bounds["block_pose"][2:] = 1.0  # cosine and sine
-        self.observation_space = spaces.Dict(
-            {
-                key: spaces.Box(
-                    (-bound).astype(np.float32), bound.astype(np.float32), dtype=np.float32
-                )
-                for key, bound in bounds.items()
-            }
-        )
+        self.observation_space = spaces.Dict(_feature_space())
 
     def _observation(self, raw: Any) -> Observation:
         return dict(state_features(raw))
@@ -287,3 +289,23 @@ class PushTImageEnv(_PushTBase):
             "image": np.asarray(raw["pixels"], dtype=np.uint8),
             "agent_pos": np.asarray(raw["agent_pos"], dtype=np.float32),
         }
+
+
+class PushTImageStateEnv(PushTImageEnv):
+    """PushT seen by its camera, with the state beside it.
+
+    Observation: that of :class:`PushTImageEnv`, and ``block_pose`` and ``keypoints`` as
+    :class:`PushTEnv` gives them. What a robot would not know is there for who learns from somebody
+    who does: policies of either environment act here too.
+    """
+
+    def __init__(
+        self, render_mode: str | None = None, render_size: int = 512, image_size: int = 96
+    ) -> None:
+        """Create the environment; see :class:`PushTImageEnv`."""
+        super().__init__(render_mode, render_size, image_size)
+        image = spaces.Box(0, 255, shape=(image_size, image_size, 3), dtype=np.uint8)
+        self.observation_space = spaces.Dict({"image": image, **_feature_space()})
+
+    def _observation(self, raw: Any) -> Observation:
+        return {**super()._observation(raw), **state_features(self.state)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 
@@ -22,6 +24,7 @@ from lfm_runtime.user_modules import working_folder
 from .freeze import FreezeAfterEnd
 from .lookup import make_named_env
 from .outcome import PlainOutcome
+from .reading import AS_GIVEN, CheckedObservations, Reading
 from .robosuite.args import TranslatedEnvArgsWarning
 
 _Result = TypeVar("_Result")
@@ -56,11 +59,15 @@ class EnvFactory:
         env_id: gymnasium id, such as ``lfm/PushT-v0`` or ``module:Name-v0``.
         options: keyword arguments of the environment.
         folder: where its module is looked for, too; the working folder of who made the factory.
+        reading: names for its observations, and what says success.
+        registered: how who made the factory has registered it; a new process may not have.
     """
 
     env_id: str
     options: dict[str, Any] = field(default_factory=dict)
     folder: str = field(default_factory=working_folder)
+    reading: Reading = AS_GIVEN
+    registered: EnvSpec | None = None
 
     def __call__(self) -> gym.Env[Any, Any]:
         """Create the environment.
@@ -76,9 +83,10 @@ class EnvFactory:
                 os.environ.setdefault(name, "1")
             # The process that started this one has made the same environment and warned.
             warnings.simplefilter("ignore", TranslatedEnvArgsWarning)
-        return FreezeAfterEnd(
-            PlainOutcome(make_named_env(self.env_id, self.folder, dict(self.options)))
-        )
+        if self.registered is not None:
+            gym.registry.setdefault(self.env_id, self.registered)
+        env = make_named_env(self.env_id, self.folder, dict(self.options), self.reading)
+        return FreezeAfterEnd(CheckedObservations(PlainOutcome(env)))
 
 
 @dataclass(frozen=True)
@@ -88,17 +96,19 @@ class FrozenFactory:
     Attributes:
         factory: creates one environment.
         max_episode_steps: steps after which an episode is truncated; None: the environment says.
+        reading: names for its observations, and what says success.
     """
 
     factory: Callable[[], gym.Env[Any, Any]]
     max_episode_steps: int | None = None
+    reading: Reading = AS_GIVEN
 
     def __call__(self) -> gym.Env[Any, Any]:
         """Create the environment."""
         env = self.factory()
         if self.max_episode_steps is not None:
             env = gym.wrappers.TimeLimit(env, self.max_episode_steps)
-        return FreezeAfterEnd(PlainOutcome(env))
+        return FreezeAfterEnd(CheckedObservations(PlainOutcome(self.reading.of(env))))
 
 
 class FreezingSyncVectorEnv(SyncVectorEnv):
@@ -204,6 +214,7 @@ def make_vector_env(
     processes: bool = False,
     context: str | None = None,
     module_folder: str | None = None,
+    reading: Reading = AS_GIVEN,
     **options: Any,
 ) -> VectorEnv[Any, Any, Any]:
     """Create ``num_envs`` environments of an `EnvFactory` that are stepped together.
@@ -224,9 +235,10 @@ def make_vector_env(
         processes: one process for each environment instead of all of them in this one. It pays
             only for simulators that are slow beside the exchange between processes.
         context: start method of the processes (``fork``, ``spawn`` or ``forkserver``); None is
-            the platform's default.
+            the platform's default, and ``spawn`` where this process may have drawn by EGL.
         module_folder: where the module of ``module:Name-v0`` is looked for; None is the working
             folder.
+        reading: names for observations, and what says success.
         **options: keyword arguments of the environment.
 
     Raises:
@@ -236,7 +248,8 @@ def make_vector_env(
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, but it is {num_envs}")
     folder = working_folder() if module_folder is None else module_folder
-    factories = [EnvFactory(env_id, dict(options), folder) for _ in range(num_envs)]
+    known = gym.registry.get(env_id)
+    factories = [EnvFactory(env_id, dict(options), folder, reading, known) for _ in range(num_envs)]
     return vector_env_of(factories, processes=processes, context=context)
 
 
@@ -254,6 +267,10 @@ def vector_env_of(
         context: see there.
     """
     if processes:
+        if context is None and "OpenGL.EGL" in sys.modules:
+            # The graphics driver's threads are not there in a fork of a process that has drawn,
+            # which waits for them forever.
+            context = "spawn"
         return WatchedAsyncVectorEnv(
             factories, context=context, autoreset_mode=AutoresetMode.DISABLED
         )

@@ -87,7 +87,7 @@ else:
             OptionError: an option is unknown, of the wrong type or out of bounds, or what
                 ``__post_init__`` raises; its key begins with the name of the class.
         """
-        cls._refuse_flags = field_validator("*", mode="before")(classmethod(_refuse_flags))
+        cls._read_flags = field_validator("*", mode="before")(classmethod(_read_flags))
         cls._check_choices = field_validator("*", mode="after")(classmethod(_check_choices))
         rules = ConfigDict(**_RULES, strict=getattr(cls, "strict", False))
         made = pydantic.dataclasses.dataclass(config=rules)(cls)
@@ -190,10 +190,22 @@ class Chosen:
         return checked(self.options_class(value), value)
 
 
-def _refuse_flags(cls: type, value: Any, info: ValidationInfo) -> Any:
-    """Refuse true and false for numbers, which pydantic takes for 1 and 0."""
+FLAG_WORDS = {False: ("no", "off"), True: ("yes", "on")}
+"""Words that YAML reads as a flag, in files and on the command line."""
+
+
+def _read_flags(cls: type, value: Any, info: ValidationInfo) -> Any:
+    """Take a flag for the word that YAML made it of, and refuse it for a number.
+
+    pydantic takes true and false for 1 and 0.
+    """
     assert info.field_name is not None
-    annotation = declared(cls)[info.field_name].annotation
+    field = declared(cls)[info.field_name]
+    annotation = field.annotation
+    if annotation is str and isinstance(value, bool):
+        choices = choices_of(field) or ()
+        words = [] if isinstance(choices, str) else FLAG_WORDS[value]
+        return next((word for word in words if word in choices), value)
     if {int, float} & set(_leaves(annotation)):
         for key, element in _elements(value):
             if isinstance(element, bool):

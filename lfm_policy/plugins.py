@@ -28,6 +28,7 @@ REGISTRIES = {
     "environment": "lfm_envs.environments:ENVIRONMENTS",
     "expert": "lfm_policy.collect.experts:EXPERTS",
     "robot": "lfm_policy.control.robots:ROBOTS",
+    "framework": "lfm_policy.importing.frameworks:FRAMEWORKS",
     "interpolant": "lfm_policy.flow.choices:INTERPOLANTS",
     "coupling": "lfm_policy.flow.choices:COUPLINGS",
     "solver": "lfm_policy.flow.choices:SOLVERS",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
@@ -18,6 +21,25 @@ from lfm_policy.data.zarr.store import write_zarr
 torch.set_num_threads(1)
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_disks() -> Iterator[None]:
+    """Leave out what protects files from power cuts, which no test can make; killing it can."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _only_new_objects_are_collected() -> None:
+    """Let the garbage collector look only at what the tests of this file make.
+
+    accelerate has it look at everything after each block that is trained: at half a million objects
+    of what is imported, and longer than a tiny training takes.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _find_pusht() -> Path | None:
@@ -104,6 +126,16 @@ def small_run(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_export(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the export of ``small_run``; copy it before changing it."""
+    pytest.importorskip("onnxscript", reason="exports need the extra 'deploy'")
+    from lfm_policy.exporting import export_policy
+    from lfm_policy.policy import load_policy
+
+    return export_policy(load_policy(small_run), tmp_path_factory.mktemp("exports") / "small")
+
+
 @pytest.fixture
 def unchanged_logging() -> Iterator[None]:
     """Take back what a test does to the logging of this process."""
@@ -124,3 +156,38 @@ def fake_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
     return set_count
+
+
+class _Seen(TorchDispatchMode):
+    """Keeps the names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name().removeprefix("aten::"))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="session")
+def operations_of() -> Callable[[Callable[[], object]], list[str]]:
+    """Return a function that does some work and returns the names of torch's operations in it."""
+
+    def operations(work: Callable[[], object]) -> list[str]:
+        with _Seen() as seen:
+            work()
+        return seen.names
+
+    return operations
+
+
+@pytest.fixture(scope="session")
+def looks() -> Callable[[list[str]], list[str]]:
+    """Return a function that finds the operations whose result, or its shape, the CPU must know."""
+    names = ("_local_scalar_dense", "nonzero", "masked_select", "_unique", "is_nonzero", "equal")
+
+    def found(operations: list[str]) -> list[str]:
+        return [one for one in operations if one.split(".")[0] in names]
+
+    return found

@@ -18,9 +18,16 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+PLUGIN = "integrations/lerobot_policy_lfm"
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("wheel")
+    return built(tmp_path_factory.mktemp("wheel")).namelist()
+
+
+def built(folder: Path, part: str = "") -> zipfile.ZipFile:
+    """Return the wheel of the repository, or of a distribution in a folder of it."""
     source = folder / "source"
     # A copy: the build leaves folders behind, and two tests may build at the same time.
     files = subprocess.run(
@@ -39,13 +46,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"),
-            *("-w", str(folder), str(source)),
+            "--ignore-requires-python",  # a wheel is made, not installed
+            *("-w", str(folder), str(source / part)),
         ],
         check=True,
         capture_output=True,
     )
-    (built,) = folder.glob("*.whl")
-    return zipfile.ZipFile(built).namelist()
+    (path,) = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
 
 
 def test_wheel_holds_every_module_and_configuration(wheel: list[str]) -> None:
@@ -66,6 +74,19 @@ def test_wheel_holds_every_module_and_configuration(wheel: list[str]) -> None:
 def test_wheel_claims_only_its_own_names(wheel: list[str]) -> None:
     tops = {name.split("/")[0] for name in wheel}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"lfm_policy", "lfm_envs"}
+
+
+def test_lerobot_finds_the_plugin_by_its_name(tmp_path: Path) -> None:
+    """It looks for distributions whose name begins with lerobot_policy_, underscores and all."""
+    wheel = built(tmp_path, PLUGIN)
+    names = wheel.namelist()
+    modules = {path.name for path in (REPOSITORY / PLUGIN / "lerobot_policy_lfm").glob("*.py")}
+    inside = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
+    assert inside == {f"lerobot_policy_lfm/{name}" for name in (*modules, "py.typed")}
+    (metadata,) = (name for name in names if name.endswith("/METADATA"))
+    lines = wheel.read(metadata).decode().splitlines()
+    assert "Name: lerobot_policy_lfm" in lines
+    assert [line for line in lines if line.startswith("Requires-Python: <3.14,>=3.12")]
 
 
 def test_the_citation_names_this_version() -> None:

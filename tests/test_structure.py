@@ -19,6 +19,7 @@ PACKAGES = {
     "lfm_policy": ROOT / "lfm_policy",
     "lfm_runtime": ROOT / "runtime" / "lfm_runtime",
     "lfm_envs": ROOT / "envs",
+    "lerobot_policy_lfm": ROOT / "integrations" / "lerobot_policy_lfm" / "lerobot_policy_lfm",
 }
 MOST_LINES, MOST_FILES = 400, 12
 
@@ -43,6 +44,9 @@ FORBIDDEN: list[tuple[str, str, tuple[str, ...]]] = [
     ("lfm_runtime", "lfm_policy", ()),
     ("lfm_runtime", "lfm_envs", ()),
     ("lfm_runtime", "torch", ()),
+    ("lfm_policy", "lerobot_policy_lfm", ()),
+    ("lfm_policy.lerobot", "lerobot", ()),
+    ("lfm_policy.importing", "lerobot", ()),
 ]
 """A package, what it imports nothing of, and the parts of that which it may import after all."""
 
@@ -152,11 +156,23 @@ DOCUMENTS = [
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_what_documents_name_is_there(document: str) -> None:
     text = (ROOT / document).read_text()
-    named = re.findall(r"`((?:lfm_policy|runtime|envs|tests)/[\w/.]+)`", text)
+    named = re.findall(r"`((?:lfm_policy|runtime|envs|tests|integrations)/[\w/.]+)`", text)
     named += re.findall(r"(scripts/[\w/]+\.(?:py|sh))", text)
     named += re.findall(r"\]\(((?!http)[\w/.]+)\)", text)  # links, which start at the document
     folders = (ROOT, (ROOT / document).parent)
     assert not {path for path in named if not any((f / path).exists() for f in folders)}
+
+
+def test_lerobot_is_imported_only_when_it_is_used() -> None:
+    found = set()
+    for module, path in modules().items():
+        if is_below(module, "lfm_policy"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.Import):
+                    found |= {a.name for a in node.names if is_below(a.name, "lerobot")}
+                elif isinstance(node, ast.ImportFrom) and is_below(node.module or "", "lerobot"):
+                    found.add(node.module)
+    assert not found
 
 
 def is_below(name: str, package: str) -> bool:

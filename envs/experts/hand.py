@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from .tremor import next_tremor
+
 Vector = NDArray[np.float64]
 Script = Generator[Vector, None, bool]
 """Actions of one arm, one a step: (7,), position 3, axis-angle 3, gripper, all from -1 to 1.
@@ -172,8 +174,7 @@ class Hand:
         return self._finish(np.zeros(6), steady=0.7)
 
     def _finish(self, command: Vector, steady: float) -> Vector:
-        fresh = self._generator.normal(size=6) * np.sqrt(1 - _NOISE_MEMORY**2)
-        self._tremor = _NOISE_MEMORY * self._tremor + fresh
+        self._tremor = next_tremor(self._tremor, self._generator, memory=_NOISE_MEMORY)
         scale = np.repeat([1.0, 0.3], 3) * self._style.noise * (1 - steady)
         return np.append(np.clip(command + scale * self._tremor, -1.0, 1.0), self.gripper)
 

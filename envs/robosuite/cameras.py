@@ -50,9 +50,26 @@ class CameraRenderer:
             ValueError: there is no such camera.
             MissingSimulatorError: there is no graphics library.
         """
-        mujoco = _mujoco()
         model, data = sim.model._model, sim.data._data
         number = camera_number(sim, camera)
+        options = _mujoco().MjvOption()
+        options.geomgroup[_COLLISION_GEOMS], options.geomgroup[_VISUAL_GEOMS] = 0, 1
+        return self.draw_model(model, data, number, height, width, options)
+
+    def draw_model(
+        self, model: Any, data: Any, number: int, height: int, width: int, options: Any = None
+    ) -> NDArray[np.uint8]:
+        """Return an image of any simulation; see `draw`.
+
+        Args:
+            model: MuJoCo's ``MjModel``.
+            data: its ``MjData``, the derived quantities up to date.
+            number: of the camera.
+            height: see `draw`.
+            width: see `draw`.
+            options: MuJoCo's ``MjvOption``: what is drawn; its defaults by default.
+        """
+        mujoco = _mujoco()
         if self._window is None:
             self._window = _open_window(self._width, self._height)
         # Another environment of this process may have drawn in between.
@@ -61,8 +78,7 @@ class CameraRenderer:
             self._load(model)
         view = mujoco.MjvCamera()
         view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, number
-        options = mujoco.MjvOption()
-        options.geomgroup[_COLLISION_GEOMS], options.geomgroup[_VISUAL_GEOMS] = 0, 1
+        options = mujoco.MjvOption() if options is None else options
         mujoco.mjv_updateScene(
             model, data, options, None, view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )

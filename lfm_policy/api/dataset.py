@@ -71,8 +71,9 @@ class Dataset:
         Args:
             episodes: each ``{"obs": {name: array}, "action": array}`` with time first: the action
                 (T, action_dim), numbers (T, dim), camera images (T, height, width, 1, 3 or 4)
-                uint8, also channels first or grey (T, height, width); or a list of such
-                dictionaries, one per step, without the axis of time. numpy, lists, or torch.
+                uint8, also channels first or grey (T, height, width), depth (T, height, width)
+                uint16 (see the option ``dataset.depth``); or a list of such dictionaries, one per
+                step, without the axis of time. numpy, lists, or torch.
             fps: steps per second.
             name: what messages call them, and files that are made of them.
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lfm_policy.data.images.cache import as_uint8
+from lfm_policy.data.images.depth import depth_layout, looks_like_depth
 from lfm_policy.data.images.layout import image_layout
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, not_finite
 from lfm_policy.errors import InputError, brief
@@ -171,6 +172,10 @@ def _check_alike(
 def _as_frames(array: np.ndarray, key: str, source: str) -> np.ndarray:
     """Return images as everything past here has them, uint8 (T, height, width, channels)."""
     layout = image_layout(array.shape[1:], array.dtype)
+    if looks_like_depth(array.shape[1:], array.dtype):
+        # Distances stay what they are: what becomes of them is said by the option dataset.depth.
+        height, width, _ = depth_layout(array.shape[1:], array.dtype, source).frame_shape
+        return array.reshape(len(array), height, width)
     if layout is None or key == ACTION_KEY:
         return array
     if layout.frame_shape[2] == 4:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import gymnasium as gym
+from lfm_envs import ObservationError, Reading
 
 from lfm_policy.config import EnvConfig
+from lfm_policy.environments import TASK_FIELD, chosen_environment, reading_of
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.environments import ENVS_IN_ONE_PROCESS, choose_workers
 from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, outcome_of
@@ -26,6 +28,7 @@ from lfm_policy.policy import load_policy
 from lfm_policy.text.numbers import percent, rounded
 from lfm_runtime.export.file import is_export
 from lfm_runtime.export.onnx_policy import OnnxPolicy
+from lfm_runtime.policy.tasks import task_number
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -115,7 +118,7 @@ class Evaluation:
         The policy must have the sampler that it had.
 
         Args:
-            episode: its number.
+            episode: its number among all, those of one task after those of the other.
             folder: where the video goes, as ``episode_<i>_<outcome>.mp4``.
 
         Returns:
@@ -127,15 +130,20 @@ class Evaluation:
         """
         if not 0 <= episode < self.n:
             raise InputError(f"episode is {episode}, expected 0 to {self.n - 1}")
-        if self._config.env_id.rpartition(":")[2] not in gym.registry:
+        if TASK_FIELD not in self._config.env_id and (
+            self._config.env_id.rpartition(":")[2] not in gym.registry
+        ):
             raise InputError(
                 f"'{self._config.env_id}' is no id of gymnasium: only an environment with an id "
                 "can be made anew, to be filmed"
             )
         result = self.episodes[episode]
-        record_videos(self._subject, self._config, [result], Path(folder))
+        config = self._config
+        if result.task:
+            (config,) = replace(config, tasks=(result.task,)).by_task(self._subject.spec.tasks)
+        record_videos(self._subject, config, [result], Path(folder))
         outcome = outcome_of(result)
-        return Film(Path(folder) / f"episode_{episode:04d}_{outcome}.mp4", outcome)
+        return Film(Path(folder) / f"episode_{result.episode:04d}_{outcome}.mp4", outcome)
 
     def __str__(self) -> str:
         """Return one line."""
@@ -159,11 +167,14 @@ def evaluate(
     env: str | gym.Env[Any, Any] | EnvFactory | None = None,
     *,
     episodes: int = 50,
+    tasks: Sequence[str | int] = (),
     seed_start: int = 100_000,
     noise_seed: int = 0,
     max_episode_steps: int | None = None,
     num_envs: int | None = None,
     processes: bool | None = None,
+    success: str | None = None,
+    observations: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Roll a policy out and report success with its interval, score and milliseconds.
@@ -185,13 +196,20 @@ def evaluate(
         policy: a policy, an exported one, or where either is; with the sampler that it has.
         env: a gymnasium id; an environment, which runs one episode after the other and stays open;
             or a function (a class) that makes one. By default what the policy was trained for.
-        episodes: how many.
+        episodes: how many, in each of the tasks of a policy of several.
+        tasks: names or numbers of these tasks; by default all where the environment's id has
+            ``{task}`` in it, and else what the environment's observation ``task`` says.
         seed_start: test seeds start at 100,000; choose settings with seeds from 200,000 only.
         noise_seed: seed of the policy's noise.
         max_episode_steps: steps after which an episode is truncated; by default what the
             environment says, and else what the policy's configuration says.
         num_envs: environments at a time, of one that can be made.
         processes: one process for each of them; by default for slow simulators with an id.
+        success: what says it: ``"info"``, the default, or ``"terminated"``, where the end of an
+            episode before its time means success.
+        observations: names for parts of what the environment observes, where it does not give it
+            by the names of the policy: ``{"hand": [0, 3], "goal": [3, 6]}``, ``{"state": "all"}``,
+            ``{"image": "pixels/top"}``; see ``env.observations``.
         quiet: no progress bar.
 
     Returns:
@@ -208,26 +226,41 @@ def evaluate(
         raise InputError(f"episodes is {episodes}, expected at least 1")
     subject = _subject(policy)
     configured = subject.config.env
-    seeds: dict[str, Any] = {"seed_start": seed_start, "noise_seed": noise_seed}
+    known = subject.spec.tasks
+    seeds: dict[str, Any] = {
+        "seed_start": seed_start,
+        "noise_seed": noise_seed,
+        "tasks": tuple(known[task_number(known, task)] for task in tasks),
+    }
+    reads: dict[str, Any] = {"success": success, "observations": observations}
     run = rollout
     if env is None or isinstance(env, str):
-        env_id = env or configured.id
-        number, processes = choose_workers(env_id, num_envs, processes)
+        chosen = chosen_environment(configured, env, max_episode_steps=max_episode_steps, **reads)
+        env_id = chosen.id
+        first = RolloutConfig(env_id, tasks=seeds["tasks"]).by_task(known)[0]
+        number, processes = choose_workers(first.env_id, num_envs, processes)
         config = RolloutConfig(
             env_id=env_id,
-            max_episode_steps=max_episode_steps or _configured_steps(env_id, configured),
+            max_episode_steps=chosen.max_episode_steps,
             num_envs=number,
             processes=processes,
-            env_options=configured.options if env_id == configured.id else {},
+            env_options=chosen.options,
+            reading=reading_of(chosen),
             **seeds,
         )
     else:
         factory, env_id, number = _factory(env, num_envs, processes)
         steps = max_episode_steps or configured.max_episode_steps
+        reading = reading_of(chosen_environment(EnvConfig(), **reads))
         run = partial(
             rollout,
             make=partial(
-                _made, factory, steps, asked=max_episode_steps is not None, processes=processes
+                _made,
+                factory,
+                steps,
+                asked=max_episode_steps is not None,
+                processes=processes,
+                reading=reading,
             ),
         )
         config = RolloutConfig(
@@ -235,13 +268,6 @@ def evaluate(
         )
     cell = evaluate_present(subject, config, n_episodes=episodes, quiet=quiet, runner=run)
     return Evaluation.of(settled_cells([cell], env_id)[0], subject, config)
-
-
-def _configured_steps(env_id: str, configured: EnvConfig) -> int:
-    """Return the steps of an episode as they are configured, or of another one as registered."""
-    spec = gym.registry.get(env_id.rpartition(":")[2])
-    registered = None if spec is None or env_id == configured.id else spec.max_episode_steps
-    return registered or configured.max_episode_steps
 
 
 def _subject(policy: EvaluatedPolicy | OnnxPolicy | str | Path) -> EvaluatedPolicy:
@@ -285,7 +311,13 @@ class _Borrowed(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _made(
-    factory: EnvFactory, steps: int, number: int, *, asked: bool, processes: bool | None
+    factory: EnvFactory,
+    steps: int,
+    number: int,
+    *,
+    asked: bool,
+    processes: bool | None,
+    reading: Reading,
 ) -> Any:
     """Return so many environments; one that ends by itself is cut only where that is asked."""
     import lfm_envs
@@ -300,12 +332,15 @@ def _made(
     if processes:
         probe.close()
         return lfm_envs.vector_env_of(
-            [lfm_envs.FrozenFactory(factory, limit)] * number, processes=True
+            [lfm_envs.FrozenFactory(factory, limit, reading)] * number, processes=True
         )
     made = iter([probe])
-    first = lfm_envs.FrozenFactory(lambda: next(made), limit)
-    others = [lfm_envs.FrozenFactory(factory, limit)] * (number - 1)
-    return lfm_envs.vector_env_of([first, *others])
+    first = lfm_envs.FrozenFactory(lambda: next(made), limit, reading)
+    others = [lfm_envs.FrozenFactory(factory, limit, reading)] * (number - 1)
+    try:
+        return lfm_envs.vector_env_of([first, *others])
+    except ObservationError as error:
+        raise InputError(f"observations: {error}") from None
 
 
 def _has_time_limit(env: gym.Env[Any, Any]) -> bool:

@@ -59,8 +59,8 @@ def train(
         config: name of a bundled configuration, a YAML file, options, or a configuration; that of
             ``init_from`` by default, with a tenth of its steps.
         dataset: demonstrations, or where they are; of `dataset.path` by default. Where the
-            configuration names no observations, the policy sees all of them; the encoder ``state``
-            sees no cameras.
+            configuration names no observations, the policy sees all of them but
+            ``auxiliary.keys``; the encoder ``state`` sees no cameras.
         output: run folder; ``runs/<name>`` by default.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``output``, if there is one.
@@ -116,6 +116,8 @@ def distill(
     nfe: int | None = None,
     groups: Sequence[int] = (),
     method: str = "regression",
+    student_config: str | Path | Mapping[str, Any] | None = None,
+    init_from: Policy | str | Path | None = None,
     output: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -128,6 +130,7 @@ def distill(
 
         student = distill(policy, nfe=1)
         student = distill("runs/arm", groups=(2, 1), training={"total_steps": 4000})
+        student = distill("runs/pusht-lfm3", nfe=1, student_config="pusht/image_student")
 
     Args:
         teacher: a policy that was trained or loaded, as its checkpoint is configured; or a run or
@@ -137,6 +140,9 @@ def distill(
         groups: instead, how many of the teacher's blocks each student block replaces.
         method: a distillation method: ``regression``, or another of those in
             ``lfm_policy.distillation.methods.METHODS``.
+        student_config: configuration of a student that sees something else than its teacher: a
+            bundled name, a file, or what such a file says.
+        init_from: such a student of an earlier round, whose weights this one starts from.
         output: run folder; by default ``student-nfe<nfe>-<method>`` in the teacher's.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``output``, if there is one.
@@ -158,6 +164,8 @@ def distill(
         method=method,
         groups=groups,
         overrides=override_texts(options),
+        own=student_config,
+        init_from=run_of(init_from) if isinstance(init_from, Policy) else init_from,
         device=device,
         resume=resume,
         rollouts=SelectionRollouts(),
@@ -208,6 +216,7 @@ def _dataset_options(
     if not named and (dataset.format == "zarr" or sees_no_cameras):
         contents = open_dataset(dataset.path)
         usable = [k for k, a in contents.stored.items() if k != "action" and not a.unusable]
+        usable = [k for k in usable if k not in config.auxiliary.keys]
         named = [k for k in usable if not (sees_no_cameras and k in contents.cameras)]
         if unseen := [key for key in usable if key not in named]:
             warnings.warn(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -35,7 +35,7 @@ from lfm_policy.checking.samples import joins_of, spread_of
 from lfm_policy.checking.seen import copies_of_last_action, shuffled_keys
 from lfm_policy.checking.subject import CheckpointSubject, ExportSubject, Subject
 from lfm_policy.checkpoint_folders import run_of_checkpoint
-from lfm_policy.config.flow import Evaluations, StepTimes
+from lfm_policy.config.sampler import SamplerChanges
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import EvaluationError, InputError
@@ -70,13 +70,8 @@ def check(
     samples: int = SAMPLES,
     seed: int = 0,
     device: str = "auto",
-    solver: str | None = None,
-    nfe: Evaluations | None = None,
-    times: StepTimes | None = None,
-    noise_scale: float | None = None,
-    renoise: float | None = None,
-    guidance: float | None = None,
     quiet: bool = True,
+    **sampler: Unpack[SamplerChanges],
 ) -> PolicyCheck:
     """Compare a policy's chunks with demonstrated ones and say what looks wrong.
 
@@ -95,13 +90,8 @@ def check(
         samples: chunks of every instant, at least 2.
         seed: of noise and choices.
         device: of a checkpoint: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
-        solver: another one than configured.
-        nfe: other network evaluations, see `Policy.set_sampler`.
-        times: other times inside blocks at which steps end, see there.
-        noise_scale: another standard deviation of the noise.
-        renoise: another share of each block's noise.
-        guidance: another weight of the observation.
         quiet: no progress bars.
+        sampler: others than configured, see `Policy.set_sampler`.
 
     Returns:
         Errors beside baselines, losses of blocks, findings, a verdict.
@@ -115,14 +105,6 @@ def check(
     for key, (value, least) in least_of.items():
         if value < least:
             raise InputError(f"{key} is {value}, expected at least {least}")
-    sampler: dict[str, Any] = {
-        "solver": solver,
-        "nfe": nfe,
-        "times": times,
-        "noise_scale": noise_scale,
-        "renoise": renoise,
-        "guidance": guidance,
-    }
     name = "the policy" if isinstance(policy, (Policy, OnnxPolicy)) else str(policy)
     if isinstance(policy, (str, Path)):
         policy = _opened(name, device, sampler)
@@ -220,7 +202,7 @@ def check_policy(
     )
 
 
-def _opened(name: str, device: str, sampler: dict[str, Any]) -> Policy | OnnxPolicy:
+def _opened(name: str, device: str, sampler: SamplerChanges) -> Policy | OnnxPolicy:
     if name.startswith(SCHEMES):
         raise InputError(f"{name}: a served policy takes no noise; check the one that is served")
     import torch

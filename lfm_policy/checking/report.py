@@ -11,7 +11,9 @@ from rich.text import Text
 
 from lfm_policy.checking.demonstrations import HELD_OUT
 from lfm_policy.text.numbers import percent
+from lfm_policy.text.samplers import numbers
 from lfm_policy.text.tables import TextTable, terminal_columns
+from lfm_runtime.policy.sampler import Sampler
 
 if TYPE_CHECKING:
     from lfm_policy.checking.result import PolicyCheck
@@ -34,16 +36,13 @@ def print_check(check: PolicyCheck) -> None:
         console.print(Text(text, style))
 
     policy, loop = check.policy, check.open_loop
-    sampler = f"{policy['solver']}, NFE {policy['nfe'] or 'adaptive'}"
-    if policy["renoise"]:
-        sampler += f", renoise {policy['renoise']:g}"
-    if policy["guidance"] != 1:
-        sampler += f", guidance {policy['guidance']:g}"
+    sampler = Sampler.from_dict(policy, f"{policy['name']}: ")
+    spent = "adaptive" if sampler.nfe is None else f"{sampler.nfe:g}"
     say(f"{policy['name']}: {policy['checkpoint']}")
     say(
         f"checked on {check.n_episodes} episode{'s' if check.n_episodes > 1 else ''}, "
         f"{loop.n_instants} instants, {loop.n_samples} samples of each "
-        f"({sampler}, noise scale {policy['noise_scale']:g}, seed {check.seed})"
+        f"({sampler.solver}, NFE {spent}, {', '.join(numbers(sampler))}, seed {check.seed})"
     )
     known = check.demonstrations.kind == HELD_OUT
     say(f"data: {check.demonstrations.remark}", "" if known else "yellow")

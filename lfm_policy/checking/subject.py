@@ -88,9 +88,7 @@ class CheckpointSubject(Subject):
         self._pipeline = Pipeline(
             config, policy.spec, policy.model, policy.normalizer, device=policy.device
         )
-        self._pipeline.solvers = policy.pipeline.solvers
-        self._pipeline.noise_scale = policy.noise_scale
-        self._pipeline.renoise, self._pipeline.guidance = policy.renoise, policy.guidance
+        self._pipeline.sample_with(policy.pipeline.options, policy.pipeline.solvers)
         if policy.config.policy.clip_actions:
             self.limits = policy.training_range(ACTION_KEY)
         self.features = self._encoded(quiet)

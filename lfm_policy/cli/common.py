@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from lfm_runtime.policy.sampler import Sampler
 from lfm_runtime.registry import nearest_names
+
+if TYPE_CHECKING:
+    from lfm_policy.config import EnvConfig
+    from lfm_policy.config.sampler import SamplerChanges
 
 OptionsT = TypeVar("OptionsT")
 
@@ -107,6 +112,23 @@ def add_runner_options(parser: argparse.ArgumentParser, *, local_cluster: str) -
     )
 
 
+def renames(texts: list[str]) -> dict[str, str]:
+    """Return the new names of ``--rename OLD=NEW`` by the old ones.
+
+    Raises:
+        InputError: a text is none of these.
+    """
+    from lfm_policy.errors import InputError
+
+    names = {}
+    for text in texts:
+        old, equals, new = text.partition("=")
+        if not (old and equals and new):
+            raise InputError(f"--rename {text}: expected OLD=NEW")
+        names[old] = new
+    return names
+
+
 def evaluations(text: str) -> int | list[int]:
     """Parse a number of evaluations, or those of each block: ``1,1,2``."""
     if "," not in text:
@@ -129,7 +151,7 @@ def step_times(text: str) -> list[Any]:
 
 
 def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False) -> None:
-    """Add ``--nfe``, ``--times``, ``--solver``, ``--noise-scale``, ``--renoise``, ``--guidance``.
+    """Add ``--nfe``, ``--times``, ``--solver`` and the numbers of `Sampler`: ``--noise-scale`` ...
 
     Args:
         parser: or a group of one.
@@ -151,25 +173,14 @@ def add_sampler_options(parser: Any, *, solvers: str, several_nfe: bool = False)
         "'[[],[],[0.3]]' (default: as configured, or equal steps)",
     )
     parser.add_argument("--solver", help=f"{solvers} (default: as configured)")
-    parser.add_argument(
-        "--noise-scale",
-        type=float,
-        help="standard deviation of the noise that sampling starts from (default: as configured)",
-    )
-    parser.add_argument(
-        "--renoise",
-        type=float,
-        metavar="SHARE",
-        help="share of each block's noise that a chunk is given before it: about 1 for one "
-        "evaluation per block, 0 for many (default: as configured)",
-    )
-    parser.add_argument(
-        "--guidance",
-        type=float,
-        metavar="WEIGHT",
-        help="weight of the observation, of policies trained with flow.drop_obs: above 1 it counts "
-        "for more, at two evaluations a step (default: as configured)",
-    )
+    for number in fields(Sampler):
+        if number.metadata:
+            parser.add_argument(
+                f"--{number.name.replace('_', '-')}",
+                type=float,
+                metavar=number.metadata["metavar"],
+                help=f"{number.metadata['said']} (default: as configured)",
+            )
 
 
 def add_run_options(
@@ -207,10 +218,12 @@ def options_of(kind: type[OptionsT], arguments: argparse.Namespace, **given: Any
     return kind(**{name: value for name, value in named.items() if value is not None} | given)
 
 
-def sampler_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `Policy.set_sampler`; None where they stay as configured."""
-    names = ("solver", "nfe", "times", "noise_scale", "renoise", "guidance")
-    return {name: getattr(arguments, name) for name in names}
+def sampler_of(arguments: argparse.Namespace) -> SamplerChanges:
+    """Return what was asked of the sampler; None where it stays as configured."""
+    from lfm_policy.config.sampler import SamplerChanges
+
+    asked = {name: getattr(arguments, name) for name in SamplerChanges.__annotations__}
+    return cast("SamplerChanges", asked)
 
 
 @contextmanager
@@ -219,8 +232,65 @@ def warnings_printed() -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def add_environment_options(parser: argparse.ArgumentParser) -> None:
+    """Add which environment a policy acts in, and how it is read; see `environment_of`."""
+    parser.add_argument(
+        "--env",
+        help="gymnasium id (default: the configured one), or module:Name-v0: the module, which may "
+        "lie in the working folder, registers it",
+    )
+    parser.add_argument(
+        "--env-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of the environment, such as image_size=96 (may be repeated); those of the "
+        "policy's own environment are as configured",
+    )
+    parser.add_argument(
+        "--observation",
+        action="append",
+        default=[],
+        metavar="NAME=PART",
+        help="name for a part of what the environment observes: hand=[0,3] for elements of an "
+        "array, state=all, image=pixels/top, left=[joints,0,7] (may be repeated; "
+        "env.observations)",
+    )
+    parser.add_argument(
+        "--success",
+        choices=("info", "terminated"),
+        help="what says success: info['success'] or info['is_success'] (default), or the end of an "
+        "episode before its time (env.success)",
+    )
+
+
+def environment_of(
+    arguments: argparse.Namespace, configured: EnvConfig, *, steps: int | None = None
+) -> EnvConfig:
+    """Return the environment that `add_environment_options` asked for.
+
+    Args:
+        arguments: parsed.
+        configured: that of the policy.
+        steps: another limit of steps.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    from lfm_policy.environments import chosen_environment
+
+    return chosen_environment(
+        configured,
+        arguments.env,
+        max_episode_steps=steps,
+        success=arguments.success,
+        options=key_values(arguments.env_option),
+        observations=key_values(arguments.observation),
+    )
 
 
 def key_values(texts: list[str]) -> dict[str, Any]:

@@ -38,6 +38,10 @@ COMMANDS = {
     "init": ("data.init", "look at a dataset and write a configuration for it"),
     "train": ("policies.train", "train a policy"),
     "distill": ("policies.distill", "distil a trained policy to few network evaluations"),
+    "import": (
+        "policies.import_policy",
+        "take a diffusion policy of LeRobot, Diffusion Policy or robomimic",
+    ),
     "check": ("policies.check", "say whether a policy is any good, without a simulator"),
     "eval": ("policies.evaluate", "roll out a policy in simulation"),
     "export": ("policies.export", "write a policy as one ONNX graph that needs no torch"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import lfm_envs
@@ -35,6 +36,7 @@ class Demonstrator(ABC):
 
     Class attributes:
         env_id: gymnasium id of the environment.
+        observations: names for what it observes, where it gives none; as ``env.observations``.
         version: to be raised when he acts otherwise than before: recordings must not mix both.
         image_size: width and height of recorded images where nobody asks for another one.
         tail: for how many more steps the task has to stay solved, at least and at most: a demo
@@ -44,14 +46,18 @@ class Demonstrator(ABC):
         options: what is collected.
         env: the environment.
         env_args: description of it, as robomimic's files have it.
+        task: what its demonstrations are called beside those of other tasks; empty or not there:
+            nothing.
         max_steps: steps after which an attempt has failed.
         generator: determines his behaviour in the present episode.
     """
 
     env_id: ClassVar[str] = ""
+    observations: ClassVar[Mapping[str, Any]] = {}
     version: ClassVar[int] = 1
     image_size: ClassVar[int] = 84
     tail: tuple[int, int] = (0, 0)
+    task: str = ""
 
     def __init__(self, options: CollectOptions, env_id: str = "", **arguments: Any) -> None:
         """Create the environment.
@@ -65,7 +71,8 @@ class Demonstrator(ABC):
             InputError: there is no such environment, or its simulator is missing.
         """
         env_id = env_id or self.env_id
-        self.env = created(env_id, arguments)
+        reading = lfm_envs.Reading(self.observations) if self.observations else None
+        self.env = created(env_id, arguments, reading)
         spec = self.env.spec
         self.options = options
         self.env_args: dict[str, Any] = {

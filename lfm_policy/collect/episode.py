@@ -9,6 +9,7 @@ import numpy as np
 from lfm_policy.collect.demonstrator import Demonstrator, Observation
 from lfm_policy.collect.options import CollectOptions
 from lfm_policy.data.robomimic.demos import Demo
+from lfm_policy.data.robomimic.names import TASK_ATTRIBUTE
 from lfm_policy.errors import InputError
 
 
@@ -42,7 +43,7 @@ def record_episode(demonstrator: Demonstrator, options: CollectOptions, seed: in
         steps.append((obs, action, states, reward, solved))
         solved_for = solved_for + 1 if solved else 0
         obs = _own(following)
-    demo = _demo(steps, first, seed)
+    demo = _demo(steps, first, seed, getattr(demonstrator, "task", ""))
     return None if options.verify and not replays(demonstrator, demo) else demo
 
 
@@ -71,6 +72,7 @@ def _demo(
     steps: list[tuple[Observation, np.ndarray, np.ndarray, float, bool]],
     first: dict[str, Any],
     seed: int,
+    task: str,
 ) -> Demo:
     observations, actions, states, rewards, solved = zip(*steps, strict=True)
     dones = np.array(solved, dtype=np.int64)
@@ -83,5 +85,5 @@ def _demo(
         states=np.stack(states) if "states" in first else None,
         model_file=first.get("model"),
         ep_meta=first.get("ep_meta"),
-        attributes={"seed": seed},
+        attributes={"seed": seed} | ({TASK_ATTRIBUTE: task} if task else {}),
     )

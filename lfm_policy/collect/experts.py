@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lfm_envs.metaworld.tasks import MT10, MT50
+
 from lfm_runtime.registry import Registry
 
 _ROBOSUITE = "lfm_policy.collect.robosuite:RobosuiteDemonstrator"
@@ -20,5 +22,9 @@ EXPERTS: Registry[type[Any]] = Registry(
         "ToolHang": _ROBOSUITE,
         "Transport": _ROBOSUITE,
         "PushT": "lfm_policy.collect.pusht:PushTDemonstrator",
+        **dict.fromkeys(MT50, "lfm_policy.collect.metaworld:MetaWorldDemonstrator"),
     },
 )
+
+GROUPS = {"MT10": MT10, "MT50": MT50}
+"""Names for several tasks, each collected in a file of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from lfm_envs.experts.tremor import next_tremor
 
 from lfm_policy.assets import bundled_policy
 from lfm_policy.collect.demonstrator import Demonstrator, Observation
@@ -64,8 +65,7 @@ class PushTDemonstrator(Demonstrator):
 
     def act(self, obs: Observation) -> np.ndarray:
         """Return the next action of the policy's chunk, disturbed."""
-        fresh = self.generator.normal(size=2) * np.sqrt(1 - _TREMOR_MEMORY**2)
-        self._tremor = _TREMOR_MEMORY * self._tremor + fresh
+        self._tremor = next_tremor(self._tremor, self.generator, memory=_TREMOR_MEMORY)
         action = self._policy.select_action(obs) + self._tremor_scale * self._tremor
         return np.clip(action, 0.0, _BOARD).astype(np.float32).astype(np.float64)
 

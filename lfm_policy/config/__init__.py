@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lfm_policy.config.flow import FlowConfig, PushForwardConfig, SamplerConfig, TimeConfig
+from lfm_policy.config.flow import FlowConfig, PushForwardConfig, TimeConfig
 from lfm_policy.config.load import (
     bundled_config_names,
     config_from_dict,
@@ -11,6 +11,7 @@ from lfm_policy.config.load import (
     load_config,
     stored_config,
 )
+from lfm_policy.config.sampler import SamplerConfig
 from lfm_policy.config.schema import EnvConfig, ExperimentConfig, NormalizationConfig, PolicyConfig
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 

@@ -131,4 +131,7 @@ def _allowed(field: FieldInfo, choices: Sequence[str], *, bounds: bool) -> str:
 
 def _paragraph(text: str) -> str:
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    return textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ")
+    # Without breaks in names of options, which are pasted.
+    return textwrap.fill(
+        text, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+    )

@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from lfm_policy.config.flow import SamplerConfig
+from lfm_policy.config.sampler import SamplerConfig
 from lfm_policy.config.schema import SECTIONS, ExperimentConfig
 from lfm_policy.config.training import STUDENT_TRAINING
+from lfm_policy.config.yaml_files import parse_yaml, read_yaml
 from lfm_policy.errors import InputError, Key, OptionError
 from lfm_policy.options import checked
 from lfm_runtime.disk.files import exists, is_file
@@ -23,9 +24,6 @@ from lfm_runtime.registry import nearest_names
 
 INCLUDE = "include"
 MAXIMUM_INCLUDES = 16
-MAXIMUM_FILE_BYTES = 1_000_000
-
-
 BEFORE: dict[str, Any] = {
     "sampler": {"noise_scale": 1.0},
     "training": {
@@ -115,12 +113,21 @@ def load_config(
             out of bounds; the message names the key and the file or override it came from.
     """
     defaults = {"distill": {"training": dict(STUDENT_TRAINING)}}
+    sources = [Source("defaults", defaults), *config_sources(name, overrides)]
+    return config_from_sources([*recognised_format(sources), *sources])
+
+
+def config_sources(
+    name: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> list[Source]:
+    """Return what a configuration says and overrides change, later ones winning.
+
+    Raises:
+        InputError: unknown file, or one that cannot be read; see `load_config`.
+    """
     if isinstance(name, Mapping):
-        own = [Source("the configuration", dict(name))]
-    else:
-        own = _read_file(find_config(str(name)), depth=0)
-    sources = [Source("defaults", defaults), *own, *_overrides(overrides)]
-    return config_from_sources([*_recognised_format(sources), *sources])
+        return [Source("the configuration", dict(name)), *_overrides(overrides)]
+    return [*_read_file(find_config(str(name)), depth=0), *_overrides(overrides)]
 
 
 def _overrides(texts: Sequence[str]) -> list[Source]:
@@ -131,7 +138,7 @@ def _overrides(texts: Sequence[str]) -> list[Source]:
     return [parse_override(text) for text in ordered]
 
 
-def _recognised_format(sources: Sequence[Source]) -> list[Source]:
+def recognised_format(sources: Sequence[Source]) -> list[Source]:
     """Return the format of a dataset that is there, unless a source says it."""
     sections = [source.options.get("dataset") for source in sources]
     given = [section for section in sections if isinstance(section, dict)]
@@ -201,14 +208,14 @@ def config_from_sources(sources: Sequence[Source]) -> ExperimentConfig:
     Raises:
         InputError: an option is unknown or wrong; the message names the source that set it.
     """
-    merged, labels = _merged(sources)
+    merged, labels = merged_sources(sources)
     try:
         return checked(ExperimentConfig, merged)
     except OptionError as error:
         raise InputError(f"{_origin(error.key, labels)}: {str(error)[:1000]}") from None
 
 
-def _merged(sources: Sequence[Source]) -> tuple[dict[str, Any], dict[Key, str]]:
+def merged_sources(sources: Sequence[Source]) -> tuple[dict[str, Any], dict[Key, str]]:
     """Return the options of all sources, and for each key the label of the last that set it.
 
     A source that changes the name of a section starts that section afresh: options of the network
@@ -279,17 +286,13 @@ def _with_present_names(options: dict[str, Any], label: str) -> dict[str, Any]:
         return options
     if "method" in flow:
         raise InputError(f"{label}: flow.prediction is the old name of flow.method: give only that")
-    names = {"prediction": "method"}
-    return {**options, "flow": {names.get(key, key): value for key, value in flow.items()}}
+    return {**options, "flow": {"method" if k == "prediction" else k: v for k, v in flow.items()}}
 
 
 def _read_file(path: Path, depth: int) -> list[Source]:
     if depth > MAXIMUM_INCLUDES:
         raise InputError(f"{path}: files include one another more than {MAXIMUM_INCLUDES} deep")
-    options = _parse_yaml(_read_text(path), str(path))
-    options = {} if options is None else options
-    if not isinstance(options, dict):
-        raise InputError(f"{path}: expected keys and values, found a {type(options).__name__}")
+    options = read_yaml(path)
     included = options.pop(INCLUDE, None) or []
     included = [included] if isinstance(included, str) else included
     if not isinstance(included, list):
@@ -308,27 +311,6 @@ def _read_file(path: Path, depth: int) -> list[Source]:
     return [*sources, Source(str(path), options)]
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAXIMUM_FILE_BYTES + 1)
-        if len(content) > MAXIMUM_FILE_BYTES:
-            raise InputError(
-                f"{path}: is larger than {MAXIMUM_FILE_BYTES:,} bytes: no configuration"
-            )
-        return content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text: {error}") from None
-
-
-def _parse_yaml(text: str, label: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    # ValueError: a date such as 2024-13-45 or a number of thousands of digits.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{label}: not valid YAML: {str(error)[:500]}") from None
-
-
 def parse_override(text: str) -> Source:
     """Return what an override ``section.key=value`` sets; the value is parsed as YAML.
 
@@ -341,7 +323,7 @@ def parse_override(text: str) -> Source:
             f"override '{text[:200]}': expected key=value, such as training.total_steps=100"
         )
     label = f"override '{text[:200]}'"
-    options = _parse_yaml(value, label)
+    options = parse_yaml(value, label)
     for part in reversed(key.strip().split(".")):
         options = {part: options}
     return Source(label, options)

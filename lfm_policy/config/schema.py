@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import model_validator
 
+from lfm_policy.config.auxiliary import AuxiliaryConfig
 from lfm_policy.config.block_networks import network_configs, student_network
-from lfm_policy.config.flow import (
-    METHOD,
-    FlowConfig,
-    PushForwardConfig,
-    SamplerConfig,
-    check_guidance,
-)
+from lfm_policy.config.flow import METHOD, FlowConfig, PushForwardConfig
+from lfm_policy.config.sampler import SamplerConfig, check_guidance
 from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import Chosen, option, options, with_changes
@@ -127,7 +123,10 @@ class EnvConfig:
     """Where the policy is rolled out."""
 
     id: str = option(
-        "", "gymnasium id, such as lfm/PushT-v0; empty: none, as with a real robot", common=True
+        "",
+        "gymnasium id, such as lfm/PushT-v0; {task} in it stands for each of dataset.tasks; "
+        "empty: none, as with a real robot",
+        common=True,
     )
     max_episode_steps: int = option(
         300, "steps after which an episode is truncated", common=True, ge=1
@@ -137,6 +136,27 @@ class EnvConfig:
         "arguments of the environment, such as {cameras: [agentview]}; the description env_args of "
         "a robomimic file is filled in when a policy is trained on it",
     )
+    observations: dict[str, Any] = option(
+        {},
+        "names for what the environment observes, if it does not give it by the names of the "
+        "demonstrations: {hand: [0, 3], goal: [3, 6]} are elements of an array, {state: all} is "
+        "all of it, {image: pixels/top} what is called so, {left: [joints, 0, 7]} elements of that",
+    )
+    success: str = option(
+        "info",
+        "what says success: info (info['success'] or info['is_success']), or terminated, for "
+        "environments that say nothing and end an episode before its time when it is solved",
+        choices=["info", "terminated"],
+    )
+
+    def __post_init__(self) -> None:
+        if self.observations:
+            from lfm_envs import ObservationError, Reading
+
+            try:
+                Reading(self.observations)
+            except ObservationError as error:
+                raise OptionError("observations", f": {error}") from None
 
 
 @options
@@ -160,6 +180,7 @@ class ExperimentConfig:
     sampler: SamplerConfig = option(SamplerConfig, "default sampler")
     push_forward: PushForwardConfig = option(PushForwardConfig, "push-forward between blocks")
     training: TrainingConfig = option(TrainingConfig, "optimisation")
+    auxiliary: AuxiliaryConfig = option(AuxiliaryConfig, "what the encoder learns to tell besides")
     init: InitConfig = option(InitConfig, "policy that the training starts from")
     distill: DistillConfig = option(DistillConfig, "distillation (students only)")
     eval: EvalConfig = option(EvalConfig, "rollouts during training")
@@ -188,6 +209,7 @@ class ExperimentConfig:
             training = replace(training, encoder_steps=0)
         self.training = training
         self._check_encoder_training()
+        self._check_auxiliary()
         if training.total_steps < n_blocks and not training.joint_only:
             raise OptionError(
                 ("training", "total_steps"),
@@ -274,6 +296,21 @@ class ExperimentConfig:
                 f"is {training.parallel_processes} with training.encoder 'joint', expected 1: "
                 "blocks that learn together cannot be in processes of their own",
             )
+
+    def _check_auxiliary(self) -> None:
+        observed = getattr(self.dataset, "obs_keys", [])
+        action = getattr(self.dataset, "action_key", None)
+        for key in self.auxiliary.keys:
+            if key in observed:
+                raise OptionError(
+                    ("auxiliary", "keys"),
+                    f"names '{key}', which the policy observes: targets are what the robot lacks; "
+                    "leave it out here or in dataset.obs_keys",
+                )
+            if key == action:
+                raise OptionError(
+                    ("auxiliary", "keys"), f"names '{key}', the action, which is predicted anyway"
+                )
 
 
 SECTIONS: dict[str, Chosen] = {

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from lfm_policy.config.flow import MAXIMUM_GUIDANCE
+from lfm_policy.config.sampler import MAXIMUM_GUIDANCE
 from lfm_policy.errors import OptionError
 from lfm_policy.options import option, options
 
@@ -120,7 +120,28 @@ class TrainingConfig:
         1, "processes that train blocks at once (block_training: parallel)", ge=1, le=64
     )
     mixed_precision: str = option("no", "autocast type", choices=["no", "fp16", "bf16"])
-    compile: bool = option(False, "compile the networks with torch.compile")
+    compile: bool = option(
+        False,
+        "compile networks and encoder with torch.compile, which takes a minute before the first "
+        "step of each part",
+    )
+    cuda_graphs: bool = option(
+        True,
+        "on a GPU, record a gradient step once and replay it, which makes small networks several "
+        "times as fast; steps that cannot be replayed (fp16, several processes, optimal coupling, "
+        "distillation other than regression and rectified) are done as ever",
+    )
+    tf32: bool = option(
+        False,
+        "on a GPU, let matrix products round their inputs to 10 bits (TF32), several times as "
+        "fast; convolutions do so anyway",
+    )
+    bf16_products: bool = option(
+        False,
+        "on a CPU, let the matrix products of gradient steps round their inputs to 7 bits "
+        "(bf16): where lscpu shows amx_bf16, MLPs train 1.5 times as fast, for a first look or "
+        "where 0.02 of success do not matter",
+    )
     tracker: str = option(
         "tensorboard",
         "where to watch the training, besides metrics.jsonl: tensorboard and wandb write into the "
@@ -276,13 +297,35 @@ class DistillConfig:
         le=MAXIMUM_GUIDANCE,
     )
     samples: int = option(8, "teacher samples per observation", ge=1, le=1000)
-    recording: str = option(
+    student_config: str = option(
         "",
-        "recording of what a robot saw (`lfm-policy control --record`), about which the teacher is "
-        "asked as about the demonstrations; what it did then does not matter",
+        "name of the configuration that the student has of its own (`--student-config`), filled in "
+        "by `distill`; empty: it sees what its teacher saw, by the teacher's encoder",
+    )
+    teacher_obs: list[str] = option(
+        [],
+        "observations of the teacher of a student with a configuration of its own, filled in by "
+        "`distill`",
+        max_length=4096,
+    )
+    teacher_data: str = option(
+        "",
+        "identity of what that teacher saw in the demonstrations, or of data for the student of a "
+        "teacher whose own are not known, filled in by `distill`",
+    )
+    teacher_dataset: dict[str, Any] = option(
+        {},
+        "options of `dataset` by which that teacher's observations are read from the student's "
+        "demonstrations, where the teacher's own obs_keys, rename and derive do not fit them",
+    )
+    recording: list[str] = option(
+        [],
+        "recordings of what a robot saw (`lfm-policy control --record`), one path or a list, about "
+        "which the teacher is asked as about the demonstrations; what was done then does not "
+        "matter; where nobody has these, as of imported policies, the first stands in for them",
     )
     recording_fingerprint: str = option(
-        "", "identity of the recording's data, filled in by `distill`"
+        "", "identity of the recordings' data, filled in by `distill`"
     )
     trajectory_points: int = option(
         8,
@@ -311,10 +354,16 @@ class DistillConfig:
     error_scale: float = option(
         0.0,
         "root mean square error of a chunk, in normalised units, far above which its loss grows "
-        "with the error instead of its square (pseudo-Huber), so that chunks between two modes of "
-        "the teacher do not outweigh the accuracy of all others; 0: squares",
+        "slower than its square, see error_power, so that chunks between two modes of the teacher "
+        "do not outweigh the accuracy of all others; 0: squares",
         ge=0,
         le=1e6,
+    )
+    error_power: float = option(
+        0.5,
+        "how much slower it grows: 0.5 as the error itself (pseudo-Huber), 1 as its logarithm",
+        ge=0,
+        le=4,
     )
     warm_start: bool = option(
         True, "a student starts from the weights of its group's teacher block, if they fit"
@@ -332,3 +381,11 @@ class DistillConfig:
         common=True,
     )
     batch_size: int = option(2048, "samples integrated together", ge=1, le=1_000_000)
+
+    @field_validator("recording", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        """Take one path as a list of one, as checkpoints had it when there could be only one."""
+        if isinstance(value, str):
+            return [value] if value else []
+        return value

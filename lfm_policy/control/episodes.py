@@ -65,6 +65,7 @@ def run_episode(
     delay: float = 0.0,
     simulated: bool = False,
     recorder: Recorder | None = None,
+    record_obs: Sequence[str] = (),
     position_key: str | None = None,
     max_ticks: int | None = None,
 ) -> EpisodeOutcome:
@@ -79,6 +80,7 @@ def run_episode(
         delay: seconds that every chunk takes; with a real clock, longer than it does anyway.
         simulated: let time pass only where somebody waits. Chunks then take exactly ``delay``.
         recorder: writes the episode down.
+        record_obs: observations that it writes down although the policy does not see them.
         position_key: observation whose jerk is wanted.
         max_ticks: ticks after which it ends; None: no limit.
 
@@ -87,7 +89,8 @@ def run_episode(
             gives a reward that is no finite number.
     """
     env_id = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
-    check_env_spaces(policy.spec, env.observation_space, env.action_space, env_id=env_id)
+    spec = policy.spec.untold() if getattr(policy, "task", None) else policy.spec
+    check_env_spaces(spec, env.observation_space, env.action_space, env_id=env_id)
     clock, inference = _timing(delay, simulated)
     robot = GymRobot(
         env,
@@ -97,7 +100,14 @@ def run_episode(
         keep_observations=position_key is not None,
     )
     loop = ControlLoop(
-        robot, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
+        robot,
+        policy,
+        hz=hz,
+        options=options,
+        clock=clock,
+        inference=inference,
+        recorder=recorder,
+        record_obs=record_obs,
     )
     before = recorder.episodes if recorder is not None else 0
     result = loop.run(max_ticks)
@@ -129,29 +139,47 @@ def run_robot(
     delay: float = 0.0,
     simulated: bool = False,
     recorder: Recorder | None = None,
+    record_obs: Sequence[str] = (),
     max_ticks: int | None = None,
 ) -> EpisodeOutcome:
     """Control a robot until its task is over, or the loop has another reason to end.
 
     Args:
         policy: see `lfm_runtime.control.ControlLoop`.
-        robot: stopped in the end; its attribute ``success``, if it has one, says how it went.
+        robot: stopped in the end; its attribute ``success``, if it has one, says how it went. If
+            it has a method ``prepare(spec, options)``, that checks whether the policy fits, and
+            returns the options with the robot's own limits.
         hz: ticks per second.
         seed: for the outcome.
         options: see `run_episode`, as the rest.
         delay: seconds that every chunk takes.
         simulated: let time pass only where somebody waits.
         recorder: writes the episode down.
+        record_obs: observations that it writes down although the policy does not see them.
         max_ticks: ticks after which it ends; None: no limit.
 
     Raises:
-        InputError: policy and options do not fit.
+        InputError: robot, policy and options do not fit one another.
     """
     clock, inference = _timing(delay, simulated)
     noted = _Noted(robot)
-    loop = ControlLoop(
-        noted, policy, hz=hz, options=options, clock=clock, inference=inference, recorder=recorder
-    )
+    try:
+        prepare = getattr(robot, "prepare", None)
+        if prepare is not None:
+            options = prepare(policy.spec, options or ControlOptions())
+        loop = ControlLoop(
+            noted,
+            policy,
+            hz=hz,
+            options=options,
+            clock=clock,
+            inference=inference,
+            recorder=recorder,
+            record_obs=record_obs,
+        )
+    except BaseException:
+        robot.stop()  # it may be connected and under power already
+        raise
     if recorder is not None and (names := getattr(robot, "action_names", None)):
         recorder.note(ACTION_NAMES, [str(name) for name in names])
     before = recorder.episodes if recorder is not None else 0

@@ -24,8 +24,18 @@ def outcomes_to_dict(outcomes: Sequence[EpisodeOutcome]) -> list[dict[str, Any]]
     ]
 
 
-def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
-    """Print one row per episode; ``delay`` is in executed actions, the largest of any chunk."""
+_KEPT = 0.98
+"""Part of the rate from which on it counts as kept."""
+
+
+def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome], *, hz: float) -> None:
+    """Print one row per episode; ``delay`` is in executed actions, the largest of any chunk.
+
+    Args:
+        title: above the table.
+        outcomes: of the episodes.
+        hz: ticks per second that were asked for.
+    """
     headers = ("seed", "ended", "success", "reward", "steps", "chunks", "delay", "ms")
     table = TextTable(*headers, "missed", "held", "late", title=title, words=["ended"])
     for outcome in outcomes:
@@ -56,6 +66,17 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome]) -> None:
         "policy changes": sum(outcome.control.policy_changes for outcome in outcomes),
     }
     print(", ".join(f"{what}: {count}" for what, count in counts.items()))
+    if rates := [outcome.control.rate for outcome in outcomes if outcome.control.rate]:
+        print(f"ticks per second: {min(rates):.4g}, asked for: {hz:g}" + _slow(min(rates) / hz))
+
+
+def _slow(kept: float) -> str:
+    if kept >= _KEPT:
+        return ""
+    return (
+        "; the rate was not kept: observing and acting take longer than a tick (cameras that are "
+        "waited for?), and the policy moves slower than it was taught"
+    )
 
 
 _RECORDING_HEADERS = {

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +28,7 @@ from lfm_policy.data.windows import (
     windows_of_lengths,
 )
 from lfm_policy.errors import InputError
-from lfm_runtime.policy.spec import is_image
+from lfm_runtime.policy.spec import TASK_KEY, is_image
 
 
 class WindowDataset:
@@ -39,6 +37,9 @@ class WindowDataset:
     Holds one contiguous float32 tensor (T, ...) per key and gathers rows of it, so a window costs
     its index and not a copy of its data. Camera images stay uint8 where they are, see `Frames`;
     once an encoder is frozen, their features may stand in for them (`with_features`).
+
+    Attributes:
+        exact_keys: observations that noise would make something else of, such as the task.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class WindowDataset:
         self.index = index
         self.obs_keys = tuple(obs_keys)
         self.n_frames = buffer.n_steps
+        self.exact_keys = (TASK_KEY,) if buffer.tasks else ()
+        self.episode_ends = buffer.episode_ends
         self._frames = {
             key: Frames(buffer.arrays[key])
             for key in self.obs_keys
@@ -87,6 +90,11 @@ class WindowDataset:
     def image_keys(self) -> tuple[str, ...]:
         """Names of the cameras."""
         return tuple(self._frames)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether batches are gathered from tensors alone, on the device, without mapped files."""
+        return all(self._frames[key].on_gpu for key in self._frames.keys() - self._features.keys())
 
     @property
     def n_views(self) -> int:
@@ -136,11 +144,10 @@ class WindowDataset:
 
     def prefetch(self, idx: Tensor) -> None:
         """Begin to gather the images of windows ``idx`` (B,), which will be asked for soon."""
-        if self._features or not self._frames:
-            return
-        steps = self.index.obs_indices.cpu().index_select(0, idx.cpu())
-        for frames in self._frames.values():
-            frames.prefetch(steps)
+        if self._frames and not self._features:
+            steps = self.index.obs_indices.cpu().index_select(0, idx.cpu())
+            for frames in self._frames.values():
+                frames.prefetch(steps)
 
     def frames(self, key: str, begin: int, end: int) -> Tensor:
         """Return frames of a camera, all episodes one after the other, uint8 (n, H, W, C)."""
@@ -180,72 +187,6 @@ class WindowDataset:
         return values.index_select(0, steps.reshape(-1)).view(*steps.shape, *values.shape[1:])
 
 
-class JoinedWindows:
-    """Windows of several datasets, one dataset after the other.
-
-    Nothing is copied. All of them must observe the same keys, with the same shapes, on one device.
-    """
-
-    def __init__(self, parts: Sequence[WindowDataset]) -> None:
-        self._parts = tuple(parts)
-        # Python's numbers, too: reading them from a GPU would wait for it in every batch.
-        self._starts = [0, *accumulate(len(part) for part in parts)]
-        self._ends = torch.tensor(self._starts[1:], device=parts[0].device)
-
-    def __len__(self) -> int:
-        """Return the number of windows."""
-        return self._starts[-1]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the data and the batches are."""
-        return self._parts[0].device
-
-    @property
-    def image_keys(self) -> tuple[str, ...]:
-        """Names of the cameras."""
-        return self._parts[0].image_keys
-
-    @property
-    def n_views(self) -> int:
-        """Number of views of every frame whose features are known, 0 without features."""
-        return self._parts[0].n_views
-
-    def gather_action(self, idx: Tensor) -> Tensor:
-        """Return normalised chunks, see `WindowDataset.gather_action`."""
-        found = self._gather(idx, lambda part, own, _: {"action": part.gather_action(own)})
-        return found["action"]
-
-    def gather_obs(
-        self, idx: Tensor, views: Tensor | None = None, *, images: bool = True
-    ) -> dict[str, Tensor]:
-        """Return observation histories, see `WindowDataset.gather_obs`."""
-
-        def gather(part: WindowDataset, own: Tensor, rows: Tensor) -> dict[str, Tensor]:
-            own_views = None if views is None else views.to(rows.device)[rows]
-            return part.gather_obs(own, own_views, images=images)
-
-        return self._gather(idx, gather)
-
-    def _gather(
-        self, idx: Tensor, gather: Callable[[WindowDataset, Tensor, Tensor], dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        idx = idx.to(self.device)
-        number = torch.searchsorted(self._ends, idx, right=True)
-        batch: dict[str, Tensor] = {}
-        for k, part in enumerate(self._parts):
-            rows = torch.nonzero(number == k).flatten()
-            own = idx[rows] - self._starts[k]
-            for key, values in gather(part, own, rows).items():
-                if key not in batch:
-                    batch[key] = values.new_empty(len(idx), *values.shape[1:])
-                batch[key][rows] = values
-        return batch
-
-
-Windows: TypeAlias = WindowDataset | JoinedWindows
-
-
 def _tensor(array: np.ndarray, origin: Tensor | None) -> Tensor:
     # through numpy: torch knows neither all dtypes of files nor foreign byte orders
     dtype = np.float32 if origin is None else np.float64
@@ -272,6 +213,8 @@ class DatasetBundle:
         left_out_episodes: indices of the episodes too short for a window, int64, sorted; nothing
             is learned from them, not even the normaliser.
         source: where the data came from.
+        depth: cameras of depth, see `DataSpec`.
+        tasks: that the observation ``task`` tells apart, see `DataSpec`.
     """
 
     train: WindowDataset
@@ -285,6 +228,8 @@ class DatasetBundle:
     validation_episodes: np.ndarray
     left_out_episodes: np.ndarray
     source: str
+    depth: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
 
 def build_datasets(
@@ -372,6 +317,8 @@ def build_datasets(
         validation_episodes=validation_episodes,
         left_out_episodes=np.flatnonzero(~usable),
         source=buffer.source,
+        depth=dict(buffer.depth),
+        tasks=buffer.tasks,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from lfm_policy.data.images.cache import ImageCache
     from lfm_policy.data.images.video_writer import ImageLoss
     from lfm_policy.data.tools.contents import Contents
+
+
+ALL_TASKS = "*"
+"""In place of names of tasks: all that the data name."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ class DatasetConfig(ABC):
 
     A new format is one file (or folder) with such a subclass, and its line in `DATASET_FORMATS`.
     Only `load` has to be there; with an option ``path`` and `detects`, ``inspect`` and
-    ``convert`` read it, too.
+    ``convert`` read it, too. Targets of an encoder (``auxiliary.keys``) are read by the options
+    ``obs_keys`` and ``rename``.
     """
 
     recognised_as: ClassVar[str] = ""
@@ -91,7 +97,21 @@ class DatasetConfig(ABC):
     validation_ratio: float = option(
         0.02, "share of episodes kept for validation, 0 for none", ge=0, lt=1
     )
+    tasks: list[str] = option(
+        [],
+        'names of tasks that the policy is to tell apart, in the order of their numbers; ["*"]: '
+        "all that the data name. Their episodes alone are read, and the policy observes `task`, "
+        "one-hot; empty: all episodes, and it is told nothing",
+        common=True,
+        max_length=4096,
+    )
     split_seed: int = option(42, "seed that chooses the validation episodes", ge=0)
+    depth: dict[str, list[float]] = option(
+        {},
+        "cameras of depth, as the data call them, and the nearest and the farthest distance that "
+        "matter, in the units of the data, such as {wrist_depth: [200, 1500]}: images become 255 "
+        "grey levels, and 0 where nothing was measured; the robot then gives the same distances",
+    )
 
     @abstractmethod
     def load(
@@ -195,3 +215,49 @@ def check_observed(
             f"{dict(rename)} gives the observations the names {names}: expected different names, "
             f"none of them empty or '{ACTION_KEY}'",
         )
+
+
+def check_depth(depth: Mapping[str, Sequence[float]], obs_keys: Sequence[str]) -> None:
+    """Check the option ``dataset.depth``.
+
+    Args:
+        depth: array -> nearest and farthest distance.
+        obs_keys: what is observed; empty where that is still to be found out.
+
+    Raises:
+        OptionError: a range is none, or is of an array that is not observed.
+    """
+    for key, ends in depth.items():
+        if len(ends) != 2 or not (0 <= ends[0] < ends[1] and math.isfinite(ends[1])):
+            raise OptionError(
+                "depth",
+                f"gives '{key}' the range {list(ends)}, expected the nearest and the farthest "
+                "distance in its units, such as [200, 1500]",
+            )
+        if obs_keys and key not in obs_keys:
+            hint = nearest_names(key, tuple(obs_keys))
+            raise OptionError(
+                "depth", f"names '{key}', which is not among obs_keys {list(obs_keys)}: {hint}"
+            )
+
+
+def depth_ranges(
+    depth: Mapping[str, Sequence[float]], names: Mapping[str, str], source: str
+) -> dict[str, tuple[float, float]]:
+    """Return the ranges by the names that the policy knows.
+
+    Args:
+        depth: the option ``dataset.depth``, by what the data call them.
+        names: of all observations, from what the data call them to what the policy does.
+        source: of the dataset, for the message.
+
+    Raises:
+        InputError: an array is not observed.
+    """
+    for key in depth:
+        if key not in names:
+            raise InputError(
+                f"{source}: dataset.depth names '{key}', which is not observed: "
+                + nearest_names(key, tuple(names))
+            )
+    return {names[key]: (float(near), float(far)) for key, (near, far) in depth.items()}

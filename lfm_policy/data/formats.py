@@ -15,5 +15,6 @@ DATASET_FORMATS: Registry[type[DatasetConfig]] = Registry(
         "zarr": "lfm_policy.data.zarr.format:ZarrConfig",
         "robomimic": "lfm_policy.data.robomimic.format:RobomimicConfig",
         "lerobot": "lfm_policy.data.lerobot.format:LeRobotConfig",
+        "several": "lfm_policy.data.tasks.several:SeveralConfig",
     },
 )

@@ -134,6 +134,14 @@ class Normalizer:
             distances[key] = float(torch.maximum(below, above).max())
         return {key: distance for key, distance in distances.items() if distance > 0}
 
+    def only(self, *keys: str) -> Normalizer:
+        """Return the transforms of some keys.
+
+        Raises:
+            InputError: one is not known.
+        """
+        return Normalizer({key: self[key] for key in keys})
+
     def keys(self) -> tuple[str, ...]:
         """Return the known keys."""
         return tuple(self._statistics)

@@ -32,6 +32,9 @@ class ReplayBuffer:
             mode: a rotation's numbers mean nothing one by one.
         recorded: camera -> shape of its frames as they were recorded, and as a policy is given
             them, where the frames here may have been resized (see `ImageCache`).
+        depth: camera of depth -> the nearest and the farthest distance of its levels, see
+            `DataSpec`.
+        tasks: what the array ``task`` tells apart, see `DataSpec`; empty: nothing does.
     """
 
     arrays: dict[str, np.ndarray]
@@ -39,6 +42,8 @@ class ReplayBuffer:
     source: str = "replay buffer"
     unscaled: dict[str, tuple[int, ...]] = field(default_factory=dict)
     recorded: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    depth: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
     @property
     def n_steps(self) -> int:

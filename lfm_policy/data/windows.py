@@ -153,6 +153,29 @@ class WindowIndex:
         """Return the number of windows M."""
         return len(self.indices)
 
+    def with_history(self, n_obs_steps: int, episode_ends: np.ndarray) -> WindowIndex:
+        """Return windows of the same moments with another history.
+
+        Window w observes up to the same step as window w here, but ``n_obs_steps`` frames of it;
+        its chunk begins, as ever, with the first of these.
+
+        Args:
+            n_obs_steps: frames of history.
+            episode_ends: those that this index was made of.
+        """
+        import torch
+
+        now = self.obs_indices[:, -1:].contiguous()
+        ends = torch.from_numpy(np.asarray(episode_ends, dtype=np.int64)).to(now.device)
+        episode = torch.searchsorted(ends, now, right=True)
+        first = torch.cat([ends.new_zeros(1), ends])[episode]
+        offsets = torch.arange(self.horizon, device=now.device) - (n_obs_steps - 1)
+        other = copy.copy(self)
+        other.n_obs_steps = n_obs_steps
+        other.indices = torch.minimum(torch.maximum(now + offsets, first), ends[episode] - 1)
+        other.obs_indices = other.indices[:, :n_obs_steps].contiguous()
+        return other
+
     def to(self, device: str | torch.device) -> WindowIndex:
         """Return the same index with its tensors on ``device``."""
         moved = copy.copy(self)

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lfm_policy.errors import InputError
 from lfm_policy.evaluation import Cell, EpisodeResult, RolloutConfig, evaluate, evaluation_to_dict
 from lfm_policy.policy import Policy
 from lfm_runtime.disk.files import write_json
+from lfm_runtime.policy.sampler import Sampler
 
 EVALUATION_FILE = "eval.json"
 VIDEOS = "videos"
@@ -64,16 +66,16 @@ def _read(
     """Return the evaluation in a folder; None when none is readable, or it is another one."""
     try:
         report = json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8"))
-        (content,) = map(dict, report["cells"])
-        summary = content.pop("summary")
-        episodes = [EpisodeResult(**episode) for episode in content.pop("episodes")]
-        cell = Cell(episodes=episodes, **content)
+        (content,) = report["cells"]
+        episodes = [EpisodeResult(**episode) for episode in content["episodes"]]
+        sampler = Sampler.from_dict(content, f"{EVALUATION_FILE}: ")
+        cell = Cell(sampler, content["latency"], episodes)
         same = (
-            cell.summary() == summary
+            cell.summary() == content["summary"]
             and report["checkpoint_sha256"] == policy.info.get("sha256")
-            and report["config"] == asdict(config)
+            and report["config"] == json.loads(json.dumps(asdict(config)))
             and len(episodes) == n_episodes
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, InputError):
         return None
     return KeptEvaluation(report, cell, folder) if same else None

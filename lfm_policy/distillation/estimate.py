@@ -15,6 +15,7 @@ from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.samples import Pairs
 from lfm_policy.flow import SolverSpec
+from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.estimate.advice import TEACHER_SAMPLES, Names
 from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.estimate.needs import FLOAT
@@ -28,7 +29,7 @@ from lfm_policy.training.estimate.trial import (
     trial_steps,
 )
 from lfm_policy.training.estimate.work import Work
-from lfm_policy.training.run import Run
+from lfm_policy.training.run import JOINT, Run
 from lfm_policy.training.trainer import Part
 
 Once: TypeAlias = Callable[[], object]
@@ -46,6 +47,8 @@ def estimate_student(
     kept_rows: int = 0,
     unknown_frames: int = 0,
     names: Names | None = None,
+    teacher: PolicyModel | None = None,
+    encoder: Callable[[Run], Part] | None = None,
 ) -> Estimate:
     """Return how long what is left of a distillation will take, and what it needs.
 
@@ -57,16 +60,23 @@ def estimate_student(
         kept_rows: samples of the teacher, of all groups together, that are there already.
         unknown_frames: camera frames whose features are not known yet.
         names: what options are called where advice is read.
+        teacher: whose condition its blocks take; that of the run's model by default.
+        encoder: makes the part in which the student's encoder learns, of a trial of the run; None:
+            it has none that learns.
     """
     options, begun = run.config.distill, run.header is not None
     numbers = [n for n in range(run.model.n_blocks, 0, -1) if steps_left(run, n)]
     rows = counts.windows * options.samples
     missing = 1 - min(1.0, kept_rows / (len(groups) * rows))
     works: list[Work] = []
-    if unknown_frames and not begun:
+    joint_steps = 0 if encoder is None else steps_left(run, JOINT)
+    if encoder is not None and joint_steps:
+        works.append(Work("encoder", "step", joint_steps, _joint_step(run, encoder)))
+    if unknown_frames and (joint_steps or not begun):
         works.append(features_work(run, unknown_frames))
     if missing:
-        works.append(_teacher(run, groups, rows * missing + counts.validation_windows))
+        asked = rows * missing + counts.validation_windows
+        works.append(_teacher(run, groups, asked, teacher or run.model))
     works += _students(run, groups, numbers)
     # y, the way from it, and what is observed, for every row.
     points = METHODS.get(options.method).points(options)
@@ -75,7 +85,7 @@ def estimate_student(
     return estimate_works(
         run,
         works,
-        numbers,
+        [JOINT, *numbers] if joint_steps else numbers,
         counts=counts if made_up else None,
         data_there=not unknown_frames,
         disk={TEACHER_SAMPLES: len(groups) * rows * points * chunk},
@@ -84,7 +94,15 @@ def estimate_student(
     )
 
 
-def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: float) -> Work:
+def _joint_step(run: Run, encoder: Callable[[Run], Part]) -> Callable[[], Once]:
+    def start() -> Once:
+        trial = trial_of(run, encoder_learns=True)
+        return trial_steps(trial, encoder(trial))
+
+    return start
+
+
+def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: float, teacher: PolicyModel) -> Work:
     """Return the teacher's ways: network evaluations of batches of rows, of all its blocks."""
     batch_size = run.config.distill.batch_size
     in_trial = min(batch_size, math.ceil(rows))
@@ -99,7 +117,7 @@ def _teacher(run: Run, groups: Sequence[TeacherGroup], rows: float) -> Work:
 
     def start() -> Once:
         y = torch.randn(in_trial, *run.model.chunk_shape, device=run.device)
-        cond = _condition(run, in_trial)
+        cond = _condition(teacher, in_trial, run.device)
         return lambda: group.sample(y, cond)
 
     asked = sum(block.evaluations(one_step) or 1 for block in blocks[group.first - 1 : group.last])
@@ -131,7 +149,7 @@ def _steps_of(run: Run, groups: Sequence[TeacherGroup], n: int) -> Callable[[], 
         loss = loss_class(trial.model.blocks[n - 1], groups[n - 1], options)
         y = torch.randn(TRIAL_ROWS, *run.model.chunk_shape, device=run.device)
         path = torch.stack([y] * loss_class.points(options), dim=1)
-        observed = _condition(run, TRIAL_ROWS)
+        observed = _condition(run.model, TRIAL_ROWS, run.device)
 
         def condition(rows: Tensor) -> Tensor | None:
             return None if observed is None else observed.index_select(0, rows)
@@ -142,8 +160,8 @@ def _steps_of(run: Run, groups: Sequence[TeacherGroup], n: int) -> Callable[[], 
     return start
 
 
-def _condition(run: Run, rows: int) -> Tensor | None:
+def _condition(model: PolicyModel, rows: int, device: torch.device) -> Tensor | None:
     """Return random encodings, as long as those of observations and prefix; None for neither."""
-    prefix = 0 if run.model.prefix is None else run.model.prefix.size
-    length = run.model.encoder.cond_dim + prefix
-    return torch.randn(rows, length, device=run.device) if length else None
+    prefix = 0 if model.prefix is None else model.prefix.size
+    length = model.encoder.cond_dim + prefix
+    return torch.randn(rows, length, device=device) if length else None

@@ -2,52 +2,65 @@
 
 from __future__ import annotations
 
-import warnings
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from lfm_policy.config import ExperimentConfig
-from lfm_policy.config.training import DistillConfig
-from lfm_policy.data.dataset import JoinedWindows, WindowDataset, Windows
-from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.config.training import TrainingConfig
+from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.distillation.distance import distance_from_teacher
 from lfm_policy.distillation.estimate import estimate_student
+from lfm_policy.distillation.first_weights import start_from_block
 from lfm_policy.distillation.group import group_edges, teacher_groups, teacher_solver
 from lfm_policy.distillation.methods import METHODS
-from lfm_policy.distillation.recordings import windows_of_recording
+from lfm_policy.distillation.methods.base import action_weights
+from lfm_policy.distillation.methods.unused import warn_of_unused
+from lfm_policy.distillation.own.joint import JointRegression, Ways
+from lfm_policy.distillation.recordings import Moments, demonstrated, joined, recorded
 from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, samples_key
+from lfm_policy.distillation.seen import Seen
+from lfm_policy.distillation.shift import ChunkShift
+from lfm_policy.distillation.undocumented import is_undocumented
 from lfm_policy.errors import InputError, Interrupted
-from lfm_policy.flow import FlowBlock, MeanVelocityMethod
-from lfm_policy.flow.fitting import copy_fitting_weights, load_fitting_weights
-from lfm_policy.flow.guidance import plain_network
-from lfm_policy.networks.conditioning import with_more_times
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.text.students import DISTANCE
+from lfm_policy.training.auxiliary.loss import AuxiliaryLoss
 from lfm_policy.training.estimate.advice import Names
 from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.estimate.trial import Counts
+from lfm_policy.training.rows.data import IMAGE_CACHE
 from lfm_policy.training.rows.features import FEATURES, with_frozen_features
+from lfm_policy.training.rows.joined import Windows
 from lfm_policy.training.rows.obs_noise import ObsNoise
-from lfm_policy.training.run import Run
+from lfm_policy.training.rows.prefixes import TrainingPrefixes
+from lfm_policy.training.run import JOINT, Run
 from lfm_policy.training.run_folder.meters import Clock
 from lfm_policy.training.run_folder.resume import check_same_data
+from lfm_policy.training.start.source import start_from
 from lfm_policy.training.start.weights import draw_initial_weights
-from lfm_policy.training.trainer import Part, Trainer
+from lfm_policy.training.trainer import Loss, Part, Rows, Trainer
 
 
 class DistillPlan:
-    """Students of one step each, N' (noise side) to 1: each may learn from what those before do."""
+    """Students of one step each, N' (noise side) to 1: each may learn from what those before do.
+
+    A student that sees something else than its teacher has an encoder of its own, which learns
+    before, with all blocks at once (part 0), and is frozen then.
+    """
 
     def __init__(
         self,
         run: Run,
         teacher: CheckpointHeader,
         pairs_folder: Path,
-        recording: ReplayBuffer | None = None,
+        recordings: Sequence[ReplayBuffer] = (),
+        seen: ReplayBuffer | None = None,
+        image_cache: Path | None = None,
     ) -> None:
         """Load the teacher, and draw the student's weights or take up what is continued.
 
@@ -55,7 +68,10 @@ class DistillPlan:
             run: of the student.
             teacher: checkpoint of the teacher.
             pairs_folder: where the teacher's samples are kept, for other students too.
-            recording: what a robot saw, about which the teacher is asked too.
+            recordings: what robots saw, about which the teacher is asked too.
+            seen: what the teacher sees in the demonstrations of a student that sees something
+                else; None: the same.
+            image_cache: folder for decoded images.
 
         Raises:
             InputError: other demonstrations than the teacher's, a recording of other observations
@@ -66,50 +82,97 @@ class DistillPlan:
         self._run = run
         self._pairs_folder = pairs_folder
         self._loss_class = METHODS.get(options.method)
-        check_same_data(teacher, run.spec)
-        self._recording: WindowDataset | None = None
-        if recording is not None:
-            self._recording = windows_of_recording(recording, run.data, teacher).to(run.device)
         if run.accelerator.num_processes > 1:
             raise InputError(
                 f"distillation runs in one process, there are {run.accelerator.num_processes}; "
                 "start it without 'accelerate launch'"
             )
+        self._own = seen is not None
+        run.also_trained_on.update(teacher.also_trained_on)
+        if seen is None:
+            if not is_undocumented(teacher):
+                check_same_data(teacher, run.spec)
+            data = run.spec.fingerprint
+            self._moments = [Moments(run.train_set, run.train_set, data, data)]
+        else:
+            self._moments = [demonstrated(run, teacher, seen)]
+        cache = image_cache or run.folder.parent / IMAGE_CACHE
+        if run.targets is not None and recordings:
+            raise InputError(
+                "auxiliary.keys with distill.recording: targets are read from the demonstrations, "
+                "and recordings have none; leave one of them out"
+            )
+        self._moments += [
+            recorded(run, teacher, buffer, path, cache)
+            for buffer, path in zip(recordings, options.recording, strict=True)
+        ]
         if config.policy.max_prefix != teacher.config.policy.max_prefix:
             raise InputError(
                 f"policy.max_prefix is {config.policy.max_prefix}, expected the teacher's "
                 f"{teacher.config.policy.max_prefix}: a student sees what its teacher saw"
             )
         self._loss_class.check(config)
-        _warn_of_unused(config)
+        warn_of_unused(config)
         teacher_model = PolicyModel(teacher.config, teacher.spec)
         teacher_model.load_state_dict(read_model_state(teacher))
         teacher_model.to(run.device).eval().requires_grad_(False)
+        self._teacher_model, self._teacher_config = teacher_model, teacher.config
+        self._shift = ChunkShift(teacher.config.policy.n_obs_steps - config.policy.n_obs_steps)
         solver = teacher_solver(options, teacher.config)
         edges = group_edges(teacher.config.flow.n_blocks, config.flow.n_blocks, options.groups)
         chain = teacher_model.chain(options.teacher_guidance)
         self._groups = teacher_groups(chain, edges, solver)
-        draw_initial_weights(run.model, config, run.spec)
-        # The encoder is the teacher's, frozen: students see what their teacher saw.
-        run.model.encoder.load_state_dict(teacher_model.encoder.state_dict())
+        draw_initial_weights(run.model, config, run.spec, pretrained=run.source is None)
+        if not self._own:
+            # The encoder is the teacher's, frozen: students see what their teacher saw.
+            run.model.encoder.load_state_dict(teacher_model.encoder.state_dict())
         for student, group in zip(run.model.blocks, self._groups, strict=True):
             if options.warm_start:
-                _start_from(student, group.chain.block(group.last))
+                start_from_block(student, group.chain.block(group.last))
+        if run.source is not None and run.header is None:
+            start_from(run.source, run.model, config, run.spec)
         run.restore()
+        self._teacher_sight: tuple[TeacherSamples, TeacherSamples | None] | None = None
+        self._student_sight: tuple[int, Seen, Seen | None] | None = None
+
+    def on(self, run: Run) -> DistillPlan:
+        """Return the same plan for a copy of its run."""
+        other = copy.copy(self)
+        other._run = run
+        return other
 
     def numbers(self) -> Sequence[int]:
-        """Return the numbers of the blocks, in the order in which they are trained."""
-        return range(self._run.model.n_blocks, 0, -1)
+        """Return the numbers of the parts, in the order in which they are trained."""
+        run = self._run
+        parts = [JOINT] if self._own and run.model.encoder.trained_parameters() else []
+        return [n for n in (*parts, *range(run.model.n_blocks, 0, -1)) if run.steps(n)]
 
     def part(self, n: int) -> Part:
-        """Return what student block n learns."""
+        """Return what student block n learns, or encoder and blocks together for 0."""
         run = self._run
-        train, validation = self._samples
-        record = run.progress.records[n - 1]
+        record = run.progress.record(n)
         clock = Clock(record.push_seconds)
+        train, validation = self._samples
+        if n == JOINT:
+            own = self._moments[0].student.with_index_of(run.validation_set)
+            rows: Rows = self._ways(train, self._windows())
+            held_out: Rows | None = None
+            if validation is not None and own is not None:
+                held_out = self._ways(validation, own)
+            record.push_seconds = clock.seconds()
+            weights = action_weights(run.config).to(run.device)
+            actions = JointRegression(run.model, self._groups, run.config.distill, weights)
+            loss: Loss = actions
+            if run.targets is not None:
+                auxiliary = run.config.auxiliary
+                loss = AuxiliaryLoss(actions, run.targets, auxiliary, seed=run.pass_seed)
+            return Part(n, loss, rows, held_out, run.steps(n), self.joint_options())
+        seen, seen_there = self._students_sight()
         passed = run.progress.passed
-        pairs = train.pairs(n, passed)
-        validation_pairs = None if validation is None else validation.pairs(n, passed)
+        rows = train.pairs(n, seen, passed)
+        held_out = None
+        if validation is not None and seen_there is not None:
+            held_out = validation.pairs(n, seen_there, passed)
         record.push_seconds = clock.seconds()
         loss = self._loss_class(
             run.model.blocks[n - 1],
@@ -117,34 +180,59 @@ class DistillPlan:
             run.config.distill,
             action_weights(run.config).to(run.device),
         )
-        return Part(n, loss, pairs, validation_pairs, run.steps(n), run.options)
+        return Part(n, loss, rows, held_out, run.steps(n), run.options)
+
+    def joint_options(self) -> TrainingConfig:
+        """Return the options of the steps in which the encoder learns."""
+        options = self._run.options
+        return replace(
+            options,
+            batch_size=options.encoder_batch_size or options.batch_size,
+            learning_rate=options.encoder_learning_rate or options.learning_rate,
+        )
 
     def estimate(self) -> Estimate:
         """Return how long what is left will take."""
-        run, recording = self._run, self._recording
+        run, recorded_moments = self._run, self._moments[1:]
         counts = Counts.of(run)
-        # Those of the demonstrations are there, unless somebody removed them.
-        unknown = counts.frames if not any(self._features.glob("*.safetensors")) else 0
-        if recording is not None:
-            unknown += recording.n_frames
-            counts = replace(counts, windows=counts.windows + len(recording))
-        asked_about = f"{len(run.train_set):,} demonstrated windows"
-        if recording is not None:
-            asked_about += f" and {len(recording):,} of distill.recording"
         has_images = bool(run.train_set.image_keys)
+        # Those of the demonstrations are there, unless somebody removed them.
+        there = not self._own and any(self._features.glob("*.safetensors"))
+        n_recorded = sum(len(moments.student) for moments in recorded_moments)
+        unknown = sum(moments.student.n_frames for moments in recorded_moments)
+        unknown += 0 if there else counts.frames
+        counts = replace(counts, windows=counts.windows + n_recorded)
+        asked_about = f"{len(run.train_set):,} demonstrated windows"
+        if n_recorded:
+            asked_about += f" and {n_recorded:,} of distill.recording"
         return estimate_student(
             run,
             self._groups,
             counts,
-            kept_rows=self._kept_rows(run.config.training.encoder_views if has_images else 0),
+            kept_rows=self._kept_rows(),
             unknown_frames=unknown if has_images else 0,
             names=Names(student_steps="training.total_steps", asked_about=asked_about),
+            teacher=self._teacher_model,
+            encoder=self._trial_part if JOINT in self.numbers() else None,
         )
 
-    def _kept_rows(self, n_views: int) -> int:
+    def _trial_part(self, trial: Run) -> Part:
+        """Return what encoder and blocks learn together, on made-up ways of a trial's windows."""
+        windows = trial.train_set
+        noise = torch.randn(len(windows), *trial.model.chunk_shape, device=trial.device)
+        ends = torch.stack([noise] * trial.model.n_blocks, dim=1)
+        rows = Ways(noise, ends, windows, ObsNoise(trial.options, windows), None)
+        if trial.model.prefix is not None:
+            prefixes = TrainingPrefixes(trial.model.prefix, len(windows), trial.config.seed)
+            rows = replace(rows, prefixes=prefixes)
+        loss = JointRegression(trial.model, self._groups, trial.config.distill)
+        return Part(JOINT, loss, rows, None, trial.steps(JOINT), self.on(trial).joint_options())
+
+    def _kept_rows(self) -> int:
         """Return how many of the teacher's samples for all blocks there are already."""
         run, options = self._run, self._run.config.distill
         folder = SampleFolder(self._pairs_folder, self._stop_between_parts, run.quiet)
+        windows = self._moments[0].teacher
 
         def key(n: int) -> str:
             return samples_key(
@@ -153,59 +241,146 @@ class DistillPlan:
                 n,
                 points=self._loss_class.points(options),
                 samples=options.samples,
-                obs_noise=ObsNoise(run.options, run.train_set),
-                n_views=n_views,
+                obs_noise=self._noise_of_teacher(windows),
+                n_views=self._views_of_teacher if windows.image_keys else 0,
                 run=run.folder,
+                inputs=options.inputs,
                 passed=run.progress.passed,
             )
 
-        return sum(folder.n_rows(key(n), options.batch_size) for n in self.numbers())
+        blocks = range(1, run.model.n_blocks + 1)
+        return sum(folder.n_rows(key(n), options.batch_size) for n in blocks)
 
     def finish(self, n: int, trainer: Trainer) -> None:
-        """Do nothing: the next student asks the chain for what this one makes of its states."""
+        """Note after the last part how far the student is from the teacher.
 
-    @cached_property
+        The next part asks the chain for what this one makes of its states.
+        """
+        run, there = self._run, self._samples[1]
+        if n != self.numbers()[-1] or there is None:
+            return
+        action, seen = run.data.normalizer[ACTION_KEY], self._students_sight()[1]
+        assert seen is not None
+        found = distance_from_teacher(run.model, run.config.policy, action, *there.ways(), seen)
+        run.facts[DISTANCE] = found
+        run.write(DISTANCE, **found)
+
+    # -- what is seen ---------------------------------------------------------------------------
+
+    @property
     def _samples(self) -> tuple[TeacherSamples, TeacherSamples | None]:
         """Samples of the teacher for training and validation windows."""
-        run, options = self._run, self._run.config.distill
-        run.train_set = self._with_features(run.train_set, run.spec.fingerprint)
-        run.validation_set = run.train_set.with_index_of(run.validation_set)
-        observed: Windows = run.train_set
-        if self._recording is not None:
-            recorded = self._with_features(self._recording, options.recording_fingerprint)
-            observed = JoinedWindows([run.train_set, recorded])
-        folder = SampleFolder(self._pairs_folder, self._stop_between_parts, run.quiet)
+        if self._teacher_sight is None:
+            run, options = self._run, self._run.config.distill
+            folder = SampleFolder(self._pairs_folder, self._stop_between_parts, run.quiet)
+            if self._own:
+                demonstrated, *others = [self._for_teacher(moments) for moments in self._moments]
+                observed = joined([demonstrated, *others])
+                seen = self._seen(observed, self._teacher_model, options.samples, noise=False)
+                there = None
+                if run.validation_set is not None:
+                    ends = demonstrated.episode_ends
+                    history = self._teacher_config.policy.n_obs_steps
+                    index = run.validation_set.index.with_history(history, ends)
+                    held_out = demonstrated.with_index(index)
+                    there = self._seen(held_out, self._teacher_model, 1, noise=False)
+            else:
+                seen, there = self._students_sight()
+            train = self._samples_of(seen, options.samples, folder)
+            held_out_samples = None if there is None else self._samples_of(there, 1, None)
+            self._teacher_sight = train, held_out_samples
+        return self._teacher_sight
 
-        def samples(
-            windows: Windows, n: int, obs_noise: ObsNoise, folder: SampleFolder | None
-        ) -> TeacherSamples:
-            return TeacherSamples(
-                windows,
-                config=run.config,
-                model=run.model,
-                groups=self._groups,
-                points=self._loss_class.points(options),
-                samples=n,
-                obs_noise=obs_noise,
-                folder=folder,
-                run=run.folder,
-            )
+    def _samples_of(self, seen: Seen, samples: int, folder: SampleFolder | None) -> TeacherSamples:
+        run = self._run
+        return TeacherSamples(
+            config=run.config,
+            model=run.model,
+            groups=self._groups,
+            points=self._loss_class.points(run.config.distill),
+            samples=samples,
+            teacher=seen,
+            shift=self._shift,
+            folder=folder,
+            run=run.folder,
+        )
 
-        train = samples(observed, options.samples, ObsNoise(run.options, observed), folder)
-        if run.validation_set is None:
-            return train, None
-        exact = ObsNoise(replace(run.options, obs_noise=0.0), run.validation_set)
-        return train, samples(run.validation_set, 1, exact, None)
+    def _students_sight(self) -> tuple[Seen, Seen | None]:
+        """Return what the student sees by its frozen encoder, of training and validation windows.
+
+        In another pass an encoder that learns sees otherwise.
+        """
+        run, passed = self._run, self._run.progress.passed
+        if self._student_sight is None or (self._own and self._student_sight[0] != passed):
+            parts = [self._with_features(m.student, m.student_data) for m in self._moments]
+            seen = self._seen(joined(parts), run.model, run.config.distill.samples, noise=True)
+            held_out = parts[0].with_index_of(run.validation_set)
+            there = None
+            if held_out is not None:
+                there = self._seen(held_out, run.model, 1, noise=False)
+            self._student_sight = passed, seen, there
+        return self._student_sight[1:]
+
+    def _seen(self, windows: Windows, model: PolicyModel, samples: int, *, noise: bool) -> Seen:
+        run = self._run
+        options = run.options if noise else replace(run.options, obs_noise=0.0)
+        return Seen(
+            windows,
+            model,
+            config=run.config,
+            samples=samples,
+            obs_noise=ObsNoise(options, windows),
+        )
+
+    def _windows(self) -> Windows:
+        """Return all training windows as the student sees them, images as they are."""
+        return joined([moments.student for moments in self._moments])
+
+    def _ways(self, samples: TeacherSamples, windows: Windows) -> Ways:
+        run = self._run
+        noise, ends = samples.ways()
+        prefixes = None
+        if run.model.prefix is not None:
+            prefixes = TrainingPrefixes(run.model.prefix, len(noise), run.config.seed)
+        noisy = ObsNoise(run.options, windows)
+        return Ways(noise, ends, windows, noisy, prefixes, run.targets)
+
+    def _noise_of_teacher(self, windows: Windows) -> ObsNoise:
+        """Return how the teacher's observations are displaced: as the student's, or not at all."""
+        options = self._run.options
+        return ObsNoise(replace(options, obs_noise=0.0) if self._own else options, windows)
+
+    @property
+    def _views_of_teacher(self) -> int:
+        """Views of each of its frames: what it sees has to belong to what the student sees."""
+        return 1 if self._own else self._run.config.training.encoder_views
 
     def _with_features(self, dataset: WindowDataset, fingerprint: str) -> WindowDataset:
         """Return the windows with features of the frozen encoder in place of any images."""
         if not dataset.image_keys:
             return dataset
+        run = self._run
         return with_frozen_features(
             dataset,
-            self._run.model.encoder,
-            self._run.config,
+            run.model.encoder,
+            run.config,
             fingerprint,
+            run.folder / FEATURES if self._own else self._features,
+            stop=self._stop_between_parts,
+            quiet=run.quiet,
+        )
+
+    def _for_teacher(self, moments: Moments) -> WindowDataset:
+        """Return what the teacher sees, with features in place of any images."""
+        if not moments.teacher.image_keys:
+            return moments.teacher
+        config = self._teacher_config
+        training = replace(config.training, encoder_views=self._views_of_teacher)
+        return with_frozen_features(
+            moments.teacher,
+            self._teacher_model.encoder,
+            replace(config, training=training),
+            moments.teacher_data,
             self._features,
             stop=self._stop_between_parts,
             quiet=self._run.quiet,
@@ -221,47 +396,4 @@ class DistillPlan:
             raise Interrupted(
                 f"stopped by {self._run.interrupt.name} among the teacher's samples, which are "
                 f"kept in {self._pairs_folder}; continue with --resume"
-            )
-
-
-def _start_from(student: nn.Module, block: FlowBlock) -> None:
-    """Give a student the weights of the teacher's block, if they fit and mean the same to it."""
-    is_velocity = block.method.config.has_velocity and block.velocity is block.network
-    before = plain_network(block.network)
-    if getattr(student, "n_times", 1) == 1:
-        if is_velocity:
-            copy_fitting_weights(student, before)
-    elif isinstance(block.method, MeanVelocityMethod):
-        copy_fitting_weights(student, before)
-    elif is_velocity and isinstance(before, nn.Module):
-        load_fitting_weights(student, with_more_times(student, before.state_dict()))
-
-
-def action_weights(config: ExperimentConfig) -> Tensor:
-    """Return how much each action of a chunk counts in the loss, (horizon,), 1 on average."""
-    policy = config.policy
-    weights = torch.full((policy.horizon,), config.distill.tail_weight)
-    first = policy.n_obs_steps - 1
-    weights[first : first + policy.n_action_steps] = 1.0
-    return weights / weights.mean()
-
-
-def _warn_of_unused(config: ExperimentConfig) -> None:
-    """Say which options were set that only other methods know, or only trainings."""
-    options, method = config.distill, config.flow.method
-    for name in method.LEARNING:
-        if (value := getattr(method, name)) != getattr(type(method)(), name):
-            warnings.warn(
-                f"flow.method.{name} is {value}, which means nothing to a student; how it learns "
-                "is said by the options of distill",
-                stacklevel=2,
-            )
-    used = METHODS.get(options.method).own_options
-    others = {name for other in METHODS.names() for name in METHODS.get(other).own_options}
-    for name in sorted(others.difference(used)):
-        value = getattr(options, name)
-        if value != getattr(DistillConfig(), name):
-            warnings.warn(
-                f"distill.{name} is {value}, which means nothing to the method '{options.method}'",
-                stacklevel=2,
             )

@@ -13,19 +13,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.data.dataset import Windows
 from lfm_policy.distillation.group import TeacherGroup
+from lfm_policy.distillation.seen import Seen
+from lfm_policy.distillation.shift import ChunkShift
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.policy.prefix import with_prefix
 from lfm_policy.policy.tensors import fill_tensors, write_tensors
-from lfm_policy.training.rows.chunks import encode_all
 from lfm_policy.training.rows.obs_noise import ObsNoise
-from lfm_policy.training.rows.prefixes import TrainingPrefixes
-from lfm_policy.training.seeds import TEACHER_NOISE, TEACHER_OBS, derived_seed
+from lfm_policy.training.seeds import TEACHER_NOISE, derived_seed
 from lfm_policy.training.trainer import Rows
-
-ENCODING_BATCH = 1024
 
 STUDENT_STEP = SolverSpec("euler", 1)
 """How a student block is sampled: its velocity at t = 1 is the mean one of what it replaces."""
@@ -130,6 +126,7 @@ def samples_key(
     obs_noise: ObsNoise,
     n_views: int,
     run: Path,
+    inputs: str,
     passed: int = 0,
 ) -> str:
     """Return a folder name that says everything the teacher's samples for student n depend on.
@@ -144,6 +141,7 @@ def samples_key(
         "samples": samples,
         "seed": config.seed,
         "noise": [config.sampler.noise_scale, obs_noise.scale],
+        "split": [config.dataset.validation_ratio, config.dataset.split_seed],
     }
     if options.teacher_guidance != 1:
         facts["guidance"] = options.teacher_guidance
@@ -157,7 +155,9 @@ def samples_key(
         facts["prefix"] = config.policy.max_prefix
     if points > 1:
         facts["trajectory"] = [points, str(group.end)]
-    if options.inputs == "student":
+    if options.student_config or options.teacher_data:
+        facts["windows"] = [options.teacher_data, config.policy.n_obs_steps]
+    if inputs == "student":
         facts["student"] = [str(run.resolve()), len(groups), n]
         if passed:
             facts["pass"] = passed
@@ -168,87 +168,120 @@ def samples_key(
 class TeacherSamples:
     """Gives the pairs of one student block after the other, the last block first.
 
-    Row r belongs to window r mod M: every window is there ``samples`` times, with other noise.
+    Row r belongs to window r mod M: every window is there ``samples`` times, with other noise. The
+    noise is drawn for the teacher's chunks, and a student starts from the same numbers.
     """
 
     def __init__(
         self,
-        windows: Windows,
         *,
         config: ExperimentConfig,
         model: PolicyModel,
         groups: Sequence[TeacherGroup],
         points: int,
         samples: int,
-        obs_noise: ObsNoise,
+        teacher: Seen,
+        shift: ChunkShift,
         folder: SampleFolder | None,
         run: Path,
     ) -> None:
-        """Encode what the rows observe.
+        """Keep what is needed.
 
         Args:
-            windows: M windows that the teacher is asked about.
             config: of the student.
-            model: of the student, with the teacher's encoder.
+            model: of the student.
             groups: the teacher's blocks that each student block replaces.
             points: states of each of the teacher's trajectories that are learned from.
             samples: rows for each window.
-            obs_noise: displaces what the rows observe.
+            teacher: what the teacher sees of the rows.
+            shift: from the teacher's chunks to the student's.
             folder: keeps the teacher's samples; None: they are few, and made all at once.
             run: folder of the student's run.
         """
-        self._windows = windows
         self._config = config
         self._model = model
         self._groups = groups
         self._points = points
         self._samples = samples
-        self._obs_noise = obs_noise
+        self._teacher = teacher
+        self._shift = shift
         self._folder = folder
         self._run = run
-        self._n_rows = len(windows) * samples
+        self._n_rows = teacher.n_rows
+        self._device = teacher.windows.device
         self._passed = 0
-        self._encoded = self._encode()
-        self._prefixes: TrainingPrefixes | None = None
-        if model.prefix is not None:
-            self._prefixes = TrainingPrefixes(model.prefix, self._n_rows, config.seed)
+        self._held_out: dict[int, Tensor] = {}
 
-    def pairs(self, n: int, passed: int = 0) -> Pairs:
+    def pairs(self, n: int, student: Seen, passed: int = 0) -> Pairs:
         """Return the pairs of student block n; students nearer the noise must be distilled.
 
         They are other ones in every pass of a run (``passed`` are done).
+
+        Args:
+            n: number of the student block.
+            student: what the student sees of the rows, by its encoder as it is from now on.
+            passed: see above.
         """
         self._passed = passed
-        inputs = self._config.distill.inputs
-        y = self._states(n, student=inputs != "teacher")
-        start = self._states(n, student=False) if inputs == "corrected" else y
-        device = self._windows.device
-        path = self._trajectories(n, start)
-        return Pairs(y=y.to(device), path=path.to(device), condition=self._condition)
+        inputs, shift = self._config.distill.inputs, self._shift
+        if inputs == "teacher":
+            start = self._teacher_states(n)
+            y = shift.state(start)
+        else:
+            y = self._student_states(n, student)
+            start = self._teacher_states(n) if inputs == "corrected" else shift.back(y)
+        path = shift.path(self._trajectories(n, start, inputs), to_data=n == 1)
+        return Pairs(y=y.to(self._device), path=path.to(self._device), condition=student.condition)
+
+    def ways(self) -> tuple[Tensor, Tensor]:
+        """Return the teacher's own ways from the noise to the data, in the student's chunks.
+
+        Returns:
+            The noise (rows, horizon, action_dim), and where the teacher is at the data side of each
+            group, (rows, N', horizon, action_dim), index 0 = the data themselves.
+        """
+        numbers = range(1, len(self._groups) + 1)
+        ends = [self._shift.path(self._ends(n)[:, None], to_data=n == 1)[:, 0] for n in numbers]
+        noise = self._shift.state(self._noise())
+        return noise.to(self._device), torch.stack(ends, dim=1).to(self._device)
 
     # -- states and trajectories ----------------------------------------------------------------
 
-    def _states(self, n: int, *, student: bool) -> Tensor:
-        """Return the states at the data side of block n + 1: noise for the last block."""
+    def _noise(self) -> Tensor:
+        noise = teacher_noise(self._config.seed, self._n_rows, self._model.chunk_shape)
+        return noise * self._config.sampler.noise_scale
+
+    def _teacher_states(self, n: int) -> Tensor:
+        """Return the teacher's states at the data side of group n + 1: noise for the last one."""
+        return self._noise() if n == len(self._groups) else self._ends(n + 1)
+
+    def _ends(self, n: int) -> Tensor:
+        """Return where the teacher's own ways are at the data side of group n."""
+        return self._trajectories(n, self._teacher_states(n), "teacher")[:, 0]
+
+    def _student_states(self, n: int, student: Seen) -> Tensor:
+        """Return where the distilled students take the noise, at the data side of block n + 1."""
         if n == len(self._groups):
-            noise = teacher_noise(self._config.seed, self._n_rows, self._model.chunk_shape)
-            return noise * self._config.sampler.noise_scale
-        before = self._states(n + 1, student=student)
-        return self._step(n + 1, before) if student else self._trajectories(n + 1, before)[:, 0]
+            return self._shift.state(self._noise())
+        return self._step(n + 1, self._student_states(n + 1, student), student)
 
     @torch.no_grad()
-    def _trajectories(self, n: int, y: Tensor) -> Tensor:
+    def _trajectories(self, n: int, y: Tensor, inputs: str) -> Tensor:
         """Return the teacher's ways from states ``y``, (rows, points, *chunk), data side first."""
 
         def make(begin: int, end: int) -> Tensor:
-            start = y[begin:end].to(self._windows.device)
-            condition = self._condition(torch.arange(begin, end))
+            start = y[begin:end].to(self._device)
+            condition = self._teacher.condition(torch.arange(begin, end))
             return self._groups[n - 1].trajectory(start, condition, self._points)
 
         if self._folder is None:
-            return make(0, self._n_rows).cpu()
+            if inputs == "student":
+                return make(0, self._n_rows).cpu()
+            if n not in self._held_out:  # asked for again when the student is done
+                self._held_out[n] = make(0, self._n_rows).cpu()
+            return self._held_out[n]
         return self._folder.table(
-            self._key(n),
+            self._key(n, inputs),
             self._n_rows,
             self._config.distill.batch_size,
             (self._points, *self._model.chunk_shape),
@@ -257,75 +290,27 @@ class TeacherSamples:
         )
 
     @torch.no_grad()
-    def _step(self, n: int, y: Tensor) -> Tensor:
+    def _step(self, n: int, y: Tensor, student: Seen) -> Tensor:
         """Return where the distilled student n takes states ``y``."""
         chain, batch_size = self._model.chain(), self._config.distill.batch_size
         parts = []
         for begin in range(0, len(y), batch_size):
-            part = y[begin : begin + batch_size].to(self._windows.device)
-            condition = self._condition(torch.arange(begin, begin + len(part)))
+            part = y[begin : begin + batch_size].to(self._device)
+            condition = student.condition(torch.arange(begin, begin + len(part)))
             ends = chain.sample(part, condition, solver=STUDENT_STEP, first=n, last=n)
             parts.append(ends.x.cpu())
         return torch.cat(parts)
 
-    def _key(self, n: int) -> str:
+    def _key(self, n: int, inputs: str) -> str:
         return samples_key(
             self._config,
             self._groups,
             n,
             points=self._points,
             samples=self._samples,
-            obs_noise=self._obs_noise,
-            n_views=self._windows.n_views,
+            obs_noise=self._teacher.obs_noise,
+            n_views=self._teacher.windows.n_views,
             run=self._run,
+            inputs=inputs,
             passed=self._passed,
         )
-
-    # -- observations ---------------------------------------------------------------------------
-
-    def _condition(self, rows: Tensor) -> Tensor | None:
-        """Return the whole condition of any rows; each always has the same prefix."""
-        encoded = self._encoded(rows)
-        if self._prefixes is None:
-            return encoded
-        chunks = self._windows.gather_action(rows % len(self._windows))
-        return with_prefix(encoded, self._prefixes.features(rows, chunks))
-
-    def _observations(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return what rows observe; samples of one window see different views of its images."""
-        n_windows, views = len(self._windows), None
-        if self._samples > 1:
-            views = rows.cpu() // n_windows % max(self._windows.n_views, 1)
-        return self._windows.gather_obs(rows % n_windows, views)
-
-    @torch.no_grad()
-    def _encode(self) -> Callable[[Tensor], Tensor | None]:
-        """Return what gives the encoded observations of any rows.
-
-        With noise, every row sees its window a little displaced, always the same way: teacher and
-        students must see the same.
-        """
-        device = self._windows.device
-        if self._obs_noise:
-            displaced = self._encode_displaced()
-            return lambda rows: displaced.index_select(0, rows.to(device))
-        encoded = encode_all(self._model, self._windows, ENCODING_BATCH)
-        if encoded is not None:
-            return lambda rows: encoded.index_select(0, rows.to(device) % len(self._windows))
-
-        @torch.no_grad()
-        def encode(rows: Tensor) -> Tensor | None:
-            encoding: Tensor | None = self._model.encoder(self._observations(rows))
-            return encoding
-
-        return encode
-
-    def _encode_displaced(self) -> Tensor:
-        seed = derived_seed(self._config.seed, TEACHER_OBS)
-        generator = torch.Generator().manual_seed(seed)
-        parts = []
-        for begin in range(0, self._n_rows, ENCODING_BATCH):
-            rows = torch.arange(begin, min(begin + ENCODING_BATCH, self._n_rows))
-            obs = self._observations(rows)
-            parts.append(self._model.encoder(self._obs_noise.displace(obs, generator)))
-        return torch.cat(parts)

@@ -10,25 +10,40 @@ from pathlib import Path
 from typing import Any
 
 from lfm_policy.assets import results_folder
-from lfm_policy.checkpoint_folders import run_of_checkpoint
+from lfm_policy.checkpoint_folders import LATEST_FILE, run_of_checkpoint
 from lfm_policy.config import DistillConfig, ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
-from lfm_policy.config.flow import check_guidance
 from lfm_policy.config.load import changed_config
+from lfm_policy.config.sampler import check_guidance
+from lfm_policy.data.replay_buffer import ACTION_KEY
 from lfm_policy.distillation.group import group_edges, group_step_sizes
 from lfm_policy.distillation.methods import METHODS
+from lfm_policy.distillation.own.config import (
+    OwnConfig,
+    check_chunks_agree,
+    own_options,
+    with_earlier_round,
+)
 from lfm_policy.distillation.plan import DistillPlan
-from lfm_policy.distillation.recordings import read_observations
+from lfm_policy.distillation.recordings import fingerprint_of, read_for_teacher, read_recordings
+from lfm_policy.distillation.undocumented import (
+    identity_of_data,
+    is_undocumented,
+    with_actions_of,
+    with_observations,
+)
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SOLVERS, SolverSpec
 from lfm_policy.flow.guidance import evaluations_per_step
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
 from lfm_policy.policy.model import ou_schedule
+from lfm_policy.text.students import RECORDING_STANDS_IN, TEACHER_IMPORTED
 from lfm_policy.training.rows.data import IMAGE_CACHE
 from lfm_policy.training.run import Run
 from lfm_policy.training.run_folder.best import SELECTION
 from lfm_policy.training.selection import Rollouts
 from lfm_policy.training.train import train_parts
+from lfm_runtime.disk.files import exists
 
 PAIRS = "pairs"
 FLOW_EVALUATIONS = 32
@@ -42,6 +57,7 @@ def student_config(
     method: str,
     groups: Sequence[int] = (),
     overrides: Sequence[str] = (),
+    own: OwnConfig | None = None,
 ) -> ExperimentConfig:
     """Return the options of a student: the teacher's, with N' = ``nfe`` blocks of one step.
 
@@ -56,10 +72,12 @@ def student_config(
         groups: how many of the teacher's blocks each of the ``nfe`` student blocks replaces, data
             side first; empty: all as many.
         overrides: strings ``section.key=value``.
+        own: configuration of a student that sees something else than its teacher, see
+            `own_options`.
 
     Raises:
         InputError: the teacher is a student or not complete, ``nfe`` or ``groups`` do not fit its
-            blocks, or an override is wrong.
+            blocks, an override is wrong, or chunks of ``own`` are not the teacher's.
     """
     check_teacher(teacher)
     loss_class = METHODS.get(method)
@@ -72,6 +90,7 @@ def student_config(
     options |= {
         "name": f"{options['name']}-nfe{nfe}",
         "init": {},
+        "auxiliary": {},
         "network": asdict(student_network(teacher.config)),
         "block_networks": [sizes_of_blocks[math.ceil(end) - 1] for end in edges[1:]]
         if sizes_of_blocks
@@ -99,6 +118,12 @@ def student_config(
         "encoder_steps": 0,
         **options["distill"]["training"],
     }
+    # A student fits a function and not a cloud of data: dropout only blurs it.
+    if "dropout" in options["network"]:
+        options["network"]["dropout"] = 0.0
+    if own is not None:
+        options = own_options(own, teacher, options, overrides)
+        options["name"] += f"-nfe{nfe}"
     options["distill"] |= {
         "network": {},
         "training": {},
@@ -108,10 +133,9 @@ def student_config(
         "groups": list(groups),
     }
     loss_class.adapt(options)
-    # A student fits a function and not a cloud of data: dropout only blurs it.
-    if "dropout" in options["network"]:
-        options["network"]["dropout"] = 0.0
     config = changed_config(options, overrides, label=str(teacher.folder))
+    if own is not None:
+        check_chunks_agree(config, teacher)
     for section in ("network", "training"):
         if changes := getattr(config.distill, section):
             raise InputError(
@@ -122,6 +146,11 @@ def student_config(
         raise InputError(
             f"flow.drop_obs is {config.flow.drop_obs:g}, expected 0: a student has no guidance of "
             "its own; distill.teacher_guidance is that of the teacher's samples"
+        )
+    if config.auxiliary.used and not (own is not None and config.encoder.learns):
+        raise InputError(
+            f"auxiliary.keys is {config.auxiliary.keys}, expected none: the encoder of a student "
+            "is its teacher's, and learns no more"
         )
     if config.distill.groups != list(groups):
         raise InputError(
@@ -179,6 +208,8 @@ def distill(
     method: str = "regression",
     groups: Sequence[int] = (),
     overrides: Sequence[str] = (),
+    own: OwnConfig | None = None,
+    init_from: str | Path | None = None,
     pairs_folder: Path | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -191,11 +222,15 @@ def distill(
         teacher_path: checkpoint or run folder of the teacher.
         folder: run folder of the student; by default ``student-nfe<nfe>-<method>``, with the
             groups if they are given, beside the teacher's checkpoints (in ``runs/<name>`` for a
-            teacher that comes with the package).
+            teacher that comes with the package). With ``own`` its name stands for ``student``.
         nfe: network evaluations per chunk of the student.
         method: name of the distillation method.
         groups: how many of the teacher's blocks each student block replaces, see `student_config`.
         overrides: strings ``section.key=value``.
+        own: configuration of a student that sees something else than its teacher: a bundled name,
+            a file, or what such a file says; see `own_options`.
+        init_from: checkpoint or run folder of such a student of an earlier round, whose weights
+            this one starts from.
         pairs_folder: where teacher samples are kept; by default ``pairs`` in the teacher's run.
         device: ``auto``, ``cpu`` or ``cuda``.
         resume: go on from the newest checkpoint in ``folder``, if there is one.
@@ -208,27 +243,53 @@ def distill(
         TrainingError: the loss became NaN.
     """
     teacher = read_header(teacher_path)
-    config = student_config(teacher, nfe=nfe, method=method, groups=groups, overrides=overrides)
+    config = student_config(
+        teacher, nfe=nfe, method=method, groups=groups, overrides=overrides, own=own
+    )
+    source = None if init_from is None else read_header(init_from)
+    if source is not None:
+        config = with_earlier_round(config, source)
+    config, recording_stands_in = with_observations(config, teacher)
     root = results_folder(teacher_path)
-    name = "-".join([f"student-nfe{nfe}", *map(str, groups), method])
+    student = "student" if own is None else config.distill.student_config
+    name = "-".join([f"{student}-nfe{nfe}", *map(str, groups), method])
     # Where the teacher's own training keeps its frames, also if one of its checkpoints is named.
-    image_cache = (run_of_checkpoint(teacher.folder) or root).parent / IMAGE_CACHE
-    recording = None
-    if config.distill.recording:
-        recording = read_observations(config.distill.recording, teacher, image_cache, quiet=quiet)
-        options = replace(config.distill, recording_fingerprint=recording.fingerprint())
-        config = replace(config, distill=options)
+    images = (run_of_checkpoint(teacher.folder) or root).parent / IMAGE_CACHE
+    recordings = read_recordings(config, teacher, images, quiet=quiet)
+    seen = None if own is None else read_for_teacher(config, teacher, images, quiet=quiet)
+    data = "" if seen is None else seen.fingerprint()
+    if seen is None and is_undocumented(teacher):
+        data = identity_of_data(config, teacher, images, quiet=quiet)
+    config = replace(
+        config,
+        distill=replace(
+            config.distill, recording_fingerprint=fingerprint_of(recordings), teacher_data=data
+        ),
+    )
+    folder = folder or root / name
+    # Chunks are the teacher's; so is what students see, unless they see something of their own.
+    normalizer = read_normalizer(teacher)
+    if own is not None:
+        normalizer = normalizer.only(ACTION_KEY)
+        begun = read_header(folder) if resume and exists(folder / LATEST_FILE) else source
+        normalizer = normalizer if begun is None else read_normalizer(begun)
     run = Run(
         config,
-        folder or root / name,
+        folder,
         device=device,
         resume=resume,
         quiet=quiet,
-        image_cache=image_cache,
-        # Students see what their teacher saw; it may have kept a normaliser of other data.
-        normalizer=read_normalizer(teacher),
+        image_cache=images,
+        source=source,
+        normalizer=normalizer,
     )
-    plan = DistillPlan(run, teacher, pairs_folder or root / PAIRS, recording)
+    if teacher.imported:
+        run.facts[TEACHER_IMPORTED] = teacher.imported
+    if recording_stands_in:
+        run.facts[RECORDING_STANDS_IN] = True
+        actions = with_actions_of(read_normalizer(teacher), run.data.normalizer)
+        run.data = replace(run.data, normalizer=actions)
+    plan = DistillPlan(run, teacher, pairs_folder or root / PAIRS, recordings, seen, images)
     return train_parts(run, plan, plan.estimate, rollouts)
 
 

@@ -22,6 +22,7 @@ IMAGE_ENCODERS: Registry[type[ImageEncoderConfig]] = Registry(
     {
         "compact": "lfm_policy.encoders.image_options:CompactConfig",
         "resnet18": "lfm_policy.encoders.image_options:ResNet18Config",
+        "rgb_resnet": "lfm_policy.encoders.image_options:ResNetConfig",
         "pretrained": "lfm_policy.encoders.pretrained.encoder:PretrainedConfig",
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,10 +33,8 @@ class View:
 
 def centre_view(options: ImageEncoderConfig, n: int, size: tuple[int, int]) -> View:
     """Return the centre crop for ``n`` samples of images of ``size`` (height, width)."""
-    height, width = options.crop_of(size)
-    top = torch.full((n,), (size[0] - height) // 2)
-    left = torch.full((n,), (size[1] - width) // 2)
-    return View(top, left)
+    top, left = options.centre_of(size)
+    return View(torch.full((n,), top), torch.full((n,), left))
 
 
 def random_view(
@@ -43,16 +42,28 @@ def random_view(
     n: int,
     size: tuple[int, int],
     generator: torch.Generator | None = None,
+    device: torch.device | None = None,
 ) -> View:
-    """Return random crops and colours for ``n`` samples; torch's global generator by default."""
+    """Return random crops and colours for ``n`` samples.
+
+    Args:
+        options: how far they go.
+        n: B.
+        size: (height, width) of the images.
+        generator: of the random numbers; torch's global one of the device by default.
+        device: where they are drawn, by default the CPU.
+    """
     height, width = options.crop_of(size)
     shift = options.shift
-    top = torch.randint(-shift, size[0] - height + shift + 1, (n,), generator=generator)
-    left = torch.randint(-shift, size[1] - width + shift + 1, (n,), generator=generator)
-    strength = torch.tensor([options.brightness, options.contrast, options.saturation])
+    drawn_with: dict[str, Any] = {"generator": generator, "device": device}
+    top = torch.randint(-shift, size[0] - height + shift + 1, (n,), **drawn_with)
+    left = torch.randint(-shift, size[1] - width + shift + 1, (n,), **drawn_with)
+    strengths = (options.brightness, options.contrast, options.saturation)
     colour = None
-    if bool(strength.any()):
-        colour = (2 * torch.rand(n, 3, generator=generator) - 1) * strength
+    if any(strengths):
+        drawn = 2 * torch.rand(n, 3, **drawn_with) - 1
+        columns = zip(drawn.unbind(1), strengths, strict=True)
+        colour = torch.stack([column * strength for column, strength in columns], dim=1)
     return View(top, left, colour)
 
 
@@ -68,6 +79,8 @@ def crop_images(images: Tensor, view: View, size: tuple[int, int]) -> Tensor:
         (B, T, h, w, C); rows and columns outside an image repeat its edge.
     """
     sides = (images.shape[2], images.shape[3])
+    if images.device.type != "cpu":
+        return _crops_by_index(images, view, size)
     if size == sides and not bool(view.top.any() or view.left.any()):
         return images
     starts = []
@@ -87,17 +100,36 @@ def crop_images(images: Tensor, view: View, size: tuple[int, int]) -> Tensor:
     return torch.stack(crops)
 
 
-def centre_crop(images: Tensor, size: tuple[int, int]) -> Tensor:
+def _crops_by_index(images: Tensor, view: View, size: tuple[int, int]) -> Tensor:
+    """Return `crop_images` without a look at the numbers of the view, for which a GPU would wait.
+
+    Every pixel is fetched by its place, which a GPU does as fast as copying rows.
+    """
+    device = images.device
+    place = []
+    for axis, first in enumerate((view.top, view.left)):
+        steps = torch.arange(size[axis], device=device)
+        ends = first.to(device)[:, None] + steps
+        place.append(ends.clamp(0, images.shape[2 + axis] - 1))  # outside, the edge is repeated
+    rows, columns = place
+    n, frames = images.shape[:2]
+    sample = torch.arange(n, device=device)[:, None, None, None]
+    frame = torch.arange(frames, device=device)[None, :, None, None]
+    return images[sample, frame, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def centre_crop(images: Tensor, first: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Return what `crop_images` does with `centre_view`, as a part of the same memory.
 
     Args:
         images: (B, T, H, W, C), any dtype.
+        first: first row and column.
         size: height and width of the crops, at most those of the images.
 
     Returns:
         (B, T, h, w, C).
     """
-    top, left = ((images.shape[2 + i] - size[i]) // 2 for i in range(2))
+    top, left = first
     return images[:, :, top : top + size[0], left : left + size[1]]
 
 

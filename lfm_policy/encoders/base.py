@@ -28,10 +28,14 @@ class ObsEncoder(nn.Module):
     normalised, images uint8 (height, width, channels).
 
     Attributes:
+        same_work: whether it does the same sequence of operations for every batch on a GPU, with no
+            look at their values, so that a gradient step can be recorded and replayed.
         obs_shapes: shape of one frame of each observation, without batch and history.
         n_obs_steps: frames of history.
         cond_dim: length of the condition vector, 0 without observations.
     """
+
+    same_work: bool = False
 
     def __init__(
         self, obs_shapes: Mapping[str, tuple[int, ...]], n_obs_steps: int, cond_dim: int

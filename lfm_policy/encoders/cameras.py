@@ -57,6 +57,11 @@ class CamerasEncoder(HistoryEncoder):
         self.layers = self.fusion_layers(config)
 
     @property
+    def same_work(self) -> bool:  # type: ignore[override]
+        """Whether all image encoders say so."""
+        return all(encoder.same_work for encoder in self._by_key.values())
+
+    @property
     def image_keys(self) -> tuple[str, ...]:
         """Names of the cameras."""
         return tuple(self._by_key)

@@ -20,28 +20,6 @@ from lfm_policy.encoders.image_options import ImageEncoderConfig
 VIEW_SEED = 20_240
 
 
-class SpatialSoftmax(nn.Module):
-    """Expected position of each map under its softmax (Finn et al. 2016, arXiv:1509.06113).
-
-    Maps (B, K, h, w) to (B, 2 K): all x, then all y, from -1 to 1.
-    """
-
-    def __init__(self, height: int, width: int) -> None:
-        super().__init__()
-        x = torch.linspace(-1, 1, width) if width > 1 else torch.zeros(1)
-        y = torch.linspace(-1, 1, height) if height > 1 else torch.zeros(1)
-        self._n_positions = height * width
-        grid = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
-        self.register_buffer("_grid", grid, persistent=False)
-        self.temperature = nn.Parameter(torch.ones(()))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return the positions, (B, 2 K)."""
-        grid = self.get_buffer("_grid")
-        attention = torch.softmax(maps.flatten(2) / self.temperature, dim=2)
-        return rearrange(attention @ grid, "n k xy -> n (xy k)")
-
-
 class ImageEncoder(nn.Module):
     """Turns frames of one camera into feature vectors, each frame by itself.
 
@@ -49,10 +27,13 @@ class ImageEncoder(nn.Module):
     random, all frames of its history alike; otherwise the centre crop is seen.
 
     Attributes:
+        same_work: see `ObsEncoder`.
         frame_shape: (height, width, channels) of the camera.
         resized_shape: the same after resizing; frames of this shape are taken, too.
         feature_dim: length of a frame's feature vector.
     """
+
+    same_work: bool = False
 
     def __init__(
         self, config: ImageEncoderConfig, frame_shape: tuple[int, int, int], feature_dim: int
@@ -63,7 +44,9 @@ class ImageEncoder(nn.Module):
         self._size = config.resized(frame_shape)
         self.resized_shape = (*self._size, frame_shape[2])
         self._resize = (
-            None if self._size == frame_shape[:2] else Resize(frame_shape[:2], self._size)
+            None
+            if self._size == frame_shape[:2]
+            else Resize(frame_shape[:2], self._size, whole=config.whole_levels)
         )
         self._config = config
 
@@ -96,10 +79,14 @@ class ImageEncoder(nn.Module):
         if self._resize is not None and frames.shape[2:4] != self._size:
             frames = self._resize(frames)
         if view is None and self.training:
-            view = random_view(self._config, n, self._size)
+            on_gpu = frames.device if frames.device.type != "cpu" else None
+            view = random_view(self._config, n, self._size, device=on_gpu)
         size = self._config.crop_of(self._size)
         # The centre without numbers that depend on data, so that the encoder can be exported.
-        images = centre_crop(frames, size) if view is None else crop_images(frames, view, size)
+        first = self._config.centre_of(self._size)
+        images = (
+            centre_crop(frames, first, size) if view is None else crop_images(frames, view, size)
+        )
         # In place, because fresh memory takes a CPU longer than the arithmetic.
         images = images.to(torch.float32).div_(255)
         if view is not None and view.colour is not None:

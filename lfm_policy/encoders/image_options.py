@@ -23,6 +23,7 @@ Side = Annotated[int, Field(ge=1, le=MAX_IMAGE_SIDE)]
 SideOrShare = Annotated[int | float, Field(ge=0.01, le=MAX_IMAGE_SIDE)]
 
 AUTO = "auto"
+EACH = "each"
 
 
 @options
@@ -93,6 +94,16 @@ class ImageEncoderConfig:
         )
         return height, width
 
+    def centre_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return first row and column of the centre crop of images of this size."""
+        height, width = self.crop_of(size)
+        return (size[0] - height) // 2, (size[1] - width) // 2
+
+    @property
+    def whole_levels(self) -> bool:
+        """Whether resized frames are in whole levels, as a camera of that size records them."""
+        return True
+
     def resolved(self) -> ImageEncoderConfig:
         """Return the options with all that a checkpoint needs to build the encoder by itself.
 
@@ -152,8 +163,56 @@ class CompactConfig(ImageEncoderConfig):
     )
     n_blocks: int = option(1, "residual blocks", ge=0, le=32)
     keypoints: int = option(
-        32, "positions found in the image; a feature vector has x and y", ge=1, le=4096
+        32, "positions found in the image; a feature vector has x and y of each", ge=1, le=4096
     )
+    fine_keypoints: int = option(
+        0,
+        "further positions, found at twice the resolution: where small things are, more precisely",
+        ge=0,
+        le=4096,
+    )
+    spread: bool = option(
+        False,
+        "of each keypoint its variances and covariance, too: how long what it sees is, and along "
+        "which line",
+    )
+    values: int = option(
+        0,
+        "of each keypoint so many numbers of what is there, too: means of further maps under its "
+        "softmax (attention pooling)",
+        ge=0,
+        le=64,
+    )
+    coordinates: bool = option(False, "let the layers know where in the image they are (CoordConv)")
+    temperature: float = option(
+        1.0,
+        "of the softmax over a map, with which learning begins: below 1 keypoints are sharper from "
+        "the first step on, and learn sooner",
+        ge=1e-3,
+        le=1e3,
+    )
+    temperatures: str = option(
+        "one",
+        "learned temperature of the softmax: one of all keypoints, or each its own",
+        choices=["one", EACH],
+    )
+    output_dim: int = option(
+        0,
+        "length of a frame's feature vector: a linear layer; 0: the keypoints' numbers themselves",
+        ge=0,
+        le=16384,
+    )
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers all keypoints of a frame have."""
+        of_each = (5 if self.spread else 2) + self.values
+        return of_each * (self.keypoints + self.fine_keypoints)
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a frame's feature vector."""
+        return self.output_dim or self.n_numbers
 
 
 @options
@@ -174,3 +233,65 @@ class ResNet18Config(ImageEncoderConfig):
     )
     keypoints: int = option(32, "positions found in the image (spatial softmax)", ge=1, le=4096)
     output_dim: int = option(64, "length of a frame's feature vector", ge=1, le=16384)
+
+
+@options
+class ResNetConfig(ImageEncoderConfig):
+    """Options of a ResNet as LeRobot, Diffusion Policy and robomimic have it."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.encoders.resnet:ResNetEncoder"
+    SMALLEST: ClassVar[int] = 32
+
+    name: str = option("rgb_resnet", "which image encoder", choices=["rgb_resnet"])
+    stem: int = option(64, "channels of the first layer", ge=1, le=4096)
+    widths: list[Annotated[int, Field(ge=1, le=4096)]] = option(
+        [64, 128, 256, 512],
+        "channels of each stage; each after the first halves the image",
+        min_length=1,
+        max_length=4,
+    )
+    blocks: list[Annotated[int, Field(ge=1, le=64)]] = option(
+        [2, 2, 2, 2], "blocks of each stage: [3, 4, 6, 3] is ResNet-34", min_length=1, max_length=4
+    )
+    norm: str = option(
+        "group",
+        "group norms after convolutions, or none: biases instead, into which imported batch norms "
+        "go",
+        choices=["group", "none"],
+    )
+    group_size: int = option(GROUP_SIZE, "channels per group of the norms", ge=1, le=4096)
+    keypoints: int = option(32, "positions found in the image (spatial softmax)", ge=1, le=4096)
+    output_dim: int = option(64, "length of a frame's feature vector", ge=1, le=16384)
+    rectified: bool = option(True, "whether features below 0 are cut off")
+    rounded_centre: bool = option(
+        False,
+        "where the centre crop cannot have equal margins, round as torchvision does (half a pixel "
+        "to the even one) and not down",
+    )
+    whole: bool = option(
+        True, "round resized frames to whole levels of 255, as a camera of that size records them"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.blocks) != len(self.widths):
+            raise OptionError(
+                "blocks", f"is {self.blocks}, expected as many numbers as widths, {self.widths}"
+            )
+        uneven = [w for w in (self.stem, *self.widths) if w % self.group_size]
+        if self.norm == "group" and uneven:
+            raise OptionError(
+                "group_size", f"is {self.group_size}, expected a divisor of {uneven[0]} channels"
+            )
+
+    @property
+    def whole_levels(self) -> bool:
+        """See `ImageEncoderConfig`."""
+        return self.whole
+
+    def centre_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return first row and column of the centre crop; see ``rounded_centre``."""
+        if not self.rounded_centre:
+            return super().centre_of(size)
+        height, width = self.crop_of(size)
+        return round((size[0] - height) / 2), round((size[1] - width) / 2)

@@ -40,6 +40,8 @@ ACTIVATIONS: Registry[type[nn.Module]] = Registry(
     },
 )
 
+DIFFERENCES = "differences"
+
 IMAGE_SECTION = Chosen("image encoder", "compact")
 """The section ``image``, and what `cameras` makes of it for a camera."""
 
@@ -142,6 +144,12 @@ class StateEncoderConfig(EncoderConfig):
         le=MAX_WIDTH,
     )
     activation: str = option("silu", "after each hidden layer", choices=ACTIVATIONS)
+    history: str = option(
+        "frames",
+        "what the frames of history give: themselves, or the newest itself and each older one its "
+        "difference to the next, eightfold, by which small motions weigh more",
+        choices=["frames", DIFFERENCES],
+    )
 
     def __post_init__(self) -> None:
         if self.output_dim and not self.hidden:

@@ -9,18 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.encoders.base import ObsEncoder
-from lfm_policy.encoders.options import ACTIVATIONS, StateEncoderConfig
+from lfm_policy.encoders.options import ACTIVATIONS, DIFFERENCES, StateEncoderConfig
 from lfm_policy.errors import InputError
 from lfm_policy.networks.options import MAX_COND_DIM
+
+DIFFERENCE_SCALE = 8.0
+"""Of differences between frames: a motion of an eighth of the range then weighs as much as a place
+at its end. A power of two, so that multiplying rounds nothing."""
 
 
 class HistoryEncoder(ObsEncoder):
     """The history of all observations as one vector, through an MLP if it has hidden layers.
 
     The vector is ordered by frame, oldest first, and within a frame by the name of the observation.
+    With ``history: differences`` every frame but the newest gives `DIFFERENCE_SCALE` times what
+    the next one, numbers or features, has more.
     Subclasses make ``layers`` with `fusion_layers`, after what else has weights.
     """
 
+    same_work = True
     layers: nn.Sequential
 
     def __init__(
@@ -43,6 +50,7 @@ class HistoryEncoder(ObsEncoder):
             )
         super().__init__(obs_shapes, n_obs_steps, config.cond_dim(history_size))
         self._sizes = sizes
+        self._differences = config.history == DIFFERENCES
 
     def history_columns(self, key: str) -> list[int]:
         """Return where the numbers of an observation stand in the vector of the history."""
@@ -77,7 +85,11 @@ class HistoryEncoder(ObsEncoder):
         for key, size in self._sizes.items():
             value = self._observation(obs, key, (size,) if key in self.image_keys else None)
             frames.append(value.reshape(value.shape[0], self.n_obs_steps, size))
-        cond: Tensor = self.layers(torch.cat(frames, dim=-1).flatten(1))
+        history = torch.cat(frames, dim=-1)
+        if self._differences:
+            motions = DIFFERENCE_SCALE * (history[:, 1:] - history[:, :-1])
+            history = torch.cat([motions, history[:, -1:]], dim=1)
+        cond: Tensor = self.layers(history.flatten(1))
         return cond
 
 

@@ -35,7 +35,7 @@ def predict_chunks(
     its observations.
     """
     # An adaptive solver chooses its steps for a whole batch, so there each row is its own batch.
-    rows = ROWS if policy.nfe is not None else 1
+    rows = ROWS if policy.sampler.nfe is not None else 1
     actions: dict[int, np.ndarray] = {}
     nfe = 0
     waiting = dict(enumerate(requests))

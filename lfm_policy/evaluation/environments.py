@@ -44,6 +44,7 @@ def make_environments(
     options: dict[str, Any],
     render_size: int | None,
     module_folder: str | None,
+    reading: Any = None,
 ) -> Any:
     """Create a vector environment; see `lfm_envs.make_vector_env` and `rollout`.
 
@@ -66,5 +67,10 @@ def make_environments(
             chosen |= {"render_size": render_size}
     with environment_errors(env_id, options):
         return lfm_envs.make_vector_env(
-            env_id, number, processes=processes, module_folder=module_folder, **chosen
+            env_id,
+            number,
+            processes=processes,
+            module_folder=module_folder,
+            reading=reading or lfm_envs.AS_GIVEN,
+            **chosen,
         )

@@ -7,7 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lfm_envs import AS_GIVEN, Reading
+
+from lfm_policy.environments import TASK_FIELD
+from lfm_policy.errors import InputError
 from lfm_policy.text.numbers import rounded
+from lfm_runtime.policy.tasks import task_number
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,9 @@ class RolloutConfig:
         num_envs: environments that run at the same time; results do not depend on it.
         processes: one process per environment instead of all in this one.
         env_options: arguments of the environment.
+        reading: names for its observations, and what says success.
+        tasks: which of its tasks the policy is to do, each in its own episodes; ``{task}`` in
+            ``env_id`` stands for the task. Empty: as `by_task` says.
     """
 
     env_id: str
@@ -31,6 +39,35 @@ class RolloutConfig:
     num_envs: int = 32
     processes: bool = False
     env_options: dict[str, Any] = field(default_factory=dict)
+    reading: Reading = AS_GIVEN
+    tasks: tuple[str, ...] = ()
+
+    def by_task(self, known: Sequence[str]) -> list[RolloutConfig]:
+        """Return the episodes of every task by itself.
+
+        Args:
+            known: tasks of the policy. They are all meant where ``env_id`` names a task and none is
+                chosen; where it names none, the environment is asked which one is to be done.
+
+        Raises:
+            InputError: there is no such task, or nothing says what stands for ``{task}``.
+        """
+        names = self.tasks or (tuple(known) if TASK_FIELD in self.env_id else ())
+        if not names and TASK_FIELD in self.env_id:
+            raise InputError(
+                f"environment '{self.env_id}': nothing says what {TASK_FIELD} stands for: the "
+                "policy was trained without dataset.tasks; name a single environment"
+            )
+        if names and not known:
+            raise InputError(
+                f"tasks {', '.join(names)}: the policy is not told its task: it was trained "
+                "without dataset.tasks"
+            )
+        numbers = [task_number(known, name) for name in names]
+        return [
+            replace(self, env_id=self.env_id.replace(TASK_FIELD, known[n]), tasks=(known[n],))
+            for n in numbers
+        ] or [self]
 
 
 @dataclass(frozen=True)
@@ -49,6 +86,7 @@ class EpisodeResult:
         nfe: network evaluations per chunk.
         restarts: times that it was run again from its start, because a process of environments
             had died; it does not count when results are compared.
+        task: what was to be done, where the policy was told.
     """
 
     episode: int
@@ -60,6 +98,7 @@ class EpisodeResult:
     chunks: int
     nfe: int
     restarts: int = field(default=0, compare=False)
+    task: str = ""
 
 
 def settled(
@@ -93,7 +132,8 @@ def no_success_message(env_id: str) -> str:
     """Return what to say where an environment reports no success, and what to do about it."""
     return (
         f"environment '{env_id}' never said whether an episode succeeded: let its step() return "
-        "info['success'] or info['is_success'], True or False"
+        "info['success'] or info['is_success'], True or False; where the end of an episode before "
+        "its time means success, say so with --success terminated (env.success=terminated)"
     )
 
 
@@ -141,7 +181,7 @@ class Running:
         self.coverage = coverage
         self.ended = ended
 
-    def result(self, seed_start: int, restarts: int) -> EpisodeResult:
+    def result(self, seed_start: int, restarts: int, task: str = "") -> EpisodeResult:
         """Return what became of it."""
         return EpisodeResult(
             episode=self.episode,
@@ -153,4 +193,5 @@ class Running:
             chunks=self.chunks,
             nfe=self.nfe,
             restarts=restarts,
+            task=task,
         )

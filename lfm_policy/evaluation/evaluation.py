@@ -7,14 +7,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from lfm_policy.config import EvalConfig, ExperimentConfig
-from lfm_policy.config.flow import Evaluations, StepTimes
+from lfm_policy.config.sampler import Evaluations, SamplerChanges
+from lfm_policy.environments import TASK_FIELD, reading_of
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.environments import choose_workers, make_environments
 from lfm_policy.evaluation.episodes import (
@@ -44,13 +45,9 @@ def evaluate(
     *,
     n_episodes: int,
     nfes: Sequence[Evaluations | None] = (None,),
-    solver: str | None = None,
-    times: StepTimes | None = None,
-    noise_scale: float | None = None,
-    renoise: float | None = None,
-    guidance: float | None = None,
     quiet: bool = False,
     runner: Callable[..., list[EpisodeResult]] = rollout,
+    **sampler: Unpack[SamplerChanges],
 ) -> tuple[list[Cell], float]:
     """Roll out and time a policy for each number of network evaluations.
 
@@ -60,15 +57,11 @@ def evaluate(
     Args:
         policy: its sampler is left as the last entry of ``nfes`` set it.
         config: where and how.
-        n_episodes: episodes 0..n-1 per cell.
+        n_episodes: episodes 0..n-1 per cell, and per task of a policy of several.
         nfes: network evaluations per chunk, or of each block, block 1 first; None: as configured.
-        solver: another solver than the configured one.
-        times: other times inside blocks at which steps end, see `Policy.set_sampler`.
-        noise_scale: another standard deviation of the initial noise than the configured one.
-        renoise: another share of each block's noise, see `Policy.set_sampler`.
-        guidance: another weight of the observation than the configured one.
         quiet: no progress bar.
         runner: runs the episodes; `rollout` or something with its interface, such as a `RayRunner`.
+        sampler: others than configured, see `Policy.set_sampler`; evaluations are ``nfes``.
 
     Returns:
         One cell per entry of ``nfes``, and the wall-clock seconds of it all.
@@ -77,20 +70,13 @@ def evaluate(
         InputError: a number of evaluations does not fit, or the environment does not.
     """
     start = time.perf_counter()
-    set_sampler = partial(
-        policy.set_sampler,
-        solver=solver,
-        times=times,
-        noise_scale=noise_scale,
-        renoise=renoise,
-        guidance=guidance,
-    )
     # All are tried first: a number that does not fit should not cost the time of the others.
-    for nfe in nfes:
-        set_sampler(nfe=nfe)
+    samplers: list[SamplerChanges] = [{**sampler, "nfe": nfe} for nfe in nfes]
+    for one in samplers:
+        policy.set_sampler(**one)
     cells = []
-    for nfe in nfes:
-        set_sampler(nfe=nfe)
+    for one in samplers:
+        policy.set_sampler(**one)
         cells.append(
             evaluate_present(policy, config, n_episodes=n_episodes, quiet=quiet, runner=runner)
         )
@@ -110,17 +96,16 @@ def evaluate_present(
     Raises:
         InputError: the environment does not fit.
     """
-    label = "rollouts" if policy.nfe is None else f"NFE {policy.nfe}"
-    with tqdm(total=n_episodes, desc=label, unit="episode", disable=quiet) as bar:
-        results = runner(policy, config, range(n_episodes), on_episode=partial(_advance, bar))
+    sampler, tasks = policy.sampler, config.by_task(policy.spec.tasks)
+    label = "rollouts" if sampler.nfe is None else f"NFE {sampler.nfe:g}"
+    results: list[EpisodeResult] = []
+    total = n_episodes * len(tasks)
+    with tqdm(total=total, desc=label, unit="episode", disable=quiet) as bar:
+        for one in tasks:
+            results += runner(policy, one, range(n_episodes), on_episode=partial(_advance, bar))
     return Cell(
-        solver=policy.solver,
-        nfe=float(np.mean([result.nfe for result in results])),
-        noise_scale=policy.noise_scale,
-        renoise=policy.renoise,
-        guidance=policy.guidance,
-        nfe_per_block=None if policy.nfe_per_block is None else [*policy.nfe_per_block],
-        block_times=[list(times) for times in policy.block_times],
+        # An adaptive solver takes as many as it needs.
+        sampler=replace(sampler, nfe=float(np.mean([result.nfe for result in results]))),
         latency=measure_latency(policy),
         episodes=results,
     )
@@ -152,6 +137,13 @@ class SelectionRollouts:
                 f"eval.every is {config.eval.every}, but there is no environment to roll out in: "
                 "set env.id, such as env.id=lfm/PushT-v0, or eval.every=0"
             )
+        if TASK_FIELD in env.id:
+            if not config.dataset.tasks:
+                raise InputError(
+                    f"env.id is '{env.id}', but without dataset.tasks nothing says what stands for "
+                    f"{TASK_FIELD}"
+                )
+            return  # which tasks there are is known when the data are read
         make_environments(
             env.id,
             1,
@@ -160,6 +152,7 @@ class SelectionRollouts:
             options=dict(env.options),
             render_size=None,
             module_folder=None,
+            reading=reading_of(env),
         ).close()
 
     def roll_out(
@@ -176,25 +169,27 @@ class SelectionRollouts:
         if options.nfe:
             policy.set_sampler(nfe=options.nfe)
         env = policy.config.env
-        num_envs, processes = choose_workers(env.id)
-        config = RolloutConfig(
+        tasks = RolloutConfig(
             env_id=env.id,
             seed_start=options.seed_start,
             max_episode_steps=env.max_episode_steps,
-            num_envs=min(num_envs, options.episodes),
-            processes=processes,
             env_options=dict(env.options),
-        )
+            reading=reading_of(env),
+        ).by_task(policy.spec.tasks)
+        num_envs, processes = choose_workers(tasks[0].env_id)
+        each = max(1, options.episodes // len(tasks))
+        results: list[EpisodeResult] = []
         with tqdm(
-            total=options.episodes, desc="rollouts", unit="episode", disable=quiet, leave=False
+            total=each * len(tasks), desc="rollouts", unit="episode", disable=quiet, leave=False
         ) as bar:
-            results = rollout(
-                policy,
-                config,
-                range(options.episodes),
-                on_episode=partial(_advance, bar),
-                on_step=lambda running, envs: each_step(),
-            )
+            for one in tasks:
+                results += rollout(
+                    policy,
+                    replace(one, num_envs=min(num_envs, each), processes=processes),
+                    range(each),
+                    on_episode=partial(_advance, bar),
+                    on_step=lambda running, envs: each_step(),
+                )
         successes, rewards = successes_of(results), [result.max_reward for result in results]
         interval = (
             bootstrap_mean(rewards)

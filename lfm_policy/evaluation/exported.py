@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lfm_policy.config import config_from_dict
-from lfm_policy.config.flow import Evaluations, StepTimes, plain_numbers
+from lfm_policy.config.sampler import SamplerChanges, SamplerConfig, plain_numbers
 from lfm_policy.errors import InputError
 from lfm_policy.policy import ChunkResult
+from lfm_policy.policy.checkpoint import ALSO_TRAINED_ON
 from lfm_runtime.export.onnx_policy import OnnxPolicy
 
 TRAINING_KEYS = {"steps", "train_seconds", "push_seconds"}
@@ -35,7 +36,6 @@ class ExportedPolicy:
         self.spec = described.spec
         self.n_obs_steps = described.n_obs_steps
         self.chunk_shape = self.policy.chunk_shape
-        self.nfe = self.policy.nfe
         self.config = config_from_dict(
             {
                 "name": described.name,
@@ -53,17 +53,12 @@ class ExportedPolicy:
         training = described.training
         self.info: dict[str, Any] = {
             **(training if training.keys() >= TRAINING_KEYS else {}),
+            **({ALSO_TRAINED_ON: list(also)} if (also := described.also_trained_on) else {}),
             "checkpoint": label,
             "sha256": described.checkpoint_sha256,
             "precision": described.precision,
         }
-        self.solver: str = described.sampler["solver"]
-        self.nfe_per_block: tuple[int, ...] = tuple(described.sampler["nfe_per_block"])
-        self.block_times: tuple[tuple[float, ...], ...] = tuple(
-            map(tuple, described.sampler.get("block_times", [[]] * len(self.nfe_per_block)))
-        )
-        self.noise_scale = float(described.sampler["noise_scale"])
-        self.renoise, self.guidance = described.renoise, described.guidance
+        self.sampler = described.sampler
 
     @property
     def n_action_steps(self) -> int:
@@ -74,34 +69,21 @@ class ExportedPolicy:
     def n_action_steps(self, steps: int) -> None:
         self.policy.n_action_steps = steps
 
-    def set_sampler(
-        self,
-        *,
-        solver: str | None = None,
-        nfe: Evaluations | None = None,
-        times: StepTimes | None = None,
-        noise_scale: float | None = None,
-        renoise: float | None = None,
-        guidance: float | None = None,
-    ) -> None:
+    def set_sampler(self, **changes: Unpack[SamplerChanges]) -> None:
         """Check that the sampler is the one of the export.
 
         Raises:
             InputError: it is another one.
         """
-        same_kind = self.nfe if nfe is None or isinstance(nfe, int) else list(self.nfe_per_block)
-        block_times = [list(inner) for inner in self.block_times]
-        if times is not None and not any(times):
-            times = [[]] * len(block_times)
-        for key, asked, has in (
-            ("solver", solver, self.solver),
-            ("nfe", nfe, same_kind),
-            ("times", times, block_times),
-            ("noise_scale", noise_scale, self.noise_scale),
-            ("renoise", renoise, self.renoise),
-            ("guidance", guidance, self.guidance),
-        ):
-            if asked is not None and plain_numbers(asked) != has:
+        SamplerConfig().changed(**changes)
+        given = {key: plain_numbers(value) for key, value in changes.items() if value is not None}
+        exported, per_block = self.sampler.to_dict(), isinstance(given.get("nfe"), list)
+        exported["nfe"] = exported["nfe_per_block"] if per_block else exported["nfe"]
+        exported["times"] = exported["block_times"]
+        if "times" in given and not any(given["times"]):
+            given["times"] = [[] for _ in exported["times"]]
+        for key, asked in given.items():
+            if asked != (has := exported[key]):
                 raise InputError(
                     f"{self.info['checkpoint']}: {key} is {asked}, but it was exported with {has}, "
                     "which is part of the graph: export the checkpoint again"

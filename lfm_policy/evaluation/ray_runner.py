@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import lfm_envs
 
@@ -23,6 +22,7 @@ from lfm_policy.policy import load_policy
 from lfm_policy.ray_cluster import MAXIMUM_LOSSES, RayPool, WorkerLostError
 from lfm_runtime.disk.files import temporary_folder
 from lfm_runtime.export.file import is_export
+from lfm_runtime.policy.sampler import Sampler
 
 EPISODES_PER_TASK = 4
 """Few, so that a lost worker costs little; more than one, because a batch costs little more."""
@@ -84,16 +84,7 @@ class RayRunner:
             InputError: as `rollout`.
             EvaluationError: the worker of a task was lost `MAXIMUM_LOSSES` times.
         """
-        fixed = policy.nfe_per_block is not None  # an adaptive solver takes neither
-        sampler = {
-            "solver": policy.solver,
-            "nfe": policy.nfe_per_block,
-            "times": policy.block_times if fixed else None,
-            "noise_scale": policy.noise_scale,
-            "renoise": policy.renoise,
-            "guidance": policy.guidance,
-        }
-        steps = policy.n_action_steps
+        steps, sampler = policy.n_action_steps, policy.sampler
         for begin in range(0, len(episodes), self._per_task):
             shard = tuple(episodes[begin : begin + self._per_task])
             self._pool.submit(
@@ -130,14 +121,14 @@ def _policy_of(files: tuple[tuple[str, bytes], ...]) -> EvaluatedPolicy:
 
 def _roll_out(
     files: Mapping[str, bytes],
-    sampler: dict[str, Any],
+    sampler: Sampler,
     n_action_steps: int,
     config: RolloutConfig,
     module_folder: str,
     shard: Sequence[int],
 ) -> list[EpisodeResult]:
     policy = _policy_of(tuple(files.items()))
-    policy.set_sampler(**sampler)
+    policy.set_sampler(**sampler.asked())
     policy.n_action_steps = n_action_steps
     here = dataclasses.replace(config, processes=False, num_envs=min(config.num_envs, len(shard)))
     return rollout(policy, here, shard, module_folder=module_folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -15,9 +15,10 @@ from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, success
 from lfm_policy.evaluation.statistics import wilson_interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
 from lfm_policy.text.numbers import rounded
-from lfm_policy.text.samplers import evaluations
+from lfm_policy.text.samplers import evaluations_of, numbers
 from lfm_policy.text.tables import TextTable
 from lfm_policy.version import __version__
+from lfm_runtime.policy.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -25,34 +26,41 @@ class Cell:
     """Results of one policy with one sampler on one set of episodes.
 
     Attributes:
-        solver: name of the ODE solver.
-        nfe: network evaluations per chunk, all blocks (mean over chunks for adaptive solvers).
-        nfe_per_block: the same for each block, index 0 = block 1 (data side); None for adaptive.
-        block_times: where its steps end between t = 1 and t = 0; [] for equal steps.
+        sampler: its ``nfe`` is the mean over chunks.
         latency: see `lfm_policy.evaluation.evaluation.measure_latency`.
         episodes: results, in the order of their numbers.
-        noise_scale: standard deviation of the noise that sampling started from.
-        renoise: share of each block's noise that chunks were given.
-        guidance: weight of the observation, see `lfm_policy.flow.GuidedNetwork`.
     """
 
-    solver: str
-    nfe: float
-    nfe_per_block: list[int] | None
+    sampler: Sampler
     latency: Mapping[str, Any]
     episodes: Sequence[EpisodeResult]
-    noise_scale: float = 1.0
-    renoise: float = 0.0
-    guidance: float = 1.0
-    block_times: Sequence[Sequence[float]] = ()
+
+    @property
+    def nfe(self) -> float:
+        """Network evaluations per chunk, on average."""
+        assert self.sampler.nfe is not None
+        return self.sampler.nfe
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "summary": self.summary(),
+            **self.sampler.to_dict(),
+            "latency": dict(self.latency),
+            "episodes": [_episode(result) for result in self.episodes],
+        }
 
     def summary(self) -> dict[str, Any]:
         """Return successes with their Wilson 95% interval, score and mean final coverage.
 
         What is said of successes is None where the environment does not report any. ``score`` is
         the mean over episodes of the maximum reward; ``restarted_episodes`` are those
-        that began again because a process of environments had died.
+        that began again because a process of environments had died. Of a policy of several tasks
+        the same is said of all ``tasks``, and ``mean_over_tasks``.
         """
+        return {**self._counts(), **self._by_task()}
+
+    def _counts(self) -> dict[str, Any]:
         n = len(self.episodes)
         told = successes_of(self.episodes)
         successes = None if told is None else sum(told)
@@ -68,6 +76,35 @@ class Cell:
             "restarted_episodes": [r.episode for r in self.episodes if r.restarts],
         }
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the policy was told to do, in the order in which it did."""
+        return tuple(dict.fromkeys(r.task for r in self.episodes if r.task))
+
+    def of_task(self, task: str) -> Cell:
+        """Return the results in one task alone."""
+        return replace(self, episodes=[r for r in self.episodes if r.task == task])
+
+    def _by_task(self) -> dict[str, Any]:
+        """Return what is said of every task, and the mean over tasks; empty without tasks."""
+        if not self.tasks:
+            return {}
+        names = ("n", "successes", "success_rate", "success_interval", "score", "mean_steps")
+        found = {}
+        for task in self.tasks:
+            summary = self.of_task(task)._counts()
+            found[task] = {name: summary[name] for name in names}
+        rates = [summary["success_rate"] for summary in found.values()]
+        mean = None if None in rates else float(np.mean(rates))
+        return {"tasks": found, "mean_over_tasks": mean}
+
+
+def _episode(result: EpisodeResult) -> dict[str, Any]:
+    values = asdict(result)
+    if not result.task:
+        del values["task"]
+    return values
+
 
 def evaluation_to_dict(
     policy: EvaluatedPolicy, config: RolloutConfig, cells: Sequence[Cell], wall_seconds: float
@@ -78,6 +115,7 @@ def evaluation_to_dict(
         "checkpoint": training.get("checkpoint", ""),
         "checkpoint_sha256": training.get("sha256", ""),
         "training_complete": training.get("complete"),
+        "also_trained_on": training.get("also_trained_on"),
         "weights": "exponential moving average",
         "config": asdict(config),
         "n_action_steps": policy.n_action_steps,
@@ -93,7 +131,7 @@ def evaluation_to_dict(
             "gymnasium": gymnasium.__version__,
             "python": platform.python_version(),
         },
-        "cells": [{"summary": cell.summary(), **asdict(cell)} for cell in cells],
+        "cells": [cell.to_dict() for cell in cells],
     }
 
 
@@ -113,8 +151,8 @@ def results_table(title: str, cells: Sequence[Cell]) -> TextTable:
                 f"{low}..{high}",
             )
         table.add_row(
-            evaluations(cell.nfe, cell.nfe_per_block, cell.block_times),
-            cell.solver,
+            evaluations_of(cell.sampler),
+            cell.sampler.solver,
             *success,
             rounded(summary["score"], 3),
             "-" if coverage is None else rounded(coverage, 3),
@@ -123,20 +161,37 @@ def results_table(title: str, cells: Sequence[Cell]) -> TextTable:
     return table
 
 
+def tasks_table(title: str, cells: Sequence[Cell]) -> TextTable:
+    """Return the successes in every task, one column per sampler, and the mean over tasks."""
+    headers = [f"NFE {evaluations_of(cell.sampler)}" for cell in cells]
+    table = TextTable("task", *headers, "steps", title=title)
+    summaries = [cell.summary() for cell in cells]
+    for task in cells[0].tasks:
+        said = [summary["tasks"][task] for summary in summaries]
+        counts = ["-" if s["successes"] is None else f"{s['successes']}/{s['n']}" for s in said]
+        table.add_row(task, *counts, f"{said[-1]['mean_steps']:.0f}")
+    rates = [summary["mean_over_tasks"] for summary in summaries]
+    means = ["-" if rate is None else rounded(rate, 3, limits=(0, 1)) for rate in rates]
+    table.add_row("mean", *means, f"{summaries[-1]['mean_steps']:.0f}")
+    return table
+
+
 def footnote(policy: EvaluatedPolicy, config: RolloutConfig, cells: Sequence[Cell]) -> str:
     """Return the lines below the table: what was evaluated, and how."""
     info, latency = policy.info, cells[0].latency
     counts = ", ".join(f"{k} {v:,}" for k, v in policy.parameter_counts().items())
+    n = len(cells[0].episodes) // max(1, len(cells[0].tasks))
+    of_tasks = f" in each of {len(cells[0].tasks)} tasks" if cells[0].tasks else ""
     lines = [
-        f"{config.env_id}, seeds {config.seed_start} to "
-        f"{config.seed_start + len(cells[0].episodes) - 1}, noise seed {config.noise_seed}, "
-        f"n = {len(cells[0].episodes)}, EMA weights, noise scale {cells[0].noise_scale:g}, "
-        f"{'' if not cells[0].renoise else f'renoise {cells[0].renoise:g}, '}"
-        f"{'' if cells[0].guidance == 1 else f'guidance {cells[0].guidance:g}, '}"
+        f"{config.env_id}, seeds {config.seed_start} to {config.seed_start + n - 1}, noise seed "
+        f"{config.noise_seed}, n = {n}{of_tasks}, EMA weights, "
+        f"{', '.join(numbers(cells[0].sampler))}, "
         f"{policy.n_action_steps} of {policy.chunk_shape[0]} actions executed",
         f"parameters: {counts}",
     ]
-    if info.get("steps") is not None:
+    if info.get("imported"):
+        lines.append(f"trained by {info['imported'].get('from', 'another framework')}")
+    elif info.get("steps") is not None:
         lines.append(
             f"training: {info['steps']:,} gradient steps, {info['train_seconds']:.0f} s + "
             f"{info['push_seconds']:.0f} s push-forward"

@@ -6,14 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import lfm_envs
 import numpy as np
 
-from lfm_policy.environments import check_env_spaces
+from lfm_policy.environments import TASK_FIELD, check_env_spaces
 from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.evaluation.batching import ChunkRequest, predict_chunks
 from lfm_policy.evaluation.environments import make_environments
-from lfm_policy.evaluation.episodes import EpisodeResult, RolloutConfig, Running
+from lfm_policy.evaluation.episodes import (
+    EpisodeResult,
+    RolloutConfig,
+    Running,
+)
 from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_runtime.policy.spec import TASK_KEY
+from lfm_runtime.policy.tasks import one_hot
 
 MAXIMUM_ROLLOUT_ENVS = 1024
 MAXIMUM_CRASHES = 3
@@ -42,7 +49,7 @@ def rollout(
 
     Args:
         policy: what is evaluated.
-        config: see `RolloutConfig`.
+        config: see `RolloutConfig`; of one task, see `RolloutConfig.by_task`.
         episodes: their numbers; each is run once.
         on_episode: called with each result as it comes.
         on_step: called after every reset and step with what runs in each environment (None when
@@ -60,16 +67,16 @@ def rollout(
 
     Raises:
         InputError: the environment does not exist, its simulator is missing, it lacks an
-            observation of the policy, its action has another size, or it gives a reward that is
-            no finite number.
+            observation of the policy, its actions have another size or other units, or it gives an
+            observation or a reward that is no finite number.
         EvaluationError: processes of environments died again and again.
     """
     if not episodes:
         return []
     if not 1 <= config.num_envs <= MAXIMUM_ROLLOUT_ENVS:
         raise InputError(f"num_envs is {config.num_envs}, expected 1 to {MAXIMUM_ROLLOUT_ENVS}")
-    import lfm_envs
-
+    if len(config.tasks) > 1 or TASK_FIELD in config.env_id:
+        raise ValueError("one task at a time: see RolloutConfig.by_task")
     loop = _Loop(policy, config, episodes, on_episode, on_step, on_action)
     while loop.unfinished:
         number = min(config.num_envs, loop.unfinished)
@@ -82,16 +89,18 @@ def rollout(
                 options=config.env_options,
                 render_size=render_size,
                 module_folder=module_folder,
+                reading=config.reading,
             )
             if make is None
             else make(number)
         )
         try:
             check_env_spaces(
-                policy.spec,
+                policy.spec.untold() if loop.task else policy.spec,
                 envs.single_observation_space,
                 envs.single_action_space,
                 env_id=config.env_id,
+                action_range=_action_range(policy),
             )
             loop.run(envs)
         except lfm_envs.WorkerDiedError as error:
@@ -103,6 +112,15 @@ def rollout(
         finally:
             envs.close()
     return [loop.results[episode] for episode in episodes]
+
+
+def _action_range(policy: EvaluatedPolicy) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the smallest and largest actions of the demonstrations, where a policy knows them."""
+    normalizer = getattr(policy, "normalizer", None)
+    if normalizer is None:
+        return None
+    statistics = normalizer["action"]
+    return statistics.raw("min").cpu().numpy(), statistics.raw("max").cpu().numpy()
 
 
 class _Loop:
@@ -123,6 +141,11 @@ class _Loop:
         self._on_episode = on_episode
         self._on_step = on_step
         self._on_action = on_action
+        self.task = ""
+        self._told: dict[str, np.ndarray] = {}
+        if config.tasks:
+            (self.task,) = config.tasks
+            self._told[TASK_KEY] = one_hot(policy.spec.tasks, self.task)
         self._envs: Any = None
         # By the number of the environment; an idle one has none.
         self._running: dict[int, Running] = {}
@@ -194,11 +217,14 @@ class _Loop:
         options = {} if mask.all() else {"options": {"reset_mask": mask}}
         obs, infos = self._envs.reset(seed=seeds, **options)
         for j in starting:
+            self._require_sound(infos, j)
             self._running[j].begin(_info(infos, "success", j))
+        obs = self._with_task(obs)
         for key in self._policy.spec.obs_shapes:
             # The first observation of an episode fills its history.
             frames = np.repeat(np.asarray(obs[key])[:, None], self._policy.n_obs_steps, axis=1)
             self._history.setdefault(key, frames)[mask] = frames[mask]
+        self._require_finite({j: self._running[j] for j in starting})
         self._report_step()
 
     def _plan(self) -> np.ndarray:
@@ -221,40 +247,76 @@ class _Loop:
         return plan
 
     def _step(self, actions: np.ndarray) -> None:
-        import lfm_envs
-
         acting = {j: running for j, running in self._running.items() if not running.ended}
         if self._on_action is not None:
             self._on_action(self._episodes(acting), self._envs, actions.copy())
         # A copy each: neither callbacks nor environments may change what the other is given.
         obs, rewards, terminated, truncated, infos = self._envs.step(actions.copy())
+        obs = self._with_task(obs)
         for key, frames in self._history.items():
             frames[:, :-1] = frames[:, 1:]
             frames[:, -1] = np.asarray(obs[key])
         for j, running in acting.items():
-            fault = _info(infos, lfm_envs.FAULT_KEY, j)
-            if fault is not None:
-                raise InputError(
-                    f"environment '{self._config.env_id}', episode {running.episode} (seed "
-                    f"{self._config.seed_start + running.episode}), step {running.steps}: {fault}"
-                )
+            self._require_sound(infos, j)
             running.record(
                 reward=float(rewards[j]),
                 ended=bool(terminated[j] or truncated[j]),
                 success=_info(infos, "success", j),
                 coverage=_info(infos, "coverage", j),
             )
+        self._require_finite(acting)
         self._report_step()
+
+    def _require_sound(self, infos: Mapping[str, Any], j: int) -> None:
+        """Check that one environment said nothing of a fault.
+
+        Raises:
+            InputError: it did.
+        """
+        fault = _info(infos, lfm_envs.FAULT_KEY, j)
+        if fault is not None:
+            raise InputError(f"{self._place(self._running[j])}: {fault}")
+
+    def _require_finite(self, playing: Mapping[int, Running]) -> None:
+        """Check the newest observations.
+
+        Raises:
+            InputError: one is NaN or infinite.
+        """
+        for key, frames in self._history.items():
+            if frames.dtype == np.uint8:
+                continue
+            for j, running in playing.items():
+                finite = np.isfinite(frames[j, -1])
+                if not finite.all():
+                    index = ", ".join(map(str, np.argwhere(~finite)[0]))
+                    raise InputError(
+                        f"{self._place(running)}: observation '{key}' is "
+                        f"{frames[j, -1][~finite][0]}{f' (element {index})' if index else ''}, "
+                        "expected finite numbers"
+                    )
+
+    def _place(self, running: Running) -> str:
+        """Return where something happened, for messages."""
+        return (
+            f"environment '{self._config.env_id}', episode {running.episode} (seed "
+            f"{self._config.seed_start + running.episode}), step {running.steps}"
+        )
 
     def _collect(self) -> None:
         for j, running in sorted(self._running.items()):
             if running.ended:
                 del self._running[j]
                 restarts = self._restarts[running.episode]
-                result = running.result(self._config.seed_start, restarts)
+                result = running.result(self._config.seed_start, restarts, self.task)
                 self.results[result.episode] = result
                 if self._on_episode is not None:
                     self._on_episode(result)
+
+    def _with_task(self, obs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return observations with the task, the same in all environments."""
+        number = self._envs.num_envs
+        return {**obs, **{key: np.repeat(v[None], number, 0) for key, v in self._told.items()}}
 
     def _report_step(self) -> None:
         if self._on_step is not None:

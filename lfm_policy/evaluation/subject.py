@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lfm_policy.config.flow import Evaluations, StepTimes
+from lfm_policy.config.sampler import SamplerChanges
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.policy import ChunkResult, DataSpec
+from lfm_runtime.policy.sampler import Sampler
 
 
 class EvaluatedPolicy(Protocol):
@@ -35,43 +36,10 @@ class EvaluatedPolicy(Protocol):
         """Shape of one chunk, (horizon, action_dim)."""
 
     @property
-    def nfe(self) -> int | None:
-        """Network evaluations per chunk; None for an adaptive solver."""
+    def sampler(self) -> Sampler:
+        """How chunks are sampled."""
 
-    @property
-    def nfe_per_block(self) -> tuple[int, ...] | None:
-        """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
-
-    @property
-    def block_times(self) -> tuple[tuple[float, ...], ...]:
-        """Times at which steps of each block end, index 0 = data side; () where they are equal."""
-
-    @property
-    def solver(self) -> str:
-        """Name of the solver of all blocks."""
-
-    @property
-    def noise_scale(self) -> float:
-        """Standard deviation of the noise that sampling starts from."""
-
-    @property
-    def renoise(self) -> float:
-        """Share of each block's noise that chunks are given."""
-
-    @property
-    def guidance(self) -> float:
-        """Weight of the observation; 1: no guidance."""
-
-    def set_sampler(
-        self,
-        *,
-        solver: str | None = None,
-        nfe: Evaluations | None = None,
-        times: StepTimes | None = None,
-        noise_scale: float | None = None,
-        renoise: float | None = None,
-        guidance: float | None = None,
-    ) -> None:
+    def set_sampler(self, **changes: Unpack[SamplerChanges]) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured."""
 
     def sample(self, batch: Mapping[str, Any], *, noise: Tensor | None = None) -> ChunkResult:

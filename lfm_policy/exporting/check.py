@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lfm_policy.data.replay_buffer import ACTION_KEY
 from lfm_policy.data.windows import WindowIndex
+from lfm_policy.environments import reading_of
 from lfm_policy.errors import ExportError, InputError
 from lfm_policy.evaluation import RolloutConfig, mcnemar_exact, rollout, successes_of
 from lfm_policy.evaluation.episodes import no_success_message
@@ -144,17 +145,20 @@ def compare_success(
             report success.
     """
     config = _episodes(policy, num_envs)
+    tasks = config.by_task(policy.spec.tasks)
     results = [
         result
         for subject in (policy, exported)
-        for result in rollout(subject, config, range(n_episodes))
+        for one in tasks
+        for result in rollout(subject, one, range(n_episodes))
     ]
     successes = successes_of(results)
     if successes is None:
         raise InputError(no_success_message(config.env_id))
-    before, after = successes[:n_episodes], successes[n_episodes:]
+    n = n_episodes * len(tasks)
+    before, after = successes[:n], successes[n:]
     return SuccessChange(
-        n=n_episodes,
+        n=n,
         policy=sum(before),
         export=sum(after),
         p_value=mcnemar_exact(before, after),
@@ -267,4 +271,5 @@ def _episodes(policy: Policy, num_envs: int) -> RolloutConfig:
         max_episode_steps=env.max_episode_steps,
         num_envs=num_envs,
         env_options=env.options,
+        reading=reading_of(env),
     )

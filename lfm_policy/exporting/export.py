@@ -9,6 +9,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.exporting.graph import policy_graph
 from lfm_policy.exporting.precision import with_precision
 from lfm_policy.policy import Policy
+from lfm_policy.policy.checkpoint import ALSO_TRAINED_ON
 from lfm_runtime.disk.files import atomic_folder, exists
 from lfm_runtime.disk.input_files import sha256_of
 from lfm_runtime.export.description import PRECISIONS, ExportDescription
@@ -69,18 +70,11 @@ def _description(policy: Policy, precision: str, graph_sha256: str) -> ExportDes
         graph_sha256=graph_sha256,
         checkpoint_sha256=str(policy.info.get("sha256", "")),
         name=config.name,
-        sampler={
-            "nfe": policy.nfe,
-            "solver": policy.solver,
-            "noise_scale": policy.noise_scale,
-            "renoise": policy.renoise,
-            "guidance": policy.guidance,
-            "nfe_per_block": list(policy.nfe_per_block or ()),
-            "block_times": [list(times) for times in policy.block_times],
-        },
+        sampler=policy.sampler,
         precision=precision,
         clips_actions=config.policy.clip_actions,
         env=config_to_dict(config)["env"],
         parameters=policy.parameter_counts(),
+        also_trained_on=tuple(policy.info.get(ALSO_TRAINED_ON, ())),
         training={key: policy.info[key] for key in TRAINING_KEYS if key in policy.info},
     )

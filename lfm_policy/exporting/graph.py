@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 
 import onnx
+import onnx_ir
 import torch
+from onnx_ir.passes import common as passes
+from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from lfm_policy.errors import InputError
 from lfm_policy.flow import SOLVERS
-from lfm_policy.networks.conditioning import ConditionEmbedding
+from lfm_policy.networks.conditioning import ConditionEmbedding, StepFilm
 from lfm_policy.policy import Pipeline, Policy
 from lfm_runtime.export.description import OUTPUT, extra_inputs
 
@@ -21,6 +26,10 @@ OPSET = 20
 """What torch's exporter writes without a conversion; ONNX Runtime reads it since 1.17."""
 EXAMPLE_ROWS = 3
 """Rows of example inputs; not 1, which a tracer takes for a size that broadcasts."""
+
+REWRITTEN_EVALUATIONS = 16
+"""More evaluations than these make a graph that torch's exporter would rewrite for an hour: it
+compares every node with all others. ONNX Runtime does much of the same when it opens a graph."""
 
 Inputs = tuple[dict[str, Tensor], Tensor, tuple[Tensor, Tensor] | None]
 """Arguments of `Pipeline.forward`: raw observations, noise, prefix and mask."""
@@ -34,7 +43,8 @@ def policy_graph(policy: Policy) -> onnx.ModelProto:
     action_dim). The number of rows B is free. Weights are there once, however many steps use them.
 
     Raises:
-        InputError: the sampler is adaptive, and so has no fixed number of steps, or draws noise.
+        InputError: the sampler is adaptive, and so has no fixed number of steps, or draws noise;
+            or torch cannot trace a network or an encoder, such as one of a plugin.
     """
     if policy.nfe is None:
         raise InputError(
@@ -49,24 +59,62 @@ def policy_graph(policy: Policy) -> onnx.ModelProto:
     inputs = example_inputs(policy)
     pipeline = policy.pipeline.copy("cpu")
     _make_times_constant(pipeline, inputs)
+    rewrite = policy.nfe <= REWRITTEN_EVALUATIONS
     batch = {0: torch.export.Dim("batch", min=1)}
     obs, _, prefix = inputs
-    # torch's exporter talks about packages that are not there.
-    silence = errors_only(logging.getLogger("torch.onnx"))
-    with silence, warnings.catch_warnings(), torch.no_grad():
+    # torch's exporter talks about packages that are not there, and prints all of what it traced
+    # when it fails.
+    silence = errors_only(logging.getLogger("torch.onnx"), logging.getLogger("torch.fx"))
+    with silence, redirect_stderr(StringIO()), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            pipeline,
-            inputs,
-            dynamo=True,
-            input_names=[*obs, *extra_inputs(policy.spec, policy.max_prefix)],
-            output_names=[OUTPUT],
-            dynamic_shapes=(dict.fromkeys(obs, batch), batch, prefix and (batch, batch)),
-            opset_version=OPSET,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                pipeline,
+                inputs,
+                dynamo=True,
+                input_names=[*obs, *extra_inputs(policy.spec, policy.max_prefix)],
+                output_names=[OUTPUT],
+                dynamic_shapes=(dict.fromkeys(obs, batch), batch, prefix and (batch, batch)),
+                opset_version=OPSET,
+                optimize=rewrite,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise _untraceable(policy, error) from error
     assert program is not None
+    if not rewrite:
+        _shorten(program.model)
     return _clean(program.model_proto)
+
+
+def _shorten(model: onnx_ir.Model) -> None:
+    """Do to a graph what takes a time that grows with it, and no longer."""
+    passes.InlinePass()(model)
+    fold_constants(model)
+    for step in (
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    ):
+        step(model)
+
+
+def _untraceable(policy: Policy, error: Exception) -> InputError:
+    """Return torch's reason in a line: its own text is a page."""
+    names = f"network '{policy.config.network.name}', encoder '{policy.config.encoder.name}'"
+    text = str(error.__cause__ or error)
+    found = re.search(r'\n\s*File "(.*)", line (\d+), in .*\n\s*(.+)', text)
+    place = f" ({found[1]}, line {found[2]}: {found[3]})" if found else ""
+    return InputError(
+        f"the policy cannot be exported, torch cannot trace it ({names}): "
+        f"{text.splitlines()[0].strip()[:300]}{place}. A forward must not look at values, as if, "
+        "float(x) and x.item() do, and its shapes must follow from those of its inputs"
+    )
 
 
 def example_inputs(policy: Policy) -> Inputs:
@@ -87,14 +135,14 @@ def example_inputs(policy: Policy) -> Inputs:
 
 
 def _make_times_constant(pipeline: Pipeline, inputs: Inputs) -> None:
-    """Replace every embedding of time and condition by one that knows its times."""
-    times: dict[ConditionEmbedding, list[Tensor]] = {}
+    """Replace every embedding of time by one that knows its times."""
+    times: dict[nn.Module, list[Tensor]] = {}
     hooks = [
         module.register_forward_pre_hook(
             lambda module, args: times.setdefault(module, []).append(args[0][0].clone())
         )
         for module in pipeline.modules()
-        if isinstance(module, ConditionEmbedding)
+        if isinstance(module, (ConditionEmbedding, StepFilm))
     ]
     with torch.no_grad():
         pipeline(*inputs)
@@ -102,8 +150,15 @@ def _make_times_constant(pipeline: Pipeline, inputs: Inputs) -> None:
         hook.remove()
     for parent in list(pipeline.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, ConditionEmbedding) and child in times:
-                setattr(parent, name, _KnownTimes(child, torch.stack(times[child])))
+            if child not in times:
+                continue
+            at = torch.stack(times[child])
+            known: nn.Module
+            if isinstance(child, ConditionEmbedding):
+                known = _KnownTimes(child, at)
+            else:
+                known = _KnownSteps(child, at)
+            setattr(parent, name, known)
 
 
 class _KnownTimes(nn.Module):
@@ -135,6 +190,21 @@ class _KnownTimes(nn.Module):
         return embedding
 
 
+class _KnownSteps(nn.Module):
+    """What a `StepFilm` adds at a sequence of times known in advance: constants."""
+
+    def __init__(self, film: nn.Module, times: Tensor) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self._added = [row[None].clone() for row in film(times)]
+        self._next = 0
+
+    def forward(self, t: Tensor) -> Tensor:
+        added = self._added[self._next]
+        self._next = (self._next + 1) % len(self._added)
+        return added
+
+
 def _clean(model: onnx.ModelProto) -> onnx.ModelProto:
     """Drop what only a debugger needs, which is more than half of a graph of many steps."""
     del model.metadata_props[:]
@@ -151,11 +221,13 @@ def _clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def errors_only(logger: logging.Logger) -> Iterator[None]:
-    """Silence what a logger says below errors."""
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def errors_only(*loggers: logging.Logger) -> Iterator[None]:
+    """Silence what loggers say below errors."""
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

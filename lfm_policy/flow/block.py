@@ -9,7 +9,7 @@ from lfm_policy.flow.choices import COUPLINGS, INTERPOLANTS, METHODS
 from lfm_policy.flow.guidance import GUIDED_EVALUATIONS, GuidedNetwork, OptionalCondition
 from lfm_policy.flow.methods.base import BlockPath, Method
 from lfm_policy.flow.methods.options import MethodConfig
-from lfm_policy.flow.paths.coupling import Coupling, independent
+from lfm_policy.flow.paths.coupling import Coupling, dependent, independent, shuffled
 from lfm_policy.flow.paths.interpolant import Interpolant, PathSample
 from lfm_policy.flow.paths.schedule import OUStep
 from lfm_policy.flow.paths.time_sampling import TimeSampler, UniformTime
@@ -91,6 +91,11 @@ class FlowBlock(nn.Module):
             InputError: the method's networks stand for none.
         """
         return self.method.velocity(self.network, self.path)
+
+    @property
+    def same_work(self) -> bool:
+        """Whether the loss is the same work for every batch, see `Method.same_work`."""
+        return self.method.same_work and self._couple in (dependent, shuffled, independent)
 
     @property
     def needs_other(self) -> bool:

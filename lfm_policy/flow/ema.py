@@ -40,10 +40,21 @@ class EMA:
 
     def update(self) -> None:
         """Take the parameters of one more step into the EMA."""
-        self.steps += 1
         # torch's update goes through the weights once, diffusers' three times.
-        update = get_ema_multi_avg_fn(self._decay_now())
+        update = get_ema_multi_avg_fn(self.next_decay())
         update(tuple(self.weights), self._parameters, self.steps)
+
+    def next_decay(self) -> float:
+        """Count one more step, and return the decay with which it enters the EMA."""
+        self.steps += 1
+        return self._decay_now()
+
+    @torch.no_grad()
+    def update_with(self, decay: Tensor) -> None:
+        """Take the parameters into the EMA with a decay, a scalar, that may be on a GPU."""
+        changes = torch._foreach_sub(self._parameters, self.weights)
+        torch._foreach_mul_(changes, 1 - decay)
+        torch._foreach_add_(self.weights, changes)
 
     @torch.no_grad()
     def copy_to_parameters(self) -> None:

@@ -11,10 +11,27 @@ from rich.console import Console
 from lfm_policy.config import config_to_dict, config_to_yaml
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
+from lfm_policy.plugins import needed_plugins
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_header, read_normalizer
+from lfm_policy.text.numbers import counted
+from lfm_policy.text.students import DISTANCE, TEACHER_IMPORTED, distance_in_words
 from lfm_policy.text.tables import TextTable
 from lfm_policy.training.run_folder.best import BEST, best_in_words, read_best
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
+
+
+def _teacher_in_words(header: CheckpointHeader) -> str:
+    """Return from whom a student learned, and what only its teacher saw."""
+    distill = header.config.distill
+    text = (
+        f"student of a teacher of {counted(distill.teacher_blocks, 'block')} (checkpoint "
+        f"{distill.teacher[:12]}), by {distill.method}"
+    )
+    if by := header.training.get(TEACHER_IMPORTED):
+        text += f"; that was trained with {by}"
+    if header.only_teacher_saw:
+        text += f"; only the teacher saw {', '.join(header.only_teacher_saw)}"
+    return text
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,8 @@ class CheckpointInspection:
             "config": config_to_dict(header.config),
             "data": header.spec.to_dict(),
             "training": header.training,
+            "only_teacher_saw": list(header.only_teacher_saw),
+            "plugins": needed_plugins(config_to_dict(header.config)),
             "normalizer": {
                 key: {part: x.tolist() for part, x in self.normalizer[key].tensors().items()}
                 for key in tuple(self.normalizer.keys())
@@ -47,11 +66,29 @@ class CheckpointInspection:
         """Print tables to standard output."""
         header, console = self.header, Console(highlight=False)
         state = "complete" if header.complete else "not complete"
-        console.print(f"{header.folder}: training {state}", soft_wrap=True)
+        said = f"trained by {header.imported}" if header.imported else f"training {state}"
+        console.print(f"{header.folder}: {said}", markup=False, soft_wrap=True)
         console.print(f"written by lfm-policy {header.package_version}", soft_wrap=True)
         shapes = ", ".join(f"{k} {tuple(s)}" for k, s in header.spec.obs_shapes.items())
         action = f"action: ({header.spec.action_dim},)"
         console.print(f"observations: {shapes}; {action}", markup=False, soft_wrap=True)
+        for plugin, kinds in needed_plugins(config_to_dict(header.config)).items():
+            parts = "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items())
+            console.print(f"needs plugin {plugin}: {parts}", markup=False, soft_wrap=True)
+        if tasks := header.spec.tasks:
+            text = f"tasks: {', '.join(tasks)}"
+            console.print(text, markup=False, soft_wrap=True)
+        if header.config.distill.method:
+            console.print(_teacher_in_words(header), markup=False, soft_wrap=True)
+            if DISTANCE in header.training:
+                console.print(distance_in_words(header.training), markup=False, soft_wrap=True)
+        if header.also_trained_on:
+            whose = (
+                "its encoder or its teacher's" if header.config.distill.method else "its encoder"
+            )
+            names = ", ".join(header.also_trained_on)
+            text = f"{whose} was also trained on: {names}{self._told_in_words()}"
+            console.print(text, markup=False, soft_wrap=True)
         if header.folder.name == BEST:
             console.print(best_in_words(header), markup=False, soft_wrap=True)
         elif (best := read_best(header.folder.parent.parent)) is not None:
@@ -61,6 +98,24 @@ class CheckpointInspection:
             table.print()
         console.print("\nconfiguration:")
         console.print(config_to_yaml(header.config), markup=False, soft_wrap=True)
+
+    def _told_in_words(self) -> str:
+        """Return how far off the encoder was at last, in brackets; empty where nobody looked."""
+        records = [record for record in self.metrics if "auxiliary_loss" in record]
+        held_out = [record for record in records if record["kind"] == "validation"]
+        if not records:
+            return ""
+        of, last = "held-out", (held_out or records)[-1]
+        if not held_out:
+            of = "training"
+        found = []
+        for key, value in last.items():
+            if key.startswith("auxiliary_rmse_"):
+                name = key.removeprefix("auxiliary_rmse_")
+                share = last.get(f"auxiliary_unexplained_{name}")
+                untold = "" if share is None else f", {share:.0%} of its variance untold"
+                found.append(f"{name} off by {value:.3g}{untold}")
+        return f" ({of} episodes: {'; '.join(found)})"
 
     def _blocks_table(self) -> TextTable:
         columns = ("part", "parameters", "steps", "loss", "validation loss", "training", "push")

@@ -14,6 +14,7 @@ NETWORKS: Registry[type[NetworkConfig]] = Registry(
     {
         "mlp": "lfm_policy.networks.options:MLPConfig",
         "unet1d": "lfm_policy.networks.options:UNet1DConfig",
+        "conditional_unet1d": "lfm_policy.networks.options:ConditionalUNet1DConfig",
         "transformer": "lfm_policy.networks.options:TransformerConfig",
     },
 )

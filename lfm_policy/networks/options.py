@@ -107,13 +107,11 @@ class MLPConfig(NetworkConfig):
 
 
 @options
-class UNet1DConfig(NetworkConfig):
-    """Options of the temporal U-Net; chunks are (horizon, action_dim), of any horizon."""
+class TemporalConfig(NetworkConfig):
+    """What the temporal U-Nets have in common; chunks are (horizon, action_dim), of any horizon."""
 
-    BUILDS: ClassVar[str] = "lfm_policy.networks.unet1d:UNet1D"
     SEQUENCES: ClassVar[bool] = True
 
-    name: str = option("unet1d", "which velocity network", choices=["unet1d"])
     channels: list[Annotated[int, Field(ge=1, le=8192)]] = option(
         [64, 128, 256],
         "features per level; each level after the first halves the horizon",
@@ -123,10 +121,6 @@ class UNet1DConfig(NetworkConfig):
     )
     kernel_size: int = option(5, "length of the convolutions, odd", ge=1, le=63)
     n_groups: int = option(8, "groups of the norms; divides channels", ge=1, le=1024)
-    embed_dim: int = option(128, "features of the condition embedding", ge=1, le=MAX_WIDTH)
-    time_embed_dim: int = option(
-        128, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2
-    )
 
     def __post_init__(self) -> None:
         if any(features % self.n_groups for features in self.channels):
@@ -140,6 +134,54 @@ class UNet1DConfig(NetworkConfig):
                 "kernel_size",
                 f"is {self.kernel_size}, expected an odd number, so that a convolution keeps the "
                 "horizon",
+            )
+
+
+@options
+class UNet1DConfig(TemporalConfig):
+    """Options of the temporal U-Net."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.networks.unet1d:UNet1D"
+
+    name: str = option("unet1d", "which velocity network", choices=["unet1d"])
+    embed_dim: int = option(128, "features of the condition embedding", ge=1, le=MAX_WIDTH)
+    time_embed_dim: int = option(
+        128, "sines and cosines of time", ge=2, le=MAX_WIDTH, multiple_of=2
+    )
+
+
+@options
+class ConditionalUNet1DConfig(TemporalConfig):
+    """Options of the U-Net of Diffusion Policy, LeRobot and robomimic, as they have it."""
+
+    BUILDS: ClassVar[str] = "lfm_policy.networks.conditional_unet1d:ConditionalUNet1D"
+
+    name: str = option(
+        "conditional_unet1d", "which velocity network", choices=["conditional_unet1d"]
+    )
+    step_embed_dim: int = option(
+        128, "sines and cosines of the integer time", ge=4, le=MAX_WIDTH, multiple_of=2
+    )
+    train_steps: int = option(
+        100, "integer times, as many as flow.method.train_steps of a diffusion", ge=2, le=10_000
+    )
+    film_scale: bool = option(
+        True, "whether time and observation scale features, or only shift them"
+    )
+    head_groups: int = option(
+        8,
+        "groups of the last norm, which the others have made 8 whatever n_groups is",
+        ge=1,
+        le=1024,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels[0] % self.head_groups:
+            raise OptionError(
+                "head_groups",
+                f"is {self.head_groups}, expected a divisor of the first of channels, "
+                f"{self.channels[0]}",
             )
 
 

@@ -43,7 +43,7 @@ class UNet1D(VelocityNetwork):
             for c_low, c in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
         self.up = nn.ModuleList(_Stage(2 * c, c, config) for c in channels[-2::-1])
-        self.head = _ConvNormAct(channels[0], channels[0], config)
+        self.head = ConvNormAct(channels[0], channels[0], config.kernel_size, config.n_groups)
         self.proj_out = zero_init(nn.Conv1d(channels[0], action_dim, kernel_size=1))
 
         # (shift, scale) for each of a stage's two blocks, in the order of the forward pass.
@@ -61,10 +61,7 @@ class UNet1D(VelocityNetwork):
         film = self.modulation(self.embedding(t, cond))
         films = iter([film[i : i + 4] for i in range(0, len(film), 4)])
 
-        h = rearrange(x, "b t d -> b d t")
-        if self.n_padding:
-            last = h[..., -1:].expand(-1, -1, self.n_padding)
-            h = torch.cat((h, last), dim=-1)
+        h = time_last(x, self.n_padding)
         skips = []
         for level, stage in enumerate(self.down):
             h = stage(h, next(films))
@@ -97,8 +94,9 @@ class _ResidualBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, config: UNet1DConfig) -> None:
         super().__init__()
-        self.first = _ConvNormAct(c_in, c_out, config)
-        self.second = _ConvNormAct(c_out, c_out, config)
+        sizes = config.kernel_size, config.n_groups
+        self.first = ConvNormAct(c_in, c_out, *sizes)
+        self.second = ConvNormAct(c_out, c_out, *sizes)
         self.skip = nn.Conv1d(c_in, c_out, kernel_size=1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -107,14 +105,22 @@ class _ResidualBlock(nn.Module):
         return out
 
 
-class _ConvNormAct(nn.Module):
-    """Convolution, group norm, Mish; keeps the length."""
+def time_last(x: Tensor, n_padding: int) -> Tensor:
+    """Return chunks (batch, time, dim) as (batch, dim, time), the last action repeated behind."""
+    h = rearrange(x, "b t d -> b d t")
+    if not n_padding:
+        return h
+    return torch.cat((h, h[..., -1:].expand(-1, -1, n_padding)), dim=-1)
 
-    def __init__(self, c_in: int, c_out: int, config: UNet1DConfig) -> None:
+
+class ConvNormAct(nn.Module):
+    """Convolution of an odd size, group norm, Mish; keeps the length."""
+
+    def __init__(self, c_in: int, c_out: int, size: int, n_groups: int) -> None:
         super().__init__()
-        size = config.kernel_size
         self.conv = nn.Conv1d(c_in, c_out, size, padding=size // 2)
-        self.norm = nn.GroupNorm(config.n_groups, c_out)
+        self.norm = nn.GroupNorm(n_groups, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, c_in, time) to (batch, c_out, time)."""
         return functional.mish(self.norm(self.conv(x)))

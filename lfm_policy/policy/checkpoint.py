@@ -44,6 +44,10 @@ from lfm_runtime.disk.stamped import read_stamped
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 TRAIN_STATE = "train_state"
+IMPORTED = "imported"
+"""Of a checkpoint's training: which framework has trained it instead."""
+ALSO_TRAINED_ON = "also_trained_on"
+"""Under which `CheckpointHeader.also_trained_on` stands in what is said of the training."""
 
 MAXIMUM_PARAMETERS = 400_000_000
 """1.6 GB of float32: nothing larger is built from a file."""
@@ -72,9 +76,24 @@ class CheckpointHeader:
     package_version: str = ""
 
     @property
+    def imported(self) -> str:
+        """The framework that has trained it; empty: this one."""
+        return str(dict(self.training.get(IMPORTED) or {}).get("from", ""))[:100]
+
+    @property
     def complete(self) -> bool:
         """Whether all gradient steps of all blocks were done."""
         return bool(self.training.get("complete", False))
+
+    @property
+    def only_teacher_saw(self) -> tuple[str, ...]:
+        """Observations that only the teacher of a student saw, such as a simulator's state."""
+        return tuple(k for k in self.config.distill.teacher_obs if k not in self.spec.obs_shapes)
+
+    @property
+    def also_trained_on(self) -> list[str]:
+        """What the policy does not see, and its encoder or its teacher's learned to tell."""
+        return list(self.training.get(ALSO_TRAINED_ON, []))
 
 
 def read_header(path: str | Path) -> CheckpointHeader:
@@ -146,7 +165,17 @@ def _check_training(training: dict[str, Any], n_blocks: int, label: str) -> None
                 and all(map(_is_count, value.values()))
             ),
         ),
+        ALSO_TRAINED_ON: (
+            "names",
+            lambda value: (
+                value is None
+                or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+            ),
+        ),
     }
+    imported = training.get(IMPORTED)
+    if imported is not None and not isinstance(imported, dict):
+        raise InputError(f"{label}: training.{IMPORTED}: expected an object")
     for key, (expected, holds) in rules.items():
         if not holds(training.get(key)):
             found = repr(training.get(key))[:200]
@@ -244,7 +273,7 @@ def require_sampleable(header: CheckpointHeader) -> None:
     """
     if header.config.training.encoder == "joint" and header.training.get("encoder_steps", 0):
         return  # with the encoder all blocks have learnt
-    if header.config.init.source:
+    if header.config.init.source or header.training.get(IMPORTED):
         return  # all blocks had learnt before
     done = header.training["block_steps"]
     n_blocks = header.config.flow.n_blocks

@@ -11,17 +11,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.config.flow import Evaluations, SamplerConfig, StepTimes
+from lfm_policy.config.sampler import SamplerChanges, SamplerConfig
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.flow import Method, SampleResult, SolverSpec, VelocityConfig
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
+from lfm_runtime.policy.sampler import Sampler
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 
@@ -49,8 +51,7 @@ class Pipeline(nn.Module):
         model: encoder, networks and how prefixes enter, in evaluation mode, on ``device``.
         normalizer: on ``device``.
         solvers: of each block, index 0 = block 1 (data side).
-        noise_scale: standard deviation of the noise that sampling starts from.
-        renoise: share of each block's noise that chunks are given, see `FlowChain.sample`.
+        options: of the sampler.
         chain: the blocks, with guidance where there is any.
     """
 
@@ -68,45 +69,38 @@ class Pipeline(nn.Module):
         self.spec = spec
         self.model = model.to(device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(device)
-        self.solvers: Sequence[SolverSpec] = plan_sampler(
-            config.sampler, model.n_blocks, method=config.flow.method.create()
+        self.sample_with(
+            config.sampler,
+            plan_sampler(config.sampler, model.n_blocks, method=config.flow.method.create()),
         )
-        self.noise_scale = config.sampler.noise_scale
-        self.renoise = config.sampler.renoise
-        self.guidance = config.sampler.guidance
         self._action_dtype = getattr(torch, spec.dtype("action"))
 
-    @property
-    def guidance(self) -> float:
-        """Weight of the observation, see `lfm_policy.flow.GuidedNetwork`; 1: no guidance."""
-        return self._guidance
+    def sample_with(self, options: SamplerConfig, solvers: Sequence[SolverSpec]) -> None:
+        """Sample so from now on.
 
-    @guidance.setter
-    def guidance(self, weight: float) -> None:
-        self._guidance = weight
-        self.chain = self.model.chain(weight)
+        Args:
+            options: of the sampler.
+            solvers: of each block, as `plan_sampler` finds them for the options.
+        """
+        self.options, self.solvers = options, solvers
+        self.chain = self.model.chain(options.guidance)
 
     @property
-    def nfe_per_block(self) -> tuple[int, ...] | None:
-        """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
+    def sampler(self) -> Sampler:
+        """The sampler, whole."""
         evaluations = [
             self.chain.block(n).evaluations(solver)
             for n, solver in enumerate(self.solvers, start=1)
         ]
         counts = tuple(count for count in evaluations if count is not None)
-        return counts if len(counts) == len(evaluations) else None
-
-    @property
-    def block_times(self) -> tuple[tuple[float, ...], ...]:
-        """Times at which steps of each block end, index 0 = data side; () where they are equal."""
-        return tuple(solver.times for solver in self.solvers)
+        per_block = counts if len(counts) == len(evaluations) else None
+        return self.options.decided(self.solvers, per_block)
 
     def copy(self, device: str | torch.device) -> Pipeline:
         """Return a pipeline with weights of its own and the same sampler."""
         model = copy.deepcopy(self.model)
         other = Pipeline(self.config, self.spec, model, self.normalizer, device=device)
-        other.solvers, other.noise_scale = self.solvers, self.noise_scale
-        other.renoise, other.guidance = self.renoise, self.guidance
+        other.sample_with(self.options, self.solvers)
         return other
 
     def forward(
@@ -176,10 +170,11 @@ class Pipeline(nn.Module):
             cond: of `condition`.
             return_path: see `FlowChain.sample`.
         """
-        if self.noise_scale != 1:
-            noise = noise * self.noise_scale
+        options = self.options
+        if options.noise_scale != 1:
+            noise = noise * options.noise_scale
         return self.chain.sample(
-            noise, cond, solver=self.solvers, renoise=self.renoise, return_path=return_path
+            noise, cond, solver=self.solvers, renoise=options.renoise, return_path=return_path
         )
 
 
@@ -188,10 +183,7 @@ def plan_sampler(
     n_blocks: int,
     *,
     method: Method | None = None,
-    solver: str | None = None,
-    nfe: Evaluations | None = None,
-    times: StepTimes | None = None,
-    guidance: float | None = None,
+    **changes: Unpack[SamplerChanges],
 ) -> list[SolverSpec]:
     """Return the solver of each block, index 0 = block 1 (data side).
 
@@ -200,30 +192,25 @@ def plan_sampler(
         n_blocks: number of blocks.
         method: of the blocks; it says what a step costs, and which solver is used where neither
             the configuration nor the caller says. Flow matching when None.
-        solver: another solver than the configured one.
-        nfe: other evaluations: a number, which is spread over the blocks, see
-            `SamplerConfig.solvers`, or one for each block. Adaptive solvers choose them themselves.
-        times: other times inside blocks at which steps end, of every block that has one step more,
-            or a list for each block.
-        guidance: another weight of the observation than the configured one, of which a step costs
-            twice the evaluations where it is not 1.
+        changes: what is asked for instead of what is configured. Adaptive solvers choose their
+            evaluations themselves.
 
     Raises:
         InputError: ``nfe`` is too small for one step in every block or does not fit the solver, or
             ``times`` are for other numbers of steps, or the solver is another method's.
     """
     method = VelocityConfig().create() if method is None else method
-    asked = sampler.changed(solver=solver, nfe=nfe, times=times, guidance=guidance)
+    asked = sampler.changed(**changes)
     solvers = asked.solvers(n_blocks, method=method)
     if method.evaluations(solvers[0]) is None:
-        for key, value in (("nfe", nfe), ("times", times)):
-            if value is not None:
+        for key in ("nfe", "times"):
+            if (value := changes.get(key)) is not None:
                 raise InputError(
                     f"{key} is {value}, but the solver '{solvers[0].name}' chooses its steps "
                     f"itself; leave {key} out or choose euler, midpoint or heun"
                 )
     every, counts = asked.times, [solver.n_steps for solver in solvers]
-    if times is not None and every and len(every) + 1 not in counts:
+    if changes.get("times") is not None and every and len(every) + 1 not in counts:
         raise InputError(
             f"times are {every}, which are for {len(every) + 1} steps; the blocks have "
             f"{', '.join(map(str, counts))}"

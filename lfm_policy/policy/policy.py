@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lfm_policy.config.flow import Evaluations, StepTimes, check_guidance
+from lfm_policy.config.sampler import SamplerChanges, check_guidance
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
@@ -27,6 +27,7 @@ from lfm_runtime.disk.files import atomic_folder
 from lfm_runtime.policy.chunk_policy import ChunkPolicy, Frame
 from lfm_runtime.policy.chunk_policy import chunk_noise as numpy_noise
 from lfm_runtime.policy.observations import stacked
+from lfm_runtime.policy.sampler import Sampler
 from lfm_runtime.policy.spec import DataSpec
 
 
@@ -70,7 +71,6 @@ class Policy(ChunkPolicy):
         self.pipeline = Pipeline(config, spec, model, normalizer, device=self.device)
         self.model, self.normalizer = self.pipeline.model, self.pipeline.normalizer
         self.info = dict(info or {})
-        self._sampler = config.sampler
         self.max_prefix = config.policy.max_prefix
         # Of the checkpoint, which is that of its weights, normaliser and options.
         self.digest = str(self.info.get("sha256", ""))
@@ -78,39 +78,45 @@ class Policy(ChunkPolicy):
     # -- settings -----------------------------------------------------------------------------
 
     @property
-    def nfe_per_block(self) -> tuple[int, ...] | None:
-        """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
-        return self.pipeline.nfe_per_block
-
-    @property
-    def block_times(self) -> tuple[tuple[float, ...], ...]:
-        """Times at which steps of each block end, index 0 = data side; () where they are equal."""
-        return self.pipeline.block_times
+    def sampler(self) -> Sampler:
+        """How chunks are sampled; changed by `set_sampler`."""
+        return self.pipeline.sampler
 
     @property
     def nfe(self) -> int | None:
         """Network evaluations per chunk; None for an adaptive solver, which decides itself."""
-        return None if self.nfe_per_block is None else sum(self.nfe_per_block)
+        per_block = self.nfe_per_block
+        return None if per_block is None else sum(per_block)
+
+    @property
+    def nfe_per_block(self) -> tuple[int, ...] | None:
+        """Network evaluations of each block, index 0 = data side; None for an adaptive solver."""
+        return self.sampler.nfe_per_block
+
+    @property
+    def block_times(self) -> tuple[tuple[float, ...], ...]:
+        """Times at which steps of each block end, index 0 = data side; () where they are equal."""
+        return self.sampler.block_times
 
     @property
     def solver(self) -> str:
         """Name of the solver, the same in all blocks."""
-        return self.pipeline.solvers[0].name
+        return self.sampler.solver
 
     @property
     def noise_scale(self) -> float:
         """Standard deviation of the noise that sampling starts from."""
-        return self.pipeline.noise_scale
+        return self.sampler.noise_scale
 
     @property
     def renoise(self) -> float:
         """Share of each block's noise that chunks are given, see `FlowChain.sample`."""
-        return self.pipeline.renoise
+        return self.sampler.renoise
 
     @property
     def guidance(self) -> float:
         """Weight of the observation; 1: no guidance."""
-        return self.pipeline.guidance
+        return self.sampler.guidance
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -118,13 +124,7 @@ class Policy(ChunkPolicy):
         return {
             **super().metadata,
             "name": self.config.name,
-            "nfe": self.nfe,
-            "nfe_per_block": None if self.nfe_per_block is None else list(self.nfe_per_block),
-            "block_times": [list(times) for times in self.block_times],
-            "solver": self.solver,
-            "noise_scale": self.noise_scale,
-            "renoise": self.renoise,
-            "guidance": self.guidance,
+            **self.sampler.to_dict(),
             "checkpoint_sha256": self.info.get("sha256", ""),
         }
 
@@ -132,16 +132,7 @@ class Policy(ChunkPolicy):
         """Return the number of parameters of the encoder, of each block and in total."""
         return self.model.parameter_counts()
 
-    def set_sampler(
-        self,
-        *,
-        solver: str | None = None,
-        nfe: Evaluations | None = None,
-        times: StepTimes | None = None,
-        noise_scale: float | None = None,
-        renoise: float | None = None,
-        guidance: float | None = None,
-    ) -> None:
+    def set_sampler(self, **changes: Unpack[SamplerChanges]) -> None:
         """Choose another sampler for all later chunks; what is left out is as configured.
 
         ::
@@ -149,33 +140,34 @@ class Policy(ChunkPolicy):
             policy.set_sampler(nfe=6)  # spread evenly: two in each of three blocks
             policy.set_sampler(nfe=[1, 1, 2], times=[[], [], [0.3]])
 
+        - ``solver``: name of the ODE solver.
+        - ``nfe``: network evaluations per chunk, spread evenly over all blocks, or those of each
+          block, block 1 (data side) first.
+        - ``times``: where steps end between t = 1 (noise) and t = 0 (data) of a block, decreasing:
+          one list for all blocks that have as many steps, or one for each block, empty for equal
+          steps. Configured for each block, they go with the configured evaluations.
+        - ``noise_scale``: standard deviation of the noise that sampling starts from.
+        - ``renoise``: share of each block's noise that a chunk is given before it, about 1 for one
+          evaluation per block.
+        - ``guidance``: weight of the observation; anything but 1 takes two evaluations in place of
+          one, and a policy that was trained with ``flow.drop_obs``.
+
         Args:
-            solver: name of the ODE solver.
-            nfe: network evaluations per chunk, spread evenly over all blocks, or those of each
-                block, block 1 (data side) first.
-            times: where steps end between t = 1 (noise) and t = 0 (data) of a block, decreasing:
-                one list for all blocks that have as many steps, or one for each block, empty for
-                equal steps. Configured for each block, they go with the configured evaluations.
-            noise_scale: standard deviation of the noise that sampling starts from.
-            renoise: share of each block's noise that a chunk is given before it, about 1 for one
-                evaluation per block.
-            guidance: weight of the observation; anything but 1 takes two evaluations in place of
-                one, and a policy that was trained with ``flow.drop_obs``.
+            **changes: any of these; None: as configured.
 
         Raises:
             InputError: evaluations or times do not fit the blocks and the solver, the scale of the
                 noise is negative or not finite, or guidance is out of range or other than 1 and
                 the policy has not learned to do without an observation.
+            TypeError: there is no such argument.
         """
         configured, flow = self.config.sampler, self.config.flow
-        steps: dict[str, Any] = {"solver": solver, "nfe": nfe, "times": times, "guidance": guidance}
-        asked = configured.changed(**steps, noise_scale=noise_scale, renoise=renoise)
+        asked = configured.changed(**changes)
         check_guidance(asked.guidance, flow.drop_obs, key="guidance")
-        self.pipeline.solvers = plan_sampler(
-            configured, self.model.n_blocks, method=flow.method.create(), **steps
+        solvers = plan_sampler(
+            configured, self.model.n_blocks, method=flow.method.create(), **changes
         )
-        self._sampler, self.pipeline.noise_scale = asked, asked.noise_scale
-        self.pipeline.renoise, self.pipeline.guidance = asked.renoise, asked.guidance
+        self.pipeline.sample_with(asked, solvers)
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint from which `load_policy` makes a policy of the same actions.
@@ -208,7 +200,7 @@ class Policy(ChunkPolicy):
         with atomic_folder(folder, replace=True) as temporary:
             write_checkpoint(
                 temporary,
-                config=replace(self.config, sampler=self._sampler, policy=steps),
+                config=replace(self.config, sampler=self.pipeline.options, policy=steps),
                 spec=self.spec,
                 model_state=self.model.state_dict(),
                 normalizer=self.normalizer,

@@ -17,11 +17,21 @@ import numpy as np
 from einops import rearrange
 
 from lfm_policy.errors import InputError
-from lfm_runtime.policy.observations import array_of, as_numbers, remember, require_finite, stacked
-from lfm_runtime.policy.spec import DataSpec, is_image
+from lfm_runtime.policy.observations import (
+    array_of,
+    as_numbers,
+    image_advice,
+    remember,
+    require_finite,
+    stacked,
+)
+from lfm_runtime.policy.spec import TASK_KEY, DataSpec, is_image
+from lfm_runtime.policy.tasks import one_hot
 
-IGNORED_KEYS = frozenset({"prompt"})
-"""What openpi's clients send along whatever the policy is, and no policy here reads."""
+PROMPT = "prompt"
+IGNORED_KEYS = frozenset({PROMPT})
+"""What openpi's clients send along whatever the policy is; a policy of several tasks takes it for
+the task where nothing else says it."""
 
 _INSTRUCTION = "__"
 """How the protocol's own names begin; one that is not known here is not left out silently."""
@@ -38,10 +48,18 @@ class ConnectionHistory:
         spec: names, shapes and dtypes of the observations.
         n_obs_steps: frames that the policy sees.
         strict: refuse names that the policy does not know, instead of leaving them out.
+        task: which one, of a policy of several, where a client does not say it.
     """
 
-    def __init__(self, spec: DataSpec, n_obs_steps: int, *, strict: bool = False) -> None:
-        self._spec = spec
+    def __init__(
+        self,
+        spec: DataSpec,
+        n_obs_steps: int,
+        *,
+        strict: bool = False,
+        task: str | None = None,
+    ) -> None:
+        self._spec, self._task = spec, task
         self._shapes = spec.obs_shapes
         self._n_obs_steps = n_obs_steps
         self._strict = strict
@@ -67,12 +85,22 @@ class ConnectionHistory:
                 some are one frame and others a history; or a name is not known, and means an
                 instruction or must be known (``strict``).
         """
+        obs, named = self._with_task(obs)
         self._check_keys(obs)
         checked = {}
         for key, shape in self._shapes.items():
-            fitting = arranged(key, obs[key], shape, n_obs_steps=self._n_obs_steps)
+            fitting = arranged(
+                key,
+                obs[key],
+                shape,
+                n_obs_steps=self._n_obs_steps,
+                is_depth=key in self._spec.depth,
+            )
             checked[key] = require_finite(key, array_of(key, fitting, self._spec))
         histories = sorted(key for key in checked if checked[key].ndim > len(self._shapes[key]))
+        if named and histories:  # one name for all of it
+            checked[TASK_KEY] = np.repeat(checked[TASK_KEY][None], self._n_obs_steps, axis=0)
+            histories.append(TASK_KEY)
         if not histories:
             remember(self._frames, checked)
             return stacked(self._frames)
@@ -90,6 +118,13 @@ class ConnectionHistory:
         """Return names that no policy here reads and no client of openpi's sends to all."""
         return _shown(obs.keys() - self._shapes.keys() - IGNORED_KEYS)
 
+    def _with_task(self, obs: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+        """Return observations with the task one-hot, and whether it came by name or number."""
+        given = obs.get(TASK_KEY, obs.get(PROMPT, self._task)) if self._spec.tasks else None
+        if not isinstance(given, (str, int)):
+            return obs, False
+        return {**obs, TASK_KEY: one_hot(self._spec.tasks, given)}, True
+
     def _check_keys(self, obs: Mapping[str, Any]) -> None:
         unknown = obs.keys() - self._shapes.keys() - IGNORED_KEYS
         if not self._strict:
@@ -97,7 +132,7 @@ class ConnectionHistory:
         for what, names in (("missing", self._shapes.keys() - obs.keys()), ("unknown", unknown)):
             if names:
                 expected = ", ".join(
-                    f"{key} {self._spec.dtype(key)} {shape}"
+                    f"{key} {self._spec.numbers(key)} {shape}"
                     for key, shape in sorted(self._shapes.items())
                 )
                 raise InputError(
@@ -106,7 +141,14 @@ class ConnectionHistory:
                 )
 
 
-def arranged(key: str, value: Any, shape: tuple[int, ...], *, n_obs_steps: int) -> np.ndarray:
+def arranged(
+    key: str,
+    value: Any,
+    shape: tuple[int, ...],
+    *,
+    n_obs_steps: int,
+    is_depth: bool = False,
+) -> np.ndarray:
     """Return one observation, ``shape``, or its history, (n_obs_steps, *shape).
 
     Besides these two shapes it takes, each as one frame or as a history: images with the channels
@@ -119,6 +161,7 @@ def arranged(key: str, value: Any, shape: tuple[int, ...], *, n_obs_steps: int) 
         value: what came; looked into, not copied, where that is possible.
         shape: of one frame.
         n_obs_steps: frames of a history.
+        is_depth: whether it is distances, which are left in their units.
 
     Raises:
         InputError: it is no array of numbers, has another shape, or is an image of floats outside
@@ -134,7 +177,7 @@ def arranged(key: str, value: Any, shape: tuple[int, ...], *, n_obs_steps: int) 
                 break
         else:
             raise _wrong_shape(key, array.shape, shape, n_obs_steps)
-    if is_image(shape) and array.dtype.kind == "f":
+    if is_image(shape) and array.dtype.kind == "f" and not is_depth:
         return _uint8_image(key, array)
     return array
 
@@ -171,25 +214,11 @@ def _uint8_image(key: str, image: np.ndarray) -> np.ndarray:
 def _wrong_shape(
     key: str, found: Sequence[int], shape: tuple[int, ...], n_obs_steps: int
 ) -> InputError:
-    text = (
+    return InputError(
         f"observation '{key}' has shape {tuple(found)}, expected {shape}, or "
         f"{(n_obs_steps, *shape)} with its history"
+        + image_advice(found[1:] if len(found) > len(shape) else found, shape)
     )
-    if is_image(shape) and (size := _image_size(found, channels=shape[2])):
-        text += (
-            f": an image {size[0]} high and {size[1]} wide, expected {shape[0]} high and "
-            f"{shape[1]} wide; resize it before it is sent"
-        )
-    return InputError(text)
-
-
-def _image_size(found: Sequence[int], *, channels: int) -> tuple[int, int] | None:
-    """Return height and width of what is an image of so many channels, or a history of such."""
-    if len(found) not in (3, 4):
-        return None
-    if found[-1] == channels:
-        return found[-3], found[-2]
-    return (found[-2], found[-1]) if found[-3] == channels else None
 
 
 def _described(obs: Mapping[str, Any]) -> str:

@@ -174,7 +174,9 @@ class PolicyServer:
         policy = self._served.policy
         session = Session(
             connection=connection,
-            history=ConnectionHistory(policy.spec, policy.n_obs_steps, strict=self._options.strict),
+            history=ConnectionHistory(
+                policy.spec, policy.n_obs_steps, strict=self._options.strict, task=policy.task
+            ),
             infer=self._infer,
             metrics=self._metrics,
             reading=self._reading,

@@ -24,6 +24,13 @@ from lfm_policy.sharing.front_matter import (
 from lfm_policy.sharing.meanings import ACTION, NOT_RECORDED, dataset_path, meanings, rate
 from lfm_policy.sharing.reports import Measured, OpenLoopError, Rollouts
 from lfm_policy.text.numbers import counted, duration
+from lfm_policy.text.samplers import numbers
+from lfm_policy.text.students import (
+    DISTANCE,
+    RECORDING_STANDS_IN,
+    TEACHER_IMPORTED,
+    distance_in_words,
+)
 from lfm_runtime.policy.spec import is_image
 
 _LISTED_DIMS = 8
@@ -89,16 +96,16 @@ def _about(header: CheckpointHeader) -> str:
         if solver == "dopri5"
         else f"{_spent(sampler)} ({solver})"
     )
-    guidance = f", with renoise {sampler.renoise:g}" if sampler.renoise else ""
-    guidance += f", with guidance {sampler.guidance:g}" if sampler.guidance != 1 else ""
+    others = "".join(f", with {said}" for said in numbers(sampler, noise=""))
     total = counts.pop("total", sum(counts.values()))
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
     method = config.flow.method.name
     rule = "denoising diffusion" if method == "diffusion" else "conditional Local Flow Matching"
+    trainer = header.imported or "lfm-policy"
     sentences = [
-        "A robot policy that predicts chunks of actions, trained with lfm-policy by "
-        f"{rule}: {blocks} noise (standard deviation {sampler.noise_scale:g}) to "
-        f"a chunk of {policy.horizon} actions in {evaluations}{guidance}.",
+        f"A robot policy that predicts chunks of actions, trained with {trainer} by {rule}: "
+        f"{blocks} noise (standard deviation {sampler.noise_scale:g}) to "
+        f"a chunk of {policy.horizon} actions in {evaluations}{others}.",
         f"The network of every block is `{config.network.name}`, the encoder of observations "
         f"`{config.encoder.name}`; {total:,} parameters ({parts}).",
     ]
@@ -108,8 +115,18 @@ def _about(header: CheckpointHeader) -> str:
         sentences.append(
             f"It is a student, distilled by the method `{config.distill.method}` from a teacher of "
             f"{counted(config.distill.teacher_blocks, 'block')} (checkpoint "
-            f"`{config.distill.teacher[:12]}`)."
+            f"`{config.distill.teacher[:12]}`"
+            + (f", trained with {by})." if (by := header.training.get(TEACHER_IMPORTED)) else ").")
         )
+        if DISTANCE in header.training:
+            told = distance_in_words(header.training)
+            sentences.append(f"{told[0].upper()}{told[1:]}.")
+        if header.only_teacher_saw:
+            sentences.append(
+                f"That teacher also saw {_quoted(header.only_teacher_saw)}, which this policy "
+                "does not see: **its results used recorded or simulated state beyond its own "
+                "observations**, in training only."
+            )
     elif config.init.source:
         sentences.append(
             "It was fine-tuned: its training began with the weights of the checkpoint "
@@ -123,6 +140,10 @@ def _spent(sampler: SamplerConfig) -> str:
     if sampler.block_nfe:
         text += f", {_listed(sampler.block_nfe)} in its blocks from the data to the noise"
     return text
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -151,7 +172,7 @@ def _call(header: CheckpointHeader) -> str:
     """Return the argument of `select_action`, in the style of formatters."""
     spec = header.spec
     lines = [
-        f'        "{key}": {_identifier(key)},  # {tuple(shape)} {spec.dtype(key)}\n'
+        f'        "{key}": {_identifier(key)},  # {tuple(shape)} {spec.numbers(key)}\n'
         for key, shape in spec.obs_shapes.items()
     ]
     return f"\n    {{\n{''.join(lines)}    }}\n" if lines else "{}"
@@ -169,7 +190,11 @@ def _rows(header: CheckpointHeader, normalizer: Normalizer) -> list[dict[str, st
     rows = []
     for key, shape in shapes.items():
         camera = key != ACTION and is_image(shape)
-        if camera:
+        values = "0 to 255" if camera else _range(normalizer, key)
+        if key in spec.depth:
+            values = spec.numbers(key)
+            meaning = "camera of distances, in the units of the demonstrations; 0: none"
+        elif camera:
             meaning = {1: "camera, grey", 3: "camera, RGB", 4: "camera, 4 channels"}[shape[2]]
         else:
             meaning = known.get(key, f"unit {NOT_RECORDED}")
@@ -177,8 +202,8 @@ def _rows(header: CheckpointHeader, normalizer: Normalizer) -> list[dict[str, st
             {
                 "name": f"`{_cell(key)}`" if key != ACTION else "**action**",
                 "shape": str(tuple(shape)),
-                "dtype": spec.dtype(key),
-                "range": "0 to 255" if camera else _range(normalizer, key),
+                "dtype": "any" if key in spec.depth else spec.dtype(key),
+                "range": values,
                 "meaning": _cell(meaning),
             }
         )
@@ -202,11 +227,20 @@ def _data(header: CheckpointHeader, note: str) -> str:
     config, training = header.config, header.training
     path = dataset_path(config)
     hub = hub_dataset(config)
+    if header.imported:
+        said = [f"- of its training with {header.imported}: nothing is recorded"]
+        return "\n".join([*said, *([f"- {note}"] if note else [])])
     # The last part only: where it lay on somebody's disk is nobody's business.
     where = f": `{path.name}`" if path is not None else ""
     if hub:
         where = f": [{hub}](https://huggingface.co/datasets/{hub})"
     lines = [f"- format `{config.dataset.name}`{where}"]
+    stands_in = training.get(RECORDING_STANDS_IN, False)
+    if stands_in:
+        lines.append(
+            "- no demonstrations: these are observations of a robot, about which its teacher was "
+            "asked; what was done then was not learned"
+        )
     if note:
         lines.append(f"- {note}")
     windows, episodes = training.get("train_windows"), training.get("train_episodes")
@@ -225,7 +259,8 @@ def _data(header: CheckpointHeader, note: str) -> str:
     cameras = [f"`{k}` {h} x {w}" for k, (h, w, *_) in _images(header).items()]
     lines.append(f"- cameras: {', '.join(cameras) or 'none'}")
     if header.spec.fingerprint:
-        lines.append(f"- SHA-256 of the demonstrations: `{header.spec.fingerprint}`")
+        whose = "recording" if stands_in else "demonstrations"
+        lines.append(f"- SHA-256 of the {whose}: `{header.spec.fingerprint}`")
     if config.distill.recording:
         lines.append(
             "- as a student it was also asked about observations recorded with "
@@ -278,7 +313,7 @@ def _latency(rollouts: Sequence[Rollouts]) -> list[str]:
     for cell in rollouts:
         time = cell.latency
         lines.append(
-            f"{counted(round(cell.nfe), 'evaluation')} ({cell.solver}): median "
+            f"{counted(round(cell.nfe), 'evaluation')} ({cell.sampler.solver}): median "
             f"{time['median_ms']:.2f} ms, 95% below {time['p95_ms']:.2f} ms "
             f"({counted(time['threads'], 'thread')}, {time['device']}, PyTorch)"
         )
@@ -323,11 +358,19 @@ def _training(header: CheckpointHeader) -> list[str]:
     training, config = header.training, header.config
     seconds = training["train_seconds"] + training["push_seconds"]
     device = training.get("device", NOT_RECORDED)
+    made = f"{training['steps']:,} gradient steps in {duration(seconds)} on `{device}`" + (
+        f" (torch {training['torch']})" if "torch" in training else ""
+    )
+    if header.imported:
+        made = f"trained with {header.imported}, imported with `lfm-policy import`"
     lines = [
         f"configuration `{config.name}`, seed {config.seed}: all options are in config.json",
-        f"{training['steps']:,} gradient steps in {duration(seconds)} on `{device}`"
-        + (f" (torch {training['torch']})" if "torch" in training else ""),
+        made,
         f"written by lfm-policy {header.package_version or NOT_RECORDED}",
         f"SHA-256 of the checkpoint: `{header.sha256}`",
     ]
+    if header.also_trained_on:
+        names = ", ".join(f"`{name}`" for name in header.also_trained_on)
+        whose = "its encoder or its teacher's" if config.distill.method else "its encoder"
+        lines.insert(1, f"{whose} was also trained on: {names}, which it does not see")
     return lines

@@ -12,7 +12,8 @@ from lfm_policy.sharing.hub import hub_name
 from lfm_policy.sharing.meanings import dataset_path
 from lfm_policy.sharing.reports import Measured, Rollouts
 from lfm_policy.text.numbers import counted
-from lfm_policy.text.samplers import evaluations
+from lfm_policy.text.samplers import evaluations_of as spent_by
+from lfm_policy.text.samplers import numbers
 
 LIBRARY = "lfm-policy"
 TASK = "robotics"
@@ -91,12 +92,8 @@ def hub_dataset(config: ExperimentConfig) -> str:
 
 def evaluations_of(cell: Rollouts) -> str:
     """Return the sampler of rollouts in words."""
-    spent = evaluations(cell.nfe, cell.nfe_per_block, cell.block_times)
-    text = f"{spent} ({cell.solver}), noise {cell.noise_scale:g}"
-    if cell.renoise:
-        text += f", renoise {cell.renoise:g}"
-    if cell.guidance != 1:
-        text += f", guidance {cell.guidance:g}"
+    sampler, said = cell.sampler, ", ".join(numbers(cell.sampler, noise="noise"))
+    text = f"{spent_by(sampler)} ({sampler.solver}), {said}"
     steps = cell.n_action_steps
     return text if steps is None else f"{text}, {counted(steps, 'action')} executed"
 

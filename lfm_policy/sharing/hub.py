@@ -9,10 +9,13 @@ there again, also without a network or with ``HF_HUB_OFFLINE=1``. Whoever has to
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from lfm_policy.errors import InputError, brief
 from lfm_runtime.disk.input_files import read_json_object
@@ -64,12 +67,10 @@ def download(name: HubName, files: Sequence[str], *, format: str, otherwise: str
         InputError: there is no such repository or revision, it is not open to this user, holds
             something else, or can neither be reached nor found in the cache.
     """
-    from huggingface_hub import hf_hub_download
-
     revision = name.revision
     for n, file in enumerate(files):
         with hub_errors(name, file=file, otherwise=otherwise):
-            path = Path(hf_hub_download(name.repo, file, revision=revision))
+            path = kept_file(name, file, revision)
         if n == 0:
             if (found := read_json_object(path).get("format")) != format:
                 raise InputError(
@@ -78,6 +79,36 @@ def download(name: HubName, files: Sequence[str], *, format: str, otherwise: str
                 )
             revision = path.parent.name  # the commit, whatever is pushed meanwhile
     return path.parent
+
+
+def kept_file(name: HubName, file: str, revision: str | None) -> Path:
+    """Return a file of a repository, downloaded where the cache lacks it and the hub is in reach.
+
+    Raises:
+        Exception: what `hub_errors` explains.
+    """
+    from huggingface_hub import hf_hub_download
+
+    only_kept = bool(why_out_of_reach())
+    return Path(hf_hub_download(name.repo, file, revision=revision, local_files_only=only_kept))
+
+
+def why_out_of_reach() -> str:
+    """Return why the hub cannot be reached where its address is not even known; else nothing.
+
+    Without a network huggingface_hub asks six times, which takes half a minute: too long for
+    whoever has misspelt the name of a folder.
+    """
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    if address.scheme in getproxies():
+        return ""  # the proxy knows
+    try:
+        socket.getaddrinfo(address.hostname, None)
+    except OSError as error:
+        return f"{address.hostname}: {error.strerror or error}"
+    return ""
 
 
 @contextmanager
@@ -106,7 +137,7 @@ def hub_errors(name: HubName, *, file: str = "", otherwise: str = "") -> Iterato
         raise InputError(f"{before}{address} has no revision '{name.revision}'") from None
     except errors.LocalEntryNotFoundError as error:
         # It is raised of what hides why the hub was not asked, or not reached.
-        why = brief(error.__cause__ or error)
+        why = why_out_of_reach() or brief(error.__cause__ or error)
         raise InputError(
             f"{before}the hub was not reached for {address} ({why}), and {file} of it was not "
             "downloaded before"

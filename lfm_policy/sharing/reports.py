@@ -13,6 +13,7 @@ from lfm_policy.errors import InputError
 from lfm_policy.evaluation.statistics import bootstrap_mean
 from lfm_policy.policy.checkpoint import CheckpointHeader
 from lfm_runtime.disk.input_files import read_json_object
+from lfm_runtime.policy.sampler import Sampler
 
 EVALUATION, CHECK = "eval.json", "check.json"
 _MAXIMUM = {"maximum_bytes": 256_000_000, "maximum_values": 10_000_000}
@@ -26,34 +27,32 @@ class Rollouts:
         env: gymnasium id.
         n: episodes.
         seed_start: environment seed of the first.
-        nfe: network evaluations per chunk.
+        sampler: its ``nfe`` is the mean over chunks.
         n_action_steps: executed of every chunk; None: as configured.
         successes: None where the environment reports none.
         success_interval: Wilson, 95%.
         score: mean over episodes of the largest reward.
         score_interval: bootstrap, 95%.
         latency: of a chunk: ``median_ms``, ``p95_ms``, ``threads``, ``device``.
-        nfe_per_block: block 1 first; empty for an adaptive solver.
-        block_times: where steps of each block end, () for equal steps.
     """
 
     env: str
     n: int
     seed_start: int
     noise_seed: int
-    nfe: float
-    solver: str
-    noise_scale: float
-    renoise: float
-    guidance: float
+    sampler: Sampler
     n_action_steps: int | None
     successes: int | None
     success_interval: tuple[float, float] | None
     score: float
     score_interval: tuple[float, float]
     latency: dict[str, Any]
-    nfe_per_block: tuple[int, ...] = ()
-    block_times: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def nfe(self) -> float:
+        """Network evaluations per chunk, on average."""
+        assert self.sampler.nfe is not None
+        return self.sampler.nfe
 
     @property
     def last_seed(self) -> int:
@@ -156,20 +155,13 @@ def _rollouts_of(content: dict[str, Any], header: CheckpointHeader) -> list[Roll
                 n=int(summary["n"]),
                 seed_start=int(config["seed_start"]),
                 noise_seed=int(config["noise_seed"]),
-                nfe=float(cell["nfe"]),
-                solver=str(cell["solver"]),
-                noise_scale=float(cell["noise_scale"]),
-                # Reports of before have neither.
-                renoise=float(cell.get("renoise", 0.0)),
-                guidance=float(cell.get("guidance", 1.0)),
+                sampler=Sampler.from_dict({**cell, "nfe": float(cell["nfe"])}, "cells."),
                 n_action_steps=None if executed == configured else executed,
                 successes=summary["successes"],
                 success_interval=None if told is None else _pair(told),
                 score=float(summary["score"]),
                 score_interval=bootstrap_mean([e["max_reward"] for e in cell["episodes"]]),
                 latency=dict(cell["latency"]),
-                nfe_per_block=tuple(cell.get("nfe_per_block") or ()),
-                block_times=tuple(map(tuple, cell.get("block_times", ()))),
             )
         )
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -51,6 +53,21 @@ def make_accelerator(config: TrainingConfig, device: torch.device) -> Accelerato
         torch.cuda.set_device(device)
     _forget_earlier_run(config.mixed_precision, device)
     return Accelerator(mixed_precision=config.mixed_precision, cpu=device.type == "cpu")
+
+
+@contextmanager
+def matrix_products(config: TrainingConfig, device: torch.device) -> Iterator[None]:
+    """Multiply matrices of float32 as exactly as the options say, and as before afterwards."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cpu":
+        wanted = "medium" if config.bf16_products else "highest"
+    else:
+        wanted = "high" if config.tf32 else "highest"
+    torch.set_float32_matmul_precision(wanted)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _forget_earlier_run(mixed_precision: str, device: torch.device) -> None:

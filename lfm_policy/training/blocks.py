@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,10 @@ from lfm_policy.flow import FlowBlock, Network
 from lfm_policy.flow.ema import averaged
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.prefix import with_prefix
+from lfm_policy.training.auxiliary.loss import AuxiliaryLoss, EncodingLoss
+from lfm_policy.training.auxiliary.targets import refuse_targets
 from lfm_policy.training.push import push_through
+from lfm_policy.training.recorded import side_by_side
 from lfm_policy.training.rows.chunks import ChunkRows, Condition, encode_all
 from lfm_policy.training.rows.features import FEATURES, with_frozen_features
 from lfm_policy.training.rows.obs_noise import ObsNoise
@@ -29,7 +33,7 @@ from lfm_policy.training.start.weights import draw_initial_weights
 from lfm_policy.training.trainer import Loss, Part, Trainer
 
 
-class BlockLoss(Loss):
+class BlockLoss(EncodingLoss):
     """The loss of block n; an encoder that still learns is part of it."""
 
     def __init__(
@@ -40,7 +44,10 @@ class BlockLoss(Loss):
         self.encoder = model.encoder
         self.trains_encoder = trains_encoder
         self._block = model.flow_block(n, torch.compile(self.network) if compile else self.network)
+        learns = compile and trains_encoder
+        self._encode = torch.compile(model.encoder) if learns else model.encoder
         self._average: Network | None = None
+        self.same_work = self._block.same_work and model.encoder.same_work
 
     @property
     def needs_other(self) -> bool:
@@ -62,12 +69,11 @@ class BlockLoss(Loss):
         self, x_l: Tensor, condition: Condition, x_other: Tensor | None, prefix: Tensor | None
     ) -> Tensor:
         """Return the loss of a batch, a scalar."""
-        cond = self.encoder(condition) if isinstance(condition, dict) else condition
-        cond = with_prefix(cond, prefix)
+        cond = with_prefix(self.encode(condition), prefix)
         return self._block.loss(x_l, cond, x_other=x_other, average=self._average)
 
 
-class JointLoss(Loss):
+class JointLoss(EncodingLoss):
     """Mean of the losses of all blocks, which share one encoding of each batch.
 
     Block n trains on the exact OU marginal of the demonstrations at its data side, so that all can
@@ -81,8 +87,11 @@ class JointLoss(Loss):
         numbers = range(1, model.n_blocks + 1)
         networks = [torch.compile(network) if compile else network for network in model.blocks]
         self._flow_blocks = [model.flow_block(n, networks[n - 1]) for n in numbers]
+        self._encode = torch.compile(model.encoder) if compile else model.encoder
         self._marginals = [model.schedule.marginal(n - 1) for n in numbers]
         self._averages: list[Network | None] = [None] * model.n_blocks
+        same = [part.same_work for part in (model.encoder, *self._flow_blocks)]
+        self.same_work = all(same)
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return the weights of the encoder and of the blocks."""
@@ -102,15 +111,15 @@ class JointLoss(Loss):
         self, x_0: Tensor, condition: Condition, x_other: None, prefix: Tensor | None
     ) -> Tensor:
         """Return the loss of a batch of demonstrated chunks, a scalar."""
-        cond = self.encoder(condition) if isinstance(condition, dict) else condition
-        cond = with_prefix(cond, prefix)
-        losses = [
-            block.loss(marginal.diffuse(x_0), cond, average=average)
-            for block, marginal, average in zip(
-                self._flow_blocks, self._marginals, self._averages, strict=True
-            )
-        ]
-        return torch.stack(losses).mean()
+        cond = with_prefix(self.encode(condition), prefix)
+
+        def loss_of(position: int) -> Tensor:
+            x_l = self._marginals[position].diffuse(x_0)
+            average = self._averages[position]
+            return self._flow_blocks[position].loss(x_l, cond, average=average)
+
+        works = [partial(loss_of, position) for position in range(len(self._flow_blocks))]
+        return torch.stack(side_by_side(works, x_0.device)).mean()
 
 
 def _average_of(
@@ -144,8 +153,8 @@ class BlockPlan:
             initial_encoder: weights of a frozen encoder (with ``only_block``).
 
         Raises:
-            InputError: a joint training of an encoder without weights, or a checkpoint that cannot
-                be continued here.
+            InputError: a joint training of an encoder without weights, targets for one that does
+                not learn, or a checkpoint that cannot be continued here.
         """
         config, model = run.config, run.model
         self._run = run
@@ -155,6 +164,8 @@ class BlockPlan:
         self._only_block = only_block
         has_weights = bool(model.encoder.trained_parameters())
         self._learns = has_weights and config.init.encoder == "train"
+        if not self._learns:
+            refuse_targets(config, has_weights=has_weights)
         if joint and not has_weights:
             raise InputError(
                 f"training.encoder is 'joint', but the encoder '{config.encoder.name}' has nothing "
@@ -197,12 +208,18 @@ class BlockPlan:
                 batch_size=options.encoder_batch_size or options.batch_size,
                 learning_rate=options.encoder_learning_rate or options.learning_rate,
             )
-        loss: Loss
+        trains_encoder = self.trains_encoder(n)
+        actions: EncodingLoss
         if n == JOINT:
-            loss = JointLoss(run.model, compile=options.compile)
+            actions = JointLoss(run.model, compile=options.compile)
         else:
-            trains_encoder = self.trains_encoder(n)
-            loss = BlockLoss(run.model, n, trains_encoder=trains_encoder, compile=options.compile)
+            actions = BlockLoss(
+                run.model, n, trains_encoder=trains_encoder, compile=options.compile
+            )
+        loss: Loss = actions
+        if trains_encoder and run.targets is not None:
+            auxiliary = run.config.auxiliary
+            loss = AuxiliaryLoss(actions, run.targets, auxiliary, seed=run.pass_seed)
         return Part(
             n=n,
             loss=loss,
@@ -254,6 +271,7 @@ class BlockPlan:
             prefixes=prefixes,
             obs_noise=ObsNoise(run.options, dataset),
             draws_other=n != JOINT and model.flow_block(n).needs_other,
+            targets=None if frozen else run.targets,
         )
 
     def _validation_rows(self, n: int) -> ChunkRows | None:
@@ -280,7 +298,7 @@ class BlockPlan:
             run.spec.fingerprint,
             run.folder / FEATURES,
             stop=stop,
-            write=run.accelerator.is_main_process,
+            accelerator=run.accelerator,
             quiet=run.quiet,
         )
         run.validation_set = run.train_set.with_index_of(run.validation_set)

@@ -28,6 +28,7 @@ from lfm_policy.config import (
     config_to_dict,
     config_to_yaml,
 )
+from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError, Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import (
     CheckpointHeader,
@@ -200,6 +201,22 @@ def _run_wave(
         raise Interrupted(f"stopped by {by}; saved in {folder}; continue with --resume")
 
 
+def device_of_block(name: str, n: int) -> str:
+    """Return the device that block n trains on: of several GPUs, one after the other.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, or one GPU by its number, which all blocks share then.
+        n: 1 to N.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    device = choose_device(name)
+    if device.type == "cuda" and device.index is None and torch.cuda.device_count() > 1:
+        return f"cuda:{(n - 1) % torch.cuda.device_count()}"
+    return name
+
+
 def _train_one(
     options: dict[str, Any],
     folder: str,
@@ -222,7 +239,7 @@ def _train_one(
         run = Run(
             config,
             own,
-            device=device,
+            device=device_of_block(device, n),
             resume=resume and (own / LATEST_FILE).exists(),
             bar_position=n - 1,
             quiet=quiet,

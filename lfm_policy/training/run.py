@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig, config_to_dict, config_to_yaml
-from lfm_policy.data.dataset import DatasetBundle
+from lfm_policy.data.dataset import DatasetBundle, WindowDataset
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.device import choose_device
 from lfm_policy.errors import InputError, Interrupted, TrainingError
@@ -27,6 +27,7 @@ from lfm_policy.policy.checkpoint import (
 )
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.training.accelerator import available_options, make_accelerator
+from lfm_policy.training.auxiliary.targets import also_trained_on, marks, read_targets
 from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
 from lfm_policy.training.run_folder.best import BEST
 from lfm_policy.training.run_folder.checkpoints import RunFolder
@@ -76,11 +77,15 @@ class Run:
         spec: shapes of the data.
         train_set: training windows, on the device.
         validation_set: validation windows.
+        targets: what the encoder learns to tell besides; None for nothing.
+        also_trained_on: what its encoder has learnt to tell besides, here or before, by the names
+            that the data had for it.
         model: the networks. When a part is trained they hold its EMA weights.
         passes: gradient steps of each block, once, and again for steps that were added.
         progress: where the training stands.
         kept: tensors that checkpoints keep besides the part in work, by name.
         restored: tensors of the part in work of a checkpoint, for its trainer.
+        facts: what its checkpoints say of it besides.
         interrupt: true once a signal came; None before `opened`.
         quiet: no progress bars, and nothing printed.
     """
@@ -129,7 +134,13 @@ class Run:
         image_cache = image_cache or folder.parent / IMAGE_CACHE
         self.source = source
         kept = normalizer or kept_normalizer(self.config, self.header or source)
-        self.data: DatasetBundle = load_datasets(self.config, image_cache, kept=kept, quiet=quiet)
+        self.accelerator = make_accelerator(self.options, self.device)
+        self.device = self.accelerator.device
+        # The first process decodes frames; the others on the machine find them decoded.
+        with self.accelerator.local_main_process_first():
+            self.data: DatasetBundle = load_datasets(
+                self.config, image_cache, kept=kept, quiet=quiet
+            )
         if kept is not None and self.header is None and source is not None:
             warn_of_new_ranges(self.data.normalizer, kept, self.data.source)
         self.spec: DataSpec = data_spec(self.data)
@@ -137,11 +148,10 @@ class Run:
         self.config = replace(self.config, encoder=encoder)
         if self.header is not None:
             check_same_data(self.header, self.spec)
-        self.accelerator = make_accelerator(self.options, self.device)
-        self.device = self.accelerator.device
-        self.train_set = self.data.train.to(self.device)
-        validation = self.data.validation
-        self.validation_set = None if validation is None else validation.to(self.device)
+        targets = read_targets(self.config, self.data, self.header)
+        self._use_windows()
+        self.targets = None if targets is None else targets.to(self.device)
+        self.also_trained_on = also_trained_on(self.config, self.header, source)
         self.model = PolicyModel(self.config, self.spec)
         self.quiet = quiet or not self.accelerator.is_main_process
         self.progress = Progress(
@@ -150,6 +160,7 @@ class Run:
         )
         self.kept: dict[str, Tensor] = {}
         self.restored: dict[str, Tensor] = {}
+        self.facts: dict[str, Any] = {}
         self.interrupt: InterruptFlag | None = None
         self.bar_position = bar_position
         self._log: MetricsLog | None = None
@@ -173,6 +184,13 @@ class Run:
         """Begin with the first part again: every block has learnt, and goes on from its weights."""
         self.progress.passed, self.progress.block = number, None
         self.kept = {}
+        self._use_windows()  # an encoder may learn again, from images and not from old features
+
+    def _use_windows(self) -> None:
+        """Take the windows as they were loaded, to the device."""
+        self.train_set: WindowDataset = self.data.train.to(self.device)
+        validation = self.data.validation
+        self.validation_set = None if validation is None else validation.to(self.device)
 
     def restore(self) -> None:
         """Bring the networks to the device, and all to where the continued checkpoint stands.
@@ -326,6 +344,8 @@ class Run:
     def _summary(self, complete: bool) -> dict[str, object]:
         records, joint = self.progress.records, self.progress.encoder
         return {
+            **marks(self.also_trained_on, self.targets),
+            **self.facts,
             "complete": complete,
             "block_steps": [record.steps for record in records],
             "steps": self.steps_done,

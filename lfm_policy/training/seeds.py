@@ -13,10 +13,12 @@ def derived_seed(*parts: int) -> int:
 
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the global generators that work on ``device`` draws from."""
-    if device.type == "cpu":
-        # torch.manual_seed prepares every other kind of device too, which takes 0.2 ms.
-        torch.default_generator.manual_seed(seed)
-    else:
+    # torch.manual_seed prepares every other kind of device too, which takes 0.2 ms.
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type != "cpu":
         torch.manual_seed(seed)
 
 
@@ -29,3 +31,4 @@ TEACHER_NOISE = 6
 TEACHER_OBS = 7
 PREFIX_LENGTHS = 9
 LATER_PASS = 10
+AUXILIARY_WEIGHTS = 11

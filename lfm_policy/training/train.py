@@ -129,11 +129,12 @@ def take_steps(run: Run, trainer: Trainer, part: Part, selection: Selection, *, 
             bar.update()
             record.train_seconds = clock.seconds()
             if step % options.log_every == 0 or step == total:
-                record.loss = losses.take()
+                told = {"loss": losses.take(), **part.loss.report(training=True)}
+                record.loss = told["loss"]
                 bar.set_postfix(loss=f"{record.loss:.4f}", refresh=False)
                 run.write(
                     TRAIN,
-                    loss=record.loss,
+                    **told,
                     gradient_norm=float(norm),
                     learning_rate=trainer.learning_rate,
                     steps_per_second=record.steps / max(clock.seconds(), 1e-9),
@@ -142,7 +143,7 @@ def take_steps(run: Run, trainer: Trainer, part: Part, selection: Selection, *, 
             if part.validation is not None and last_or_due:
                 loss_there = trainer.validation_loss(part.validation, options.batch_size)
                 record.validation_loss = loss_there
-                run.write("validation", loss=loss_there)
+                run.write("validation", **{"loss": loss_there, **part.loss.report(training=False)})
             clock.leave_out(selection.look(trainer, last=last and step == total))
             if run.should_stop(step):
                 run.save_and_stop(trainer)

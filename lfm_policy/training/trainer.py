@@ -16,6 +16,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from lfm_policy.config.training import TrainingConfig
 from lfm_policy.errors import InputError
 from lfm_policy.flow.ema import EMA
+from lfm_policy.training.accelerator import matrix_products
+from lfm_policy.training.recorded import RecordedStep
 from lfm_policy.training.rows.batches import BatchOrder
 from lfm_policy.training.seeds import STEP, VALIDATION, derived_seed, seed_generators
 from lfm_policy.training.steps import cosine_share, round_starts
@@ -23,6 +25,9 @@ from lfm_policy.training.steps import cosine_share, round_starts
 
 class Rows(ABC):
     """The training data of a loss, row by row."""
+
+    same_work: bool = False
+    """Whether `batch` is the same sequence of kernels for all rows, see `RecordedStep`."""
 
     @property
     @abstractmethod
@@ -53,9 +58,12 @@ class Loss(nn.Module, ABC):
     Attributes:
         n_rounds: rounds of training; the learning rate starts again in each, from the EMA of the
             weights.
+        same_work: whether `forward` is the same sequence of kernels for every batch, so that a GPU
+            can replay it, see `RecordedStep`.
     """
 
     n_rounds: int = 1
+    same_work: bool = False
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return what the optimiser changes.
@@ -73,6 +81,13 @@ class Loss(nn.Module, ABC):
 
     def kept_tensors(self) -> dict[str, Tensor]:
         """Return what checkpoints keep besides the trained weights; resuming fills it in place."""
+        return {}
+
+    def report(self, *, training: bool) -> dict[str, float]:
+        """Return what the log says besides, means since the last call: of training or validation.
+
+        ``loss`` among them stands in for the mean of what `forward` returned.
+        """
         return {}
 
 
@@ -123,12 +138,17 @@ class Trainer:
         self._parameters = list(self._named.values())
         for parameter in self._parameters:
             parameter.requires_grad_(True)
+        self._recorded = self._recorder()
+        # What changes from step to step is a tensor where steps are replayed.
+        rate = self._scalar(part.options.learning_rate) if self._recorded else None
+        self._decay = self._scalar(0.0) if self._recorded else None
         optimizer = torch.optim.AdamW(
             self._parameters,
-            lr=part.options.learning_rate,
+            lr=part.options.learning_rate if rate is None else rate,
             betas=(part.options.beta1, part.options.beta2),
             weight_decay=part.options.weight_decay,
             fused=True,
+            capturable=rate is not None,
         )
         self._wrapped, self._optimizer = accelerator.prepare(self.loss, optimizer)
         self._warmup = part.options.warmup(part.n_steps)
@@ -155,22 +175,68 @@ class Trainer:
             if self.step > 0:
                 self._ema.copy_to_parameters()
             self.loss.start_round(self._round_starts.index(self.step))
+            if self._recorded is not None and self.step > 0:
+                self._recorded = self._recorder()  # what is learnt now is another work
         rank = self._accelerator.process_index
         seed_generators(derived_seed(self._seed, STEP, self.n, self.step, rank), self._device)
         idx = self._order.batch(self.step)
-        if self._device.type != "cpu" and self.step + 1 < self.n_steps:
+        last = self.step + 1 == self.n_steps
+        if self._device.type != "cpu" and not last and not self._rows.same_work:
             # While the GPU computes this step, a thread gathers the next one's images.
             self._rows.prefetch(self._order.batch(self.step + 1))
-        loss = self._wrapped(*self._rows.batch(idx, training=True))
+        self._set_learning_rate()
+        with matrix_products(self._options, self._device):
+            if self._recorded is None:
+                loss, norm = self._learn(*self._rows.batch(idx, training=True))
+                self._ema.update()
+            else:
+                assert self._decay is not None
+                self._decay.fill_(self._ema.next_decay())
+                given = (idx,) if self._rows.same_work else self._rows.batch(idx, training=True)
+                loss, norm = self._recorded(*given)
+        self.step += 1
+        return loss, norm
+
+    def _learn(self, *batch: Any) -> tuple[Tensor, Tensor]:
+        """Change the weights by one batch; returns loss and gradient norm."""
+        loss = self._wrapped(*batch)
         self._accelerator.backward(loss)
         norm = self._clip_gradients()
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._ema.update()
-        self.step += 1
         return loss.detach(), norm
+
+    def _recorder(self) -> RecordedStep | None:
+        """Return what records and replays steps on a GPU, where that can be."""
+        accelerator, options = self._accelerator, self._options
+        if not (
+            options.cuda_graphs
+            and self._device.type == "cuda"
+            and self.loss.same_work
+            and accelerator.num_processes == 1
+            and options.mixed_precision != "fp16"  # which looks whether gradients are finite
+        ):
+            return None
+
+        def work(*given: Any) -> tuple[Tensor, Tensor]:
+            if self._rows.same_work:
+                given = self._rows.batch(*given, training=True)
+            loss, norm = self._learn(*given)
+            assert self._decay is not None
+            self._ema.update_with(self._decay)
+            return loss, norm
+
+        return RecordedStep(work)
+
+    def _scalar(self, value: float) -> Tensor:
+        return torch.tensor(value, device=self._device)
+
+    def _set_learning_rate(self) -> None:
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self.learning_rate)
+            else:
+                group["lr"] = self.learning_rate
 
     def _clip_gradients(self) -> Tensor:
         """Scale the gradients down to the configured norm; returns their norm before."""
@@ -200,12 +266,14 @@ class Trainer:
         """Return the loss of the EMA weights on other rows, with the same noise always."""
         self.loss.eval()
         seed_generators(derived_seed(self._seed, VALIDATION, self.n), self._device)
-        total = 0.0
+        losses = []
         with self._ema.applied():
             for begin in range(0, len(rows), batch_size):
                 end = min(begin + batch_size, len(rows))
                 idx = torch.arange(begin, end, device=self._device)
-                total += float(self.loss(*rows.batch(idx, training=False))) * len(idx)
+                losses.append((self.loss(*rows.batch(idx, training=False)), len(idx)))
+            # A GPU is asked for their values once all are on their way.
+            total = sum(float(loss) * count for loss, count in losses)
         self.loss.train()
         return total / len(rows)
 

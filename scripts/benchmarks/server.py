@@ -46,6 +46,8 @@ HZ = 10.0
 WAIT = 30.0
 START_SECONDS = 120.0
 KILLED_CLIENTS = 500
+AFTER_RESTART = 100
+"""Ticks for which a robot goes on once the server is back."""
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -218,18 +220,21 @@ def slow_client(server: ServerProcess, frame: bytes, over: threading.Event) -> N
 
 
 class StandIn:
-    """A robot that is told what to do and shows one observation; ``events`` by tick."""
+    """A robot that is told what to do and shows one observation; ``events`` by tick.
+
+    It is done after tick ``last``.
+    """
 
     simulated = True
 
-    def __init__(self, obs: Mapping[str, np.ndarray], events: dict[int, Any], ticks: int) -> None:
-        self._obs, self._events, self._ticks = obs, events, ticks
+    def __init__(self, obs: Mapping[str, np.ndarray], events: dict[int, Any], last: int) -> None:
+        self._obs, self._events, self.last = obs, events, last
         self.told: list[tuple[float, np.ndarray]] = []
         self.tick = 0
 
     @property
     def done(self) -> bool:
-        return self.tick >= self._ticks
+        return self.tick >= self.last
 
     def observe(self) -> Mapping[str, np.ndarray]:
         self.tick += 1
@@ -256,8 +261,9 @@ def measure_restart(server: ServerProcess, obs: Mapping[str, np.ndarray]) -> dic
     def start() -> None:
         server.start()
         times["back"] = time.perf_counter()
+        robot.last = robot.tick + AFTER_RESTART
 
-    robot = StandIn(obs, {30: kill, 50: start}, ticks=400)
+    robot = StandIn(obs, {30: kill, 50: start}, last=50 + int(START_SECONDS * HZ))
     with WebsocketClientPolicy(port=server.port, timeout=0.5) as policy:
         ControlLoop(robot, policy, hz=HZ).run()
     moves = [

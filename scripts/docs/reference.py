@@ -19,8 +19,10 @@ MADE: dict[str, Callable[[], str]] = {
     "commands overview": commands_overview,
     "configuration": configuration_reference,
     "common options": common_options,
+    "bundled aloha": lambda: bundled_reference("aloha"),
     "bundled own": lambda: bundled_reference("own"),
     "bundled pusht": lambda: bundled_reference("pusht"),
+    "bundled metaworld": lambda: bundled_reference("metaworld"),
     "plain students": plain_students,
     "bundled robomimic": lambda: bundled_reference("robomimic"),
 }

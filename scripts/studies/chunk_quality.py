@@ -78,13 +78,9 @@ class Settings:
 def opened(folder: Path, sampler: Sampler) -> Policy:
     """Return a policy with a sampler of the study."""
     policy = load_policy(folder, device="cpu")
-    policy.set_sampler(
-        solver=sampler.solver,
-        nfe=sampler.nfe,
-        times=sampler.times or None,
-        noise_scale=sampler.noise_scale,
-        renoise=sampler.renoise,
-    )
+    numbers: Any = sampler.numbers()
+    steps: Any = {"solver": sampler.solver, "nfe": sampler.nfe, "times": sampler.times or None}
+    policy.set_sampler(**steps, **numbers)
     return policy
 
 

@@ -46,10 +46,12 @@ def sampler_of(text: str, episodes: int = 0) -> Sampler:
     """Return the sampler of ``16@0.6`` (Euler), ``m64@0.6`` (midpoint) or ``ddim10@1`` (ddim).
 
     ``1.1.3(0.6;0.2)@0.6`` has evaluations for each block, block 1 first, and times at which the
-    steps of one end; ``3@0.6~1`` gives chunks all of each block's noise.
+    steps of one end; ``3@0.6~1`` gives chunks all of each block's noise, and ``16@0.6^2`` follows
+    the observation with a weight of 2.
     """
-    written, _, noise = text.partition("@")
-    noise, _, renoise = noise.partition("~")
+    written, _, guidance = text.partition("^")
+    written, _, renoise = written.partition("~")
+    written, _, noise = written.partition("@")
     spent = written.lstrip(SOLVER_LETTERS)
     solver = written.removesuffix(spent)
     solver = {"": "euler", "m": "midpoint"}.get(solver, solver)
@@ -66,6 +68,7 @@ def sampler_of(text: str, episodes: int = 0) -> Sampler:
         episodes,
         times if any(times) else (),
         float(renoise) if renoise else None,
+        float(guidance) if guidance else None,
     )
 
 

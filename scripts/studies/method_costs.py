@@ -16,13 +16,16 @@ import argparse
 import json
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from commands import Commands
 from listed import listed_studies
-from pieces import DATA, Model, Sampler, run_command
+from pieces import DATA, Model, Sampler
 
+from lfm_policy.errors import Interrupted
 from lfm_policy.flow import SOLVERS
 from lfm_policy.policy import read_header
 from lfm_runtime import OnnxPolicy
@@ -33,12 +36,12 @@ FILE = "pusht_costs.json"
 REPEATS = 300
 
 
-def step_ms(model: Model, dataset: Path, steps: int) -> float:
+def step_ms(commands: Commands, model: Model, dataset: Path, steps: int) -> float:
     """Return milliseconds of a gradient step, of a training of so many."""
     with tempfile.TemporaryDirectory() as scratch:
         options = [*model.overrides, f"training.total_steps={steps}", "training.num_threads=1"]
         folder = f"{scratch}/run"
-        run_command(
+        commands.run(
             "train",
             *(model.config, f"dataset.path={dataset}", *options),
             *("--output", folder, "--device", "cpu", "--quiet"),
@@ -47,17 +50,25 @@ def step_ms(model: Model, dataset: Path, steps: int) -> float:
         return 1e3 * float(training["train_seconds"]) / int(training["steps"])
 
 
-def chunk_ms(folder: Path, sampler: Sampler) -> dict[str, float]:
+def chunk_ms(commands: Commands, folder: Path, sampler: Sampler) -> dict[str, float]:
     """Return milliseconds of a chunk of an exported policy on one thread."""
     with tempfile.TemporaryDirectory() as scratch:
-        exported = f"{scratch}/exported"
-        run_command("export", str(folder), exported, *sampler.options())
-        policy = OnnxPolicy(exported, threads=1)
+        output = f"{scratch}/exported"
+        commands.run("export", str(folder), output, *sampler.options())
+        policy = OnnxPolicy(output, threads=1)
         batch, shape = policy.fake_batch(), (1, *policy.chunk_shape)
         noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         times = timed(lambda: policy.sample(batch, noise=noise), REPEATS)
         median, most = np.percentile(times, [50, 95])
         return {"median_ms": float(median), "p95_ms": float(most)}
+
+
+def exported(name: str, samplers: Sequence[Sampler]) -> dict[str, Sampler]:
+    """Return the samplers of a model that can be exported, by their keys in the file.
+
+    One that draws noise in every step cannot.
+    """
+    return {f"{name} {one}": one for one in samplers if not SOLVERS.get(one.solver).random}
 
 
 def main() -> None:
@@ -83,24 +94,27 @@ def main() -> None:
         write_json(path, found)
 
     failed = []
-    for name, seed, samplers in study.wanted(arguments.parts):
-        if seed != 0 or (arguments.models is not None and name not in arguments.models):
-            continue
-        model, folder = study.models[name], arguments.output / f"seed{seed}" / name
-        try:
-            if not model.teacher and name not in found["steps"]:
-                keep("steps", name, step_ms(model, arguments.dataset, arguments.steps))
-            for sampler in samplers:
-                # One that draws noise in every step cannot be exported.
-                key = f"{name} {sampler.solver}{sampler.nfe}"
-                if SOLVERS.get(sampler.solver).random or key in found["chunks"]:
-                    continue
-                if not (folder / "latest").exists():
-                    print(f"{key}: not trained, {folder} is not there")
-                else:
-                    keep("chunks", key, chunk_ms(folder, sampler))
-        except subprocess.CalledProcessError as error:
-            failed.append(f"failed: {' '.join(map(str, error.cmd[3:]))}")
+    with Commands() as commands:
+        for name, seed, samplers in study.wanted(arguments.parts):
+            if seed != 0 or (arguments.models is not None and name not in arguments.models):
+                continue
+            model, folder = study.models[name], arguments.output / f"seed{seed}" / name
+            try:
+                if not model.teacher and name not in found["steps"]:
+                    took = step_ms(commands, model, arguments.dataset, arguments.steps)
+                    keep("steps", name, took)
+                for key, sampler in exported(name, samplers).items():
+                    if key in found["chunks"]:
+                        continue
+                    if not (folder / "latest").exists():
+                        print(f"{key}: not trained, {folder} is not there")
+                    else:
+                        keep("chunks", key, chunk_ms(commands, folder, sampler))
+            except subprocess.CalledProcessError as error:
+                failed.append(f"failed: {' '.join(map(str, error.cmd[3:]))}")
+            except Interrupted as error:
+                failed.append(str(error))
+                break
     if failed:
         raise SystemExit("\n".join(failed))
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lfm_policy.errors import InputError
+from commands import Commands
+
+from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.evaluation.episodes import no_success_message
 from lfm_policy.policy import read_header
 from lfm_policy.text.samplers import evaluations
 from lfm_runtime.disk.files import write_text
+from lfm_runtime.policy.sampler import NUMBERS
 
 TEST_SEEDS = 100_000
 SELECTION_SEEDS = 200_000
@@ -72,6 +73,7 @@ class Sampler:
         episodes: as many as the study has when 0.
         times: where the steps of each block end; empty: as configured, or equal steps.
         renoise: share of each block's noise that chunks are given; the configured one when None.
+        guidance: weight of the observation; the configured one when None.
     """
 
     nfe: int | tuple[int, ...]
@@ -80,15 +82,19 @@ class Sampler:
     episodes: int = 0
     times: tuple[tuple[float, ...], ...] = ()
     renoise: float | None = None
+    guidance: float | None = None
 
     def __str__(self) -> str:
-        noise = "" if self.noise_scale is None else f"-noise{self.noise_scale:g}"
         each = (self.nfe,) if isinstance(self.nfe, int) else self.nfe
         inner = [f"({';'.join(f'{t:g}' for t in one)})" if one else "" for one in self.times]
         inner += [""] * (len(each) - len(inner))
         spent = ".".join(f"{nfe}{times}" for nfe, times in zip(each, inner, strict=True))
-        given = "" if self.renoise is None else f"-renoise{self.renoise:g}"
-        return f"{self.solver}{spent}{noise}{given}"
+        numbers = (f"-{name.removesuffix('_scale')}{v:g}" for name, v in self.numbers().items())
+        return f"{self.solver}{spent}{''.join(numbers)}"
+
+    def numbers(self) -> dict[str, float]:
+        """Return those that are not as configured."""
+        return {name: v for name in NUMBERS if (v := getattr(self, name)) is not None}
 
     def options(self) -> list[str]:
         """Return the options of ``lfm-policy eval`` and ``control``."""
@@ -96,10 +102,8 @@ class Sampler:
         options = ["--nfe", ",".join(map(str, each)), "--solver", self.solver]
         if any(self.times):
             options += ["--times", str([list(one) for one in self.times])]
-        if self.noise_scale is not None:
-            options += ["--noise-scale", str(self.noise_scale)]
-        if self.renoise is not None:
-            options += ["--renoise", str(self.renoise)]
+        for name, value in self.numbers().items():
+            options += [f"--{name.replace('_', '-')}", str(value)]
         return options
 
 
@@ -133,7 +137,9 @@ class Study:
             seed_start: environment seed of the first one.
         """
         self.models = models
+        self.commands = Commands()
         self._dataset = arguments.dataset
+        self._device = arguments.device
         self._output = arguments.output or output
         self._archive = arguments.data / archive
         self._episodes = episodes
@@ -158,7 +164,7 @@ class Study:
         if not (output / "eval.json").exists():
             options = ["--episodes", str(episodes), "--seed-start", str(self._seed_start)]
             options += [*sampler.options(), "--output", str(output)]
-            run_command("eval", str(folder), *options, *_QUIET)
+            self.commands.run("eval", str(folder), *options, "--quiet", "--device", "cpu")
         cell = _compact(json.loads((output / "eval.json").read_text()), folder)
         with self._lock:
             self._cells[self._key(name, sampler, seed)] = cell
@@ -174,7 +180,7 @@ class Study:
             if (folder / "latest").exists() and read_header(folder).complete:
                 return folder
             options = [*model.overrides, "training.num_threads=1", f"seed={seed}"]
-            options += ["--output", str(folder), "--resume", *_QUIET]
+            options += ["--output", str(folder), "--resume", "--quiet", "--device", self._device]
             if model.teacher:
                 teacher = self.make(model.teacher, seed)
                 groups = ",".join(map(str, model.groups))
@@ -183,9 +189,9 @@ class Study:
                 if model.recorded:
                     recording = self._recording(teacher, model.recorded, model.recorded_with)
                     student.append(f"distill.recording={recording}")
-                run_command("distill", str(teacher), *options, *student)
+                self.commands.run("distill", str(teacher), *options, *student)
             else:
-                run_command("train", model.config, f"dataset.path={self._dataset}", *options)
+                self.commands.run("train", model.config, f"dataset.path={self._dataset}", *options)
         return folder
 
     def _recording(self, policy: Path, episodes: int, sampler: Sampler | None) -> Path:
@@ -199,7 +205,7 @@ class Study:
                 options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
                 options += sampler.options() if sampler else []
                 options += ["--record", str(partial), "--quiet"]
-                run_command("control", str(policy), "--simulated", *options)
+                self.commands.run("control", str(policy), "--simulated", *options)
                 partial.rename(path)
         return path
 
@@ -217,6 +223,12 @@ def study_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="run folders, default in runs/")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the archives")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        choices=["cpu", "cuda"],
+        help="of trainings; policies are evaluated on the CPU (default: cpu)",
+    )
     return parser
 
 
@@ -224,6 +236,10 @@ def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespac
     """Measure the cells that are not known yet, a chain of them per model and training seed.
 
     A model whose cells are all known is not made again. Returns what went wrong, a line each.
+
+    Raises:
+        SystemExit: somebody wants to stop (Ctrl-C): what ran has kept what it had, and the rest of
+            the chains has not begun.
     """
     if arguments.dataset is None:
         raise SystemExit("--dataset is needed to run what is missing")
@@ -233,14 +249,22 @@ def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespac
             if study.known(model, sampler, seed) is None:
                 study.measure(model, sampler, seed)
 
-    failures = []
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for future in as_completed([pool.submit(run, *one) for one in wanted]):
-            try:
-                future.result()
-            except subprocess.CalledProcessError as error:
-                command = " ".join(map(str, error.cmd[3:]))
-                failures.append(f"failed: {command}: exit code {error.returncode}")
+    failures, stopped = [], ""
+    with study.commands, ThreadPoolExecutor(arguments.jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(run, *one) for one in wanted]):
+                try:
+                    future.result()
+                except subprocess.CalledProcessError as error:
+                    command = " ".join(map(str, error.cmd[3:]))
+                    failures.append(f"failed: {command}: exit code {error.returncode}")
+                except Interrupted as error:
+                    stopped = str(error)
+        except KeyboardInterrupt:
+            study.commands.kill()
+            raise
+    if stopped:
+        raise SystemExit("\n".join([*failures, stopped]))
     return failures
 
 
@@ -257,7 +281,7 @@ def _compact(report: dict[str, Any], folder: Path) -> dict[str, Any]:
         "solver": cell["solver"],
         "nfe": cell["nfe"],
         "noise_scale": cell["noise_scale"],
-        **({"renoise": cell["renoise"]} if cell["renoise"] else {}),
+        **{name: cell[name] for name, usual in NUMBERS.items() if cell[name] != usual},
         **_spread(cell),
         "summary": cell["summary"],
         "training": {key: training[key] for key in kept},
@@ -271,14 +295,3 @@ def _spread(cell: Mapping[str, Any]) -> dict[str, Any]:
     times = cell.get("block_times", [])  # which evaluations of before do not say
     kept = {"nfe_per_block": cell["nfe_per_block"], "block_times": times}
     return kept if "(" in evaluations(cell["nfe"], *kept.values()) else {}
-
-
-_QUIET = ("--quiet", "--device", "cpu")
-
-
-def run_command(*arguments: str) -> None:
-    print("lfm-policy " + " ".join(arguments), flush=True)
-    command = [sys.executable, "-m", "lfm_policy", *arguments]
-    subprocess.run(
-        command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
-    )

@@ -49,8 +49,7 @@ def main() -> None:
     parser.add_argument("--max-episodes", type=int, default=2000)
     arguments = parser.parse_args()
     teacher = load_policy(arguments.teacher)
-    recording = read_header(arguments.student).config.distill.recording
-    recorded = load_recording(recording) if recording else None
+    recorded = [load_recording(p) for p in read_header(arguments.student).config.distill.recording]
     config = RolloutConfig(teacher.config.env.id, seed_start=DEMONSTRATION_SEEDS, noise_seed=1)
     buffer, seeds = record_successes(
         teacher, config, n_successes=arguments.episodes, max_episodes=arguments.max_episodes
@@ -79,10 +78,10 @@ def main() -> None:
             f"{training['parameters']['total']:,} parameters, {training['steps']:,} gradient "
             f"steps, configuration {config_of.name}, seed {config_of.seed}"
         )
-    if recorded is not None:
+    for recording in recorded:
         print(
-            f"the student was asked about {len(recorded.episodes)} episodes from seed "
-            f"{recorded.attributes['seed_start']} on"
+            f"the student was asked about {len(recording.episodes)} episodes from seed "
+            f"{recording.attributes['seed_start']} on"
         )
     print("their model cards are gone: evaluate them, and run scripts/tools/bundled_cards.py")
 

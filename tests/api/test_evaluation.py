@@ -119,9 +119,9 @@ class Three(Reach):
 @pytest.mark.parametrize(
     ("env", "options", "message"),
     [
-        (Flat(), {}, "without a name.*with goal .2,., hand .2,.*TransformObservation"),
-        (Other(), {}, "gives no observation 'hand'"),
-        (Three(), {}, "takes actions of shape"),
+        (Flat(), {}, r"a name \(4,\)\nname its .*'goal=\[0, 2\]'"),
+        (Other(), {}, r"'hand'  \(2,\)    -  +<- not given"),
+        (Three(), {}, r"action +\(2,\) +\(3,\) +<- another size"),
         (Reach(), {"num_envs": 3}, "give a function that makes one"),
         (lambda: 3, {}, "env makes a int"),
         (3, {}, "env is a int"),

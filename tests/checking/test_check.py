@@ -215,13 +215,10 @@ def test_bundled_policy_and_demonstrations(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_export(small_run: Path, small_zarr: Path, tmp_path: Path) -> None:
-    from lfm_policy.exporting import export_policy
-
-    export_policy(load_policy(small_run), tmp_path / "exported")
+def test_export(small_export: Path, small_zarr: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="an export does not tell where its demonstrations are"):
-        check(tmp_path / "exported")
-    found = check(tmp_path / "exported", data=small_zarr)
+        check(small_export)
+    found = check(small_export, data=small_zarr)
     assert found.demonstrations.kind == "unknown" and found.blocks == []
     assert len(found.samples) == 16 and found.n_episodes == 6
     assert found.to_dict()["policy"]["exported"]

@@ -159,7 +159,8 @@ def test_another_environment_than_in_training(
     folder = make_checkpoint(obs_shapes={"agent_pos": (2,), "gripper": (1,)})
     result = command("eval", folder, "--episodes", 1)
     assert result.code == 2
-    assert "environment 'lfm/PushT-v0' gives no observation 'gripper'" in result.err
+    assert "environment 'lfm/PushT-v0' does not fit the policy" in result.err
+    assert "observation 'gripper'" in result.err
 
 
 ENVIRONMENT = """
@@ -219,7 +220,9 @@ def test_an_environment_of_the_working_folder_that_reports_no_success(
     assert result.code == 0, result.err
     warning = (
         f"warning: environment '{env_id}' never said whether an episode succeeded: let its step() "
-        "return info['success'] or info['is_success'], True or False"
+        "return info['success'] or info['is_success'], True or False; where the end of an "
+        "episode before its time means success, say so with --success terminated "
+        "(env.success=terminated)"
     )
     assert result.err.splitlines().count(warning) == 1 and "Warning:" not in result.err
     (row,) = [line.split() for line in result.out.splitlines() if " euler " in line]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,27 +22,37 @@ HEAVY = (
 
 PROGRAM = """
 import contextlib, io, json, sys
-heavy, command, code = json.loads(sys.argv[1]), json.loads(sys.argv[2]), 0
-if command[0] == "import":
-    __import__(command[1])
-else:
-    from lfm_policy.cli.main import main
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        try:
-            code = main(command)
-        except SystemExit as ended:
-            code = ended.code
-print(json.dumps([code, [name for name in heavy if name in sys.modules]]))
+heavy, commands = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+for command in commands:
+    code = 0
+    if command[0] == "__import__":
+        __import__(command[1])
+    else:
+        from lfm_policy.cli.main import main
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            try:
+                code = main(command)
+            except SystemExit as ended:
+                code = ended.code
+    print(json.dumps([code, [name for name in heavy if name in sys.modules]]))
 """
+
+
+def imported_one_by_one(commands: Sequence[Sequence[str]], code: int = 0) -> list[set[str]]:
+    """Return which heavy modules are imported once each of some commands has ended.
+
+    They run one after the other in one process, and all end with this exit code.
+    """
+    arguments = [sys.executable, "-c", PROGRAM, json.dumps(HEAVY), json.dumps(commands)]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
+    codes, modules = zip(*map(json.loads, result.stdout.splitlines()), strict=True)
+    assert codes == (code,) * len(commands)
+    return [set(names) for names in modules]
 
 
 def imported(*command: str, code: int = 0) -> set[str]:
     """Return which heavy modules are imported once a command has ended, with this exit code."""
-    arguments = [sys.executable, "-c", PROGRAM, json.dumps(HEAVY), json.dumps(command)]
-    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
-    found, modules = json.loads(result.stdout)
-    assert found == code
-    return set(modules)
+    return imported_one_by_one([command], code)[0]
 
 
 READING = {"zarr", "av"}
@@ -107,11 +118,12 @@ def test_reading_demonstrations_needs_no_torch(
     ],
 )
 def test_packages_import_what_they_need(module: str, allowed: set[str]) -> None:
-    assert imported("import", module) <= allowed
+    assert imported("__import__", module) <= allowed
 
 
-@pytest.mark.parametrize("command", ["serve", "eval", "control"])
-def test_what_runs_policies_imports_no_training(command: str) -> None:
-    # The policy is loaded, and then asked for a solver that there is not.
-    found = imported(command, "pusht-state", "--solver", "eulr", code=2)
-    assert "torch" in found and "lfm_policy.training" not in found
+def test_what_runs_policies_imports_no_training() -> None:
+    # The policy is loaded, and then asked for a solver that there is not. All in one process, as
+    # torch takes seconds: the first one that imports too much is found, and torch by the first.
+    commands = [[name, "pusht-state", "--solver", "eulr"] for name in ("serve", "eval", "control")]
+    for found in imported_one_by_one(commands, code=2):
+        assert "torch" in found and "lfm_policy.training" not in found

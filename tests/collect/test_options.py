@@ -3,9 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from lfm_envs.metaworld.tasks import MT50
 
 from lfm_policy.cli.data.collect import _TASKS
 from lfm_policy.collect import EXPERTS, CollectOptions
+from lfm_policy.collect.experts import GROUPS
 from lfm_policy.errors import InputError
 
 
@@ -16,7 +18,9 @@ def test_every_task_can_be_asked_for(task: str) -> None:
 
 def test_experts_and_tasks_agree() -> None:
     experts = pytest.importorskip("lfm_envs.experts")
-    assert set(EXPERTS) == {*experts.EXPERTS, "PushT"} == set(_TASKS)
+    own = {*experts.EXPERTS, "PushT"}
+    assert set(EXPERTS) == own | set(MT50)
+    assert set(_TASKS) == own | set(GROUPS)
 
 
 @pytest.mark.parametrize(

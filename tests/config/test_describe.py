@@ -72,7 +72,7 @@ def test_all_or_the_common_ones_are_printed(section: str, name: str, everything:
 
 def test_what_sections_may_be_is_listed_with_the_options_of_each() -> None:
     text = describe_options(ExperimentConfig(), everything=True)
-    assert "one of mlp, unet1d, transformer" in re.sub(r"\s+", " ", text)
+    assert "one of mlp, unet1d, conditional_unet1d, transformer" in re.sub(r"\s+", " ", text)
     assert (
         "\n  with network.name=unet1d:\n    network.channels: list[int] = [64, 128, 256]\n" in text
     )

@@ -101,6 +101,7 @@ def test_a_file_and_its_overrides(write: Write) -> None:
         ("dataset.path=/tmp/a b/é.zarr", "dataset.path", "/tmp/a b/é.zarr"),
         ("training.warm_start=false", "training.warm_start", False),
         ("training.warm_start=no", "training.warm_start", False),
+        ("training.mixed_precision=no", "training.mixed_precision", "no"),
         (" seed =3", "seed", 3),
         ("flow={n_blocks: 2, c: 1e-2}", "flow.c", 0.01),
     ],

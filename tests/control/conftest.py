@@ -108,6 +108,7 @@ class Bench:
         *,
         delay: float | Callable[[int], float] = 0.0,
         recorder: Recorder | None = None,
+        record_obs: tuple[str, ...] = (),
         **options: Any,
     ) -> ControlResult:
         loop = ControlLoop(
@@ -118,6 +119,7 @@ class Bench:
             clock=self.clock,
             inference=lambda predict: SimulatedInference(predict, self.clock, delay),
             recorder=recorder,
+            record_obs=record_obs,
         )
         return loop.run(max_ticks=ticks)
 

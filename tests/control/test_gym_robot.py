@@ -82,7 +82,7 @@ def test_the_jerk_of_a_cubic_is_its_third_derivative() -> None:
 
 
 def test_environments_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match="'Line' gives no observation 'agent_pos'"):
+    with pytest.raises(InputError, match=r"'Line' does not fit[^<]*'agent_pos' +\(2,\) +- +<-"):
         run_episode(load_policy("pusht-state"), Line(), hz=10, seed=0, simulated=True)
 
 

@@ -93,19 +93,51 @@ def test_a_robot_of_the_real_package() -> None:
 
 def test_stopping_holds_the_present_position_and_disconnects() -> None:
     arm = Arm()
+    robot = LeRobotRobot(arm)
+    robot.act(np.zeros(3))
     arm.joints["gripper.pos"] = 9.0
-    LeRobotRobot(arm).stop()
-    assert arm.sent == [{"shoulder_pan.pos": 0.0, "elbow_flex.pos": 0.0, "gripper.pos": 9.0}]
+    robot.stop()
+    assert arm.sent[1:] == [{"shoulder_pan.pos": 0.0, "elbow_flex.pos": 0.0, "gripper.pos": 9.0}]
     assert not arm.is_connected
 
 
-def test_stopping_disconnects_whatever_fails_before() -> None:
+def test_one_that_was_told_nothing_is_only_disconnected() -> None:
+    arm = Arm()
+    LeRobotRobot(arm).stop()
+    assert arm.sent == [] and not arm.is_connected
+
+
+def test_stopping_disconnects_whatever_fails_before(caplog: pytest.LogCaptureFixture) -> None:
     arm = Arm()
     robot = LeRobotRobot(arm)
+    robot.act(np.zeros(3))
     arm.fault = OSError("bus")
-    with pytest.raises(OSError, match="bus"):
-        robot.stop()
-    assert not arm.is_connected
+    robot.stop()
+    assert "OSError: bus" in caplog.text and "keeps its last target" in caplog.text
+    assert len(arm.sent) == 1 and not arm.is_connected
+
+
+def test_a_base_that_rolls_is_stopped_and_not_held() -> None:
+    arm = Arm()
+    arm.joints = {"x.vel": 0.3, "lift.pos": 4.0}
+    arm.observation_features = arm.action_features = dict.fromkeys(arm.joints, float)
+    robot = LeRobotRobot(arm)
+    robot.act(np.array([0.3, 4.0]))
+    robot.stop()
+    assert arm.sent[-1] == {"x.vel": 0.0, "lift.pos": 4.0}
+
+
+def test_what_cannot_be_read_is_no_observation() -> None:
+    arm = Arm()
+    robot = LeRobotRobot(arm)
+    arm.fault = RuntimeError("Incorrect status packet!")
+    with pytest.raises(
+        InputError, match=r"cannot be read \(RuntimeError: Incorrect status packet!"
+    ):
+        robot.observe()
+    arm.is_connected = False
+    with pytest.raises(InputError, match="not connected any more"):
+        robot.observe()
 
 
 def test_a_camera_that_is_late_is_no_observation() -> None:

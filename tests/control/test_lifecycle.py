@@ -226,3 +226,28 @@ def test_clocks_do_not_go_back() -> None:
     real.sleep_until(before - 1)
     real.sleep_until(before + 0.001)
     assert real.now() >= before + 0.001
+
+
+# -- robots that have to be connected -------------------------------------------------------------
+
+
+def test_a_robot_begins_before_all_else_and_is_stopped_if_it_cannot(bench: Bench) -> None:
+    calls: list[str] = []
+    bench.robot.before_observe = lambda seen: calls.append("observe")  # type: ignore[func-returns-value]
+    bench.robot.begin_run = lambda: calls.append("begin")
+    bench.run(2)
+    assert calls == ["begin", "observe", "observe"]
+
+    def fail() -> None:
+        raise Broken("no port")
+
+    bench.robot.begin_run, bench.robot.stops = fail, 0
+    with pytest.raises(Broken, match="no port"):
+        bench.run(2)
+    assert bench.robot.stops == 1
+
+
+def test_a_signal_while_a_robot_begins_ends_the_run(bench: Bench) -> None:
+    bench.robot.begin_run = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    assert bench.run(2).reason == "SIGTERM"
+    assert (bench.robot.stops, bench.robot.seen) == (1, 0)

@@ -256,3 +256,25 @@ def test_policies_without_whole_chunks_are_asked_for_what_they_have(bench: Bench
     bench.policy = Short()
     result = bench.run(20, delay=0.1, lead=1, on_miss="continue")
     assert bench.robot.acted == [float(k) for k in range(result.steps)]
+
+
+def test_the_rate_that_was_kept_is_counted(bench: Bench) -> None:
+    assert bench.run(20).rate == pytest.approx(10)
+    bench.robot.before_observe = lambda seen: bench.clock.advance(0.25)
+    bench.robot.stops = 0
+    slow = bench.run(20)
+    assert slow.rate == pytest.approx(4) and slow.late_ticks == 20
+    bench.robot.stops = 0
+    assert bench.run(1).rate == 0
+
+
+def test_where_the_robot_is_may_be_what_only_it_knows(bench: Bench) -> None:
+    """The change of the first action is measured from there; nothing is recorded of it."""
+    at = {"next": np.array([7.0]), "at": np.array([2.0])}
+    bench.robot.obs_keys = ("next", "at")
+    bench.robot.before_observe = lambda seen: at
+    bench.run(2, position_key="at", max_change=1.5)
+    assert bench.robot.acted == [3.5, 5.0]
+    bench.robot.before_observe, bench.robot.stops = (lambda seen: at | {"at": np.zeros(3)}), 0
+    with pytest.raises(InputError, match=r"position_key is 'at', which has shape \(3,\)"):
+        bench.run(2, position_key="at")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from lfm_policy.cli.main import main
 from lfm_policy.control import ROBOTS, run_robot
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy
+from lfm_runtime.control import ControlOptions
 
 
 class Counter:
@@ -71,3 +73,24 @@ def test_a_dry_run_on_the_command_line(
     assert sum(text.startswith("step 0:") for text in said) == 4
     assert main(["control", "pusht-state", "--robot", "counter", "--first-move", "1"]) == 2
     assert "first_move is 1.0, which needs position_key" in capsys.readouterr().err
+
+
+def test_a_robot_may_bring_limits_and_say_no() -> None:
+    class Careful(Counter):
+        def prepare(self, spec: Any, options: ControlOptions) -> ControlOptions:
+            if options.lead:
+                raise InputError("not with a lead")
+            assert spec.action_dim == 2
+            return replace(options, low=200.0, high=201.0)
+
+        def act(self, action: np.ndarray) -> None:
+            super().act(action)
+            assert (action >= 200).all() and (action <= 201).all()
+
+    policy, robot = load_policy("pusht-state"), Careful()
+    outcome = run_robot(policy, robot, hz=10.0, simulated=True)
+    assert outcome.steps == outcome.control.limited == 3
+    robot = Careful()
+    with pytest.raises(InputError, match="not with a lead"):
+        run_robot(policy, robot, hz=10.0, options=ControlOptions(lead=1), simulated=True)
+    assert robot.stopped == 1  # it may be under power

@@ -67,6 +67,32 @@ def test_equals_the_reference(
     assert all(len(set(episode_of[window])) == 1 for window in index.indices.numpy())
 
 
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 14), min_size=1, max_size=6),
+    n_obs_steps=st.integers(1, 4),
+    other=st.integers(1, 4),
+    chosen=st.integers(1, 6),
+)
+def test_windows_of_another_history_are_of_the_same_moments(
+    lengths: list[int], n_obs_steps: int, other: int, chosen: int
+) -> None:
+    """Every frame of every window is the episode's nearest one to its time."""
+    horizon, ends = 6, np.cumsum(lengths)
+    episodes = range(min(chosen, len(lengths)))
+    assume(windows_of_lengths(np.array(lengths)[list(episodes)], n_obs_steps, horizon, 3).any())
+    index = WindowIndex(ends, n_obs_steps, horizon, 3, episodes=episodes)
+    moved = index.with_history(other, ends)
+    assert moved.obs_indices.shape == (len(index), other)
+    assert torch.equal(moved.obs_indices[:, -1], index.obs_indices[:, -1])
+    for window, now in zip(moved.indices.tolist(), index.obs_indices[:, -1].tolist(), strict=True):
+        episode = int(np.searchsorted(ends, now, side="right"))
+        first, last = ends[episode] - lengths[episode], ends[episode] - 1
+        times = range(now - other + 1, now - other + 1 + horizon)
+        assert window == [min(max(time, first), last) for time in times]
+    assert torch.equal(index.with_history(n_obs_steps, ends).indices, index.indices)
+
+
 def test_edges_of_an_episode_repeat() -> None:
     index = WindowIndex(np.array([20, 25]), n_obs_steps=2, horizon=6, n_action_steps=4)
     assert index.indices[0].tolist() == [0, 0, 1, 2, 3, 4]

@@ -14,7 +14,8 @@ import pytest
 from lfm_policy import assets
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.config.flow import FlowConfig, SamplerConfig
+from lfm_policy.config.flow import FlowConfig
+from lfm_policy.config.sampler import SamplerConfig
 from lfm_policy.demo import demo as demo_module
 from lfm_policy.demo import evaluations, options
 from lfm_policy.distillation.group import group_edges

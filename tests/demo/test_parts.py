@@ -22,6 +22,7 @@ from lfm_policy.demo.results import PolicyResult
 from lfm_policy.demo.stages import Stages
 from lfm_policy.evaluation import Cell, EpisodeResult
 from lfm_policy.pictures import DARK, LIGHT
+from lfm_runtime.policy.sampler import Sampler
 
 pytestmark = pytest.mark.simulator
 
@@ -153,7 +154,7 @@ def policy_solving(solved: str, nfe: int) -> PolicyResult:
     episodes = [
         EpisodeResult(k, k, mark == "x", 1.0, None, 30, 4, nfe) for k, mark in enumerate(solved)
     ]
-    cell = Cell("euler", nfe, [nfe], {}, episodes)
+    cell = Cell(Sampler("euler", nfe, (nfe,)), {}, episodes)
     return cast(PolicyResult, SimpleNamespace(evaluation=SimpleNamespace(cell=cell)))
 
 

@@ -85,7 +85,7 @@ def test_the_teacher_is_asked_about_recorded_observations(
     torch.testing.assert_close(x, group.sample(y, cond))
     # The student remembers the recording, and its samples are not those without.
     options = read_header(student).config.distill
-    assert options.recording == str(recording) and options.recording_fingerprint
+    assert options.recording == [str(recording)] and options.recording_fingerprint
     assert not read_header(plain).config.distill.recording_fingerprint
     assert len(list((teacher / "pairs").iterdir())) == 2
 

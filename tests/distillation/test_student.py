@@ -18,8 +18,9 @@ from lfm_policy.config.training import DistillConfig
 from lfm_policy.distillation import distill, student_config
 from lfm_policy.distillation.group import group_edges, teacher_groups, teacher_solver
 from lfm_policy.distillation.methods import METHODS
+from lfm_policy.distillation.methods.base import action_weights
 from lfm_policy.distillation.methods.regression import RegressionLoss
-from lfm_policy.distillation.plan import DistillPlan, action_weights
+from lfm_policy.distillation.plan import DistillPlan
 from lfm_policy.distillation.samples import Pairs, teacher_noise
 from lfm_policy.flow import SolverSpec
 from lfm_policy.networks.options import TransformerConfig
@@ -319,6 +320,16 @@ def test_displaced_observations_look_like_observations(teacher: Path) -> None:
         folders.append(set((teacher / "pairs").iterdir()))
     assert len(folders[0]) == 1
     assert len(folders[1]) == 2
+
+
+@pytest.mark.parametrize("change", ["dataset.split_seed=7", "dataset.validation_ratio=0.4"])
+def test_samples_about_other_windows_are_other_samples(teacher: Path, change: str) -> None:
+    for folder, changes in (("as_ever", []), ("split", [change])):
+        overrides = [*QUICK, *changes]
+        distill(
+            teacher, teacher.parent / folder, nfe=1, overrides=overrides, device="cpu", quiet=True
+        )
+    assert len(list((teacher / "pairs").iterdir())) == 2
 
 
 def test_distillation_approaches_the_teacher(teacher: Path) -> None:

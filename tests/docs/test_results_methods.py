@@ -23,7 +23,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import resultpages.pages
 
     yield resultpages.pages
-    own = ("resultpages", "listed", "pieces", "bundled_cards")
+    own = ("resultpages", "listed", "pieces", "commands", "bundled_cards")
     for name in set(sys.modules) - before:
         if name.partition(".")[0] in own:
             del sys.modules[name]
@@ -135,7 +135,10 @@ def test_costs_and_what_a_robot_feels(made: Any, data: Path) -> None:
     costs = {
         "computer": {},
         "steps": {"fm": 20.0},
-        "chunks": {"fm euler1": {"median_ms": 0.123}, "fm euler16": {"median_ms": 1.5}},
+        "chunks": {
+            "fm euler1-noise1": {"median_ms": 0.123},
+            "fm euler16-noise0.6": {"median_ms": 1.5},
+        },
     }
     (data / "pusht_costs.json").write_text(json.dumps(costs))
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lfm_policy.encoders.augment import (
     View,
+    _crops_by_index,
     centre_view,
     change_colours,
     crop_images,
@@ -26,6 +27,17 @@ def test_crops_are_slices_with_repeated_edges(top: int, left: int) -> None:
     columns = [min(max(left + i, 0), 6) for i in range(5)]
     assert torch.equal(crops[0], IMAGES[0][:, rows][:, :, columns])
     assert torch.equal(crops[1], IMAGES[1][:, 0:4, 1:6])
+
+
+@given(
+    top=st.lists(st.integers(-3, 5), min_size=2, max_size=2),
+    left=st.lists(st.integers(-3, 5), min_size=2, max_size=2),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 7)),
+)
+def test_a_gpu_makes_the_same_crops(top: list[int], left: list[int], size: tuple[int, int]) -> None:
+    view = View(torch.tensor(top), torch.tensor(left))
+    crops = _crops_by_index(IMAGES, view, size)
+    assert torch.equal(crops, crop_images(IMAGES, view, size))
 
 
 def test_the_centre_is_the_centre() -> None:

@@ -34,6 +34,23 @@ def test_the_condition_is_ordered_by_frame_and_name() -> None:
     assert torch.equal(encoder(features), cond)  # features pass
 
 
+def test_features_may_stand_as_differences() -> None:
+    encoder = CamerasConfig(image=TINY, history="differences").create(SHAPES, 2).eval()
+    obs = observations()
+    features = encoder.encode_images(obs)
+    cond = encoder(obs)
+    assert cond is not None and cond.shape == (3, encoder.cond_dim)
+    older, newest = (
+        torch.cat([features[key][:, step] for key in ("front", "pose", "wrist")], dim=-1)
+        for step in (0, 1)
+    )
+    assert torch.equal(cond[:, :12], 8 * (newest - older)) and torch.equal(cond[:, 12:], newest)
+    assert torch.equal(encoder(features), cond)
+    still = {key: value[:, :1].expand(-1, 2, *value.shape[2:]) for key, value in obs.items()}
+    equal = encoder(still)
+    assert equal is not None and equal[:, :12].abs().max() < 1e-5
+
+
 def test_own_and_shared_weights() -> None:
     own = CamerasConfig(image=TINY).create(SHAPES, 2).eval()
     shared = CamerasConfig(image=TINY, shared=True).create(SHAPES, 2).eval()

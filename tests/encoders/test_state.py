@@ -225,3 +225,43 @@ def test_options_survive_a_round_trip_through_yaml() -> None:
     config: EncoderConfig = StateEncoderConfig(hidden=[8, 4], output_dim=3, activation="mish")
     text = yaml.safe_dump(asdict(config))
     assert checked(StateEncoderConfig, yaml.safe_load(text)) == config
+
+
+# -- history as differences -----------------------------------------------------------------------
+
+
+def test_differences_of_equal_frames_are_zero_and_the_newest_stands_itself() -> None:
+    config = StateEncoderConfig(history="differences")
+    encoder = config.create({"b": (2,), "a": ()}, 3)
+    frame = {"b": torch.randn(4, 1, 2), "a": torch.randn(4, 1)}
+    condition = encode(encoder, {"b": frame["b"].expand(-1, 3, -1), "a": frame["a"].expand(-1, 3)})
+    assert not condition[:, :6].any()
+    assert torch.equal(condition[:, 6:], torch.cat([frame["a"], frame["b"][:, 0]], 1))
+
+
+@settings(max_examples=20, deadline=None)
+@given(shapes=shapes_strategy, n_obs_steps=st.integers(1, 4))
+def test_differences_say_what_frames_say(
+    shapes: dict[str, tuple[int, ...]], n_obs_steps: int
+) -> None:
+    obs = observations(shapes, 3, n_obs_steps)
+    plain, other = (
+        encode(StateEncoderConfig(history=history).create(shapes, n_obs_steps), obs)
+        for history in ("frames", "differences")
+    )
+    told = other.view(3, n_obs_steps, -1)
+    # The newest frame, less the motions since another one, is that one.
+    back = [told[:, -1]]
+    for motion in told[:, :-1].flip(1).unbind(1):
+        back.append(back[-1] - motion / 8)
+    torch.testing.assert_close(torch.stack(back[::-1], 1).flatten(1), plain, atol=1e-5, rtol=1e-5)
+
+
+def test_a_small_motion_survives_half_precision_as_a_difference_alone() -> None:
+    obs = {"x": torch.tensor([[[0.898], [0.899]]])}
+    frames, motion = (
+        encode(StateEncoderConfig(history=history).create({"x": (1,)}, 2), obs).bfloat16().float()
+        for history in ("frames", "differences")
+    )
+    assert frames[0, 0] == frames[0, 1]
+    assert motion[0, 0] == pytest.approx(8 * 0.001, rel=0.01)

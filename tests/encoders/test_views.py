@@ -29,20 +29,23 @@ def frames(n: int, steps: int, size: tuple[int, int], channels: int = 3) -> torc
 @given(data=st.data(), size=sizes)
 def test_the_centre_view_has_equal_margins(data: st.DataObject, size: tuple[int, int]) -> None:
     crop = (data.draw(st.integers(1, size[0])), data.draw(st.integers(1, size[1])))
-    view = centre_view(ImageEncoderConfig(crop=crop), 2, size)
+    options = ImageEncoderConfig(crop=crop)
+    view = centre_view(options, 2, size)
     assert view.colour is None
     for start, whole, part in zip((view.top, view.left), size, crop, strict=True):
         before, after = int(start[0]), whole - part - int(start[0])
         assert 0 <= after - before <= 1
     images = frames(2, 1, size)
-    assert torch.equal(crop_images(images, view, crop), centre_crop(images, crop))
+    assert torch.equal(
+        crop_images(images, view, crop), centre_crop(images, options.centre_of(size), crop)
+    )
 
 
 def test_whole_images_are_not_copied() -> None:
     images = frames(2, 2, (5, 6))
     view = centre_view(ImageEncoderConfig(), 2, (5, 6))
     assert crop_images(images, view, (5, 6)) is images
-    assert centre_crop(images, (4, 4)).data_ptr() == images[:, :, 0, 1].data_ptr()
+    assert centre_crop(images, (0, 1), (4, 4)).data_ptr() == images[:, :, 0, 1].data_ptr()
 
 
 @pytest.mark.parametrize("shift", [0, 2])

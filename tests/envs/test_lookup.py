@@ -124,7 +124,10 @@ def test_modules_that_are_no_good(module: Callable[..., str], text: str, message
         ("json:", "expected an id such as"),
         ("lfm/Nothing-v0", "one of your own is named as module:Name-v0"),
         ("json:X-v0", r"module 'json' \(.*\) registers no environment"),
-        ("lfm_envs:lfm/PushT-v9", r"module 'lfm_envs' \(.*\) registers lfm/Can"),
+        (
+            "lfm_envs:lfm/PushT-v9",
+            r"module 'lfm_envs' \(.*\) registers lfm/AlohaInsertion-v0, .*lfm/Can-v0, ",
+        ),
     ],
 )
 def test_ids_of_nothing(env_id: str, message: str) -> None:

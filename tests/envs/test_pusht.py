@@ -181,6 +181,22 @@ def test_the_image_is_the_recorded_image(
     env.close()
 
 
+def test_image_and_state_are_those_of_the_environments_that_give_one(simulator: Any) -> None:
+    ids = ("lfm/PushTImageState-v0", "lfm/PushT-v0", "lfm/PushTImage-v0")
+    both, *others = [gym.make(env_id) for env_id in ids]
+    actions = np.random.default_rng(0).uniform(100, 400, (20, 2))
+    seen = [env.reset(seed=5)[0] for env in (both, *others)]
+    for action in actions:
+        assert both.observation_space.contains(seen[0])
+        assert seen[0].keys() == seen[1].keys() | seen[2].keys()
+        for obs in seen[1:]:
+            for key, value in obs.items():
+                np.testing.assert_array_equal(seen[0][key], value, err_msg=key)
+        seen = [env.step(action)[0] for env in (both, *others)]
+    for env in (both, *others):
+        env.close()
+
+
 def test_sizes_of_pictures(simulator: Any) -> None:
     env = gym.make("lfm/PushTImage-v0", render_mode="rgb_array", render_size=200, image_size=48)
     obs, _ = env.reset(seed=0)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from types import ModuleType
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
@@ -137,12 +140,37 @@ def test_frames_can_be_rendered(processes: bool) -> None:
         envs.close()
 
 
+def test_what_has_drawn_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork waits forever for threads of the graphics driver, which it does not have."""
+    monkeypatch.setitem(sys.modules, "OpenGL.EGL", ModuleType("OpenGL.EGL"))
+    envs = make_vector_env("lfm/PushT-v0", 1, processes=True)
+    assert isinstance(envs, AsyncVectorEnv)
+    assert type(envs.processes[0]).__name__ == "SpawnProcess"
+    envs.close()
+
+
 def test_a_fresh_interpreter_can_create_the_environment() -> None:
     envs = make_vector_env("lfm/PushT-v0", 1, processes=True, context="spawn")
     try:
         obs, _ = envs.reset(seed=[100_000])
     finally:
         envs.close()
+    expected, _ = EnvFactory("lfm/PushT-v0")().reset(seed=100_000)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(obs[key][0], value)
+
+
+def test_a_fresh_interpreter_is_told_what_was_registered() -> None:
+    """By a script, say: only this process has run it."""
+    gym.register("lfm-test/Told-v0", entry_point="lfm_envs.pusht:PushTEnv", max_episode_steps=3)
+    try:
+        envs = make_vector_env("lfm-test/Told-v0", 1, processes=True, context="spawn")
+        try:
+            obs, _ = envs.reset(seed=[100_000])
+        finally:
+            envs.close()
+    finally:
+        del gym.registry["lfm-test/Told-v0"]
     expected, _ = EnvFactory("lfm/PushT-v0")().reset(seed=100_000)
     for key, value in expected.items():
         np.testing.assert_array_equal(obs[key][0], value)

@@ -17,6 +17,7 @@ from lfm_policy.evaluation.recording import VIDEO_SIZE, record_videos, write_vid
 from lfm_policy.evaluation.report import results_table
 from lfm_policy.evaluation.reporting.figure import plot_evaluation
 from lfm_policy.policy import Policy
+from lfm_runtime.policy.sampler import Sampler
 
 pytestmark = pytest.mark.simulator
 
@@ -39,7 +40,7 @@ def test_summary_counts_successes_and_averages_rewards() -> None:
         result(2, False, 0.0, 0.0),
         result(3, True, 1.0, 0.98),
     ]
-    summary = Cell("euler", 2, [1, 1], {}, episodes).summary()
+    summary = Cell(Sampler("euler", 2, (1, 1)), {}, episodes).summary()
     assert (summary["n"], summary["successes"], summary["success_rate"]) == (4, 2, 0.5)
     assert summary["score"] == pytest.approx(0.625)
     assert summary["final_coverage"] == pytest.approx(0.585)
@@ -48,7 +49,7 @@ def test_summary_counts_successes_and_averages_rewards() -> None:
 
 
 def test_summary_without_coverage() -> None:
-    summary = Cell("euler", 2, [1, 1], {}, [result(0, True, 1.0, None)]).summary()
+    summary = Cell(Sampler("euler", 2, (1, 1)), {}, [result(0, True, 1.0, None)]).summary()
     assert summary["final_coverage"] is None
 
 
@@ -56,7 +57,7 @@ def test_a_cell_for_each_number_of_evaluations(policy: Policy, tmp_path: Path) -
     pytest.importorskip("gym_pusht", reason="PushT needs the extra 'sim'")
     cells, seconds = evaluate(policy, CONFIG, n_episodes=3, nfes=[2, 5], quiet=True)
     assert [cell.nfe for cell in cells] == [2, 5]
-    assert [cell.nfe_per_block for cell in cells] == [[1, 1], [2, 3]]
+    assert [cell.sampler.nfe_per_block for cell in cells] == [(1, 1), (2, 3)]
     assert seconds > 0
     report = evaluation_to_dict(policy, CONFIG, cells, seconds)
     again = json.loads(json.dumps(report, allow_nan=False))
@@ -94,7 +95,7 @@ def test_a_number_that_does_not_fit_costs_no_rollouts(
 def test_adaptive_solver_reports_mean_evaluations(policy: Policy) -> None:
     pytest.importorskip("gym_pusht", reason="PushT needs the extra 'sim'")
     cells, _ = evaluate(policy, CONFIG, n_episodes=1, solver="dopri5", quiet=True)
-    assert cells[0].nfe_per_block is None
+    assert cells[0].sampler.nfe_per_block is None
     assert cells[0].nfe >= 12
 
 
@@ -129,7 +130,7 @@ def test_video_is_readable_and_written_whole(tmp_path: Path) -> None:
 def test_the_table_fits_80_columns_uncut() -> None:
     episodes = [result(i, i % 2 == 0, 0.5, 0.25) for i in range(200)]
     latency = {"median_ms": 123.456, "p95_ms": 234.567}
-    cell = Cell("midpoint", 128, [64, 64], latency, episodes)
+    cell = Cell(Sampler("midpoint", 128, (64, 64)), latency, episodes)
     text = results_table("title", [cell]).text(80)
     assert len(text.splitlines()) == 4
     for part in ("128", "midpoint", "100/200", "0.431..0.569", "0.500", "0.250", "123.46 (234.57)"):

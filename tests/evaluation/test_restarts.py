@@ -21,6 +21,7 @@ from lfm_policy.evaluation.environments import choose_workers
 from lfm_policy.evaluation.recording import record_successes
 from lfm_policy.evaluation.report import footnote
 from lfm_policy.policy import Policy
+from lfm_runtime.policy.sampler import Sampler
 
 pytestmark = pytest.mark.simulator
 
@@ -109,7 +110,7 @@ def test_episodes_begin_again_with_the_same_results(
     assert results[2].restarts == times and again.count(2) == times
     assert [r.restarts for r in results] == [again.count(i) for i in range(5)]
 
-    cells = [Cell("euler", 1.0, None, {"threads": 1, "device": "cpu"}, results)]
+    cells = [Cell(Sampler("euler", 1.0, None), {"threads": 1, "device": "cpu"}, results)]
     report = evaluation_to_dict(policy, config, cells, 1.0)
     listed = sorted(set(again))
     assert report["cells"][0]["summary"]["restarted_episodes"] == listed

@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from lfm_envs import Reading
 from matplotlib.figure import Figure
 
 from lfm_policy.control.episodes import EpisodeOutcome, run_episode
@@ -40,7 +41,7 @@ from lfm_policy.policy import Policy
 ENV_ID = "lfm-test/Quiet-v0"
 NO_SUCCESS = (
     rf"environment '{ENV_ID}' never said whether an episode succeeded: let its step\(\) return "
-    r"info\['success'\] or info\['is_success'\], True or False"
+    r"info\['success'\] or info\['is_success'\], True or False; .* --success terminated"
 )
 
 
@@ -61,10 +62,15 @@ class QuietEnv(gym.Env[Any, Any]):
         self.seed, self.count = 0, 0
 
     def _obs(self) -> dict[str, np.ndarray]:
-        return {
+        seen = {
             key: np.full(space.shape, self.count, np.float32)
             for key, space in self.observation_space.spaces.items()
         }
+        return type(self).shows(self.seed, self.count, seen)
+
+    @staticmethod
+    def shows(seed: int, count: int, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return seen
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
         assert seed is not None
@@ -206,6 +212,80 @@ def test_what_cannot_be_counted_names_episode_and_step(
     assert message in str(caught.value)
 
 
+def test_the_end_of_an_episode_is_success_when_asked(
+    policy: Policy, saying: Callable[..., None]
+) -> None:
+    saying(lambda seed, step: (0.0, {"is_success": False}))
+    ended = replace(CONFIG, reading=Reading(success="terminated"))
+    assert [r.success for r in rollout(policy, ended, range(2))] == [True, True]  # in step 12
+    cut = replace(ended, max_episode_steps=11)
+    assert [r.success for r in rollout(policy, cut, range(2))] == [False, False]
+    assert [r.success for r in rollout(policy, CONFIG, range(2))] == [False, False]
+
+
+def showing(
+    monkeypatch: pytest.MonkeyPatch, at: tuple[int, int], change: Callable[[np.ndarray], Any]
+) -> None:
+    """Let keypoints be something else in one step of one seed; None: they are not there."""
+
+    def shows(seed: int, count: int, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if (seed, count) != at:
+            return seen
+        changed = change(seen["keypoints"])
+        rest = {key: value for key, value in seen.items() if key != "keypoints"}
+        return rest if changed is None else {**rest, "keypoints": changed}
+
+    monkeypatch.setattr(QuietEnv, "shows", staticmethod(shows))
+
+
+def nan_in_element_3(value: np.ndarray) -> np.ndarray:
+    value[3] = np.nan
+    return value
+
+
+@pytest.mark.parametrize(("at", "step"), [((4, 0), 0), ((4, 7), 7)])
+def test_an_observation_that_is_no_number_names_episode_and_step(
+    policy: Policy,
+    saying: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    at: tuple[int, int],
+    step: int,
+) -> None:
+    saying(lambda seed, step: (0.0, {}))
+    showing(monkeypatch, at, nan_in_element_3)
+    config = replace(CONFIG, seed_start=2, num_envs=2)
+    where = (
+        rf"environment '{ENV_ID}', episode 2 \(seed 4\), step {step}: observation 'keypoints' is "
+        r"nan \(element 3\), expected finite numbers"
+    )
+    with pytest.raises(InputError, match=where):
+        rollout(policy, config, range(4))
+    rollout(policy, config, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value[:5], r"'keypoints' has shape \(5,\), its observation_space \(16,\)"),
+        (lambda value: None, "no observation 'keypoints', which is in its observation_space"),
+    ],
+)
+@pytest.mark.parametrize("step", [0, 4])
+def test_observations_that_are_not_what_their_space_says(
+    policy: Policy,
+    saying: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[np.ndarray], Any],
+    message: str,
+    step: int,
+) -> None:
+    saying(lambda seed, step: (0.0, {}))
+    showing(monkeypatch, (1, step), change)
+    where = rf"environment '{ENV_ID}', episode 1 \(seed 1\), step "
+    with pytest.raises(InputError, match=rf"{where}\d: .*{message}"):
+        rollout(policy, replace(CONFIG, processes=step == 0, num_envs=2), range(2))
+
+
 def test_demonstrations_cannot_be_chosen_without_success(
     policy: Policy, saying: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,13 +349,13 @@ def test_control_without_success(
     assert outcome.success is None and outcome.max_reward == 0.25
     (plain,) = outcomes_to_dict([outcome])
     assert plain["success"] is None
-    outcomes_table("title", [outcome])
+    outcomes_table("title", [outcome], hz=10)
     out = capsys.readouterr().out
     assert "success: - (info['success'] and info['is_success'] of the environment" in out
     saying(lambda seed, step: (0.25, {"is_success": step == 3}))
     outcome = control(policy)
     assert outcome.success is True
-    outcomes_table("title", [outcome])
+    outcomes_table("title", [outcome], hz=10)
     assert "success: 1 of 1" in capsys.readouterr().out
 
 
@@ -303,52 +383,3 @@ def test_an_environment_that_draws_nothing(
     results = rollout(policy, config, [0])
     with pytest.raises(InputError, match="draws no images, so its episodes cannot be filmed"):
         record_videos(policy, config, results, tmp_path)
-
-
-class Unnamed(QuietEnv):
-    def __init__(self, observations: Any = None, actions: Any = None) -> None:
-        super().__init__()
-        self.observation_space = observations or self.observation_space
-        self.action_space = actions or self.action_space
-
-
-BOX = spaces.Box(0, 1, (2,), np.float32)
-PARTS = {
-    "agent_pos": BOX,
-    "block_pose": spaces.Box(0, 1, (4,), np.float32),
-    "keypoints": spaces.Box(0, 1, (16,), np.float32),
-}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"observations": BOX}, "gives one observation without a name, Box.*agent_pos"),
-        ({"observations": spaces.Tuple([BOX])}, "gives one observation without a name, Tuple"),
-        ({"observations": spaces.Dict({"a": BOX})}, "gives no observation 'agent_pos': it gives a"),
-        (
-            {"observations": spaces.Dict({**PARTS, "agent_pos": spaces.Dict({"x": BOX})})},
-            r"observation 'agent_pos' is Dict.*; expected a gymnasium.spaces.Box of shape \(2,\)",
-        ),
-        (
-            {"observations": spaces.Dict({**PARTS, "keypoints": BOX})},
-            r"observation 'keypoints' has shape \(2,\), the policy was trained on \(16,\)",
-        ),
-        ({"actions": spaces.Discrete(2)}, r"takes actions of Discrete\(2\); expected a gymn.*Box"),
-        ({"actions": spaces.Dict({"a": BOX})}, "takes actions of Dict"),
-        (
-            {"actions": PARTS["block_pose"]},
-            r"takes actions of shape \(4,\), the policy gives \(2,\)",
-        ),
-        ({"size": 3}, "cannot be created with env.options size: TypeError: .* 'size'"),
-    ],
-)
-def test_environments_that_do_not_fit(
-    policy: Policy, saying: Callable[..., None], options: dict[str, Any], message: str
-) -> None:
-    saying(lambda seed, step: (0.0, {}))
-    if "lfm-test/Unnamed-v0" not in gym.registry:
-        gym.register("lfm-test/Unnamed-v0", entry_point=Unnamed)
-    config = replace(CONFIG, env_id="lfm-test/Unnamed-v0", env_options=options)
-    with pytest.raises(InputError, match=message):
-        rollout(policy, config, [0])

@@ -1,4 +1,7 @@
-"""One small policy for every kind of network, encoder, solver and prediction."""
+"""One small policy for every kind of network, encoder, solver and prediction.
+
+With the fewest evaluations that show a kind: an export traces each, which takes half a second.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ CASES: dict[str, dict[str, Any]] = {
         "policy": {**STEPS, "max_prefix": 2, "clip_actions": True},
         "sampler": {"solver": "euler", "nfe": 3, "noise_scale": 0.7},
     },
-    "unet1d, heun, shapes, names": {
+    "unet1d, shapes, names": {
         "n_blocks": 1,
         "obs_shapes": {"noise": (), "observation.key points": (2, 3)},
         "network": {
@@ -24,9 +27,10 @@ CASES: dict[str, dict[str, Any]] = {
             "embed_dim": 8,
             "time_embed_dim": 8,
         },
-        "sampler": {"solver": "heun", "nfe": 2},
+        "sampler": {"solver": "euler", "nfe": 1},
     },
     "transformer, resize, prefix": {
+        "n_blocks": 1,
         "obs_shapes": CAMERAS,
         "network": {
             "name": "transformer",
@@ -37,6 +41,23 @@ CASES: dict[str, dict[str, Any]] = {
         },
         "encoder": {"name": "cameras", "image": {**COMPACT, "resize": [18, 17]}},
         "policy": {**STEPS, "max_prefix": 1},
+    },
+    "keypoints of two scales, differences": {
+        "n_blocks": 1,
+        "obs_shapes": CAMERAS,
+        "encoder": {
+            "name": "cameras",
+            "history": "differences",
+            "image": {
+                **COMPACT,
+                "fine_keypoints": 3,
+                "spread": True,
+                "values": 2,
+                "coordinates": True,
+                "temperatures": "each",
+                "output_dim": 5,
+            },
+        },
     },
     "two-step regression, resnet18": {
         "n_blocks": 1,
@@ -51,7 +72,7 @@ CASES: dict[str, dict[str, Any]] = {
     "diffusion, ddim": {
         "n_blocks": 1,
         "flow": {"n_blocks": 1, "method": "diffusion"},
-        "sampler": {"solver": "ddim", "nfe": 4},
+        "sampler": {"solver": "ddim", "nfe": 2},
     },
     "diffusion of v, dpmsolver++": {
         "n_blocks": 1,
@@ -61,12 +82,13 @@ CASES: dict[str, dict[str, Any]] = {
     "diffusion, heun": {
         "n_blocks": 1,
         "flow": {"n_blocks": 1, "method": "diffusion"},
-        "sampler": {"solver": "heun", "nfe": 4},
+        "sampler": {"solver": "heun", "nfe": 2},
     },
     "guided mlp, heun, prefix": {
-        "flow": {"n_blocks": 2, "c": 0.2, "drop_obs": 0.1},
+        "n_blocks": 1,
+        "flow": {"n_blocks": 1, "drop_obs": 0.1},
         "policy": {**STEPS, "max_prefix": 2},
-        "sampler": {"solver": "heun", "nfe": 12, "guidance": 1.5},
+        "sampler": {"solver": "heun", "nfe": 4, "guidance": 1.5},
     },
     "guided unet1d, camera": {
         "n_blocks": 1,
@@ -80,7 +102,7 @@ CASES: dict[str, dict[str, Any]] = {
             "time_embed_dim": 8,
         },
         "encoder": {"name": "cameras", "image": COMPACT},
-        "sampler": {"solver": "euler", "nfe": 4, "guidance": 3.0},
+        "sampler": {"solver": "euler", "nfe": 2, "guidance": 3.0},
     },
     "guided transformer, clean chunks": {
         "n_blocks": 1,
@@ -92,12 +114,12 @@ CASES: dict[str, dict[str, Any]] = {
             "n_heads": 2,
             "time_embed_dim": 8,
         },
-        "sampler": {"solver": "euler", "nfe": 4, "guidance": 0.5},
+        "sampler": {"solver": "euler", "nfe": 2, "guidance": 0.5},
     },
     "guided diffusion, ddim": {
         "n_blocks": 1,
         "flow": {"n_blocks": 1, "drop_obs": 0.1, "method": "diffusion"},
-        "sampler": {"solver": "ddim", "nfe": 4, "guidance": 1.5},
+        "sampler": {"solver": "ddim", "nfe": 2, "guidance": 1.5},
     },
     "one evaluation per block, renoise": {
         "flow": {"n_blocks": 2, "c": 0.2},

@@ -69,6 +69,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         (set_key("n_action_steps", value=6), "n_action_steps: found '6', expected at most horizon"),
         (set_key("n_obs_steps", value=None), "n_obs_steps: found 'None'"),
         (set_key("max_prefix", value=-1), "max_prefix: found '-1'"),
+        (set_key("also_trained_on", value="goal"), "also_trained_on: found 'goal', expected names"),
         (set_key("max_prefix", value=3), r"has the inputs .* do not belong together"),
         (set_key("data", "action_dim", value=2), "ranges.action"),
         (set_key("data", "obs_shapes", "pose", value=[5]), r"ranges\.pose: .*low and high of 5"),

@@ -28,6 +28,7 @@ from .conftest import build_policy, random_batch
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("onnxscript")
+OTHERS = {"name": "conditional_unet1d", "channels": [8], "n_groups": 4, "step_embed_dim": 8}
 UNET = {"name": "unet1d", "channels": [8], "n_groups": 4, "embed_dim": 8, "time_embed_dim": 8}
 
 
@@ -77,16 +78,20 @@ class TwoTimeModel(PolicyModel):
         )
 
 
-@pytest.mark.parametrize("network", [None, UNET])
+@pytest.mark.parametrize("network", [None, UNET, OTHERS])
 def test_networks_that_are_asked_with_two_times(tmp_path: Path, network: dict | None) -> None:
     from lfm_policy.exporting import export_policy
 
+    n_blocks = 2 if network is None else 1
+    nfe = n_blocks + 1
     one = build_policy(
-        sampler={"solver": "euler", "nfe": 5}, **({} if network is None else {"network": network})
+        n_blocks,
+        sampler={"solver": "euler", "nfe": nfe},
+        **({} if network is None else {"network": network}),
     )
     policy = Policy(one.config, one.spec, TwoTimeModel(one.config, one.spec), one.normalizer)
     exported = OnnxPolicy(export_policy(policy, tmp_path / "out"))
-    assert exported.nfe == policy.nfe == 5
+    assert exported.nfe == policy.nfe == nfe
     batch = random_batch(policy, 4)
     noise = np.random.default_rng(0).standard_normal((4, *policy.chunk_shape), dtype=np.float32)
     expected = policy.sample(batch, noise=torch.from_numpy(noise)).chunk.numpy()
@@ -95,7 +100,7 @@ def test_networks_that_are_asked_with_two_times(tmp_path: Path, network: dict | 
     # Both times count: the same steps in other places give something else.
     with torch.no_grad():
         for block in policy.model.blocks:
-            size = one.config.network.time_embed_dim  # type: ignore[attr-defined]
+            (size,) = {m.time.dim for m in block.modules() if hasattr(m, "time")}
             for name, weight in block.named_parameters():
                 if name.endswith("hidden.weight"):
                     weight[:, size : 2 * size] *= -1

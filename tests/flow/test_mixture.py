@@ -21,7 +21,7 @@ from lfm_policy.flow import (
 
 pytestmark = pytest.mark.slow
 
-N_BLOCKS, N_STEPS, BATCH = 4, 2000, 512
+N_BLOCKS, N_STEPS, BATCH = 3, 1500, 512
 N_DATA, N_TEST = 100_000, 10_000
 MARGIN = 0.05
 """Nats between the chain's negative log-likelihood and the entropy of the mixture."""

@@ -216,8 +216,8 @@ def test_remarks_of_the_reader_are_kept(good: ReplayBuffer, tmp_path: Path) -> N
         ((10, 24, 32, 3), "f4", StoredArray((10, 24, 32, 3), "float32", True)),
         (
             (10, 24, 32),
-            "u2",
-            StoredArray((10, 24, 32), "uint16", False, "more than 512 values per step: not read"),
+            "f4",
+            StoredArray((10, 24, 32), "float32", False, "more than 512 values per step: not read"),
         ),
         ((10**9, 2), "f4", StoredArray((10**9, 2), "float32", False, "large: not read")),
     ],

@@ -6,14 +6,18 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from lfm_policy.networks.conditioning import (
     MAX_FREQUENCY,
     MIN_FREQUENCY,
     ConditionEmbedding,
+    IntegerTimeEmbedding,
     Modulation,
+    StepFilm,
     TimeEmbedding,
     modulate,
+    with_more_times,
 )
 
 
@@ -63,3 +67,28 @@ def test_time_and_observation_both_matter() -> None:
     assert base.shape == (2, 16)
     assert not torch.allclose(base, embedding(1 - t, cond))
     assert not torch.allclose(base, embedding(t, -cond))
+
+
+def test_integer_times_are_whole_and_have_derivatives() -> None:
+    embedding = IntegerTimeEmbedding(8, 1000)
+    tau = torch.arange(1000)
+    found = embedding((tau + 1).float() / 1000)
+    frequencies = torch.exp(torch.arange(4) * -(math.log(10_000) / 3))
+    angles = tau[:, None] * frequencies
+    assert torch.equal(found, torch.cat([angles.sin(), angles.cos()], dim=-1))
+    between = embedding(torch.tensor([0.5004]))
+    assert not torch.equal(between, embedding(torch.tensor([0.5])))
+    # The derivative is that of a time that was never rounded.
+    time = torch.tensor([0.3], requires_grad=True)
+    embedding(time)[0, 0].backward()
+    assert time.grad is not None
+    assert time.grad.item() == pytest.approx(1000 * math.cos(299), rel=1e-3)
+
+
+def test_more_times_of_a_step_film_are_ignored() -> None:
+    torch.manual_seed(0)
+    one = nn.ModuleDict({"film": StepFilm(8, 6, 100)})
+    two = nn.ModuleDict({"film": StepFilm(8, 6, 100, n_times=2)})
+    two.load_state_dict(with_more_times(two, one.state_dict()))
+    times = torch.rand(5, 2)
+    torch.testing.assert_close(two["film"](times), one["film"](times[:, 0]))

@@ -28,6 +28,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "embed_dim": 16,
         "time_embed_dim": 8,
     },
+    "conditional_unet1d": {
+        "channels": [8, 16, 24],
+        "kernel_size": 3,
+        "n_groups": 4,
+        "step_embed_dim": 8,
+    },
     "transformer": {"width": 16, "n_layers": 2, "n_heads": 2, "expansion": 2, "time_embed_dim": 8},
 }
 

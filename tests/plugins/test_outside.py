@@ -35,7 +35,7 @@ for line in sys.stdin.read().splitlines():
 """
 
 LOAD = """
-import json, sys
+import contextlib, io, json, sys
 import numpy as np
 import lfm_policy
 
@@ -52,6 +52,12 @@ exported = OnnxPolicy("exported")
 exported.sample_seed(0)
 results["export without"] = np.asarray(exported.select_action(obs)).tolist()
 lfm_policy.load_plugin("reach")
+from lfm_policy.inspection.checkpoint import inspect_checkpoint
+found = inspect_checkpoint("student")
+results["inspected"] = found.to_dict()["plugins"]
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    found.print()
+results["said"] = out.getvalue()
 policy = lfm_policy.load_policy("student")
 policy.sample_seed(0)
 results["with"] = np.asarray(policy.select_action(obs)).tolist()
@@ -127,7 +133,8 @@ def test_a_network_alone(tmp_path: Path) -> None:
     (tmp_path / "my_network.py").write_text(block("python", "# my_network.py"), encoding="utf-8")
     robot(tmp_path / "my_robot.hdf5")
     train, export = block("bash", "lfm-policy train own/state").splitlines()
-    python(RUN, tmp_path, f"{train} training.total_steps=6\n{export}")
+    # Few steps and few evaluations, of which each is traced.
+    python(RUN, tmp_path, f"{train} training.total_steps=6\n{export} --nfe 3")
     policy = OnnxPolicy(tmp_path / "exported")
     obs = {key: np.zeros(shape, np.float32) for key, shape in policy.spec.obs_shapes.items()}
     assert np.isfinite(policy.select_action(obs)).all()
@@ -157,4 +164,6 @@ def test_a_checkpoint_names_its_plugins_and_imports_none(
     assert "add --plugin reach (or the path of its file), or call" in results["without"]
     assert "lfm_policy.load_plugin('reach')" in results["without"]
     assert results["imported"] is False
+    assert results["inspected"] == content["plugins"]
+    assert "needs plugin reach: dataset format reach; encoder difference; " in results["said"]
     assert results["with"] == pytest.approx(results["export without"], abs=1e-5)

@@ -146,7 +146,7 @@ def test_a_copy_has_the_sampler_and_weights_of_its_own(
     policy = make_policy(policy={"n_obs_steps": 2, "horizon": 6, "n_action_steps": 3})
     policy.set_sampler(solver="heun", nfe=8, noise_scale=0.5)
     copied = policy.pipeline.copy("cpu")
-    assert copied.nfe_per_block == policy.nfe_per_block == (4, 4)
+    assert copied.sampler.nfe_per_block == policy.nfe_per_block == (4, 4)
     noise = torch.randn(1, *policy.chunk_shape)
     raw = {key: torch.from_numpy(value) for key, value in policy.fake_batch().items()}
     before = policy.pipeline(raw, noise)

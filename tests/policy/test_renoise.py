@@ -44,7 +44,7 @@ def test_it_is_saved(make_policy: MakePolicy, tmp_path: Path) -> None:
     policy.info |= training_summary(policy.config, policy.model)
     policy.set_sampler(nfe=2, renoise=0.7)
     batch, noise = policy.fake_batch(2), torch.randn(2, *policy.chunk_shape)
-    assert policy.pipeline.copy("cpu").renoise == 0.7
+    assert policy.pipeline.copy("cpu").sampler.renoise == 0.7
     again = load_policy(policy.save(tmp_path / "saved"))
     assert again.renoise == 0.7
     assert torch.equal(

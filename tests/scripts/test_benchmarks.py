@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lfm_policy.config import load_config
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +70,7 @@ def test_a_server_is_measured_and_killed(
     monkeypatch.setattr(sys, "argv", [*arguments, "--data", str(tmp_path)])
     monkeypatch.setattr(server, "KILLED_CLIENTS", 5)
     monkeypatch.setattr(server, "CLIENTS", 3)
+    monkeypatch.setattr(server, "AFTER_RESTART", 30)
     server.main()
     found, kept = (json.loads((folder / "server.json").read_text()) for folder in (tmp_path, DATA))
     assert found["load"]["answers"] > 0 and found["load"]["lost"] == 0
@@ -76,6 +79,7 @@ def test_a_server_is_measured_and_killed(
     for name in ("one_robot", "load", "malformed", "killed_mid_frame", "slow_client"):
         assert {"p50_ms", "p95_ms", "p99_ms", "max_ms", "late", "lost"} <= set(found[name])
         assert set(found[name]) >= set(kept[name]) - {"kinds", "server_alive"}
+    assert set(found["restart"]) <= set(kept["restart"])
     assert {"policy", "nfe", "hz", "clients_killed", "computer"} <= set(found)
 
 
@@ -92,3 +96,23 @@ def test_multiply_adds_of_the_bundled_policies() -> None:
         with FlopCounterMode(display=False) as flops:
             policy.sample(policy.fake_batch(), noise=torch.randn(1, *policy.chunk_shape))
         assert flops.get_total_flops() == 2 * counted[name]
+
+
+def test_training_rates_are_those_of_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
+    import training_rates
+
+    monkeypatch.delitem(sys.modules, "training_rates")
+    for config, _, changes in training_rates.ROWS.values():
+        load_config(config, changes)
+    output = tmp_path / "rates.json"
+    options = ["--device", "cpu", "--rows", "mlp", "--seconds", "0.1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["training_rates", *options])
+    training_rates.main()
+    (row,) = json.loads(output.read_text())["rows"]
+    assert row["row"] == "mlp" and row["batch"] == 256 and row["rate"] > 0
+    # Forward and backward of 663,008 weights: three products with each weight and row.
+    assert row["flops"] == pytest.approx(3 * 2 * 256 * 663_008, rel=0.05)
+    assert "mlp: " in capsys.readouterr().out

@@ -68,6 +68,11 @@ def test_lines_with_alternatives_stand_for_one_line_each(modules: dict[str, Any]
     given = script.sampler_of("3@0.6~1")
     assert str(given) == "euler3-noise0.6-renoise1"
     assert given.options()[-2:] == ["--renoise", "1.0"]
+    guided = script.sampler_of("16@0.6^1.5")
+    assert str(guided) == "euler16-noise0.6-guidance1.5"
+    assert guided.options()[-2:] == ["--guidance", "1.5"]
+    assert str(script.sampler_of("3@0.6~1^2")) == "euler3-noise0.6-renoise1-guidance2"
+    assert script.sampler_of("1.1.2^2").guidance == 2
     others = [str(script.sampler_of(text)) for text in ("16@0.6", "ddim10@1", "dpmsolver++4@1")]
     assert others == ["euler16-noise0.6", "ddim10-noise1", "dpmsolver++4-noise1"]
 
@@ -80,6 +85,26 @@ def test_cells_are_made_in_the_order_of_the_study(modules: dict[str, Any]) -> No
     assert [str(one) for one in first[2]][:2] == ["euler16-noise0.6", "midpoint64-noise0.6"]
     assert {one.episodes for one in first[2]} == {0, 1000}
     assert {seed for model, seed, _ in chains if model == "lfm-2-obs02"} == {0}
+
+
+def test_guided_teachers_and_their_students_go_together(modules: dict[str, Any]) -> None:
+    study = modules["pusht"].listed_studies()["state"]
+    for name in ("fm-guided-1", "lfm3-guided-1"):
+        student = study.models[name]
+        assert student.teacher == name.removesuffix("-1")
+        teacher = study.models[student.teacher]
+        assert load_config(teacher.config, list(teacher.overrides)).flow.drop_obs > 0
+        weight = next(o for o in student.overrides if o.startswith("distill.teacher_guidance="))
+        assert float(weight.partition("=")[2]) == student.recorded_with.guidance
+        assert "sampler.noise_scale=1.0" in student.overrides
+    spent = {
+        (model, sampler.guidance is None): sampler.nfe
+        for model, sampler in study.parts["guidance"].rows
+        if model in ("fm-guided", "lfm3-guided")
+    }
+    # Twice the evaluations for as many steps.
+    assert {nfe for (_, plain), nfe in spent.items() if plain} == {16}
+    assert {nfe for (_, plain), nfe in spent.items() if not plain} == {32}
 
 
 def test_the_table_of_seconds_has_every_model_of_the_study(modules: dict[str, Any]) -> None:

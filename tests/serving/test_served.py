@@ -35,9 +35,10 @@ def test_a_checkpoint_over_the_network_is_the_checkpoint(
             np.testing.assert_array_equal(local.select_action(obs), remote.select_action(obs))
 
 
-def test_the_metadata_tell_policies_apart(small_run: Path, tmp_path: Path) -> None:
+def test_the_metadata_tell_policies_apart(
+    small_run: Path, small_export: Path, tmp_path: Path
+) -> None:
     """Also those of the same shapes and the same training, with other weights or normalisers."""
-    pytest.importorskip("onnxscript")
     from safetensors.torch import load_file
 
     from lfm_policy.cli.main import main
@@ -72,9 +73,8 @@ def test_the_metadata_tell_policies_apart(small_run: Path, tmp_path: Path) -> No
             Normalizer.from_tensors({k: v * 1.001 for k, v in tensors.items()}, source="test"),
         ),
     }
-    for name, nfe in (("two", "2"), ("four", "4")):
-        folder = tmp_path / name
-        assert main(["export", str(tmp_path / "same"), str(folder), "--nfe", nfe]) == 0
+    assert main(["export", str(tmp_path / "same"), str(tmp_path / "two"), "--nfe", "2"]) == 0
+    for folder in (tmp_path / "two", small_export):
         others.add(load_served_policy(str(folder)).metadata()["policy_sha256"])
     assert first == header.sha256
     assert len({first, *others}) == 5 and "" not in others
@@ -95,16 +95,12 @@ def test_an_adaptive_solver_computes_one_robot_at_a_time(small_run: Path) -> Non
 
 
 def test_an_export_over_the_network_is_the_export(
-    start: Callable[..., Any], small_run: Path, tmp_path: Path
+    start: Callable[..., Any], small_export: Path
 ) -> None:
-    pytest.importorskip("onnxscript")
-    from lfm_policy.cli.main import main
     from lfm_runtime.export.onnx_policy import OnnxPolicy
 
-    folder = tmp_path / "export"
-    assert main(["export", str(small_run), str(folder)]) == 0
-    local = OnnxPolicy(folder)
-    served = load_served_policy(str(folder))
+    local = OnnxPolicy(small_export)
+    served = load_served_policy(str(small_export))
     with WebsocketClientPolicy(port=start(served.policy).port, timeout=WAIT) as remote:
         for policy in (local, remote):
             policy.sample_seed(2, 1)
@@ -112,7 +108,7 @@ def test_an_export_over_the_network_is_the_export(
             obs = local.fake_obs(step)
             np.testing.assert_array_equal(local.select_action(obs), remote.select_action(obs))
     with pytest.raises(InputError, match="export it again"):
-        load_served_policy(str(folder), nfe=2)
+        load_served_policy(str(small_export), nfe=2)
 
 
 def test_refuses_observations_called_like_instructions(make_toy: Callable[..., Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +20,11 @@ from lfm_policy import load_policy
 from lfm_policy.checkpoint_folders import CHECKPOINT_FILES, find_checkpoint
 from lfm_policy.cli.main import main
 from lfm_policy.errors import InputError
+from lfm_policy.importing.run import import_policy
 from lfm_policy.open_policy import open_policy
 from lfm_policy.policy import Policy, read_header
-from lfm_policy.sharing.hub import HubName, hub_name
+from lfm_policy.sharing import hub as hub_module
+from lfm_policy.sharing.hub import HubName, hub_name, why_out_of_reach
 from lfm_policy.sharing.push import PushOptions, push_to_hub
 
 REPO = "someone/small-arm"
@@ -88,6 +92,28 @@ def test_revisions_and_the_cache(hub: Any, run: Path, monkeypatch: pytest.Monkey
     assert len(hub.requests) == asked
     with pytest.raises(InputError, match="the hub was not reached .* was not downloaded before"):
         load_policy("someone/else")
+
+
+def test_a_hub_whose_address_is_not_known_is_not_asked(
+    hub: Any, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_to_hub(run, REPO)
+    load_policy(REPO)
+    asked = len(hub.requests)
+
+    def unknown(host: str, port: Any) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(hub_module, "getproxies", dict)
+    load_policy(REPO)
+    for read in (load_policy, lambda name: import_policy(name, "imported")):
+        with pytest.raises(InputError, match="hub was not reached .*Name or service not known"):
+            read("someone/else")
+    assert len(hub.requests) == asked
+    # A proxy may know what this machine does not.
+    monkeypatch.setattr(hub_module, "getproxies", lambda: {"http": "", "https": ""})
+    assert why_out_of_reach() == ""
 
 
 def test_local_paths_and_names_of_the_package_come_first(
@@ -193,7 +219,7 @@ def test_the_token_is_nowhere(
 def test_the_commands_take_a_name_on_the_hub(
     hub: Any, run: Path, empty_folder: Path, tmp_path: Path
 ) -> None:
-    """In processes of their own, with what the variables of huggingface_hub say."""
+    """In a process for those that reach it and one for those that do not, as its variables say."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.url,
@@ -201,21 +227,30 @@ def test_the_commands_take_a_name_on_the_hub(
         "HF_HUB_DISABLE_XET": "1",
     }
 
-    def command(*words: str) -> str:
+    program = """
+import json, sys
+from lfm_policy.cli.main import main
+
+for command in json.loads(sys.argv[1]):
+    if code := main(command):
+        sys.exit(code)
+    print(end="\\0")
+"""
+
+    def printed(*commands: list[str]) -> list[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "lfm_policy", *words],
+            [sys.executable, "-c", program, json.dumps(commands)],
             capture_output=True,
             text=True,
             env=environment,
             cwd=empty_folder,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.stdout.split("\0")
 
-    assert f'load_policy("{REPO}")' in command("push", str(run), REPO)
-    sha256 = read_header(run).sha256
-    assert sha256 in command("inspect", REPO, "--json")
+    pushed, inspected, _ = printed(["push", str(run), REPO], ["inspect", REPO, "--json"])
+    assert f'load_policy("{REPO}")' in pushed and read_header(run).sha256 in inspected
     environment["HF_HUB_OFFLINE"] = "1"
-    assert "exported" in command("export", REPO, "exported")
-    command("distill", REPO, "--nfe", "1", "--device", "cpu", "--quiet")
+    distill = ["distill", REPO, "--nfe", "1", "--device", "cpu", "--quiet"]
+    assert "exported" in printed(["export", REPO, "exported"], distill)[0]
     assert read_header(empty_folder / "runs" / "small-arm" / "student-nfe1-regression").complete

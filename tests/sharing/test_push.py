@@ -58,12 +58,10 @@ def test_a_training_that_is_not_complete(small_config: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_exports_go_with_their_checkpoint(run: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript", reason="exports need the extra 'deploy'")
+def test_exports_go_with_their_checkpoint(run: Path, small_export: Path, tmp_path: Path) -> None:
     from lfm_runtime import OnnxPolicy
 
-    exported = tmp_path / "arm-onnx"
-    assert main(["export", str(run), str(exported)]) == 0
+    exported = Path(shutil.copytree(small_export, tmp_path / "arm-onnx"))
     prepared = prepare_push(run, REPO, tmp_path / "out", PushOptions(onnx=[exported]))
     assert {"onnx/arm-onnx/policy.onnx", "onnx/arm-onnx/policy.json"} <= prepared.files.keys()
     OnnxPolicy(prepared.folder / "onnx" / "arm-onnx")

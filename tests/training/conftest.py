@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import os
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,32 +62,24 @@ CHECKPOINTS_EVERYWHERE = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _fast() -> Iterator[None]:
-    """Leave out what would take most of the time of a tiny training."""
-    # accelerate collects garbage after each block; with pytest there is much to look through.
-    gc.freeze()
-    with pytest.MonkeyPatch.context() as patch:
-        # This protects from power cuts, not from killed processes.
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
-    gc.unfreeze()
-
-
 def _write_demonstrations(path: Path, seed: int) -> Path:
-    """Write episodes whose actions follow from the observations, up to some noise."""
+    """Write episodes whose actions follow from the observations, up to some noise.
+
+    So does ``goal``, exactly, which no policy of these tests observes.
+    """
     generator = np.random.default_rng(seed)
     steps = sum(EPISODE_LENGTHS)
     position = np.cumsum(generator.normal(size=(steps, 3)), axis=0).astype(np.float32)
     action = position @ generator.normal(size=(3, 2)) + 0.1 * generator.normal(size=(steps, 2))
-    arrays = {"action": action.astype(np.float32), "position": position}
+    goal = (10 * position[:, :2] - position[:, 1:] + 5).astype(np.float32)
+    arrays = {"action": action.astype(np.float32), "position": position, "goal": goal}
     write_zarr(path, ReplayBuffer(arrays, np.cumsum(EPISODE_LENGTHS)))
     return path
 
 
 @pytest.fixture(scope="session")
 def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of a zarr replay buffer: actions of 2 numbers, ``position`` of 3."""
+    """Return the path of a zarr replay buffer: actions of 2 numbers, ``position`` and ``goal``."""
     return _write_demonstrations(tmp_path_factory.mktemp("data") / "tiny.zarr", seed=0)
 
 
@@ -201,6 +192,51 @@ def make_model() -> Callable[[ExperimentConfig, DatasetBundle], PolicyModel]:
         return model.eval()
 
     return make
+
+
+class _Worker:
+    """Does the work of a process in this one, when it is started."""
+
+    started: list[int]
+
+    def __init__(self, *, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self._work = lambda: target(*args)
+        self._n = args[2]
+        self.exitcode: int | None = None
+
+    def start(self) -> None:
+        self.started.append(self._n)
+        try:
+            self._work()
+        except SystemExit as end:
+            self.exitcode = int(end.code or 0)
+        else:
+            self.exitcode = 0
+
+    def is_alive(self) -> bool:
+        return False
+
+    def join(self) -> None:
+        pass
+
+    def terminate(self) -> None:
+        pass
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replace processes, which take seconds to import torch; return the blocks they train."""
+    started: list[int] = []
+
+    class Context:
+        Process = type("Worker", (_Worker,), {"started": started})
+
+    def get_context(method: str) -> Any:
+        assert method == "spawn"
+        return Context
+
+    monkeypatch.setattr(multiprocessing, "get_context", get_context)
+    return started
 
 
 BeforeStep = Callable[[int, int, Callable[[], None]], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.config import ExperimentConfig
@@ -29,6 +31,7 @@ from lfm_policy.training.rows.chunks import ChunkRows
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.run_folder.state import read_train_state
 from lfm_policy.training.seeds import STEP, derived_seed, seed_generators
+from lfm_policy.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +103,8 @@ def test_two_processes_end_with_one_complete_checkpoint(launched: Path) -> None:
 def test_two_processes_say_everything_once(launched: Path) -> None:
     (code, out), second = (result["run"] for result in _results(launched))
     assert code == 0
-    parameters, _, steps, estimate, _, end = out.splitlines()
+    lines = [line for line in out.splitlines() if "this machine is busy" not in line]
+    parameters, _, steps, estimate, _, end = lines
     assert parameters.startswith("parameters: ")
     assert "batch 8 x 2 on cpu" in steps
     assert estimate.startswith("estimate: about ")
@@ -112,6 +116,14 @@ def test_two_processes_say_everything_once(launched: Path) -> None:
     assert len(set(seen)) == len(seen)
     assert [r["step"] for r in records if r["kind"] == "train"] == list(range(5, 51, 5))
     assert len(list((folder / "tensorboard").iterdir())) == 1
+
+
+def test_two_processes_teach_an_encoder_targets(launched: Path) -> None:
+    assert [result["told"][0] for result in _results(launched)] == [0, 0]
+    assert read_header(launched / "told").also_trained_on == ["goal"]
+    records = read_metrics(launched / "told" / METRICS_FILE)
+    (found,) = (r for r in records if r["kind"] == "train" and r["block"] == 1)
+    assert found["auxiliary_unexplained_goal"] > 0
 
 
 def test_the_push_forward_of_two_processes_is_that_of_one(
@@ -165,6 +177,39 @@ def test_a_step_uses_a_batch_of_each_process(
         torch.testing.assert_close(found_mean, mean, rtol=1e-4, atol=1e-6)
     last = "network.proj_out.weight"
     assert (first[last] - second[last]).abs().max() > 1e-2  # the batches differ, and it shows
+
+
+def test_the_loss_is_that_of_one_process_at_the_same_total_batch(
+    launched: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process with batches of 16, whose halves draw the noise that 2 processes drew."""
+
+    def learn(trainer: Trainer, *batch: Any) -> tuple[Tensor, Tensor]:
+        halves = []
+        for rank in range(2):
+            key = (trainer._seed, STEP, trainer.n, trainer.step, rank)
+            seed_generators(derived_seed(*key), torch.device("cpu"))
+            rows = slice(8 * rank, 8 * (rank + 1))
+            mine = tree_map_only(Tensor, operator.itemgetter(rows), batch)
+            halves.append(trainer._wrapped(*mine))
+        loss = (halves[0] + halves[1]) / 2
+        trainer._accelerator.backward(loss)
+        norm = trainer._clip_gradients()
+        trainer._optimizer.step()
+        trainer._optimizer.zero_grad(set_to_none=True)
+        return loss.detach(), norm
+
+    monkeypatch.setattr(Trainer, "_learn", learn)
+    config = make_config(CHANGES | {"training.batch_size": 16}, checkpoints=True)
+    train(config, tmp_path, device="cpu", quiet=True)
+
+    def losses(folder: Path, kind: str) -> dict[tuple[int, int], float]:
+        records = read_metrics(folder / METRICS_FILE)
+        return {(r["block"], r["step"]): r["loss"] for r in records if r["kind"] == kind}
+
+    alone, both = losses(tmp_path, "validation"), losses(launched / "run", "validation")
+    # Validation draws its noise batch by batch, and batches are of 16 and of 8 rows.
+    assert len(alone) > 2 and both == pytest.approx(alone, rel=0.05)
 
 
 def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_weights(

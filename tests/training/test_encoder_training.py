@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import warnings
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def camera_demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arrays = {
         "action": (spot - 10).astype(np.float32),
         "img": images,
+        "spot": spot.astype(np.float32),
         "position": rng.normal(size=(steps, 3)).astype(np.float32),
     }
     path = tmp_path_factory.mktemp("cameras") / "cameras.zarr"
@@ -272,14 +274,69 @@ def test_resumes_to_the_same_weights(
     assert_same_weights(tmp_path / "run", runs(mode))
 
 
-def test_blocks_in_processes_share_the_encoder_of_the_first(
-    camera_config: MakeConfig, weights: Weights, tmp_path: Path
+@pytest.mark.parametrize("mode", MODES)
+def test_more_steps_for_a_run_that_is_not_complete_are_on_images_too(
+    camera_config: MakeConfig,
+    runs: Callable[[str], Path],
+    weights: Weights,
+    assert_same_weights: AssertSame,
+    before_step: BeforeStep,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    mode: str,
 ) -> None:
-    parallel = {"training__block_training": "parallel", "training__warm_start": False}
+    """One process goes from blocks that see features to an encoder that sees images again."""
+    steps = {key.replace(".", "__"): value + 3 for key, value in MODES[mode].items()}
+    more = camera_config(mode, training__total_steps=18, **steps)
+    extended = Path(shutil.copytree(runs(mode), tmp_path / "extended"))
+    train(more, extended, device="cpu", quiet=True, resume=True)
+    before_step(2, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        train(camera_config(mode), tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.undo()
+    train(more, tmp_path / "run", device="cpu", quiet=True, resume=True)
+    assert_same_weights(tmp_path / "run", extended)
+    before, after = (part(weights(folder), "encoder.") for folder in (runs(mode), extended))
+    assert not same(before, after)
+
+
+@pytest.mark.parametrize(("n", "step"), [(0, 4), (1, 4)])
+def test_an_encoder_with_all_its_options_resumes_and_its_features_are_kept(
+    camera_config: MakeConfig,
+    weights: Weights,
+    assert_same_weights: AssertSame,
+    before_step: BeforeStep,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    n: int,
+    step: int,
+) -> None:
+    image = {"name": "compact", "width": 4, "keypoints": 3, "crop": [16, 16], "spread": True}
+    image |= {"fine_keypoints": 2, "values": 1, "coordinates": True, "temperatures": "each"}
+    config = camera_config(encoder__history="differences", encoder__image=image)
+    before_step(n, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.undo()
+    train(config, tmp_path / "run", device="cpu", quiet=True, resume=True)
+    train(config, tmp_path / "whole", device="cpu", quiet=True)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+    (features,) = (tmp_path / "whole" / FEATURES).rglob("*.safetensors")
+    assert load_file(features)["image"].shape == (3, sum(LENGTHS), 5 * (5 + 1))
+
+
+def test_blocks_in_processes_share_the_encoder_of_the_first(
+    camera_config: MakeConfig, weights: Weights, tmp_path: Path, workers: list[int]
+) -> None:
+    parallel: dict[str, Any] = {"training__block_training": "parallel"}
+    parallel["training__warm_start"] = False
+    parallel["auxiliary__keys"] = ["spot"]  # which blocks after the first have no use for
     config = camera_config("block1", **parallel, training__parallel_processes=2)
     train(config, tmp_path / "two", device="cpu", quiet=True)
+    assert workers == [1, 2]
     train(camera_config("block1", **parallel), tmp_path / "one", device="cpu", quiet=True)
     assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    assert read_header(tmp_path / "two").also_trained_on == ["spot"]
 
 
 # -- bad options --------------------------------------------------------------------------------

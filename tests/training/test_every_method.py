@@ -41,6 +41,12 @@ STEPS = 8
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"width": 16, "n_layers": 1, "time_embed_dim": 8},
     "unet1d": {"channels": [8, 16], "n_groups": 4, "embed_dim": 8, "time_embed_dim": 8},
+    "conditional_unet1d": {
+        "channels": [8, 16],
+        "n_groups": 4,
+        "head_groups": 4,
+        "step_embed_dim": 8,
+    },
     "transformer": {"width": 8, "n_layers": 1, "n_heads": 2, "time_embed_dim": 8},
 }
 PAIRS = [(method, network) for method in METHODS.names() for network in SMALL]

@@ -218,7 +218,7 @@ def test_encoder_and_blocks_get_more_together(
 
 
 def test_in_processes(
-    make_config: MakeConfig, tmp_path: Path, assert_same_weights: AssertSame, monkeypatch: Any
+    make_config: MakeConfig, tmp_path: Path, assert_same_weights: AssertSame, workers: list[int]
 ) -> None:
     parallel = {
         "training.block_training": "parallel",
@@ -231,6 +231,7 @@ def test_in_processes(
             config = make_config({**options, **changes})
             train(config, tmp_path / name, device="cpu", resume=bool(changes), quiet=True)
         assert read_header(tmp_path / name).folder.name == "final-40"
+    assert workers == 2 * [1, 2]
     assert_same_weights(tmp_path / "one", tmp_path / "two")
 
 

@@ -64,6 +64,17 @@ def pair(
     return policies[0], policies[1]
 
 
+@pytest.fixture(scope="module")
+def exports(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return what both policies were exported to."""
+    pytest.importorskip("onnxscript")
+    from lfm_policy.exporting import export_policy
+
+    folder = tmp_path_factory.mktemp("exports")
+    names = ("near", "far")
+    return [export_policy(p, folder / name) for p, name in zip(pair, names, strict=True)]
+
+
 def compare(near: ChunkPolicy, far: ChunkPolicy, **options: Any) -> None:
     """Step by step and as a batch, the far policy does what the near one does, elsewhere."""
     assert far.spec.float64_keys == ("action", "position") and near.spec.float64_keys == ()
@@ -99,15 +110,10 @@ def test_in_torch(pair: Pair) -> None:
     compare(*pair)
 
 
-def test_exported(pair: Pair, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    from lfm_policy.exporting import export_policy
+def test_exported(exports: list[Path]) -> None:
     from lfm_runtime import OnnxPolicy
 
-    near, far = (
-        OnnxPolicy(export_policy(policy, tmp_path / name))
-        for policy, name in zip(pair, ("near", "far"), strict=True)
-    )
+    near, far = (OnnxPolicy(folder) for folder in exports)
     compare(near, far)
     inputs = far.description.to_dict()["graph"]
     assert inputs["inputs"]["position"]["dtype"] == inputs["inputs"]["prefix"]["dtype"] == "float64"
@@ -115,15 +121,14 @@ def test_exported(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_an_export_of_another_policy_is_noticed_far_from_zero_too(
-    pair: Pair, tmp_path: Path
+    pair: Pair, exports: list[Path]
 ) -> None:
-    pytest.importorskip("onnxscript")
     import lfm_policy.exporting as export
     from lfm_policy.evaluation.exported import ExportedPolicy
 
     differences = []
-    for policy, name in zip(pair, ("near", "far"), strict=True):
-        exported = ExportedPolicy(export.export_policy(policy, tmp_path / name))
+    for policy, folder in zip(pair, exports, strict=True):
+        exported = ExportedPolicy(folder)
         observations = export.real_observations(policy, 8)
         assert export.compare_chunks(policy, exported, observations, n=8).within_tolerance
         policy.set_sampler(noise_scale=0.599)

@@ -201,6 +201,8 @@ def test_how_a_method_learns_may_be_another(
         "delta": 0.01,
         "alpha": 0.1,
         "clip_sample": False,
+        "clip_range": 2.0,
+        "clip_any": True,
         "spacing": "trailing",
     }
     changed = {name: other[name] for name in before.LEARNING}
@@ -355,12 +357,14 @@ def test_blocks_in_processes(
     other_demonstrations: Path,
     tmp_path: Path,
     assert_same_weights: AssertSame,
+    workers: list[int],
 ) -> None:
     parallel = {"training.block_training": "parallel", "training.warm_start": False}
     for name, processes in (("one", 1), ("two", 2)):
         options = {**parallel, "training.parallel_processes": processes}
         config = make_config({**options, "dataset.path": str(other_demonstrations)})
         train(config, tmp_path / name, device="cpu", init_from=trained, quiet=True)
+    assert workers == [1, 2]
     assert_same_weights(tmp_path / "one", tmp_path / "two")
 
 

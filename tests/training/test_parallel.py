@@ -32,7 +32,7 @@ from lfm_policy.training import (
     train,
     train_parts,
 )
-from lfm_policy.training.parallel import block_folder
+from lfm_policy.training.parallel import block_folder, device_of_block
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.trainer import Trainer
 
@@ -54,51 +54,6 @@ def alone(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("alone") / "run"
     train(make_config(PARALLEL), folder, device="cpu", quiet=True)
     return folder
-
-
-class _Worker:
-    """Does the work of a process in this one, when it is started."""
-
-    started: list[int]
-
-    def __init__(self, *, target: Callable[..., None], args: tuple[Any, ...]) -> None:
-        self._work = lambda: target(*args)
-        self._n = args[2]
-        self.exitcode: int | None = None
-
-    def start(self) -> None:
-        self.started.append(self._n)
-        try:
-            self._work()
-        except SystemExit as end:
-            self.exitcode = int(end.code or 0)
-        else:
-            self.exitcode = 0
-
-    def is_alive(self) -> bool:
-        return False
-
-    def join(self) -> None:
-        pass
-
-    def terminate(self) -> None:
-        pass
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Replace processes, which take seconds to import torch; return the blocks they train."""
-    started: list[int] = []
-
-    class Context:
-        Process = type("Worker", (_Worker,), {"started": started})
-
-    def get_context(method: str) -> Any:
-        assert method == "spawn"
-        return Context
-
-    monkeypatch.setattr(multiprocessing, "get_context", get_context)
-    return started
 
 
 # -- the result -----------------------------------------------------------------------------------
@@ -428,3 +383,15 @@ def test_ctrl_c_while_processes_start(
     keyboard.join()
     assert not multiprocessing.active_children()
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("auto", ["cuda:0", "cuda:1", "cuda:0"]), ("cuda:1", ["cuda:1"] * 3), ("cpu", ["cpu"] * 3)],
+)
+def test_blocks_are_spread_over_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, asked: str, found: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device_of_block(asked, n) for n in (1, 2, 3)] == found

@@ -106,6 +106,20 @@ def test_the_encoder_learns_with_the_first_block_and_is_frozen_afterwards(
         assert any(name.startswith("encoder.") for name in trainer.ema()) == learns
 
 
+@pytest.mark.parametrize(("rounded", "precision"), [(False, "highest"), (True, "medium")])
+def test_only_gradient_steps_round_what_they_multiply(
+    make_trainer: MakeTrainer, rounded: bool, precision: str
+) -> None:
+    changes = {"training.bf16_products": rounded, "training.tf32": True}  # that is for GPUs
+    trainer, model, _ = make_trainer(1, changes)
+    before, found = torch.get_float32_matmul_precision(), []
+    for network in model.blocks[0].children():
+        network.register_forward_hook(lambda *_: found.append(torch.get_float32_matmul_precision()))
+    trainer.train_step()
+    assert found and set(found) == {precision}
+    assert torch.get_float32_matmul_precision() == before
+
+
 def test_loss_and_gradient_norm_are_finite_scalars(make_trainer: MakeTrainer) -> None:
     loss, norm = make_trainer().trainer.train_step()
     assert loss.shape == norm.shape == ()

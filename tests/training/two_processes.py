@@ -2,8 +2,8 @@
 
 Arguments: CONFIG FOLDER. Importing takes seconds, so one launch does all, each run in its own
 folder below FOLDER: ``run`` by the command as it is, ``stopped`` with SIGTERM for one of the
-processes in block 2, after which all go on, and ``one`` with one step per block. What process R
-printed and returned is in ``FOLDER/R.json``.
+processes in block 2, after which all go on, ``one`` with one step per block, and ``told`` with
+targets for the encoder. What process R printed and returned is in ``FOLDER/R.json``.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def main() -> None:
     results = {"run": _command(*common, str(folder / "run"))}
     one = ["training.total_steps=2", "training.gradient_clip=0"]
     results["one"] = _command(*common, str(folder / "one"), *one)
+    told = ["training.total_steps=10", "auxiliary.keys=[goal]"]
+    results["told"] = _command(*common, str(folder / "told"), *told)
     train_step = Trainer.train_step
     _signal_in_second_process()
     results["stopped"] = _command(*common, str(folder / "stopped"), "--json")

@@ -3,13 +3,17 @@
 Episode i starts from environment seed seed-start + i; the policy's noise depends only on (--seed,
 episode, chunk). Test seeds start at 100000; choose settings with seeds from 200000 only.
 
-An environment says whether an episode succeeded by info['success'] or info['is_success'] of step();
-of one that never does, only rewards are reported.
+An environment says whether an episode succeeded by info['success'] or info['is_success'] of step(),
+or, with --success terminated, by ending it before its time; of one that never says it, only rewards
+are reported.
 
 examples:
   lfm-policy eval runs/pusht-fm --episodes 200 --seed-start 100000
   lfm-policy eval runs/pusht-fm --episodes 50 --nfe 1 2 4 8 16 --video 8
   lfm-policy eval runs/pusht-lfm --episodes 50 --nfe 3 1,1,2 1,1,3
+  lfm-policy eval runs/mt10 --episodes 20 --task reach-v3 push-v3
+  lfm-policy eval runs/first --env my_env:Reach-v0 --observation 'hand=[0,3]' \\
+      --observation 'goal=[3,6]'
 """
 
 from __future__ import annotations
@@ -22,8 +26,10 @@ from typing import Any
 from lfm_policy.cli.common import (
     SOLVERS,
     add_common_options,
+    add_environment_options,
     add_runner_options,
     add_sampler_options,
+    environment_of,
     non_negative,
     positive,
     print_json,
@@ -40,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--episodes", type=positive, default=200, help="how many; default 200")
     parser.add_argument(
+        "--task",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="tasks of a policy of several, by name or number; each has its own --episodes "
+        "(default: all, where the environment has {task} in its id)",
+    )
+    parser.add_argument(
         "--seed-start",
         type=non_negative,
         default=100_000,
@@ -52,10 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="actions executed of each chunk before the next is asked for (default: as configured)",
     )
+    add_environment_options(parser)
     parser.add_argument(
-        "--env",
-        help="gymnasium id (default: the configured one), or module:Name-v0: the module, which may "
-        "lie in the working folder, registers it",
+        "--max-episode-steps",
+        type=positive,
+        metavar="N",
+        help="steps after which an episode is over (default: as configured; of another environment "
+        "as it is registered)",
     )
     parser.add_argument(
         "--num-envs",
@@ -85,17 +102,19 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.assets import results_folder
     from lfm_policy.config.environment import why_no_environment
     from lfm_policy.device import choose_device
+    from lfm_policy.environments import reading_of
     from lfm_policy.errors import InputError
     from lfm_policy.evaluation import RolloutConfig, evaluate, evaluation_to_dict
     from lfm_policy.evaluation.environments import choose_workers
     from lfm_policy.evaluation.exported import ExportedPolicy
     from lfm_policy.evaluation.recording import record_videos
-    from lfm_policy.evaluation.report import footnote, results_table
+    from lfm_policy.evaluation.report import footnote, results_table, tasks_table
     from lfm_policy.evaluation.reporting.figure import plot_evaluation
     from lfm_policy.evaluation.subject import EvaluatedPolicy
     from lfm_policy.policy import find_checkpoint, load_policy
     from lfm_runtime.disk.files import write_json
     from lfm_runtime.export.file import is_export
+    from lfm_runtime.policy.tasks import task_number
 
     torch.set_num_threads(arguments.threads)
     filmed = sorted({*range(arguments.video), *arguments.video_episodes})
@@ -114,41 +133,47 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.n_action_steps is not None:
         policy.n_action_steps = arguments.n_action_steps
     output = arguments.output or results_folder(arguments.checkpoint) / "eval"
-    env = policy.config.env
-    env_id = arguments.env or env.id
-    if not env_id and (reason := why_no_environment(policy.config)):
+    env = environment_of(arguments, policy.config.env, steps=arguments.max_episode_steps)
+    if not env.id and (reason := why_no_environment(policy.config)):
         raise InputError(
             f"the checkpoint names no environment (env.id is empty), and {reason}; give one with "
             "--env, such as --env lfm/PushT-v0"
         )
-    num_envs, processes = choose_workers(env_id, arguments.num_envs, arguments.processes)
+    known = policy.spec.tasks
+    tasks = tuple(known[task_number(known, task)] for task in arguments.task)
+    first = RolloutConfig(env.id, tasks=tasks).by_task(known)[0]
+    num_envs, processes = choose_workers(first.env_id, arguments.num_envs, arguments.processes)
     config = RolloutConfig(
-        env_id=env_id,
+        env_id=env.id,
         seed_start=arguments.seed_start,
         noise_seed=arguments.seed or 0,
         max_episode_steps=env.max_episode_steps,
         num_envs=num_envs,
         processes=processes,
-        # The options belong to the environment that the policy was trained for.
-        env_options=env.options if env_id == env.id else {},
+        env_options=env.options,
+        reading=reading_of(env),
+        tasks=tasks,
     )
     quiet = arguments.quiet or arguments.json
     sampler = sampler_of(arguments)
-    nfes = sampler.pop("nfe")  # several, each with a cell of its own
+    sampler.pop("nfe")
     with _runner(arguments, folder) as runner, warnings_printed():
         cells, seconds = evaluate(
             policy,
             config,
             n_episodes=arguments.episodes,
-            nfes=nfes or (None,),
+            nfes=arguments.nfe or (None,),  # several, each with a cell of its own
             **sampler,
             quiet=quiet,
             runner=runner,
         )
     # The sampler is still that of the last cell, whose episodes are filmed.
-    results = cells[-1].episodes
-    videos = output / "videos"
-    frames = record_videos(policy, config, [results[i] for i in filmed], videos) if filmed else {}
+    videos, frames = output / "videos", {}
+    for one in config.by_task(known) if filmed else ():
+        of_task = cells[-1].of_task(one.tasks[0]) if one.tasks else cells[-1]
+        folder = videos / one.tasks[0] if one.tasks else videos
+        shown = record_videos(policy, one, [of_task.episodes[i] for i in filmed], folder)
+        frames = {} if one.tasks else shown
     report = evaluation_to_dict(policy, config, cells, seconds)
     write_json(output / "eval.json", report)
     title = f"{policy.config.name} on {config.env_id}"
@@ -159,6 +184,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(report)
         return 0
     results_table(title, cells).print()
+    if cells[0].tasks:
+        tasks_table(f"{policy.config.name}: successes by task", cells).print()
     print(footnote(policy, config, cells))
     print(f"written: {output / 'eval.json'}, {output / 'eval.png'}")
     if filmed:

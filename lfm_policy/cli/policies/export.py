@@ -6,12 +6,16 @@ policy.json, which describes it. It runs where only lfm-policy-runtime is instal
   from lfm_runtime import OnnxPolicy
   policy = OnnxPolicy("exported")
 
+With --format lerobot it is a folder for LeRobot in place of that, which the distribution
+lerobot_policy_lfm runs there, and lfm-policy import makes a checkpoint of again.
+
 exit code 3: --check found another result than PyTorch's; the folder was removed.
 
 examples:
   lfm-policy export pusht-state exported --check
   lfm-policy export runs/pusht-lfm exported-teacher --solver heun --nfe 16
   lfm-policy export pusht-image exported-int8 --precision int8 --check --episodes 100
+  lfm-policy export pusht-image for-lerobot --format lerobot
 """
 
 from __future__ import annotations
@@ -45,6 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the hub",
     )
     parser.add_argument("output", type=Path, help="folder to write; it must not exist")
+    parser.add_argument(
+        "--format",
+        default="onnx",
+        choices=("onnx", "lerobot"),
+        help="onnx: one graph (default); lerobot: a folder pretrained_model of LeRobot",
+    )
+    parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="OURS=LEROBOT",
+        help="what LeRobot calls an observation, such as joints=observation.state (may be "
+        "repeated; with --format lerobot)",
+    )
     add_sampler_options(parser, solvers=EXPORTED_SOLVERS)
     parser.add_argument(
         "--precision",
@@ -68,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from lfm_policy.errors import InputError
+
+    if arguments.format == "lerobot":
+        return _export_lerobot(arguments)
+    if arguments.rename:
+        raise InputError("--rename is for --format lerobot: a graph keeps the policy's names")
     import torch
 
     from lfm_policy.exporting import export_policy
@@ -78,18 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
     policy.set_sampler(**sampler_of(arguments))
     if policy.nfe is not None and policy.nfe > MANY_EVALUATIONS:
         print(
-            f"tracing {policy.nfe} network evaluations, which takes a second or two each",
+            f"tracing {policy.nfe} network evaluations, which takes one to three seconds each",
             file=sys.stderr,
         )
     folder = export_policy(policy, arguments.output, precision=arguments.precision)
     report: dict[str, Any] = {
         "folder": str(folder),
         "precision": arguments.precision,
-        "nfe": policy.nfe,
-        "solver": policy.solver,
-        "noise_scale": policy.noise_scale,
-        "renoise": policy.renoise,
-        "guidance": policy.guidance,
+        **policy.sampler.to_dict(),
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
     }
     lines = [
@@ -104,6 +124,29 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(lines))
     return code
+
+
+def _export_lerobot(arguments: argparse.Namespace) -> int:
+    from lfm_policy.errors import InputError
+
+    if arguments.check or arguments.precision != "fp32":
+        raise InputError("--check and --precision are for --format onnx: leave them out")
+    from lfm_policy.cli.common import renames
+    from lfm_policy.lerobot.export import export_lerobot, lerobot_names
+    from lfm_policy.policy import load_policy
+
+    policy = load_policy(arguments.checkpoint)
+    policy.set_sampler(**sampler_of(arguments))
+    given = renames(arguments.rename)
+    folder = export_lerobot(policy, arguments.output, rename=given)
+    names = lerobot_names(policy.spec, given)
+    if arguments.json:
+        print_json({"folder": str(folder), "names": names, **policy.sampler.to_dict()})
+        return 0
+    print(f"written: {folder} (LeRobot's type lfm, NFE {policy.nfe}, {policy.solver})")
+    for name, key in names.items():
+        print(f"observes {key} for {name} {policy.spec.obs_shapes[name]}")
+    return 0
 
 
 def _check(

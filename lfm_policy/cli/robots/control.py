@@ -11,6 +11,7 @@ examples:
   lfm-policy control ws://gpu-box:8000 --env lfm/PushT-v0 --hz 10 --lead 4
   lfm-policy control exported/ --robot my_arm --plugin my_arm.py --dry-run --max-ticks 50 \\
       --position-key joints --first-move 3 --max-bad-observations 10
+  lfm-policy control exported/ --robot so101_follower --robot-config robot.yaml --dry-run
   lfm-policy control pusht-state --delay 200 --lead 2 --simulated --episodes 20
 """
 
@@ -24,7 +25,9 @@ from typing import Any
 from lfm_policy.cli.common import (
     SOLVERS,
     add_common_options,
+    add_environment_options,
     add_sampler_options,
+    environment_of,
     key_values,
     non_negative,
     options_of,
@@ -50,10 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for a server (ws://) that is still starting; default 10",
     )
+    add_environment_options(parser)
     parser.add_argument(
-        "--env", help="gymnasium id, or module:Name-v0 (default: the configured one)"
+        "--robot",
+        help="instead of --env: name of a robot that a --plugin adds or, with --robot-config, any "
+        "robot type of an installed LeRobot, such as so101_follower",
     )
-    parser.add_argument("--robot", help="name of a robot that a --plugin adds, instead of --env")
+    parser.add_argument(
+        "--robot-config",
+        type=Path,
+        metavar="ROBOT.yaml",
+        help="LeRobot's configuration of that type, with joints, limits and what the policy's "
+        "observations are called there",
+    )
+    parser.add_argument(
+        "--task", metavar="NAME", help="what a policy of several tasks is to do, by name or number"
+    )
     parser.add_argument(
         "--robot-option",
         action="append",
@@ -61,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="argument of that robot, such as port=/dev/ttyACM0 (may be repeated)",
     )
-    parser.add_argument("--hz", type=float, default=10.0, help="ticks per second; default 10")
+    parser.add_argument(
+        "--hz", type=float, help="ticks per second; default 10, or as --robot-config says"
+    )
     parser.add_argument(
         "--episodes", type=positive, default=1, help="one after the other; default 1"
     )
@@ -159,8 +176,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER.zarr",
         help="write observations, actions and chunks there",
     )
+    parser.add_argument(
+        "--record-obs",
+        type=_names,
+        default=[],
+        metavar="KEY,KEY,...",
+        help="write these observations too, which the policy does not see, or all that the "
+        "environment gives (all): for a teacher or a student that sees something else",
+    )
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads; default 1")
     add_common_options(parser, seed_help="seed of the policy's noise; default 0")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -170,10 +199,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tqdm.auto import tqdm
 
+    from lfm_policy.config import EnvConfig
     from lfm_policy.control.episodes import run_episode, run_robot
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
-    from lfm_policy.control.robots import ROBOTS
-    from lfm_policy.environments import make_env
+    from lfm_policy.control.robots import LEROBOT, ROBOTS
+    from lfm_policy.environments import TASK_FIELD, make_env, reading_of
     from lfm_policy.errors import InputError
     from lfm_policy.open_policy import open_policy
     from lfm_runtime.control import ControlOptions, Recorder
@@ -185,7 +215,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--delay is {arguments.delay}, expected milliseconds, at least 0")
     if arguments.robot and arguments.env:
         raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
+    if arguments.record_obs and arguments.record is None:
+        raise InputError("--record-obs says what else is written: give --record FOLDER.zarr too")
     options = options_of(ControlOptions, arguments)
+    robot_name, robot_options = _robot_of(arguments)
+    # One of LeRobot is not connected before it runs, and what is wrong with its file is said first.
+    robot = ROBOTS.make(robot_name, **robot_options) if robot_name == LEROBOT else None
+    hz = getattr(robot, "hz", 10.0) if arguments.hz is None else arguments.hz
     sampler, noise_seed = sampler_of(arguments), arguments.seed or 0
     policy = open_policy(
         arguments.policy,
@@ -194,20 +230,33 @@ def run(arguments: argparse.Namespace) -> int:
         wait=arguments.wait,
         **sampler,
     )
-    configured = policy.config.env.id if hasattr(policy, "config") else ""
-    place = arguments.robot or arguments.env or configured
+    if arguments.task is not None:
+        policy.task = arguments.task
+    configured = policy.config.env if hasattr(policy, "config") else EnvConfig()
+    place = arguments.robot or arguments.env or configured.id
     if not place:
         raise InputError(
             "the policy names no environment; give one with --env, such as --env lfm/PushT-v0"
         )
-    robot_options = key_values(arguments.robot_option)
+    if TASK_FIELD in place:
+        if policy.task is None:
+            known = ", ".join(policy.spec.tasks) or "none: it was trained without dataset.tasks"
+            raise InputError(f"{place}: say which task is to be done, with --task NAME: {known}")
+        place = place.replace(TASK_FIELD, policy.task)
     with ExitStack() as stack:
-        env = None if arguments.robot else stack.enter_context(make_env(place))
+        env = None
+        if not arguments.robot:
+            chosen = environment_of(arguments, configured)
+            reading = reading_of(chosen)
+            env = stack.enter_context(make_env(place, reading=reading, **chosen.options))
         recorder = None
+        record_obs = _observations_of(env, place, arguments.record_obs)
         if arguments.record is not None:
             facts = {
-                **{k: getattr(arguments, k) for k in ("hz", "policy", "seed_start", "simulated")},
+                **{k: getattr(arguments, k) for k in ("policy", "seed_start", "simulated")},
+                "hz": hz,
                 "env": place,
+                **({} if robot is None else {"robot": robot.facts}),
                 "noise_seed": noise_seed,
                 "delay_ms": arguments.delay,
                 "sampler": sampler,
@@ -222,16 +271,18 @@ def run(arguments: argparse.Namespace) -> int:
         for episode in range(arguments.episodes):
             policy.sample_seed(noise_seed, episode)
             timing: dict[str, Any] = {
-                "hz": arguments.hz,
+                "hz": hz,
                 "seed": arguments.seed_start + episode,
                 "options": options,
                 "delay": arguments.delay / 1e3,
                 "simulated": arguments.simulated,
                 "recorder": recorder,
+                "record_obs": record_obs,
                 "max_ticks": arguments.max_ticks,
             }
             if env is None:
-                outcome = run_robot(policy, ROBOTS.make(arguments.robot, **robot_options), **timing)
+                robot = robot or ROBOTS.make(robot_name, **robot_options)
+                outcome, robot = run_robot(policy, robot, **timing), None
             else:
                 outcome = run_episode(policy, env, position_key=arguments.position_key, **timing)
             outcomes.append(outcome)
@@ -241,7 +292,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(outcomes_to_dict(outcomes))
     else:
-        outcomes_table(f"{arguments.policy} on {place} at {arguments.hz:g} Hz", outcomes)
+        outcomes_table(f"{arguments.policy} on {place} at {hz:g} Hz", outcomes, hz=hz)
         if recorder is not None and recorder.actions_kept:
             print(f"written: {recorder.path}")
     # Who limits the ticks has asked for that end.
@@ -254,3 +305,59 @@ def run(arguments: argparse.Namespace) -> int:
         )
         ended_well = False
     return 0 if ended_well else 1
+
+
+def _robot_of(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Return the name of the robot in the list of all, and its options; "": an environment.
+
+    Raises:
+        InputError: there is none of this name, or what is asked makes no sense for one of LeRobot.
+    """
+    from lfm_policy.control.robots import LEROBOT, ROBOTS
+    from lfm_policy.errors import InputError
+    from lfm_runtime.registry import nearest_names
+
+    name, options = arguments.robot or "", key_values(arguments.robot_option)
+    file = arguments.robot_config
+    if file is not None:
+        if not name:
+            raise InputError(
+                f"--robot-config {file}: give the type of robot that LeRobot knows too, such as "
+                "--robot so101_follower"
+            )
+        if options:
+            raise InputError(
+                f"--robot-option: what the robot takes stands in --robot-config {file}"
+            )
+        name, options = LEROBOT, {"type": name, "config": file}
+    elif name and name not in ROBOTS:
+        raise InputError(
+            f"unknown robot '{name}': {nearest_names(name, ROBOTS.names())}; one of LeRobot needs "
+            "--robot-config robot.yaml, one of yours --plugin"
+        )
+    if name == LEROBOT and arguments.simulated:
+        raise InputError("--simulated: robots of LeRobot are driven in real time")
+    return name, options
+
+
+def _observations_of(env: Any, place: str, names: list[str]) -> list[str]:
+    """Return the observations named, all of an environment for ``all``.
+
+    Raises:
+        InputError: an environment gives no such observation, or ``all`` are asked of a robot.
+    """
+    from lfm_policy.errors import InputError
+
+    known = getattr(getattr(env, "observation_space", None), "spaces", None)
+    if known is None:
+        if names == ["all"]:
+            raise InputError(f"--record-obs all: what '{place}' gives is not known; name them")
+        return names
+    if names == ["all"]:
+        return list(known)
+    if missing := [name for name in names if name not in known]:
+        raise InputError(
+            f"--record-obs: environment '{place}' gives no {', '.join(missing)}: it gives "
+            f"{', '.join(known)}"
+        )
+    return names

@@ -78,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="refuse observations that the policy does not know (default: left out, and logged)",
     )
+    parser.add_argument(
+        "--task",
+        metavar="NAME",
+        help="what a policy of several tasks is to do where a client says neither task nor prompt",
+    )
     sampler = parser.add_argument_group("policy (checkpoints only)")
     add_sampler_options(sampler, solvers=SOLVERS)
     sampler.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:<n>")
@@ -116,6 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         **sampler_of(arguments),
     )
+    if arguments.task is not None:
+        served.policy.task = arguments.task
     served.warm_up(options.max_batch)
     # All that has been loaded stays: robots need not wait while the collector looks through it.
     gc.collect()

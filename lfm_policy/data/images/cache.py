@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from tqdm.auto import tqdm
 
+from lfm_policy.data.images.depth import depth_parts
 from lfm_policy.data.images.layout import ImageLayout
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_folder, is_file, write_json
@@ -166,16 +169,23 @@ class CachedImages:
 
     def _write(self, folder: Path, size: tuple[int, int], *, quiet: bool) -> None:
         shape = self._shape(size)
-        is_resized = size != self.frame_shape[:2]
-        if is_resized:
-            from lfm_policy.data.images.resize import resized_frames  # which needs torch
-        frames = np.lib.format.open_memmap(folder / FRAMES, mode="w+", dtype=np.uint8, shape=shape)
-        # On a disk without room for them, writing to mapped pages would end the process.
-        with (folder / FRAMES).open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         digest, done = hashlib.sha256(), 0
         title, expected = f"images of {self.source}", f"expected {self.n_frames}: one per step"
-        with tqdm(total=self.n_frames, desc=title, unit="frame", disable=quiet) as bar:
+        keeping: Future[None] | None = None
+        with (
+            (folder / FRAMES).open("w+b") as file,
+            ThreadPoolExecutor(1, thread_name_prefix="images") as worker,
+            tqdm(total=self.n_frames, desc=title, unit="frame", disable=quiet) as bar,
+        ):
+            np.lib.format.write_array_header_1_0(file, header)
+            # A disk without room for them is known before anything is decoded.
+            os.posix_fallocate(file.fileno(), 0, file.tell() + math.prod(shape))
+
+            def keep(part: np.ndarray) -> None:
+                digest.update(np.ascontiguousarray(part).data)
+                file.write(np.ascontiguousarray(_at_size(part, size)).data)
+
             for part in self.read:
                 if part.dtype != np.uint8 or part.shape[1:] != self.frame_shape:
                     raise InputError(
@@ -184,14 +194,16 @@ class CachedImages:
                     )
                 if done + len(part) > self.n_frames:
                     raise InputError(f"{self.source}: holds more frames, {expected}")
-                frames[done : done + len(part)] = resized_frames(part, size) if is_resized else part
-                digest.update(np.ascontiguousarray(part).data)
+                if keeping is not None:
+                    keeping.result()
+                # While the next ones are decoded.
+                keeping = worker.submit(keep, part)
                 done += len(part)
                 bar.update(len(part))
-                release(frames)
+            if keeping is not None:
+                keeping.result()
         if done != self.n_frames:
             raise InputError(f"{self.source}: holds {done} frames, {expected}")
-        frames.flush()
         facts = {
             "source": self.source,
             "recorded_shape": list(self.frame_shape),
@@ -222,6 +234,14 @@ class CachedImages:
         return frames
 
 
+def _at_size(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if frames.shape[1:3] == size:
+        return frames
+    from lfm_policy.data.images.resize import resized_frames  # which needs torch
+
+    return resized_frames(frames, size)
+
+
 def stored_images(
     source: str,
     name: str,
@@ -229,6 +249,7 @@ def stored_images(
     n_frames: int,
     layout: ImageLayout,
     parts: Callable[[], Iterator[tuple[str, np.ndarray]]],
+    depth: tuple[float, float] | None = None,
 ) -> CachedImages:
     """Return images that lie in a file in some layout, to be read when they are needed.
 
@@ -240,6 +261,7 @@ def stored_images(
         layout: how they are stored; whether a fourth channel is alpha, the first part says.
         parts: opens the file and yields where a part is, for messages, and the images in it as
             they are stored, (n, *layout.stored); called when they are needed.
+        depth: nearest and farthest distance, where they are images of depth.
 
     Raises:
         InputError: the first part is needed, and cannot be read.
@@ -248,11 +270,15 @@ def stored_images(
         layout = layout.with_alpha_of(next(parts())[1])
 
     def frames() -> Iterator[np.ndarray]:
-        yield from as_uint8(source, (layout.to_frames(part, at) for at, part in parts()))
+        stored = (layout.to_frames(part, at) for at, part in parts())
+        yield from as_uint8(source, stored) if depth is None else depth_parts(source, stored, depth)
 
     facts = facts if layout.is_plain else {**facts, "axes": layout.axes}
-    shape = layout.frame_shape
-    return CachedImages(source, facts, n_frames, shape, frames(), layout.remark(name))
+    remark = layout.remark(name)
+    if depth is not None:
+        facts = {**facts, "depth": depth}
+        remark = f"{name}: depth from {depth[0]:g} to {depth[1]:g} is read as 255 grey levels"
+    return CachedImages(source, facts, n_frames, layout.frame_shape, frames(), remark)
 
 
 def cached_digest(frames: np.ndarray) -> str | None:
@@ -300,11 +326,17 @@ def as_uint8(source: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         if not (low >= 0 and high <= 255):
             raise InputError(
                 f"{source}: holds {low:g} to {high:g}; expected images of 0 to 255 without NaN"
+                + _perhaps_depth(part)
             )
         largest = max(largest, high)
         yield np.rint(part).astype(np.uint8)
     if largest <= 1:
         raise InputError(
             f"{source}: no value exceeds {largest:g}; expected images of 0 to 255: multiply them "
-            "by 255"
+            f"by 255{_perhaps_depth(part)}"
         )
+
+
+def _perhaps_depth(images: np.ndarray) -> str:
+    is_grey = images.shape[-1] == 1
+    return "; distances are read where dataset.depth names their camera" if is_grey else ""

@@ -35,6 +35,11 @@ class Frames:
         self._thread: ThreadPoolExecutor | None = None
         self._coming: dict[bytes, Future[Tensor]] = {}
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether all frames are in a GPU's memory."""
+        return self._on_device is not None
+
     def to(self, device: torch.device) -> Frames:
         """Return the frames for batches on ``device``."""
         moved = Frames(self._images)

@@ -8,47 +8,85 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lfm_policy.device import full_precision
+
 TIE = 0.49
 """Added before rounding down. Averages of whole numbers often lie exactly half way between two
 levels, where the last bit, which differs between machines, would decide; a hundredth beside that,
 it has no say."""
 
-FRAMES_AT_ONCE = 32
+BAND = 16
+"""Rows or columns that are made at once: of a large image they need only a part, since a pixel is
+the average of those around it, and all other weights are zero."""
+
+FRAMES_AT_ONCE = 4
+"""Whose numbers fit into the caches of a CPU."""
 
 
 class Resize(nn.Module):
-    """Bilinear resizing with antialiasing, as two matrix products.
+    """Bilinear resizing with antialiasing, as products of matrices.
 
     The weights are those of torch's interpolation. As matrices they can be exported: ONNX
     Runtime's own antialiasing differs from it by up to 13 levels of 255 (version 1.31).
     """
 
-    def __init__(self, size_in: tuple[int, int], size: tuple[int, int]) -> None:
+    def __init__(
+        self, size_in: tuple[int, int], size: tuple[int, int], *, whole: bool = True
+    ) -> None:
+        """Build it.
+
+        Args:
+            size_in: height and width of the frames.
+            size: what they become.
+            whole: whether results are whole levels.
+        """
         super().__init__()
-        self.register_buffer("_rows", _weights(size_in[0], size[0]), persistent=False)
-        self.register_buffer("_columns", _weights(size_in[1], size[1]).T, persistent=False)
+        self._whole = whole
+        self._rows = self._bands("_row", _weights(size_in[0], size[0]))
+        self._columns = self._bands("_column", _weights(size_in[1], size[1]))
+
+    def _bands(self, name: str, weights: Tensor) -> list[tuple[str, int, int]]:
+        """Register the weights in bands; return of each its name, and where its pixels are."""
+        bands = []
+        for i, band in enumerate(weights.split(BAND)):
+            used = torch.nonzero(band.any(dim=0)).flatten().tolist()
+            first, end = used[0], used[-1] + 1
+            self.register_buffer(f"{name}{i}", band[:, first:end].clone(), persistent=False)
+            bands.append((f"{name}{i}", first, end))
+        return bands
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Return resized images in whole levels, as they would have been recorded at this size.
+        """Return resized images, in whole levels as they would have been recorded at this size.
 
         Args:
             frames: (B, T, height, width, C) uint8.
 
         Returns:
-            (B, T, new height, new width, C) uint8.
+            (B, T, new height, new width, C) uint8, or float32 where levels need not be whole.
         """
-        n, steps = frames.shape[:2]
-        # As bytes, and not as floats, is a camera's layout turned into that of matrices.
-        channels = rearrange(frames.flatten(0, 1), "n h w c -> n c h w").contiguous()
-        images = channels.to(torch.float32)
-        resized = self.get_buffer("_rows") @ images @ self.get_buffer("_columns")
-        whole = (resized + TIE).floor().clamp(0, 255).to(torch.uint8)
-        return rearrange(whole, "n c h w -> n h w c").unflatten(0, (n, steps))
+        n, steps, _, width, channels = frames.shape
+        # Rows first, in a camera's own layout: what is turned into that of matrices is small then.
+        images = frames.flatten(0, 1).flatten(2)
+        with full_precision(frames.device):
+            rows = [
+                self.get_buffer(name) @ images[:, first:end].to(torch.float32)
+                for name, first, end in self._rows
+            ]
+            fewer = rearrange(torch.cat(rows, dim=1), "n h (w c) -> n (h c) w", w=width)
+            columns = [
+                fewer[:, :, first:end] @ self.get_buffer(name).T
+                for name, first, end in self._columns
+            ]
+            resized = torch.cat(columns, dim=2)
+        if self._whole:
+            resized = (resized + TIE).floor().clamp(0, 255).to(torch.uint8)
+        return rearrange(resized, "n (h c) w -> n h w c", c=channels).unflatten(0, (n, steps))
 
 
 def _weights(size_in: int, size: int) -> Tensor:
     """Return the matrix (size, size_in) that resizes a column."""
-    columns = torch.eye(size_in)[None, None]
+    # On the CPU also where networks are made without numbers, to count them.
+    columns = torch.eye(size_in, device="cpu")[None, None]
     return functional.interpolate(columns, (size, size_in), mode="bilinear", antialias=True)[0, 0]
 
 

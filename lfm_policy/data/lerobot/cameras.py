@@ -14,6 +14,7 @@ from PIL import Image
 
 from lfm_policy.data.assumption import warn_assumed
 from lfm_policy.data.images.cache import CachedImages
+from lfm_policy.data.images.depth import as_depth_advice, depth_parts
 from lfm_policy.data.lerobot.episodes import Episode
 from lfm_policy.data.lerobot.files import files_digest, require_file
 from lfm_policy.data.lerobot.info import DatasetInfo, Feature, UnusableFeature
@@ -30,6 +31,8 @@ from lfm_runtime.disk.files import is_file
 _BATCH_ROWS = 32
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_DEPTH = "I;16"
+"""Pillow's mode of grey pictures of 16 bits."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -38,6 +41,7 @@ def camera_images(
     feature: Feature,
     episodes: Sequence[Episode],
     times: Sequence[np.ndarray],
+    depth: tuple[float, float] | None = None,
 ) -> CachedImages:
     """Return the images of ``episodes``, uint8 (T, height, width, channels) once they are opened.
 
@@ -48,11 +52,13 @@ def camera_images(
         feature: the camera, of dtype video or image.
         episodes: what is read; at least one.
         times: for each of them the times of its steps in seconds, (length,) float64.
+        depth: nearest and farthest distance, where the camera's pictures are depth.
 
     Raises:
         InputError: a video is absent, or shorter than its episode.
     """
     shape, frames = feature.frame_shape, hashlib.sha256()
+    source = f"{info.root}: {feature.key}"
     if feature.dtype == "video":
         if info.has_file_per_episode:
             times = _from_the_first_frame(info, feature, episodes, times)
@@ -64,7 +70,9 @@ def camera_images(
         parts = read_clips(clips, shape, info.fps)
     else:
         files = dict.fromkeys(episode.data for episode in episodes)
-        parts = in_parts(_pictures(episodes, feature), shape)
+        dtype = np.dtype(np.uint16 if depth else np.uint8)
+        parts = in_parts(_pictures(episodes, feature), shape, dtype)
+        parts = depth_parts(source, parts, depth) if depth else parts
     for episode in episodes:
         frames.update(f"{episode.index} {episode.first_row} {episode.length}\n".encode())
     facts = {
@@ -73,9 +81,10 @@ def camera_images(
         "episodes": len(episodes),
         "files": files_digest(files),
         "frames": frames.hexdigest(),
+        **({"depth": depth} if depth else {}),
     }
     n_frames = sum(episode.length for episode in episodes)
-    return CachedImages(f"{info.root}: {feature.key}", facts, n_frames, shape, parts)
+    return CachedImages(source, facts, n_frames, shape, parts)
 
 
 def _from_the_first_frame(
@@ -123,7 +132,7 @@ def _pictures(episodes: Sequence[Episode], feature: Feature) -> Iterator[np.ndar
         with open_parquet(path) as file:
             for episode, row, data in _rows(file, path, members, feature.key):
                 source = f"{path}: column '{feature.key}', row {row} (episode {episode})"
-                yield _picture(data, feature.frame_shape, source)
+                yield _picture(data, feature, source)
 
 
 def _passes(episodes: Sequence[Episode]) -> Iterator[list[Episode]]:
@@ -177,8 +186,8 @@ def _rows(
             return
 
 
-def _picture(data: bytes, frame_shape: tuple[int, int, int], source: str) -> np.ndarray:
-    height, width, channels = frame_shape
+def _picture(data: bytes, feature: Feature, source: str) -> np.ndarray:
+    height, width, channels = feature.frame_shape
     if data.startswith(_TIFF):
         raise UnusableFeature(
             f"{source} is a TIFF, as depth is stored; expected {' or '.join(_FORMATS)} of 8 bits "
@@ -199,9 +208,20 @@ def _picture(data: bytes, frame_shape: tuple[int, int, int], source: str) -> np.
                 f"expected {height} x {width}, as meta/info.json says"
             )
         mode = _MODES[channels]
+        if feature.is_depth and image.mode == _DEPTH:
+            return np.asarray(image, np.uint16).reshape(feature.frame_shape)
+        if image.mode == _DEPTH:
+            raise UnusableFeature(
+                f"{source} is a grey picture of 16 bits; {as_depth_advice(feature.key)}"
+            )
+        if feature.is_depth:
+            raise UnusableFeature(
+                f"{source} is a picture of mode {image.mode}, and dataset.depth names it; expected "
+                "grey of 16 bits: leave it out of dataset.depth to see it as it is"
+            )
         if image.mode not in (mode, "P"):
             raise UnusableFeature(
                 f"{source} is a picture of mode {image.mode}; expected {mode}, {channels} "
                 "channels of 8 bits, as meta/info.json says"
             )
-        return np.asarray(image.convert(mode)).reshape(frame_shape)
+        return np.asarray(image.convert(mode)).reshape(feature.frame_shape)

@@ -73,14 +73,19 @@ class Choice:
             )
 
 
-def announced(info: DatasetInfo, key: str) -> Feature:
+def announced(info: DatasetInfo, key: str, *, is_depth: bool = False) -> Feature:
     """Return a feature that can be observed as far as the files under ``meta/`` say.
+
+    Args:
+        info: of the dataset.
+        key: of the feature.
+        is_depth: whether it is to be read as depth.
 
     Raises:
         InputError: there is no such feature, or a file is damaged.
         UnusableFeature: it cannot be observed.
     """
-    feature = info.feature(key)
+    feature = info.feature(key, is_depth=is_depth)
     with _unusable_column():
         check_listed(info, feature)
     return feature

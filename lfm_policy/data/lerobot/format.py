@@ -11,7 +11,9 @@ from lfm_policy.data.dataset_config import (
     DatasetConfig,
     DatasetFacts,
     WriteOptions,
+    check_depth,
     check_observed,
+    depth_ranges,
 )
 from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
@@ -64,6 +66,7 @@ class LeRobotConfig(DatasetConfig):
     def __post_init__(self) -> None:
         if self.obs_keys:
             self._names(self.obs_keys)
+        check_depth(self.depth, self.obs_keys)
 
     def load(
         self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
@@ -75,12 +78,14 @@ class LeRobotConfig(DatasetConfig):
         """
         # here and not above: a policy that only acts has no use for parquet and videos
         from lfm_policy.data.images.cache import open_images
+        from lfm_policy.data.images.depth import depth_array
         from lfm_policy.data.lerobot.cameras import camera_images
         from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
         from lfm_policy.data.lerobot.episodes import read_episodes
         from lfm_policy.data.lerobot.files import open_dataset
         from lfm_policy.data.lerobot.info import read_info
         from lfm_policy.data.lerobot.rows import read_rows
+        from lfm_policy.data.tasks.lerobot import chosen
 
         if not self.path:
             raise InputError(
@@ -91,10 +96,17 @@ class LeRobotConfig(DatasetConfig):
         info = read_info(folder.root)
         self._check_fps(info)
         keys, action = self._keys(info), self._action(info)
-        choice = Choice(str(folder.root), {*self.obs_keys, *self.rename})
-        described = choice.passing(keys, lambda key: announced(info, key))
+        choice = Choice(str(folder.root), {*self.obs_keys, *self.rename, *self.depth})
+        described = choice.passing(
+            keys, lambda key: announced(info, key, is_depth=key in self.depth)
+        )
         videos = [feature.key for feature in described.values() if feature.dtype == "video"]
-        episodes = read_episodes(info, videos)[: self.max_episodes]
+        episodes = read_episodes(info, videos)
+        choice_of_tasks = None
+        if self.tasks:
+            choice_of_tasks = chosen(self.tasks, folder, info, episodes).first(self.max_episodes)
+            episodes = tuple(episodes[i] for i in choice_of_tasks.episodes)
+        episodes = episodes[: self.max_episodes]
         files = dict.fromkeys(episode.data for episode in episodes)
         files |= dict.fromkeys(span.path for e in episodes for span in e.videos.values())
         folder.fetch(list(files))
@@ -102,27 +114,33 @@ class LeRobotConfig(DatasetConfig):
         observed = [described[key] for key in stored]
         choice.conclude(len(observed))
         names = self._names([feature.key for feature in observed])
+        depth = depth_ranges(self.depth, names, self.path)
 
         numeric = [feature for feature in (action, *observed) if not feature.is_camera]
         rows = read_rows(info, episodes, numeric)
         arrays = {ACTION_KEY: rows.arrays[action.key]} | {
             names[feature.key]: rows.arrays[feature.key]
             for feature in observed
-            if not feature.is_camera
+            if not feature.is_camera and not feature.is_depth
         }
         # Before the images: to decode them takes long, to find NaN does not.
         ReplayBuffer(arrays, rows.ends, source=self.path).validate()
         cameras = {
-            names[feature.key]: camera_images(info, feature, episodes, rows.times)
+            name: camera_images(info, feature, episodes, rows.times, depth.get(name))
             for feature in observed
-            if feature.is_camera
+            if (name := names[feature.key]) and feature.is_camera
+        }
+        arrays |= {
+            name: depth_array(f"{info.root}: {feature.key}", rows.arrays[feature.key], depth[name])
+            for feature in observed
+            if (name := names[feature.key]) in depth and not feature.is_camera
         }
         arrays |= open_images(cameras, image_cache, quiet=quiet)
         ordered = {name: arrays[name] for name in (ACTION_KEY, *names.values())}
         recorded = {name: camera.frame_shape for name, camera in cameras.items()}
-        buffer = ReplayBuffer(ordered, rows.ends, source=self.path, recorded=recorded)
+        buffer = ReplayBuffer(ordered, rows.ends, source=self.path, recorded=recorded, depth=depth)
         buffer.validate()
-        return buffer
+        return buffer if choice_of_tasks is None else choice_of_tasks.told(buffer)
 
     @classmethod
     def detects(cls, path: Path) -> bool:

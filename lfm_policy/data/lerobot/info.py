@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lfm_policy.data.images.depth import as_depth_advice, looks_like_depth
 from lfm_policy.data.lerobot.files import INFO, V1_INFO, PathTemplate, similar_names
 from lfm_policy.errors import InputError, brief
 from lfm_runtime.disk.files import is_file
@@ -84,12 +87,14 @@ class Feature:
         dtype: ``"video"``, ``"image"`` or the name of a numeric numpy dtype.
         shape: of one step; of a camera (height, width, channels), however info.json orders it.
         codec: of a video, as info.json calls it; empty where it does not.
+        is_depth: whether it is read as depth: pictures of 16 bits, or numbers.
     """
 
     key: str
     dtype: str
     shape: tuple[int, ...]
     codec: str = ""
+    is_depth: bool = False
 
     @property
     def is_camera(self) -> bool:
@@ -141,8 +146,12 @@ class DatasetInfo:
         """Whether every episode has its own parquet file and videos, as in version 2."""
         return _LAYOUTS[self.version] is _BY_EPISODE
 
-    def feature(self, key: str) -> Feature:
+    def feature(self, key: str, *, is_depth: bool = False) -> Feature:
         """Return a feature that can be read.
+
+        Args:
+            key: its name.
+            is_depth: whether it is to be read as depth.
 
         Raises:
             InputError: there is no such feature.
@@ -154,7 +163,8 @@ class DatasetInfo:
                 f"{self.path}: there is no feature '{key}': "
                 + similar_names(key, tuple(self.features))
             )
-        feature = _read_feature(key, self.features[key], f"{self.path}: feature '{key}'")
+        source = f"{self.path}: feature '{key}'"
+        feature = _read_feature(key, self.features[key], source, is_depth=is_depth)
         if feature.dtype == "video" and self.video_path is None:
             raise UnusableFeature(
                 f"{self.path}: video_path is missing, but feature '{key}' has dtype video; "
@@ -297,7 +307,7 @@ def _template(found: Any, key: str, fields: tuple[str, ...], path: Path) -> Path
     return PathTemplate(found, f"{path}: {key}", fields)
 
 
-def _read_feature(key: str, entry: Any, source: str) -> Feature:
+def _read_feature(key: str, entry: Any, source: str, *, is_depth: bool) -> Feature:
     if not isinstance(entry, dict):
         raise UnusableFeature(
             f"{source} is {shown(entry)}; expected an object with dtype and shape"
@@ -309,6 +319,15 @@ def _read_feature(key: str, entry: Any, source: str) -> Feature:
             "video or image"
         )
     shape = _shape(entry.get("shape"), source)
+    if is_depth:
+        if dtype == "video":
+            raise UnusableFeature(
+                f"{source} is a video, of which no depth is read; expected pictures of 16 bits "
+                "(dtype image, PNG) or numbers, or data in zarr"
+            )
+        if dtype == "image":
+            shape = _frame_shape(shape, source, channels=(1,))
+        return Feature(key, dtype, shape, is_depth=True)
     if dtype in ("video", "image"):
         # What is said of a camera beyond its shape, where any version says it.
         said = (entry, entry.get("info"), entry.get("video_info"))
@@ -316,14 +335,21 @@ def _read_feature(key: str, entry: Any, source: str) -> Feature:
         if any(d.get(k) is True for d in details for k in ("is_depth_map", "video.is_depth_map")):
             raise UnusableFeature(
                 f"{source} is a depth map; expected a camera of 8 bits per channel"
+                + ("" if dtype == "video" else f"; {as_depth_advice(key)}")
             )
         codecs = [codec for d in details if isinstance(codec := d.get("video.codec"), str)]
-        frame_shape = _frame_shape(shape, source, has_alpha=dtype == "image")
+        channels = (1, 3, 4) if dtype == "image" else (1, 3)
+        frame_shape = _frame_shape(shape, source, channels=channels)
         return Feature(key, dtype, frame_shape, codecs[0][:50] if codecs else "")
     if math.prod(shape) > _MAX_VALUES:
         raise UnusableFeature(
             f"{source} has shape {list(shape)}, {math.prod(shape)} values per step; expected "
             f"at most {_MAX_VALUES}"
+        )
+    if looks_like_depth(shape, np.dtype(dtype)):
+        raise UnusableFeature(
+            f"{source} has {dtype} {list(shape)} per step, as depth images have; "
+            + as_depth_advice(key)
         )
     return Feature(key, dtype, shape)
 
@@ -342,8 +368,11 @@ def _shape(found: Any, source: str) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _frame_shape(shape: tuple[int, ...], source: str, *, has_alpha: bool) -> tuple[int, int, int]:
-    channels = (1, 3, 4) if has_alpha else (1, 3)
+def _frame_shape(
+    shape: tuple[int, ...], source: str, *, channels: tuple[int, ...]
+) -> tuple[int, int, int]:
+    if len(shape) == 2:
+        shape = (*shape, 1)  # grey
     # Datasets disagree on the order, and on `names` even more: the smallest side is the channels.
     if len(shape) == 3 and shape[2] not in channels:
         shape = (shape[1], shape[2], shape[0])

@@ -19,7 +19,8 @@ from lfm_policy.data.lerobot.info import Feature, UnusableFeature
 from lfm_policy.errors import InputError, brief
 
 _PART_FRAMES = 256
-_PART_BYTES = 2**26
+_PART_BYTES = 2**23
+_UINT8 = np.dtype(np.uint8)
 
 _NO_DECODER = (
     av.error.DecoderNotFoundError,
@@ -215,20 +216,23 @@ def _check_frame_size(path: Path, frame: Any, frame_shape: tuple[int, int, int])
 
 
 def in_parts(
-    frames: Iterable[np.ndarray], frame_shape: tuple[int, int, int]
+    frames: Iterable[np.ndarray],
+    frame_shape: tuple[int, int, int],
+    dtype: np.dtype = _UINT8,
 ) -> Iterator[np.ndarray]:
-    """Yield frames, each uint8 ``frame_shape``, as arrays (n, *frame_shape).
+    """Yield frames, each ``frame_shape`` of ``dtype``, as arrays (n, *frame_shape).
 
-    A part has at most 256 frames and, unless one frame alone is larger, 64 MiB.
+    A part has at most 256 frames and, unless one frame alone is larger, 8 MiB, which stay in the
+    caches of a CPU until they are kept.
     """
     length = max(1, min(_PART_FRAMES, _PART_BYTES // math.prod(frame_shape)))
-    part, n = np.empty((length, *frame_shape), np.uint8), 0
+    part, n = np.empty((length, *frame_shape), dtype), 0
     for frame in frames:
         part[n] = frame
         n += 1
         if n == length:
             yield part
             # A new one: whoever took the last part may keep it.
-            part, n = np.empty((length, *frame_shape), np.uint8), 0
+            part, n = np.empty((length, *frame_shape), dtype), 0
     if n:
         yield part[:n]

@@ -15,7 +15,9 @@ from lfm_policy.data.dataset_config import (
     DatasetFacts,
     RecordedIn,
     WriteOptions,
+    check_depth,
     check_observed,
+    depth_ranges,
 )
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import InputError
@@ -74,6 +76,7 @@ class RobomimicConfig(DatasetConfig):
     def __post_init__(self) -> None:
         if self.obs_keys:  # otherwise they are known when the file is open
             check_observed(self.obs_keys, self.rename)
+        check_depth(self.depth, self.obs_keys)
 
     def load(
         self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
@@ -90,30 +93,49 @@ class RobomimicConfig(DatasetConfig):
         """
         # here and not above: a policy that only acts has no use for HDF5
         from lfm_policy.data.images.cache import open_images
+        from lfm_policy.data.images.depth import (
+            as_depth_advice,
+            depth_layout,
+            refuse_unnamed_depth,
+        )
         from lfm_policy.data.robomimic.file import RobomimicFile
+        from lfm_policy.data.robomimic.names import demo_tasks
+        from lfm_policy.data.tasks.choice import choose_tasks
 
         if not self.path:
             raise InputError("the dataset has no path: set dataset.path to a robomimic HDF5 file")
         with RobomimicFile(self.path) as file:
-            demos = file.select(self.filter_key)[: self.max_episodes]
+            demos = file.select(self.filter_key)
+            choice = None
+            if self.tasks:
+                choice = choose_tasks(self.tasks, demo_tasks(file, demos), self.path)
+                choice = choice.first(self.max_episodes)
+                demos = tuple(demos[i] for i in choice.episodes)
+            demos = demos[: self.max_episodes]
             absolute = self.action_space == "absolute"
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)
             of_a_simulator = file.has_env_args
             obs_keys = self._observed(file, demos, lengths)
             check_observed(obs_keys, self.rename)
+            depth = depth_ranges(self.depth, {key: key for key in obs_keys}, self.path)
             actions = file.info(demos, action_key, lengths, ranks=(1, 2))
             names = {key: file.observation(key) for key in obs_keys}
             observed = {
                 key: file.info(demos, name, lengths, ranks=(*_RANKS, 4))
                 for key, name in names.items()
             }
+            layouts = {key: info.layout for key, info in observed.items()}
             for key, info in observed.items():
                 held = f"{self.path}: {names[key]}"
+                if key in depth:
+                    layouts[key] = depth_layout(info.shape, info.dtype, held)
+                    continue
+                refuse_unnamed_depth(key, info.shape, info.dtype, held)
                 if info.layout is not None and info.dtype != np.uint8:
                     raise InputError(
-                        f"{held} holds {info.dtype} {info.shape} per step; expected uint8 images "
-                        "(depth is not supported)"
+                        f"{held} holds {info.dtype} {info.shape} per step; expected uint8 images; "
+                        + as_depth_advice(key)
                     )
                 if info.layout is None and len(info.shape) == 3:
                     raise InputError(
@@ -130,14 +152,16 @@ class RobomimicConfig(DatasetConfig):
             observations = {
                 key: file.read(demos, names[key], lengths, info)
                 for key, info in observed.items()
-                if info.layout is None
+                if layouts[key] is None
             }
 
         renamed = {key: self.rename.get(key, key) for key in obs_keys}
         cameras = {
-            renamed[key]: _images(self.path, names[key], demos, sum(lengths), info.layout)
-            for key, info in observed.items()
-            if info.layout is not None
+            renamed[key]: _images(
+                self.path, names[key], demos, sum(lengths), layout, depth.get(key)
+            )
+            for key, layout in layouts.items()
+            if layout is not None
         }
         for camera in cameras.values():
             if camera.remark:
@@ -153,8 +177,11 @@ class RobomimicConfig(DatasetConfig):
             source=self.path,
             unscaled=unscaled,
             recorded={name: camera.frame_shape for name, camera in cameras.items()},
+            depth={renamed[key]: ends for key, ends in depth.items()},
         )
         buffer.validate()
+        if choice is not None:
+            buffer = choice.told(buffer)
         low, high = action.min(), action.max()
         if of_a_simulator and not absolute and (low < -1 or high > 1):
             warnings.warn(
@@ -263,7 +290,7 @@ class RobomimicConfig(DatasetConfig):
         for key in there:
             name = file.observation(key)
             if name in stored:
-                reason = _why_no_observation(stored[name])
+                reason = "" if key in self.depth else _why_no_observation(key, stored[name])
                 reason = reason or _why_other_length(file, demos, lengths, name)
             elif inside := [n for n in stored if n.startswith(f"{name}/")]:
                 reason = f"is a group: name its arrays, such as {inside[0].removeprefix('obs/')}"
@@ -285,7 +312,7 @@ class RobomimicConfig(DatasetConfig):
         return usable
 
 
-def _why_no_observation(info: KeyInfo) -> str:
+def _why_no_observation(key: str, info: KeyInfo) -> str:
     """Say why an array cannot be observed, to follow its name; ``""`` if it can."""
     if info.problem:
         return info.problem
@@ -293,8 +320,14 @@ def _why_no_observation(info: KeyInfo) -> str:
         return f"has dtype {info.dtype}, expected numbers"
     if 0 in info.shape:
         return "holds no values"
+    from lfm_policy.data.images.depth import as_depth_advice, looks_like_depth
+
+    if info.layout is not None and info.dtype != np.uint8:
+        return f"holds images of {info.dtype}, expected uint8; {as_depth_advice(key)}"
+    if looks_like_depth(info.shape, info.dtype):
+        return f"has {info.dtype} {info.shape} per step; {as_depth_advice(key)}"
     if info.layout is not None:
-        return "" if info.dtype == np.uint8 else f"holds images of {info.dtype}, expected uint8"
+        return ""
     return "" if len(info.shape) + 1 in _RANKS else f"has shape {info.shape} per step"
 
 
@@ -315,7 +348,12 @@ def _why_other_length(
 
 
 def _images(
-    path: str, name: str, demos: Sequence[str], n_frames: int, layout: ImageLayout
+    path: str,
+    name: str,
+    demos: Sequence[str],
+    n_frames: int,
+    layout: ImageLayout,
+    depth: tuple[float, float] | None,
 ) -> CachedImages:
     """Return the images ``name`` of all demos, to be read demo by demo when they are needed.
 
@@ -342,4 +380,4 @@ def _images(
         "demos": list(demos),
     }
     camera = name.removeprefix("obs/")
-    return stored_images(f"{file_path}: {name}", camera, facts, n_frames, layout, parts)
+    return stored_images(f"{file_path}: {name}", camera, facts, n_frames, layout, parts, depth)

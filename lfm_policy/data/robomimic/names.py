@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lfm_policy.data.robomimic.file import RobomimicFile
+
+TASK_ATTRIBUTE = "task"
+"""Attribute of a demo that names what is done in it."""
 
 
 def numeric_order(name: str) -> tuple[tuple[int, str], ...]:
@@ -39,3 +46,23 @@ def one_episode_hint(names: Sequence[str]) -> str:
         "data/demo_1 and so on) or one zarr replay buffer (data/<key>, episodes end to end, and "
         "meta/episode_ends)"
     )
+
+
+def demo_tasks(file: RobomimicFile, demos: Sequence[str]) -> list[str]:
+    """Return which task each demo shows, as its attribute ``task`` says.
+
+    Raises:
+        NoTasksError: one does not say it.
+    """
+    from lfm_policy.data.tasks.choice import names_no_task
+
+    tasks = []
+    for demo in demos:
+        if not (task := file.text(demo, TASK_ATTRIBUTE)):
+            raise names_no_task(
+                str(file.path),
+                f"data/{demo} has no attribute '{TASK_ATTRIBUTE}'; a file for each task is read by "
+                "dataset.name=several",
+            )
+        tasks.append(task)
+    return tasks

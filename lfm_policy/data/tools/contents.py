@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from lfm_policy.data.assumption import AssumptionWarning
+from lfm_policy.data.images.depth import as_depth_advice, looks_like_depth
 from lfm_policy.data.replay_buffer import (
     ACTION_KEY,
     ReplayBuffer,
@@ -268,6 +269,10 @@ def describe(
         ranks: ranks that the format takes for other arrays than images; by default any from 2 on.
         is_camera: whether the format takes it for images; by default if `is_image`.
     """
+    if looks_like_depth(shape[1:], dtype):
+        advice = as_depth_advice(name.rsplit("/", 1)[-1])
+        reason = f"{dtype} images, as depth is: not read; {advice}"
+        return StoredArray(shape, str(dtype), False, reason)
     if is_camera is None:
         is_camera = is_image(shape[1:])
     try:

@@ -44,7 +44,8 @@ def detect_format(path: str | Path) -> str:
     inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _HDF5_SUFFIXES)
     hint = (
         f". It holds {len(inside)} HDF5 files, such as {inside[0]:.100}: name one of them, as "
-        "a robomimic file holds all its demos"
+        "a robomimic file holds all its demos; to learn from all of them together, set "
+        "dataset.name=several"
         if inside
         else ""
     )

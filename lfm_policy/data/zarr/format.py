@@ -11,7 +11,9 @@ from lfm_policy.data.dataset_config import (
     DatasetConfig,
     DatasetFacts,
     WriteOptions,
+    check_depth,
     check_observed,
+    depth_ranges,
 )
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, check_lengths
@@ -60,6 +62,7 @@ class ZarrConfig(DatasetConfig):
 
     def __post_init__(self) -> None:
         check_observed(self.obs_keys, self.rename, (ACTION_KEY, self.action_key))
+        check_depth(self.depth, self.obs_keys)
 
     def load(
         self, image_cache: ImageCache | Path | None = None, *, quiet: bool = True
@@ -104,10 +107,12 @@ class ZarrConfig(DatasetConfig):
                     f"{derived})"
                     + ("; dataset.action_key says which array is imitated" if is_action else "")
                 )
-        images = [key for key in raw_obs if stored[key].layout is not None]
+        depth = depth_ranges(self.depth, {key: key for key in raw_obs}, self.path)
+        images = [key for key in raw_obs if key in depth or stored[key].layout is not None]
         small = [key for key in raw_obs if key not in images]
         for key in raw_obs:
-            check_observation(key, stored[key], self.path)
+            if key not in depth:
+                check_observation(key, stored[key], self.path)
         inputs = derivation.inputs if derivation and set(obs_keys) & set(derivable) else ()
         raw = load_zarr(self.path, tuple(dict.fromkeys((self.action_key, *small, *inputs))))
         check_lengths(
@@ -115,12 +120,19 @@ class ZarrConfig(DatasetConfig):
             n_steps=raw.n_steps,
             source=self.path,
         )
-        if self.max_episodes is not None and self.max_episodes < raw.n_episodes:
+        choice = None
+        if self.tasks:
+            from lfm_policy.data.tasks.zarr import chosen
+
+            choice = chosen(self.tasks, self.path, raw.episode_starts).first(self.max_episodes)
+        elif self.max_episodes is not None and self.max_episodes < raw.n_episodes:
             raw = raw.select_episodes(range(self.max_episodes))
 
         available = raw.arrays | (derivation(raw.arrays) if derivation and inputs else {})
         names = {key: self.rename.get(key, key) for key in obs_keys}
-        cameras = {names[key]: zarr_images(self.path, key, raw.n_steps) for key in images}
+        cameras = {
+            names[key]: zarr_images(self.path, key, raw.n_steps, depth.get(key)) for key in images
+        }
         for camera in cameras.values():
             if camera.remark:
                 warnings.warn(f"{self.path}: {camera.remark}", AssumptionWarning, stacklevel=2)
@@ -133,9 +145,10 @@ class ZarrConfig(DatasetConfig):
             episode_ends=raw.episode_ends,
             source=self.path,
             recorded={name: camera.frame_shape for name, camera in cameras.items()},
+            depth={names[key]: ends for key, ends in depth.items()},
         )
         buffer.validate()
-        return buffer
+        return buffer if choice is None else choice.told(buffer.select_episodes(choice.episodes))
 
     @classmethod
     def detects(cls, path: Path) -> bool:

@@ -62,6 +62,14 @@ class ZarrReader(Closing):
 
         Nothing depends on it but what is said and proposed, so what cannot be read is no error.
         """
+        attributes = self.attributes()
+        rate = attributes.get("fps", attributes.get("hz"))
+        if not isinstance(rate, (int, float)) or isinstance(rate, bool):
+            return None
+        return float(rate) if 1e-3 <= rate <= 1e5 else None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes of the store; empty where there are none that can be read."""
         attributes: Any = None
         with contextlib.suppress(Exception):
             for name, part in ((".zattrs", None), ("zarr.json", "attributes")):
@@ -69,12 +77,7 @@ class ZarrReader(Closing):
                     found = json.loads(content)
                     attributes = found if part is None else found.get(part)
                     break
-        if not isinstance(attributes, dict):
-            return None
-        rate = attributes.get("fps", attributes.get("hz"))
-        if not isinstance(rate, (int, float)) or isinstance(rate, bool):
-            return None
-        return float(rate) if 1e-3 <= rate <= 1e5 else None
+        return attributes if isinstance(attributes, dict) else {}
 
     def described(self, name: str) -> tuple[tuple[int, ...], str]:
         """Return shape and dtype that an array's metadata name, as far as they can be read."""

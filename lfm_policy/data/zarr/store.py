@@ -16,6 +16,7 @@ import zarr
 from zarr.storage import LocalStore, ZipStore
 
 from lfm_policy.data.images.cache import CachedImages, stored_images
+from lfm_policy.data.images.depth import depth_layout, refuse_unnamed_depth
 from lfm_policy.data.images.layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import (
     ReplayBuffer,
@@ -93,6 +94,17 @@ def stored_rate(path: str | Path) -> float | None:
         return store.rate()
 
 
+def stored_tasks(path: str | Path) -> list[str]:
+    """Return the names of tasks that a store has among its attributes; empty for none.
+
+    Raises:
+        InputError: nothing is there, or it is no zarr store.
+    """
+    with ZarrReader(Path(path)) as store:
+        names = store.attributes().get("tasks")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
 def count_steps(path: str | Path) -> int:
     """Return how many steps all episodes have together.
 
@@ -107,8 +119,10 @@ def check_observation(key: str, info: ArrayInfo, source: str) -> None:
     """Check that an array can be an observation, from its metadata alone.
 
     Raises:
-        InputError: its rank is none of an image's or a low-dimensional array's.
+        InputError: its rank is none of an image's or a low-dimensional array's, or it looks like
+            depth.
     """
+    refuse_unnamed_depth(key, info.shape[1:], info.dtype, f"{source}: data/{key}")
     ranks = () if info.layout is not None else LOW_DIMENSIONAL
     check_array_type(f"data/{key}", info.shape, info.dtype, source=source, ranks=ranks)
 
@@ -180,8 +194,16 @@ def load_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]
         return {name: store.read(store.open(name), whole=True) for name in names}
 
 
-def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
+def zarr_images(
+    path: str | Path, key: str, n_frames: int, depth: tuple[float, float] | None = None
+) -> CachedImages:
     """Return the first ``n_frames`` images of ``data/<key>``, to be read when they are needed.
+
+    Args:
+        path: folder or zip of the store.
+        key: which array.
+        n_frames: how many.
+        depth: nearest and farthest distance, where they are images of depth.
 
     Raises:
         InputError: the array is absent, damaged or holds no images of 0 to 255.
@@ -190,7 +212,11 @@ def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
     name = f"data/{key}"
     with ZarrReader(path) as store:
         opened = store.open(name)
-        layout = image_layout(opened.shape[1:], opened.dtype)
+        layout = (
+            image_layout(opened.shape[1:], opened.dtype)
+            if depth is None
+            else depth_layout(opened.shape[1:], opened.dtype, opened.source)
+        )
         if layout is None or opened.shape[0] < n_frames:
             raise InputError(
                 f"{opened.source} has shape {opened.shape}; expected images ({n_frames}, height, "
@@ -203,7 +229,7 @@ def zarr_images(path: str | Path, key: str, n_frames: int) -> CachedImages:
             for part in store.parts(store.open(name), n_frames):
                 yield f"{path}: {name}", part
 
-    return stored_images(f"{path}: {name}", key, facts, n_frames, layout, parts)
+    return stored_images(f"{path}: {name}", key, facts, n_frames, layout, parts, depth)
 
 
 def _open(store: ZarrReader, key: str, n_steps: int) -> OpenedArray:

@@ -12,7 +12,7 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.training import DistillConfig
 from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.errors import InputError
-from lfm_policy.flow.methods.error import PSEUDO_HUBER, robust
+from lfm_policy.flow.methods.error import robust
 from lfm_policy.training.trainer import Loss
 
 
@@ -37,6 +37,9 @@ class DistillLoss(Loss):
 
     one_evaluation: ClassVar[bool] = True
     """Whether students are right in one evaluation of each block alone, and not in several."""
+
+    asks_teacher: ClassVar[bool] = False
+    """Whether the teacher is asked in every step, by the student's encoding of what is observed."""
 
     def __init__(
         self,
@@ -89,6 +92,13 @@ class DistillLoss(Loss):
                 f"flow.method is '{found}', expected '{cls.student_method}': that is what students "
                 f"of the distillation method '{config.distill.method}' are"
             )
+        if cls.asks_teacher and config.distill.student_config:
+            raise InputError(
+                f"the distillation method '{config.distill.method}' asks the teacher in every step "
+                "about what the student sees, and this student sees something else (it has a "
+                "configuration of its own); use --method regression, progressive, consistency or "
+                "rectified"
+            )
 
     @classmethod
     def points(cls, options: DistillConfig) -> int:
@@ -116,12 +126,12 @@ class DistillLoss(Loss):
     def distance(self, difference: Tensor) -> Tensor:
         """Return how far (B, horizon, action_dim) is from 0: the mean over chunks, a scalar.
 
-        A chunk of weighted mean square s counts as s, or, with ``error_scale`` c, as the
-        pseudo-Huber 2 c (sqrt(s + c^2) - c): s where it is small, 2 c sqrt(s) where it is large;
-        see `robust`.
+        A chunk of weighted mean square s counts as s, or, with ``error_scale`` c, as `robust` has
+        it with ``error_power``: for 1/2 the pseudo-Huber 2 c (sqrt(s + c^2) - c), s where it is
+        small, 2 c sqrt(s) where it is large.
         """
-        squares = self._squares(difference).flatten(1).mean(1)
-        return robust(squares, scale=self.options.error_scale, power=PSEUDO_HUBER).mean()
+        squares, options = self._squares(difference).flatten(1).mean(1), self.options
+        return robust(squares, scale=options.error_scale, power=options.error_power).mean()
 
     def _squares(self, difference: Tensor) -> Tensor:
         square = difference.square()
@@ -173,3 +183,12 @@ def state_at(y: Tensor, path: Tensor, index: Tensor) -> Tensor:
     rows = torch.arange(len(y), device=y.device)
     inner = path[rows, index.clamp(max=points - 1)]
     return torch.where((index == points)[:, None, None], y, inner)
+
+
+def action_weights(config: ExperimentConfig) -> Tensor:
+    """Return how much each action of a chunk counts in the loss, (horizon,), 1 on average."""
+    policy = config.policy
+    weights = torch.full((policy.horizon,), config.distill.tail_weight)
+    first = policy.n_obs_steps - 1
+    weights[first : first + policy.n_action_steps] = 1.0
+    return weights / weights.mean()

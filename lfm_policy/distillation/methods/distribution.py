@@ -31,6 +31,7 @@ class DistributionLoss(DistillLoss):
     """
 
     own_options = ("regression_weight",)
+    asks_teacher = True
 
     @classmethod
     def adapt(cls, options: dict[str, Any]) -> None:

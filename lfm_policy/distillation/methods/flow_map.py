@@ -30,6 +30,7 @@ class FlowMapLoss(TrajectoryLoss):
 
     student_method = "flow_map"
     one_evaluation = False
+    asks_teacher = True
 
     @classmethod
     def check(cls, config: ExperimentConfig) -> None:

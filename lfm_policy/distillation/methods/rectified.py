@@ -19,6 +19,7 @@ class RectifiedLoss(DistillLoss):
     """
 
     one_evaluation = False
+    same_work = True
 
     def forward(self, y: Tensor, path: Tensor, cond: Tensor | None) -> Tensor:
         """Return the error of the student's velocity, see `distance`, a scalar."""

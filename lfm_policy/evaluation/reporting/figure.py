@@ -17,7 +17,7 @@ from lfm_policy.evaluation.statistics import bootstrap_mean, wilson_interval
 from lfm_policy.pictures import Theme, draw_interval, drawing, figure, legend_right, save
 from lfm_policy.pictures.figures import WIDTH
 from lfm_policy.text.numbers import percent, rounded
-from lfm_policy.text.samplers import evaluations
+from lfm_policy.text.samplers import evaluations_of
 
 FRAMES_SHOWN = 12
 _COLUMNS = 6
@@ -87,9 +87,10 @@ def _subtitle(cells: Sequence[Cell]) -> str:
 
 def _name(cell: Cell, cells: Sequence[Cell]) -> str:
     """Return what tells a sampler from the others."""
-    spent = evaluations(cell.nfe, cell.nfe_per_block, cell.block_times)
+    spent, solver = evaluations_of(cell.sampler), cell.sampler.solver
     words = f"{spent} evaluation{'s' * (cell.nfe != 1)}"
-    return words if len({other.solver for other in cells}) == 1 else f"{cell.solver}, {words}"
+    alike = len({other.sampler.solver for other in cells}) == 1
+    return words if alike else f"{solver}, {words}"
 
 
 def _draw_numbers(part: Any, cells: Sequence[Cell], colour: str, theme: Theme) -> None:

@@ -43,11 +43,15 @@ class Method(ABC):
         n_times: how many times the network takes: 1, the time t of the chunk, or 2, also the time
             that its answer leads to. With two, ``network(x, t, cond)`` gets t (B, 2).
         asks_average: whether the loss asks ``average``, so that it has to be there.
+        same_work: whether the loss is the same sequence of operations for every batch, with no
+            look at their values and no random number but torch's, so that a GPU can record one
+            gradient step and replay it.
         default_solver: name of the solver when a configuration says none.
     """
 
     n_times: ClassVar[int] = 1
     asks_average: ClassVar[bool] = False
+    same_work: ClassVar[bool] = False
     default_solver: ClassVar[str] = "euler"
 
     def __init__(self, config: MethodConfig) -> None:

@@ -21,6 +21,8 @@ class CleanChunkMethod(OdeMethod):
     (I_t - data E[x_l | I_t]) / noise, and with both ends the velocity.
     """
 
+    same_work = True
+
     def predict(self, network: Network, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
         """Return the chunk predicted at x (B, *chunk_shape) and t (B,)."""
         return network(x, t, cond)

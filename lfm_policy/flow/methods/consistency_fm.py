@@ -32,6 +32,7 @@ class ConsistencyFlowMethod(ErrorMethod):
     are not straight, and it leads to the data alone.
     """
 
+    same_work = True
     config: ConsistencyFlowConfig
 
     def loss(

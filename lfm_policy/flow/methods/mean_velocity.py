@@ -51,6 +51,7 @@ class MeanVelocityMethod(ErrorMethod):
     """
 
     n_times = 2
+    same_work = True
     config: MeanVelocityConfig
 
     @abstractmethod
@@ -191,7 +192,9 @@ def u_and_derivative(
     cond = None if steps.cond is None else steps.cond.to(x)
     times = torch.stack([steps.t, steps.s], dim=1).to(x)
     towards = torch.zeros_like(x) if dx is None else dx.to(x)
-    along = (towards, x.new_tensor([dt, ds]).expand_as(times))
+    # Filled on the device: numbers that are copied there cannot be recorded.
+    changes = torch.stack([torch.full_like(steps.t, dt), torch.full_like(steps.s, ds)], dim=1)
+    along = (towards, changes.to(x))
 
     def u(x: Tensor, times: Tensor) -> Tensor:
         return asked(x, times, cond)

@@ -18,6 +18,8 @@ class VelocityMethod(OdeMethod):
     velocity at t = 1 is the mean velocity of what it replaces, so that one step of Euler's is all.
     """
 
+    same_work = True
+
     def loss(
         self,
         network: Network,

@@ -73,7 +73,8 @@ class BetaTime:
         """Return ``n`` times, shape (n,), as X / (X + Y) of two gamma variates."""
         # torch.distributions.Beta takes no generator; the function under it does.
         concentration = torch.empty((2, n), device=device, dtype=dtype)
-        concentration[0], concentration[1] = self.alpha, self.beta
+        concentration[0].fill_(self.alpha)
+        concentration[1].fill_(self.beta)
         gammas = torch._standard_gamma(concentration, generator=generator)
         x, y = gammas.clamp_(min=torch.finfo(gammas.dtype).tiny)  # 0 / 0 for tiny parameters
         return x / (x + y)
@@ -140,5 +141,8 @@ class PointTimes:
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Return ``n`` times, shape (n,)."""
-        points = torch.tensor(self.points, device=device, dtype=dtype)
-        return points[torch.randint(len(points), (n,), generator=generator, device=device)]
+        drawn = torch.randint(len(self.points), (n,), generator=generator, device=device)
+        times = torch.full((n,), self.points[0], device=device, dtype=dtype)
+        for number, point in enumerate(self.points[1:], start=1):
+            times = times.masked_fill(drawn == number, point)  # no copy of them to a GPU
+        return times

@@ -115,14 +115,38 @@ def _smaller_frames(
     if side is None:
         return []
     smaller = {key: small_enough(frame, side) for key, frame in seen.items()}
-    height, width = max(smaller.values())
     factor = _pixels(smaller) / _pixels(seen)
     total = estimate.seconds - share.seconds * (1 - factor)
-    crop = " encoder.image.crop=[0.9, 0.9]" if _has_crop(config) else ""
     return [
-        f"encoder.image.resize=[{height}, {width}]{crop} makes it about "
+        f"{_resize_options(config, seen, smaller)} makes it about "
         f"{duration(share.each * factor)} a {share.unit}, {duration(total)} in all"
     ]
+
+
+def _resize_options(
+    config: ExperimentConfig,
+    seen: Mapping[str, tuple[int, int]],
+    smaller: Mapping[str, tuple[int, int]],
+) -> str:
+    """Return overrides, as a shell takes them, that make frames so small.
+
+    Of all cameras at once, or of those that change by their names where their sizes differ or
+    some have options of their own.
+    """
+    encoder = config.encoder
+    assert isinstance(encoder, CamerasConfig)
+    own = any("resize" in options for options in encoder.cameras.values())
+    if len(set(smaller.values())) == 1 and not own:
+        height, width = next(iter(smaller.values()))
+        crop = " encoder.image.crop=[0.9,0.9]" if _has_crop(config) else ""
+        return f"encoder.image.resize=[{height},{width}]{crop}"
+    changed = [
+        f"{key}: {{resize: [{height}, {width}]"
+        + (", crop: [0.9, 0.9]}" if encoder.image_config(key).crop else "}")
+        for key, (height, width) in smaller.items()
+        if (height, width) != seen[key]
+    ]
+    return f"'encoder.cameras={{{', '.join(changed)}}}'"
 
 
 def small_enough(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.config.auxiliary import AuxiliaryConfig
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
@@ -201,7 +202,8 @@ def trial_run(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the training itself will say it
-                made_up_config = replace(config, dataset=made_up)
+                # Made-up data have no targets, and telling them costs next to nothing.
+                made_up_config = replace(config, dataset=made_up, auxiliary=AuxiliaryConfig())
                 yield Run(made_up_config, Path(folder) / "run", device=device, quiet=quiet)
         finally:
             if torch.get_num_threads() != threads:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lfm_policy.config.block_networks import network_configs
 from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.device import autocast
 from lfm_policy.flow import SolverSpec
 from lfm_policy.training.blocks import BlockPlan
 from lfm_policy.training.estimate.work import Work
@@ -70,13 +71,12 @@ class LoneAccelerator:
     num_processes, process_index = 1, 0
 
     def __init__(self, mixed_precision: str, device: torch.device) -> None:
-        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision)
+        self._mixed_precision = mixed_precision
         self._device = device
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return in what steps are to be done."""
-        kind = self._device.type
-        return nullcontext() if self._dtype is None else torch.autocast(kind, self._dtype)
+        return autocast(self._mixed_precision, self._device)
 
     def prepare(self, *objects: Any) -> tuple[Any, ...]:
         """Return the same."""
@@ -243,8 +243,9 @@ def features_work(run: Run, frames: int) -> Work:
 
         @torch.no_grad()
         def once() -> None:
-            for key in keys:
-                encoder.frame_features(key, run.train_set.frames(key, 0, n_frames), 0)
+            with autocast(run.options.mixed_precision, run.device):
+                for key in keys:
+                    encoder.frame_features(key, run.train_set.frames(key, 0, n_frames), 0)
 
         return once
 

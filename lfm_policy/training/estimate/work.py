@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lfm_policy.text.numbers import counted
+from lfm_policy.training.recorded import WARM_UP
 
 SECONDS_PER_WORK = 0.4
 """So long each kind of work is repeated, and never more than `REPEATS` times."""
@@ -98,7 +99,8 @@ def measure(
     """Do each kind of work a few times, and return what it takes.
 
     The first call of each prepares memory and kernels: it counts only where it is slow, or alone.
-    torch's global random numbers are the same afterwards as before.
+    On a GPU neither do those after it, with which a step is recorded that is replayed from then on,
+    see `RecordedStep`. torch's global random numbers are the same afterwards as before.
 
     Args:
         works: what is to be done.
@@ -107,7 +109,9 @@ def measure(
         stop: called between two calls; raises to stop.
         quiet: no progress bar.
     """
-    gpus = [device] if device.type == "cuda" else []
+    on_gpu = device.type == "cuda"
+    gpus = [device] if on_gpu else []
+    unlike = 1 + WARM_UP if on_gpu else 1  # first calls, which are not as all that follow
     shares = []
     with torch.random.fork_rng(gpus):
         for work in tqdm(works, desc="measuring a few steps", disable=quiet, delay=1, leave=False):
@@ -115,17 +119,19 @@ def measure(
             most = max(1, min(REPEATS, int(SMALLEST_SHARE * work.count / work.per_call)))
             saved = _SavedTensors()
             seconds: list[float] = []
-            for repeat in range(most + 1):
+            for repeat in range(unlike + most):
                 stop()
                 begin = clock()
                 with saved if repeat == 0 else nullcontext():
                     once()
-                if device.type == "cuda":
+                if on_gpu:
                     torch.cuda.synchronize(device)
                 seconds.append(clock() - begin)
-                if seconds[0] >= SLOW_SECONDS or sum(seconds[1:]) >= SECONDS_PER_WORK:
+                # The very first call on a GPU also loads what all work there needs.
+                is_slow = seconds[-1] >= SLOW_SECONDS and not (on_gpu and repeat == 0)
+                if is_slow or sum(seconds[unlike:]) >= SECONDS_PER_WORK:
                     break
-            each = statistics.median(seconds[1:] or seconds) / work.per_call
+            each = statistics.median(seconds[unlike:] or seconds[-1:]) / work.per_call
             shares.append(Share(work.label, work.unit, work.count, each, saved.n_bytes))
     return shares
 

@@ -7,9 +7,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lfm_policy.data.dataset import WindowDataset, Windows
+from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.flow import OUStep
 from lfm_policy.policy.model import PolicyModel
+from lfm_policy.training.auxiliary.targets import Targets
+from lfm_policy.training.rows.joined import Windows
 from lfm_policy.training.rows.obs_noise import ObsNoise
 from lfm_policy.training.rows.prefixes import TrainingPrefixes
 from lfm_policy.training.trainer import Rows
@@ -36,6 +38,7 @@ class ChunkRows(Rows):
         prefixes: TrainingPrefixes | None = None,
         obs_noise: ObsNoise | None = None,
         draws_other: bool = False,
+        targets: Targets | None = None,
     ) -> None:
         """Read chunks from a dataset.
 
@@ -47,6 +50,7 @@ class ChunkRows(Rows):
             prefixes: what is known of a chunk beforehand.
             obs_noise: displaces the observations in training.
             draws_other: whether a batch has second chunks, for the independent coupling.
+            targets: what an encoder learns to tell besides.
         """
         self.dataset = dataset
         self._pushed = pushed
@@ -55,6 +59,13 @@ class ChunkRows(Rows):
         self._prefixes = prefixes
         self._obs_noise = obs_noise
         self._draws_other = draws_other
+        self._targets = targets
+
+    @property
+    def same_work(self) -> bool:  # type: ignore[override]
+        """Whether nothing but tensors on the device is asked: no frames, no kept prefixes."""
+        gathered = self._cond is not None or self.dataset.in_memory
+        return gathered and self._prefixes is None
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +76,10 @@ class ChunkRows(Rows):
         return len(self.dataset)
 
     def batch(self, idx: Tensor, *, training: bool) -> tuple[Any, ...]:
-        """Return x_l, the observations (or their encoding), other x_l if needed, and prefixes."""
+        """Return x_l, the observations (or their encoding), other x_l if needed, and prefixes.
+
+        Where an encoder has targets, these come last.
+        """
         x_l = self.chunks(idx)
         condition = self.condition(idx, random_views=training)
         if training and self._obs_noise is not None and isinstance(condition, dict):
@@ -76,7 +90,8 @@ class ChunkRows(Rows):
             x_other = self.chunks(torch.randint(len(self), idx.shape, device=self.device))
         elif self._draws_other:
             x_other = x_l.flip(0)
-        return x_l, condition, x_other, self.prefix(idx, random=training)
+        batch = x_l, condition, x_other, self.prefix(idx, random=training)
+        return batch if self._targets is None else (*batch, self._targets.of(self.dataset, idx))
 
     def prefetch(self, idx: Tensor) -> None:
         """Begin to gather the images of rows ``idx``."""
@@ -100,7 +115,7 @@ class ChunkRows(Rows):
             return self._cond.index_select(0, idx.to(self._cond.device))
         views = None
         if random_views and self.dataset.n_views > 1:
-            views = torch.randint(self.dataset.n_views, (len(idx),))
+            views = torch.randint(self.dataset.n_views, (len(idx),), device=self.device)
         return self.dataset.gather_obs(idx, views)
 
     def prefix(self, idx: Tensor, *, random: bool = False) -> Tensor | None:

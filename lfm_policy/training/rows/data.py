@@ -8,6 +8,7 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import DatasetBundle, build_datasets
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.errors import InputError
 from lfm_runtime.policy.spec import DataSpec
 
 IMAGE_CACHE = "image-cache"
@@ -25,9 +26,12 @@ def load_datasets(
 
     Decoded images go into the folder ``image_cache``, at the size that the encoder looks at.
     ``kept`` is the normaliser of an earlier training, whose transforms stay.
+
+    Raises:
+        InputError: as `build_datasets`; or the format reads no depth, and some is asked for.
     """
     policy, scaling = config.policy, config.normalization
-    return build_datasets(
+    data = build_datasets(
         config.dataset,
         policy.n_obs_steps,
         policy.horizon,
@@ -37,8 +41,26 @@ def load_datasets(
         kept=kept,
         quiet=quiet,
     )
+    if len(data.depth) < len(config.dataset.depth):
+        raise InputError(
+            f"dataset.depth names {', '.join(config.dataset.depth)}, but the format "
+            f"{config.dataset.name} reads no depth: leave it out, or write the data as zarr"
+        )
+    if config.dataset.tasks and not data.tasks:
+        raise InputError(
+            f"dataset.tasks is {config.dataset.tasks}, but the format {config.dataset.name} names "
+            "no tasks: leave it out"
+        )
+    return data
 
 
 def data_spec(data: DatasetBundle) -> DataSpec:
     """Return what the networks have to know of the data."""
-    return DataSpec(data.obs_shapes, data.action_dim, data.fingerprint, data.float64_keys)
+    return DataSpec(
+        data.obs_shapes,
+        data.action_dim,
+        data.fingerprint,
+        data.float64_keys,
+        data.depth,
+        data.tasks,
+    )

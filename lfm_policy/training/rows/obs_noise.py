@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lfm_policy.config.training import TrainingConfig
-from lfm_policy.data.dataset import Windows
+from lfm_policy.training.rows.joined import Windows
 
 MAX_WINDOWS = 65_536
 """A covariance needs no more, however large the dataset."""
@@ -19,7 +19,7 @@ SMALLEST_VARIANCE = 1e-10
 
 
 class ObsNoise:
-    """Adds normal noise to normalised low-dimensional observations; images stay as they are.
+    """Adds normal noise to normalised low-dimensional observations, not to images or the task.
 
     With the covariance ``identity`` every number gets its own noise. Observations are often not
     free like that: corners of a body move together, two frames of a history differ by what can
@@ -38,6 +38,7 @@ class ObsNoise:
         self.scale = options.obs_noise
         self.shaped = options.obs_noise_covariance == "data"
         self._windows = windows
+        self._moved: Tensor | None = None
 
     def __bool__(self) -> bool:
         """Whether there is any noise."""
@@ -49,10 +50,11 @@ class ObsNoise:
         """Return observations with noise.
 
         Args:
-            obs: key -> (B, n_obs_steps, ...), normalised; cameras among them are passed on.
+            obs: key -> (B, n_obs_steps, ...), normalised; cameras and the task are passed on.
             generator: of random numbers on the CPU; by default torch's global one of the device.
         """
-        low_dim = {key: v for key, v in obs.items() if key not in self._windows.image_keys}
+        exact = {*self._windows.image_keys, *self._windows.exact_keys}
+        low_dim = {key: value for key, value in obs.items() if key not in exact}
         if not self or not low_dim:
             return obs
         if self.shaped:
@@ -65,11 +67,16 @@ class ObsNoise:
         self, obs: dict[str, Tensor], generator: torch.Generator | None
     ) -> dict[str, Tensor]:
         first = next(iter(obs.values()))
-        factor = self._factor.to(first.device)
+        factor = self._factor_on(first.device)
         flat = _normal((len(first), len(factor)), first.device, generator) @ factor
         sizes = [math.prod(value.shape[1:]) for value in obs.values()]
         parts = flat.split(sizes, dim=1)
         return {k: part.view_as(obs[k]) for k, part in zip(obs, parts, strict=True)}
+
+    def _factor_on(self, device: torch.device) -> Tensor:
+        if self._moved is None or self._moved.device != device:
+            self._moved = self._factor.to(device)
+        return self._moved
 
     @cached_property
     def _factor(self) -> Tensor:
@@ -78,7 +85,8 @@ class ObsNoise:
         count = min(len(windows), MAX_WINDOWS)
         idx = torch.linspace(0, len(windows) - 1, count, dtype=torch.float64).long()
         obs = windows.gather_obs(idx, images=False)
-        flat = torch.cat([value.flatten(1) for value in obs.values()], dim=1).double()
+        moved = [value for key, value in obs.items() if key not in windows.exact_keys]
+        flat = torch.cat([value.flatten(1) for value in moved], dim=1).double()
         flat = flat - flat.mean(0)
         variances, directions = torch.linalg.eigh(flat.T @ flat / count)
         kept = variances > SMALLEST_VARIANCE * variances.max()

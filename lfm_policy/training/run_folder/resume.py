@@ -145,6 +145,11 @@ def check_same_data(header: CheckpointHeader, spec: DataSpec) -> None:
             f"{header.spec.fingerprint[:12]}..., these have {spec.fingerprint[:12]}...); give the "
             "same dataset, or start anew in another folder"
         )
+    if header.spec.tasks != spec.tasks:
+        raise InputError(
+            f"{header.folder}: was trained on the tasks {', '.join(header.spec.tasks) or '-'}, now "
+            f"they are {', '.join(spec.tasks) or '-'}: give the same dataset.tasks"
+        )
 
 
 def _is_used(folder: Path) -> bool:

@@ -67,7 +67,8 @@ def tuned_config(source: CheckpointHeader, overrides: Sequence[str] = ()) -> Exp
     options = config_to_dict(source.config)
     training = source.config.training
     n_blocks = source.config.flow.n_blocks
-    options |= {"name": f"{options['name']}-tuned", "init": {}}
+    # The numbers of targets need not be in other data: who has them says so.
+    options |= {"name": f"{options['name']}-tuned", "init": {}, "auxiliary": {}}
     options["training"] |= {
         "extended_from": [],
         "encoder_extended_from": [],
@@ -227,6 +228,11 @@ def _check_data(source: CheckpointHeader, config: ExperimentConfig, spec: DataSp
         for key in old
         if key in new and tuple(new[key]) != tuple(old[key])
     ]
+    if source.spec.tasks and spec.tasks != source.spec.tasks:
+        wrong.append(
+            f"tasks are {', '.join(spec.tasks) or 'not told'}, expected "
+            f"{', '.join(source.spec.tasks)} in this order (dataset.tasks)"
+        )
     added = [key for key in new if key not in old]
     if added and config.init.new_obs == "refuse":
         wrong.append(

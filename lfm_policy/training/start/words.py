@@ -17,8 +17,9 @@ def describe_run(run: Run) -> str:
     left_out = len(data.left_out_episodes)
     too_short = f", {left_out} left out as too short" if left_out else ""
     return (
-        f"{_start(run)}parameters: {counts}\n"
+        f"{_start(run)}{_teacher(run)}parameters: {counts}\n"
         f"{_sizes(run)}"
+        f"{_targets(run)}"
         f"data: {len(data.train):,} windows of {len(data.train_episodes)} training episodes"
         f" ({len(data.validation_episodes)} for validation{too_short}) from {data.source}\n"
         f"gradient steps: {_steps(run)}, "
@@ -42,6 +43,14 @@ def _start(run: Run) -> str:
     return f"starts from {source.folder}, with {normalizer} normaliser{encoder}{student}\n"
 
 
+def _teacher(run: Run) -> str:
+    """Return what a student sees and what its teacher does, where that differs; else nothing."""
+    distill, own = run.config.distill, run.spec.obs_shapes
+    if not distill.student_config:
+        return ""
+    return f"student sees: {', '.join(own)}; its teacher: {', '.join(distill.teacher_obs)}\n"
+
+
 def _steps(run: Run) -> str:
     """Return the steps of each block, and again those that were added."""
     steps = ", then ".join(part.in_words() for part in run.passes)
@@ -51,6 +60,16 @@ def _steps(run: Run) -> str:
             "weights for added steps, with a fresh optimiser, a new warm-up and a new cosine)"
         )
     return steps
+
+
+def _targets(run: Run) -> str:
+    """Return what the encoder learns to tell besides, as a line of its own; empty for nothing."""
+    if run.targets is None:
+        return ""
+    return (
+        f"the encoder also learns to tell {run.targets.in_words()} (auxiliary.keys); "
+        "metrics.jsonl says how well as auxiliary_rmse_<name>, in the same unit\n"
+    )
 
 
 def _sizes(run: Run) -> str:

@@ -17,6 +17,8 @@ from lfm_runtime.control.robot import Robot
 _LOG = logging.getLogger("lfm_runtime.control")
 _LONGEST_PAUSE = 0.1
 """Seconds between two looks of the watchdog."""
+_BEGINNING = 60.0
+"""Seconds beyond the usual that a robot may take to begin: cameras warm up."""
 
 T = TypeVar("T")
 
@@ -31,10 +33,11 @@ class Hang(BaseException):
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A call under way: of whom, such as ``robot``, its name, and when it is overdue."""
+    """A call under way: of whom, such as ``robot``, its name, its seconds, when it is overdue."""
 
     owner: str
     name: str
+    seconds: float
     deadline: float
 
 
@@ -79,6 +82,17 @@ class RobotGuard:
 
     # -- calls, from the thread of the loop ---------------------------------------------------
 
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What each number of an action is, where the robot says so; else empty."""
+        return tuple(getattr(self._robot, "action_names", ()))
+
+    def begin(self) -> None:
+        """Let the robot do what it has to do before a run, if anything."""
+        begin = getattr(self._robot, "begin_run", None)
+        if begin is not None:
+            self.call("robot", "begin_run", begin, extra=_BEGINNING)
+
     def observe(self) -> Mapping[str, Any] | None:
         """Return what the robot observes."""
         return self.call("robot", "observe", self._robot.observe)
@@ -104,7 +118,8 @@ class RobotGuard:
             Hang: it took too long, or the robot is stopped already.
             BaseException: what the function raises.
         """
-        call = Call(owner, name, time.monotonic() + self._hang_timeout + extra)
+        seconds = self._hang_timeout + extra
+        call = Call(owner, name, seconds, time.monotonic() + seconds)
         with self._lock:
             if self.stopping:
                 raise Hang
@@ -174,7 +189,7 @@ class RobotGuard:
                     return
             elif call is not None and now > call.deadline and self._take_over(call):
                 text = "%s.%s() has not returned for %g seconds: stopping the robot"
-                _LOG.critical(text, call.owner, call.name, self._hang_timeout)
+                _LOG.critical(text, call.owner, call.name, call.seconds)
                 self._stop_robot()
                 if self._error is not None:
                     _LOG.critical("the robot could not be stopped: %r", self._error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from lfm_runtime.control.clock import Clock, RealClock, SimulatedClock
@@ -16,6 +16,7 @@ from lfm_runtime.control.planning.inference import Inference, Predict, ThreadedI
 from lfm_runtime.control.planning.joining import create_joining
 from lfm_runtime.control.planning.planner import ControlPolicy, Planner
 from lfm_runtime.control.planning.sight import Sight
+from lfm_runtime.control.recording.also import AlsoRecorded
 from lfm_runtime.control.recording.recorder import Recorder
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.control.robot import Robot
@@ -52,6 +53,7 @@ class ControlLoop:
         clock: Clock | None = None,
         inference: Callable[[Predict], Inference] | None = None,
         recorder: Recorder | None = None,
+        record_obs: Sequence[str] = (),
     ) -> None:
         """Check that robot, policy and options fit one another; nothing moves yet.
 
@@ -63,6 +65,8 @@ class ControlLoop:
             clock: the machine's by default.
             inference: makes what computes the chunks; a thread by default.
             recorder: writes down what happens.
+            record_obs: observations of the robot that are written down although the policy does
+                not see them.
 
         Raises:
             InputError: an option does not fit the policy or the robot, or the rate is no rate.
@@ -79,6 +83,8 @@ class ControlLoop:
         )
         self._recorder = recorder
         spec = policy.spec
+        also = record_obs if recorder is not None else ()
+        self._also = [key for key in also if key not in spec.obs_shapes]
         self._limits = ActionLimits(options, spec.action_dim, spec.dtype("action"))
         self._whole = _actions_per_chunk(policy)
         self._execute = options.execute or policy.n_action_steps
@@ -102,7 +108,9 @@ class ControlLoop:
                 f"policy.max_prefix={max(self._lead, 1)}, or choose another joining"
             )
         key = options.position_key
-        if key is not None and tuple(spec.obs_shapes.get(key, ())) != (spec.action_dim,):
+        if key is not None and key not in spec.obs_shapes and key in getattr(robot, "obs_keys", ()):
+            self._also = [*dict.fromkeys([*self._also, key])]
+        elif key is not None and tuple(spec.obs_shapes.get(key, ())) != (spec.action_dim,):
             seen = ", ".join(f"{name} {tuple(shape)}" for name, shape in spec.obs_shapes.items())
             raise InputError(
                 f"position_key is '{key}', expected an observation of shape ({spec.action_dim},): "
@@ -167,28 +175,31 @@ class ControlLoop:
             # Before anything that could take long: the robot comes first.
             ending.callback(guard.stop)
             result = ControlResult()
-            run = ControlRun(
-                robot=guard,
-                inference=inference,
-                joining=create_joining(options.joining, ensemble_decay=options.ensemble_decay),
-                limits=self._limits,
-                clock=self._clock,
-                logbook=logbook,
-                options=options,
-                result=result,
-                sight=Sight(
-                    policy.spec,
-                    policy.n_obs_steps,
-                    result,
-                    max_bad_observations=options.max_bad_observations,
-                ),
-                period=self._period,
-                execute=self._execute,
-                lead=self._lead,
-                max_prefix=self._max_prefix,
-                max_staleness=options.max_staleness or 2 * self._whole * self._period,
-            )
             try:
+                guard.begin()
+                run = ControlRun(
+                    robot=guard,
+                    inference=inference,
+                    joining=create_joining(options.joining, ensemble_decay=options.ensemble_decay),
+                    limits=self._limits,
+                    clock=self._clock,
+                    logbook=logbook,
+                    options=options,
+                    result=result,
+                    sight=Sight(
+                        policy.spec,
+                        policy.n_obs_steps,
+                        result,
+                        max_bad_observations=options.max_bad_observations,
+                        task=getattr(policy, "task", None),
+                    ),
+                    also=AlsoRecorded(self._also),
+                    period=self._period,
+                    execute=self._execute,
+                    lead=self._lead,
+                    max_prefix=self._max_prefix,
+                    max_staleness=options.max_staleness or 2 * self._whole * self._period,
+                )
                 self._tick_until_done(run, flag, max_ticks)
             except Hang:
                 result.reason = f"{guard.hung or 'interpreter'} hung"
@@ -196,13 +207,16 @@ class ControlLoop:
 
     def _tick_until_done(self, run: ControlRun, flag: InterruptFlag, max_ticks: int | None) -> None:
         clock, result = self._clock, run.result
-        anchor, n = clock.now(), 0
+        began = anchor = clock.now()
+        n = 0
         while not result.reason:
             if flag.name is not None:
                 result.reason = flag.name
             elif max_ticks is not None and result.ticks >= max_ticks:
                 result.reason = "max_ticks"
             else:
+                if (passed := clock.now() - began) > 0:
+                    result.rate = result.ticks / passed
                 result.reason = run.tick() or ""
                 n += 1
                 # A product and not a sum: rounding must not add up over hours.

@@ -51,8 +51,8 @@ class ControlOptions:
         max_change: largest change of each number of the action from one tick to the next, in the
             same way. From outside of the bounds it is measured from the nearest point within.
         position_key: observation that says where the robot is, in the units and the shape of an
-            action, from which the change of the first action is measured; None: the first action
-            may be anywhere.
+            action, from which the change of the first action is measured; one that the policy
+            sees, or one of the robot's ``obs_keys``. None: the first action may be anywhere.
         first_move: seconds of the way from where the robot is to the first action, a straight line
             at an even pace; at its end the policy is asked anew. For actions that are targets; it
             needs ``position_key``. None: the first action is executed at once, within the limits.
@@ -66,7 +66,8 @@ class ControlOptions:
             observation; None: never, the robot then holds until there is one. On a real robot it
             has to be said, see `lfm_runtime.control.Robot`.
         hang_timeout: seconds that one call of the robot may take. After that a watchdog stops the
-            robot, from another thread, and ends the run. Not with a simulated clock.
+            robot, from another thread, and ends the run. Not with a simulated clock. It cannot help
+            where a library never lets Python work, or where ``stop`` itself waits for the call.
         on_policy_change: when the server, after a connection was lost, serves another policy or
             another sampler: ``stop`` ends the run, ``hold`` stands still until the old one is
             back.

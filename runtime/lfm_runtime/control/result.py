@@ -21,7 +21,7 @@ class StepRecord:
         time: when the robot was told, seconds since the run began.
         observed: when the observation of the tick was made, in the same way.
         action: (action_dim,), after all limits.
-        obs: the newest good observation.
+        obs: the newest good observation, and what is only recorded beside it.
         kind: `PLANNED`, `HELD`, `CONTINUED` or `APPROACHED`.
         step: the step that it is for: how many planned actions had been executed before.
         chunk: number of the newest chunk, -1 without any.
@@ -93,6 +93,8 @@ class ControlResult:
         policy_changes: how often the server was found to serve another policy.
         limited: actions that a limit changed.
         late_ticks: ticks that began late because the one before took too long.
+        rate: ticks per second that the run kept; 0 where there were not two. Below that of the
+            loop, the robot is too slow: a tick lasts as long as `observe` and `act` do.
         delays: actions consumed while each chunk was computed.
         seconds: how long each chunk took, from the question to the answer.
     """
@@ -110,6 +112,7 @@ class ControlResult:
     policy_changes: int = 0
     limited: int = 0
     late_ticks: int = 0
+    rate: float = 0.0
     delays: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 

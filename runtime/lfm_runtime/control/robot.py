@@ -23,7 +23,11 @@ class Robot(Protocol):
 
     A robot that knows when its task is over may have an attribute ``done`` (bool) too; the loop
     looks at it after every `observe`. A robot of which nothing is real may have an attribute
-    ``simulated = True``: the loop then does not insist on ``max_bad_observations``.
+    ``simulated = True``: the loop then does not insist on ``max_bad_observations``. One that says
+    what the numbers of an action are, in ``action_names``, is told them by name in a dry run. One
+    that has to be connected may have a method ``begin_run()``: it is called once, before all
+    others, when whatever comes, a signal or an exception, already ends in ``stop``; it may take a
+    minute more than the others.
     """
 
     def observe(self) -> Mapping[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from lfm_runtime.control.planning.first_move import FirstMove
 from lfm_runtime.control.planning.inference import Inference
 from lfm_runtime.control.planning.joining import Joining
 from lfm_runtime.control.planning.sight import Occasions, Sight
+from lfm_runtime.control.recording.also import AlsoRecorded
 from lfm_runtime.control.result import (
     APPROACHED,
     CONTINUED,
@@ -52,6 +54,7 @@ class ControlRun:
     options: ControlOptions
     result: ControlResult
     sight: Sight
+    also: AlsoRecorded
     period: float
     execute: int
     lead: int
@@ -96,8 +99,15 @@ class ControlRun:
         except InputError as error:  # a robot that looked at its data itself
             self.sight.refuse(error)
             return False
+
+        def take() -> bool:
+            good = self.sight.take(obs)
+            if good and obs is not None:
+                self.also.take(obs)  # of the same tick as what the policy sees
+            return good
+
         # Watched too: some observations are fetched only when they are looked at.
-        return self.robot.call("robot", "observe", lambda: self.sight.take(obs))
+        return self.robot.call("robot", "observe", take)
 
     def _left(self) -> int:
         """Return how many actions of the newest chunk are to be executed before its deadline."""
@@ -226,8 +236,7 @@ class ControlRun:
         if move.goal is None:
             if planned is None:
                 return False
-            position = self.sight.frames[-1][self.options.position_key or ""]
-            move.begin(position, self.limits.apply(planned, None)[0])
+            move.begin(self._position(), self.limits.apply(planned, None)[0])
         elif move.arrived and planned is not None:
             self._first_move = None
             return False
@@ -237,6 +246,17 @@ class ControlRun:
             self._observed_from = math.nextafter(observed, math.inf)
             self._forget(observed)
         return True
+
+    def _position(self) -> np.ndarray:
+        """Return where the robot is, (action_dim,), from the newest good observation."""
+        key = self.options.position_key or ""
+        position = {**self.also.values, **self.sight.frames[-1]}[key]
+        if position.shape != (self.limits.action_dim,):
+            raise InputError(
+                f"position_key is '{key}', which has shape {position.shape}, expected "
+                f"({self.limits.action_dim},)"
+            )
+        return position
 
     def _missed(self, on_miss: str) -> None:
         if self._missing_since is None:
@@ -263,7 +283,7 @@ class ControlRun:
         frame = self.sight.frames[-1]  # no chunk was ever asked for without one
         previous = self._last
         if previous is None and self.options.position_key is not None:
-            previous = frame[self.options.position_key]
+            previous = self._position()
         allowed, limited = self.limits.apply(action, previous)
         self._last = allowed
         result, newest = self.result, self.joining.newest
@@ -271,7 +291,7 @@ class ControlRun:
             time=self.clock.now() - self._began,
             observed=observed - self._began,
             action=allowed,
-            obs=frame,
+            obs={**frame, **self.also.values},
             kind=kind,
             step=result.steps,
             chunk=-1 if newest is None else newest.number,
@@ -280,7 +300,8 @@ class ControlRun:
         )
         try:
             if self.options.dry_run:
-                _LOG.info("step %d: would be told %s", result.steps, _shown(allowed))
+                told = _shown(allowed, self.robot.action_names)
+                _LOG.info("step %d: would be told %s", result.steps, told)
             else:
                 self.robot.act(allowed)
         except BaseException:
@@ -296,5 +317,7 @@ class ControlRun:
         return allowed
 
 
-def _shown(action: np.ndarray) -> str:
+def _shown(action: np.ndarray, names: Sequence[str]) -> str:
+    if len(names) == len(action):
+        return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, action, strict=True))
     return np.array2string(action, precision=4, suppress_small=True, max_line_width=1000)

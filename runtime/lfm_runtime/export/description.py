@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lfm_runtime.policy.sampler import Sampler
 from lfm_runtime.policy.spec import DataSpec
 from lfm_runtime.version import __version__
 
 FORMAT = "lfm-policy-export"
 FORMAT_VERSION = 1
 
+ALSO_TRAINED_ON = "also_trained_on"
+"""Key of ``policy.json`` that only some exports have."""
+
 PRECISIONS = ("fp32", "fp16", "int8")
 OUTPUT = "action"
 
 AS_THEY_ARE = (
     *("n_obs_steps", "horizon", "n_action_steps", "max_prefix", "checkpoint_sha256", "name"),
-    *("sampler", "precision", "clips_actions", "env", "parameters", "training"),
+    *("precision", "clips_actions", "env", "parameters", "training"),
 )
 """Keys of ``policy.json`` whose values are those of the attributes of the same name."""
 
@@ -39,15 +43,15 @@ class ExportDescription:
         graph_sha256: SHA-256 of ``policy.onnx``.
         checkpoint_sha256: identity of the checkpoint it was made of.
         name: of the experiment.
-        sampler: ``nfe``, ``solver``, ``noise_scale``, ``nfe_per_block`` (index 0 = data side),
-            ``block_times``, where the steps of each block end ([] for equal steps), ``guidance``
-            and ``renoise``; exports of before do not say the last three, and have none of them.
+        sampler: part of the graph.
         precision: ``fp32``, ``fp16`` or ``int8``.
         clips_actions: whether actions are limited to their range.
         env: the environment it was trained for: ``id``, which may be empty, ``max_episode_steps``
             and its options.
         parameters: numbers of parameters by part.
         training: numbers that the checkpoint gives of its training, such as ``steps``.
+        also_trained_on: what the policy does not see, and its encoder or its teacher's learned to
+            tell in training.
     """
 
     spec: DataSpec
@@ -59,22 +63,13 @@ class ExportDescription:
     graph_sha256: str
     checkpoint_sha256: str
     name: str
-    sampler: Mapping[str, Any]
+    sampler: Sampler
     precision: str
     clips_actions: bool
     env: Mapping[str, Any]
     parameters: Mapping[str, int]
     training: Mapping[str, Any]
-
-    @property
-    def renoise(self) -> float:
-        """Share of each block's noise that chunks are given before it."""
-        return float(self.sampler.get("renoise", 0.0))
-
-    @property
-    def guidance(self) -> float:
-        """Weight of the observation; 1: without guidance."""
-        return float(self.sampler.get("guidance", 1.0))
+    also_trained_on: Sequence[str] = ()
 
     @property
     def inputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -119,7 +114,10 @@ class ExportDescription:
                 key: {"low": low.ravel().tolist(), "high": high.ravel().tolist()}
                 for key, (low, high) in self.ranges.items()
             },
+            "sampler": self.sampler.to_dict(),
             **{key: getattr(self, key) for key in AS_THEY_ARE},
+            # As in a checkpoint: nothing where there is nothing to say.
+            **({ALSO_TRAINED_ON: list(self.also_trained_on)} if self.also_trained_on else {}),
         }
 
 

@@ -18,12 +18,14 @@ from lfm_runtime.disk.files import is_file
 from lfm_runtime.disk.stamped import read_stamped, write_stamped
 from lfm_runtime.errors import InputError
 from lfm_runtime.export.description import (
+    ALSO_TRAINED_ON,
     AS_THEY_ARE,
     FORMAT,
     FORMAT_VERSION,
     PRECISIONS,
     ExportDescription,
 )
+from lfm_runtime.policy.sampler import Sampler
 from lfm_runtime.policy.spec import DataSpec, is_image
 from lfm_runtime.version import __version__
 
@@ -77,6 +79,9 @@ def read_description(folder: str | Path) -> ExportDescription:
             value = value.get(part)
         if not holds(value):
             raise _error(label, key, value, expected)
+    also = content.get(ALSO_TRAINED_ON, [])
+    if not _is_list(_is_text)(also):
+        raise _error(label, ALSO_TRAINED_ON, also, "names")
     n_obs_steps, n_action_steps = content["n_obs_steps"], content["n_action_steps"]
     if n_action_steps > content["horizon"] - n_obs_steps + 1:
         expected = "at most horizon - n_obs_steps + 1"
@@ -86,6 +91,8 @@ def read_description(folder: str | Path) -> ExportDescription:
         spec=spec,
         ranges=_ranges(content["ranges"], spec, label),
         graph_sha256=content["graph"]["sha256"],
+        sampler=Sampler.from_dict(content["sampler"], f"{label}: sampler."),
+        also_trained_on=tuple(also),
         **{key: content[key] for key in AS_THEY_ARE},
     )
     for name, (_, shape) in description.inputs.items():
@@ -133,10 +140,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _has_number_or_none(key: str) -> _Check:
-    return lambda sampler: _is_number(sampler.get(key, 0.0))
-
-
 def _is_count(lowest: int, highest: float = math.inf) -> _Check:
     return lambda value: (
         isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
@@ -151,10 +154,6 @@ def _is_map(holds: _Check) -> _Check:
     return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
 
 
-def _is_block_times(value: Any) -> bool:
-    return value is None or _is_list(_is_list(_is_number))(value)
-
-
 _CHECKS: tuple[tuple[str, str, _Check], ...] = (
     *(
         (key, f"a number from 1 to {MAXIMUM_STEPS:,}", _is_count(1, MAXIMUM_STEPS))
@@ -167,14 +166,7 @@ _CHECKS: tuple[tuple[str, str, _Check], ...] = (
     ("name", "text", _is_text),
     ("sampler", "an object", _is_object),
     ("sampler.nfe", "a positive number", _is_count(1)),
-    ("sampler.solver", "text", _is_text),
-    ("sampler.noise_scale", "a number", _is_number),
-    *(
-        ("sampler", f"a number as its {key}, or none", _has_number_or_none(key))
-        for key in ("guidance", "renoise")
-    ),
     ("sampler.nfe_per_block", "numbers of evaluations", _is_list(_is_count(1))),
-    ("sampler.block_times", "times of each block", _is_block_times),
     ("precision", f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
     ("clips_actions", "true or false", lambda value: isinstance(value, bool)),
     ("env", "an object", _is_object),

@@ -69,7 +69,7 @@ class OnnxPolicy(ChunkPolicy):
         self.folder = Path(folder)
         self.description = description
         self.threads = threads
-        self.nfe = int(description.sampler["nfe"])
+        self.nfe = description.sampler.fixed_nfe
         self.max_prefix = description.max_prefix
         self.digest = description.graph_sha256
         self._generator = np.random.default_rng()
@@ -91,13 +91,7 @@ class OnnxPolicy(ChunkPolicy):
         return {
             **super().metadata,
             "name": description.name,
-            "nfe": self.nfe,
-            "nfe_per_block": description.sampler["nfe_per_block"],
-            "block_times": description.sampler.get("block_times", []),
-            "solver": description.sampler["solver"],
-            "noise_scale": description.sampler["noise_scale"],
-            "renoise": description.renoise,
-            "guidance": description.guidance,
+            **description.sampler.to_dict(),
             "checkpoint_sha256": description.checkpoint_sha256,
             "precision": description.precision,
         }

@@ -12,7 +12,8 @@ import numpy as np
 
 from lfm_runtime.errors import InputError
 from lfm_runtime.policy.observations import checked_batch, checked_frames, remember, stacked
-from lfm_runtime.policy.spec import DataSpec, is_image
+from lfm_runtime.policy.spec import TASK_KEY, DataSpec, is_image
+from lfm_runtime.policy.tasks import one_hot, task_name, told, told_batch
 
 
 @dataclass(eq=False)
@@ -48,6 +49,7 @@ class ChunkPolicy(ABC):
         self.n_obs_steps = n_obs_steps
         self.horizon = horizon
         self.n_action_steps = n_action_steps
+        self._task: str | None = None
         self._seed: tuple[int, int] | None = None
         self._chunks_drawn = 0
         self._history: deque[Frame] = deque(maxlen=n_obs_steps)
@@ -74,6 +76,21 @@ class ChunkPolicy(ABC):
             )
         self._n_action_steps = steps
 
+    @property
+    def task(self) -> str | None:
+        """Which of ``spec.tasks`` to do where observations do not say it; None: they have to.
+
+        Set by name or by number, before an episode.
+
+        Raises:
+            InputError: set to a task that the policy does not know.
+        """
+        return self._task
+
+    @task.setter
+    def task(self, task: str | int | None) -> None:
+        self._task = task_name(self.spec, task)
+
     def _longest_execution(self) -> int:
         """Return how many actions of a chunk can be executed at most."""
         return self.horizon - self.n_obs_steps + 1
@@ -86,9 +103,11 @@ class ChunkPolicy(ABC):
     @property
     def metadata(self) -> dict[str, Any]:
         """What a caller has to know: shapes, dtypes and the horizons; plain JSON values."""
+        tasks = {"tasks": list(self.spec.tasks)} if self.spec.tasks else {}
         return {
             "observations": {
                 key: {"shape": list(shape), "dtype": self.spec.dtype(key)}
+                | ({"depth": list(self.spec.depth[key])} if key in self.spec.depth else {})
                 for key, shape in self.spec.obs_shapes.items()
             },
             "action_dim": self.spec.action_dim,
@@ -97,6 +116,7 @@ class ChunkPolicy(ABC):
             "horizon": self.horizon,
             "n_action_steps": self.n_action_steps,
             "max_prefix": self.max_prefix,
+            **tasks,
         }
 
     # -- noise --------------------------------------------------------------------------------
@@ -138,13 +158,15 @@ class ChunkPolicy(ABC):
 
         Args:
             obs: observations by name, each of shape ``spec.obs_shapes[name]``; other names are
-                ignored.
+                ignored. Under ``task`` a policy of several tasks also takes a name or a number;
+                left out, it is `task`.
 
         Raises:
             InputError: an observation is missing, has another shape, or is not finite.
             FloatingPointError: the sampled action is not finite; it never reaches a robot.
         """
-        remember(self._history, Frame(checked_frames(obs, self.spec, self._plain)))
+        seen = told(obs, self.spec, self._task)
+        remember(self._history, Frame(checked_frames(seen, self.spec, self._plain)))
         if not self._queue:
             # Copies, each of its own: a policy may compute all chunks in one array, and a robot
             # may write into its action.
@@ -165,6 +187,9 @@ class ChunkPolicy(ABC):
         for key, shape in self.spec.obs_shapes.items():
             if is_image(shape):
                 obs[key] = generator.integers(0, 256, shape, dtype=np.uint8)
+                continue
+            if key == TASK_KEY and self.spec.tasks:
+                obs[key] = one_hot(self.spec.tasks, int(generator.integers(len(self.spec.tasks))))
                 continue
             low, high = self.training_range(key)
             obs[key] = generator.uniform(low, high, shape).astype(self.spec.dtype(key))
@@ -221,7 +246,8 @@ class ChunkPolicy(ABC):
         Raises:
             InputError: as `checked_batch`.
         """
-        obs = checked_batch(batch, self.spec, self._plain, n_obs_steps=self.n_obs_steps)
+        seen = told_batch(batch, self.spec, self._task, self.n_obs_steps)
+        obs = checked_batch(seen, self.spec, self._plain, n_obs_steps=self.n_obs_steps)
         return obs, len(next(iter(obs.values()))) if obs else 1
 
     def _padded_prefix(self, prefix: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:

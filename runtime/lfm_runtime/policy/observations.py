@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lfm_runtime.errors import InputError
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.depth import depth_levels
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 T = TypeVar("T")
 
@@ -51,9 +52,11 @@ def checked_frames(
     frames = {}
     for key, shape in spec.obs_shapes.items():
         frame = array_of(key, plain(require_observation(key, obs, spec.obs_shapes)), spec)
+        frame = _with_channel(frame, (), shape) if key in spec.depth else frame
         if frame.shape != tuple(shape):
             raise InputError(
                 f"observation '{key}' has shape {frame.shape}, expected {tuple(shape)}"
+                + image_advice(frame.shape, shape)
             )
         # Now and not when the next chunk is sampled: a bad frame must not enter the history.
         frames[key] = require_finite(key, frame)
@@ -82,11 +85,13 @@ def checked_batch(
     obs: dict[str, np.ndarray] = {}
     for key, shape in spec.obs_shapes.items():
         value = array_of(key, plain(require_observation(key, batch, spec.obs_shapes)), spec)
+        value = _with_channel(value, value.shape[:2], shape) if key in spec.depth else value
         expected = (n_obs_steps, *shape)
         if value.ndim != len(expected) + 1 or value.shape[1:] != expected:
             raise InputError(
                 f"observation '{key}' has shape {value.shape}, expected (B, "
                 f"{', '.join(str(size) for size in expected)}): batch, n_obs_steps, then one frame"
+                + image_advice(value.shape[2:], shape)
             )
         n_rows = len(next(iter(obs.values()), value))
         if len(value) != n_rows:
@@ -98,13 +103,16 @@ def checked_batch(
 def array_of(key: str, value: Any, spec: DataSpec) -> np.ndarray:
     """Return a copy of an observation of any shape as an array of its `DataSpec.dtype`.
 
-    A copy, because many environments return the same array again and again.
+    A copy, because many environments return the same array again and again. Images of depth may
+    come in any numbers: they become levels as in training. What is uint8 is levels already.
 
     Raises:
         InputError: it is not an array of real numbers; for a camera image, not one of uint8; for
             float64, in a smaller format, in which the values have lost what tells them apart.
     """
     array, dtype = as_numbers(key, value), spec.dtype(key)
+    if key in spec.depth and array.dtype != np.uint8:
+        array = depth_levels(array, *spec.depth[key])
     if dtype == "uint8" and array.dtype != np.uint8:
         raise InputError(
             f"observation '{key}' has dtype {array.dtype}, expected uint8: camera images of 0 to "
@@ -117,6 +125,49 @@ def array_of(key: str, value: Any, spec: DataSpec) -> np.ndarray:
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
         return np.array(array, dtype=dtype, order="C")
+
+
+def _with_channel(
+    array: np.ndarray, leading: tuple[int, ...], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return depth as (*leading, height, width, 1); as it is where it is nothing of the kind."""
+    height, width, _ = shape
+    is_depth = array.shape in ((*leading, height, width), (*leading, 1, height, width))
+    return array.reshape(*leading, *shape) if is_depth else array
+
+
+def image_advice(found: Sequence[int], shape: Sequence[int]) -> str:
+    """Return what makes a camera image of another layout fit, to follow what was found.
+
+    Args:
+        found: shape of one frame that came.
+        shape: of one frame, as the policy was trained.
+
+    Returns:
+        ``""`` for what is no image, or where nobody can say.
+    """
+    if not is_image(shape):
+        return ""
+    height, width, channels = shape
+    found = tuple(found)
+    if found == (channels, height, width):
+        return ": its channels come first: give numpy.moveaxis(image, -3, -1)"
+    if found == (height, width):
+        repeat = "" if channels == 1 else f".repeat({channels}, axis=-1)"
+        return f": it has no axis of channels: give image[..., None]{repeat}"
+    if found == (height, width, 4) and channels == 3:
+        return ": its fourth channel is alpha: give image[..., :3]"
+    if found == (height, width, 3) and channels == 1:
+        return ": it is in colours and the demonstrations are grey: give what these hold"
+    if found == (height, width, 1):
+        return f": it is grey: give image.repeat({channels}, axis=-1)"
+    if len(found) == 3 and channels in (found[0], found[2]):
+        high, wide = found[:2] if found[2] == channels else found[1:]
+        return (
+            f": an image {high} high and {wide} wide, expected {height} high and {width} wide; "
+            "resize it first"
+        )
+    return ""
 
 
 def require_finite(key: str, array: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lfm_runtime.errors import InputError
@@ -11,6 +12,10 @@ from lfm_runtime.errors import InputError
 MAXIMUM_KEYS = 64
 MAXIMUM_RANK = 4
 MAXIMUM_SIZE = 10_000_000
+MAXIMUM_TASKS = 4096
+
+TASK_KEY = "task"
+"""The observation that says which of several tasks is to be done, one-hot."""
 
 
 def is_image(shape: Sequence[int]) -> bool:
@@ -31,12 +36,18 @@ class DataSpec:
         fingerprint: SHA-256 of the training demonstrations, empty when unknown.
         float64_keys: observations, or ``"action"``, so far from zero that float32 could not tell
             their values apart; everywhere outside the networks they are float64.
+        depth: camera of depth -> the nearest and the farthest distance that are told apart, in
+            the units of the data; what becomes of its images says `depth_levels`.
+        tasks: names of the tasks that the observation ``task`` tells apart, in its order; empty:
+            the policy is not told.
     """
 
     obs_shapes: Mapping[str, tuple[int, ...]]
     action_dim: int
     fingerprint: str = ""
     float64_keys: tuple[str, ...] = ()
+    depth: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
     def dtype(self, key: str) -> str:
         """Return in which numbers an observation, or ``"action"``, is exchanged.
@@ -47,6 +58,18 @@ class DataSpec:
             return "float64"
         return "uint8" if is_image(self.obs_shapes.get(key, ())) else "float32"
 
+    def numbers(self, key: str) -> str:
+        """Return in words what numbers an observation, or ``"action"``, is made of."""
+        if key in self.depth:
+            near, far = self.depth[key]
+            return f"depth from {near:g} to {far:g}"
+        return self.dtype(key)
+
+    def untold(self) -> DataSpec:
+        """Return what has to be observed where somebody says the task."""
+        shapes = {key: shape for key, shape in self.obs_shapes.items() if key != TASK_KEY}
+        return replace(self, obs_shapes=shapes, tasks=()) if self.tasks else self
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         values = {
@@ -54,7 +77,13 @@ class DataSpec:
             "action_dim": self.action_dim,
             "fingerprint": self.fingerprint,
         }
-        return values | ({"float64_keys": list(self.float64_keys)} if self.float64_keys else {})
+        if self.float64_keys:
+            values["float64_keys"] = list(self.float64_keys)
+        if self.depth:
+            values["depth"] = {key: list(ends) for key, ends in self.depth.items()}
+        if self.tasks:
+            values["tasks"] = list(self.tasks)
+        return values
 
     @staticmethod
     def from_dict(value: Any, label: str) -> DataSpec:
@@ -92,8 +121,39 @@ class DataSpec:
         if not isinstance(wide, list) or not all(isinstance(k, str) and k in known for k in wide):
             raise bad("float64_keys", "names of observations that are no images", wide)
         checked = {key: tuple(shape) for key, shape in shapes.items()}
-        return DataSpec(checked, action_dim, fingerprint, tuple(wide))
+        depth: Any = value.get("depth", {})
+        if not isinstance(depth, dict):
+            raise bad("depth", "an object", depth)
+        for key, ends in depth.items():
+            if checked.get(key, ())[2:] != (1,):
+                raise bad("depth", "names of images of one channel", key)
+            if not _is_range(ends):
+                raise bad(f"depth.{key}", "two increasing numbers of at least 0", ends)
+        ranges = {key: (float(near), float(far)) for key, (near, far) in depth.items()}
+        tasks: Any = value.get("tasks", [])
+        if not _are_tasks(tasks) or (tasks and checked.get(TASK_KEY) != (len(tasks),)):
+            raise bad("tasks", f"different names, as many as '{TASK_KEY}' has numbers", tasks)
+        return DataSpec(checked, action_dim, fingerprint, tuple(wide), ranges, tuple(tasks))
 
 
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAXIMUM_SIZE
+
+
+def _are_tasks(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MAXIMUM_TASKS
+        and all(isinstance(task, str) and task for task in value)
+        and len(set(value)) == len(value)
+    )
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in value)
+        and all(math.isfinite(end) for end in value)
+        and 0 <= value[0] < value[1]
+    )

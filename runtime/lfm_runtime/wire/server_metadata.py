@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from lfm_runtime.errors import InputError
+from lfm_runtime.policy.sampler import NUMBERS, Sampler
 from lfm_runtime.policy.spec import DataSpec
 from lfm_runtime.wire.packing import packb
 from lfm_runtime.wire.protocol import POLICY_DIGEST
@@ -22,14 +24,14 @@ _OF_THE_POLICY = frozenset(
     {
         POLICY_DIGEST,
         *("action_dim", "action_horizon", "horizon", "max_prefix", "n_action_steps", "n_obs_steps"),
-        *("block_times", "guidance", "nfe", "nfe_per_block", "noise_scale", "precision"),
-        *("renoise", "solver"),
+        *(one.name for one in fields(Sampler)),
+        "precision",
     }
 )
 """What the actions depend on; beside the observations."""
-_NOT_SAID = {"guidance": 1.0, "renoise": 0.0}
-"""What older servers do not say, and what it is for them."""
-_OF_OBSERVATIONS = frozenset({"shape", "dtype"})
+_WHERE_BOTH_SAY = ("nfe_per_block", "block_times")
+"""What older servers do not say, and what depends on their policy's blocks for them."""
+_OF_OBSERVATIONS = frozenset({"shape", "dtype", "depth"})
 
 _MAXIMUM_TEXT = 60
 
@@ -59,6 +61,8 @@ def read_metadata(metadata: Mapping[str, Any], uri: str) -> tuple[DataSpec, dict
             "obs_shapes": {key: entry.get("shape") for key, entry in observations.items()},
             "action_dim": metadata.get("action_dim"),
             "float64_keys": [key for key, dtype in dtypes.items() if dtype == "float64"],
+            "tasks": metadata.get("tasks", []),
+            "depth": {key: e["depth"] for key, e in observations.items() if "depth" in e},
         },
         label,
     )
@@ -97,9 +101,11 @@ def policy_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         now: what it, or another server at its address, says later.
     """
     digests = bool(before.get(POLICY_DIGEST) and now.get(POLICY_DIGEST))
-    names = _OF_THE_POLICY if digests else (before.keys() | now.keys()) - _NOT_COMPARED
+    names = set(_OF_THE_POLICY if digests else (before.keys() | now.keys()) - _NOT_COMPARED)
+    if digests:
+        names -= {name for name in _WHERE_BOTH_SAY if name not in before or name not in now}
     # Shapes and types before digests: they say more.
-    said = [{n: metadata.get(n, _NOT_SAID.get(n)) for n in names} for metadata in (before, now)]
+    said = [{n: metadata.get(n, NUMBERS.get(n)) for n in names} for metadata in (before, now)]
     return [
         *_differences(_observations(before, digests), _observations(now, digests)),
         *_differences(*said),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
-from lfm_policy.evaluation import wilson_interval
+from lfm_policy.evaluation import mcnemar_exact, wilson_interval
 from resultpages.numbers import three
 
 
@@ -40,6 +40,24 @@ class Rated:
     @property
     def interval(self: _Counts) -> str:
         return " to ".join(map(three, _wilson(self.solved, self.n)))
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Episodes that are known one by one.
+
+    Attributes:
+        cell: what was measured, with ``episodes``.
+    """
+
+    cell: dict[str, Any]
+
+    def column(self, name: str) -> list[Any]:
+        return [episode[name] for episode in self.cell["episodes"]]
+
+    def p_against(self, other: Rollouts) -> float:
+        """Return McNemar's exact p against another on the same episodes."""
+        return float(mcnemar_exact(self.column("success"), other.column("success")))
 
 
 @dataclass(frozen=True)

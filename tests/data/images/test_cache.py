@@ -125,6 +125,25 @@ def test_other_frames_than_announced_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_fails_after_some_frames_is_raised_and_leaves_nothing(
+    images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield images[:5]
+        raise InputError("the video is damaged")
+
+    with pytest.raises(InputError, match="the video is damaged"):
+        CachedImages("a store", {}, 12, (6, 5, 3), broken()).open(tmp_path)
+
+    def full(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lfm_policy.data.images.resize.resized_frames", full)
+    with pytest.raises(OSError, match="No space left"):
+        CachedImages("a store", {}, 12, (6, 5, 3), iter([images])).open(tmp_path, size=(3, 3))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_cache_is_named(images: np.ndarray, tmp_path: Path) -> None:
     cache = of(images)
     cache.open(tmp_path)

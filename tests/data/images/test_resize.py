@@ -13,7 +13,11 @@ from lfm_policy.data.images.resize import TIE, Resize, resized_frames
 
 @pytest.mark.parametrize(
     ("size_in", "size"),
-    [((24, 20), (18, 17)), ((32, 48), (8, 12)), ((9, 9), (12, 10)), ((5, 7), (1, 1))],
+    [
+        *[((24, 20), (18, 17)), ((32, 48), (8, 12)), ((9, 9), (12, 10)), ((5, 7), (1, 1))],
+        # Of more rows and columns than are made at once.
+        *[((120, 160), (48, 64)), ((37, 90), (36, 33)), ((20, 20), (45, 50)), ((200, 3), (17, 16))],
+    ],
 )
 def test_it_is_torchs_antialiased_interpolation(
     size_in: tuple[int, int], size: tuple[int, int]

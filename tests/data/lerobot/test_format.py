@@ -605,7 +605,7 @@ UNUSABLE: list[tuple[str, Callable[[Path], Any], str]] = [
         "no column 'observation.extra'",
     ),
     (TOP, feature(TOP, dtype="video", shape=[10**5, 10**5, 3]), "expected images"),
-    (TOP, feature(TOP, dtype="video", shape=[HEIGHT, WIDTH]), "expected images"),
+    (TOP, feature(TOP, dtype="video", shape=[HEIGHT, WIDTH, 2]), "expected images"),
     (
         TOP,
         feature(TOP, dtype="video", shape=[32, 48, 3], info={"video.is_depth_map": True}),
@@ -690,7 +690,7 @@ def test_unusable_pictures(embedded: Path, tmp_path: Path) -> None:
     depth = png(np.zeros((HEIGHT, WIDTH), np.uint16))
     for picture_of_depth, message in (
         ({"bytes": tiff.getvalue(), "path": "0.tiff"}, "row 0 .* is a TIFF, as depth is stored"),
-        (depth, "row 0 .* is a picture of mode I;16; expected RGB"),
+        (depth, "row 0 .* is a grey picture of 16 bits; dataset.depth="),
     ):
         set_data(root, TOP, lambda t, image=picture_of_depth: [image] * len(t))
         with pytest.warns(UserWarning, match=f"images.top is left out.*{message}"):
@@ -875,7 +875,7 @@ def test_damaged_v21(
         (at(8, {"bytes": b"no picture", "path": ""}), "row 8 .episode 1. is no picture that can"),
         (at(8, {"bytes": png(picture(0, TOP))["bytes"][:-40], "path": ""}), "row 8 .* no picture"),
         (at(8, png(np.zeros((9, 9, 3), np.uint8))), "picture of 9 x 9 .*expected 32 x 48"),
-        (at(8, png(np.zeros((32, 48), np.uint16))), "of mode I;16; expected RGB"),
+        (at(8, png(np.zeros((32, 48), np.uint16))), "is a grey picture of 16 bits; dataset.depth="),
         (lambda t: [b"x"] * len(t), "has type binary; expected pictures, a struct of bytes"),
         (lambda t: [{"path": "x"}] * len(t), "expected pictures, a struct of bytes"),
     ],

@@ -181,7 +181,8 @@ def test_what_no_policy_observes_is_left_out_unless_named(path: Path) -> None:
 
     change(path, edit)
     message = (
-        "demo.hdf5: left out: depth (holds images of float32, expected uint8), nested (is an empty "
+        "demo.hdf5: left out: depth (holds images of float32, expected uint8; dataset.depth="
+        "{depth: [nearest, farthest]}, in its units, reads it as depth), nested (is an empty "
         "group), text (has dtype object, expected numbers); name obs_keys to choose"
     )
     with pytest.warns(UserWarning, match=re.escape(message)):

@@ -177,6 +177,18 @@ def test_a_scale_of_errors_counts_large_ones_with_their_size(weights: torch.Tens
     torch.testing.assert_close(loss.distance(both), loss.mean_square(both))
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 1.5])
+def test_the_power_says_how_large_errors_count(power: float) -> None:
+    group, difference = gaussian_teacher(0.0), torch.full((1, 2, 3), 0.3, requires_grad=True)
+    loss = RegressionLoss(
+        Straight(0.0), group, options(error_scale=0.1, error_power=power), torch.tensor([1.5, 0.5])
+    )
+    (gradient,) = torch.autograd.grad(loss.distance(difference), difference)
+    (plain,) = torch.autograd.grad(loss.mean_square(difference), difference)
+    # That of the square, divided by (1 + s / c^2)^power.
+    torch.testing.assert_close(gradient, plain / (1 + 0.3**2 / 0.1**2) ** power)
+
+
 def test_distribution_matching_needs_whole_blocks() -> None:
     group = gaussian_teacher(0.0)
     half = TeacherGroup(group.chain, Fraction(0), Fraction(1, 2), group.solver)

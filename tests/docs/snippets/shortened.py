@@ -7,6 +7,7 @@ then is made less.
 from __future__ import annotations
 
 import functools
+import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
@@ -72,15 +73,9 @@ def shorten_everything() -> None:
     Before anything else of the package is imported: what takes a function from a module by its name
     must find the short one there.
     """
-    import lfm_policy.flow.fitting
-
-    def few_steps(before: Callable[..., Any]) -> Callable[..., Any]:
-        def fit(*given: Any, steps: int, **named: Any) -> Any:
-            return before(*given, steps=fewer(steps), **named)
-
-        return fit
-
-    replace(lfm_policy.flow.fitting, "fit", few_steps)
+    # What starts processes that import everything anew forks them instead: here are no threads.
+    get_context = multiprocessing.get_context
+    replace(multiprocessing, "get_context", lambda before: lambda method=None: get_context("fork"))
 
     import lfm_policy.flow.fitting
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from lfm_policy.assets import bundled_demonstrations
+from lfm_policy.data.lerobot.writer import write_lerobot
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.data.zarr.store import write_zarr
@@ -71,17 +72,40 @@ def cameras(path: Path) -> None:
     robot(path, ("front", "wrist"))
 
 
+def so101(path: Path) -> None:
+    """Write a LeRobot dataset of an SO-101 with two cameras, in degrees and percent."""
+    generator, episodes, steps = np.random.default_rng(0), 3, 24
+    way = (1 - np.cos(np.linspace(0, np.pi, steps + 1)))[:, None] / 2
+    joints = np.stack([way * generator.uniform(-40, 40, 6) for _ in range(episodes)])
+    joints[..., 5] = 100 * way[:, 0]
+    frames = np.full((episodes * steps, 240, 320, 3), 90, np.uint8)
+    for frame, at in zip(frames, joints[:, :-1].reshape(-1, 6), strict=True):
+        row, column = (int(120 + 2 * value) for value in at[:2])
+        frame[row - 20 : row + 20, column : column + 40] = (230, 120, 40)
+    arrays = {
+        "state": joints[:, :-1].reshape(-1, 6).astype(np.float32),
+        "front": frames,
+        "wrist": frames[..., ::-1],
+        "action": joints[:, 1:].reshape(-1, 6).astype(np.float32),
+    }
+    write_lerobot(path, ReplayBuffer(arrays, np.arange(1, episodes + 1) * steps), fps=30)
+
+
 STAND_INS = {
     "pusht_cchi_v7_replay.zarr": pusht,
     "my_robot.hdf5": robot,
     "my_cameras.hdf5": cameras,
+    "so101_pick": so101,
 }
+LEROBOT = Path(__file__).resolve().parents[2] / "control" / "lerobot_stand_in"
+"""Stands for LeRobot, whose SO-101 moves only in memory there."""
 
 
 def stand_ins(text: str, folder: Path) -> list[Path]:
     """Return the data that a page names, in a folder where it is made once.
 
-    What is downloaded there is PushT's demonstrations.
+    What is downloaded there is PushT's demonstrations. A page with a robot of LeRobot has what
+    stands for LeRobot in its folder.
     """
     names = [name for name in STAND_INS if name in text]
     if "download pusht" in text and "pusht_cchi_v7_replay.zarr" not in names:
@@ -89,4 +113,5 @@ def stand_ins(text: str, folder: Path) -> list[Path]:
     for name in names:
         if not (folder / name).exists():
             STAND_INS[name](folder / name)
-    return [folder / name for name in names]
+    lerobot = [LEROBOT / "lerobot", LEROBOT / "draccus"] if "--robot-config" in text else []
+    return [*(folder / name for name in names), *lerobot]

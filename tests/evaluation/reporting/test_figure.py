@@ -13,6 +13,7 @@ from lfm_policy.evaluation import Cell, EpisodeResult, bootstrap_mean, wilson_in
 from lfm_policy.evaluation.episodes import describe_outcome
 from lfm_policy.evaluation.reporting.figure import evaluation_figure, plot_evaluation
 from lfm_policy.pictures import LIGHT, drawing
+from lfm_runtime.policy.sampler import Sampler
 
 LATENCY = {"median_ms": 1.25, "p95_ms": 2.5, "threads": 1, "device": "cpu"}
 FRAME = np.full((20, 20, 3), 128, np.uint8)
@@ -25,7 +26,7 @@ def cell(nfe: int, solved: int, n: int = 8, solver: str = "euler") -> Cell:
         )
         for k in range(n)
     ]
-    return Cell(solver, nfe, [nfe], LATENCY, episodes)
+    return Cell(Sampler(solver, nfe, (nfe,)), LATENCY, episodes)
 
 
 def drawn(cells: list[Cell], frames: dict[int, np.ndarray], student_blocks: int = 0) -> Figure:

@@ -366,3 +366,41 @@ def test_a_local_block_is_no_diffusion_model() -> None:
 def test_a_linear_schedule_of_few_steps_is_refused() -> None:
     with pytest.raises(OptionError, match="is 100 with beta_schedule 'linear'"):
         DiffusionConfig(beta_schedule="linear")
+    with pytest.raises(OptionError, match="expected at least 50"):
+        DiffusionConfig(beta_schedule="linear", train_steps=40, beta_start=0.1, beta_end=0.1)
+    assert DiffusionConfig(beta_schedule="linear", train_steps=50, beta_start=0.1, beta_end=0.1)
+
+
+def test_the_ends_of_a_linear_schedule() -> None:
+    config = DiffusionConfig(
+        beta_schedule="linear", train_steps=200, beta_start=0.001, beta_end=0.06
+    )
+    kept = np.cumprod(1 - np.linspace(0.001, 0.06, 200))
+    x, noise = torch.ones(200, *SHAPE), torch.zeros(200, *SHAPE)
+    tau = (torch.arange(200) + 0.5) / 200
+    seen = []
+    config.create().loss(
+        lambda x, t, cond: seen.append(x) or x,
+        PathSample(x, noise, tau, x, noise),
+        None,
+        FlowBlock(lambda x, t, cond: x, FREE, method=config).path,
+    )
+    np.testing.assert_allclose(seen[0][:, 0, 0].numpy(), np.sqrt(kept), rtol=1e-4)
+
+
+@pytest.mark.parametrize("solver", SAMPLERS)
+def test_chunks_are_clipped_to_the_range_that_is_asked_for(solver: str) -> None:
+    config = DiffusionConfig(prediction="sample", clip_range=2.0)
+    block = FlowBlock(lambda x, t, cond: torch.full_like(x, 5.0), FREE, method=config)
+    spec = SolverSpec(solver, 10)
+    found = block.run(torch.zeros(2, *SHAPE), t_start=1, t_end=0, solver=spec).x
+    torch.testing.assert_close(found, torch.full_like(found, 2.0), atol=1e-3, rtol=0)
+
+
+def test_what_may_be_cut_off() -> None:
+    assert DiffusionConfig().needs_limits
+    assert not DiffusionConfig(clip_any=True).needs_limits
+    assert not DiffusionConfig(clip_sample=False).needs_limits
+    with pytest.raises(OptionError, match="clip_range is 0.5, expected at least 1"):
+        DiffusionConfig(clip_range=0.5)
+    assert DiffusionConfig(clip_range=0.5, clip_any=True)

@@ -88,6 +88,15 @@ def test_without_a_digest_everything_that_is_said_counts() -> None:
     assert changed({**OURS, "policy_sha256": ""}, name="b") == ["name: b, before a"]
 
 
+def test_what_an_older_server_does_not_say_is_no_change() -> None:
+    newer = {**OURS, "nfe_per_block": [1, 1], "block_times": [[], []]}
+    newer |= {"guidance": 1.0, "renoise": 0.0}
+    assert policy_changes(OURS, newer) == policy_changes(newer, OURS) == []
+    assert changed(newer, nfe_per_block=[2, 0]) == ["nfe_per_block: [2, 0], before [1, 1]"]
+    assert changed(newer, block_times=[[0.5], []]) == ["block_times: [[0.5], []], before [[], []]"]
+    assert changed(OURS, guidance=2.0) == ["guidance: 2.0, before 1.0"]
+
+
 def test_long_values_are_cut_short() -> None:
     (change,) = changed(OTHERS, weights="x" * 10_000)
     assert len(change) < 200

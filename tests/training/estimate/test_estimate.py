@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
+from typing import Any
 
 import pytest
 
 from lfm_policy.config import config_from_dict
+from lfm_policy.config.load import changed_config
 from lfm_policy.text.numbers import duration
 from lfm_policy.training.estimate import Estimate, Share
 from lfm_policy.training.estimate.advice import Names, advise, small_enough
@@ -79,8 +82,53 @@ def test_large_frames_are_to_be_resized() -> None:
         "long: 39 s a step, 100% of the time is encoder, which sees 2 cameras of 240 x 320 pixels"
     )
     each = 39.0 * (96 * 128) / (240 * 320)
-    assert f"encoder.image.resize=[96, 128] makes it about {duration(each)} a step" in sentences[1]
+    assert f"encoder.image.resize=[96,128] makes it about {duration(each)} a step" in sentences[1]
     assert any(sentence.startswith("  training.encoder_steps=7500 ") for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("image", "cameras", "shapes", "expected"),
+    [
+        (
+            {"resize": "auto", "crop": [0.9, 0.9]},
+            {},
+            CAMERAS,
+            "resize=[84,63] encoder.image.crop=[0.9,0.9] makes",
+        ),
+        # Other proportions, and cameras that are small enough, stay what they are.
+        (
+            {"resize": []},
+            {},
+            {"front": (480, 640, 3), "wrist": (96, 96, 3)},
+            "'encoder.cameras={front: {resize: [96, 128]}}' makes it about",
+        ),
+        (
+            {"resize": []},
+            {"wrist": {"resize": [200, 200], "crop": [0.8, 0.8]}},
+            CAMERAS,
+            "'encoder.cameras={front: {resize: [96, 128]}, "
+            "wrist: {resize: [128, 128], crop: [0.9, 0.9]}}' makes it about",
+        ),
+    ],
+)
+def test_what_is_proposed_can_be_pasted_and_is_small_enough(
+    image: dict[str, Any],
+    cameras: dict[str, Any],
+    shapes: dict[str, tuple[int, ...]],
+    expected: str,
+) -> None:
+    shapes = {"front": (320, 240, 3)} if image.get("crop") else shapes
+    encoder = {"name": "cameras", "image": image, "cameras": cameras}
+    config = changed_config(CONFIG, [f"encoder={json.dumps(encoder)}"])
+    estimate = Estimate((Share("encoder", "step", 30_000, 39.0),), "cpu (2 threads)")
+    sentence = advise(estimate, config, shapes)[1]
+    assert expected in sentence
+    overrides = shlex.split(sentence.partition(" makes it")[0])
+    smaller = changed_config(config, overrides)
+    for key, shape in shapes.items():
+        if len(shape) == 3:
+            height, width, channels = shape
+            assert max(smaller.encoder.frame_size(key, (height, width, channels))) <= 128
 
 
 def test_long_students_get_fewer_steps() -> None:

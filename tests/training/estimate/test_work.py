@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.estimate.work import REPEATS, Work, measure, others_at_work
+from lfm_policy.training.recorded import WARM_UP
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 class Clock:
@@ -53,6 +55,25 @@ def test_few_steps_are_measured_by_fewer() -> None:
     clock.calls = 0
     measure([Work("blocks", "step", 5, clock.work(0.01))], CPU, clock=clock)
     assert clock.calls == 2
+
+
+def test_on_a_gpu_what_comes_before_a_recorded_step_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
+    clock = Clock()
+    # It loads kernels, does steps as they are, records one, and replays it from then on.
+    start = clock.work(2.5, 0.05, 0.05, 0.3, 0.001)
+    for count, calls in ((1000, REPEATS), (5, 1)):
+        clock.calls = 0
+        (share,) = measure([Work("blocks", "step", count, start)], GPU, clock=clock)
+        assert share.each == pytest.approx(0.001)
+        assert clock.calls == 1 + WARM_UP + calls
+    # What is slow anyway is done twice: the first call may be slow for its own reasons.
+    clock.calls = 0
+    (share,) = measure([Work("encoder", "step", 30_000, clock.work(41.0, 39.0))], GPU, clock=clock)
+    assert (share.each, clock.calls) == (39.0, 2)
 
 
 def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

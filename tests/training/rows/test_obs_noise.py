@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from lfm_policy.config.training import TrainingConfig
-from lfm_policy.data.dataset import JoinedWindows, WindowDataset
+from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.windows import WindowIndex
+from lfm_policy.training.rows.joined import JoinedWindows
 from lfm_policy.training.rows.obs_noise import ObsNoise
 
 ROWS = 40_000

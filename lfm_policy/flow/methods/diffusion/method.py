@@ -52,6 +52,7 @@ class DiffusionMethod(OdeMethod):
     """
 
     default_solver = "ddim"
+    same_work = True
     config: DiffusionConfig
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -223,7 +224,8 @@ class DiffusionMethod(OdeMethod):
             data = alpha * x - sigma * output
         else:
             data = output
-        return data.clamp(-1, 1) if self.config.clip_sample else data
+        most = self.config.clip_range
+        return data.clamp(-most, most) if self.config.clip_sample else data
 
     def _sampler(self, solver: SolverSpec) -> Sampler:
         key = (solver.name, solver.n_steps)

@@ -74,6 +74,7 @@ def sampler(config: DiffusionConfig, solver: str, n_steps: int) -> Sampler:
             scheduler = DPMSolverMultistepScheduler(**options)
         else:
             options["clip_sample"] = config.clip_sample
+            options["clip_sample_range"] = config.clip_range
             scheduler = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}[solver](**options)
         scheduler.set_timesteps(n_steps)
         if solver == "dpmsolver++":
@@ -95,5 +96,7 @@ def _noises(config: DiffusionConfig) -> dict[str, Any]:
     return {
         "num_train_timesteps": config.train_steps,
         "beta_schedule": config.beta_schedule,
+        "beta_start": config.beta_start,
+        "beta_end": config.beta_end,
         "prediction_type": PREDICTIONS[config.prediction],
     }

@@ -12,6 +12,7 @@ from lfm_runtime.control.result import ControlResult
 from lfm_runtime.errors import InputError
 from lfm_runtime.policy.observations import checked_frames, remember, stacked
 from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.tasks import told
 
 _LOG = logging.getLogger("lfm_runtime.control")
 
@@ -50,9 +51,10 @@ class Sight:
         result: ControlResult,
         *,
         max_bad_observations: int | None,
+        task: str | None = None,
     ) -> None:
         self.frames: deque[dict[str, np.ndarray]] = deque(maxlen=n_obs_steps)
-        self._spec = spec
+        self._spec, self._task = spec, task
         self._result = result
         self._most = max_bad_observations
         self._bad = Occasions()
@@ -69,7 +71,7 @@ class Sight:
         try:
             if obs is None:
                 raise InputError("there is no new observation")
-            remember(self.frames, checked_frames(obs, self._spec))
+            remember(self.frames, checked_frames(told(obs, self._spec, self._task), self._spec))
         except InputError as error:
             self.refuse(error)
             return False

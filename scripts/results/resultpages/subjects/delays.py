@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap
+from lfm_policy.evaluation import paired_bootstrap
 from resultpages.numbers import signed, three
 from resultpages.pictures import Panel, Picture, Series
-from resultpages.rates import Rate
+from resultpages.rates import Rate, Rollouts
 from resultpages.tables import table
 
 LABELS = {
@@ -27,13 +27,8 @@ LABELS = {
 
 
 @dataclass(frozen=True)
-class Joined:
+class Joined(Rollouts):
     """One way to join chunks at one delay."""
-
-    cell: dict[str, Any]
-
-    def column(self, name: str) -> list[Any]:
-        return [episode[name] for episode in self.cell["episodes"]]
 
     @cached_property
     def solved(self) -> Rate:
@@ -79,10 +74,6 @@ class Joined:
         """Return the interval of the difference in score on the same episodes."""
         found = paired_bootstrap(self.column("score"), other.column("score"))
         return f"{signed(found.low)} to {signed(found.high)}"
-
-    def p_against(self, other: Joined) -> float:
-        """Return McNemar's exact p against another on the same episodes."""
-        return float(mcnemar_exact(self.column("success"), other.column("success")))
 
 
 class Delays:

@@ -33,7 +33,6 @@ class Methods:
     def __init__(self, data: Path) -> None:
         """Read what is measured, of ``data``, as far as it is."""
         self._state = StudyResults(listed_studies()["state"], data)
-        self._models = {label: name for name, label in self._state.labels.items()}
         self._chunks = _read(data / "pusht_chunks.json", {"settings": {}, "cells": {}})
         self._costs = _read(data / "pusht_costs.json", {"computer": {}, "steps": {}, "chunks": {}})
 
@@ -71,12 +70,12 @@ class Methods:
         """Return what the models of some parts cost, a row each."""
         lines = []
         for label, cells in self._by_model(parts):
-            name, one = self._models[label], cells[0]
-            step = self._costs["steps"].get(name)
+            one = cells[0]
+            step = self._costs["steps"].get(one.at[0])
             times = {
                 c.evaluations: milliseconds(found["median_ms"])
                 for c in cells
-                if (found := self._costs["chunks"].get(f"{name} {c.solver}{c.evaluations}"))
+                if (found := self._costs["chunks"].get(" ".join(map(str, c.at))))
             }
             ms = ", ".join(f"{time} ({nfe})" for nfe, time in times.items())
             alone = NOTHING if step is None else f"{step * one.all_steps / 1e3:,.0f}"
@@ -138,12 +137,9 @@ class Methods:
         return sum(w["n_two_ways"] for w in each), sum(w["n_instants"] for w in each)
 
     def _of_chunks(self, cells: Cells) -> list[dict[str, Any]]:
-        name, sampler = self._models[cells.label], f"{cells.solver}{cells.evaluations}"
-        scale = cells.each[0]["noise_scale"]
-        keys = [f"{name} seed{seed} {sampler}" for seed in cells.found]
-        found = self._chunks["cells"]
-        noised = [f"{key}-noise{scale:g}" for key in keys]
-        return [found[key] for key in (*keys, *noised) if key in found]
+        model, sampler = cells.at
+        keys = (f"{model} seed{seed} {sampler}" for seed in cells.found)
+        return [self._chunks["cells"][key] for key in keys if key in self._chunks["cells"]]
 
     def _cells(self, parts: Iterable[str]) -> list[Cells]:
         """Return the cells of some parts, each once."""

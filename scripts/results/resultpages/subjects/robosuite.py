@@ -58,7 +58,7 @@ class Tasks:
             key = f"{when}{task}-{model} seed{seed} {sampler} n{TASKS[task][2]} from{TEST_SEEDS}"
             if key in self._cells:
                 found[seed] = self._cells[key]
-        return Cells(label, found) if found else None
+        return Cells(label, found, (f"{task}-{model}", sampler)) if found else None
 
     def table(self) -> str:
         """Return the table of all that was trained to the end."""

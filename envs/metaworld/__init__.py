@@ -1,0 +1,1 @@
+"""Meta-World as gymnasium environments, one for each of its fifty tasks."""

@@ -1,0 +1,1 @@
+"""Robots of an installed LeRobot, as ``robot.yaml`` describes them; imported when asked for."""

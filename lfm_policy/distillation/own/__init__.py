@@ -1,0 +1,1 @@
+"""Students that see something else than their teacher, with an encoder of their own."""

@@ -1,0 +1,1 @@
+"""Policies of other frameworks: their files read, and written as checkpoints of this one."""

@@ -1,0 +1,1 @@
+"""Policies of LeRobot: configuration, statistics, weights, downloads."""

@@ -1,0 +1,1 @@
+"""What an encoder learns to tell besides, from numbers that the robot lacks."""

@@ -1,0 +1,124 @@
+"""One policy for many tasks of Meta-World: teachers and students in MT10 or MT50, task by task.
+
+Demonstrations are collected, a file for each task, unless they are there. The policy is told its
+task by the observation `task`, trained, distilled, and rolled out from test seeds in every task.
+It can be stopped and started again at any time, and --minutes stops it by itself: what is finished
+is kept, and cells are in docs/results/data/metaworld.json with successes in every task.
+
+    python scripts/studies/metaworld_table.py mt10 --collect
+    python scripts/studies/metaworld_table.py mt10 --models lfm lfm-2 lfm-1 --minutes 50
+    python scripts/studies/metaworld_table.py mt50 --collect --minutes 50
+    python scripts/studies/metaworld_table.py mt10 --table
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from commands import Commands
+from pieces import Model, Sampler, Study, Wanted, measure, study_options
+
+from lfm_policy.errors import Interrupted
+from lfm_policy.text.tables import TextTable
+
+EPISODES = 20
+"""Demonstrations of a task, and episodes that are rolled out in it."""
+
+# What the same network takes as one block: flow matching with the parameters of three.
+ONE_BLOCK = ("flow.n_blocks=1", "flow.step_sizes=[]", "network.width=672")
+FAMILIES = {"lfm": (), "fm": ONE_BLOCK}
+STEPS = {"lfm": Sampler(16), "fm": Sampler(16)}
+STUDENTS = (2, 1)
+
+
+def models_of(tasks: str, overrides: tuple[str, ...]) -> dict[str, Model]:
+    """Return the models by name; ``overrides`` are options of all trainings and distillations."""
+    models = {}
+    for family, own in FAMILIES.items():
+        teacher = f"{tasks}-{family}"
+        models[teacher] = Model((*own, *overrides), config=f"metaworld/{tasks}")
+        for nfe in STUDENTS:
+            groups = {("lfm", 2): (2, 1)}.get((family, nfe), ())
+            models[f"{teacher}-{nfe}"] = Model(overrides, teacher=teacher, nfe=nfe, groups=groups)
+    return models
+
+
+def samplers() -> dict[str, Sampler]:
+    """Return how each model is evaluated, by the name of its family and its evaluations."""
+    students = {f"{family}-{nfe}": Sampler(nfe) for family in FAMILIES for nfe in STUDENTS}
+    return STEPS | students
+
+
+def collect(tasks: str, folder: Path, episodes: int, jobs: int) -> None:
+    """Collect what is missing of the demonstrations."""
+    options = ["--episodes", str(episodes), "--workers", str(jobs), "--output", str(folder)]
+    try:
+        with Commands() as commands:
+            commands.run("collect", tasks.upper(), *options, "--quiet")
+    except Interrupted as stopped:
+        raise SystemExit(str(stopped)) from None
+
+
+def print_table(data: Path, tasks: str) -> None:
+    """Print the mean over tasks of every model and training seed, and the tasks that fail most."""
+    if not data.exists():
+        raise SystemExit(f"{data}: nothing has been measured")
+    table = TextTable("policy", "NFE", "mean over tasks", "worst tasks", title=tasks.upper())
+    for key, cell in json.loads(data.read_text()).items():
+        if not key.startswith(f"{tasks}-"):
+            continue
+        rates = {name: t["success_rate"] for name, t in cell["summary"]["tasks"].items()}
+        worst = sorted(rates, key=lambda name: rates[name])[:3]
+        said = ", ".join(f"{name} {rates[name]:.2f}" for name in worst)
+        mean = float(np.mean(list(rates.values())))
+        table.add_row(key.rpartition(" n")[0], f"{cell['nfe']:g}", f"{mean:.3f}", said)
+    table.print()
+
+
+def main() -> None:
+    parser = study_options(__doc__)
+    how = samplers()
+    parser.add_argument("tasks", choices=["mt10", "mt50"])
+    parser.add_argument("--models", nargs="+", choices=list(how), default=list(how))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help="in each task; default 20")
+    parser.add_argument("--demos", type=int, default=EPISODES, help="of each task; default 20")
+    parser.add_argument("--collect", action="store_true", help="collect what is missing first")
+    parser.add_argument("--minutes", type=float, help="stop after so long; the same call goes on")
+    parser.add_argument("--set", nargs="+", default=[], help="options of all models, for a try")
+    parser.add_argument("--table", action="store_true", help="print what is known, and run nothing")
+    arguments = parser.parse_args()
+    archive = "metaworld.json"
+    if arguments.table:
+        print_table(arguments.data / archive, arguments.tasks)
+        return
+    arguments.dataset = arguments.dataset or Path("data/metaworld") / arguments.tasks
+    if arguments.minutes:  # as Ctrl-C would: what runs keeps what it has
+        stop = threading.Timer(60 * arguments.minutes, os.kill, (os.getpid(), signal.SIGINT))
+        stop.daemon = True
+        stop.start()
+    if arguments.collect:
+        collect(arguments.tasks, arguments.dataset, arguments.demos, arguments.jobs)
+    study = Study(
+        models_of(arguments.tasks, tuple(arguments.set)),
+        arguments,
+        archive,
+        output=Path("runs/metaworld"),
+        episodes=arguments.episodes,
+    )
+    wanted: list[Wanted] = [
+        (f"{arguments.tasks}-{model}", seed, [how[model]])
+        for seed, model in product(arguments.seeds, arguments.models)
+    ]
+    if failures := measure(study, wanted, arguments):
+        raise SystemExit("\n".join(failures))
+
+
+if __name__ == "__main__":
+    main()

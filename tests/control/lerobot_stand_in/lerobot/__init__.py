@@ -1,0 +1,1 @@
+"""Stands for LeRobot where it is not installed."""

@@ -1,0 +1,5 @@
+"""Stands for `lerobot.utils.errors`."""
+
+
+class DeviceNotConnectedError(ConnectionError):
+    pass
