@@ -17,15 +17,23 @@ import json
 import os
 import signal
 import threading
+import time
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from commands import Commands
 from pieces import Model, Sampler, Study, Wanted, measure, study_options
 
-from lfm_policy.errors import Interrupted
+from lfm_policy.collect.collect import facts_of
+from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.text.tables import TextTable
+from lfm_runtime.disk.files import write_json
+
+ARCHIVE = "metaworld.json"
+DEMONSTRATIONS = "metaworld_demonstrations.json"
 
 EPISODES = 20
 """Demonstrations of a task, and episodes that are rolled out in it."""
@@ -55,14 +63,33 @@ def samplers() -> dict[str, Sampler]:
     return STEPS | students
 
 
-def collect(tasks: str, folder: Path, episodes: int, jobs: int) -> None:
-    """Collect what is missing of the demonstrations."""
+def collect(tasks: str, folder: Path, episodes: int, jobs: int, facts: Path) -> None:
+    """Collect what is missing of the demonstrations, and note how the experts did."""
     options = ["--episodes", str(episodes), "--workers", str(jobs), "--output", str(folder)]
+    known = json.loads(facts.read_text()) if facts.exists() else {}
+    new, began = not folder.exists(), time.perf_counter()
     try:
         with Commands() as commands:
             commands.run("collect", tasks.upper(), *options, "--quiet")
     except Interrupted as stopped:
         raise SystemExit(str(stopped)) from None
+    if new:
+        known[f"{tasks} seconds"] = {"seconds": time.perf_counter() - began, "processes": jobs}
+    write_json(facts, known | {tasks: experts(folder)})
+
+
+def experts(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Return what was collected of every task: demonstrations, and attempts up to the last one.
+
+    Raises:
+        InputError: a file of the folder does not say it.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(folder.glob("*.hdf5")):
+        if (facts := facts_of(path)) is None:
+            raise InputError(f"{path}: it does not say how it was collected")
+        found[path.stem] = {"demos": facts["episodes"], "attempts": facts["attempts"]}
+    return found
 
 
 def print_table(data: Path, tasks: str) -> None:
@@ -94,9 +121,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], help="options of all models, for a try")
     parser.add_argument("--table", action="store_true", help="print what is known, and run nothing")
     arguments = parser.parse_args()
-    archive = "metaworld.json"
     if arguments.table:
-        print_table(arguments.data / archive, arguments.tasks)
+        print_table(arguments.data / ARCHIVE, arguments.tasks)
         return
     arguments.dataset = arguments.dataset or Path("data/metaworld") / arguments.tasks
     if arguments.minutes:  # as Ctrl-C would: what runs keeps what it has
@@ -104,11 +130,12 @@ def main() -> None:
         stop.daemon = True
         stop.start()
     if arguments.collect:
-        collect(arguments.tasks, arguments.dataset, arguments.demos, arguments.jobs)
+        facts = arguments.data / DEMONSTRATIONS
+        collect(arguments.tasks, arguments.dataset, arguments.demos, arguments.jobs, facts)
     study = Study(
         models_of(arguments.tasks, tuple(arguments.set)),
         arguments,
-        archive,
+        ARCHIVE,
         output=Path("runs/metaworld"),
         episodes=arguments.episodes,
     )

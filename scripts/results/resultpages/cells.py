@@ -10,7 +10,7 @@ A template asks a study for a model and a sampler as pusht_studies.yaml writes t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from listed import At, Listed, Part, sampler_of
-from pieces import Sampler
+from pieces import TEST_SEEDS
 
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import mcnemar_exact, paired_bootstrap
@@ -31,6 +31,9 @@ SOLVERS = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver++": "DPM-Solver++"}
 
 EPISODES = 200
 """Of a cell, unless its part says otherwise."""
+
+MOST_SEEDS = 10
+"""Trainings of a model that are looked for where a study does not list its seeds."""
 
 
 @dataclass(frozen=True)
@@ -318,14 +321,19 @@ class StudyResults:
 
     def _find(self, at: At, seeds: tuple[int, ...]) -> Cells | None:
         model, sampler = at
-        found = dict(self._known(model, sampler, seeds))
+        episodes = sampler.episodes or EPISODES
+        found = by_seed(self._cells, at, episodes, seeds, self._seed_start)
         return Cells(self.labels[model], found, at) if found else None
 
-    def _known(
-        self, model: str, sampler: Sampler, seeds: tuple[int, ...]
-    ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        episodes = sampler.episodes or EPISODES
-        for seed in seeds:
-            key = f"{model} seed{seed} {sampler} n{episodes} from{self._seed_start}"
-            if key in self._cells:
-                yield seed, self._cells[key]
+
+def by_seed(
+    cells: Mapping[str, Any],
+    at: At,
+    episodes: int,
+    seeds: Iterable[int] = range(MOST_SEEDS),
+    seed_start: int = TEST_SEEDS,
+) -> dict[int, Any]:
+    """Return the cells of a model and a sampler in the archive of a study, by training seed."""
+    model, sampler = at
+    keys = {seed: f"{model} seed{seed} {sampler} n{episodes} from{seed_start}" for seed in seeds}
+    return {seed: cells[key] for seed, key in keys.items() if key in cells}

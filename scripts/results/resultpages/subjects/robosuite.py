@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pieces import TEST_SEEDS
 from robomimic_table import EARLIER, POLICIES, TASKS
 
 from lfm_policy.errors import InputError
-from resultpages.cells import Cells
+from resultpages.cells import Cells, by_seed
 from resultpages.pictures import Panel, Picture, Series
 from resultpages.rates import Rate
 from resultpages.tables import table
@@ -31,7 +30,6 @@ COLLECTED = {
     "ToolHang": "ToolHang",
 }
 """The same by the names of environments in collected.json."""
-MOST_SEEDS = 10
 
 
 class Tasks:
@@ -53,12 +51,9 @@ class Tasks:
     def find(self, task: str, model: str, when: str = "") -> Cells | None:
         """Return the cells of a model, or None where none is measured."""
         label, sampler = POLICIES[model]
-        found = {}
-        for seed in range(MOST_SEEDS):
-            key = f"{when}{task}-{model} seed{seed} {sampler} n{TASKS[task][2]} from{TEST_SEEDS}"
-            if key in self._cells:
-                found[seed] = self._cells[key]
-        return Cells(label, found, (f"{task}-{model}", sampler)) if found else None
+        at = (f"{when}{task}-{model}", sampler)
+        found = by_seed(self._cells, at, TASKS[task][2])
+        return Cells(label, found, at) if found else None
 
     def table(self) -> str:
         """Return the table of all that was trained to the end."""
