@@ -14,9 +14,6 @@ is kept, and cells are in docs/results/data/metaworld.json with successes in eve
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
 import time
 from collections.abc import Mapping
 from itertools import product
@@ -25,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from commands import Commands
-from pieces import Model, Sampler, Study, Wanted, measure, study_options
+from pieces import Model, Sampler, Study, Wanted, measure, stop_after, study_options
 
 from lfm_policy.collect.collect import facts_of
 from lfm_policy.errors import InputError, Interrupted
@@ -125,10 +122,7 @@ def main() -> None:
         print_table(arguments.data / ARCHIVE, arguments.tasks)
         return
     arguments.dataset = arguments.dataset or Path("data/metaworld") / arguments.tasks
-    if arguments.minutes:  # as Ctrl-C would: what runs keeps what it has
-        stop = threading.Timer(60 * arguments.minutes, os.kill, (os.getpid(), signal.SIGINT))
-        stop.daemon = True
-        stop.start()
+    stop_after(arguments.minutes)
     if arguments.collect:
         facts = arguments.data / DEMONSTRATIONS
         collect(arguments.tasks, arguments.dataset, arguments.demos, arguments.jobs, facts)

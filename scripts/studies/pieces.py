@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections import defaultdict
@@ -230,6 +232,14 @@ def study_options(description: str | None) -> argparse.ArgumentParser:
         help="of trainings; policies are evaluated on the CPU (default: cpu)",
     )
     return parser
+
+
+def stop_after(minutes: float | None) -> None:
+    """Stop this study after so long, as Ctrl-C would: what runs keeps what it has."""
+    if minutes:
+        stop = threading.Timer(60 * minutes, os.kill, (os.getpid(), signal.SIGINT))
+        stop.daemon = True
+        stop.start()
 
 
 def measure(study: Study, wanted: Iterable[Wanted], arguments: argparse.Namespace) -> list[str]:

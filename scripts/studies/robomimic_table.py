@@ -1,93 +1,136 @@
-"""The paper's robot table for one task: FM and LFM, teachers and students, two budgets of training.
+"""The robot table for one task of robomimic: LFM, FM, Diffusion Policy and MIP, and students.
 
 Policies learn from a robomimic HDF5 file, collected (`lfm-policy collect`) or human, and are rolled
-out from test seeds. FM has LFM's parameters in all and the same gradient steps. An earlier
-checkpoint in time (early: a third of the steps; ninth: for Square's learning curve) is a run of its
-own, learning rate decayed to 0: blocks are trained one after the other, so that half a run is not
-a policy. It can be stopped and started again at any time; what is finished is kept in
-docs/results/data/robomimic.json.
+out from test seeds. FM, Diffusion Policy and MIP are one network with the parameters of LFM's three
+blocks, trained the same gradient steps on the same demonstrations. --demos says how many of these
+all learn from. An earlier checkpoint in time (early: a third of the steps) is a run of its own,
+learning rate decayed to 0: blocks are trained one after the other, so that half a run is not a
+policy. It can be stopped and started again at any time, and --minutes stops it by itself; what is
+finished is kept in docs/results/data/robomimic.json.
 
-    lfm-policy collect Lift --episodes 200 --output lift.hdf5
-    python scripts/studies/robomimic_table.py lift --dataset lift.hdf5
-    python scripts/studies/robomimic_table.py square --dataset square.hdf5 --models fm lfm lfm-2
+    lfm-policy collect Can --episodes 200 --output can.hdf5
+    python scripts/studies/robomimic_table.py can --dataset can.hdf5 --minutes 50
+    python scripts/studies/robomimic_table.py can --dataset can.hdf5 --demos 50 --models lfm fm
     python scripts/results/write.py    # the page, of the data
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from pieces import Model, Sampler, Study, Wanted, measure, study_options
+from pieces import Model, Sampler, Study, Wanted, measure, stop_after, study_options
 
-# Width of FM's network, which has about the parameters of LFM's two blocks; steps of training;
-# episodes per cell.
+
+@dataclass(frozen=True)
+class Task:
+    """A task of robomimic, as it is measured.
+
+    Attributes:
+        steps: gradient steps of its configuration.
+        width: of one network with the parameters of LFM's blocks.
+        episodes: of a cell.
+    """
+
+    steps: int
+    width: int
+    episodes: int = 200
+
+
+SMALL, MEDIUM = 336, 672
+"""Widths of one network like three blocks of shared/mlp_small.yaml, of shared/mlp_medium.yaml."""
 TASKS = {
-    "lift": (272, 20_000, 200),
-    "can": (272, 24_000, 200),
-    "square": (544, 30_000, 200),
-    "tool_hang": (544, 30_000, 50),
-    "transport": (544, 30_000, 50),
+    "lift": Task(20_000, SMALL),
+    "can": Task(24_000, SMALL),
+    "square": Task(60_000, SMALL),
+    "tool_hang": Task(60_000, MEDIUM),
+    "transport": Task(60_000, MEDIUM),
 }
-STUDENT = (
-    "training.total_steps=12000",
-    "distill.samples=8",
-    "distill.inputs=corrected",
-    "distill.tail_weight=0.1",
-)
-STEPS = {"lfm": "distill.teacher_steps=8", "fm": "distill.teacher_steps=16"}
-FINE = {"lfm": Sampler(64, "midpoint"), "fm": Sampler(32, "midpoint")}
+ONE_BLOCK = ("flow.n_blocks=1", "flow.step_sizes=[]")
+DIFFUSION = ("flow.method=diffusion", "sampler.solver=ddim", "sampler.nfe=10")
+MIP = ("flow.method=regression", "flow.time.name=points", "flow.time.points=[1.0,0.1]")
+KINDS = {
+    "lfm": ((), "LFM", Sampler(16)),
+    "fm": (ONE_BLOCK, "FM", Sampler(16)),
+    "diffusion": (
+        (*ONE_BLOCK, *DIFFUSION, "sampler.noise_scale=1.0"),
+        "Diffusion Policy",
+        Sampler(10, "ddim"),
+    ),
+    "mip": (
+        (*ONE_BLOCK, *MIP, "sampler.nfe=2", "sampler.times=[0.1]", "sampler.noise_scale=0.0"),
+        "two-step regression (MIP)",
+        Sampler(2),
+    ),
+}
+"""What networks are trained as: options, name for readers, and sampler."""
+RECORDED = 100
+"""Episodes of the teacher that students learn from, too."""
+GROUPS = {("lfm", 2): (2, 1)}
 # Policies by model: what they are to readers, and sampler.
-POLICIES = {family: (family.upper(), FINE[family]) for family in ("fm", "lfm")}
+POLICIES = {kind: (label, sampler) for kind, (_, label, sampler) in KINDS.items()}
 POLICIES |= {
-    f"{family}-{k}": (f"{family.upper()}'s student of {k}", Sampler(k))
-    for family in ("fm", "lfm")
-    for k in (4, 2, 1)
+    f"{kind}-{k}": (f"{POLICIES[kind][0]}'s student of {k}", Sampler(k))
+    for kind in ("lfm", "fm")
+    for k in (2, 1)
 }
-# Earlier checkpoints in time: runs of this part of the steps.
-EARLIER = {"early-": 3, "ninth-": 9}
+EARLIER = {"early-": 3}
+"""Earlier checkpoints in time: runs of this part of the steps."""
+DEMOS = 200
+"""Demonstrations that all learn from unless it is said."""
 
 
-def models_of(task: str) -> dict[str, Model]:
-    """Return the models of a task by name; with a prefix of `EARLIER`, earlier in time."""
-    width, steps, _ = TASKS[task]
+def models_of(task: str, demos: int = DEMOS) -> dict[str, Model]:
+    """Return the models of a task by name, see `name_of`."""
     config = f"robomimic/{task}"
-    families = {
-        "fm": ("flow.n_blocks=1", "flow.step_sizes=[]", f"network.width={width}"),
-        "lfm": (),
-    }
+    fewer = () if demos == DEMOS else (f"dataset.max_episodes={demos}",)
     models = {}
-    for family, overrides in families.items():
-        models[f"{task}-{family}"] = Model(overrides, config=config)
+    for kind, (own, _, _) in KINDS.items():
+        wide = () if kind == "lfm" else (f"network.width={TASKS[task].width}",)
+        overrides = (*own, *wide, *fewer)
+        models[name_of(task, kind, demos)] = Model(overrides, config=config)
         for prefix, part in EARLIER.items():
-            early = (*overrides, f"training.total_steps={steps // part}")
-            models[f"{prefix}{task}-{family}"] = Model(early, config=config)
-        for k in (4, 2, 1):
-            models[f"{task}-{family}-{k}"] = Model(
-                (*STUDENT, STEPS[family]), teacher=f"{task}-{family}", nfe=k
-            )
+            early = (*overrides, f"training.total_steps={TASKS[task].steps // part}")
+            models[prefix + name_of(task, kind, demos)] = Model(early, config=config)
+    for kind, k in product(("lfm", "fm"), (2, 1)):
+        models[name_of(task, f"{kind}-{k}", demos)] = Model(
+            teacher=name_of(task, kind, demos),
+            nfe=k,
+            groups=GROUPS.get((kind, k), ()),
+            recorded=RECORDED,
+        )
     return models
+
+
+def name_of(task: str, model: str, demos: int = DEMOS) -> str:
+    """Return what a model of some demonstrations is called in the archive."""
+    return f"{task}-{model}" if demos == DEMOS else f"{task}-{model}-d{demos}"
 
 
 def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("task", choices=list(TASKS))
     made = {model: ("", model) for model in POLICIES}
-    made |= {prefix + model: (prefix, model) for prefix in EARLIER for model in FINE}
-    parser.add_argument("--models", nargs="+", choices=made, default=list(made))
+    made |= {prefix + kind: (prefix, kind) for prefix in EARLIER for kind in KINDS}
+    parser.add_argument("--models", nargs="+", choices=made, default=list(POLICIES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
+    parser.add_argument("--demos", type=int, default=DEMOS, help="how many; default 200")
+    parser.add_argument("--minutes", type=float, help="stop after so long; the same call goes on")
     arguments = parser.parse_args()
+    stop_after(arguments.minutes)
     study = Study(
-        models_of(arguments.task),
+        models_of(arguments.task, arguments.demos),
         arguments,
         "robomimic.json",
         output=Path("runs/robomimic"),
-        episodes=TASKS[arguments.task][2],
+        episodes=TASKS[arguments.task].episodes,
     )
     wanted: list[Wanted] = []
     for seed, name in product(arguments.seeds, arguments.models):
         prefix, model = made[name]
-        wanted.append((f"{prefix}{arguments.task}-{model}", seed, [POLICIES[model][1]]))
+        full = prefix + name_of(arguments.task, model, arguments.demos)
+        wanted.append((full, seed, [POLICIES[model][1]]))
     failures = measure(study, wanted, arguments)
     if failures:
         raise SystemExit("\n".join(failures))

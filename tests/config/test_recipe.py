@@ -63,10 +63,13 @@ MEASURED: dict[str, tuple[Any, ...]] = {
         *((0.01,), "midpoint", 64, 0.6, 0.1, 0.01, 0.02),
         *(30_000, 24_000, 4, "teacher", None),
     ),
-    "robomimic/can": ((0.01,), "midpoint", 64, 1.0, 0.1, 1e-6, 0.0, 0, 24_000, 4, "teacher", None),
+    "robomimic/can": (
+        *((0.01, 0.1), "", 16, 0.6, 0.0, 1e-6, 0.0),
+        *(0, 24_000, 8, "corrected", 72_000),
+    ),
     "robomimic/lift_image_gpu": (
-        *((0.01,), "midpoint", 64, 1.0, None, 1e-6, 0.0),
-        *(50_000, 100_000, 4, "teacher", None),
+        *((0.01, 0.1), "", 16, 0.6, None, 1e-6, 0.0),
+        *(50_000, 100_000, 8, "corrected", 72_000),
     ),
 }
 """What docs/results/ measured, or was written like it."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import astuple
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from lfm_policy.cli.common import step_times
 from lfm_policy.config import load_config
+from lfm_policy.errors import InputError
+from lfm_policy.policy.model import PolicyModel
+from lfm_runtime.policy.spec import DataSpec
 
 pytestmark = pytest.mark.slow
 
@@ -20,10 +27,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(REPOSITORY / "scripts" / "studies"))
     import listed
+    import metaworld_table
     import robomimic_table
 
-    modules = {"pusht": listed, "robomimic": robomimic_table}
-    for name in ("pieces", "listed", "robomimic_table"):
+    modules = {"pusht": listed, "robomimic": robomimic_table, "metaworld": metaworld_table}
+    for name in ("pieces", "listed", "robomimic_table", "metaworld_table", "commands"):
         monkeypatch.delitem(sys.modules, name)
     return modules
 
@@ -123,16 +131,51 @@ def test_every_model_has_words_of_its_own_for_readers(modules: dict[str, Any]) -
         assert all(label and "{" not in label for label in study.labels.values())
 
 
-def test_models_of_every_robomimic_task_can_be_made(modules: dict[str, Any]) -> None:
+@pytest.mark.parametrize("demos", [200, 50])
+def test_models_of_every_robomimic_task_can_be_made(modules: dict[str, Any], demos: int) -> None:
     script = modules["robomimic"]
-    for task, (_, steps, _) in script.TASKS.items():
-        models = script.models_of(task)
-        for family in ("fm", "lfm"):
-            whole = models[f"{task}-{family}"]
-            assert load_config(whole.config, list(whole.overrides)).training.total_steps == steps
-            third = models[f"early-{task}-{family}"]
+    for task, (steps, width, _) in ((t, astuple(facts)) for t, facts in script.TASKS.items()):
+        models = script.models_of(task, demos)
+        for kind in script.KINDS:
+            name = script.name_of(task, kind, demos)
+            whole = load_config(models[name].config, list(models[name].overrides))
+            assert whole.training.total_steps == steps
+            assert whole.dataset.max_episodes == (None if demos == 200 else demos)
+            assert (whole.flow.n_blocks, getattr(whole.network, "width", 0) == width) == (
+                (3, False) if kind == "lfm" else (1, True)
+            )
+            assert script.POLICIES[kind][1].nfe == whole.sampler.nfe
+            third = models[f"early-{name}"]
             config = load_config(third.config, list(third.overrides))
             assert config.training.total_steps == steps // 3
         assert all(model.teacher in models for model in models.values() if model.teacher)
-        made = {f"{task}-{model}" for model in script.POLICIES}
-        assert made <= set(models)
+        assert {script.name_of(task, model, demos) for model in script.POLICIES} <= set(models)
+
+
+def test_one_network_has_the_parameters_of_three_blocks(modules: dict[str, Any]) -> None:
+    script, counted = modules["robomimic"], {}
+    spec = DataSpec(action_dim=10, obs_shapes={"object": (14,), "robot0_eef_pos": (3,)})
+    for task, kind in product(("can", "tool_hang"), script.KINDS):
+        made = script.models_of(task)[f"{task}-{kind}"]
+        model = PolicyModel(load_config(made.config, list(made.overrides)), spec)
+        counted[task, kind] = sum(p.numel() for p in model.parameters())
+    for task, kind in counted:
+        assert counted[task, kind] == pytest.approx(counted[task, "lfm"], rel=0.05)
+
+
+def test_what_experts_of_many_tasks_did_is_read_from_their_files(
+    modules: dict[str, Any], tmp_path: Path
+) -> None:
+    script = modules["metaworld"]
+    for task, attempts in (("reach-v3", 3), ("push-v3", 2)):
+        with h5py.File(tmp_path / f"{task}.hdf5", "w") as file:
+            facts = {"task": task, "episodes": 2, "attempts": attempts}
+            file.create_group("data").attrs["lfm_collect"] = json.dumps(facts)
+    assert script.experts(tmp_path) == {
+        "push-v3": {"demos": 2, "attempts": 2},
+        "reach-v3": {"demos": 2, "attempts": 3},
+    }
+    with h5py.File(tmp_path / "door-open-v3.hdf5", "w") as file:
+        file.create_group("data")
+    with pytest.raises(InputError, match="door-open-v3.hdf5: it does not say how it was collected"):
+        script.experts(tmp_path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robomimic_table import EARLIER, POLICIES, TASKS
+from pieces import Sampler
+from robomimic_table import DEMOS, EARLIER, POLICIES, TASKS, name_of
 
 from lfm_policy.errors import InputError
 from resultpages.cells import Cells, by_seed
@@ -32,45 +35,102 @@ COLLECTED = {
 """The same by the names of environments in collected.json."""
 
 
+@dataclass(frozen=True)
+class Archive:
+    """Where the cells of a recipe are, and how they are called there.
+
+    Attributes:
+        file: of the folder of data.
+        policies: what models are to readers, and their samplers.
+        earlier: parts of the steps, by the prefix of a model.
+        episodes: of a cell, by task.
+    """
+
+    file: str
+    policies: Mapping[str, tuple[str, Sampler]]
+    earlier: Mapping[str, int]
+    episodes: Mapping[str, int]
+
+
+NOW = Archive(
+    "robomimic.json", POLICIES, EARLIER, {name: task.episodes for name, task in TASKS.items()}
+)
+TWO_BLOCKS = Archive(
+    "robomimic_two_blocks.json",
+    {
+        "fm": ("FM", Sampler(32, "midpoint")),
+        "lfm": ("LFM, two blocks", Sampler(64, "midpoint")),
+        "lfm-2": ("its student of 2", Sampler(2)),
+        "lfm-1": ("its student of 1", Sampler(1)),
+    },
+    {"early-": 3, "ninth-": 9},
+    {"lift": 200, "can": 200, "square": 200, "tool_hang": 50, "transport": 50},
+)
+"""Two blocks with dropout, which learned deltas and are sampled from full noise."""
+
+
 class Tasks:
-    """What robomimic.json has, called with a task and a model."""
+    """What an archive has, called with a task and a model."""
 
-    def __init__(self, data: Path) -> None:
-        self._cells: dict[str, Any] = json.loads((data / "robomimic.json").read_text())
+    def __init__(self, data: Path, archive: Archive) -> None:
+        path = data / archive.file
+        self._cells: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self._archive = archive
 
-    def __call__(self, task: str, model: str, when: str = "") -> Cells:
-        """Return the cells of a model such as ``lfm-2``; ``when`` is a key of `EARLIER`.
+    def __bool__(self) -> bool:
+        return bool(self._cells)
+
+    def __call__(self, task: str, model: str, when: str = "", demos: int = DEMOS) -> Cells:
+        """Return the cells of a model such as ``lfm-2``.
+
+        Args:
+            task: such as ``can``.
+            model: one of those of the archive.
+            when: prefix of an earlier checkpoint in time.
+            demos: how many it learned from.
 
         Raises:
             InputError: none is measured.
         """
-        if cells := self.find(task, model, when):
+        if cells := self.find(task, model, when, demos):
             return cells
-        raise InputError(f"robomimic.json has no cell of {when}{task}-{model}")
+        name = when + name_of(task, model, demos)
+        raise InputError(f"{self._archive.file} has no cell of {name}")
 
-    def find(self, task: str, model: str, when: str = "") -> Cells | None:
+    def find(self, task: str, model: str, when: str = "", demos: int = DEMOS) -> Cells | None:
         """Return the cells of a model, or None where none is measured."""
-        label, sampler = POLICIES[model]
-        at = (f"{when}{task}-{model}", sampler)
-        found = by_seed(self._cells, at, TASKS[task][2])
+        label, sampler = self._archive.policies[model]
+        at = (when + name_of(task, model, demos), sampler)
+        found = by_seed(self._cells, at, self._archive.episodes[task])
         return Cells(label, found, at) if found else None
 
     def table(self) -> str:
         """Return the table of all that was trained to the end."""
         rows = []
         for task, said in NAMES.items():
-            for model in POLICIES:
+            for model in self._archive.policies:
                 if cells := self.find(task, model):
-                    row = (said, cells.label, cells.evaluations, cells.success, cells.counts)
-                    rows.append((*row, cells.interval))
-        return table("task | policy | evaluations | success | solved | 95% interval", rows)
+                    row = (said, cells.label, cells.evaluations, cells.seeds, cells.success)
+                    rows.append((*row, cells.counts, cells.interval))
+        heads = "task | policy | evaluations | trainings | success | solved | 95% interval"
+        return table(heads, rows)
+
+    def fewer(self, *numbers: int) -> str:
+        """Return the table of what was learned from so many demonstrations each."""
+        rows = []
+        for task, said in NAMES.items():
+            for model in self._archive.policies:
+                found = [self.find(task, model, demos=demos) for demos in numbers]
+                if any(found[:-1]):
+                    rows.append((said, *_label(found), *(c.success if c else "-" for c in found)))
+        return table(f"task | policy | {' | '.join(map(str, numbers))} demonstrations", rows)
 
     def seconds(self) -> str:
         """Return the table of what trainings took."""
         rows = []
         for task, said in NAMES.items():
-            for model in POLICIES:
-                for when, part in {"": 1, **EARLIER}.items():
+            for model in self._archive.policies:
+                for when, part in {"": 1, **self._archive.earlier}.items():
                     if cells := self.find(task, model, when):
                         label = (
                             cells.label if part == 1 else f"{cells.label}, 1/{part} of the steps"
@@ -82,9 +142,13 @@ class Tasks:
 
     def curve(self, task: str, model: str = "lfm") -> list[Cells]:
         """Return the cells of a model by rising numbers of gradient steps."""
-        found = [self.find(task, model, when) for when in ("", *EARLIER)]
+        found = [self.find(task, model, when) for when in ("", *self._archive.earlier)]
         known = [cells for cells in found if cells]
         return sorted(known, key=lambda cells: int(cells.each[0]["training"]["steps"]))
+
+
+def _label(found: Iterable[Cells | None]) -> tuple[str]:
+    return (next(cells.label for cells in found if cells),)
 
 
 def collected_table(data: Path) -> str:
@@ -107,12 +171,13 @@ def collected_table(data: Path) -> str:
 
 def names(data: Path) -> dict[str, Any]:
     """Return ``tasks``, which is called with a task and a model, and the experts' table."""
-    return {"tasks": Tasks(data), "collected_table": lambda: collected_table(data)}
+    archives = {"tasks": Tasks(data, NOW), "two_blocks": Tasks(data, TWO_BLOCKS)}
+    return {**archives, "collected_table": lambda: collected_table(data)}
 
 
 def pictures(data: Path) -> list[Picture]:
     """Return success per task, and against gradient steps."""
-    tasks = Tasks(data)
+    tasks = Tasks(data, TWO_BLOCKS)
     shown = {
         "lfm": "LFM teacher",
         "lfm-2": "student of 2 evaluations",
