@@ -267,7 +267,7 @@ class StudyResults:
         """Read the archive of a study, which is in ``folder``."""
         self.labels = listed.labels
         self.parts = listed.parts
-        self._seeds = listed.seeds
+        self.seeds = listed.seeds
         self._seed_start = listed.seed_start
         self._path = folder / listed.archive
         self._cells: dict[str, Any] = json.loads(self._path.read_text())
@@ -285,7 +285,7 @@ class StudyResults:
     def known(self, at: str, *, n: int = EPISODES, seed: int | None = None) -> Cells | None:
         """Return the same, or None where none is measured."""
         model, _, sampler = at.partition(" ")
-        seeds = self._seeds if seed is None else (seed,)
+        seeds = self.seeds if seed is None else (seed,)
         return self._find((model, sampler_of(sampler, n)), seeds)
 
     def rows(self, part: str, *models: str) -> list[Cells]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from listed import listed_studies
 
-from lfm_policy.text.numbers import percent
+from lfm_policy.text.numbers import counted, percent
 from resultpages.cells import Cells, StudyResults
 from resultpages.subjects.latency import milliseconds
 from resultpages.tables import table
@@ -43,7 +43,8 @@ class Methods:
     def results(self, part: str, counts: Sequence[int], *, per_block: bool = False) -> str:
         """Return score and success of a part by evaluations, a row per policy, solver and noise.
 
-        The last column is the best of all that is measured of the row, by score plus success.
+        The last column is the best of all that is measured of the row, by score plus success. A
+        row says of how many trainings it is where not all of the study are measured.
 
         Args:
             part: of the study.
@@ -61,6 +62,9 @@ class Methods:
             few = [found.get(count * blocks) for count in counts]
             best = max(found.values(), key=lambda cells: cells.mean_score + cells.rate)
             shown = [NOTHING if cells is None else both(cells) for cells in few]
+            trainings = min(len(cells.found) for cells in found.values())
+            if trainings < len(self._state.seeds):
+                label += f" ({counted(trainings, 'training')})"
             lines.append([label, noise, *shown, f"{both(best)} ({best.evaluations})"])
         unit = "per block" if per_block else "evaluation"
         heads = [f"{n} {unit}{'s' if n > 1 and not per_block else ''}" for n in counts]
