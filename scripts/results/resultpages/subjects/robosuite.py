@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pieces import Sampler
-from robomimic_table import DEMOS, EARLIER, POLICIES, TASKS, name_of
+from robomimic_table import EARLIER, POLICIES, TASKS, name_of
 
 from lfm_policy.errors import InputError
 from resultpages.cells import Cells, by_seed
@@ -80,27 +80,20 @@ class Tasks:
     def __bool__(self) -> bool:
         return bool(self._cells)
 
-    def __call__(self, task: str, model: str, when: str = "", demos: int = DEMOS) -> Cells:
-        """Return the cells of a model such as ``lfm-2``.
-
-        Args:
-            task: such as ``can``.
-            model: one of those of the archive.
-            when: prefix of an earlier checkpoint in time.
-            demos: how many it learned from.
+    def __call__(self, task: str, model: str, when: str = "") -> Cells:
+        """Return the cells of a model such as ``lfm-2``; ``when`` says an earlier checkpoint.
 
         Raises:
             InputError: none is measured.
         """
-        if cells := self.find(task, model, when, demos):
+        if cells := self.find(task, model, when):
             return cells
-        name = when + name_of(task, model, demos)
-        raise InputError(f"{self._archive.file} has no cell of {name}")
+        raise InputError(f"{self._archive.file} has no cell of {when}{name_of(task, model)}")
 
-    def find(self, task: str, model: str, when: str = "", demos: int = DEMOS) -> Cells | None:
+    def find(self, task: str, model: str, when: str = "") -> Cells | None:
         """Return the cells of a model, or None where none is measured."""
         label, sampler = self._archive.policies[model]
-        at = (when + name_of(task, model, demos), sampler)
+        at = (when + name_of(task, model), sampler)
         found = by_seed(self._cells, at, self._archive.episodes[task])
         return Cells(label, found, at) if found else None
 
@@ -114,16 +107,6 @@ class Tasks:
                     rows.append((*row, cells.counts, cells.interval))
         heads = "task | policy | evaluations | trainings | success | solved | 95% interval"
         return table(heads, rows)
-
-    def fewer(self, *numbers: int) -> str:
-        """Return the table of what was learned from so many demonstrations each."""
-        rows = []
-        for task, said in NAMES.items():
-            for model in self._archive.policies:
-                found = [self.find(task, model, demos=demos) for demos in numbers]
-                if any(found[:-1]):
-                    rows.append((said, *_label(found), *(c.success if c else "-" for c in found)))
-        return table(f"task | policy | {' | '.join(map(str, numbers))} demonstrations", rows)
 
     def seconds(self) -> str:
         """Return the table of what trainings took."""
@@ -145,10 +128,6 @@ class Tasks:
         found = [self.find(task, model, when) for when in ("", *self._archive.earlier)]
         known = [cells for cells in found if cells]
         return sorted(known, key=lambda cells: int(cells.each[0]["training"]["steps"]))
-
-
-def _label(found: Iterable[Cells | None]) -> tuple[str]:
-    return (next(cells.label for cells in found if cells),)
 
 
 def collected_table(data: Path) -> str:
