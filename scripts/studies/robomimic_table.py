@@ -43,9 +43,9 @@ SMALL, MEDIUM = 336, 672
 TASKS = {
     "lift": Task(20_000, SMALL),
     "can": Task(24_000, SMALL),
-    "square": Task(60_000, SMALL),
-    "tool_hang": Task(60_000, MEDIUM),
-    "transport": Task(60_000, MEDIUM),
+    "square": Task(48_000, SMALL),
+    "tool_hang": Task(30_000, MEDIUM),
+    "transport": Task(30_000, MEDIUM),
 }
 ONE_BLOCK = ("flow.n_blocks=1", "flow.step_sizes=[]")
 DIFFUSION = ("flow.method=diffusion", "sampler.solver=ddim", "sampler.nfe=10")
