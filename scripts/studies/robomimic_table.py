@@ -43,7 +43,7 @@ SMALL, MEDIUM = 336, 672
 TASKS = {
     "lift": Task(20_000, SMALL),
     "can": Task(24_000, SMALL),
-    "square": Task(48_000, SMALL),
+    "square": Task(30_000, MEDIUM),
     "tool_hang": Task(30_000, MEDIUM),
     "transport": Task(30_000, MEDIUM),
 }
