@@ -73,12 +73,8 @@ class Tasks:
     """What an archive has, called with a task and a model."""
 
     def __init__(self, data: Path, archive: Archive) -> None:
-        path = data / archive.file
-        self._cells: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self._cells: dict[str, Any] = json.loads((data / archive.file).read_text())
         self._archive = archive
-
-    def __bool__(self) -> bool:
-        return bool(self._cells)
 
     def __call__(self, task: str, model: str, when: str = "") -> Cells:
         """Return the cells of a model such as ``lfm-2``; ``when`` says an earlier checkpoint.
