@@ -77,6 +77,12 @@ class TrainingConfig:
         "observations, so that what always moves together does so in displaced ones too",
         choices=["identity", "data"],
     )
+    feature_noise: float = option(
+        0.0,
+        "the same of the features of a frozen image encoder, in units of what each varies by",
+        ge=0,
+        le=10,
+    )
     warm_start: bool = option(True, "block n+1 starts from the weights of block n (EMA too)")
     encoder: str = option(
         "auto",
@@ -99,6 +105,14 @@ class TrainingConfig:
         "chunks per step and process while the encoder learns (0: batch_size)",
         ge=0,
         le=1_000_000,
+    )
+    encoder_draws: int = option(
+        1,
+        "noises and times drawn for each chunk of a batch while the encoder learns: it sees the "
+        "batch once, and learns from the mean of so many errors of the blocks, which are cheap "
+        "beside it",
+        ge=1,
+        le=1024,
     )
     encoder_learning_rate: float = option(
         0.0, "peak learning rate while the encoder learns (0: learning_rate)", ge=0, le=10

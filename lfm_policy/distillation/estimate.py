@@ -81,7 +81,8 @@ def estimate_student(
     # y, the way from it, and what is observed, for every row.
     points = METHODS.get(options.method).points(options)
     chunk = run.config.policy.horizon * run.spec.action_dim * FLOAT
-    observed = run.model.encoder.cond_dim * FLOAT if run.options.obs_noise else 0
+    noise = run.options.obs_noise or run.options.feature_noise
+    observed = run.model.encoder.cond_dim * FLOAT if noise else 0
     return estimate_works(
         run,
         works,

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from lfm_policy.config.training import TrainingConfig
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
@@ -19,7 +17,7 @@ from lfm_policy.distillation.group import group_edges, teacher_groups, teacher_s
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.methods.base import action_weights
 from lfm_policy.distillation.methods.unused import warn_of_unused
-from lfm_policy.distillation.own.joint import JointRegression, Ways
+from lfm_policy.distillation.own.joint import JointRegression, Ways, draws_of, made_up_ways
 from lfm_policy.distillation.recordings import Moments, demonstrated, joined, recorded
 from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, samples_key
 from lfm_policy.distillation.seen import Seen
@@ -36,7 +34,7 @@ from lfm_policy.training.estimate.trial import Counts
 from lfm_policy.training.rows.data import IMAGE_CACHE
 from lfm_policy.training.rows.features import FEATURES, with_frozen_features
 from lfm_policy.training.rows.joined import Windows
-from lfm_policy.training.rows.obs_noise import ObsNoise
+from lfm_policy.training.rows.obs_noise import ObsNoise, without_noise
 from lfm_policy.training.rows.prefixes import TrainingPrefixes
 from lfm_policy.training.run import JOINT, Run
 from lfm_policy.training.run_folder.meters import Clock
@@ -218,13 +216,7 @@ class DistillPlan:
 
     def _trial_part(self, trial: Run) -> Part:
         """Return what encoder and blocks learn together, on made-up ways of a trial's windows."""
-        windows = trial.train_set
-        noise = torch.randn(len(windows), *trial.model.chunk_shape, device=trial.device)
-        ends = torch.stack([noise] * trial.model.n_blocks, dim=1)
-        rows = Ways(noise, ends, windows, ObsNoise(trial.options, windows), None)
-        if trial.model.prefix is not None:
-            prefixes = TrainingPrefixes(trial.model.prefix, len(windows), trial.config.seed)
-            rows = replace(rows, prefixes=prefixes)
+        rows = made_up_ways(trial)
         loss = JointRegression(trial.model, self._groups, trial.config.distill)
         return Part(JOINT, loss, rows, None, trial.steps(JOINT), self.on(trial).joint_options())
 
@@ -323,7 +315,7 @@ class DistillPlan:
 
     def _seen(self, windows: Windows, model: PolicyModel, samples: int, *, noise: bool) -> Seen:
         run = self._run
-        options = run.options if noise else replace(run.options, obs_noise=0.0)
+        options = run.options if noise else without_noise(run.options)
         return Seen(
             windows,
             model,
@@ -343,12 +335,13 @@ class DistillPlan:
         if run.model.prefix is not None:
             prefixes = TrainingPrefixes(run.model.prefix, len(noise), run.config.seed)
         noisy = ObsNoise(run.options, windows)
-        return Ways(noise, ends, windows, noisy, prefixes, run.targets)
+        draws = draws_of(run.options, len(noise) // len(windows))
+        return Ways(noise, ends, windows, noisy, prefixes, run.targets, draws)
 
     def _noise_of_teacher(self, windows: Windows) -> ObsNoise:
         """Return how the teacher's observations are displaced: as the student's, or not at all."""
         options = self._run.options
-        return ObsNoise(replace(options, obs_noise=0.0) if self._own else options, windows)
+        return ObsNoise(without_noise(options) if self._own else options, windows)
 
     @property
     def _views_of_teacher(self) -> int:

@@ -147,6 +147,8 @@ def samples_key(
         facts["guidance"] = options.teacher_guidance
     if obs_noise and obs_noise.shaped:
         facts["noise covariance"] = "data"
+    if obs_noise.feature_scale and n_views:
+        facts["feature noise"] = obs_noise.feature_scale
     if options.recording:
         facts["recording"] = options.recording_fingerprint
     if n_views:

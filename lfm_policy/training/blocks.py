@@ -37,9 +37,16 @@ class BlockLoss(EncodingLoss):
     """The loss of block n; an encoder that still learns is part of it."""
 
     def __init__(
-        self, model: PolicyModel, n: int, *, trains_encoder: bool, compile: bool = False
+        self,
+        model: PolicyModel,
+        n: int,
+        *,
+        trains_encoder: bool,
+        compile: bool = False,
+        draws: int = 1,
     ) -> None:
         super().__init__()
+        self._draws = draws
         self.network = model.blocks[n - 1]
         self.encoder = model.encoder
         self.trains_encoder = trains_encoder
@@ -70,6 +77,8 @@ class BlockLoss(EncodingLoss):
     ) -> Tensor:
         """Return the loss of a batch, a scalar."""
         cond = with_prefix(self.encode(condition), prefix)
+        if self.training and self._draws > 1:
+            x_l, cond, x_other = _repeated(self._draws, x_l, cond, x_other)
         return self._block.loss(x_l, cond, x_other=x_other, average=self._average)
 
 
@@ -80,8 +89,9 @@ class JointLoss(EncodingLoss):
     learn at once.
     """
 
-    def __init__(self, model: PolicyModel, *, compile: bool = False) -> None:
+    def __init__(self, model: PolicyModel, *, compile: bool = False, draws: int = 1) -> None:
         super().__init__()
+        self._draws = draws
         self.encoder = model.encoder
         self.blocks = model.blocks
         numbers = range(1, model.n_blocks + 1)
@@ -112,6 +122,8 @@ class JointLoss(EncodingLoss):
     ) -> Tensor:
         """Return the loss of a batch of demonstrated chunks, a scalar."""
         cond = with_prefix(self.encode(condition), prefix)
+        if self.training and self._draws > 1:
+            x_0, cond, _ = _repeated(self._draws, x_0, cond, None)
 
         def loss_of(position: int) -> Tensor:
             x_l = self._marginals[position].diffuse(x_0)
@@ -120,6 +132,16 @@ class JointLoss(EncodingLoss):
 
         works = [partial(loss_of, position) for position in range(len(self._flow_blocks))]
         return torch.stack(side_by_side(works, x_0.device)).mean()
+
+
+def _repeated(
+    n: int, x: Tensor, cond: Tensor | None, x_other: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return every row of a batch n times; each will have a noise and a time of its own."""
+    x = x.repeat_interleave(n, dim=0)
+    cond = None if cond is None else cond.repeat_interleave(n, dim=0)
+    x_other = None if x_other is None else x_other.repeat_interleave(n, dim=0)
+    return x, cond, x_other
 
 
 def _average_of(
@@ -209,12 +231,17 @@ class BlockPlan:
                 learning_rate=options.encoder_learning_rate or options.learning_rate,
             )
         trains_encoder = self.trains_encoder(n)
+        draws = options.encoder_draws if trains_encoder else 1
         actions: EncodingLoss
         if n == JOINT:
-            actions = JointLoss(run.model, compile=options.compile)
+            actions = JointLoss(run.model, compile=options.compile, draws=draws)
         else:
             actions = BlockLoss(
-                run.model, n, trains_encoder=trains_encoder, compile=options.compile
+                run.model,
+                n,
+                trains_encoder=trains_encoder,
+                compile=options.compile,
+                draws=draws,
             )
         loss: Loss = actions
         if trains_encoder and run.targets is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.config.training import DistillConfig
+from lfm_policy.config.training import DistillConfig, TrainingConfig
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.distillation.methods.regression import RegressionLoss
@@ -21,6 +22,7 @@ from lfm_policy.training.rows.chunks import Condition
 from lfm_policy.training.rows.joined import Windows
 from lfm_policy.training.rows.obs_noise import ObsNoise
 from lfm_policy.training.rows.prefixes import TrainingPrefixes
+from lfm_policy.training.run import Run
 from lfm_policy.training.trainer import Rows
 
 
@@ -38,6 +40,7 @@ class Ways(Rows):
         obs_noise: displaces what the student observes in training.
         prefixes: what is known of a chunk beforehand, of every row.
         targets: what the encoder learns to tell besides, of windows of one dataset.
+        draws: ways of a window in a row of a batch, on one look at its images; a divisor of R / M.
     """
 
     noise: Tensor
@@ -46,6 +49,7 @@ class Ways(Rows):
     obs_noise: ObsNoise
     prefixes: TrainingPrefixes | None
     targets: Targets | None = None
+    draws: int = 1
 
     @property
     def same_work(self) -> bool:  # type: ignore[override]
@@ -58,21 +62,28 @@ class Ways(Rows):
         return self.noise.device
 
     def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.noise)
+        """Return the number of rows of batches."""
+        return len(self.noise) // self.draws
 
     def batch(self, idx: Tensor, *, training: bool) -> tuple[Any, ...]:
         """Return noise, observations by name, ends, and what is added to the encoding.
 
-        Where the encoder has targets, these come last.
+        Noise, ends and what is added have ``draws`` rows for each of the observations, one after
+        the other. Where the encoder has targets, these come last.
         """
-        rows = idx.to(self.device)
-        window = rows % len(self.windows)
+        idx = idx.to(self.device)
+        window = idx % len(self.windows)
+        first = idx + idx.div(len(self.windows), rounding_mode="floor") * (
+            (self.draws - 1) * len(self.windows)
+        )
+        steps = torch.arange(self.draws, device=self.device) * len(self.windows)
+        rows = (first[:, None] + steps).flatten()
         obs, prefix = self.windows.gather_obs(window), None
         if training:
             obs = self.obs_noise.displace(obs)
         if self.prefixes is not None:
-            prefix = self.prefixes.features(rows, self.windows.gather_action(window))
+            chunks = self.windows.gather_action(window).repeat_interleave(self.draws, dim=0)
+            prefix = self.prefixes.features(rows, chunks)
         ends = self.ends.index_select(0, rows)
         batch = self.noise.index_select(0, rows), obs, ends, prefix
         if self.targets is None or not isinstance(self.windows, WindowDataset):
@@ -82,6 +93,23 @@ class Ways(Rows):
     def prefetch(self, idx: Tensor) -> None:
         """Begin to gather the images of rows ``idx``."""
         self.windows.prefetch(idx % len(self.windows))
+
+
+def draws_of(options: TrainingConfig, samples: int) -> int:
+    """Return how many of a window's samples share a look: as many as asked, in equal groups."""
+    return math.gcd(options.encoder_draws, samples)
+
+
+def made_up_ways(run: Run) -> Ways:
+    """Return ways of a run's windows that no teacher has gone, to see how long a step takes."""
+    windows, options = run.train_set, run.options
+    draws = draws_of(options, run.config.distill.samples)
+    noise = torch.randn(draws * len(windows), *run.model.chunk_shape, device=run.device)
+    ends = torch.stack([noise] * run.model.n_blocks, dim=1)
+    prefixes = None
+    if run.model.prefix is not None:
+        prefixes = TrainingPrefixes(run.model.prefix, len(noise), run.config.seed)
+    return Ways(noise, ends, windows, ObsNoise(options, windows), prefixes, draws=draws)
 
 
 class JointRegression(EncodingLoss):
@@ -119,8 +147,11 @@ class JointRegression(EncodingLoss):
     def forward(
         self, noise: Tensor, condition: Condition, ends: Tensor, prefix: Tensor | None
     ) -> Tensor:
-        """Return the loss of a batch, a scalar."""
-        cond = with_prefix(self.encode(condition), prefix)
+        """Return the loss of a batch, a scalar; there may be several noises for each condition."""
+        cond = self.encode(condition)
+        if cond is not None:
+            cond = cond.repeat_interleave(len(noise) // len(cond), dim=0)
+        cond = with_prefix(cond, prefix)
         x, losses = noise, []
         for n in range(len(self._steps), 0, -1):
             step, end = self._steps[n - 1], ends[:, n - 1]
