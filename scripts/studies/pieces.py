@@ -46,7 +46,8 @@ class Model:
     Attributes:
         overrides: options as ``section.key=value``.
         config: configuration of a training; a distillation starts from its teacher's.
-        teacher: name of the model to distil; empty for a training.
+        teacher: name of the model to distil, or of a policy; empty for a training.
+        student_config: configuration of a student that sees something else than its teacher.
         nfe: of a student.
         groups: blocks of the teacher that each student block replaces; empty: all as many.
         method: of the distillation.
@@ -57,6 +58,7 @@ class Model:
     overrides: tuple[str, ...] = ()
     config: str = "pusht/fm"
     teacher: str = ""
+    student_config: str = ""
     nfe: int = 0
     groups: tuple[int, ...] = ()
     method: str = "regression"
@@ -184,10 +186,14 @@ class Study:
             options = [*model.overrides, "training.num_threads=1", f"seed={seed}"]
             options += ["--output", str(folder), "--resume", "--quiet", "--device", self._device]
             if model.teacher:
-                teacher = self.make(model.teacher, seed)
+                known = model.teacher in self.models
+                teacher = self.make(model.teacher, seed) if known else Path(model.teacher)
                 groups = ",".join(map(str, model.groups))
                 student = ["--groups", groups] if groups else ["--nfe", str(model.nfe)]
                 student += ["--method", model.method]
+                if model.student_config:
+                    student += ["--student-config", model.student_config]
+                    student.append(f"dataset.path={self._dataset}")
                 if model.recorded:
                     recording = self._recording(teacher, model.recorded, model.recorded_with)
                     student.append(f"distill.recording={recording}")

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import pytest
 
+from lfm_policy.assets import bundled_policy
 from lfm_policy.cli.common import step_times
 from lfm_policy.config import load_config
 from lfm_policy.errors import InputError
@@ -49,7 +50,10 @@ def test_every_row_names_a_model_that_is_made_once(modules: dict[str, Any]) -> N
             assert known <= set(study.models), part.name
             assert known <= set(order), part.name
         for model in study.models.values():
-            if model.teacher:
+            if model.student_config:
+                assert bundled_policy(model.teacher).is_dir() and model.nfe
+                load_config(model.student_config, list(model.overrides))
+            elif model.teacher:
                 assert model.teacher in study.models and model.nfe
             else:
                 load_config(model.config, list(model.overrides))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,54 @@ def part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
+
+
+# -- several noises for each look ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["block1", "joint"])
+def test_several_noises_share_one_look_at_the_images(
+    camera_config: MakeConfig, tmp_path: Path, mode: str
+) -> None:
+    changes = {"flow__n_blocks": 1, "flow__step_sizes": []} if mode == "block1" else {}
+    config = camera_config(mode, training__encoder_draws=3, training__obs_noise=0.0, **changes)
+    run = Run(config, tmp_path / "run", device="cpu", quiet=True)
+    plan = BlockPlan(run)
+    part = plan.part(plan.numbers()[0])
+    batch = part.rows.batch(torch.arange(4), training=True)
+    looks: list[int] = []
+    handle = run.model.encoder.register_forward_hook(lambda *found: looks.append(len(found[2])))
+    part.loss.train()
+    x_0, condition, _, _ = batch
+
+    def loss_of(x: Tensor, cond: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        found: Tensor = part.loss(x, cond, None, None)
+        return found
+
+    cond = run.model.encoder(condition)
+    looks.clear()
+    found = loss_of(x_0, cond.detach())
+    assert looks == []
+    # The same noises and times, drawn for chunks that each have a row of their own.
+    alone = plan.on(run)
+    run.options = replace(run.options, encoder_draws=1)
+    single = alone.part(plan.numbers()[0]).loss.train()
+    torch.manual_seed(1)
+    rows = x_0.repeat_interleave(3, dim=0), cond.detach().repeat_interleave(3, dim=0)
+    torch.testing.assert_close(found, single(*rows, None, None))
+    part.loss(*batch).backward()
+    assert looks == [len(x_0)]
+    part.loss.eval()
+    assert torch.equal(loss_of(x_0, cond), _evaluated(single, x_0, cond))
+    handle.remove()
+
+
+def _evaluated(loss: torch.nn.Module, x: Tensor, cond: Tensor) -> Tensor:
+    loss.eval()
+    torch.manual_seed(1)
+    found: Tensor = loss(x, cond, None, None)
+    return found
 
 
 # -- what learns when ---------------------------------------------------------------------------

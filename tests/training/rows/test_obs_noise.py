@@ -135,3 +135,53 @@ def test_what_never_varies_gets_no_noise() -> None:
     noise = noise_of(windows, 0.5, "data")
     assert noise["points"].abs().max() < 1e-6
     assert noise["pos"].std() > 0.1
+
+
+# -- features in place of images ----------------------------------------------------------------
+
+
+def windows_with_features(views: int = 2, size: int = 3) -> WindowDataset:
+    windows = make_windows(images=True)
+    steps = torch.randn(windows.n_frames, size, generator=torch.Generator().manual_seed(0))
+    mixed = steps.cumsum(0) @ torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 2.0], [0.0, 0.0, 0.1]])
+    return windows.with_features({"camera": mixed.expand(views, -1, -1).clone()})
+
+
+def noise_of_features(windows: WindowDataset, covariance: str) -> Tensor:
+    options = TrainingConfig(obs_noise=0.0, feature_noise=0.2, obs_noise_covariance=covariance)
+    obs = windows.gather_obs(torch.zeros(ROWS, dtype=torch.long))
+    torch.manual_seed(0)
+    noise = ObsNoise(options, windows)
+    assert noise
+    displaced = noise.displace(obs)
+    assert torch.equal(displaced["pos"], obs["pos"])
+    return (displaced["camera"] - obs["camera"]).double()
+
+
+def test_noise_of_features_is_in_units_of_what_each_varies_by() -> None:
+    windows = windows_with_features()
+    noise = noise_of_features(windows, "identity").flatten(1)
+    seen = windows.gather_obs(torch.arange(len(windows)))["camera"].flatten(1).double()
+    expected = 0.04 * torch.diag(seen.var(0, correction=0))
+    torch.testing.assert_close(
+        covariance_of({"camera": noise}), expected, atol=0.02 * float(expected.max()), rtol=0
+    )
+
+
+def test_shaped_noise_of_features_has_their_covariance() -> None:
+    windows = windows_with_features()
+    noise = noise_of_features(windows, "data")
+    expected = 0.04 * covariance_of(
+        {"camera": windows.gather_obs(torch.arange(len(windows)))["camera"]}
+    )
+    torch.testing.assert_close(
+        covariance_of({"camera": noise}), expected, atol=0.02 * float(expected.max()), rtol=0
+    )
+
+
+def test_noise_of_features_is_not_for_images() -> None:
+    windows = make_windows(images=True)
+    obs = windows.gather_obs(torch.arange(5))
+    noise = ObsNoise(TrainingConfig(obs_noise=0.0, feature_noise=0.5), windows)
+    assert not noise
+    assert all(torch.equal(value, obs[key]) for key, value in noise.displace(obs).items())
