@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.config.flow import FlowConfig, PushForwardConfig, TimeConfig
 from lfm_policy.config.load import (
     bundled_config_names,
@@ -13,7 +14,7 @@ from lfm_policy.config.load import (
 )
 from lfm_policy.config.sampler import SamplerConfig
 from lfm_policy.config.schema import EnvConfig, ExperimentConfig, NormalizationConfig, PolicyConfig
-from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
+from lfm_policy.config.training import EvalConfig, InitConfig, TrainingConfig
 
 __all__ = [
     "DistillConfig",

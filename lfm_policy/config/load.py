@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
+from lfm_policy.config.distillation import STUDENT_TRAINING
 from lfm_policy.config.sampler import SamplerConfig
 from lfm_policy.config.schema import SECTIONS, ExperimentConfig
-from lfm_policy.config.training import STUDENT_TRAINING
 from lfm_policy.config.yaml_files import parse_yaml, read_yaml
 from lfm_policy.errors import InputError, Key, OptionError
 from lfm_policy.options import checked

@@ -14,9 +14,10 @@ from pydantic import model_validator
 
 from lfm_policy.config.auxiliary import AuxiliaryConfig
 from lfm_policy.config.block_networks import network_configs, student_network
+from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.config.flow import METHOD, FlowConfig, PushForwardConfig
 from lfm_policy.config.sampler import SamplerConfig, check_guidance
-from lfm_policy.config.training import DistillConfig, EvalConfig, InitConfig, TrainingConfig
+from lfm_policy.config.training import EvalConfig, InitConfig, TrainingConfig
 from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import Chosen, option, options, with_changes
 

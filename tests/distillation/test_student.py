@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
 from lfm_policy.config import SamplerConfig, load_config
-from lfm_policy.config.training import DistillConfig
+from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.distillation import distill, student_config
 from lfm_policy.distillation.group import group_edges, teacher_groups, teacher_solver
 from lfm_policy.distillation.methods import METHODS

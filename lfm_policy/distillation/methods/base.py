@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.config.training import DistillConfig
+from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.errors import InputError
 from lfm_policy.flow.methods.error import robust

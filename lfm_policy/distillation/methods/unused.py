@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from lfm_policy.config import ExperimentConfig
-from lfm_policy.config.training import DistillConfig
+from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.distillation.methods import METHODS
 
 

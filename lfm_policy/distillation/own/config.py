@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
+from lfm_policy.config.distillation import STUDENT_TRAINING
 from lfm_policy.config.load import (
     Source,
     config_from_sources,
@@ -21,7 +22,6 @@ from lfm_policy.config.load import (
     recognised_format,
 )
 from lfm_policy.config.schema import DATASET
-from lfm_policy.config.training import STUDENT_TRAINING
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.errors import InputError, OptionError

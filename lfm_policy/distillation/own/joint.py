@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lfm_policy.config.training import DistillConfig, TrainingConfig
+from lfm_policy.config.distillation import DistillConfig
+from lfm_policy.config.training import TrainingConfig
 from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.distillation.methods.regression import RegressionLoss

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lfm_policy import InputError, load_policy
-from lfm_policy.config.training import DistillConfig
+from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.distillation import distill
 from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.distillation.methods import METHODS

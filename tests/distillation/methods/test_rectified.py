@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lfm_policy import InputError, load_policy
-from lfm_policy.config.training import DistillConfig
+from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.distillation import distill
 from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.distillation.methods.rectified import RectifiedLoss

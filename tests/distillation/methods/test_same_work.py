@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from lfm_policy.config.training import DistillConfig
+from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.distillation.group import TeacherGroup
 from lfm_policy.distillation.methods import METHODS
 from lfm_policy.flow import FlowBlock, FlowChain, OUStep, SolverSpec
