@@ -208,6 +208,7 @@ def _training(s: Settings) -> list[str]:
         lines += [
             f"  encoder_steps: {s.steps.encoder_steps}  # encoder first, with all blocks",
             "  encoder_batch_size: 64",
+            "  encoder_draws: 8  # noises of a chunk for each look: the encoder learns sooner",
             f"  encoder_views: {s.steps.encoder_views}  # random crops of a frame, afterwards",
         ]
     return [
@@ -215,6 +216,7 @@ def _training(s: Settings) -> list[str]:
         f"  total_steps: {s.steps.total_steps}  # gradient steps of all blocks together",
         "  batch_size: 256",
         "  obs_noise: 0.02  # tolerance of small differences; 0 where a hair's breadth matters",
+        *(["  feature_noise: 0.05  # the same for what is seen"] if s.has_cameras else []),
     ]
 
 

@@ -128,11 +128,12 @@ class Learning:
         }
 
     def _loss_of(self, part: Part, model: PolicyModel) -> JointLoss | BlockLoss:
+        draws = self._config.training.encoder_draws
         if part.n == 0:
-            return JointLoss(model)
+            return JointLoss(model, draws=draws)
         # Without a joint part the encoder learns with the first block.
         learns = part.n == 1 and not self._joint
-        return BlockLoss(model, part.n, trains_encoder=learns)
+        return BlockLoss(model, part.n, trains_encoder=learns, draws=draws if learns else 1)
 
     def _ema(self, part: Part) -> EMA:
         if part.n not in self._emas:
