@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lfm_policy.networks.base import VelocityNetwork
 from lfm_policy.networks.options import UNet1DConfig
+from lfm_policy.networks.unet1d import conv_as_product
 
 
 def make(horizon: int, channels: list[int]) -> VelocityNetwork:
@@ -38,3 +41,27 @@ def test_the_lower_levels_see_the_whole_chunk() -> None:
 def test_any_number_of_levels(channels: list[int]) -> None:
     network = make(9, channels)
     assert network(torch.randn(2, 9, 2), torch.rand(2)).shape == (2, 9, 2)
+
+
+@given(
+    batch=st.integers(1, 3),
+    c_in=st.integers(1, 5),
+    c_out=st.integers(1, 5),
+    time=st.integers(1, 9),
+    half=st.integers(0, 3),
+    has_bias=st.booleans(),
+)
+def test_a_product_of_matrices_is_the_convolution(
+    batch: int, c_in: int, c_out: int, time: int, half: int, has_bias: bool
+) -> None:
+    torch.manual_seed(0)
+    size = 2 * half + 1
+    conv = torch.nn.Conv1d(c_in, c_out, size, padding=half, bias=has_bias).double()
+    x = torch.randn(batch, c_in, time, dtype=torch.float64, requires_grad=True)
+    found, expected = conv_as_product(x, conv.weight, conv.bias), conv(x)
+    torch.testing.assert_close(found, expected)
+    weights = [x, *conv.parameters()]
+    pulled = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, weights, pulled), torch.autograd.grad(expected, weights, pulled)
+    )
