@@ -3,9 +3,9 @@
 One part of a study after the other is measured, two jobs of one thread side by side. A study can be
 stopped and started again at any time. What is finished is kept in docs/results/data/*.json, of
 which `scripts/results/write.py` makes the pages. There are "few-steps" and other parts of the study
-proper, on test seeds, when nothing is named, and further ones such as "thousand" when they are; on
-selection seeds, by which settings were chosen, "sweep" (teachers), "noise" (of students) and
-"encoders" (of images).
+proper, on test seeds, when nothing is named, and further ones such as "thousand" and "images" when
+they are; on selection seeds, by which settings were chosen, "sweep" (teachers), "noise" (of
+students) and "encoders" (of images).
 
     python scripts/studies/pusht_study.py --dataset pusht_cchi_v7_replay.zarr
     python scripts/studies/pusht_study.py --dataset ... --parts few-steps --seeds 0
