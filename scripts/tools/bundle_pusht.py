@@ -7,7 +7,9 @@ its text is kept by hand, and a test compares it with what lies beside it.
     python scripts/tools/bundle_pusht.py --teacher runs/study/seed0/lfm3-unet \\
         --student runs/study/seed0/lfm3-unet-2
 
-Without --image-student the package keeps the image policy that it has.
+    python scripts/tools/bundle_pusht.py --image-student runs/pusht-images/seed0/image-lfm3-2
+
+What is not named stays as it is.
 """
 
 from __future__ import annotations
@@ -42,27 +44,14 @@ ASSETS = Path("lfm_policy/assets")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher", type=Path, required=True, help="run folder of the teacher")
-    parser.add_argument("--student", type=Path, required=True, help="run folder of the student")
+    parser.add_argument("--teacher", type=Path, help="run folder of the teacher")
+    parser.add_argument("--student", type=Path, help="run folder of the student")
     parser.add_argument("--image-student", type=Path, help="run folder of the image student")
     parser.add_argument("--episodes", type=int, default=600, help="successes to keep")
     parser.add_argument("--max-episodes", type=int, default=2000)
     arguments = parser.parse_args()
-    teacher = load_policy(arguments.teacher)
-    recorded = [load_recording(p) for p in read_header(arguments.student).config.distill.recording]
-    config = RolloutConfig(teacher.config.env.id, seed_start=DEMONSTRATION_SEEDS, noise_seed=1)
-    buffer, seeds = record_successes(
-        teacher, config, n_successes=arguments.episodes, max_episodes=arguments.max_episodes
-    )
-    ASSETS.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(ASSETS / DEMONSTRATIONS, ignore_errors=True)
-    write_zarr(ASSETS / DEMONSTRATIONS, buffer)
-    tried = seeds[-1] - DEMONSTRATION_SEEDS + 1
-    print(
-        f"{DEMONSTRATIONS}: {len(seeds)} rollouts, {buffer.n_steps:,} steps, {teacher.solver}, "
-        f"{teacher.nfe} evaluations, noise scale {teacher.noise_scale:g}, seeds {seeds[0]} to "
-        f"{seeds[-1]}, {tried} tried"
-    )
+    if arguments.teacher is not None:
+        write_demonstrations(arguments.teacher, arguments.episodes, arguments.max_episodes)
     for name, source in (
         ("pusht-state-teacher", arguments.teacher),
         ("pusht-state", arguments.student),
@@ -78,12 +67,32 @@ def main() -> None:
             f"{training['parameters']['total']:,} parameters, {training['steps']:,} gradient "
             f"steps, configuration {config_of.name}, seed {config_of.seed}"
         )
-    for recording in recorded:
-        print(
-            f"the student was asked about {len(recording.episodes)} episodes from seed "
-            f"{recording.attributes['seed_start']} on"
-        )
+    if arguments.student is not None:
+        for path in read_header(arguments.student).config.distill.recording:
+            recording = load_recording(path)
+            print(
+                f"the student was asked about {len(recording.episodes)} episodes from seed "
+                f"{recording.attributes['seed_start']} on"
+            )
     print("their model cards are gone: evaluate them, and run scripts/tools/bundled_cards.py")
+
+
+def write_demonstrations(run: Path, episodes: int, max_episodes: int) -> None:
+    """Write successful rollouts of the teacher."""
+    teacher = load_policy(run)
+    config = RolloutConfig(teacher.config.env.id, seed_start=DEMONSTRATION_SEEDS, noise_seed=1)
+    buffer, seeds = record_successes(
+        teacher, config, n_successes=episodes, max_episodes=max_episodes
+    )
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(ASSETS / DEMONSTRATIONS, ignore_errors=True)
+    write_zarr(ASSETS / DEMONSTRATIONS, buffer)
+    tried = seeds[-1] - DEMONSTRATION_SEEDS + 1
+    print(
+        f"{DEMONSTRATIONS}: {len(seeds)} rollouts, {buffer.n_steps:,} steps, {teacher.solver}, "
+        f"{teacher.nfe} evaluations, noise scale {teacher.noise_scale:g}, seeds {seeds[0]} to "
+        f"{seeds[-1]}, {tried} tried"
+    )
 
 
 def half_precision_copy(source: str | Path, folder: Path, *, dataset_path: str) -> Path:
