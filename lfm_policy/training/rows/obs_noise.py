@@ -15,6 +15,12 @@ from lfm_policy.training.rows.joined import Windows
 MAX_WINDOWS = 65_536
 """A covariance needs no more, however large the dataset."""
 
+MAX_NUMBERS = 2**26
+"""Of windows that a covariance is taken of: half a gigabyte."""
+
+WIDEST = 4096
+"""Numbers of a window up to which the directions of a covariance are found."""
+
 SMALLEST_VARIANCE = 1e-10
 """Share of the largest variance below which a direction counts as one that never varies."""
 
@@ -125,24 +131,28 @@ class _Spread:
     def factor(self) -> Tensor:
         """(r, D) with factor^T factor = the covariance of the D numbers of a window."""
         flat = self._centred()
+        if flat.shape[1] > WIDEST:
+            # That of fewer windows, without any directions to be found.
+            rows = flat[torch.linspace(0, len(flat) - 1, min(len(flat), WIDEST)).long()]
+            return (rows / math.sqrt(len(rows))).float()
         variances, directions = torch.linalg.eigh(flat.T @ flat / len(flat))
         kept = variances > SMALLEST_VARIANCE * variances.max()
         return (directions[:, kept] * variances[kept].sqrt()).T.float()
 
     def _centred(self) -> Tensor:
         windows = self._windows
-        count = min(len(windows), MAX_WINDOWS)
+        width = self._flat(torch.zeros(1, dtype=torch.long)).shape[1]
+        count = min(len(windows), MAX_WINDOWS, max(1, MAX_NUMBERS // width))
         idx = torch.linspace(0, len(windows) - 1, count, dtype=torch.float64).long()
-        obs = windows.gather_obs(idx, images=self._features)
-        keys = [
-            key
-            for key in obs
-            if (key in windows.image_keys) == self._features and key not in windows.exact_keys
-        ]
-        if self._features:
-            keys = list(windows.image_keys)
-        flat = torch.cat([obs[key].flatten(1) for key in keys], dim=1).double()
+        flat = self._flat(idx).double()
         return flat - flat.mean(0)
+
+    def _flat(self, idx: Tensor) -> Tensor:
+        windows = self._windows
+        obs = windows.gather_obs(idx, images=self._features)
+        cameras = set(windows.image_keys)
+        keys = [k for k in obs if (k in cameras) == self._features and k not in windows.exact_keys]
+        return torch.cat([obs[key].flatten(1) for key in keys], dim=1)
 
 
 def without_noise(options: TrainingConfig) -> TrainingConfig:

@@ -12,8 +12,9 @@ from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.windows import WindowIndex
+from lfm_policy.training.rows import obs_noise
 from lfm_policy.training.rows.joined import JoinedWindows
-from lfm_policy.training.rows.obs_noise import ObsNoise
+from lfm_policy.training.rows.obs_noise import ObsNoise, _Spread
 
 ROWS = 40_000
 
@@ -177,6 +178,22 @@ def test_shaped_noise_of_features_has_their_covariance() -> None:
     torch.testing.assert_close(
         covariance_of({"camera": noise}), expected, atol=0.02 * float(expected.max()), rtol=0
     )
+
+
+def test_noise_of_very_many_features_has_their_covariance_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    windows = windows_with_features()
+    seen = windows.gather_obs(torch.arange(len(windows)))["camera"]
+    monkeypatch.setattr(obs_noise, "WIDEST", seen[0].numel() - 1)
+    monkeypatch.setattr(obs_noise, "MAX_NUMBERS", seen[0].numel() * (len(windows) // 2))
+    noise = _Spread(windows, features=True).factor
+    assert len(noise) == seen[0].numel() - 1
+    # Of a few of the windows, centred by the mean of half of them.
+    idx = torch.linspace(0, len(windows) - 1, len(windows) // 2, dtype=torch.float64).long()
+    half = seen[idx].flatten(1).double()
+    rows = (half - half.mean(0))[torch.linspace(0, len(half) - 1, len(noise)).long()]
+    torch.testing.assert_close(noise.T @ noise, (rows.T @ rows / len(rows)).float())
 
 
 def test_noise_of_features_is_not_for_images() -> None:
