@@ -8,6 +8,7 @@ DiffusionPolicy, if a folder is given that holds it:
     pip install --no-deps --target lerobot-only lerobot==0.4.4 torchvision draccus ...
     python scripts/benchmarks/latency.py --lerobot lerobot-only --data docs/results/data
     python scripts/results/write.py                                 # the pages, of the data
+    python scripts/benchmarks/latency.py --only "PushT image" --data docs/results/data  # some rows
     python scripts/benchmarks/latency.py --policy runs/pusht-fm     # one network, and its chunks
 
 Run it on a machine that does nothing else: every row is measured in a process of its own.
@@ -25,6 +26,7 @@ import tempfile
 import types
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +244,17 @@ def described(one: dict[str, Any]) -> str:
     )
 
 
+def merged(kept: list[dict[str, Any]], measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows measured before, those in their place that were measured again, and new ones."""
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["label"], row["engine"], row["threads"]
+
+    again = {key(row): row for row in measured}
+    rows = [again.pop(key(row), row) for row in kept]
+    return rows + list(again.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -249,6 +262,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--lerobot", default="", help="folder with LeRobot and what it imports")
     parser.add_argument("--policy", help="only this policy, with several numbers of evaluations")
+    parser.add_argument("--only", default="", help="only rows whose label begins with this")
     parser.add_argument("--data", type=Path, help="folder to write latency.json into")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--export", help=argparse.SUPPRESS)
@@ -265,6 +279,8 @@ def main() -> None:
     rows = (
         rows_of_policy(arguments.policy) if arguments.policy else rows_of_table(arguments.lerobot)
     )
+    rows = [row for row in rows if row.label.startswith(arguments.only)]
+    begun = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     measured, failed = [], []
     pairs = [(row, threads) for row in rows for threads in arguments.threads]
     for row, threads in tqdm(pairs, unit="row"):
@@ -275,9 +291,12 @@ def main() -> None:
             failed.append(f"{row.label}, {row.engine}, {threads} thread(s)")
             continue
         tqdm.write(described(one))
-        measured.append(one)
+        measured.append({**one, "run": begun})
     if arguments.data:
-        write_json(arguments.data / "latency.json", {"computer": computer(), "rows": measured})
+        path = arguments.data / "latency.json"
+        before = json.loads(path.read_text()) if arguments.only and path.exists() else {}
+        rows_now = merged(before.get("rows", []), measured)
+        write_json(path, {"computer": computer(), **before, "rows": rows_now})
     if failed:
         raise SystemExit("not measured: " + "; ".join(failed))
 

@@ -57,6 +57,25 @@ def test_latencies_are_measured_in_processes_of_their_own(
     assert latency.described(row).startswith("two steps, eager, 2 evaluation(s), 1 thread(s): ")
 
 
+def test_some_rows_are_measured_again_and_the_others_kept(
+    latency: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def row(label: str, **changes: Any) -> dict[str, Any]:
+        return {"label": label, "engine": "eager", "threads": 1, "median_ms": 9e9} | changes
+
+    before = [row("two steps"), row("two steps", threads=2), row("another")]
+    (tmp_path / "latency.json").write_text(json.dumps({"machine": "this", "rows": before}))
+    rows = [latency.Row("two steps", "ours", "pusht-state", 2, repeats=3), latency.Row("other", "")]
+    monkeypatch.setattr(latency, "rows_of_table", lambda _: rows)
+    arguments = ["latency", "--threads", "1", "--only", "two", "--data", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    latency.main()
+    written = json.loads((tmp_path / "latency.json").read_text())
+    again, *kept = written["rows"]
+    assert written["machine"] == "this" and kept == before[1:]
+    assert again["label"] == "two steps" and again["median_ms"] < 9e9 and again["run"]
+
+
 def test_the_rows_of_the_data_are_those_that_are_measured(latency: Any) -> None:
     wanted = {(r.label, r.engine, r.nfe) for r in latency.rows_of_table("folder")}
     rows = json.loads((DATA / "latency.json").read_text())["rows"]
