@@ -34,7 +34,8 @@ DESCRIPTIONS = {
     "pusht-state": f"{_TASK}, told where both are. {_COMES}",
     "pusht-state-teacher": f"{_TASK}, told where both are; the teacher of `pusht-state`, and what "
     f"made the demonstrations of the package. {_COMES}",
-    "pusht-image": f"{_TASK}, from camera images. {_COMES}",
+    "pusht-image": f"{_TASK}, from camera images. {_COMES} Its times are those of the policy that "
+    "was here before, of 3% fewer multiplications.",
 }
 
 
