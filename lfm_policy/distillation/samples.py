@@ -145,10 +145,11 @@ def samples_key(
     }
     if options.teacher_guidance != 1:
         facts["guidance"] = options.teacher_guidance
-    if obs_noise and obs_noise.shaped:
+    feature_noise = obs_noise.feature_scale if n_views else 0.0
+    if obs_noise.shaped and (obs_noise.scale or feature_noise):
         facts["noise covariance"] = "data"
-    if obs_noise.feature_scale and n_views:
-        facts["feature noise"] = obs_noise.feature_scale
+    if feature_noise:
+        facts["feature noise"] = feature_noise
     if options.recording:
         facts["recording"] = options.recording_fingerprint
     if n_views:

@@ -1,0 +1,59 @@
+"""The name under which a teacher's samples are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from lfm_policy.config import load_config
+from lfm_policy.config.training import TrainingConfig
+from lfm_policy.data.dataset import WindowDataset
+from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.windows import WindowIndex
+from lfm_policy.distillation.samples import samples_key
+from lfm_policy.training.rows.obs_noise import ObsNoise
+
+
+def windows_of_images() -> WindowDataset:
+    rng = np.random.default_rng(0)
+    numbers = {"action": rng.normal(size=(20, 2))}
+    frames = {"camera": rng.integers(0, 255, size=(20, 4, 4, 3), dtype=np.uint8)}
+    ends = np.array([20])
+    return WindowDataset(
+        ReplayBuffer(numbers | frames, ends),
+        Normalizer.fit(numbers, "identity"),
+        WindowIndex(ends, 2, 4, 2),
+        ("camera",),
+    )
+
+
+def test_samples_have_the_same_name_before_and_after_features_are_known() -> None:
+    config = load_config({}, ["flow.n_blocks=1", "flow.step_sizes=[]"])
+    images = windows_of_images()
+    features = images.with_features({"camera": torch.zeros(3, 20, 2)})
+
+    def name(windows: WindowDataset, n_views: int = 3, **noise: float) -> str:
+        options = TrainingConfig(
+            **{"obs_noise": 0.0, "obs_noise_covariance": "data", **noise}  # type: ignore[arg-type]
+        )
+        return samples_key(
+            config,
+            [SimpleNamespace(start=0.0)],  # type: ignore[list-item]
+            1,
+            points=1,
+            samples=2,
+            obs_noise=ObsNoise(options, windows),
+            n_views=n_views,
+            run=Path("run"),
+            inputs="teacher",
+        )
+
+    noisy = name(images, feature_noise=0.1)
+    assert noisy == name(features, feature_noise=0.1)
+    assert len({noisy, name(images, feature_noise=0.2), name(images)}) == 3
+    # Without cameras there is nothing that it could be noise on.
+    assert name(images, n_views=0, feature_noise=0.1) == name(images, n_views=0)
