@@ -46,7 +46,7 @@ class BlockLoss(EncodingLoss):
         draws: int = 1,
     ) -> None:
         super().__init__()
-        self._draws = draws
+        self._draws = draws if trains_encoder else 1
         self.network = model.blocks[n - 1]
         self.encoder = model.encoder
         self.trains_encoder = trains_encoder
@@ -231,7 +231,7 @@ class BlockPlan:
                 learning_rate=options.encoder_learning_rate or options.learning_rate,
             )
         trains_encoder = self.trains_encoder(n)
-        draws = options.encoder_draws if trains_encoder else 1
+        draws = options.encoder_draws
         actions: EncodingLoss
         if n == JOINT:
             actions = JointLoss(run.model, compile=options.compile, draws=draws)

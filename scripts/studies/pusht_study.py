@@ -5,7 +5,7 @@ stopped and started again at any time. What is finished is kept in docs/results/
 which `scripts/results/write.py` makes the pages. There are "few-steps" and other parts of the study
 proper, on test seeds, when nothing is named, and further ones such as "thousand" and "images" when
 they are; on selection seeds, by which settings were chosen, "sweep" (teachers), "noise" (of
-students) and "encoders" (of images).
+students), "encoders" and "looks" (of images).
 
     python scripts/studies/pusht_study.py --dataset pusht_cchi_v7_replay.zarr
     python scripts/studies/pusht_study.py --dataset ... --parts few-steps --seeds 0

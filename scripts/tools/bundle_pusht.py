@@ -7,7 +7,7 @@ its text is kept by hand, and a test compares it with what lies beside it.
     python scripts/tools/bundle_pusht.py --teacher runs/study/seed0/lfm3-unet \\
         --student runs/study/seed0/lfm3-unet-2
 
-    python scripts/tools/bundle_pusht.py --image-student runs/pusht-images/seed0/image-lfm3-2
+    python scripts/tools/bundle_pusht.py --image-student runs/pusht-images/seed0/image-lfm3-2-seen
 
 What is not named stays as it is.
 """
@@ -67,11 +67,11 @@ def main() -> None:
             f"{training['parameters']['total']:,} parameters, {training['steps']:,} gradient "
             f"steps, configuration {config_of.name}, seed {config_of.seed}"
         )
-    if arguments.student is not None:
-        for path in read_header(arguments.student).config.distill.recording:
+    for student in filter(None, (arguments.student, arguments.image_student)):
+        for path in read_header(student).config.distill.recording:
             recording = load_recording(path)
             print(
-                f"the student was asked about {len(recording.episodes)} episodes from seed "
+                f"{student} was asked about {len(recording.episodes)} episodes from seed "
                 f"{recording.attributes['seed_start']} on"
             )
     print("their model cards are gone: evaluate them, and run scripts/tools/bundled_cards.py")

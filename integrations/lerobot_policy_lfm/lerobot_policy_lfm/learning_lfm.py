@@ -133,7 +133,7 @@ class Learning:
             return JointLoss(model, draws=draws)
         # Without a joint part the encoder learns with the first block.
         learns = part.n == 1 and not self._joint
-        return BlockLoss(model, part.n, trains_encoder=learns, draws=draws if learns else 1)
+        return BlockLoss(model, part.n, trains_encoder=learns, draws=draws)
 
     def _ema(self, part: Part) -> EMA:
         if part.n not in self._emas:

@@ -72,13 +72,12 @@ class Ways(Rows):
         Noise, ends and what is added have ``draws`` rows for each of the observations, one after
         the other. Where the encoder has targets, these come last.
         """
-        idx = idx.to(self.device)
-        window = idx % len(self.windows)
-        first = idx + idx.div(len(self.windows), rounding_mode="floor") * (
-            (self.draws - 1) * len(self.windows)
+        idx, n_windows = idx.to(self.device), len(self.windows)
+        window = idx % n_windows
+        samples = idx[:, None] // n_windows * self.draws + torch.arange(
+            self.draws, device=self.device
         )
-        steps = torch.arange(self.draws, device=self.device) * len(self.windows)
-        rows = (first[:, None] + steps).flatten()
+        rows = (window[:, None] + n_windows * samples).flatten()
         obs, prefix = self.windows.gather_obs(window), None
         if training:
             obs = self.obs_noise.displace(obs)
