@@ -236,13 +236,22 @@ def warnings_printed() -> Iterator[None]:
         print(f"warning: {message}", file=sys.stderr)
 
 
-def add_environment_options(parser: argparse.ArgumentParser) -> None:
-    """Add which environment a policy acts in, and how it is read; see `environment_of`."""
-    parser.add_argument(
-        "--env",
-        help="gymnasium id (default: the configured one), or module:Name-v0: the module, which may "
-        "lie in the working folder, registers it",
-    )
+def add_environment_options(
+    parser: argparse.ArgumentParser,
+    *,
+    help: str = "gymnasium id (default: the configured one), or module:Name-v0: the module, which "
+    "may lie in the working folder, registers it",
+    unnamed: str | None = None,
+) -> None:
+    """Add which environment a policy acts in, and how it is read; see `environment_of`.
+
+    Args:
+        parser: of the command.
+        help: of ``--env``.
+        unnamed: what ``--env`` is where no name follows it; by default one has to follow.
+    """
+    nargs = None if unnamed is None else "?"
+    parser.add_argument("--env", nargs=nargs, const=unnamed, help=help)
     parser.add_argument(
         "--env-option",
         action="append",

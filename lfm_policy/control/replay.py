@@ -6,10 +6,44 @@ from typing import Any
 
 import gymnasium as gym
 
+from lfm_policy.config import EnvConfig
+from lfm_policy.config.load import config_from_dict
 from lfm_policy.control.gym_robot import GymRobot
-from lfm_policy.control.recording import RecordedEpisode
+from lfm_policy.control.recording import RecordedEpisode, Recording
 from lfm_policy.errors import InputError
 from lfm_runtime.control import SimulatedClock
+
+ENVIRONMENT = "environment"
+"""Attribute of a recording: the options ``env`` of what it was recorded in."""
+
+
+def recorded_environment(recording: Recording, *, needed: bool = True) -> EnvConfig:
+    """Return the environment that a recording is of, with its options.
+
+    Args:
+        recording: of the control loop in an environment.
+        needed: whether it has to say one; else one without a name stands for none.
+
+    Raises:
+        InputError: it says none although one is needed, or what it says is none.
+    """
+    options = recording.attributes.get(ENVIRONMENT)
+    if options is not None:
+        env = config_from_dict({"env": options}, f"{recording.path}/.zattrs, {ENVIRONMENT}").env
+        if env.id:
+            return env
+    if needed:
+        raise InputError(
+            f"{recording.path} does not say which environment it is of; name it: --env ID"
+        )
+    return EnvConfig()
+
+
+class _Unseen(gym.ObservationWrapper[Any, Any, Any]):
+    """An environment whose observations nobody looks at, of whatever kind they are."""
+
+    def observation(self, observation: Any) -> dict[str, Any]:
+        return {}
 
 
 def replay_actions(
@@ -34,7 +68,7 @@ def replay_actions(
             f"{shape}"
         )
     clock = SimulatedClock()
-    robot = GymRobot(env, hz=episode.hz, clock=clock, seed=seed)
+    robot = GymRobot(_Unseen(env), hz=episode.hz, clock=clock, seed=seed)
     for tick, action in enumerate(episode.action):
         robot.observe()
         robot.act(action)

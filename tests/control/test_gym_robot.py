@@ -130,10 +130,8 @@ def test_the_command_line_records_and_replays(
     assert episode.outcome.seed == 200_000 and episode.outcome.ended == "done"
     assert episode.outcome.success == ("success: 1" in out)
     assert 0 < (episode.outcome.max_reward or 0) <= 1
-    assert (
-        main(["replay", str(path), "--env", "lfm/PushT-v0", "--plot", str(tmp_path / "a.png")]) == 0
-    )
-    assert f"{len(episode.action)} steps" in capsys.readouterr().out
+    assert main(["replay", str(path), "--plot", str(tmp_path / "a.png"), "--env"]) == 0
+    assert f"again in lfm/PushT-v0: {len(episode.action)} steps" in capsys.readouterr().out
     assert (tmp_path / "a.png").stat().st_size > 1000
     assert main(["replay", str(path), "--json"]) == 0
     assert main([*arguments]) == 2

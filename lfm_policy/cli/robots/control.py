@@ -195,12 +195,13 @@ def _names(text: str) -> list[str]:
 def run(arguments: argparse.Namespace) -> int:
     import logging
     from contextlib import ExitStack
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from tqdm.auto import tqdm
 
     from lfm_policy.config import EnvConfig
     from lfm_policy.control.episodes import run_episode, run_robot
+    from lfm_policy.control.replay import ENVIRONMENT
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
     from lfm_policy.control.robots import LEROBOT, ROBOTS
     from lfm_policy.environments import TASK_FIELD, make_env, reading_of
@@ -244,11 +245,12 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"{place}: say which task is to be done, with --task NAME: {known}")
         place = place.replace(TASK_FIELD, policy.task)
     with ExitStack() as stack:
-        env = None
+        env, environment = None, {}
         if not arguments.robot:
-            chosen = environment_of(arguments, configured)
+            chosen = replace(environment_of(arguments, configured), id=place)
             reading = reading_of(chosen)
             env = stack.enter_context(make_env(place, reading=reading, **chosen.options))
+            environment = {ENVIRONMENT: asdict(chosen)}
         recorder = None
         record_obs = _observations_of(env, place, arguments.record_obs)
         if arguments.record is not None:
@@ -256,6 +258,7 @@ def run(arguments: argparse.Namespace) -> int:
                 **{k: getattr(arguments, k) for k in ("policy", "seed_start", "simulated")},
                 "hz": hz,
                 "env": place,
+                **environment,
                 **({} if robot is None else {"robot": robot.facts}),
                 "noise_seed": noise_seed,
                 "delay_ms": arguments.delay,

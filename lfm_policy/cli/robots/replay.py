@@ -6,15 +6,25 @@ A recording is a replay buffer like any other: it can be inspected, converted an
 examples:
   lfm-policy replay run.zarr --plot run.png
   lfm-policy replay run.zarr --episode 3 --plot run3.png
-  lfm-policy replay run.zarr --env lfm/PushT-v0     # the recorded actions once more
+  lfm-policy replay run.zarr --env                  # the recorded actions once more
+  lfm-policy replay run.zarr --env lfm/PushT-v0     # in another environment
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from lfm_policy.cli.common import non_negative, print_json
+from lfm_policy.cli.common import (
+    add_environment_options,
+    environment_of,
+    non_negative,
+    print_json,
+)
+
+RECORDED = ""
+"""What ``--env`` is where no name follows it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.png",
         help="picture to draw (default: beside the recording)",
     )
-    parser.add_argument("--env", help="gymnasium id: execute the actions there again")
+    add_environment_options(
+        parser,
+        help="execute the actions again, in the environment that they were recorded in, or in one "
+        "of this gymnasium id or module:Name-v0",
+        unnamed=RECORDED,
+    )
     parser.add_argument(
         "--seed", type=non_negative, help="of that environment (default: the recorded one)"
     )
@@ -40,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.control.figure import recording_figure
     from lfm_policy.control.recording import load_recording
-    from lfm_policy.control.replay import replay_actions
+    from lfm_policy.control.replay import recorded_environment, replay_actions
     from lfm_policy.control.report import recording_table
-    from lfm_policy.environments import make_env
+    from lfm_policy.environments import make_env, reading_of
     from lfm_policy.errors import InputError
     from lfm_policy.pictures import drawing, save
     from lfm_policy.text.numbers import rounded
@@ -58,12 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
     with drawing() as theme:
         title = f"{path.name}, episode {episode.number}"
         save(recording_figure(title, episode, theme, run_by=run_by), plot)
-    again = None
-    if arguments.env:
+    again, place = None, ""
+    if arguments.env is not None:
         seed = arguments.seed
         if seed is None:
             seed = int(recording.attributes.get("seed_start", 0)) + episode.number
-        with make_env(arguments.env) as env:
+        recorded = recorded_environment(recording, needed=arguments.env == RECORDED)
+        chosen = environment_of(arguments, recorded)
+        place = chosen.id
+        reading = reading_of(replace(chosen, observations={}))  # nobody looks at them
+        with make_env(place, reading=reading, **chosen.options) as env:
             again = replay_actions(episode, env, seed=seed)
     if arguments.json:
         print_json(
@@ -79,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"written: {plot}")
     if again is not None:
         print(
-            f"again in {arguments.env}: {again['steps']} steps, success "
+            f"again in {place}: {again['steps']} steps, success "
             f"{'not reported' if again['success'] is None else again['success']}, "
             f"largest reward {rounded(again['max_reward'], 3)}"
         )
