@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lfm_policy.data.images.cache import as_uint8
-from lfm_policy.data.images.depth import depth_layout, looks_like_depth
-from lfm_policy.data.images.layout import image_layout
+from lfm_policy.data.images.depth import METRES, depth_layout, has_fractions, looks_like_depth
+from lfm_policy.data.images.layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, not_finite
 from lfm_policy.errors import InputError, brief
 
@@ -172,7 +172,7 @@ def _check_alike(
 def _as_frames(array: np.ndarray, key: str, source: str) -> np.ndarray:
     """Return images as everything past here has them, uint8 (T, height, width, channels)."""
     layout = image_layout(array.shape[1:], array.dtype)
-    if looks_like_depth(array.shape[1:], array.dtype):
+    if looks_like_depth(array.shape[1:], array.dtype) or _are_metres(array, layout):
         # Distances stay what they are: what becomes of them is said by the option dataset.depth.
         height, width, _ = depth_layout(array.shape[1:], array.dtype, source).frame_shape
         return array.reshape(len(array), height, width)
@@ -182,6 +182,13 @@ def _as_frames(array: np.ndarray, key: str, source: str) -> np.ndarray:
         layout = layout.with_alpha_of(array)
     (frames,) = as_uint8(f"{source}: {_name(key)}", [layout.to_frames(array)])
     return np.ascontiguousarray(frames)
+
+
+def _are_metres(array: np.ndarray, layout: ImageLayout | None) -> bool:
+    if layout is None or array.dtype.kind != "f":
+        return False
+    frames = layout.to_frames(array)
+    return has_fractions(frames) and 1 < float(frames.max()) < METRES
 
 
 def _name(key: str) -> str:

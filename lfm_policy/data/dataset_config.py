@@ -146,15 +146,19 @@ class DatasetConfig(ABC):
         return path.suffix.lower() in cls.suffixes
 
     @classmethod
-    def contents(cls, path: Path) -> Contents:
+    def contents(cls, path: Path, action_key: str = "") -> Contents:
         """Return what is there, for ``inspect``; by default all that `load` reads of itself.
 
+        Args:
+            path: of the dataset.
+            action_key: the array to imitate, where it is another than the format's own.
+
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, or there is no such array.
         """
         from lfm_policy.data.tools.contents import LoadedContents
 
-        return LoadedContents(path, cls)
+        return LoadedContents(path, cls, action_key)
 
     @classmethod
     def facts(cls, path: Path) -> DatasetFacts:

@@ -25,6 +25,7 @@ from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
 from lfm_policy.text.tables import TextTable
 from lfm_runtime.disk.files import temporary_folder
+from lfm_runtime.registry import nearest_names
 
 EPISODES_DRAWN = 6
 """Episodes whose frames and actions are drawn."""
@@ -172,7 +173,12 @@ class DatasetInspection:
 
 
 def inspect_dataset(
-    path: Path, *, seed: int = 0, camera_bytes: int | None = None, quiet: bool = True
+    path: Path,
+    *,
+    action_key: str = "",
+    seed: int = 0,
+    camera_bytes: int | None = None,
+    quiet: bool = True,
 ) -> DatasetInspection:
     """Read a dataset of any format, except what is too large to look at whole.
 
@@ -182,15 +188,19 @@ def inspect_dataset(
 
     Args:
         path: file or folder of a dataset.
+        action_key: the array to imitate, where it is not the one that looks like it.
         seed: chooses the episodes that are drawn.
         camera_bytes: so much of a camera is looked at, decoded; `contents.LARGEST_CAMERA_BYTES` by
             default.
         quiet: no progress bars.
 
     Raises:
-        InputError: no dataset of a known format, or a damaged one.
+        InputError: no dataset of a known format, a damaged one, or one without that action.
     """
-    opened = open_dataset(path)
+    opened = open_dataset(path, action_key)
+    if action_key and not opened.action_key and action_key not in opened.stored:
+        near = nearest_names(action_key, tuple(opened.stored))
+        raise InputError(f"{path}: there is no array '{action_key}' to imitate: {near}")
     buffer = opened.read_values()
     bar = tqdm(buffer.arrays.items(), desc="ranges", unit="array", disable=quiet, delay=1)
     ranges = {key: Ranges.of(array) for key, array in bar}
@@ -201,7 +211,7 @@ def inspect_dataset(
         for key, array in opened.stored.items()
         if array.unusable
     ]
-    if ACTION_KEY not in opened.stored:
+    if not action_key and ACTION_KEY not in opened.stored:
         action = f"{opened.prefix}{ACTION_KEY}"
         message = (
             f"there is no {action} for a policy to imitate: name another array as "
@@ -234,7 +244,9 @@ def inspect_dataset(
         except InputError as error:
             message = f"{key} is not usable: {error}"
             findings.append(Finding("unusable_images", message, {"key": key}))
-    found, found_notes = find_all(buffer, ranges, cameras, fps=opened.fps)
+    found, found_notes = find_all(
+        buffer, ranges, cameras, fps=opened.fps, policy_name=opened.policy_name
+    )
     return DatasetInspection(
         opened,
         buffer,

@@ -5,7 +5,7 @@ Every function takes the low-dimensional arrays of a dataset, their statistics b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -64,6 +64,7 @@ def find_all(
     cameras: Mapping[str, CameraFacts],
     *,
     fps: float | None = None,
+    policy_name: Callable[[str], str] = str,
 ) -> tuple[list[Finding], list[str]]:
     """Return what usually ruins training and is found in these data, and notes on the search.
 
@@ -72,6 +73,7 @@ def find_all(
         ranges: their statistics by key.
         cameras: what the frames of every camera show, by its name.
         fps: steps per second, if known.
+        policy_name: what a policy calls an array when nobody renames it.
     """
     notes = []
     if buffer.n_episodes > COMPARED_EPISODES:
@@ -85,7 +87,7 @@ def find_all(
         *find_duplicate_episodes(buffer, ranges),
         *find_constant_dimensions(ranges),
         *find_far_numbers(buffer, ranges),
-        *find_outliers(buffer, ranges),
+        *find_outliers(buffer, ranges, policy_name),
         *out_of_step,
     ]
     for name, camera in cameras.items():
@@ -145,7 +147,9 @@ def find_far_numbers(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> list
     return findings
 
 
-def find_outliers(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> list[Finding]:
+def find_outliers(
+    buffer: ReplayBuffer, ranges: Mapping[str, Ranges], policy_name: Callable[[str], str] = str
+) -> list[Finding]:
     """Warn of values far outside the range of nearly all others, one finding per dimension.
 
     Far is what `far_outside` says: such a value squeezes all others together when it sets the
@@ -159,10 +163,15 @@ def find_outliers(buffer: ReplayBuffer, ranges: Mapping[str, Ranges]) -> list[Fi
             continue
         worst = int(np.argmax(np.maximum(low - values, values - high)))
         episode, step = buffer.place(worst)
+        by_quantiles = (
+            "normalization.action=quantiles"
+            if key == ACTION_KEY
+            else f"normalization.keys={{{policy_name(key)}: quantiles}}"
+        )
         message = (
             f"{key}[{d}] has {count} {'value' if count == 1 else 'values'} far outside its usual "
             f"{low:.4g} to {high:.4g}; the worst is {values[worst]:.4g} in episode {episode}, step "
-            f"{step}: repair or drop such episodes, or set normalization.keys.{key}=quantiles"
+            f"{step}: repair or drop such episodes, or set {by_quantiles}"
         )
         facts = {
             **{"key": key, "dimension": d, "count": count, "q01": float(low), "q99": float(high)},

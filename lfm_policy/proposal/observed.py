@@ -73,13 +73,15 @@ def choose(inspection: DatasetInspection, action_key: str = "") -> Choice:
         InputError: there is nothing to imitate or nothing to observe.
     """
     opened, buffer, ranges = inspection.opened, inspection.buffer, inspection.ranges
-    action = action_key or _action(inspection)
-    if action not in opened.stored or opened.stored[action].unusable:
-        raise InputError(
-            f"{opened.path}: '{action}' cannot be imitated: "
-            + (opened.stored[action].not_read if action in opened.stored else "there is no such")
-            + f" array; {nearest_names(action, tuple(opened.stored))}"
-        )
+    # Where the format was told, it calls the action so.
+    action = ACTION_KEY if opened.action_key else action_key or _action(inspection)
+    array, called = opened.stored.get(action), opened.action_key or action
+    if array is None:
+        near = nearest_names(called, tuple(opened.stored))
+        raise InputError(f"{opened.path}: '{called}' cannot be imitated: there is none; {near}")
+    if array.unusable or action not in buffer.arrays:
+        why = array.not_read or "its steps are images"
+        raise InputError(f"{opened.path}: '{called}' cannot be imitated: {why}")
     observed: list[Observed] = []
     left_out: dict[str, str] = {}
     for key, array in opened.stored.items():

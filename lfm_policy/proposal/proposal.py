@@ -14,8 +14,8 @@ from lfm_policy.config import ExperimentConfig, config_to_dict, load_config
 from lfm_policy.config.environment import with_environment
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.formats import DATASET_FORMATS
-from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ACTION_KEY
+from lfm_policy.data.tools.contents import Contents
 from lfm_policy.data.tools.detect import detect_format
 from lfm_policy.data.windows import windows_of_lengths
 from lfm_policy.encoders.image_options import CompactConfig
@@ -115,7 +115,9 @@ def propose(
     options = options or ProposalOptions()
     path = Path(path).expanduser()
     name = detect_format(path)
-    inspection = inspect_dataset(path, camera_bytes=CAMERA_BYTES, quiet=options.quiet)
+    inspection = inspect_dataset(
+        path, action_key=options.action_key, camera_bytes=CAMERA_BYTES, quiet=options.quiet
+    )
     choice = choose(inspection, options.action_key)
     choice = _without_tiny_cameras(choice, path)
     settings = _settings(inspection, choice, name, options, command)
@@ -153,7 +155,7 @@ def _settings(
     episodes = buffer.episode_lengths
     fps = options.fps or opened.fps
     lengths = lengths_for(fps, episodes)
-    names = _names(choice.observed, format_name)
+    names = _names(choice.observed, opened)
     arrays = {
         names[seen.key]: buffer.arrays[seen.key] for seen in choice.observed if not seen.is_camera
     }
@@ -175,9 +177,11 @@ def _settings(
         or "robot",
         format=format_name,
         path=str(opened.path),
-        action_key="" if choice.action_key == ACTION_KEY else choice.action_key,
+        action_key=opened.action_key
+        or ("" if choice.action_key == ACTION_KEY else choice.action_key),
         observed=choice.observed,
-        rename={key: new for key, new in names.items() if new != _default_name(key, format_name)},
+        names=names,
+        rename={key: new for key, new in names.items() if new != opened.policy_name(key)},
         left_out=choice.left_out,
         hints=_hints(format_name, opened.path),
         validation=validation_for(episodes, lengths),
@@ -191,21 +195,17 @@ def _settings(
     )
 
 
-def _names(observed: Sequence[Observed], format_name: str) -> dict[str, str]:
+def _names(observed: Sequence[Observed], opened: Contents) -> dict[str, str]:
     """Return what the policy calls each array: its usual name, or all of its key if that is taken.
 
     An array that is called as the action is gets another name, too.
     """
-    usual = [_default_name(seen.key, format_name) for seen in observed]
+    usual = [opened.policy_name(seen.key) for seen in observed]
     names = {}
     for seen, short in zip(observed, usual, strict=True):
         taken = usual.count(short) > 1 or short in ("", ACTION_KEY)
         names[seen.key] = seen.key.replace(".", "_") if taken else short
     return names
-
-
-def _default_name(key: str, format_name: str) -> str:
-    return default_name(key) if format_name == "lerobot" else key
 
 
 def _crop(cameras: Sequence[Observed]) -> list[float]:
@@ -219,8 +219,7 @@ def _smaller_frames(choice: Choice, settings: Settings) -> dict[str, tuple[int, 
 
     Empty where they are small already.
     """
-    names = _names(choice.observed, settings.format)
-    sizes = {names[s.key]: _resized(s) for s in choice.observed if s.is_camera}
+    sizes = {settings.names[s.key]: _resized(s) for s in choice.observed if s.is_camera}
     smaller = {key: small_enough(size, SIDES[-1]) for key, size in sizes.items()}
     return smaller if smaller != sizes and min(map(min, smaller.values()), default=0) > 32 else {}
 
@@ -268,10 +267,9 @@ def _environment(config: ExperimentConfig) -> tuple[str, int] | None:
 
 
 def _facts(inspection: DatasetInspection, choice: Choice, settings: Settings) -> DataFacts:
-    names = _names(choice.observed, settings.format)
     action = inspection.buffer.arrays[choice.action_key]
     return DataFacts(
-        {names[seen.key]: seen.shape for seen in choice.observed},
+        {settings.names[seen.key]: seen.shape for seen in choice.observed},
         int(action.shape[1]),
         inspection.buffer.episode_lengths,
     )

@@ -33,7 +33,8 @@ class Settings:
         path: of the dataset.
         action_key: what is imitated, where that has to be said.
         observed: what the policy sees.
-        rename: new names, where they are needed.
+        names: what policy and robot call what is seen, by key.
+        rename: those of them that have to be said.
         left_out: key -> why.
         hints: further lines of the section ``dataset``, as comments.
         validation: ratio and reason.
@@ -56,6 +57,7 @@ class Settings:
     path: str
     action_key: str
     observed: Sequence[Observed]
+    names: dict[str, str]
     rename: dict[str, str]
     left_out: dict[str, str]
     hints: Sequence[str]
@@ -118,8 +120,12 @@ def _dataset(s: Settings) -> list[str]:
     if s.action_key:
         lines.append(f"  action_key: {scalar(s.action_key)}  # what the policy imitates")
     lines += [f"  {line}" for line in s.hints]
-    lines.append("  obs_keys:  # what the policy sees: the robot must have it, under these names")
-    lines += [f"    - {scalar(seen.key)}  # {one_line(seen.note)}" for seen in s.observed]
+    renamed = any(name != key for key, name in s.names.items())
+    under = "the names after #" if renamed else "these names"
+    lines.append(f"  obs_keys:  # what the policy sees: the robot must have it, under {under}")
+    for seen in s.observed:
+        name = f"{one_line(s.names[seen.key])}: " if renamed else ""
+        lines.append(f"    - {scalar(seen.key)}  # {name}{one_line(seen.note)}")
     lines += [
         f"    # left out: {one_line(key)}: {one_line(why)}" for key, why in s.left_out.items()
     ]

@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of the package, or user/name of one on the hub",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it, too")
+    parser.add_argument(
+        "--action-key",
+        default="",
+        metavar="KEY",
+        help="array of a dataset to imitate (default: the one that is called so)",
+    )
     add_common_options(parser, seed_help="chooses the episodes that are drawn; default 0")
 
 
@@ -53,13 +59,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--plot {plot}: expected a name that ends in .png")
     inspection: CheckpointInspection | DatasetInspection
     if is_checkpoint(path):
+        if arguments.action_key:
+            raise InputError(f"--action-key: {path} is a checkpoint, expected a dataset")
         from lfm_policy.inspection.checkpoint import inspect_checkpoint
 
         inspection = inspect_checkpoint(path)
     else:  # which needs no torch
         from lfm_policy.inspection.dataset import inspect_dataset
 
-        inspection = inspect_dataset(path, seed=arguments.seed or 0, quiet=arguments.quiet)
+        inspection = inspect_dataset(
+            path,
+            action_key=arguments.action_key,
+            seed=arguments.seed or 0,
+            quiet=arguments.quiet,
+        )
     if plot is not None:
         inspection.plot(plot)
     if arguments.json:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from tqdm.auto import tqdm
 
-from lfm_policy.data.images.depth import depth_parts
+from lfm_policy.data.images.depth import METRES, depth_parts, has_fractions
 from lfm_policy.data.images.layout import ImageLayout
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_folder, is_file, write_json
@@ -313,10 +313,11 @@ def as_uint8(source: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield stored images as uint8; floats are rounded.
 
     Raises:
-        InputError: NaN, a value outside 0 to 255, or no value above 1: images stored as a share of
-            255, which cannot be told from very dark ones and would train on black.
+        InputError: NaN, a value outside 0 to 255, no value above 1: images stored as a share of
+            255, which cannot be told from very dark ones and would train on black; or fractions of
+            one channel below `METRES`, which are distances.
     """
-    largest = 0.0
+    largest, fractions = 0.0, False
     for part in parts:
         if part.dtype == np.uint8:
             largest = 255.0
@@ -328,12 +329,17 @@ def as_uint8(source: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
                 f"{source}: holds {low:g} to {high:g}; expected images of 0 to 255 without NaN"
                 + _perhaps_depth(part)
             )
-        largest = max(largest, high)
+        largest, fractions = max(largest, high), fractions or has_fractions(part)
         yield np.rint(part).astype(np.uint8)
     if largest <= 1:
         raise InputError(
             f"{source}: no value exceeds {largest:g}; expected images of 0 to 255: multiply them "
             f"by 255{_perhaps_depth(part)}"
+        )
+    if fractions and largest < METRES:
+        raise InputError(
+            f"{source}: holds fractions up to {largest:g}, as distances in metres are; expected "
+            f"images of 0 to 255{_perhaps_depth(part)}"
         )
 
 

@@ -13,6 +13,9 @@ from lfm_runtime.policy.depth import FARTHEST, NEAREST, depth_levels
 _AT_ONCE = 64
 """Images that become floating point at once."""
 
+METRES = 32.0
+"""Fractions of one channel that are all below are distances: images of 0 to 255 are not so dark."""
+
 _SMALLEST_GUESS = 16
 """Pixels a side from which on an array of uint16 is taken for depth that nobody named."""
 
@@ -84,6 +87,15 @@ def looks_like_depth(shape: Sequence[int], dtype: np.dtype) -> bool:
         stored = stored[:2] if stored[2] == 1 else stored[1:]
     is_large = len(stored) == 2 and min(stored) >= _SMALLEST_GUESS
     return dtype == np.uint16 and is_large
+
+
+def has_fractions(images: np.ndarray) -> bool:
+    """Whether images of one channel, (T, height, width, 1), hold other than whole numbers."""
+    return (
+        images.dtype.kind == "f"
+        and images.shape[-1] == 1
+        and bool((images != np.rint(images)).any())
+    )
 
 
 def as_depth_advice(key: str) -> str:

@@ -19,6 +19,25 @@ from lfm_runtime.disk.files import is_file
 
 _T = TypeVar("_T")
 
+_OBSERVATION = "observation."
+_COUNTS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+"""Features that every LeRobot dataset has, of which a policy learns nothing."""
+
+
+def observation_keys(features: Iterable[str], action_key: str) -> list[str]:
+    """Return the features that may be observed: those that begin with ``observation.``.
+
+    Where none does, as in sets that were made for openpi, all but what LeRobot counts in, and what
+    tells of an action.
+    """
+    others = [key for key in features if key != action_key]
+    observations = [key for key in others if key.startswith(_OBSERVATION)]
+    return observations or [
+        key
+        for key in others
+        if key not in _COUNTS and not key.startswith("next.") and "action" not in key.lower()
+    ]
+
 
 @dataclass
 class Choice:

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
-from lfm_policy.data.tools.contents import ConfiguredContents, StoredArray, describe
+from lfm_policy.data.tools.contents import (
+    ConfiguredContents,
+    StoredArray,
+    action_alone,
+    describe,
+)
 from lfm_policy.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,25 +22,40 @@ if TYPE_CHECKING:
 
 
 class LeRobotContents(ConfiguredContents):
-    """A LeRobot dataset: the action and every ``observation`` feature."""
+    """A LeRobot dataset: the action and every feature that may be observed.
+
+    The action is the one that is asked for, else ``action``, else the only one that is called so.
+    """
 
     format = "lerobot"
     reads_actions_alone = True
 
-    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
+    def __init__(self, path: Path, config_class: type[DatasetConfig], action_key: str = "") -> None:
         """Read what is under ``meta/``, and of each feature of what kind its first file is.
 
         Raises:
             InputError: it is damaged or of an unknown version.
         """
-        from lfm_policy.data.lerobot.choice import Choice, announced, check_stored
+        from lfm_policy.data.lerobot.choice import Choice, announced, check_stored, observation_keys
         from lfm_policy.data.lerobot.episodes import read_episodes
         from lfm_policy.data.lerobot.info import UnusableFeature, read_info
 
         super().__init__(path, config_class)
         self._info = read_info(path)
         self.fps = self._info.fps
-        keys = [k for k in self._info.features if k == ACTION_KEY or k.startswith("observation.")]
+        features = self._info.features
+        if action_key or ACTION_KEY not in features:
+            self.action_key = action_key or action_alone(
+                key for key in features if not key.startswith(("observation.", "next."))
+            )
+        action = self.action_key or ACTION_KEY
+        seen = set(observation_keys(features, action))
+        keys = [key for key in features if key == action or key in seen]
+        if self.action_key and not action_key:
+            self.notes.append(
+                f"actions are those of '{action}': there is no feature '{ACTION_KEY}'; training "
+                f"needs dataset.action_key={action}"
+            )
         choice = Choice(str(path), asked=set())
         described = choice.passing(keys, lambda key: announced(self._info, key))
         videos = [feature.key for feature in described.values() if feature.dtype == "video"]
@@ -51,26 +72,31 @@ class LeRobotContents(ConfiguredContents):
         choice.passing(described, check)
         n_steps = sum(episode.length for episode in self._episodes)
         for key in keys:
+            stored = ACTION_KEY if key == action else key
             if key in choice.left_out:
-                entry, reason = self._info.features[key], choice.left_out[key]
+                entry, reason = features[key], choice.left_out[key]
                 dtype = str(entry.get("dtype"))[:20] if isinstance(entry, dict) else ""
-                self.stored[key] = StoredArray((n_steps,), dtype, False, reason, unusable=True)
+                self.stored[stored] = StoredArray((n_steps,), dtype, False, reason, unusable=True)
                 continue
             feature = described[key]
             shape = (n_steps, *feature.shape)
-            self.stored[key] = (
+            self.stored[stored] = (
                 StoredArray(shape, feature.dtype, True)
                 if feature.is_camera
                 else describe(key, shape, np.dtype(feature.dtype), source=str(path))
             )
 
+    def policy_name(self, key: str) -> str:
+        """Return what a policy calls a feature; see :meth:`Contents.policy_name`."""
+        return default_name(key)
+
     def _without_images(self) -> ReplayBuffer:
         from lfm_policy.data.lerobot.rows import read_rows
 
-        action = self._info.feature(ACTION_KEY)
+        action = self._info.feature(self.action_key or ACTION_KEY)
         rows = read_rows(self._info, self._episodes, [action])
         buffer = ReplayBuffer(
-            {ACTION_KEY: rows.arrays[ACTION_KEY]}, rows.ends, source=str(self.path)
+            {ACTION_KEY: rows.arrays[action.key]}, rows.ends, source=str(self.path)
         )
         buffer.validate()
         return buffer

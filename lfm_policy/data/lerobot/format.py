@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from lfm_policy.data.lerobot.info import DatasetInfo, Feature
     from lfm_policy.data.tools.contents import Contents
 
-_OBSERVATION = "observation."
-
 
 @options
 class LeRobotConfig(DatasetConfig):
@@ -51,7 +49,7 @@ class LeRobotConfig(DatasetConfig):
     obs_keys: list[str] = option(
         [],
         "features that the policy observes, such as observation.state; by default all that begin "
-        "with observation. and can be observed",
+        "with observation. and can be observed; where none does, all but actions and counts",
         common=True,
     )
     rename: dict[str, str] = option(
@@ -150,11 +148,11 @@ class LeRobotConfig(DatasetConfig):
         return is_file(path / INFO) or is_file(path / V1_INFO)
 
     @classmethod
-    def contents(cls, path: Path) -> Contents:
+    def contents(cls, path: Path, action_key: str = "") -> Contents:
         """Return what is there, for ``inspect``; see :meth:`DatasetConfig.contents`."""
         from lfm_policy.data.lerobot.contents import LeRobotContents
 
-        return LeRobotContents(path, cls)
+        return LeRobotContents(path, cls, action_key)
 
     @classmethod
     def facts(cls, path: Path) -> DatasetFacts:
@@ -182,13 +180,13 @@ class LeRobotConfig(DatasetConfig):
 
     def _keys(self, info: DatasetInfo) -> list[str]:
         """Return the features to be observed, in the order asked."""
-        keys = list(self.obs_keys) or [
-            key for key in info.features if key.startswith(_OBSERVATION) and key != self.action_key
-        ]
+        from lfm_policy.data.lerobot.choice import observation_keys
+
+        keys = list(self.obs_keys) or observation_keys(info.features, self.action_key)
         if not keys:
             raise InputError(
-                f"{info.path}: no feature begins with '{_OBSERVATION}', so the policy would see "
-                f"nothing: name some in obs_keys (features: {', '.join(info.features)[:1000]})"
+                f"{info.path}: no feature is an observation, so the policy would see nothing: name "
+                f"some in obs_keys (features: {', '.join(info.features)[:1000]})"
             )
         return keys
 

@@ -7,22 +7,32 @@ from typing import TYPE_CHECKING
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic.names import some_names
-from lfm_policy.data.tools.contents import ConfiguredContents, StoredArray, describe
+from lfm_policy.data.tools.contents import (
+    ConfiguredContents,
+    StoredArray,
+    action_alone,
+    describe,
+)
 from lfm_policy.errors import InputError
 
 if TYPE_CHECKING:
     from lfm_policy.data.dataset_config import DatasetConfig
     from lfm_policy.data.robomimic.file import KeyInfo
 
+_ACTIONS = "actions"
 _DEMOS_NAMED = 4
 
 
 class RobomimicContents(ConfiguredContents):
-    """A robomimic HDF5 file: the actions and what is under ``obs``."""
+    """A robomimic HDF5 file: the actions and what is under ``obs``.
+
+    Actions are those that are asked for, else ``actions``, else the only array beside ``obs`` that
+    is called so.
+    """
 
     format = "robomimic"
 
-    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
+    def __init__(self, path: Path, config_class: type[DatasetConfig], action_key: str = "") -> None:
         """Read the metadata of the first demo.
 
         Raises:
@@ -34,6 +44,9 @@ class RobomimicContents(ConfiguredContents):
         super().__init__(path, config_class)
         with RobomimicFile(path) as file:
             keys = file.stored(file.demos[0])
+            beside = [name for name in keys if not name.startswith("obs/")]
+            if action_key or _ACTIONS not in keys:
+                self.action_key = action_key or action_alone(beside)
             self._n_steps = sum(file.num_samples(demo) for demo in file.demos)
             try:
                 self.fps = control_freq(file.env_args())
@@ -52,10 +65,17 @@ class RobomimicContents(ConfiguredContents):
                 f"({some_names(failed, _DEMOS_NAMED)}): they are read like the others; to leave "
                 "them out, list the others as mask/<name> of the file and set dataset.filter_key"
             )
+        actions = self.action_key or _ACTIONS
         for name, info in keys.items():
-            key = ACTION_KEY if name == "actions" else name.removeprefix("obs/")
-            if key != name or name == "obs":
-                self.stored[key] = self._described(name, info)
+            if name == actions:
+                self.stored[ACTION_KEY] = self._described(name, info)
+            elif name == "obs" or name.startswith("obs/"):
+                self.stored[name.removeprefix("obs/")] = self._described(name, info)
+        if self.action_key and not action_key:
+            self.notes.append(
+                f"actions are those of '{actions}': there is no array '{_ACTIONS}'; training needs "
+                f"dataset.action_key={actions}"
+            )
 
     def _described(self, name: str, info: KeyInfo) -> StoredArray:
         shape = (self._n_steps, *info.shape)

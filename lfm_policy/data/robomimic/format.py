@@ -236,11 +236,11 @@ class RobomimicConfig(DatasetConfig):
         )
 
     @classmethod
-    def contents(cls, path: Path) -> Contents:
+    def contents(cls, path: Path, action_key: str = "") -> Contents:
         """Return what is there, for ``inspect``; see :meth:`DatasetConfig.contents`."""
         from lfm_policy.data.robomimic.contents import RobomimicContents
 
-        return RobomimicContents(path, cls)
+        return RobomimicContents(path, cls, action_key)
 
     @classmethod
     def facts(cls, path: Path) -> DatasetFacts:
@@ -265,8 +265,12 @@ class RobomimicConfig(DatasetConfig):
     def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a file; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.robomimic.demos import unknown_env_args, write_robomimic
+        from lfm_policy.data.robomimic.env import control_freq
 
         described = how.env_args or unknown_env_args(how.fps)
+        if how.fps is not None and control_freq(described) != how.fps:
+            kwargs = described["env_kwargs"] | {"control_freq": how.fps}
+            described = described | {"env_kwargs": kwargs}
         write_robomimic(target, buffer, env_args=described, quiet=how.quiet)
         return {}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -65,6 +66,8 @@ class Contents(ABC):
         prefix: what stands before a key in tables.
         fps: steps per second; None where the format does not say it.
         stored: every array by its key.
+        action_key: the option ``dataset.action_key`` that reads what stands here as ``action``;
+            empty where no option is needed, and where arrays keep their names.
         remarks: what the reader of the format warned of, once the values are read.
         notes: what else is worth knowing: what it says of itself, and what its reader took for
             granted, once values and images are read.
@@ -77,6 +80,7 @@ class Contents(ABC):
         self.path = path
         self.fps: float | None = None
         self.stored: dict[str, StoredArray] = {}
+        self.action_key = ""
         self.remarks: list[str] = []
         self.notes: list[str] = []
 
@@ -91,6 +95,10 @@ class Contents(ABC):
         return tuple(
             key for key, array in self.stored.items() if not (array.is_camera or array.not_read)
         )
+
+    def policy_name(self, key: str) -> str:
+        """Return what a policy calls an array when nobody renames it."""
+        return key
 
     @abstractmethod
     def read_values(self) -> ReplayBuffer:
@@ -208,6 +216,8 @@ class ConfiguredContents(Contents):
             "obs_keys": keys,
             "rename": {key: key for key in keys},
         }
+        if self.action_key:
+            options["action_key"] = self.action_key
         config = self._config(max_episodes=max_episodes, **options)
         return config.load(cache, quiet=quiet)
 
@@ -215,15 +225,21 @@ class ConfiguredContents(Contents):
 class LoadedContents(Contents):
     """A format that says no more of itself than what it loads by default."""
 
-    def __init__(self, path: Path, config_class: type[DatasetConfig]) -> None:
+    def __init__(self, path: Path, config_class: type[DatasetConfig], action_key: str = "") -> None:
         """Load it; images that are not in memory stay in a folder that is gone with this.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, or an ``action_key`` is asked for that it cannot be told.
         """
         super().__init__(path)
         self._folder = tempfile.TemporaryDirectory()
         options: dict[str, Any] = {"path": str(path)}
+        if action_key:
+            if "action_key" not in {item.name for item in fields(config_class)}:
+                raise InputError(
+                    f"{path}: action_key '{action_key}' does not fit: the format has one action"
+                )
+            options["action_key"] = self.action_key = action_key
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             config = config_class(**options)
@@ -244,6 +260,12 @@ class LoadedContents(Contents):
     ) -> np.ndarray:
         """Return images of the first episodes; see :meth:`Contents.open_camera`."""
         return self._buffer.arrays[key][: int(buffer.episode_ends[n_episodes - 1])]
+
+
+def action_alone(names: Iterable[str]) -> str:
+    """Return the only name among those of arrays that tells of actions; empty if none does."""
+    likely = [name for name in names if re.search("action", name, re.IGNORECASE)]
+    return likely[0] if len(likely) == 1 else ""
 
 
 def _is_assumption(warning: warnings.WarningMessage) -> bool:

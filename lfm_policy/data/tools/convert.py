@@ -14,6 +14,7 @@ import numpy as np
 
 from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions
 from lfm_policy.data.formats import DATASET_FORMATS
+from lfm_policy.data.images.depth import looks_like_depth
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic.format import ActionRangeWarning
@@ -194,15 +195,15 @@ def convert(
 def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetConfig:
     """Return the configuration that reads what is asked for."""
     config_class = DATASET_FORMATS.get(name)
-    chosen: dict[str, Any] = {
-        "path": str(source),
+    asked = {
         "obs_keys": list(options.obs_keys),
         "rename": dict(options.rename),
         "max_episodes": options.max_episodes,
+        "action_key": options.action_key,
+        "filter_key": options.filter_key,
     }
-    for key in ("action_key", "filter_key"):
-        if (value := getattr(options, key)) is not None:
-            chosen[key] = value
+    chosen: dict[str, Any] = {"path": str(source)}
+    chosen |= {key: value for key, value in asked.items() if value not in (None, [], {})}
     known = {item.name for item in dataclasses.fields(config_class)}
     for key in chosen:
         if key not in known:
@@ -210,7 +211,7 @@ def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetC
                 f"--{key.replace('_', '-')} does not fit: {source} is read as {name}, which has "
                 "nothing of the kind"
             )
-    if name == "zarr" and not chosen["obs_keys"]:
+    if name == "zarr" and not options.obs_keys:
         # The format itself wants them named: most stores hold more than a policy should see.
         from lfm_policy.data.zarr.contents import ZarrContents
 
@@ -248,7 +249,9 @@ def load_usable_images(
     left_out: dict[str, str] = {}
     for key in config.obs_keys:
         info = stored[key]
-        if info.layout is None or info.dtype == np.uint8 or key in options.rename:
+        is_depth = looks_like_depth(info.shape[1:], info.dtype)
+        is_image = info.layout is not None and info.dtype != np.uint8
+        if not (is_image or is_depth) or key in options.rename:
             continue
         alone = dataclasses.replace(config, obs_keys=[key], rename={})
         try:

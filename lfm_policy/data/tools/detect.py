@@ -52,13 +52,18 @@ def detect_format(path: str | Path) -> str:
     raise InputError(f"{shown}: not a zarr store and no other known dataset; {_recognised()}{hint}")
 
 
-def open_dataset(path: Path) -> Contents:
+def open_dataset(path: Path, action_key: str = "") -> Contents:
     """Return what a dataset holds, whatever its format.
 
+    Args:
+        path: of the dataset.
+        action_key: the array to imitate, where it is not the one that looks like it.
+
     Raises:
-        InputError: no dataset of a known format, or its metadata are damaged.
+        InputError: no dataset of a known format, its metadata are damaged, or there is no such
+            array.
     """
-    return DATASET_FORMATS.get(detect_format(path)).contents(path)
+    return DATASET_FORMATS.get(detect_format(path)).contents(path, action_key)
 
 
 def _detected(path: Path) -> str:

@@ -162,8 +162,11 @@ class ZarrConfig(DatasetConfig):
         return bool(open_zarr_files(path).array_names())
 
     @classmethod
-    def contents(cls, path: Path) -> Contents:
-        """Return what is there, for ``inspect``; see :meth:`DatasetConfig.contents`."""
+    def contents(cls, path: Path, action_key: str = "") -> Contents:
+        """Return what is there, for ``inspect``; see :meth:`DatasetConfig.contents`.
+
+        Every array keeps its name, that of the action too.
+        """
         from lfm_policy.data.zarr.contents import ZarrContents
 
         return ZarrContents(path)

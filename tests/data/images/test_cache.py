@@ -236,6 +236,18 @@ def test_floats_are_rounded_and_ranges_checked(images: np.ndarray) -> None:
             list(as_uint8("s", [bad]))
 
 
+def test_fractions_of_one_channel_are_distances(images: np.ndarray) -> None:
+    grey = images[..., :1].astype(np.float32)
+    grey[0, 0, 0] = 200.5
+    (kept,) = as_uint8("grey", [grey])
+    assert kept[0, 0, 0] == 200
+    metres = np.linspace(0.3, 2.5, grey.size, dtype=np.float32).reshape(grey.shape)
+    with pytest.raises(InputError, match=r"fractions up to 2\.5, as distances in metres are"):
+        list(as_uint8("depth", [metres[:5], metres[5:]]))
+    dark = np.rint(metres)
+    assert [part.max() for part in as_uint8("dark", [dark])] == [2]
+
+
 def test_the_digest_is_of_whole_caches(images: np.ndarray, tmp_path: Path) -> None:
     frames = of(images).open(tmp_path)
     assert cached_digest(frames) is not None

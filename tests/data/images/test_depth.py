@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pytest
 import zarr
 from PIL import Image
 
+from lfm_policy import write_zarr as write_episodes
 from lfm_policy.config import load_config
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.images.depth import depth_array, looks_like_depth
 from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr.store import load_arrays
 from lfm_policy.errors import InputError
 from lfm_policy.training.rows.data import load_datasets
 from lfm_runtime.policy.depth import depth_levels
@@ -189,6 +192,21 @@ def test_without_obs_keys_depth_is_seen_where_it_is_named(tmp_path: Path) -> Non
     assert list(load("robomimic", path).arrays) == ["action", "joints"]
     named = load("robomimic", path, depth={"depth": [NEAR, FAR]})
     np.testing.assert_array_equal(named.arrays["depth"], LEVELS)
+
+
+@pytest.mark.parametrize("axes", LAYOUTS)
+def test_distances_are_written_as_they_are(tmp_path: Path, axes: str) -> None:
+    metres = (DEPTH / 1000).astype(np.float32)
+    begins = np.cumsum([0, *LENGTHS])
+    for dtype, depth in (("uint16", DEPTH), ("float32", metres)):
+        episodes = [
+            {"obs": {"depth": LAYOUTS[axes](depth)[a:b]}, "action": NUMBERS[a:b]}
+            for a, b in pairwise(begins)
+        ]
+        path = write_episodes(episodes, tmp_path / f"{dtype}.zarr", fps=10)
+        (read,) = load_arrays(path, ["data/depth"]).values()
+        np.testing.assert_array_equal(read, depth)
+        assert read.dtype == dtype
 
 
 def test_a_format_that_reads_no_depth_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -259,6 +260,36 @@ def test_rate_and_environment_of_demos_are_kept(demos: Path, tmp_path: Path) -> 
     assert back["env_name"] == "unknown" and back["env_kwargs"] == {"control_freq": 20}
     convert(demos, tmp_path / "other", ConvertOptions(fps=5))
     assert json.loads((tmp_path / "other/meta/info.json").read_text())["fps"] == 5
+    assert convert(demos, tmp_path / "slow.hdf5", ConvertOptions(fps=5)).fps == 5
+    assert read_env_args(tmp_path / "slow.hdf5") == ENV_ARGS | {"env_kwargs": {"control_freq": 5}}
+
+
+def test_several_files_become_one(demos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name in ("a.hdf5", "b.hdf5"):
+        shutil.copy(demos, folder / name)
+    found = convert(folder, tmp_path / "one.zarr", ConvertOptions(source_format="several"))
+    assert found.n_steps == 2 * RobomimicConfig(path=str(demos)).load().n_steps
+
+
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_depth_that_nobody_named_is_left_out(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    buffer = make_buffer((5, 9), images=False)
+    for dtype in (np.uint16, np.float32):
+        depth = np.random.default_rng(0).uniform(1, 25, (14, 20, 30, *axes)).astype(dtype)
+        arrays = {"state": buffer.arrays["state"], "action": buffer.arrays["action"]}
+        path = tmp_path / f"{np.dtype(dtype)}.zarr"
+        write_zarr(path, ReplayBuffer(arrays, buffer.episode_ends))
+        zarr.open_group(str(path), mode="a").create_array("data/d", data=depth)
+        if dtype == np.float32 and not axes:  # numbers as others
+            continue
+        with pytest.warns(UserWarning, match="data/d.* distances|data/d.* as depth images have"):
+            convert(path, path.with_suffix(".hdf5"))
+        assert list(RobomimicConfig(path=str(path.with_suffix(".hdf5"))).load().arrays) == [
+            "action",
+            "state",
+        ]
 
 
 @pytest.mark.parametrize("rate", ["fast", True, -1, None])
