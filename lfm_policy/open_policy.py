@@ -17,6 +17,7 @@ def open_policy(
     device: str = "auto",
     threads: int = 1,
     wait: float = 10.0,
+    api_key: str | None = None,
     **sampler: Unpack[SamplerChanges],
 ) -> Any:
     """Return a policy.
@@ -28,10 +29,12 @@ def open_policy(
         device: of a checkpoint.
         threads: CPU threads of a policy call.
         wait: seconds to wait for a server that is still starting.
+        api_key: for a server that asks for one.
         sampler: others than configured, see `Policy.set_sampler`; checkpoints only.
 
     Raises:
-        InputError: there is no such policy, it is damaged, or the sampler does not fit.
+        InputError: there is no such policy, it is damaged, the sampler does not fit, or a key is
+            given for a policy that is no server's.
         ConnectionError: the server cannot be reached.
     """
     remote, exported = name.startswith(SCHEMES), is_export(name)
@@ -45,7 +48,9 @@ def open_policy(
     if remote:
         from lfm_runtime.wire.client import WebsocketClientPolicy
 
-        return WebsocketClientPolicy(name, wait=wait)
+        return WebsocketClientPolicy(name, wait=wait, api_key=api_key)
+    if api_key is not None:
+        raise InputError(f"{name}: no server is asked, so there is nobody to show a key to")
     if exported:
         from lfm_runtime.export.onnx_policy import OnnxPolicy
 

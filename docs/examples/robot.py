@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from lfm_runtime import InputError, OnnxPolicy, WebsocketClientPolicy
+from lfm_runtime import InputError, OnnxPolicy, PolicyServerError, WebsocketClientPolicy
 from lfm_runtime.control import ControlLoop, ControlOptions, ControlResult, Recorder
 
 # ---- YOUR ROBOT ----------------------------------------------------------------------------------
@@ -75,7 +75,8 @@ def control(ready: Callable[[], Any], arguments: argparse.Namespace) -> ControlR
     """Run a policy on the robot that ``ready`` returns, as the command line says."""
     with ExitStack() as stack:
         if arguments.policy.startswith(("ws://", "wss://")):
-            policy: Any = WebsocketClientPolicy(arguments.policy, wait=arguments.wait)
+            key = arguments.api_key_file and arguments.api_key_file.read_text().split()[0]
+            policy: Any = WebsocketClientPolicy(arguments.policy, wait=arguments.wait, api_key=key)
         else:
             policy = OnnxPolicy(arguments.policy)
         options = ControlOptions(
@@ -114,6 +115,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--first-move", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--max-bad-observations", type=int, default=10, metavar="N")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds for a server to start")
+    parser.add_argument("--api-key-file", type=Path, help="for a server that asks for a key")
     parser.add_argument("--record", type=Path, metavar="NEW.zarr", help="write it all down")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be sent, and send nothing"
@@ -130,6 +132,9 @@ def main() -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (ConnectionError, TimeoutError, FloatingPointError, PolicyServerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"ended: {result.reason}; {result.steps} actions, {result.held} ticks without one")
     return 0 if result.reason in ("done", "max_ticks") else 1
 

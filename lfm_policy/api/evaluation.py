@@ -272,7 +272,9 @@ def evaluate(
 
 def _subject(policy: EvaluatedPolicy | OnnxPolicy | str | Path) -> EvaluatedPolicy:
     if isinstance(policy, OnnxPolicy):
-        return ExportedPolicy(policy.folder, threads=policy.threads)
+        exported = ExportedPolicy(policy.folder, threads=policy.threads)
+        exported.n_action_steps = policy.n_action_steps  # which may have been changed
+        return exported
     if isinstance(policy, (str, Path)):
         return ExportedPolicy(policy) if is_export(policy) else load_policy(policy)
     return policy

@@ -242,6 +242,7 @@ def add_environment_options(
     help: str = "gymnasium id (default: the configured one), or module:Name-v0: the module, which "
     "may lie in the working folder, registers it",
     unnamed: str | None = None,
+    observed: bool = True,
 ) -> None:
     """Add which environment a policy acts in, and how it is read; see `environment_of`.
 
@@ -249,6 +250,7 @@ def add_environment_options(
         parser: of the command.
         help: of ``--env``.
         unnamed: what ``--env`` is where no name follows it; by default one has to follow.
+        observed: whether somebody looks at its observations, so that they can be named.
     """
     nargs = None if unnamed is None else "?"
     parser.add_argument("--env", nargs=nargs, const=unnamed, help=help)
@@ -260,15 +262,16 @@ def add_environment_options(
         help="argument of the environment, such as image_size=96 (may be repeated); those of the "
         "policy's own environment are as configured",
     )
-    parser.add_argument(
-        "--observation",
-        action="append",
-        default=[],
-        metavar="NAME=PART",
-        help="name for a part of what the environment observes: hand=[0,3] for elements of an "
-        "array, state=all, image=pixels/top, left=[joints,0,7] (may be repeated; "
-        "env.observations)",
-    )
+    if observed:
+        parser.add_argument(
+            "--observation",
+            action="append",
+            default=[],
+            metavar="NAME=PART",
+            help="name for a part of what the environment observes: hand=[0,3] for elements of an "
+            "array, state=all, image=pixels/top, left=[joints,0,7] (may be repeated; "
+            "env.observations)",
+        )
     parser.add_argument(
         "--success",
         choices=("info", "terminated"),
@@ -298,7 +301,7 @@ def environment_of(
         max_episode_steps=steps,
         success=arguments.success,
         options=key_values(arguments.env_option),
-        observations=key_values(arguments.observation),
+        observations=key_values(getattr(arguments, "observation", [])),
     )
 
 

@@ -122,6 +122,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             Interrupted,
             TrainingError,
         )
+        from lfm_runtime.errors import PolicyServerError
 
     try:
         with raised_by_ctrl_c():
@@ -145,7 +146,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         # The reader has gone (`| head`); Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except (ConnectionError, TimeoutError) as error:
+    # A server that cannot be reached or answers with an error, a policy that gives no numbers.
+    except (ConnectionError, TimeoutError, FloatingPointError, PolicyServerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:  # a path that cannot be written or read, a disk without room

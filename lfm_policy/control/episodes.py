@@ -153,7 +153,7 @@ def run_robot(
         seed: for the outcome.
         options: see `run_episode`, as the rest.
         delay: seconds that every chunk takes.
-        simulated: let time pass only where somebody waits.
+        simulated: let time pass only where somebody waits; for a robot that is simulated.
         recorder: writes the episode down.
         record_obs: observations that it writes down although the policy does not see them.
         max_ticks: ticks after which it ends; None: no limit.
@@ -164,6 +164,11 @@ def run_robot(
     clock, inference = _timing(delay, simulated)
     noted = _Noted(robot)
     try:
+        if simulated and not getattr(robot, "simulated", False):
+            raise InputError(
+                "simulated time is for robots that are simulated, which say so by an attribute "
+                "simulated = True; a real one is driven in real time: leave --simulated out"
+            )
         prepare = getattr(robot, "prepare", None)
         if prepare is not None:
             options = prepare(policy.spec, options or ControlOptions())
@@ -184,9 +189,10 @@ def run_robot(
         recorder.note(ACTION_NAMES, [str(name) for name in names])
     before = recorder.episodes if recorder is not None else 0
     result = loop.run(max_ticks)
+    success = getattr(robot, "success", None)
     outcome = EpisodeOutcome(
         seed=seed,
-        success=getattr(robot, "success", None),
+        success=None if success is None else bool(success),
         max_reward=0.0,
         steps=len(noted.actions),
         action_jerk=rms_jerk(noted.actions, hz),

@@ -16,10 +16,14 @@ _SUCCESS = {True: "yes", False: "no", None: "-"}
 
 
 def outcomes_to_dict(outcomes: Sequence[EpisodeOutcome]) -> list[dict[str, Any]]:
-    """Return plain JSON values."""
+    """Return plain JSON values; ``steps`` are the environment's or robot's, as in the table.
+
+    ``planned`` are those of them that a chunk had planned.
+    """
     return [
-        {key: value for key, value in vars(outcome).items() if key != "control"}
+        {"planned": outcome.control.steps}
         | outcome.control.to_dict()
+        | {key: value for key, value in vars(outcome).items() if key != "control"}
         for outcome in outcomes
     ]
 

@@ -45,7 +45,14 @@ class ApiKeys:
 
 
 def read_api_keys(path: Path) -> ApiKeys:
+    """Read the file of keys that a server accepts; see `keys_of`."""
+    return ApiKeys(keys_of(path))
+
+
+def keys_of(path: Path) -> list[str]:
     """Read a file of keys, one per line; empty lines and lines that begin with # do not count.
+
+    A client shows the first of them.
 
     Raises:
         InputError: the file cannot be read, holds no key, or a key that no header can carry.
@@ -67,7 +74,7 @@ def read_api_keys(path: Path) -> ApiKeys:
             raise InputError(
                 f"{path}: key {number} has a space, an unprintable or a non-ASCII character"
             )
-    return ApiKeys(keys)
+    return keys
 
 
 def warning_of_secret(path: Path) -> str | None:

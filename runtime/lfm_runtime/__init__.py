@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lfm_runtime.errors import InputError
+from lfm_runtime.errors import InputError, PolicyServerError
 from lfm_runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from lfm_runtime.wire.client import WebsocketClientPolicy
     from lfm_runtime.wire.server_metadata import PolicyChangedError
 
-__all__ = ["InputError", "OnnxPolicy", "PolicyChangedError", "WebsocketClientPolicy", "__version__"]
+__all__ = [
+    "InputError",
+    "OnnxPolicy",
+    "PolicyChangedError",
+    "PolicyServerError",
+    "WebsocketClientPolicy",
+    "__version__",
+]
 
 # Imported when asked for: who needs the client should not wait for ONNX Runtime.
 _WHERE = {

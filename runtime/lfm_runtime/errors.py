@@ -1,4 +1,4 @@
-"""The one exception for mistakes in what the user gave us."""
+"""What can go wrong: mistakes in what the user gave us, and what a server answers."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class InputError(ValueError):
     The message names the file, the key, what was found and what was expected, and says what to
     do next. The command line prints it without a traceback and exits with code 2.
     """
+
+
+class PolicyServerError(RuntimeError):
+    """A policy server answered with an error; the message is its text."""

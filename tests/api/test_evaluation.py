@@ -88,6 +88,15 @@ def test_policies_by_name_and_exports(policy: Policy, tmp_path: Any) -> None:
         assert [e.success for e in result.episodes] == [e.success for e in expected.episodes]
 
 
+def test_as_many_actions_of_an_export_as_it_was_told(policy: Policy, tmp_path: Any) -> None:
+    from lfm_policy import OnnxPolicy
+
+    exported = OnnxPolicy(export(policy, tmp_path / "exported"))
+    exported.n_action_steps = 1
+    (episode,) = evaluate(exported, Reach(), episodes=1, quiet=True, max_episode_steps=6).episodes
+    assert episode.chunks == episode.steps > 1
+
+
 def test_endless_environments_end(policy: Policy) -> None:
     result = evaluate(policy, Reach(), episodes=2, quiet=True)
     assert all(e.steps <= policy.config.env.max_episode_steps for e in result.episodes)

@@ -138,6 +138,18 @@ def test_the_command_line_records_and_replays(
     assert "exists already" in capsys.readouterr().err
 
 
+def test_an_export_knows_its_environment(
+    pusht: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "pusht-state", str(tmp_path / "exported")]) == 0
+    capsys.readouterr()
+    line = ["control", str(tmp_path / "exported"), "--simulated", "--max-ticks", "5", "--json"]
+    assert main(line) == 0
+    (outcome,) = json.loads(capsys.readouterr().out)
+    # The world begins to move with the first action.
+    assert outcome["planned"] == 5 and outcome["steps"] == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

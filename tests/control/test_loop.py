@@ -162,7 +162,27 @@ def test_ticks_that_take_too_long_are_counted(bench: Bench) -> None:
     assert bench.robot.acted == [float(k) for k in range(20)]
 
 
+def test_on_miss_continue_needs_actions_that_are_not_executed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Bench().run(5, on_miss="continue")
+    assert not caplog.records
+    Bench().run(5, on_miss="continue", execute=8)
+    (record,) = caplog.records
+    assert "all 8 actions that a chunk has here are executed" in record.message
+
+
 # -- staleness ----------------------------------------------------------------------------------
+
+
+def test_chunks_that_always_come_too_late_are_said(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = bench.run(60, delay=0.6, max_staleness=0.5)
+    assert (result.steps, result.waiting) == (0, 60)
+    said = [record.message for record in caplog.records]
+    assert len(said) == 4 and said[0].startswith("a chunk came 0.6 s after its observation and")
+    assert "max_staleness is 0.5 s" in said[0] and said[-1].endswith("(8 times so far)")
 
 
 def test_actions_on_old_observations_are_not_executed(bench: Bench) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,12 @@ from lfm_policy.control import ROBOTS, run_robot
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy
 from lfm_runtime.control import ControlOptions
+
+OBSERVED = {
+    "agent_pos": np.full(2, 250.0, np.float32),
+    "block_pose": np.array([250, 250, 1, 0], np.float32),
+    "keypoints": np.full(16, 250.0, np.float32),
+}
 
 
 class Counter:
@@ -28,11 +36,7 @@ class Counter:
         return self.left == 0
 
     def observe(self) -> dict[str, Any]:
-        return {
-            "agent_pos": np.full(2, 250.0, np.float32),
-            "block_pose": np.array([250, 250, 1, 0], np.float32),
-            "keypoints": np.full(16, 250.0, np.float32),
-        }
+        return OBSERVED
 
     def act(self, action: np.ndarray) -> None:
         assert action.shape == (2,)
@@ -94,3 +98,59 @@ def test_a_robot_may_bring_limits_and_say_no() -> None:
     with pytest.raises(InputError, match="not with a lead"):
         run_robot(policy, robot, hz=10.0, options=ControlOptions(lead=1), simulated=True)
     assert robot.stopped == 1  # it may be under power
+
+
+def test_simulated_time_is_for_simulated_robots(capsys: pytest.CaptureFixture[str]) -> None:
+    class Real(Counter):
+        simulated = False
+
+    robot, options = Real(), ControlOptions(max_bad_observations=3)
+    with pytest.raises(InputError, match="simulated time is for robots that are simulated"):
+        run_robot(load_policy("pusht-state"), robot, hz=10.0, options=options, simulated=True)
+    assert robot.stopped == 1 and robot.left == 3
+
+
+def test_success_may_be_a_number_of_numpy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counter, "success", np.bool_(True), raising=False)
+    assert main(["control", "pusht-state", "--robot", "counter", "--simulated", "--json"]) == 0
+    (outcome,) = json.loads(capsys.readouterr().out)
+    assert outcome["success"] is True and outcome["steps"] == outcome["planned"] == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("control pusht-state --robot counter --env-option a=1", "--env-option is of environments"),
+        ("control pusht-state --robot counter --observation a=all", "--observation is of environm"),
+        ("control pusht-state --robot counter --success terminated", "--success is of environment"),
+        ("control pusht-state --robot-option port=/dev/x", "--robot-option needs --robot"),
+        ("control pusht-state --api-key-file {keys}", "nobody to show a key to"),
+        ("control pusht-state --api-key-file nowhere", "nowhere: the file of keys cannot be read"),
+        ("replay run.zarr --seed 5", "--seed is of an environment: give --env too"),
+        ("replay run.zarr --env-option a=3", "--env-option is of an environment"),
+        ("export pusht-state {out} --dataset nowhere", "--dataset is for --check"),
+        ("export pusht-state {out} --episodes 3", "--episodes is for --check"),
+    ],
+)
+def test_options_that_would_do_nothing(
+    line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys").write_text("# ours\nsecret\n")
+    filled = line.format(keys=tmp_path / "keys", out=tmp_path / "out")
+    assert main(filled.split()) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_policy_that_gives_no_numbers_ends_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def far(self: Counter) -> dict[str, Any]:
+        return {key: np.full_like(v, 1e30) for key, v in OBSERVED.items()}
+
+    monkeypatch.setattr(Counter, "observe", far)
+    assert main(["control", "pusht-state", "--robot", "counter", "--simulated"]) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("error: ") and "not finite" in error

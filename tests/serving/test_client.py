@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from lfm_policy.serving import ApiKeys, tls_context
-from lfm_runtime import WebsocketClientPolicy
+from lfm_runtime import PolicyServerError, WebsocketClientPolicy
 from lfm_runtime.errors import InputError
-from lfm_runtime.wire.connection import PolicyServerError
 
 WAIT = 20.0
 

@@ -79,15 +79,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         help="demonstrations to take the observations of --check from (default: as in training)",
     )
-    parser.add_argument(
-        "--episodes", type=positive, default=100, help="rollouts of --check; default 100"
-    )
+    parser.add_argument("--episodes", type=positive, help="rollouts of --check; default 100")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.errors import InputError
 
+    for name in ("dataset", "episodes"):
+        if getattr(arguments, name) is not None and not arguments.check:
+            raise InputError(f"--{name} is for --check: give it too, or leave it out")
     if arguments.format == "lerobot":
         return _export_lerobot(arguments)
     if arguments.rename:
@@ -179,7 +180,9 @@ def _check(
     if arguments.precision == "fp32":
         return 0
     try:
-        change = compare_success(policy, ExportedPolicy(folder), n_episodes=arguments.episodes)
+        change = compare_success(
+            policy, ExportedPolicy(folder), n_episodes=arguments.episodes or 100
+        )
     except InputError as error:
         report["success"] = None
         lines.append(f"success was not compared: {error}")

@@ -28,12 +28,17 @@ from lfm_policy.cli.common import (
     add_environment_options,
     add_sampler_options,
     environment_of,
-    key_values,
     non_negative,
     options_of,
     positive,
     print_json,
     sampler_of,
+)
+from lfm_policy.cli.robots.place import (
+    check_together,
+    environment_of_policy,
+    observations_of,
+    robot_of,
 )
 
 _NEXT_EPISODE = ("done", "deadline", "bad observations", "max_ticks")
@@ -52,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         metavar="SECONDS",
         help="for a server (ws://) that is still starting; default 10",
+    )
+    parser.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="for a server that asks for a key: the file whose first line it is",
     )
     add_environment_options(parser)
     parser.add_argument(
@@ -199,7 +210,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tqdm.auto import tqdm
 
-    from lfm_policy.config import EnvConfig
     from lfm_policy.control.episodes import run_episode, run_robot
     from lfm_policy.control.replay import ENVIRONMENT
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
@@ -207,6 +217,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.environments import TASK_FIELD, make_env, reading_of
     from lfm_policy.errors import InputError
     from lfm_policy.open_policy import open_policy
+    from lfm_policy.serving.access import keys_of
     from lfm_runtime.control import ControlOptions, Recorder
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -214,12 +225,9 @@ def run(arguments: argparse.Namespace) -> int:
         logging.getLogger("lfm_runtime.control").setLevel(logging.INFO)
     if not 0 <= arguments.delay < 3_600_000:
         raise InputError(f"--delay is {arguments.delay}, expected milliseconds, at least 0")
-    if arguments.robot and arguments.env:
-        raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
-    if arguments.record_obs and arguments.record is None:
-        raise InputError("--record-obs says what else is written: give --record FOLDER.zarr too")
+    check_together(arguments)
     options = options_of(ControlOptions, arguments)
-    robot_name, robot_options = _robot_of(arguments)
+    robot_name, robot_options = robot_of(arguments)
     # One of LeRobot is not connected before it runs, and what is wrong with its file is said first.
     robot = ROBOTS.make(robot_name, **robot_options) if robot_name == LEROBOT else None
     hz = getattr(robot, "hz", 10.0) if arguments.hz is None else arguments.hz
@@ -229,11 +237,12 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         threads=arguments.threads,
         wait=arguments.wait,
+        api_key=keys_of(arguments.api_key_file)[0] if arguments.api_key_file else None,
         **sampler,
     )
     if arguments.task is not None:
         policy.task = arguments.task
-    configured = policy.config.env if hasattr(policy, "config") else EnvConfig()
+    configured = environment_of_policy(policy, arguments.policy)
     place = arguments.robot or arguments.env or configured.id
     if not place:
         raise InputError(
@@ -252,7 +261,7 @@ def run(arguments: argparse.Namespace) -> int:
             env = stack.enter_context(make_env(place, reading=reading, **chosen.options))
             environment = {ENVIRONMENT: asdict(chosen)}
         recorder = None
-        record_obs = _observations_of(env, place, arguments.record_obs)
+        record_obs = observations_of(env, place, arguments.record_obs)
         if arguments.record is not None:
             facts = {
                 **{k: getattr(arguments, k) for k in ("policy", "seed_start", "simulated")},
@@ -308,59 +317,3 @@ def run(arguments: argparse.Namespace) -> int:
         )
         ended_well = False
     return 0 if ended_well else 1
-
-
-def _robot_of(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Return the name of the robot in the list of all, and its options; "": an environment.
-
-    Raises:
-        InputError: there is none of this name, or what is asked makes no sense for one of LeRobot.
-    """
-    from lfm_policy.control.robots import LEROBOT, ROBOTS
-    from lfm_policy.errors import InputError
-    from lfm_runtime.registry import nearest_names
-
-    name, options = arguments.robot or "", key_values(arguments.robot_option)
-    file = arguments.robot_config
-    if file is not None:
-        if not name:
-            raise InputError(
-                f"--robot-config {file}: give the type of robot that LeRobot knows too, such as "
-                "--robot so101_follower"
-            )
-        if options:
-            raise InputError(
-                f"--robot-option: what the robot takes stands in --robot-config {file}"
-            )
-        name, options = LEROBOT, {"type": name, "config": file}
-    elif name and name not in ROBOTS:
-        raise InputError(
-            f"unknown robot '{name}': {nearest_names(name, ROBOTS.names())}; one of LeRobot needs "
-            "--robot-config robot.yaml, one of yours --plugin"
-        )
-    if name == LEROBOT and arguments.simulated:
-        raise InputError("--simulated: robots of LeRobot are driven in real time")
-    return name, options
-
-
-def _observations_of(env: Any, place: str, names: list[str]) -> list[str]:
-    """Return the observations named, all of an environment for ``all``.
-
-    Raises:
-        InputError: an environment gives no such observation, or ``all`` are asked of a robot.
-    """
-    from lfm_policy.errors import InputError
-
-    known = getattr(getattr(env, "observation_space", None), "spaces", None)
-    if known is None:
-        if names == ["all"]:
-            raise InputError(f"--record-obs all: what '{place}' gives is not known; name them")
-        return names
-    if names == ["all"]:
-        return list(known)
-    if missing := [name for name in names if name not in known]:
-        raise InputError(
-            f"--record-obs: environment '{place}' gives no {', '.join(missing)}: it gives "
-            f"{', '.join(known)}"
-        )
-    return names

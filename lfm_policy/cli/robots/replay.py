@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="execute the actions again, in the environment that they were recorded in, or in one "
         "of this gymnasium id or module:Name-v0",
         unnamed=RECORDED,
+        observed=False,
     )
     parser.add_argument(
         "--seed", type=non_negative, help="of that environment (default: the recorded one)"
@@ -62,6 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.pictures import drawing, save
     from lfm_policy.text.numbers import rounded
 
+    for name in ("env_option", "success", "seed"):
+        if arguments.env is None and getattr(arguments, name) not in (None, []):
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} is of an environment: give --env too")
     recording = load_recording(arguments.recording)
     episode = recording.episode(arguments.episode)
     path = arguments.recording

@@ -100,6 +100,13 @@ class ControlLoop:
                 f"lead is {self._lead}, expected less than execute = {self._execute}: a chunk "
                 "cannot be asked for before the one that it follows has begun"
             )
+        if options.on_miss == "continue" and self._execute == self._whole:
+            _LOG.warning(
+                "on_miss is 'continue', but all %d actions that a chunk has here are executed, so "
+                "that the robot holds when the next one is late: a smaller execute leaves some%s",
+                self._whole,
+                "" if hasattr(policy, "sample") else "; a server sends no more than it executes",
+            )
         self._max_prefix = int(getattr(policy, "max_prefix", 0))
         if joining.uses_prefix and self._max_prefix < max(self._lead, 1):
             raise InputError(

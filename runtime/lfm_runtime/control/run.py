@@ -66,7 +66,7 @@ class ControlRun:
         self._asked = 0
         self._last: np.ndarray | None = None
         self._missing_since: int | None = None
-        self._misses, self._outages = Occasions(), Occasions()
+        self._misses, self._outages, self._stale = Occasions(), Occasions(), Occasions()
         self._unreachable = self._changed = self._miss_said = False
         self._ask_from = self._began
         self._reason: str | None = None
@@ -164,6 +164,15 @@ class ControlRun:
         actions = np.array(answer.actions, dtype=self.limits.dtype)
         self.joining.add(Chunk(request.number, request.step, actions, request.asked_at))
         self._forget(taken)  # a slow answer may be too old already
+        age = taken - request.asked_at
+        if age > self.max_staleness and self._stale.again():
+            _LOG.warning(
+                "a chunk came %.3g s after its observation and is not used: max_staleness is %.3g "
+                "s; allow more, or let the policy take fewer evaluations%s",
+                age,
+                self.max_staleness,
+                str(self._stale),
+            )
         self.logbook.chunk(
             ChunkRecord(
                 number=request.number,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from lfm_runtime.errors import InputError
+from lfm_runtime.errors import InputError, PolicyServerError
 from lfm_runtime.wire.packing import unpackb
 from lfm_runtime.wire.protocol import DEFAULT_PORT
 
@@ -26,13 +26,10 @@ _BUFFERED_MESSAGES = 1
 """Messages that nobody asked for are not read ahead: they may be large."""
 CLOSE_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
+_SHORTEST_WAIT = 1.0
 _HTTP_REFUSED, _HTTP_BUSY = (401, 403), (503,)
 
 _LOG = logging.getLogger(__name__)
-
-
-class PolicyServerError(RuntimeError):
-    """The server answered with an error; the message is its text."""
 
 
 class PolicyConnection:
@@ -79,7 +76,8 @@ class PolicyConnection:
             ConnectionError: there is still no server after ``timeout`` seconds.
         """
         with self._lock:
-            self._connected(time.monotonic() + timeout, said=False)
+            # A moment to connect in also where nobody wants to wait for a server to come up.
+            self._connected(time.monotonic() + max(timeout, _SHORTEST_WAIT), said=False)
 
     @property
     def is_open(self) -> bool:
@@ -160,7 +158,7 @@ class PolicyConnection:
                 if status in _HTTP_REFUSED:
                     raise InputError(
                         f"{self.uri}: the server refuses this client (HTTP {status}): is the API "
-                        "key right?"
+                        "key right (api_key, --api-key-file)?"
                     ) from None
                 if status not in _HTTP_BUSY:
                     raise ConnectionError(

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("prometheus_client")
 
-from lfm_runtime import WebsocketClientPolicy
-from lfm_runtime.wire.connection import PolicyServerError
+from lfm_policy.cli.main import main
+from lfm_policy.control import ROBOTS
+from lfm_policy.policy import load_policy
+from lfm_runtime import PolicyServerError, WebsocketClientPolicy
 
 pytestmark = pytest.mark.slow
 
@@ -122,6 +125,37 @@ def test_warns_of_keys_that_others_can_read(
     _, log = launch(str(small_run), "--port", "0", "--api-key-file", str(keys))
     (warning,) = [line for line in log if line["level"] == "warning"]
     assert f"chmod 600 {keys}" in warning["event"] and "robot-key" not in str(log)
+
+
+def test_control_shows_a_key(
+    launch: Callable[..., Any],
+    small_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Still:
+        simulated, done = True, False
+
+        def observe(self) -> dict[str, Any]:
+            return {key: np.zeros(shape, np.float32) for key, shape in client_shapes.items()}
+
+        def act(self, action: np.ndarray) -> None:
+            assert np.isfinite(action).all()
+
+        def stop(self) -> None:
+            """Stand still."""
+
+    client_shapes = load_policy(small_run, device="cpu").spec.obs_shapes
+    monkeypatch.setattr(ROBOTS, "_entries", {"still": Still})
+    keys = tmp_path / "keys"
+    keys.write_text("# of the robot\nrobot-key\n")
+    keys.chmod(0o600)
+    _, log = launch(str(small_run), "--port", "0", "--api-key-file", str(keys))
+    line = f"control ws://127.0.0.1:{log[-1]['port']} --robot still --max-ticks 3 --quiet"
+    assert main(line.split()) == 2
+    assert "--api-key-file" in capsys.readouterr().err
+    assert main([*line.split(), "--api-key-file", str(keys), "--wait", "0"]) == 0
 
 
 def test_strict_is_an_option(launch: Callable[..., Any], small_run: Path) -> None:

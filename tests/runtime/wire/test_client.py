@@ -19,9 +19,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from lfm_runtime import WebsocketClientPolicy
+from lfm_runtime import PolicyServerError, WebsocketClientPolicy
 from lfm_runtime.errors import InputError
-from lfm_runtime.wire.connection import PolicyConnection, PolicyServerError
+from lfm_runtime.wire.connection import PolicyConnection
 from lfm_runtime.wire.packing import packb, unpackb
 
 WAIT = 20.0

@@ -1,0 +1,101 @@
+"""Where ``lfm-policy control`` runs a policy: which robot or environment, from what was asked."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from lfm_policy.cli.common import key_values
+
+if TYPE_CHECKING:
+    from lfm_policy.config import EnvConfig
+
+
+def check_together(arguments: argparse.Namespace) -> None:
+    """Refuse options that would do nothing beside the others.
+
+    Raises:
+        InputError: there are some.
+    """
+    from lfm_policy.errors import InputError
+
+    if arguments.robot and arguments.env:
+        raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
+    if arguments.record_obs and arguments.record is None:
+        raise InputError("--record-obs says what else is written: give --record FOLDER.zarr too")
+    of_environments = ("env_option", "observation", "success")
+    idle = of_environments if arguments.robot else ("robot_option",)
+    for name in idle:
+        if getattr(arguments, name):
+            flag = f"--{name.replace('_', '-')}"
+            needs = "is of environments, and a robot is run" if arguments.robot else "needs --robot"
+            raise InputError(f"{flag} {needs}: leave it out")
+
+
+def robot_of(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Return the name of the robot in the list of all, and its options; "": an environment.
+
+    Raises:
+        InputError: there is none of this name, or what is asked makes no sense for one of LeRobot.
+    """
+    from lfm_policy.control.robots import LEROBOT, ROBOTS
+    from lfm_policy.errors import InputError
+    from lfm_runtime.registry import nearest_names
+
+    name, options = arguments.robot or "", key_values(arguments.robot_option)
+    file = arguments.robot_config
+    if file is not None:
+        if not name:
+            raise InputError(
+                f"--robot-config {file}: give the type of robot that LeRobot knows too, such as "
+                "--robot so101_follower"
+            )
+        if options:
+            raise InputError(
+                f"--robot-option: what the robot takes stands in --robot-config {file}"
+            )
+        name, options = LEROBOT, {"type": name, "config": file}
+    elif name and name not in ROBOTS:
+        raise InputError(
+            f"unknown robot '{name}': {nearest_names(name, ROBOTS.names())}; one of LeRobot needs "
+            "--robot-config robot.yaml, one of yours --plugin"
+        )
+    if name == LEROBOT and arguments.simulated:
+        raise InputError("--simulated: robots of LeRobot are driven in real time")
+    return name, options
+
+
+def environment_of_policy(policy: Any, name: str) -> EnvConfig:
+    """Return the environment that a policy was trained for; one without a name if it is not known.
+
+    Raises:
+        InputError: an export names one that cannot be.
+    """
+    from lfm_policy.config import EnvConfig, config_from_dict
+
+    if (described := getattr(policy, "description", None)) is not None:  # an export
+        return config_from_dict({"env": dict(described.env)}, name).env
+    return policy.config.env if hasattr(policy, "config") else EnvConfig()
+
+
+def observations_of(env: Any, place: str, names: list[str]) -> list[str]:
+    """Return the observations named, all of an environment for ``all``.
+
+    Raises:
+        InputError: an environment gives no such observation, or ``all`` are asked of a robot.
+    """
+    from lfm_policy.errors import InputError
+
+    known = getattr(getattr(env, "observation_space", None), "spaces", None)
+    if known is None:
+        if names == ["all"]:
+            raise InputError(f"--record-obs all: what '{place}' gives is not known; name them")
+        return names
+    if names == ["all"]:
+        return list(known)
+    if missing := [name for name in names if name not in known]:
+        raise InputError(
+            f"--record-obs: environment '{place}' gives no {', '.join(missing)}: it gives "
+            f"{', '.join(known)}"
+        )
+    return names
