@@ -153,7 +153,7 @@ def run_robot(
         seed: for the outcome.
         options: see `run_episode`, as the rest.
         delay: seconds that every chunk takes.
-        simulated: let time pass only where somebody waits; for a robot that is simulated.
+        simulated: let time pass only where somebody waits, for a robot that is no machine.
         recorder: writes the episode down.
         record_obs: observations that it writes down although the policy does not see them.
         max_ticks: ticks after which it ends; None: no limit.
@@ -164,11 +164,6 @@ def run_robot(
     clock, inference = _timing(delay, simulated)
     noted = _Noted(robot)
     try:
-        if simulated and not getattr(robot, "simulated", False):
-            raise InputError(
-                "simulated time is for robots that are simulated, which say so by an attribute "
-                "simulated = True; a real one is driven in real time: leave --simulated out"
-            )
         prepare = getattr(robot, "prepare", None)
         if prepare is not None:
             options = prepare(policy.spec, options or ControlOptions())

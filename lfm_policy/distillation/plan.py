@@ -233,9 +233,10 @@ class DistillPlan:
                 n,
                 points=self._loss_class.points(options),
                 samples=options.samples,
+                n_rows=options.samples * sum(len(moments.student) for moments in self._moments),
                 obs_noise=self._noise_of_teacher(windows),
                 n_views=self._views_of_teacher if windows.image_keys else 0,
-                run=run.folder,
+                model=run.model,
                 inputs=options.inputs,
                 passed=run.progress.passed,
             )
@@ -294,7 +295,6 @@ class DistillPlan:
             teacher=seen,
             shift=self._shift,
             folder=folder,
-            run=run.folder,
         )
 
     def _students_sight(self) -> tuple[Seen, Seen | None]:

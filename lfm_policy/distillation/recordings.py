@@ -162,6 +162,11 @@ def demonstrated(run: Run, teacher: CheckpointHeader, seen: ReplayBuffer) -> Mom
             f"{run.data.source}: actions have {dim} numbers, expected {expected}, as the teacher "
             f"{teacher.folder} gives them: a student learns its teacher's chunks"
         )
+    if run.spec.tasks and teacher.spec.tasks and {*run.spec.tasks} != {*teacher.spec.tasks}:
+        raise InputError(
+            f"{run.data.source}: tasks are {', '.join(run.spec.tasks)}, expected those of the "
+            f"teacher {teacher.folder}, in any order: {', '.join(teacher.spec.tasks)}"
+        )
     moments = _moments(own, seen, teacher, read_normalizer(teacher), run.spec.fingerprint)
     if not _same_actions(own, moments.teacher):
         raise InputError(

@@ -123,9 +123,10 @@ def samples_key(
     *,
     points: int,
     samples: int,
+    n_rows: int,
     obs_noise: ObsNoise,
     n_views: int,
-    run: Path,
+    model: PolicyModel,
     inputs: str,
     passed: int = 0,
 ) -> str:
@@ -138,7 +139,7 @@ def samples_key(
     facts: dict[str, object] = {
         "teacher": options.teacher,
         "solver": [options.teacher_solver, options.teacher_steps, options.batch_size],
-        "samples": samples,
+        "samples": [samples, n_rows],
         "seed": config.seed,
         "noise": [config.sampler.noise_scale, obs_noise.scale],
         "split": [config.dataset.validation_ratio, config.dataset.split_seed],
@@ -161,11 +162,21 @@ def samples_key(
     if options.student_config or options.teacher_data:
         facts["windows"] = [options.teacher_data, config.policy.n_obs_steps]
     if inputs == "student":
-        facts["student"] = [str(run.resolve()), len(groups), n]
+        facts["student"] = [_weights_before(model, n), len(groups), n]
         if passed:
             facts["pass"] = passed
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return f"boundary{float(group.start):g}-{digest[:16]}"
+
+
+def _weights_before(model: PolicyModel, n: int) -> str:
+    """Return a digest of what gives student n its states: the encoder, and the blocks after n."""
+    digest = hashlib.sha256()
+    for module in (model.encoder, *model.blocks[n:]):
+        for name, weight in module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class TeacherSamples:
@@ -186,7 +197,6 @@ class TeacherSamples:
         teacher: Seen,
         shift: ChunkShift,
         folder: SampleFolder | None,
-        run: Path,
     ) -> None:
         """Keep what is needed.
 
@@ -199,7 +209,6 @@ class TeacherSamples:
             teacher: what the teacher sees of the rows.
             shift: from the teacher's chunks to the student's.
             folder: keeps the teacher's samples; None: they are few, and made all at once.
-            run: folder of the student's run.
         """
         self._config = config
         self._model = model
@@ -209,7 +218,6 @@ class TeacherSamples:
         self._teacher = teacher
         self._shift = shift
         self._folder = folder
-        self._run = run
         self._n_rows = teacher.n_rows
         self._device = teacher.windows.device
         self._passed = 0
@@ -311,9 +319,10 @@ class TeacherSamples:
             n,
             points=self._points,
             samples=self._samples,
+            n_rows=self._n_rows,
             obs_noise=self._teacher.obs_noise,
             n_views=self._teacher.windows.n_views,
-            run=self._run,
+            model=self._model,
             inputs=inputs,
             passed=self._passed,
         )

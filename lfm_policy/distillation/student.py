@@ -13,6 +13,7 @@ from lfm_policy.assets import results_folder
 from lfm_policy.checkpoint_folders import LATEST_FILE, run_of_checkpoint
 from lfm_policy.config import DistillConfig, ExperimentConfig, config_to_dict
 from lfm_policy.config.block_networks import student_network
+from lfm_policy.config.environment import with_environment
 from lfm_policy.config.load import changed_config
 from lfm_policy.config.sampler import check_guidance
 from lfm_policy.data.replay_buffer import ACTION_KEY
@@ -136,6 +137,8 @@ def student_config(
     config = changed_config(options, overrides, label=str(teacher.folder))
     if own is not None:
         check_chunks_agree(config, teacher)
+    else:
+        _check_seen_alike(config, teacher.config)
     for section in ("network", "training"):
         if changes := getattr(config.distill, section):
             raise InputError(
@@ -158,6 +161,25 @@ def student_config(
             "how many blocks the student has"
         )
     return replace(config, distill=_with_teacher_sampler(config.distill, teacher.config, nfe))
+
+
+def _check_seen_alike(config: ExperimentConfig, teacher: ExperimentConfig) -> None:
+    """Check that a student sees what its teacher does, whose encoder it has.
+
+    Raises:
+        InputError: an option of what is seen, or the length of chunks, is another one.
+    """
+    there, here = config_to_dict(teacher), config_to_dict(config)
+    for section, key in (
+        *(("encoder", key) for key in there["encoder"]),
+        *(("policy", key) for key in ("n_obs_steps", "horizon")),
+    ):
+        if here[section].get(key) != there[section][key]:
+            raise InputError(
+                f"{section}.{key} is {here[section].get(key)}, expected the teacher's "
+                f"{there[section][key]}: a student sees what its teacher sees, by its encoder; one "
+                "that sees something else has a configuration of its own, --student-config"
+            )
 
 
 def _with_teacher_sampler(
@@ -250,6 +272,8 @@ def distill(
     if source is not None:
         config = with_earlier_round(config, source)
     config, recording_stands_in = with_observations(config, teacher)
+    if own is not None:
+        config = with_environment(config)
     root = results_folder(teacher_path)
     student = "student" if own is None else config.distill.student_config
     name = "-".join([f"{student}-nfe{nfe}", *map(str, groups), method])

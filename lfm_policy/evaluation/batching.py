@@ -28,8 +28,8 @@ class ChunkRequest:
 
 def predict_chunks(
     policy: EvaluatedPolicy, requests: Sequence[ChunkRequest], *, seed: int
-) -> tuple[list[np.ndarray], int]:
-    """Return the actions of each request, (n_action_steps, action_dim), and the NFE per chunk.
+) -> tuple[list[np.ndarray], list[int]]:
+    """Return the actions of each request, (n_action_steps, action_dim), and its NFE.
 
     The result of a request depends only on the policy, the seed, its episode and chunk number and
     its observations.
@@ -37,7 +37,7 @@ def predict_chunks(
     # An adaptive solver chooses its steps for a whole batch, so there each row is its own batch.
     rows = ROWS if policy.sampler.nfe is not None else 1
     actions: dict[int, np.ndarray] = {}
-    nfe = 0
+    nfe: dict[int, int] = {}
     waiting = dict(enumerate(requests))
     while waiting:
         taken: dict[int, int] = {}
@@ -45,9 +45,10 @@ def predict_chunks(
             taken.setdefault(request.episode % rows, position)
         called = {row: waiting.pop(position) for row, position in taken.items()}
         executed, n = _predict_rows(policy, called, rows, seed)
-        nfe = max(nfe, n)
         actions |= {position: executed[row] for row, position in taken.items()}
-    return [actions[position] for position in range(len(requests))], nfe
+        nfe |= dict.fromkeys(taken.values(), n)
+    positions = range(len(requests))
+    return [actions[position] for position in positions], [nfe[position] for position in positions]
 
 
 def _predict_rows(

@@ -83,7 +83,7 @@ class EpisodeResult:
         final_coverage: coverage of the goal in the last step; None where there is no such thing.
         steps: environment steps until success or truncation.
         chunks: policy calls.
-        nfe: network evaluations per chunk.
+        nfe: network evaluations per chunk; of an adaptive solver on average.
         restarts: times that it was run again from its start, because a process of environments
             had died; it does not count when results are compared.
         task: what was to be done, where the policy was told.
@@ -96,7 +96,7 @@ class EpisodeResult:
     final_coverage: float | None
     steps: int
     chunks: int
-    nfe: int
+    nfe: float
     restarts: int = field(default=0, compare=False)
     task: str = ""
 
@@ -152,6 +152,12 @@ def describe_outcome(result: EpisodeResult) -> str:
     return f"solved in {result.steps} steps" if result.success else f"not solved, {reward}"
 
 
+def _per_chunk(evaluations: int, chunks: int) -> float:
+    """Return how many evaluations a chunk took, whole where all took as many."""
+    whole, rest = divmod(evaluations, max(chunks, 1))
+    return evaluations / chunks if rest else whole
+
+
 @dataclass
 class Running:
     """An episode in progress in one environment."""
@@ -163,7 +169,7 @@ class Running:
     max_reward: float = -math.inf
     coverage: float | None = None
     ended: bool = False
-    nfe: int = 0
+    evaluations: int = 0
 
     def begin(self, success: bool | None) -> None:
         """Note what is said of success before the first step: that it is spoken of at all."""
@@ -191,7 +197,7 @@ class Running:
             final_coverage=self.coverage,
             steps=self.steps,
             chunks=self.chunks,
-            nfe=self.nfe,
+            nfe=_per_chunk(self.evaluations, self.chunks),
             restarts=restarts,
             task=task,
         )

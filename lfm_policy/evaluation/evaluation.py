@@ -103,9 +103,10 @@ def evaluate_present(
     with tqdm(total=total, desc=label, unit="episode", disable=quiet) as bar:
         for one in tasks:
             results += runner(policy, one, range(n_episodes), on_episode=partial(_advance, bar))
+    # An adaptive solver takes as many as it needs.
+    nfe = float(np.average([r.nfe for r in results], weights=[max(r.chunks, 1) for r in results]))
     return Cell(
-        # An adaptive solver takes as many as it needs.
-        sampler=replace(sampler, nfe=float(np.mean([result.nfe for result in results]))),
+        sampler=replace(sampler, nfe=nfe),
         latency=measure_latency(policy),
         episodes=results,
     )
@@ -203,7 +204,8 @@ class SelectionRollouts:
             low=interval.low,
             high=interval.high,
             seed_start=options.seed_start,
-            nfe=results[0].nfe,
+            # An adaptive solver is asked for none, and found again as that.
+            nfe=0 if policy.sampler.nfe is None else int(results[0].nfe),
         )
 
 

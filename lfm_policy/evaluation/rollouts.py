@@ -240,10 +240,10 @@ class _Loop:
             (self._envs.num_envs, self._policy.n_action_steps, self._policy.spec.action_dim),
             dtype=self._policy.spec.dtype("action"),
         )
-        for (j, running), chunk in zip(self._running.items(), actions, strict=True):
+        for (j, running), chunk, n in zip(self._running.items(), actions, nfe, strict=True):
             plan[j] = chunk
             running.chunks += 1
-            running.nfe = nfe
+            running.evaluations += n
         return plan
 
     def _step(self, actions: np.ndarray) -> None:

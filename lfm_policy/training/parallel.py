@@ -102,6 +102,7 @@ def train_blocks_in_processes(
             "processes were launched, each of which would start processes of its own; launch one "
             "process, or set training.parallel_processes=1 and choose a new folder"
         )
+    config = replace(config, encoder=config.encoder.resolved())
     run_folder = RunFolder(folder, keep=config.training.keep_checkpoints)
     run_folder.check_not_running()
     complete, config = find_resumable(folder, config, resume=resume)

@@ -35,7 +35,7 @@ class Score:
         score: mean over episodes of the largest reward.
         low, high: 95% interval of the success rate, or of the score where there is none.
         seed_start: environment seed of the first episode.
-        nfe: network evaluations per chunk.
+        nfe: network evaluations per chunk; 0 for an adaptive solver, which takes what it needs.
     """
 
     episodes: int

@@ -100,13 +100,14 @@ def test_a_robot_may_bring_limits_and_say_no() -> None:
     assert robot.stopped == 1  # it may be under power
 
 
-def test_simulated_time_is_for_simulated_robots(capsys: pytest.CaptureFixture[str]) -> None:
-    class Real(Counter):
-        simulated = False
-
-    robot, options = Real(), ControlOptions(max_bad_observations=3)
-    with pytest.raises(InputError, match="simulated time is for robots that are simulated"):
-        run_robot(load_policy("pusht-state"), robot, hz=10.0, options=options, simulated=True)
+def test_simulated_time_is_for_simulated_robots(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = Counter()
+    monkeypatch.setattr(Counter, "simulated", False)
+    monkeypatch.setattr(ROBOTS, "_entries", {"real": lambda: robot})
+    assert main(["control", "pusht-state", "--robot", "real", "--simulated"]) == 2
+    assert "a real robot is driven in real time" in capsys.readouterr().err
     assert robot.stopped == 1 and robot.left == 3
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +35,17 @@ def test_samples_have_the_same_name_before_and_after_features_are_known() -> Non
     config = load_config({}, ["flow.n_blocks=1", "flow.step_sizes=[]"])
     images = windows_of_images()
     features = images.with_features({"camera": torch.zeros(3, 20, 2)})
+    blocks = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(2))
+    model: Any = SimpleNamespace(encoder=torch.nn.Identity(), blocks=blocks)
 
-    def name(windows: WindowDataset, n_views: int = 3, **noise: float) -> str:
+    def name(
+        windows: WindowDataset,
+        n_views: int = 3,
+        *,
+        n_rows: int = 40,
+        inputs: str = "teacher",
+        **noise: float,
+    ) -> str:
         options = TrainingConfig(
             **{"obs_noise": 0.0, "obs_noise_covariance": "data", **noise}  # type: ignore[arg-type]
         )
@@ -46,14 +55,26 @@ def test_samples_have_the_same_name_before_and_after_features_are_known() -> Non
             1,
             points=1,
             samples=2,
+            n_rows=n_rows,
             obs_noise=ObsNoise(options, windows),
             n_views=n_views,
-            run=Path("run"),
-            inputs="teacher",
+            model=model,
+            inputs=inputs,
         )
 
     noisy = name(images, feature_noise=0.1)
     assert noisy == name(features, feature_noise=0.1)
     assert len({noisy, name(images, feature_noise=0.2), name(images)}) == 3
+    assert name(images, n_rows=42) != name(images)
+    # What a student makes of the noise is that of its weights, whatever its folder is called.
+    taught = name(images, inputs="student")
+    assert taught == name(images, inputs="student") != name(images)
+    with torch.no_grad():
+        next(model.blocks[1].parameters()).add_(1)
+    assert taught != name(images, inputs="student")
+    taught = name(images, inputs="student")
+    with torch.no_grad():
+        next(model.blocks[0].parameters()).add_(1)
+    assert taught == name(images, inputs="student")
     # Without cameras there is nothing that it could be noise on.
     assert name(images, n_views=0, feature_noise=0.1) == name(images, n_views=0)

@@ -322,7 +322,9 @@ def test_displaced_observations_look_like_observations(teacher: Path) -> None:
     assert len(folders[1]) == 2
 
 
-@pytest.mark.parametrize("change", ["dataset.split_seed=7", "dataset.validation_ratio=0.4"])
+@pytest.mark.parametrize(
+    "change", ["dataset.split_seed=7", "dataset.validation_ratio=0.4", "policy.n_action_steps=1"]
+)
 def test_samples_about_other_windows_are_other_samples(teacher: Path, change: str) -> None:
     for folder, changes in (("as_ever", []), ("split", [change])):
         overrides = [*QUICK, *changes]
@@ -436,6 +438,21 @@ def test_bad_input_is_refused(teacher: Path, tmp_path: Path, small_config: Path)
         overrides = [*QUICK, "dataset.max_episodes=4"]
         distill(teacher, tmp_path / "other", nfe=1, overrides=overrides, device="cpu")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "encoder.history=differences",
+        "encoder.hidden=[8]",
+        "policy.n_obs_steps=1",
+        "policy.horizon=5",
+    ],
+)
+def test_a_student_sees_what_its_teacher_sees(teacher: Path, override: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(InputError, match=rf"{key} is .*, expected the teacher's .*--student-conf"):
+        distill(teacher, nfe=1, overrides=[*QUICK, override], device="cpu", quiet=True)
 
 
 def test_an_unfinished_teacher_is_refused(

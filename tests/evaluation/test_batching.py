@@ -26,6 +26,13 @@ def test_a_chunk_is_bitwise_the_same_alone_and_among_others(policy: Policy, solv
         np.testing.assert_array_equal(alone[0], together[position])
 
 
+def test_every_chunk_has_its_own_evaluations(policy: Policy) -> None:
+    policy.set_sampler(solver="dopri5")
+    requests = [request(policy, episode) for episode in range(6)]
+    _, together = predict_chunks(policy, requests, seed=7)
+    assert together == [predict_chunks(policy, [one], seed=7)[1][0] for one in requests]
+
+
 def test_order_of_requests_does_not_matter(policy: Policy) -> None:
     requests = [request(policy, episode) for episode in range(6)]
     forward, _ = predict_chunks(policy, requests, seed=1)
@@ -36,7 +43,7 @@ def test_order_of_requests_does_not_matter(policy: Policy) -> None:
 def test_noise_depends_on_seed_episode_and_chunk(policy: Policy) -> None:
     base = request(policy, 4)
     (reference,), nfe = predict_chunks(policy, [base], seed=1)
-    assert nfe == 4
+    assert nfe == [4]
     assert reference.shape == (policy.n_action_steps, 2)
     for seed, episode, chunk in [(2, 4, 0), (1, 5, 0), (1, 4, 1)]:
         other = ChunkRequest(episode, chunk, base.obs)

@@ -234,6 +234,7 @@ def test_what_does_not_fit_is_refused(
     )
     refused({"dataset.path": str(wide)}, "actions have 3 numbers, expected 2")
     refused({"policy.horizon": 5}, "policy.horizon is 5, expected 4")
+    refused({"encoder.history": "differences"}, "encoder.history is 'differences', expected")
     refused({"flow.n_blocks": 3}, "flow.n_blocks is 3, expected 2")
     refused({"flow.c": 0.2}, "flow.c is 0.2, expected 0.3")
     refused({"flow.method": "data"}, "flow.method.name is 'data', expected 'velocity'")

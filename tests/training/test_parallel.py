@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,6 +22,8 @@ from torch import Tensor
 from lfm_policy.checkpoint_folders import CHECKPOINTS, LATEST_FILE
 from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.flow import FlowBlock
 from lfm_policy.policy import load_policy, read_header
@@ -88,6 +91,30 @@ def test_two_processes_give_the_checkpoint_of_one(
         records = read_metrics(block_folder(tmp_path, n) / METRICS_FILE)
         # The estimate stands before all parts.
         assert {record["block"] for record in records if record["kind"] != "estimate"} == {n}
+
+
+def test_a_pretrained_encoder_is_described_before_processes_start(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra 'pretrained'")
+    sizes = {"hidden_sizes": [8, 16], "depths": [1, 2], "embedding_size": 8, "layer_type": "basic"}
+    transformers.ResNetModel(transformers.ResNetConfig(**sizes)).save_pretrained(tmp_path / "net")
+    generator, ends = np.random.default_rng(0), np.array([12, 24, 36])
+    arrays = {
+        "action": generator.normal(size=(36, 2)).astype(np.float32),
+        "camera": generator.integers(0, 255, (36, 24, 24, 3), dtype=np.uint8),
+    }
+    write_zarr(tmp_path / "images.zarr", ReplayBuffer(arrays, ends))
+    image = {"name": "pretrained", "model": str(tmp_path / "net"), "output_dim": 4}
+    changes = {
+        **TWO,
+        "dataset.path": str(tmp_path / "images.zarr"),
+        "dataset.obs_keys": ["camera"],
+        "encoder": {"name": "cameras", "image": {**image, "resize": [32, 32]}},
+        "training.total_steps": 4,
+        "training.encoder_views": 1,
+    }
+    assert train(make_config(changes), tmp_path / "run", device="cpu", quiet=True).name == "final"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from lfm_policy.cli.common import (
     sampler_of,
 )
 from lfm_policy.cli.robots.place import (
+    check_simulated,
     check_together,
     environment_of_policy,
     observations_of,
@@ -293,7 +294,9 @@ def run(arguments: argparse.Namespace) -> int:
                 "max_ticks": arguments.max_ticks,
             }
             if env is None:
-                robot = robot or ROBOTS.make(robot_name, **robot_options)
+                if robot is None:
+                    robot = ROBOTS.make(robot_name, **robot_options)
+                    check_simulated(robot, arguments)
                 outcome, robot = run_robot(policy, robot, **timing), None
             else:
                 outcome = run_episode(policy, env, position_key=arguments.position_key, **timing)

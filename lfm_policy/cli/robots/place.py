@@ -32,6 +32,22 @@ def check_together(arguments: argparse.Namespace) -> None:
             raise InputError(f"{flag} {needs}: leave it out")
 
 
+def check_simulated(robot: Any, arguments: argparse.Namespace) -> None:
+    """Stop a robot that is not simulated where time would be.
+
+    Raises:
+        InputError: it is one.
+    """
+    from lfm_policy.errors import InputError
+
+    if arguments.simulated and not getattr(robot, "simulated", False):
+        robot.stop()  # it may be connected and under power already
+        raise InputError(
+            "--simulated: a real robot is driven in real time; one that is only simulated says so "
+            "by an attribute simulated = True"
+        )
+
+
 def robot_of(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Return the name of the robot in the list of all, and its options; "": an environment.
 

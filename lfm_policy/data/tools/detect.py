@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lfm_policy.data.dataset_config import DatasetConfig
@@ -33,7 +34,8 @@ def detect_format(path: str | Path) -> str:
     path = Path(path).expanduser()
     shown = str(path)[:1000]
     if not exists(path):
-        raise InputError(f"{shown}: no such file or folder; {_recognised()}{where_to_get(path)}")
+        advice = where_to_get(path) or _on_the_hub(shown)
+        raise InputError(f"{shown}: no such file or folder; {_recognised()}{advice}")
     if name := _detected(path):
         return name
     load_more()
@@ -71,6 +73,17 @@ def _detected(path: Path) -> str:
         if config_class.detects(path):
             return name
     return ""
+
+
+def _on_the_hub(name: str) -> str:
+    """Return what to do if a name is that of a dataset on the hub; "" if it cannot be one."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or Path(name).parent.exists():
+        return ""
+    return (
+        "; for a LeRobot dataset of this name on the Hugging Face hub: train with "
+        f"dataset.name=lerobot, or look at it on disk: hf download {name} --repo-type dataset "
+        "--local-dir my_data"
+    )
 
 
 def _recognised() -> str:

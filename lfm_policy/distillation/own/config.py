@@ -28,6 +28,7 @@ from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import checked
 from lfm_policy.policy.checkpoint import CheckpointHeader, require_sampleable
 from lfm_runtime.disk.files import exists
+from lfm_runtime.policy.spec import TASK_KEY
 
 OwnConfig: TypeAlias = str | Path | Mapping[str, Any]
 """A bundled name, a file, or what such a file says."""
@@ -173,9 +174,12 @@ def dataset_of_teacher(config: ExperimentConfig, teacher: CheckpointHeader) -> D
         own |= {name: value for name, value in unsaid.items() if name in own}
     if own.get("obs_keys") == [] and not own.get("derive"):
         names = {name: key for key, name in own.get("rename", {}).items()}
-        found = {key: _stored_name(names.get(key, key), stored) for key in teacher.spec.obs_shapes}
+        seen = [key for key in teacher.spec.obs_shapes if key != TASK_KEY]
+        found = {key: _stored_name(names.get(key, key), stored) for key in seen}
         own["obs_keys"] = list(found.values())
         own["depth"] = {found[key]: list(ends) for key, ends in teacher.spec.depth.items()}
+    if teacher.spec.tasks:  # in its order, which its numbers of tasks are of
+        own["tasks"] = list(teacher.spec.tasks)
     own |= config.distill.teacher_dataset
     try:
         read: DatasetConfig = checked(DATASET.options_class(own), own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import InputError
 from lfm_policy.options import declared, with_changes
 from lfm_policy.policy.checkpoint import ALSO_TRAINED_ON, CheckpointHeader
-from lfm_runtime.policy.spec import is_image
+from lfm_runtime.policy.spec import TASK_KEY, is_image
 
 FINGERPRINT = "auxiliary_fingerprint"
 """What a checkpoint calls the identity of the targets, among what it says of its training."""
@@ -181,7 +182,11 @@ def _read(dataset: DatasetConfig, keys: list[str]) -> ReplayBuffer:
     for key, array in buffer.arrays.items():
         if is_image(array.shape[1:]):  # of a format that keeps its frames in another way
             _refuse_image(key, (array.shape[1], array.shape[2], array.shape[3]))
-    return buffer
+    if TASK_KEY in keys or TASK_KEY not in buffer.arrays:
+        return buffer
+    # What dataset.tasks tells the policy is no target.
+    kept = {key: array for key, array in buffer.arrays.items() if key != TASK_KEY}
+    return replace(buffer, arrays=kept, tasks=())
 
 
 def _refuse_image(key: str, frame_shape: FrameShape) -> tuple[int, int]:

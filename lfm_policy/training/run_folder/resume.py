@@ -96,7 +96,11 @@ def find_resumable(
     if not init.source:  # nor of the policy that it started from, if that was no option of theirs
         init = replace(init, source=header.config.init.source)
         config = replace(config, init=init)
-    if changed := changed_options(replace(header.config, training=old), config, free):
+    # Students with a configuration of their own once did not fill in what their data say of it.
+    same_place = header.config.env.id == config.env.id
+    env = config.env if same_place and not header.config.env.options else header.config.env
+    was = replace(header.config, training=old, env=env)
+    if changed := changed_options(was, config, free):
         raise InputError(
             f"{folder}: cannot resume with other options: "
             + "; ".join(f"{key} was {old!r}, is now {new!r}" for key, old, new in changed[:5])

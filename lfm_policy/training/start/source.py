@@ -34,7 +34,7 @@ from lfm_runtime.policy.spec import DataSpec
 
 MUST_FIT = (
     *("policy.n_obs_steps", "policy.horizon", "policy.max_prefix"),
-    *("encoder.name", "encoder.hidden", "encoder.activation"),
+    *("encoder.name", "encoder.hidden", "encoder.activation", "encoder.history"),
     *("network", "block_networks", "flow"),
 )
 MAY_DIFFER = (

@@ -56,7 +56,7 @@ def test_standard_output_holds_the_configuration_alone(
         (["nowhere"], "nowhere: no such file or folder"),
         (["DATA", "-o", "robot.txt"], "expected a name that ends in .yaml"),
         (["DATA", "-o", "-", "--json"], "give one of them"),
-        (["DATA", "--action-key", "pos"], "'pos' cannot be imitated"),
+        (["DATA", "--action-key", "pos"], "no array 'pos' to imitate"),
     ],
 )
 def test_mistakes_write_nothing(

@@ -53,6 +53,19 @@ def test_every_answer_is_a_format() -> None:
     assert {"zarr", "robomimic", "lerobot"} <= set(DATASET_FORMATS.names())
 
 
+def test_a_name_of_the_hub_comes_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"dataset\.name=lerobot.*hf download robots/reach --repo"):
+        detect_format("robots/reach")
+    (tmp_path / "robots").mkdir()
+    for name in ("robots/reach", "a/b/c", "reach"):
+        with pytest.raises(InputError) as caught:
+            detect_format(name)
+        assert "hub" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["missing", "x" * 5000, "file.txt", "folder", "pipe"])
 def test_nothing_that_is_known(tmp_path: Path, name: str) -> None:
     (tmp_path / "file.txt").write_text("text")

@@ -94,6 +94,7 @@ def so101(path: Path) -> None:
 STAND_INS = {
     "pusht_cchi_v7_replay.zarr": pusht,
     "my_robot.hdf5": robot,
+    "later.hdf5": robot,
     "my_cameras.hdf5": cameras,
     "so101_pick": so101,
 }

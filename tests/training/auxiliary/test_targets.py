@@ -209,6 +209,17 @@ def test_a_camera_of_depth_beside_them(tmp_path: Path) -> None:
     assert targets is not None and targets.sizes == {"pose": 4}
 
 
+def test_tasks_that_the_policy_is_told_are_no_targets(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.zarr"
+    write_zarr(path, ReplayBuffer(arrays_of(), np.cumsum(LENGTHS)))
+    root = zarr.open_group(str(path), mode="a")
+    root.create_array("data/task_index", data=np.repeat([1, 0, 1, 0], LENGTHS))
+    root.attrs["tasks"] = ["reach", "push"]
+    dataset = {"obs_keys": ["joints"], "tasks": ["push", "reach"]}
+    targets = targets_of(make_config("zarr", path, ["pose"], dataset=dataset), tmp_path / "cache")
+    assert targets.sizes == {"pose": 4}
+
+
 def test_there_are_none_by_default_or_without_weight(stored: Any, tmp_path: Path) -> None:
     name, path = stored
     for auxiliary in ({"keys": []}, {"keys": ["nowhere"], "weight": 0}):
