@@ -18,6 +18,7 @@ from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.methods.base import action_weights
 from lfm_policy.distillation.methods.unused import warn_of_unused
 from lfm_policy.distillation.own.joint import JointRegression, Ways, draws_of, made_up_ways
+from lfm_policy.distillation.reach import Reach
 from lfm_policy.distillation.recordings import Moments, demonstrated, joined, recorded
 from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, samples_key
 from lfm_policy.distillation.seen import Seen
@@ -116,6 +117,7 @@ class DistillPlan:
         teacher_model.to(run.device).eval().requires_grad_(False)
         self._teacher_model, self._teacher_config = teacher_model, teacher.config
         self._shift = ChunkShift(teacher.config.policy.n_obs_steps - config.policy.n_obs_steps)
+        self._reach = Reach.of(teacher)
         solver = teacher_solver(options, teacher.config)
         edges = group_edges(teacher.config.flow.n_blocks, config.flow.n_blocks, options.groups)
         chain = teacher_model.chain(options.teacher_guidance)
@@ -234,6 +236,7 @@ class DistillPlan:
                 points=self._loss_class.points(options),
                 samples=options.samples,
                 n_rows=options.samples * sum(len(moments.student) for moments in self._moments),
+                bounded=self._reach is not None,
                 obs_noise=self._noise_of_teacher(windows),
                 n_views=self._views_of_teacher if windows.image_keys else 0,
                 model=run.model,
@@ -294,6 +297,7 @@ class DistillPlan:
             samples=samples,
             teacher=seen,
             shift=self._shift,
+            reach=self._reach,
             folder=folder,
         )
 

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.distillation.group import TeacherGroup
+from lfm_policy.distillation.reach import Reach
 from lfm_policy.distillation.seen import Seen
 from lfm_policy.distillation.shift import ChunkShift
 from lfm_policy.flow import SolverSpec
@@ -124,6 +125,7 @@ def samples_key(
     points: int,
     samples: int,
     n_rows: int,
+    bounded: bool,
     obs_noise: ObsNoise,
     n_views: int,
     model: PolicyModel,
@@ -144,6 +146,8 @@ def samples_key(
         "noise": [config.sampler.noise_scale, obs_noise.scale],
         "split": [config.dataset.validation_ratio, config.dataset.split_seed],
     }
+    if bounded and n < len(groups):  # where they start from was bounded
+        facts["bounded"] = True
     if options.teacher_guidance != 1:
         facts["guidance"] = options.teacher_guidance
     feature_noise = obs_noise.feature_scale if n_views else 0.0
@@ -196,6 +200,7 @@ class TeacherSamples:
         samples: int,
         teacher: Seen,
         shift: ChunkShift,
+        reach: Reach | None,
         folder: SampleFolder | None,
     ) -> None:
         """Keep what is needed.
@@ -208,6 +213,7 @@ class TeacherSamples:
             samples: rows for each window.
             teacher: what the teacher sees of the rows.
             shift: from the teacher's chunks to the student's.
+            reach: where its states are kept within; None: anywhere, as it does not clip either.
             folder: keeps the teacher's samples; None: they are few, and made all at once.
         """
         self._config = config
@@ -217,6 +223,7 @@ class TeacherSamples:
         self._samples = samples
         self._teacher = teacher
         self._shift = shift
+        self._reach = reach
         self._folder = folder
         self._n_rows = teacher.n_rows
         self._device = teacher.windows.device
@@ -276,9 +283,20 @@ class TeacherSamples:
             return self._shift.state(self._noise())
         return self._step(n + 1, self._student_states(n + 1, student), student)
 
-    @torch.no_grad()
     def _trajectories(self, n: int, y: Tensor, inputs: str) -> Tensor:
-        """Return the teacher's ways from states ``y``, (rows, points, *chunk), data side first."""
+        """Return the teacher's ways from states ``y``, (rows, points, *chunk), data side first.
+
+        Where they end is within reach of the data, whatever the teacher makes of what it has never
+        seen.
+        """
+        ways = self._kept_trajectories(n, y, inputs)
+        if self._reach is None:
+            return ways
+        ends = self._reach.bounded(ways[:, :1], self._groups[n - 1].start)
+        return torch.cat([ends, ways[:, 1:]], dim=1)
+
+    @torch.no_grad()
+    def _kept_trajectories(self, n: int, y: Tensor, inputs: str) -> Tensor:
 
         def make(begin: int, end: int) -> Tensor:
             start = y[begin:end].to(self._device)
@@ -320,6 +338,7 @@ class TeacherSamples:
             points=self._points,
             samples=self._samples,
             n_rows=self._n_rows,
+            bounded=self._reach is not None,
             obs_noise=self._teacher.obs_noise,
             n_views=self._teacher.windows.n_views,
             model=self._model,
