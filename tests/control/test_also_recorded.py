@@ -63,6 +63,23 @@ def test_what_is_never_there_is_said_before_anything_moves(tmp_path: Path) -> No
     assert not robot.acted and robot.stops == 1
 
 
+def test_nothing_moves_before_it_is_known_where_the_robot_is() -> None:
+    class Late(Sees):
+        obs_keys = ("force",)
+
+        def observe(self) -> Any:
+            obs = super().observe()
+            return obs | {"force": np.array([np.nan])} if self.seen <= 3 else obs
+
+    robot = Late()
+    options: dict[str, Any] = {"position_key": "force", "first_move": 0.2}
+    result = Bench(robot=robot).run(10, max_bad_observations=5, **options)
+    assert result.bad_observations == 3 and len(robot.acted) == 7
+    robot = Late()
+    result = Bench(robot=robot).run(10, max_bad_observations=2, **options)
+    assert result.reason == "bad observations" and not robot.acted and robot.stops == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("names", ["image,block_pose", "all"])
 def test_a_teacher_and_a_student_can_learn_from_one_recording(

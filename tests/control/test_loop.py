@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 from typing import Any
 
@@ -139,6 +140,7 @@ def test_stopping_ends_the_run(bench: Bench) -> None:
 
 
 def test_missed_deadlines_are_logged_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "lfm_runtime.control")
     bench.run(30, delay=lambda k: 0.5 if k == 1 else 0.0, lead=1)
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
@@ -165,6 +167,7 @@ def test_ticks_that_take_too_long_are_counted(bench: Bench) -> None:
 def test_on_miss_continue_needs_actions_that_are_not_executed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.WARNING, "lfm_runtime.control")
     Bench().run(5, on_miss="continue")
     assert not caplog.records
     Bench().run(5, on_miss="continue", execute=8)
@@ -178,6 +181,7 @@ def test_on_miss_continue_needs_actions_that_are_not_executed(
 def test_chunks_that_always_come_too_late_are_said(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "lfm_runtime.control")
     result = bench.run(60, delay=0.6, max_staleness=0.5)
     assert (result.steps, result.waiting) == (0, 60)
     said = [record.message for record in caplog.records]

@@ -200,7 +200,7 @@ class ControlLoop:
                         max_bad_observations=options.max_bad_observations,
                         task=getattr(policy, "task", None),
                     ),
-                    also=AlsoRecorded(self._also),
+                    also=AlsoRecorded(self._also, self._options.position_key),
                     period=self._period,
                     execute=self._execute,
                     lead=self._lead,

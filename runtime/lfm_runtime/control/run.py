@@ -101,6 +101,9 @@ class ControlRun:
             return False
 
         def take() -> bool:
+            if obs is not None and (error := self.also.lacks_position(obs)) is not None:
+                self.sight.refuse(error)
+                return False
             good = self.sight.take(obs)
             if good and obs is not None:
                 self.also.take(obs)  # of the same tick as what the policy sees

@@ -16,14 +16,25 @@ _LOG = logging.getLogger("lfm_runtime.control")
 class AlsoRecorded:
     """The newest values of observations that are only recorded; a run never depends on them.
 
+    Only on where the robot is, if the policy does not see that: until that is known once, nothing
+    may move.
+
     Attributes:
         values: by name; those of the last tick in which they were good.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], position_key: str | None = None) -> None:
         self.values: dict[str, np.ndarray] = {}
         self._keys = tuple(keys)
+        self._position_key = position_key
         self._warned: set[str] = set()
+
+    def lacks_position(self, obs: Mapping[str, Any]) -> InputError | None:
+        """Return what is wrong with a tick that, like all before, tells no position."""
+        key = self._position_key
+        if key not in self._keys or key in self.values or _finite(obs, key) is not None:
+            return None
+        return InputError(f"observation '{key}' (position_key) is missing or no finite number")
 
     def take(self, obs: Mapping[str, Any]) -> None:
         """Take them from the observation of a tick.
@@ -34,14 +45,8 @@ class AlsoRecorded:
             InputError: one was never there; nothing has been recorded of it then.
         """
         for key in self._keys:
-            before = self.values.get(key)
-            try:
-                value = np.array(obs[key])
-                good = value.dtype.kind in "fiub" and bool(np.isfinite(value).all())
-                good = good and (before is None or value.shape == before.shape)
-            except Exception:  # whatever the objects of a robot do when they are looked at
-                good = False
-            if good:
+            before, value = self.values.get(key), _finite(obs, key)
+            if value is not None and (before is None or value.shape == before.shape):
                 self.values[key] = value
             elif before is None:
                 raise InputError(
@@ -51,3 +56,12 @@ class AlsoRecorded:
             elif key not in self._warned:
                 self._warned.add(key)
                 _LOG.warning("observation '%s' is recorded as it was: there is no new one", key)
+
+
+def _finite(obs: Mapping[str, Any], key: str) -> np.ndarray | None:
+    """Return an observation if it is of finite numbers."""
+    try:
+        value = np.array(obs[key])
+        return value if value.dtype.kind in "fiub" and np.isfinite(value).all() else None
+    except Exception:  # whatever the objects of a robot do when they are looked at
+        return None
