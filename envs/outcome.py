@@ -101,7 +101,14 @@ class PlainOutcome(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step the environment; see the base class."""
-        obs, reward, terminated, truncated, info = self.env.step(action)
+        returned: Any = self.env.step(action)
+        if len(returned) != 5:
+            fault = (
+                f"step() returned {len(returned)} values, expected 5: observation, reward, "
+                "terminated, truncated, info"
+            )
+            return returned[0], 0.0, False, False, {FAULT_KEY: fault}
+        obs, reward, terminated, truncated, info = returned
         number, information = _plain(reward, info)
         return obs, number, bool(terminated), bool(truncated), information
 

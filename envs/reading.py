@@ -68,7 +68,10 @@ AS_GIVEN: Final = Reading()
 
 
 class NamedObservations(gym.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Observations by name, made of parts of those of an environment; see `Reading`."""
+    """Observations by name, made of parts of those of an environment; see `Reading`.
+
+    Arrays that it gives by name already, and of which nothing is said, keep their names.
+    """
 
     def __init__(self, env: gym.Env[Any, Any], observations: Mapping[str, Any]) -> None:
         """Wrap ``env``.
@@ -84,6 +87,12 @@ class NamedObservations(gym.ObservationWrapper[Any, Any, Any], RecordConstructor
             part = _parsed(name, given)
             keys, named[name] = _found(name, part, env.observation_space)
             self._parts[name] = keys, part.elements
+        # Arrays that nobody speaks of keep their names.
+        if isinstance(env.observation_space, spaces.Dict):
+            spoken_of = {*named, *(keys[0] for keys, _ in self._parts.values() if keys)}
+            for name, space in env.observation_space.spaces.items():
+                if name not in spoken_of and isinstance(space, spaces.Box):
+                    self._parts[name], named[name] = ((name,), None), space
         self.observation_space = spaces.Dict(named)
 
     def observation(self, observation: Any) -> dict[str, Any]:
@@ -148,6 +157,10 @@ class CheckedObservations(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
             if space.shape is not None and np.shape(found) != space.shape:
                 which = f"observation '{name}'" if name else "the observation"
                 return f"{which} has shape {np.shape(found)}, its observation_space {space.shape}"
+            dtype = np.asarray(found).dtype
+            if isinstance(space, spaces.Box) and not np.can_cast(dtype, space.dtype, "same_kind"):
+                which = f"observation '{name}'" if name else "the observation"
+                return f"{which} is {dtype}, its observation_space {space.dtype}"
         return ""
 
 

@@ -105,10 +105,11 @@ class FrozenFactory:
 
     def __call__(self) -> gym.Env[Any, Any]:
         """Create the environment."""
-        env = self.factory()
+        env: gym.Env[Any, Any] = PlainOutcome(self.reading.of(self.factory()))
+        env = CheckedObservations(env)
         if self.max_episode_steps is not None:
             env = gym.wrappers.TimeLimit(env, self.max_episode_steps)
-        return FreezeAfterEnd(CheckedObservations(PlainOutcome(self.reading.of(env))))
+        return FreezeAfterEnd(env)
 
 
 class FreezingSyncVectorEnv(SyncVectorEnv):

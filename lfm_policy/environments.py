@@ -81,12 +81,11 @@ def chosen_environment(
     """
     base, steps = configured, max_episode_steps
     if env_id and env_id != configured.id:
-        import lfm_envs
-
-        if steps is None and TASK_FIELD not in env_id:
-            with environment_errors(env_id):
-                steps = lfm_envs.registered_steps(env_id, lfm_envs.working_folder())
+        if steps is None:
+            steps = _registered_steps(env_id)
         base = EnvConfig(id=env_id, max_episode_steps=configured.max_episode_steps)
+    elif configured.id and steps is None and configured.max_episode_steps == _UNSAID:
+        steps = _registered_steps(configured.id)
     return replace(
         base,
         max_episode_steps=steps or base.max_episode_steps,
@@ -94,6 +93,29 @@ def chosen_environment(
         options=dict(base.options) | dict(options or {}),
         observations=dict(base.observations) | dict(observations or {}),
     )
+
+
+_UNSAID = EnvConfig().max_episode_steps
+"""The limit of configurations that say none: of an environment registered with one, it is that."""
+
+
+def _registered_steps(env_id: str) -> int | None:
+    """Return after how many steps an environment is truncated as it is registered.
+
+    Of one for each task, any of them tells.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    import gymnasium
+    import lfm_envs
+
+    if TASK_FIELD in env_id:
+        before, after = env_id.split(TASK_FIELD, 1)
+        of_tasks = (i for i in gymnasium.registry if i.startswith(before) and i.endswith(after))
+        return next((gymnasium.spec(i).max_episode_steps for i in of_tasks), None)
+    with environment_errors(env_id):
+        return lfm_envs.registered_steps(env_id, lfm_envs.working_folder())
 
 
 @contextmanager

@@ -119,14 +119,15 @@ class Evaluation:
 
         Args:
             episode: its number among all, those of one task after those of the other.
-            folder: where the video goes, as ``episode_<i>_<outcome>.mp4``.
+            folder: where the video goes, as ``episode_<i>_<outcome>.mp4``; of a policy of several
+                tasks in a folder of the task's name.
 
         Returns:
             The film, which a notebook shows.
 
         Raises:
             InputError: there is no such episode, or the environment has no id or draws nothing.
-            RuntimeError: the episode did not repeat itself.
+            EvaluationError: the episode did not repeat itself.
         """
         if not 0 <= episode < self.n:
             raise InputError(f"episode is {episode}, expected 0 to {self.n - 1}")
@@ -138,12 +139,13 @@ class Evaluation:
                 "can be made anew, to be filmed"
             )
         result = self.episodes[episode]
-        config = self._config
+        config, folder = self._config, Path(folder)
         if result.task:
             (config,) = replace(config, tasks=(result.task,)).by_task(self._subject.spec.tasks)
-        record_videos(self._subject, config, [result], Path(folder))
+            folder = folder / result.task
+        record_videos(self._subject, config, [result], folder)
         outcome = outcome_of(result)
-        return Film(Path(folder) / f"episode_{result.episode:04d}_{outcome}.mp4", outcome)
+        return Film(folder / f"episode_{result.episode:04d}_{outcome}.mp4", outcome)
 
     def __str__(self) -> str:
         """Return one line."""
@@ -222,15 +224,23 @@ def evaluate(
     Warns:
         NoSuccessReportedWarning: the environment never said whether an episode succeeded.
     """
-    if episodes < 1:
-        raise InputError(f"episodes is {episodes}, expected at least 1")
+    numbers = {
+        "episodes": episodes,
+        "num_envs": num_envs,
+        "max_episode_steps": max_episode_steps,
+    }
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}, expected at least 1")
+    if isinstance(tasks, str):
+        raise InputError(f"tasks is '{tasks}', expected a list of names or numbers")
     subject = _subject(policy)
     configured = subject.config.env
     known = subject.spec.tasks
     seeds: dict[str, Any] = {
         "seed_start": seed_start,
         "noise_seed": noise_seed,
-        "tasks": tuple(known[task_number(known, task)] for task in tasks),
+        "tasks": tuple(dict.fromkeys(known[task_number(known, task)] for task in tasks)),
     }
     reads: dict[str, Any] = {"success": success, "observations": observations}
     run = rollout
@@ -250,7 +260,9 @@ def evaluate(
         )
     else:
         factory, env_id, number = _factory(env, num_envs, processes)
-        steps = max_episode_steps or configured.max_episode_steps
+        spec = env.spec if isinstance(env, gym.Env) else None
+        own = spec.max_episode_steps if spec is not None else None
+        steps = max_episode_steps or own or configured.max_episode_steps
         reading = reading_of(chosen_environment(EnvConfig(), **reads))
         run = partial(
             rollout,
@@ -263,8 +275,16 @@ def evaluate(
                 reading=reading,
             ),
         )
+        made_with = {} if spec is None else dict(spec.kwargs)
+        made_with.pop("render_mode", None)  # a film has its own
         config = RolloutConfig(
-            env_id=env_id, max_episode_steps=steps, num_envs=number, processes=False, **seeds
+            env_id=env_id,
+            max_episode_steps=steps,
+            num_envs=number,
+            processes=False,
+            env_options=made_with,  # to make it anew, for a film
+            reading=reading,
+            **seeds,
         )
     cell = evaluate_present(subject, config, n_episodes=episodes, quiet=quiet, runner=run)
     return Evaluation.of(settled_cells([cell], env_id)[0], subject, config)
@@ -330,24 +350,33 @@ def _made(
             f"env makes a {type(probe).__name__}, expected a gymnasium.Env: one of the old gym can "
             "be wrapped by shimmy"
         )
-    limit = steps if asked or not _has_time_limit(probe) else None
-    if processes:
-        probe.close()
-        return lfm_envs.vector_env_of(
-            [lfm_envs.FrozenFactory(factory, limit, reading)] * number, processes=True
+    own = _time_limit(probe)
+    if asked and own is not None and own < steps:
+        raise InputError(
+            f"max_episode_steps is {steps}, but the environment ends every episode after {own} by "
+            "a TimeLimit of its own: give one without, or its id"
         )
-    made = iter([probe])
-    first = lfm_envs.FrozenFactory(lambda: next(made), limit, reading)
-    others = [lfm_envs.FrozenFactory(factory, limit, reading)] * (number - 1)
+    limit = steps if asked or own is None else None
     try:
+        if processes:
+            reading.of(probe)  # what it lacks is said here
+            probe.close()
+            return lfm_envs.vector_env_of(
+                [lfm_envs.FrozenFactory(factory, limit, reading)] * number, processes=True
+            )
+        made = iter([probe])
+        first = lfm_envs.FrozenFactory(lambda: next(made), limit, reading)
+        others = [lfm_envs.FrozenFactory(factory, limit, reading)] * (number - 1)
         return lfm_envs.vector_env_of([first, *others])
     except ObservationError as error:
         raise InputError(f"observations: {error}") from None
 
 
-def _has_time_limit(env: gym.Env[Any, Any]) -> bool:
+def _time_limit(env: gym.Env[Any, Any]) -> int | None:
+    """Return after how many steps the wrappers of an environment truncate it; None: never."""
+    limits = []
     while isinstance(env, gym.Wrapper):
         if isinstance(env, gym.wrappers.TimeLimit):
-            return True
+            limits.append(env._max_episode_steps)
         env = env.env
-    return False
+    return min(limits, default=None)

@@ -196,6 +196,8 @@ def _dataset_options(
 ) -> dict[str, Any]:
     """Return the options that let a run read a dataset, which is written if it has to be."""
     if isinstance(dataset, (str, Path)):
+        if config.dataset.name == "several":  # a folder of datasets, which only that format reads
+            return {"dataset.path": str(Path(dataset).expanduser().resolve())}
         dataset = Dataset.open(dataset)
     elif not isinstance(dataset, Dataset):
         dataset = Dataset.from_episodes(dataset)
@@ -207,11 +209,10 @@ def _dataset_options(
         "dataset.name": dataset.format,
         "dataset.path": str(dataset.path.resolve()),
     }
-    named = asked
-    if not named and config.dataset.name == dataset.format:
-        named = list(getattr(config.dataset, "obs_keys", ()))
-        if named or getattr(config.dataset, "derive", None):
-            return options
+    named = asked or list(getattr(config.dataset, "obs_keys", ()))
+    derived = getattr(config.dataset, "derive", None)
+    if not asked and config.dataset.name == dataset.format and (named or derived):
+        return options
     sees_no_cameras = config.encoder.name == "state"
     if not named and (dataset.format == "zarr" or sees_no_cameras):
         contents = open_dataset(dataset.path)

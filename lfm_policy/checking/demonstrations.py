@@ -18,6 +18,7 @@ from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.split import split_episodes
+from lfm_policy.data.tools.contents import stored_name
 from lfm_policy.data.tools.detect import detect_format, open_dataset
 from lfm_policy.data.windows import check_any_window, windows_of_lengths
 from lfm_policy.errors import InputError
@@ -211,7 +212,7 @@ def _dataset_options(
 ) -> tuple[DatasetConfig, str]:
     """Return what to read, and what is to be said of it."""
     if data is not None:
-        return _options_for(data, policy, config), ""
+        return options_for(data, policy, config), ""
     if config is None:
         raise InputError(
             f"{name}: an export does not tell where its demonstrations are: give them with --data"
@@ -221,7 +222,7 @@ def _dataset_options(
         return config.dataset, ""
     sees_images = any(map(is_image, policy.spec.obs_shapes.values()))
     if name in POLICIES and not exists(Path(name)) and not sees_images:
-        return _options_for(str(bundled_demonstrations()), policy, config), (
+        return options_for(str(bundled_demonstrations()), policy, config), (
             "the bundled demonstrations, which another policy of the package recorded; those of "
             f"the training are not at {path}"
         )
@@ -231,16 +232,32 @@ def _dataset_options(
     )
 
 
-def _options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None) -> DatasetConfig:
-    """Return options that read the policy's observations from a dataset of any format."""
+def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None) -> DatasetConfig:
+    """Return options that read the policy's observations from a dataset of any format.
+
+    Args:
+        data: path of the dataset.
+        policy: whose observations.
+        config: with which it was trained, if that is known.
+
+    Raises:
+        InputError: nothing is there, or no dataset.
+    """
     found = detect_format(data)
-    keys = tuple(policy.spec.obs_shapes)
     if config is not None and config.dataset.name == found:
         return dataclasses.replace(config.dataset, path=data)  # type: ignore[call-arg]
     kind = DATASET_FORMATS.get(found)
-    given: dict[str, Any] = {"path": data, "obs_keys": list(keys)}
-    if "derive" in {field.name for field in dataclasses.fields(kind)}:
-        stored = open_dataset(Path(data)).stored
+    known = {field.name for field in dataclasses.fields(kind)}
+    # What dataset.tasks tells the policy is no array.
+    keys = tuple(policy.spec.untold().obs_shapes)
+    stored = open_dataset(Path(data)).stored
+    names = {stored_name(key, stored): key for key in keys}
+    given: dict[str, Any] = {"path": data, "obs_keys": list(names)}
+    if "rename" in known:
+        given["rename"] = names
+    if policy.spec.tasks:
+        given["tasks"] = list(policy.spec.tasks)
+    if "derive" in known:
         missing = {key for key in keys if key not in stored}
         fitting = [n for n, entry in DERIVATIONS.items() if missing & set(entry.outputs)]
         if fitting:

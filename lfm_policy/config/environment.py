@@ -41,7 +41,8 @@ def with_environment(config: ExperimentConfig) -> ExperimentConfig:
     steps = env.max_episode_steps
     if not env.id and steps == EnvConfig().max_episode_steps:
         steps = gymnasium.spec(recorded.env_id).max_episode_steps or steps
-    filled = EnvConfig(
+    filled = replace(
+        env,
         id=env.id or recorded.env_id,
         max_episode_steps=steps,
         options=dict(recorded.options) | dict(env.options),

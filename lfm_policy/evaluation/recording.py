@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from lfm_policy.data.images.video_writer import VideoWriter
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.errors import InputError
+from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.evaluation.episodes import (
     EpisodeResult,
     RolloutConfig,
@@ -58,7 +58,7 @@ def record_videos(
 
     Raises:
         InputError: the environment draws nothing.
-        RuntimeError: an episode did not repeat itself.
+        EvaluationError: an episode did not repeat itself.
     """
     last_frames: dict[int, np.ndarray] = {}
     for begin in range(0, len(results), VIDEOS_AT_ONCE):
@@ -98,7 +98,7 @@ def _render(
             rendered = envs.render()
         except NotImplementedError:
             rendered = None
-        if rendered is None or any(np.ndim(frame) != 3 for frame in rendered):
+        if rendered is None or not all(map(_is_picture, rendered)):
             raise InputError(
                 f"environment '{config.env_id}' draws no images, so its episodes cannot be filmed: "
                 "leave --video out, or let its render() return uint8 (height, width, 3) with "
@@ -106,24 +106,38 @@ def _render(
             )
         for j, running in enumerate(playing):
             if running is not None:
-                frames[running.episode].append((np.asarray(rendered[j]), running.max_reward))
+                # A copy: it may draw into the same array every time.
+                frames[running.episode].append((np.array(rendered[j]), running.max_reward))
 
-    again = rollout(
-        policy,
-        config if config.processes else replace(config, num_envs=len(results)),
-        [result.episode for result in results],
-        on_step=keep,
-        on_restart=forget,
-        render_size=VIDEO_SIZE,
-    )
+    try:
+        again = rollout(
+            policy,
+            config if config.processes else replace(config, num_envs=len(results)),
+            [result.episode for result in results],
+            on_step=keep,
+            on_restart=forget,
+            render_size=VIDEO_SIZE,
+        )
+    except InputError as error:
+        if "TypeError" in str(error):
+            raise InputError(
+                f"{error}; one that is filmed is made with render_mode='rgb_array', which it has "
+                "to take"
+            ) from None
+        raise
     # An episode that says nothing of success may have been settled by others that do.
     reported = any(result.success is not None for result in results)
     if settled(again, reported=reported) != list(results):
-        raise RuntimeError(
+        raise EvaluationError(
             "the episodes did not repeat themselves while being filmed: the environment or the "
             "device is not deterministic"
         )
     return frames, fps
+
+
+def _is_picture(frame: Any) -> bool:
+    array = np.asarray(frame)
+    return array.ndim == 3 and array.shape[-1] == 3 and array.dtype == np.uint8
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], *, fps: int = DEFAULT_FPS) -> None:

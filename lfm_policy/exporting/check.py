@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lfm_policy.checking.demonstrations import options_for
 from lfm_policy.data.replay_buffer import ACTION_KEY
 from lfm_policy.data.windows import WindowIndex
 from lfm_policy.environments import reading_of
@@ -209,10 +210,7 @@ def real_observations(policy: Policy, n: int, *, dataset: str | None = None) -> 
 def _of_demonstrations(policy: Policy, n: int, dataset: str | None) -> Observations:
     config = policy.config.dataset
     if dataset is not None:
-        known = {field.name for field in dataclasses.fields(config)}
-        if "path" not in known:
-            raise InputError(f"{dataset}: datasets of format '{config.name}' have no path")
-        config = dataclasses.replace(config, path=dataset)  # type: ignore[call-arg]
+        config = options_for(dataset, policy, policy.config)
     shapes, size_of = policy.spec.obs_shapes, policy.config.encoder.frame_size
     if any(is_image(s) and size_of(k, (s[0], s[1], s[2])) != s[:2] for k, s in shapes.items()):
         # Training has kept them resized: to decode all at full size takes long, and much disk.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfm_policy.errors import InputError
@@ -183,3 +184,15 @@ class Settings:
                 f"{self.label}: {key} is {repr(found)[:100]}; supported: "
                 + " or ".join(repr(value) for value in values)
             )
+
+
+def refuse_ignored(path: Path, ignored: Collection[str]) -> None:
+    """Refuse options to ignore where no option is refused for being unknown.
+
+    Raises:
+        InputError: there are some.
+    """
+    if ignored:
+        raise InputError(
+            f"{path}: no option of it has to be ignored ({', '.join(ignored)}): leave --ignore out"
+        )

@@ -10,7 +10,7 @@ import numpy as np
 
 from lfm_policy.errors import InputError
 from lfm_policy.importing.cameras import Names, read_camera
-from lfm_policy.importing.description import ForeignPolicy, Observed, Settings
+from lfm_policy.importing.description import ForeignPolicy, Observed, Settings, refuse_ignored
 from lfm_policy.importing.pickles.pickled import plain
 from lfm_policy.importing.scaling import Array, Scaling, scaling
 from lfm_policy.importing.torch_file import (
@@ -51,7 +51,7 @@ class DiffusionPolicy:
 
         Args:
             path: the file.
-            ignored: unused, for no option is refused for being unknown.
+            ignored: none, for no option is refused for being unknown.
 
         Raises:
             InputError: it is of another kind, has options that are not supported, is incomplete
@@ -60,6 +60,7 @@ class DiffusionPolicy:
         loaded = loaded_dict(path)
         if loaded is None:
             raise InputError(f"{path}: is no file of Diffusion Policy (.ckpt)")
+        refuse_ignored(path, ignored)
         content = loaded.content
         config = plain(part(content, path, "cfg"), f"{path}: cfg")
         settings = Settings(config, f"{path}: cfg", FRAMEWORK)

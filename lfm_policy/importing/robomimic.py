@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.errors import InputError
-from lfm_policy.importing.description import ForeignPolicy, Observed, Settings
+from lfm_policy.importing.description import ForeignPolicy, Observed, Settings, refuse_ignored
 from lfm_policy.importing.scaling import Array, Scaling, identity, scaling
 from lfm_policy.importing.torch_file import (
     loaded_dict,
@@ -46,7 +46,7 @@ class Robomimic:
 
         Args:
             path: the file.
-            ignored: unused, for no option is refused for being unknown.
+            ignored: none, for no option is refused for being unknown.
 
         Raises:
             InputError: it is of another algorithm, has cameras, is incomplete or damaged.
@@ -54,6 +54,7 @@ class Robomimic:
         loaded = loaded_dict(path)
         if loaded is None:
             raise InputError(f"{path}: is no file of robomimic (.pth)")
+        refuse_ignored(path, ignored)
         content = loaded.content
         algorithm = part(content, path, "algo_name")
         if algorithm != "diffusion_policy":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lfm_policy.errors import InputError
 from lfm_policy.importing.checkpoint import renamed, write_policy
-from lfm_policy.importing.description import Found
+from lfm_policy.importing.description import Found, refuse_ignored
 from lfm_policy.importing.frameworks import read_foreign
 from lfm_policy.importing.lerobot.hub import downloaded
 from lfm_policy.lerobot.read import FRAMEWORK, is_lfm, read_lfm, renamed_lfm, write_lfm
@@ -51,6 +51,7 @@ def import_policy(
         raise InputError(f"{folder}: exists already; choose another folder or remove it")
     source = downloaded(path)
     if framework in ("", "lerobot") and is_lfm(source):
+        refuse_ignored(Path(path), ignored)
         return _import_lfm(source, folder, rename or {}, solver=solver, nfe=nfe, env=env)
     found = read_foreign(source, framework, ignored=ignored)
     if found.refused and not (solver and nfe):

@@ -52,7 +52,7 @@ def export_lerobot(
 
     Raises:
         InputError: the folder exists, names are not given well, or LeRobot lacks what the policy
-            needs: numbers of 64 bits, or depth.
+            needs: numbers of 64 bits, depth, or tasks by number.
     """
     folder = Path(folder)
     if exists(folder):
@@ -62,6 +62,11 @@ def export_lerobot(
         raise InputError(
             f"float32 cannot tell the values of {', '.join(spec.float64_keys)} apart, and LeRobot "
             "has no other numbers: subtract an offset in the demonstrations and train again"
+        )
+    if spec.tasks:
+        raise InputError(
+            f"the policy is told one of {len(spec.tasks)} tasks by a number, which LeRobot gives "
+            "policies as text: train a policy of one task"
         )
     if spec.depth:
         raise InputError(

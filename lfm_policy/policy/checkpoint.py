@@ -39,7 +39,7 @@ from lfm_policy.policy.tensors import (
     read_tensors,
 )
 from lfm_policy.version import __version__
-from lfm_runtime.disk.input_files import require_file, sha256_of
+from lfm_runtime.disk.input_files import read_json_object, require_file, sha256_of
 from lfm_runtime.disk.stamped import read_stamped
 from lfm_runtime.policy.spec import DataSpec, is_image
 
@@ -96,6 +96,14 @@ class CheckpointHeader:
         return list(self.training.get(ALSO_TRAINED_ON, []))
 
 
+def _is_of_lerobot(file: Path) -> bool:
+    try:
+        content = read_json_object(file)
+    except InputError:
+        return False
+    return "format" not in content and {"type", "input_features"} <= content.keys()
+
+
 def read_header(path: str | Path) -> CheckpointHeader:
     """Read and check ``config.json`` of a checkpoint, without the weights.
 
@@ -105,14 +113,22 @@ def read_header(path: str | Path) -> CheckpointHeader:
     """
     folder = find_checkpoint(path)
     file = folder / CONFIG_FILE
-    content, digest = read_stamped(
-        file,
-        format=FORMAT,
-        version=FORMAT_VERSION,
-        reader="lfm-policy",
-        reader_version=__version__,
-        copied="the checkpoint",
-    )
+    try:
+        content, digest = read_stamped(
+            file,
+            format=FORMAT,
+            version=FORMAT_VERSION,
+            reader="lfm-policy",
+            reader_version=__version__,
+            copied="the checkpoint",
+        )
+    except InputError:
+        if _is_of_lerobot(file):
+            raise InputError(
+                f"{folder}: is a policy of LeRobot: make a checkpoint of it with "
+                f"'lfm-policy import {folder} my_policy'"
+            ) from None
+        raise
     options, training, files = (content.get(key) for key in ("config", "training", "files"))
     for key, value in (("config", options), ("training", training), ("files", files)):
         if not isinstance(value, dict):

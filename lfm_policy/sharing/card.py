@@ -31,9 +31,12 @@ from lfm_policy.text.students import (
     TEACHER_IMPORTED,
     distance_in_words,
 )
-from lfm_runtime.policy.spec import is_image
+from lfm_runtime.policy.spec import TASK_KEY, is_image
 
 _LISTED_DIMS = 8
+_EXPORTED_WITH = {"ddpm": "--solver ddim --nfe 10 ", "dopri5": "--solver heun --nfe 16 "}
+"""What a graph needs in place of solvers that draw noise or choose their steps."""
+
 _BASELINES = {
     "repeat": "repeating the last action",
     "mean": "the mean chunk of all demonstrations",
@@ -67,6 +70,8 @@ def model_card(header: CheckpointHeader, measured: Measured, options: CardOption
         env=config.env.id,
         call=_call(header),
         action=f"({header.spec.action_dim},) {header.spec.dtype(ACTION)}",
+        tasks=list(header.spec.tasks),
+        export_options=_EXPORTED_WITH.get(_solver(config), ""),
         exports=list(options.exports),
         rows=_rows(header, normalizer),
         asked=_asked(config),
@@ -90,7 +95,7 @@ def _about(header: CheckpointHeader) -> str:
     config, counts = header.config, dict(header.training["parameters"])
     policy, sampler, n_blocks = config.policy, config.sampler, config.flow.n_blocks
     blocks = f"{n_blocks} blocks take" if n_blocks > 1 else "one block takes"
-    solver = sampler.solver or config.flow.method.create().default_solver
+    solver = _solver(config)
     evaluations = (
         "as many network evaluations as its adaptive solver (dopri5) takes"
         if solver == "dopri5"
@@ -135,6 +140,10 @@ def _about(header: CheckpointHeader) -> str:
     return " ".join(sentences)
 
 
+def _solver(config: ExperimentConfig) -> str:
+    return config.sampler.solver or config.flow.method.create().default_solver
+
+
 def _spent(sampler: SamplerConfig) -> str:
     text = counted(sampler.nfe, "network evaluation")
     if sampler.block_nfe:
@@ -170,7 +179,7 @@ def _asked(config: ExperimentConfig) -> str:
 
 def _call(header: CheckpointHeader) -> str:
     """Return the argument of `select_action`, in the style of formatters."""
-    spec = header.spec
+    spec = header.spec.untold()
     lines = [
         f'        "{key}": {_identifier(key)},  # {tuple(shape)} {spec.numbers(key)}\n'
         for key, shape in spec.obs_shapes.items()
@@ -194,6 +203,8 @@ def _rows(header: CheckpointHeader, normalizer: Normalizer) -> list[dict[str, st
         if key in spec.depth:
             values = spec.numbers(key)
             meaning = "camera of distances, in the units of the demonstrations; 0: none"
+        elif key == TASK_KEY and spec.tasks:
+            meaning = f"which task, one-hot: {', '.join(spec.tasks)}"
         elif camera:
             meaning = {1: "camera, grey", 3: "camera, RGB", 4: "camera, 4 channels"}[shape[2]]
         else:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -19,12 +22,16 @@ from lfm_policy.checking.demonstrations import (
     choose,
     instants_of,
     load_demonstrations,
+    options_for,
     training_sample,
 )
 from lfm_policy.data.dataset import build_datasets
+from lfm_policy.data.dataset_config import WriteOptions
+from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.policy import Policy
+from lfm_runtime.policy.spec import DataSpec
 
 from .conftest import HORIZON, N_ACTION, N_OBS, KnownPolicy
 
@@ -132,3 +139,47 @@ def test_data_that_does_not_fit(policy: Policy, small_zarr: Path, tmp_path: Path
     write_zarr(target, replace(buffer, arrays=arrays))
     with pytest.raises(InputError, match="no array data/pose"):
         load_demonstrations("run", policy, policy.config, data=str(target))
+
+
+def stored(format_name: str, folder: Path) -> Path:
+    """Write demonstrations of joints, an episode of each task."""
+    lengths, generator = (12, 9), np.random.default_rng(0)
+    arrays = {
+        key: generator.normal(size=(sum(lengths), size)).astype(np.float32)
+        for key, size in (("action", 2), ("joints", 3))
+    }
+    path = folder / {"robomimic": "demos.hdf5", "lerobot": "demos"}.get(format_name, "demos.zarr")
+    buffer = ReplayBuffer(arrays, np.cumsum(lengths))
+    DATASET_FORMATS.get(format_name).write(path, buffer, WriteOptions(fps=10))
+    return path
+
+
+def seeing(shapes: dict[str, tuple[int, ...]], tasks: tuple[str, ...] = ()) -> Any:
+    return SimpleNamespace(spec=DataSpec(shapes, 2, tasks=tasks))
+
+
+@pytest.mark.parametrize(
+    ("format_name", "key"),
+    [
+        *(("zarr", "joints"), ("robomimic", "joints"), ("lerobot", "joints")),
+        ("lerobot", "observation.joints"),
+    ],
+)
+def test_data_of_another_format_are_read_by_the_names_that_the_policy_knows(
+    format_name: str, key: str, tmp_path: Path
+) -> None:
+    path = stored(format_name, tmp_path)
+    buffer = options_for(str(path), seeing({key: (3,)}), None).load()
+    assert list(buffer.arrays) == ["action", key]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tasks_are_read_by_their_names(tmp_path: Path) -> None:
+    path = stored("robomimic", tmp_path)
+    with h5py.File(path, "r+") as file:
+        for demo, task in zip(("demo_0", "demo_1"), ("stack", "fold"), strict=True):
+            file[f"data/{demo}"].attrs["task"] = task
+    policy = seeing({"joints": (3,), "task": (2,)}, ("fold", "stack"))
+    buffer = options_for(str(path), policy, None).load()
+    assert buffer.arrays["task"][[0, -1]].tolist() == [[0, 1], [1, 0]]
+    assert buffer.tasks == ("fold", "stack")

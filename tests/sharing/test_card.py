@@ -8,11 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 from lfm_policy import load_policy
 from lfm_policy.config import config_from_dict, config_to_dict
+from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.statistics import wilson_interval
 from lfm_policy.policy import CheckpointHeader, read_header
@@ -206,6 +208,33 @@ def test_a_diffusion_policy(header: CheckpointHeader) -> None:
     text, _ = card(changed(header, **changes))
     assert "by denoising diffusion: one block takes noise" in text
     assert "in 10 network evaluations (ddim)" in text
+
+
+def test_a_policy_of_several_tasks_names_them(
+    header: CheckpointHeader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = {**header.spec.obs_shapes, "task": (2,)}
+    spec = dataclasses.replace(header.spec, obs_shapes=shapes, tasks=("fold", "stack"))
+    arrays = {key: np.zeros((3, *shape)) for key, shape in shapes.items()}
+    normalizer = Normalizer.fit(arrays | {"action": np.zeros((3, spec.action_dim))})
+    monkeypatch.setattr("lfm_policy.sharing.card.read_normalizer", lambda header: normalizer)
+    text, _ = card(dataclasses.replace(header, spec=spec))
+    assert 'policy.task = "fold"  # or stack\n' in text and '"task": task' not in text
+    assert "which task, one-hot: fold, stack" in text
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"),
+    [("", " "), ("ddpm", " --solver ddim --nfe 10 "), ("dopri5", " --solver heun --nfe 16 ")],
+)
+def test_a_graph_is_exported_with_a_solver_that_can_be(
+    header: CheckpointHeader, solver: str, options: str
+) -> None:
+    changes: dict[str, Any] = {"sampler": {"solver": solver}}
+    if solver == "ddpm":
+        changes |= {"flow": {"n_blocks": 1, "method": "diffusion"}}
+    text, _ = card(changed(header, **changes))
+    assert f" exported{options}--check  # one ONNX graph" in text
 
 
 def test_evaluations_of_each_block(header: CheckpointHeader) -> None:

@@ -109,3 +109,13 @@ def test_a_folder_that_has_gone(run: Path) -> None:
     shutil.rmtree(run)
     with pytest.raises(InputError, match="no such checkpoint"):
         policy.push_to_hub(REPO)
+
+
+@pytest.mark.parametrize(
+    "options", [["--license", "mit"], ["--description", "x"], ["--report", "nowhere.json"]]
+)
+def test_options_of_a_card_that_is_not_written(
+    run: Path, empty_folder: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["push", str(run), REPO, "--dry-run", "--no-card", *options]) == 2
+    assert f"{options[0]} is for the card" in capsys.readouterr().err

@@ -19,6 +19,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from lfm_policy.cli.common import (
     sampler_of,
     warnings_printed,
 )
+
+EXIT_NOT_FILMED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.config.environment import why_no_environment
     from lfm_policy.device import choose_device
     from lfm_policy.environments import reading_of
-    from lfm_policy.errors import InputError
+    from lfm_policy.errors import EvaluationError, InputError
     from lfm_policy.evaluation import RolloutConfig, evaluate, evaluation_to_dict
     from lfm_policy.evaluation.environments import choose_workers
     from lfm_policy.evaluation.exported import ExportedPolicy
@@ -167,30 +170,35 @@ def run(arguments: argparse.Namespace) -> int:
             quiet=quiet,
             runner=runner,
         )
-    # The sampler is still that of the last cell, whose episodes are filmed.
-    videos, frames = output / "videos", {}
-    for one in config.by_task(known) if filmed else ():
-        of_task = cells[-1].of_task(one.tasks[0]) if one.tasks else cells[-1]
-        folder = videos / one.tasks[0] if one.tasks else videos
-        shown = record_videos(policy, one, [of_task.episodes[i] for i in filmed], folder)
-        frames = {} if one.tasks else shown
     report = evaluation_to_dict(policy, config, cells, seconds)
     write_json(output / "eval.json", report)
+    # The sampler is still that of the last cell, whose episodes are filmed.
+    videos, frames, not_filmed = output / "videos", {}, ""
+    try:
+        for one in config.by_task(known) if filmed else ():
+            of_task = cells[-1].of_task(one.tasks[0]) if one.tasks else cells[-1]
+            folder = videos / one.tasks[0] if one.tasks else videos
+            shown = record_videos(policy, one, [of_task.episodes[i] for i in filmed], folder)
+            frames = {} if one.tasks else shown
+    except (InputError, EvaluationError) as error:  # what was measured stands all the same
+        not_filmed = str(error)
     title = f"{policy.config.name} on {config.env_id}"
     plot_evaluation(
         output / "eval.png", title, cells, frames, student_blocks=policy.config.student_blocks
     )
+    if not_filmed:
+        print(f"error: not filmed: {not_filmed}", file=sys.stderr)
     if arguments.json:
         print_json(report)
-        return 0
+        return EXIT_NOT_FILMED if not_filmed else 0
     results_table(title, cells).print()
     if cells[0].tasks:
         tasks_table(f"{policy.config.name}: successes by task", cells).print()
     print(footnote(policy, config, cells))
     print(f"written: {output / 'eval.json'}, {output / 'eval.png'}")
-    if filmed:
+    if filmed and not not_filmed:
         print(f"videos of {len(filmed)} episodes (NFE {cells[-1].nfe:g}): {videos}")
-    return 0
+    return EXIT_NOT_FILMED if not_filmed else 0
 
 
 def _runner(arguments: argparse.Namespace, folder: Path) -> AbstractContextManager[Any]:

@@ -89,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("dataset", "episodes"):
         if getattr(arguments, name) is not None and not arguments.check:
             raise InputError(f"--{name} is for --check: give it too, or leave it out")
+    if arguments.episodes is not None and arguments.precision == "fp32":
+        raise InputError("--episodes is of rollouts, by which fp16 and int8 are compared too")
     if arguments.format == "lerobot":
         return _export_lerobot(arguments)
     if arguments.rename:

@@ -71,6 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.sharing.push import PushOptions, prepare_push, upload
     from lfm_runtime.disk.files import exists
 
+    for name in ("license", "description", "report"):
+        if arguments.no_card and getattr(arguments, name):
+            raise InputError(f"--{name} is for the card: leave it or --no-card out")
     output = arguments.output
     if output is None and arguments.dry_run:
         output = Path(f"{arguments.repository.rpartition('/')[2]}-hub")

@@ -7,7 +7,7 @@ import re
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -260,6 +260,12 @@ class LoadedContents(Contents):
     ) -> np.ndarray:
         """Return images of the first episodes; see :meth:`Contents.open_camera`."""
         return self._buffer.arrays[key][: int(buffer.episode_ends[n_episodes - 1])]
+
+
+def stored_name(key: str, stored: Collection[str]) -> str:
+    """Return what a dataset calls an observation; LeRobot's names begin with what it is."""
+    candidates = (key, f"observation.{key}", f"observation.images.{key}")
+    return next((name for name in candidates if name in stored), key)
 
 
 def action_alone(names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from lfm_runtime.disk.files import exists
 from lfm_runtime.plugins import load_more
 
 _HDF5_SUFFIXES = (".hdf5", ".h5")
+_FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt")
 
 
 def detect_format(path: str | Path) -> str:
@@ -36,10 +37,17 @@ def detect_format(path: str | Path) -> str:
     if not exists(path):
         advice = where_to_get(path) or _on_the_hub(shown)
         raise InputError(f"{shown}: no such file or folder; {_recognised()}{advice}")
-    if name := _detected(path):
-        return name
-    load_more()
-    if name := _detected(path):
+    name = _detected(path)
+    if not name:
+        load_more()
+        name = _detected(path)
+    # What torch writes is a ZIP archive, as zarr stores may be.
+    if name in ("", "zarr") and path.suffix.lower() in _FOREIGN_SUFFIXES:
+        raise InputError(
+            f"{shown}: not a dataset, but as a checkpoint of another framework is called: "
+            f"'lfm-policy import {shown} my_policy' makes one of this package of it"
+        )
+    if name:
         return name
     if not path.is_dir():
         raise InputError(f"{shown}: not a dataset of a known format; {_recognised()}")

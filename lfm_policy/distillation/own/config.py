@@ -24,6 +24,7 @@ from lfm_policy.config.load import (
 from lfm_policy.config.schema import DATASET
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
+from lfm_policy.data.tools.contents import stored_name
 from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import checked
 from lfm_policy.policy.checkpoint import CheckpointHeader, require_sampleable
@@ -175,7 +176,7 @@ def dataset_of_teacher(config: ExperimentConfig, teacher: CheckpointHeader) -> D
     if own.get("obs_keys") == [] and not own.get("derive"):
         names = {name: key for key, name in own.get("rename", {}).items()}
         seen = [key for key in teacher.spec.obs_shapes if key != TASK_KEY]
-        found = {key: _stored_name(names.get(key, key), stored) for key in seen}
+        found = {key: stored_name(names.get(key, key), stored) for key in seen}
         own["obs_keys"] = list(found.values())
         own["depth"] = {found[key]: list(ends) for key, ends in teacher.spec.depth.items()}
     if teacher.spec.tasks:  # in its order, which its numbers of tasks are of
@@ -201,9 +202,3 @@ def _is_stored(reading: Mapping[str, Any], stored: Collection[str]) -> bool:
         derivation = DERIVATIONS.get(derive)
         needed = (needed - set(derivation.outputs)) | set(derivation.inputs)
     return needed <= set(stored)
-
-
-def _stored_name(key: str, stored: Collection[str]) -> str:
-    """Return what a dataset calls an observation; LeRobot's names begin with what it is."""
-    candidates = (key, f"observation.{key}", f"observation.images.{key}")
-    return next((name for name in candidates if name in stored), key)

@@ -1,0 +1,205 @@
+"""Films, limits and faults of environments that are a user's own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import av
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from lfm_policy import InputError, Policy, evaluate
+from lfm_policy.cli.main import main
+from lfm_policy.errors import EvaluationError
+
+pytestmark = pytest.mark.slow
+
+MODULE = "own_environments_of_a_test"
+
+
+class Reach(gym.Env):
+    """Go to a goal; a picture is as bright as the episode is old, in one array again and again."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    observation_space: Any = gym.spaces.Dict(
+        {key: gym.spaces.Box(-9, 9, (2,), np.float64) for key in ("goal", "hand")}
+    )
+    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, render_mode: str | None = None, begins: int = 0) -> None:
+        self.render_mode, self.begins = render_mode, begins
+        self.picture = np.zeros((64, 64, 3), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = self.begins
+        self.hand, self.goal = self.np_random.uniform(-1, 1, (2, 2))
+        return self.observation(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.t += 1
+        self.hand = self.hand + np.clip(action, -0.05, 0.05)
+        return self.observation(), self.t / 100, False, False, {"success": False}
+
+    def observation(self) -> Any:
+        return {"goal": self.goal.copy(), "hand": self.hand.copy()}
+
+    def render(self) -> Any:
+        self.picture[:] = 10 * self.t % 256
+        return self.picture
+
+
+class Flat(Reach):
+    observation_space = gym.spaces.Box(-9, 9, (4,), np.float64)
+
+    def observation(self) -> Any:
+        return np.concatenate([self.goal, self.hand])
+
+
+class Unseeded(Reach):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        result = super().reset()
+        self.t = int(np.random.default_rng().integers(1000))
+        return result
+
+
+class Floats(Reach):
+    def render(self) -> Any:
+        return np.full((64, 64, 3), 0.5)
+
+
+class Undrawn(Reach):
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Renamed(Reach):
+    observation_space = gym.spaces.Dict(
+        {key: gym.spaces.Box(-9, 9, (2,), np.float64) for key in ("target", "hand")}
+    )
+
+    def observation(self) -> Any:
+        return {"target": self.goal.copy(), "hand": self.hand.copy()}
+
+
+class Miscast(Reach):
+    observation_space = gym.spaces.Dict(
+        {
+            "goal": gym.spaces.Box(-9, 9, (2,), np.float64),
+            "hand": gym.spaces.Box(0, 255, (2,), np.uint8),
+        }
+    )
+
+
+class FourValues(Reach):
+    def step(self, action: np.ndarray) -> Any:
+        obs, reward, terminated, _, info = super().step(action)
+        return obs, reward, terminated, info
+
+
+CLASSES = (Reach, Flat, Unseeded, Floats, Undrawn, Renamed, Miscast, FourValues)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(sys.modules, MODULE, sys.modules[__name__])
+    for each in CLASSES:
+        gym.register(f"Own{each.__name__}-v0", each, max_episode_steps=12)
+    yield
+    for each in CLASSES:
+        del gym.registry[f"Own{each.__name__}-v0"]
+
+
+def named(each: type[Reach]) -> str:
+    return f"{MODULE}:Own{each.__name__}-v0"
+
+
+def brightness(path: Path) -> list[int]:
+    with av.open(str(path)) as film:
+        return [int(f.to_ndarray(format="rgb24")[20, 20, 0]) for f in film.decode(video=0)]
+
+
+def test_an_object_is_filmed_as_it_was_evaluated(policy: Policy, tmp_path: Path) -> None:
+    env = gym.make("OwnReach-v0", render_mode="rgb_array", begins=3)
+    film = evaluate(policy, env, episodes=2, quiet=True).film(0, tmp_path)
+    # A step of 10 each, though it draws into the same array.
+    np.testing.assert_allclose(brightness(film.path)[:10], 30 + 10 * np.arange(10), atol=6)
+
+
+def test_an_object_that_is_read_otherwise_is_filmed_so(policy: Policy, tmp_path: Path) -> None:
+    reads: dict[str, Any] = {"observations": {"goal": [0, 2], "hand": [2, 4]}}
+    env = gym.make("OwnFlat-v0", render_mode="rgb_array")
+    assert evaluate(policy, env, episodes=1, quiet=True, **reads).film(0, tmp_path).path.exists()
+
+
+@pytest.mark.parametrize(
+    ("each", "message"),
+    [
+        (Unseeded, "the episodes did not repeat themselves"),
+        (Floats, "draws no images, so its episodes cannot be filmed"),
+        (Undrawn, "is made with render_mode='rgb_array', which it has to take"),
+    ],
+)
+def test_what_cannot_be_filmed_is_measured_all_the_same(
+    policy: Policy,
+    each: type[Reach],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["eval", str(policy.info["checkpoint"]), "--env", named(each), "--episodes", "2"]
+    assert main([*line, "--video", "1", "--output", str(tmp_path), "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err and "0/2" in captured.out
+    assert (tmp_path / "eval.png").exists()
+    assert json.loads((tmp_path / "eval.json").read_text())["cells"][0]["summary"]["n"] == 2
+    with pytest.raises((InputError, EvaluationError), match=message.partition("=")[0]):
+        evaluate(policy, named(each), episodes=1, quiet=True).film(0, tmp_path)
+
+
+def test_naming_one_observation_leaves_the_others(policy: Policy) -> None:
+    found = evaluate(policy, Renamed, observations={"goal": "target"}, episodes=2, quiet=True)
+    assert found.n == 2
+
+
+def test_limits(policy: Policy) -> None:
+    steps = [e.steps for e in evaluate(policy, named(Reach), episodes=1, quiet=True).episodes]
+    assert steps == [12]
+    asked: dict[str, Any] = {"episodes": 1, "quiet": True, "max_episode_steps": 15}
+    assert evaluate(policy, named(Reach), **asked).episodes[0].steps == 15
+    with pytest.raises(InputError, match="ends every episode after 12 by a TimeLimit of its own"):
+        evaluate(policy, gym.make("OwnReach-v0"), **asked)
+
+
+@pytest.mark.parametrize("processes", [False, True])
+@pytest.mark.parametrize(
+    ("each", "message"),
+    [
+        (Miscast, r"observation 'hand' is float64, its observation_space uint8"),
+        (FourValues, r"step\(\) returned 4 values, expected 5"),
+    ],
+)
+def test_faults_are_named(policy: Policy, each: type[Reach], message: str, processes: bool) -> None:
+    with pytest.raises(InputError, match=rf"seed 100000.*{message}"):
+        evaluate(policy, each, episodes=1, num_envs=1, processes=processes, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_envs": 0}, "num_envs is 0, expected at least 1"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0, expected at least 1"),
+        ({"tasks": "fold"}, "tasks is 'fold', expected a list"),
+        ({"observations": {"goal": "nope"}, "processes": True}, "is to be 'nope'"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    policy: Policy, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate(policy, Reach, quiet=True, **options)
