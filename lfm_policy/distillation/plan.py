@@ -18,11 +18,10 @@ from lfm_policy.distillation.methods import METHODS
 from lfm_policy.distillation.methods.base import action_weights
 from lfm_policy.distillation.methods.unused import warn_of_unused
 from lfm_policy.distillation.own.joint import JointRegression, Ways, draws_of, made_up_ways
-from lfm_policy.distillation.reach import Reach
 from lfm_policy.distillation.recordings import Moments, demonstrated, joined, recorded
 from lfm_policy.distillation.samples import SampleFolder, TeacherSamples, samples_key
 from lfm_policy.distillation.seen import Seen
-from lfm_policy.distillation.shift import ChunkShift
+from lfm_policy.distillation.states import ChunkShift, Reach
 from lfm_policy.distillation.undocumented import is_undocumented
 from lfm_policy.errors import InputError, Interrupted
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state

@@ -14,9 +14,8 @@ from tqdm.auto import tqdm
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.distillation.group import TeacherGroup
-from lfm_policy.distillation.reach import Reach
 from lfm_policy.distillation.seen import Seen
-from lfm_policy.distillation.shift import ChunkShift
+from lfm_policy.distillation.states import ChunkShift, Reach
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy.model import PolicyModel
 from lfm_policy.policy.tensors import fill_tensors, write_tensors

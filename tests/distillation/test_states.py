@@ -1,4 +1,4 @@
-"""Where states of a teacher are kept within: those that diffused demonstrations can be at."""
+"""States of a teacher: at their own times in the student's chunk, and where data can be."""
 
 from __future__ import annotations
 
@@ -8,16 +8,35 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lfm_policy.distillation import distill
 from lfm_policy.distillation.group import TeacherGroup
-from lfm_policy.distillation.reach import NOISES, Reach
 from lfm_policy.distillation.samples import Pairs, TeacherSamples
+from lfm_policy.distillation.states import NOISES, ChunkShift, Reach
 from lfm_policy.flow import OUSchedule
 from lfm_policy.policy import read_header
 
 SCHEDULE = OUSchedule((0.05, 0.3))
 REACH = Reach(torch.tensor([-1.0, 0.2]), torch.tensor([1.0, 0.2]), SCHEDULE)
+
+
+@given(steps=st.integers(-4, 4), horizon=st.integers(5, 9), points=st.integers(1, 3))
+def test_an_action_stands_at_its_own_time(steps: int, horizon: int, points: int) -> None:
+    """Of a chunk whose numbers are the teacher's places, the student's has its own plus steps."""
+    shift = ChunkShift(steps)
+    x = torch.arange(float(horizon))[None, :, None].repeat(2, 1, 3)
+    expected = (torch.arange(horizon) + steps).clamp(0, horizon - 1).float()
+    assert torch.equal(shift.chunk(x)[1, :, 2], expected)
+    assert torch.equal(shift.back(shift.state(x)), x)
+    inside = (torch.arange(horizon) + steps >= 0) & (torch.arange(horizon) + steps < horizon)
+    assert torch.equal(shift.state(x)[:, inside], shift.chunk(x)[:, inside])
+    path = torch.stack([x + 100 * k for k in range(points)], dim=1)
+    assert torch.equal(shift.path(path, to_data=False), shift.state(path))
+    to_data = shift.path(path, to_data=True)
+    assert torch.equal(to_data[:, 0], shift.chunk(x))
+    assert torch.equal(to_data[:, 1:], shift.state(path)[:, 1:])
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
