@@ -68,10 +68,7 @@ AS_GIVEN: Final = Reading()
 
 
 class NamedObservations(gym.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Observations by name, made of parts of those of an environment; see `Reading`.
-
-    Arrays that it gives by name already, and of which nothing is said, keep their names.
-    """
+    """Observations by name, made of parts of those of an environment; see `Reading`."""
 
     def __init__(self, env: gym.Env[Any, Any], observations: Mapping[str, Any]) -> None:
         """Wrap ``env``.
@@ -87,12 +84,6 @@ class NamedObservations(gym.ObservationWrapper[Any, Any, Any], RecordConstructor
             part = _parsed(name, given)
             keys, named[name] = _found(name, part, env.observation_space)
             self._parts[name] = keys, part.elements
-        # Arrays that nobody speaks of keep their names.
-        if isinstance(env.observation_space, spaces.Dict):
-            spoken_of = {*named, *(keys[0] for keys, _ in self._parts.values() if keys)}
-            for name, space in env.observation_space.spaces.items():
-                if name not in spoken_of and isinstance(space, spaces.Box):
-                    self._parts[name], named[name] = ((name,), None), space
         self.observation_space = spaces.Dict(named)
 
     def observation(self, observation: Any) -> dict[str, Any]:

@@ -84,8 +84,6 @@ def chosen_environment(
         if steps is None:
             steps = _registered_steps(env_id)
         base = EnvConfig(id=env_id, max_episode_steps=configured.max_episode_steps)
-    elif configured.id and steps is None and configured.max_episode_steps == _UNSAID:
-        steps = _registered_steps(configured.id)
     return replace(
         base,
         max_episode_steps=steps or base.max_episode_steps,
@@ -93,10 +91,6 @@ def chosen_environment(
         options=dict(base.options) | dict(options or {}),
         observations=dict(base.observations) | dict(observations or {}),
     )
-
-
-_UNSAID = EnvConfig().max_episode_steps
-"""The limit of configurations that say none: of an environment registered with one, it is that."""
 
 
 def _registered_steps(env_id: str) -> int | None:
@@ -111,7 +105,7 @@ def _registered_steps(env_id: str) -> int | None:
     import lfm_envs
 
     if TASK_FIELD in env_id:
-        before, after = env_id.split(TASK_FIELD, 1)
+        before, after = env_id.rpartition(":")[2].split(TASK_FIELD, 1)
         of_tasks = (i for i in gymnasium.registry if i.startswith(before) and i.endswith(after))
         return next((gymnasium.spec(i).max_episode_steps for i in of_tasks), None)
     with environment_errors(env_id):
@@ -259,6 +253,8 @@ def _advice(spec: DataSpec, space: Any) -> Iterator[str]:
         parts = ["all"] if fits and len(sizes) == 1 else parts
         example = dict(zip(spec.obs_shapes, parts, strict=False))
     example = example or {missing[0]: "NAME"}
+    # Once one is named, so are all that the policy sees.
+    example |= {k: k for k in spec.obs_shapes if isinstance(there.get(k), gym.spaces.Box)}
     yield (
         "name its parts as the demonstrations do, such as env.observations={"
         + ", ".join(f"{key}: {part}" for key, part in example.items())

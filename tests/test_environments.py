@@ -58,8 +58,9 @@ def test_a_table_of_all_that_does_not_fit() -> None:
         "  observation 'top'   (48, 64, 3)  -            <- not given",
         "  action              (2,)         (7,)         <- another size",
         "it gives: goal Discrete(3); hand (4,); pixels/top (48, 64, 3)",
-        "name its parts as the demonstrations do, such as env.observations={top: pixels/top} in "
-        "the configuration, or --observation 'top=pixels/top'",
+        "name its parts as the demonstrations do, such as env.observations={top: pixels/top, "
+        "hand: hand} in the configuration, or --observation 'top=pixels/top' --observation "
+        "'hand=hand'",
     ]
 
 

@@ -75,7 +75,7 @@ def control(ready: Callable[[], Any], arguments: argparse.Namespace) -> ControlR
     """Run a policy on the robot that ``ready`` returns, as the command line says."""
     with ExitStack() as stack:
         if arguments.policy.startswith(("ws://", "wss://")):
-            key = arguments.api_key_file and arguments.api_key_file.read_text().split()[0]
+            key = None if arguments.api_key_file is None else first_key(arguments.api_key_file)
             policy: Any = WebsocketClientPolicy(arguments.policy, wait=arguments.wait, api_key=key)
         else:
             policy = OnnxPolicy(arguments.policy)
@@ -100,6 +100,15 @@ def control(ready: Callable[[], Any], arguments: argparse.Namespace) -> ControlR
             robot.stop()
             raise
         return loop.run(max_ticks=max(round(arguments.seconds * arguments.hz), 1))
+
+
+def first_key(file: Path) -> str:
+    """Return the first line of a file that is neither empty nor a comment."""
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    key = next((line for line in lines if line and not line.startswith("#")), "")
+    if not key:
+        raise InputError(f"{file}: holds no key")
+    return key
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

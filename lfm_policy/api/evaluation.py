@@ -85,15 +85,19 @@ class Evaluation:
     cell: Cell
     _subject: EvaluatedPolicy = field(repr=False, compare=False)
     _config: RolloutConfig = field(repr=False, compare=False)
+    _wrapped: str = field(default="", repr=False, compare=False)
 
     @classmethod
-    def of(cls, cell: Cell, subject: EvaluatedPolicy, config: RolloutConfig) -> Evaluation:
+    def of(
+        cls, cell: Cell, subject: EvaluatedPolicy, config: RolloutConfig, wrapped: str = ""
+    ) -> Evaluation:
         """Return the summary of a cell.
 
         Args:
             cell: results of one policy with one sampler.
             subject: the policy, for `film`.
             config: which episodes, where.
+            wrapped: names of wrappers that an environment with an id had besides.
         """
         summary = cell.summary()
         interval = summary["success_interval"]
@@ -110,6 +114,7 @@ class Evaluation:
             cell=cell,
             _subject=subject,
             _config=config,
+            _wrapped=wrapped,
         )
 
     def film(self, episode: int = 0, folder: str | Path = "films") -> Film:
@@ -137,6 +142,11 @@ class Evaluation:
             raise InputError(
                 f"'{self._config.env_id}' is no id of gymnasium: only an environment with an id "
                 "can be made anew, to be filmed"
+            )
+        if self._wrapped:
+            raise InputError(
+                f"the environment that was given has wrappers ({self._wrapped}), with which it "
+                "cannot be made anew, to be filmed: give the id of one that is made with them"
             )
         result = self.episodes[episode]
         config, folder = self._config, Path(folder)
@@ -243,7 +253,7 @@ def evaluate(
         "tasks": tuple(dict.fromkeys(known[task_number(known, task)] for task in tasks)),
     }
     reads: dict[str, Any] = {"success": success, "observations": observations}
-    run = rollout
+    run, wrapped = rollout, ""
     if env is None or isinstance(env, str):
         chosen = chosen_environment(configured, env, max_episode_steps=max_episode_steps, **reads)
         env_id = chosen.id
@@ -262,6 +272,7 @@ def evaluate(
         factory, env_id, number = _factory(env, num_envs, processes)
         spec = env.spec if isinstance(env, gym.Env) else None
         own = spec.max_episode_steps if spec is not None else None
+        wrapped = ", ".join(w.name for w in spec.additional_wrappers) if spec is not None else ""
         steps = max_episode_steps or own or configured.max_episode_steps
         reading = reading_of(chosen_environment(EnvConfig(), **reads))
         run = partial(
@@ -287,7 +298,7 @@ def evaluate(
             **seeds,
         )
     cell = evaluate_present(subject, config, n_episodes=episodes, quiet=quiet, runner=run)
-    return Evaluation.of(settled_cells([cell], env_id)[0], subject, config)
+    return Evaluation.of(settled_cells([cell], env_id)[0], subject, config, wrapped)
 
 
 def _subject(policy: EvaluatedPolicy | OnnxPolicy | str | Path) -> EvaluatedPolicy:

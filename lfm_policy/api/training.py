@@ -14,7 +14,9 @@ from lfm_policy.api.episodes import Episode
 from lfm_policy.checkpoint_folders import find_checkpoint, run_of_checkpoint
 from lfm_policy.config import ExperimentConfig, load_config
 from lfm_policy.config.load import changed_config, override_texts
-from lfm_policy.data.tools.detect import open_dataset
+from lfm_policy.data.lerobot.info import default_name
+from lfm_policy.data.tools.contents import stored_name
+from lfm_policy.data.tools.detect import detect_format, open_dataset
 from lfm_policy.device import choose_device
 from lfm_policy.distillation.student import distill as distill_checkpoint
 from lfm_policy.errors import InputError
@@ -196,7 +198,8 @@ def _dataset_options(
 ) -> dict[str, Any]:
     """Return the options that let a run read a dataset, which is written if it has to be."""
     if isinstance(dataset, (str, Path)):
-        if config.dataset.name == "several":  # a folder of datasets, which only that format reads
+        if config.dataset.name == "several" and not _is_dataset(dataset):
+            # A folder of datasets, which only that format reads.
             return {"dataset.path": str(Path(dataset).expanduser().resolve())}
         dataset = Dataset.open(dataset)
     elif not isinstance(dataset, Dataset):
@@ -209,7 +212,11 @@ def _dataset_options(
         "dataset.name": dataset.format,
         "dataset.path": str(dataset.path.resolve()),
     }
-    named = asked or list(getattr(config.dataset, "obs_keys", ()))
+    named = asked
+    if not asked and config.dataset.name == dataset.format:
+        named = list(getattr(config.dataset, "obs_keys", ()))
+    elif not asked:
+        named = _as_stored(config, dataset)
     derived = getattr(config.dataset, "derive", None)
     if not asked and config.dataset.name == dataset.format and (named or derived):
         return options
@@ -226,6 +233,34 @@ def _dataset_options(
                 stacklevel=3,
             )
     return {**options, "dataset.obs_keys": named} if named else options
+
+
+def _is_dataset(path: str | Path) -> bool:
+    try:
+        detect_format(path)
+    except InputError:
+        return False
+    return True
+
+
+def _as_stored(config: ExperimentConfig, dataset: Dataset) -> list[str]:
+    """Return what a dataset of another format calls the observations that a configuration names.
+
+    LeRobot's names begin with what it is that is observed. None where it lacks one, which is said.
+    """
+    keys, rename = (getattr(config.dataset, name, None) for name in ("obs_keys", "rename"))
+    assert dataset.path is not None
+    stored = open_dataset(dataset.path).stored
+    names = [(rename or {}).get(key, default_name(key)) for key in keys or ()]
+    found = [stored_name(name, stored) for name in names]
+    if missing := [name for name in found if name not in stored]:
+        warnings.warn(
+            f"{dataset.path}: has no {', '.join(missing)}, which the configuration observes: all "
+            "that it has is observed; name others as dataset.obs_keys",
+            stacklevel=4,
+        )
+        return []
+    return found
 
 
 def _kept(dataset: Dataset, folder: Path) -> Dataset:

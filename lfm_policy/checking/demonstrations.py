@@ -250,9 +250,15 @@ def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None)
     known = {field.name for field in dataclasses.fields(kind)}
     # What dataset.tasks tells the policy is no array.
     keys = tuple(policy.spec.untold().obs_shapes)
-    stored = open_dataset(Path(data)).stored
+    contents = open_dataset(Path(data))
+    stored = contents.stored
     names = {stored_name(key, stored): key for key in keys}
     given: dict[str, Any] = {"path": data, "obs_keys": list(names)}
+    if contents.action_key:
+        given["action_key"] = contents.action_key
+    if policy.spec.depth:
+        ends = policy.spec.depth.items()
+        given["depth"] = {stored_name(key, stored): list(pair) for key, pair in ends}
     if "rename" in known:
         given["rename"] = names
     if policy.spec.tasks:

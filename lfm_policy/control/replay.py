@@ -27,7 +27,10 @@ def recorded_environment(recording: Recording, *, needed: bool = True) -> EnvCon
     Raises:
         InputError: it says none although one is needed, or what it says is none.
     """
-    options = recording.attributes.get(ENVIRONMENT)
+    attributes = recording.attributes
+    options = attributes.get(ENVIRONMENT)
+    if options is None and "robot" not in attributes and isinstance(attributes.get("env"), str):
+        options = {"id": attributes["env"]}  # as it was written before
     if options is not None:
         env = config_from_dict({"env": options}, f"{recording.path}/.zattrs, {ENVIRONMENT}").env
         if env.id:

@@ -18,7 +18,7 @@ _SUCCESS = {True: "yes", False: "no", None: "-"}
 def outcomes_to_dict(outcomes: Sequence[EpisodeOutcome]) -> list[dict[str, Any]]:
     """Return plain JSON values; ``steps`` are the environment's or robot's, as in the table.
 
-    ``planned`` are those of them that a chunk had planned.
+    ``planned`` are the actions of chunks that were given; the last may not have moved anything yet.
     """
     return [
         {"planned": outcome.control.steps}

@@ -178,7 +178,7 @@ def _weights_before(model: PolicyModel, n: int) -> str:
     for module in (model.encoder, *model.blocks[n:]):
         for name, weight in module.state_dict().items():
             digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -166,7 +166,7 @@ def find_outliers(
         by_quantiles = (
             "normalization.action=quantiles"
             if key == ACTION_KEY
-            else f"normalization.keys={{{policy_name(key)}: quantiles}}"
+            else f"'normalization.keys={{{policy_name(key)}: quantiles}}'"
         )
         message = (
             f"{key}[{d}] has {count} {'value' if count == 1 else 'values'} far outside its usual "

@@ -162,9 +162,18 @@ def test_what_cannot_be_filmed_is_measured_all_the_same(
         evaluate(policy, named(each), episodes=1, quiet=True).film(0, tmp_path)
 
 
-def test_naming_one_observation_leaves_the_others(policy: Policy) -> None:
-    found = evaluate(policy, Renamed, observations={"goal": "target"}, episodes=2, quiet=True)
-    assert found.n == 2
+def test_the_advice_names_all_that_the_policy_sees(policy: Policy) -> None:
+    with pytest.raises(InputError, match=r"env.observations=\{goal: NAME, hand: hand\}"):
+        evaluate(policy, Renamed, episodes=2, quiet=True)
+    named = {"goal": "target", "hand": "hand"}
+    assert evaluate(policy, Renamed, observations=named, episodes=2, quiet=True).n == 2
+
+
+def test_wrappers_are_not_made_anew(policy: Policy, tmp_path: Path) -> None:
+    env = gym.wrappers.RescaleAction(gym.make("OwnReach-v0"), -1.0, 1.0)
+    found = evaluate(policy, env, episodes=1, quiet=True)
+    with pytest.raises(InputError, match=r"has wrappers \(RescaleAction\), with which it cannot"):
+        found.film(0, tmp_path)
 
 
 def test_limits(policy: Policy) -> None:

@@ -140,3 +140,40 @@ def test_a_training_starts_from_a_policy(
     fresh = train(tiny, reaching(4), output=tmp_path / "fresh", **QUIET)
     assert np.array_equal(chunk(runs[0]), chunk(runs[1]))
     assert not np.array_equal(chunk(runs[0]), chunk(fresh))
+
+
+@pytest.mark.parametrize("format_name", ["zarr", "robomimic", "lerobot", "memory"])
+@pytest.mark.parametrize("named", ["hand", "observation.hand"])
+def test_observations_of_the_configuration_in_whatever_format(
+    format_name: str, named: str, reaching: Any, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    data: Any = Dataset.from_episodes(reaching(), fps=10)
+    if format_name != "memory":
+        end = {"zarr": ".zarr", "robomimic": ".hdf5"}.get(format_name, "")
+        data = data.save(tmp_path / f"reach{end}").path
+    name = "lerobot" if named.startswith("observation.") else "zarr"
+    config = {**tiny, "dataset": {**tiny["dataset"], "name": name, "obs_keys": [named]}}
+    policy = train(config, data, output=tmp_path / "runs" / "run", quiet=True, device="cpu")
+    assert policy.spec.obs_shapes == {"hand": (2,)}
+
+
+def test_what_the_data_lack_is_said_and_all_is_observed(
+    reaching: Any, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    config = {**tiny, "dataset": {"name": "lerobot", "obs_keys": ["observation.pose"]}}
+    with pytest.warns(UserWarning, match="has no pose, which the configuration observes"):
+        policy = train(config, reaching(), output=tmp_path / "runs" / "run", quiet=True)
+    assert set(policy.spec.obs_shapes) == {"goal", "hand"}
+
+
+def test_one_dataset_and_several_in_a_folder(
+    reaching: Any, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name in ("a.hdf5", "b.hdf5"):
+        Dataset.from_episodes(reaching(), fps=10).save(folder / name)
+    config = {**tiny, "dataset": {"name": "several", "each": {"obs_keys": ["hand"]}}}
+    both = train(config, folder, output=tmp_path / "runs" / "both", quiet=True, device="cpu")
+    one = train(config, folder / "a.hdf5", output=tmp_path / "runs" / "one", quiet=True)
+    assert both.config.dataset.name == "several" and one.config.dataset.name == "robomimic"

@@ -36,7 +36,9 @@ def test_samples_have_the_same_name_before_and_after_features_are_known() -> Non
     images = windows_of_images()
     features = images.with_features({"camera": torch.zeros(3, 20, 2)})
     blocks = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(2))
-    model: Any = SimpleNamespace(encoder=torch.nn.Identity(), blocks=blocks)
+    encoder = torch.nn.Module()
+    encoder.register_parameter("temperature", torch.nn.Parameter(torch.tensor(0.1)))
+    model: Any = SimpleNamespace(encoder=encoder, blocks=blocks)
 
     def name(
         windows: WindowDataset,

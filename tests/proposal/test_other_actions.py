@@ -171,6 +171,6 @@ def test_lerobot_s_names_are_those_that_the_robot_gives(
     out, err = capsys.readouterr()
     assert "the robot must have it, under the names after #" in out
     assert "- observation.joints  # joints: 4 numbers, " in out
-    assert "or set normalization.keys={joints: quantiles}" in err
+    assert "or set 'normalization.keys={joints: quantiles}'" in err
     override = "normalization.keys={joints: quantiles}"
     assert learns(out, tmp_path, override) == {"joints": (4,)}

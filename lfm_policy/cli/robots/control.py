@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help="for a server that asks for a key: the file whose first line it is",
+        help="for a server that asks for a key: the file with it, in the first line that is no "
+        "comment",
     )
     add_environment_options(parser)
     parser.add_argument(

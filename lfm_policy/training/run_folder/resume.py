@@ -96,9 +96,16 @@ def find_resumable(
     if not init.source:  # nor of the policy that it started from, if that was no option of theirs
         init = replace(init, source=header.config.init.source)
         config = replace(config, init=init)
-    # Students with a configuration of their own once did not fill in what their data say of it.
-    same_place = header.config.env.id == config.env.id
-    env = config.env if same_place and not header.config.env.options else header.config.env
+    env = header.config.env
+    if config.distill.student_config and not env.options:
+        # Students with a configuration of their own once did not fill in what their data say of it.
+        steps = env.max_episode_steps if env.id else config.env.max_episode_steps
+        env = replace(
+            env,
+            id=env.id or config.env.id,
+            max_episode_steps=steps,
+            options=config.env.options,
+        )
     was = replace(header.config, training=old, env=env)
     if changed := changed_options(was, config, free):
         raise InputError(

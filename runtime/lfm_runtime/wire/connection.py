@@ -73,7 +73,7 @@ class PolicyConnection:
 
         Raises:
             InputError: the server refuses the key, or sends no metadata that can be read.
-            ConnectionError: there is still no server after ``timeout`` seconds.
+            ConnectionError: there is still no server after ``timeout`` seconds, at least one.
         """
         with self._lock:
             # A moment to connect in also where nobody wants to wait for a server to come up.

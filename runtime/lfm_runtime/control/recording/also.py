@@ -32,9 +32,11 @@ class AlsoRecorded:
     def lacks_position(self, obs: Mapping[str, Any]) -> InputError | None:
         """Return what is wrong with a tick that, like all before, tells no position."""
         key = self._position_key
-        if key not in self._keys or key in self.values or _finite(obs, key) is not None:
+        if key not in self._keys or key in self.values or key not in obs:
+            return None  # one that is never given is an error of `take`
+        if _finite(obs, key) is not None:
             return None
-        return InputError(f"observation '{key}' (position_key) is missing or no finite number")
+        return InputError(f"observation '{key}' (position_key) is no finite number")
 
     def take(self, obs: Mapping[str, Any]) -> None:
         """Take them from the observation of a tick.
