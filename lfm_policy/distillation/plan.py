@@ -235,7 +235,6 @@ class DistillPlan:
                 points=self._loss_class.points(options),
                 samples=options.samples,
                 n_rows=options.samples * sum(len(moments.student) for moments in self._moments),
-                bounded=self._reach is not None,
                 obs_noise=self._noise_of_teacher(windows),
                 n_views=self._views_of_teacher if windows.image_keys else 0,
                 model=run.model,

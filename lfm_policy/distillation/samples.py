@@ -124,7 +124,6 @@ def samples_key(
     points: int,
     samples: int,
     n_rows: int,
-    bounded: bool,
     obs_noise: ObsNoise,
     n_views: int,
     model: PolicyModel,
@@ -145,8 +144,6 @@ def samples_key(
         "noise": [config.sampler.noise_scale, obs_noise.scale],
         "split": [config.dataset.validation_ratio, config.dataset.split_seed],
     }
-    if bounded and n < len(groups):  # where they start from was bounded
-        facts["bounded"] = True
     if options.teacher_guidance != 1:
         facts["guidance"] = options.teacher_guidance
     feature_noise = obs_noise.feature_scale if n_views else 0.0
@@ -243,11 +240,13 @@ class TeacherSamples:
         inputs, shift = self._config.distill.inputs, self._shift
         if inputs == "teacher":
             start = self._teacher_states(n)
-            y = shift.state(start)
+            y = shift.state(self._bounded(start, n + 1))
         else:
             y = self._student_states(n, student)
             start = self._teacher_states(n) if inputs == "corrected" else shift.back(y)
-        path = shift.path(self._trajectories(n, start, inputs), to_data=n == 1)
+        ways = self._trajectories(n, start, inputs)
+        ways = torch.cat([self._bounded(ways[:, :1], n), ways[:, 1:]], dim=1)
+        path = shift.path(ways, to_data=n == 1)
         return Pairs(y=y.to(self._device), path=path.to(self._device), condition=student.condition)
 
     def ways(self) -> tuple[Tensor, Tensor]:
@@ -258,7 +257,8 @@ class TeacherSamples:
             group, (rows, N', horizon, action_dim), index 0 = the data themselves.
         """
         numbers = range(1, len(self._groups) + 1)
-        ends = [self._shift.path(self._ends(n)[:, None], to_data=n == 1)[:, 0] for n in numbers]
+        bounded = ((self._bounded(self._ends(n), n), n == 1) for n in numbers)
+        ends = [self._shift.path(x[:, None], to_data=to_data)[:, 0] for x, to_data in bounded]
         noise = self._shift.state(self._noise())
         return noise.to(self._device), torch.stack(ends, dim=1).to(self._device)
 
@@ -272,6 +272,12 @@ class TeacherSamples:
         """Return the teacher's states at the data side of group n + 1: noise for the last one."""
         return self._noise() if n == len(self._groups) else self._ends(n + 1)
 
+    def _bounded(self, x: Tensor, n: int) -> Tensor:
+        """Return states at the data side of group n as a student learns them, within reach."""
+        if self._reach is None or n > len(self._groups):
+            return x
+        return self._reach.bounded(x, self._groups[n - 1].start)
+
     def _ends(self, n: int) -> Tensor:
         """Return where the teacher's own ways are at the data side of group n."""
         return self._trajectories(n, self._teacher_states(n), "teacher")[:, 0]
@@ -282,20 +288,9 @@ class TeacherSamples:
             return self._shift.state(self._noise())
         return self._step(n + 1, self._student_states(n + 1, student), student)
 
-    def _trajectories(self, n: int, y: Tensor, inputs: str) -> Tensor:
-        """Return the teacher's ways from states ``y``, (rows, points, *chunk), data side first.
-
-        Where they end is within reach of the data, whatever the teacher makes of what it has never
-        seen.
-        """
-        ways = self._kept_trajectories(n, y, inputs)
-        if self._reach is None:
-            return ways
-        ends = self._reach.bounded(ways[:, :1], self._groups[n - 1].start)
-        return torch.cat([ends, ways[:, 1:]], dim=1)
-
     @torch.no_grad()
-    def _kept_trajectories(self, n: int, y: Tensor, inputs: str) -> Tensor:
+    def _trajectories(self, n: int, y: Tensor, inputs: str) -> Tensor:
+        """Return the teacher's ways from states ``y``, (rows, points, *chunk), data side first."""
 
         def make(begin: int, end: int) -> Tensor:
             start = y[begin:end].to(self._device)
@@ -337,7 +332,6 @@ class TeacherSamples:
             points=self._points,
             samples=self._samples,
             n_rows=self._n_rows,
-            bounded=self._reach is not None,
             obs_noise=self._teacher.obs_noise,
             n_views=self._teacher.windows.n_views,
             model=self._model,

@@ -58,7 +58,6 @@ def test_samples_have_the_same_name_before_and_after_features_are_known() -> Non
             points=1,
             samples=2,
             n_rows=n_rows,
-            bounded=False,
             obs_noise=ObsNoise(options, windows),
             n_views=n_views,
             model=model,

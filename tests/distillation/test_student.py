@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lfm_policy.distillation.methods.base import action_weights
 from lfm_policy.distillation.methods.regression import RegressionLoss
 from lfm_policy.distillation.plan import DistillPlan
 from lfm_policy.distillation.samples import Pairs, teacher_noise
+from lfm_policy.distillation.states import Reach
 from lfm_policy.flow import SolverSpec
 from lfm_policy.networks.options import TransformerConfig
 from lfm_policy.policy import read_header
@@ -204,7 +206,10 @@ def test_groups_cover_the_teacher_and_their_times_add_up(teacher: Path) -> None:
 def test_pairs_are_the_teachers_samples(
     teacher: Path, inputs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """X is where the teacher's group takes y; y is the teacher's state or the student's."""
+    """X is where the teacher's group takes y; y is the teacher's state or the student's.
+
+    What a student learns is within reach of the data; the teacher goes on from what it said.
+    """
     seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     original = DistillPlan.part
 
@@ -225,7 +230,9 @@ def test_pairs_are_the_teachers_samples(
     cond = torch.cat(_encodings(checkpoint) * 2)
     solver = SolverSpec("midpoint", 4)
     first, second = teacher_groups(parent.chain(), group_edges(parent.n_blocks, 2), solver)
-    torch.testing.assert_close(middle, second.sample(noise, cond))
+    said, reach = second.sample(noise, cond), Reach.of(read_header(teacher))
+    assert reach is not None
+    torch.testing.assert_close(middle, reach.bounded(said, Fraction(1)))
     if inputs == "teacher":
         torch.testing.assert_close(y, middle)
     else:
@@ -233,7 +240,8 @@ def test_pairs_are_the_teachers_samples(
             step = noise - student.blocks[1](noise, torch.ones(n_rows), cond)
         torch.testing.assert_close(y, step)
     # Corrected: where the teacher's own way ends, and not where it would go from y.
-    torch.testing.assert_close(x, first.sample(middle if inputs == "corrected" else y, cond))
+    end = first.sample(y if inputs == "student" else said, cond)
+    torch.testing.assert_close(x, reach.bounded(end, Fraction(0)))
 
 
 def _encodings(checkpoint: Path) -> list[torch.Tensor]:

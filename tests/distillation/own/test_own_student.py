@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distillation import distill, student_config
 from lfm_policy.distillation.own.joint import Ways
 from lfm_policy.distillation.plan import DistillPlan
+from lfm_policy.distillation.states import Reach
 from lfm_policy.flow import SolverSpec
 from lfm_policy.policy import read_header
 from lfm_policy.training import train
@@ -162,7 +164,8 @@ def test_targets_are_the_teachers_own_samples_at_the_same_moments(
     lengths = [n_windows - sum(n_recorded), *n_recorded]
     source_of = np.repeat(np.arange(3), lengths)
     assert len(source_of) == n_windows and lengths[0] > 0
-    chain = teacher.model.chain()
+    chain, reach = teacher.model.chain(), Reach.of(read_header(knows))
+    assert reach is not None
     for row in range(0, len(rows), 5):
         ends_there, arrays = sources[source_of[row % n_windows]]
         now = newest[row]
@@ -180,8 +183,9 @@ def test_targets_are_the_teachers_own_samples_at_the_same_moments(
         cond = teacher.model.encoder(batch)
         solver = SolverSpec("euler", TEACHER_STEPS)
         state = chain.sample(y, cond, solver=solver, first=2, last=2).x
+        state = reach.bounded(state, Fraction(1))
         torch.testing.assert_close(ends[row, 1], state[0].roll(-1, dims=0), atol=1e-4, rtol=1e-4)
-        chunk = chain.sample(y, cond, solver=solver).x[0]
+        chunk = reach.bounded(chain.sample(y, cond, solver=solver).x[0], Fraction(0))
         expected = torch.cat([chunk[1:], chunk[-1:]])
         torch.testing.assert_close(ends[row, 0], expected, atol=1e-4, rtol=1e-4)
     # The blocks go on with the same pairs, from where the student itself leads.
