@@ -188,7 +188,7 @@ def test_errors_say_what_is_there(write_dataset: WriteDataset, tmp_path: Path) -
     path = write_dataset({"reward": joints(size=1)})
     with pytest.raises(InputError, match="nothing is left that a policy could observe"):
         proposed(path)
-    with pytest.raises(InputError, match="'actoin' cannot be imitated.*action"):
+    with pytest.raises(InputError, match="no array 'actoin' to imitate: did you mean 'action'"):
         proposed(path, action_key="actoin")
 
 

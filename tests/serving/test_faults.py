@@ -153,14 +153,17 @@ def test_malformed_messages_end_their_connection_and_nothing_else(
         send_some(3)
         tracemalloc.start()
         send_some(7)
-        gc.collect()
-        before = tracemalloc.get_traced_memory()[0]
-        send_some(20)
-        gc.collect()
-        growth = tracemalloc.get_traced_memory()[0] - before
+        growth = []
+        for _ in range(3):
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            send_some(10)
+            gc.collect()
+            growth.append(tracemalloc.get_traced_memory()[0] - before)
         tracemalloc.stop()
         assert ask(bystander, obs()).shape == (4, 3)
-    assert growth < 300_000
+    # What leaks grows every time; what other parts of the process load meanwhile does not.
+    assert min(growth) < 150_000
     wait_until(lambda: running.metric("connections") == 0)
     assert not running.server._sessions
 
