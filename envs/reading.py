@@ -145,12 +145,11 @@ class CheckedObservations(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
             name, found = "/".join(keys), _at(obs, keys)
             if found is _MISSING:
                 return f"there is no observation '{name}', which is in its observation_space"
+            which = f"observation '{name}'" if name else "the observation"
             if space.shape is not None and np.shape(found) != space.shape:
-                which = f"observation '{name}'" if name else "the observation"
                 return f"{which} has shape {np.shape(found)}, its observation_space {space.shape}"
             dtype = np.asarray(found).dtype
             if isinstance(space, spaces.Box) and not np.can_cast(dtype, space.dtype, "same_kind"):
-                which = f"observation '{name}'" if name else "the observation"
                 return f"{which} is {dtype}, its observation_space {space.dtype}"
         return ""
 

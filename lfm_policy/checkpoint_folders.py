@@ -11,6 +11,7 @@ from lfm_policy.assets import POLICIES, bundled_policy
 from lfm_policy.errors import InputError
 from lfm_policy.sharing.hub import SCHEME, download, hub_name
 from lfm_runtime.disk.files import exists, is_file
+from lfm_runtime.disk.input_files import read_json_object
 
 FORMAT = "lfm-policy"
 CONFIG_FILE = "config.json"
@@ -27,6 +28,19 @@ RUNS = "runs"
 def is_checkpoint(path: Path) -> bool:
     """Whether a path looks like a checkpoint or a run folder."""
     return (path / CONFIG_FILE).exists() or (path / LATEST_FILE).exists()
+
+
+def is_of_lerobot(folder: Path) -> bool:
+    """Whether a folder holds a policy of LeRobot, of whatever type.
+
+    Raises:
+        InputError: its ``config.json`` is no JSON object.
+    """
+    if not exists(folder / CONFIG_FILE):
+        return False
+    content = read_json_object(folder / CONFIG_FILE)
+    marks = {"type", "input_features", "input_shapes"}
+    return "format" not in content and not marks.isdisjoint(content)
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path | None:

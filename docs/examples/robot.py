@@ -26,6 +26,7 @@ import numpy as np
 
 from lfm_runtime import InputError, OnnxPolicy, PolicyServerError, WebsocketClientPolicy
 from lfm_runtime.control import ControlLoop, ControlOptions, ControlResult, Recorder
+from lfm_runtime.wire.keys import keys_of
 
 # ---- YOUR ROBOT ----------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ def control(ready: Callable[[], Any], arguments: argparse.Namespace) -> ControlR
     """Run a policy on the robot that ``ready`` returns, as the command line says."""
     with ExitStack() as stack:
         if arguments.policy.startswith(("ws://", "wss://")):
-            key = None if arguments.api_key_file is None else first_key(arguments.api_key_file)
+            key = keys_of(arguments.api_key_file)[0] if arguments.api_key_file else None
             policy: Any = WebsocketClientPolicy(arguments.policy, wait=arguments.wait, api_key=key)
         else:
             policy = OnnxPolicy(arguments.policy)
@@ -100,15 +101,6 @@ def control(ready: Callable[[], Any], arguments: argparse.Namespace) -> ControlR
             robot.stop()
             raise
         return loop.run(max_ticks=max(round(arguments.seconds * arguments.hz), 1))
-
-
-def first_key(file: Path) -> str:
-    """Return the first line of a file that is neither empty nor a comment."""
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
-    key = next((line for line in lines if line and not line.startswith("#")), "")
-    if not key:
-        raise InputError(f"{file}: holds no key")
-    return key
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -212,14 +212,12 @@ def _dataset_options(
         "dataset.name": dataset.format,
         "dataset.path": str(dataset.path.resolve()),
     }
-    named = asked
+    named, configured = asked, getattr(config.dataset, "obs_keys", ())
     if not asked and config.dataset.name == dataset.format:
-        named = list(getattr(config.dataset, "obs_keys", ()))
-    elif not asked:
+        if configured or getattr(config.dataset, "derive", None):
+            return options
+    elif not asked and configured:
         named = _as_stored(config, dataset)
-    derived = getattr(config.dataset, "derive", None)
-    if not asked and config.dataset.name == dataset.format and (named or derived):
-        return options
     sees_no_cameras = config.encoder.name == "state"
     if not named and (dataset.format == "zarr" or sees_no_cameras):
         contents = open_dataset(dataset.path)

@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -110,6 +110,24 @@ def add_runner_options(parser: argparse.ArgumentParser, *, local_cluster: str) -
         metavar="ADDRESS",
         help=f"running cluster, such as auto (default: {local_cluster})",
     )
+
+
+def refuse_given(arguments: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Refuse options that would do nothing beside the others.
+
+    Args:
+        arguments: parsed.
+        names: of the options that are refused where they are given, as attributes.
+        why: to follow the name of one.
+
+    Raises:
+        InputError: one is given.
+    """
+    from lfm_policy.errors import InputError
+
+    for name in names:
+        if getattr(arguments, name) not in (None, [], ""):
+            raise InputError(f"--{name.replace('_', '-')} {why}")
 
 
 def renames(texts: list[str]) -> dict[str, str]:

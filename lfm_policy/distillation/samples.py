@@ -256,9 +256,10 @@ class TeacherSamples:
             The noise (rows, horizon, action_dim), and where the teacher is at the data side of each
             group, (rows, N', horizon, action_dim), index 0 = the data themselves.
         """
-        numbers = range(1, len(self._groups) + 1)
-        bounded = ((self._bounded(self._ends(n), n), n == 1) for n in numbers)
-        ends = [self._shift.path(x[:, None], to_data=to_data)[:, 0] for x, to_data in bounded]
+        ends = []
+        for n in range(1, len(self._groups) + 1):
+            end = self._bounded(self._ends(n), n)
+            ends.append(self._shift.path(end[:, None], to_data=n == 1)[:, 0])
         noise = self._shift.state(self._noise())
         return noise.to(self._device), torch.stack(ends, dim=1).to(self._device)
 

@@ -24,6 +24,7 @@ from lfm_policy.checkpoint_folders import (
     MODEL_FILE,
     NORMALIZER_FILE,
     find_checkpoint,
+    is_of_lerobot,
 )
 from lfm_policy.config import ExperimentConfig, stored_config
 from lfm_policy.data.normalizer import Normalizer
@@ -39,7 +40,7 @@ from lfm_policy.policy.tensors import (
     read_tensors,
 )
 from lfm_policy.version import __version__
-from lfm_runtime.disk.input_files import read_json_object, require_file, sha256_of
+from lfm_runtime.disk.input_files import require_file, sha256_of
 from lfm_runtime.disk.stamped import read_stamped
 from lfm_runtime.policy.spec import DataSpec, is_image
 
@@ -96,14 +97,6 @@ class CheckpointHeader:
         return list(self.training.get(ALSO_TRAINED_ON, []))
 
 
-def _is_of_lerobot(file: Path) -> bool:
-    try:
-        content = read_json_object(file)
-    except InputError:
-        return False
-    return "format" not in content and {"type", "input_features"} <= content.keys()
-
-
 def read_header(path: str | Path) -> CheckpointHeader:
     """Read and check ``config.json`` of a checkpoint, without the weights.
 
@@ -123,7 +116,7 @@ def read_header(path: str | Path) -> CheckpointHeader:
             copied="the checkpoint",
         )
     except InputError:
-        if _is_of_lerobot(file):
+        if is_of_lerobot(folder):
             raise InputError(
                 f"{folder}: is a policy of LeRobot: make a checkpoint of it with "
                 f"'lfm-policy import {folder} my_policy'"

@@ -9,6 +9,7 @@ import numpy as np
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.resolution import CONSTANT_RANGE
+from lfm_policy.data.tools.contents import action_alone, called_actions
 from lfm_policy.errors import InputError
 from lfm_policy.inspection.dataset import DatasetInspection
 from lfm_policy.inspection.ranges import Ranges, flat
@@ -135,13 +136,12 @@ def _action(inspection: DatasetInspection) -> str:
     stored = inspection.opened.stored
     if ACTION_KEY in stored:
         return ACTION_KEY
-    likely = [key for key in stored if re.search("action", key, re.IGNORECASE)]
-    usable = [key for key in likely if not stored[key].unusable and not stored[key].is_camera]
-    if len(usable) == 1:
-        return usable[0]
+    usable = [key for key, array in stored.items() if not (array.unusable or array.is_camera)]
+    if only := action_alone(usable):
+        return only
     raise InputError(
         f"{inspection.opened.path}: nothing in it is called '{ACTION_KEY}': say with --action-key "
-        f"what the policy should imitate, one of {', '.join(usable or stored)}"
+        f"what the policy should imitate, one of {', '.join(called_actions(usable) or stored)}"
     )
 
 

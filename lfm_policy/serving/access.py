@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lfm_policy.errors import InputError
+from lfm_runtime.wire.keys import keys_of
 
-MAXIMUM_KEY_FILE_BYTES = 100_000
-MAXIMUM_KEYS = 1_000
 _SCHEME = "Api-Key "
 
 
@@ -47,34 +46,6 @@ class ApiKeys:
 def read_api_keys(path: Path) -> ApiKeys:
     """Read the file of keys that a server accepts; see `keys_of`."""
     return ApiKeys(keys_of(path))
-
-
-def keys_of(path: Path) -> list[str]:
-    """Read a file of keys, one per line; empty lines and lines that begin with # do not count.
-
-    A client shows the first of them.
-
-    Raises:
-        InputError: the file cannot be read, holds no key, or a key that no header can carry.
-    """
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAXIMUM_KEY_FILE_BYTES + 1).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the file of keys cannot be read: {error}") from None
-    keys = [line.strip() for line in text.splitlines()]
-    keys = [key for key in keys if key and not key.startswith("#")]
-    if not keys:
-        raise InputError(f"{path}: holds no key, expected one per line")
-    if len(text) > MAXIMUM_KEY_FILE_BYTES or len(keys) > MAXIMUM_KEYS:
-        raise InputError(f"{path}: is no file of keys: expected at most {MAXIMUM_KEYS} lines")
-    for number, key in enumerate(keys, start=1):
-        # The key itself is never shown.
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise InputError(
-                f"{path}: key {number} has a space, an unprintable or a non-ASCII character"
-            )
-    return keys
 
 
 def warning_of_secret(path: Path) -> str | None:

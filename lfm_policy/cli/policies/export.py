@@ -31,6 +31,7 @@ from lfm_policy.cli.common import (
     add_sampler_options,
     positive,
     print_json,
+    refuse_given,
     sampler_of,
 )
 
@@ -86,11 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.errors import InputError
 
-    for name in ("dataset", "episodes"):
-        if getattr(arguments, name) is not None and not arguments.check:
-            raise InputError(f"--{name} is for --check: give it too, or leave it out")
-    if arguments.episodes is not None and arguments.precision == "fp32":
-        raise InputError("--episodes is of rollouts, by which fp16 and int8 are compared too")
+    if not arguments.check:
+        why = "is for --check: give it too, or leave it out"
+        refuse_given(arguments, ["dataset", "episodes"], why)
+    if arguments.precision == "fp32":
+        why = "is of rollouts, by which fp16 and int8 are compared too"
+        refuse_given(arguments, ["episodes"], why)
     if arguments.format == "lerobot":
         return _export_lerobot(arguments)
     if arguments.rename:

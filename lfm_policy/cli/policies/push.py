@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lfm_policy.cli.common import print_json
+from lfm_policy.cli.common import print_json, refuse_given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.sharing.push import PushOptions, prepare_push, upload
     from lfm_runtime.disk.files import exists
 
-    for name in ("license", "description", "report"):
-        if arguments.no_card and getattr(arguments, name):
-            raise InputError(f"--{name} is for the card: leave it or --no-card out")
+    if arguments.no_card:
+        of_card = ("license", "description", "report")
+        refuse_given(arguments, of_card, "is for the card: leave it or --no-card out")
     output = arguments.output
     if output is None and arguments.dry_run:
         output = Path(f"{arguments.repository.rpartition('/')[2]}-hub")

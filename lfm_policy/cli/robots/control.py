@@ -219,8 +219,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.environments import TASK_FIELD, make_env, reading_of
     from lfm_policy.errors import InputError
     from lfm_policy.open_policy import open_policy
-    from lfm_policy.serving.access import keys_of
     from lfm_runtime.control import ControlOptions, Recorder
+    from lfm_runtime.wire.keys import keys_of
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if arguments.dry_run:

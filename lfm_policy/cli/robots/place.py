@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from lfm_policy.cli.common import key_values
+from lfm_policy.cli.common import key_values, refuse_given
 
 if TYPE_CHECKING:
     from lfm_policy.config import EnvConfig
@@ -23,13 +23,11 @@ def check_together(arguments: argparse.Namespace) -> None:
         raise InputError(f"--robot {arguments.robot} and --env {arguments.env}: give one of them")
     if arguments.record_obs and arguments.record is None:
         raise InputError("--record-obs says what else is written: give --record FOLDER.zarr too")
-    of_environments = ("env_option", "observation", "success")
-    idle = of_environments if arguments.robot else ("robot_option",)
-    for name in idle:
-        if getattr(arguments, name):
-            flag = f"--{name.replace('_', '-')}"
-            needs = "is of environments, and a robot is run" if arguments.robot else "needs --robot"
-            raise InputError(f"{flag} {needs}: leave it out")
+    if arguments.robot:
+        why = "is of environments, and a robot is run: leave it out"
+        refuse_given(arguments, ["env_option", "observation", "success"], why)
+    else:
+        refuse_given(arguments, ["robot_option"], "needs --robot: leave it out")
 
 
 def check_simulated(robot: Any, arguments: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from lfm_policy.cli.common import (
     environment_of,
     non_negative,
     print_json,
+    refuse_given,
 )
 
 RECORDED = ""
@@ -63,10 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.pictures import drawing, save
     from lfm_policy.text.numbers import rounded
 
-    for name in ("env_option", "success", "seed"):
-        if arguments.env is None and getattr(arguments, name) not in (None, []):
-            flag = f"--{name.replace('_', '-')}"
-            raise InputError(f"{flag} is of an environment: give --env too")
+    if arguments.env is None:
+        of_environments = ("env_option", "success", "seed")
+        refuse_given(arguments, of_environments, "is of an environment: give --env too")
     recording = load_recording(arguments.recording)
     episode = recording.episode(arguments.episode)
     path = arguments.recording

@@ -14,6 +14,7 @@ from lfm_policy.data.lerobot.info import DatasetInfo, Feature, UnusableFeature
 from lfm_policy.data.lerobot.rows import column_of
 from lfm_policy.data.lerobot.tables import ColumnError, check_type, open_parquet
 from lfm_policy.data.lerobot.video import check_video
+from lfm_policy.data.tools.contents import called_actions
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import is_file
 
@@ -32,10 +33,9 @@ def observation_keys(features: Iterable[str], action_key: str) -> list[str]:
     """
     others = [key for key in features if key != action_key]
     observations = [key for key in others if key.startswith(_OBSERVATION)]
+    left_out = {*_COUNTS, *called_actions(others)}
     return observations or [
-        key
-        for key in others
-        if key not in _COUNTS and not key.startswith("next.") and "action" not in key.lower()
+        key for key in others if key not in left_out and not key.startswith("next.")
     ]
 
 

@@ -13,7 +13,7 @@ from lfm_policy.errors import InputError, brief
 from lfm_runtime.disk.files import exists, is_file
 from lfm_runtime.registry import nearest_names
 
-_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
+HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _META = ("meta/info.json", "meta/episodes.jsonl", "meta/episodes/*")
 _MAX_PATTERNS = 200
 INFO = Path("meta") / "info.json"
@@ -182,7 +182,7 @@ def open_dataset(path: str, revision: str | None) -> DatasetFolder:
                 "for a dataset on the hub; leave it out"
             )
         return DatasetFolder(folder)
-    if not _HUB_ID.fullmatch(path) or ".." in path:
+    if not HUB_ID.fullmatch(path) or ".." in path:
         raise InputError(
             f"{path}: there is no such folder; expected the folder of a LeRobot dataset, which "
             "holds meta/info.json, or owner/name of one on the hub"

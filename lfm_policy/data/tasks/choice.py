@@ -94,3 +94,12 @@ def names_no_task(source: str, advice: str) -> NoTasksError:
     return NoTasksError(
         f"{source}: dataset.tasks is given, but nothing says which task an episode shows: {advice}"
     )
+
+
+def untold(buffer: ReplayBuffer) -> ReplayBuffer:
+    """Return the same episodes without the observation of their tasks; undoes `TaskChoice.told`."""
+    if not buffer.tasks:
+        return buffer
+    arrays = {key: array for key, array in buffer.arrays.items() if key != TASK_KEY}
+    unscaled = {key: kept for key, kept in buffer.unscaled.items() if key != TASK_KEY}
+    return replace(buffer, arrays=arrays, unscaled=unscaled, tasks=())

@@ -12,6 +12,7 @@ import numpy as np
 
 from lfm_policy.data.dataset_config import ALL_TASKS, DatasetConfig
 from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.tasks.choice import untold
 from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import checked, option, options
 from lfm_runtime.policy.spec import TASK_KEY
@@ -60,7 +61,7 @@ class SeveralConfig(DatasetConfig):
 
         loaded = [self._load(path, image_cache, quiet=quiet) for path in self.paths()]
         tasks = [task for part in loaded for task in _tasks_of(part)]
-        parts = [_without_tasks(part) for part in loaded]
+        parts = [untold(part) for part in loaded]
         first = parts[0]
         expected = {key: first.step_shape(key) for key in first.arrays}
         for part in parts[1:]:
@@ -147,11 +148,3 @@ def _tasks_of(buffer: ReplayBuffer) -> list[str]:
         return [Path(buffer.source).stem] * buffer.n_episodes
     numbers = buffer.arrays[TASK_KEY][buffer.episode_starts].argmax(axis=1)
     return [buffer.tasks[number] for number in numbers]
-
-
-def _without_tasks(buffer: ReplayBuffer) -> ReplayBuffer:
-    if not buffer.tasks:
-        return buffer
-    arrays = {key: array for key, array in buffer.arrays.items() if key != TASK_KEY}
-    unscaled = {key: kept for key, kept in buffer.unscaled.items() if key != TASK_KEY}
-    return replace(buffer, arrays=arrays, unscaled=unscaled, tasks=())

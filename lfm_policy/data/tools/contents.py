@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
@@ -268,9 +267,14 @@ def stored_name(key: str, stored: Collection[str]) -> str:
     return next((name for name in candidates if name in stored), key)
 
 
+def called_actions(names: Iterable[str]) -> list[str]:
+    """Return the names among those of arrays that tell of actions."""
+    return [name for name in names if "action" in name.lower()]
+
+
 def action_alone(names: Iterable[str]) -> str:
     """Return the only name among those of arrays that tells of actions; empty if none does."""
-    likely = [name for name in names if re.search("action", name, re.IGNORECASE)]
+    likely = called_actions(names)
     return likely[0] if len(likely) == 1 else ""
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.download.locations import where_to_get
 from lfm_policy.data.formats import DATASET_FORMATS
+from lfm_policy.data.lerobot.files import HUB_ID
 from lfm_policy.data.tools.contents import Contents
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import exists
@@ -85,7 +85,7 @@ def _detected(path: Path) -> str:
 
 def _on_the_hub(name: str) -> str:
     """Return what to do if a name is that of a dataset on the hub; "" if it cannot be one."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or Path(name).parent.exists():
+    if not HUB_ID.fullmatch(name) or Path(name).parent.exists():
         return ""
     return (
         "; for a LeRobot dataset of this name on the Hugging Face hub: train with "

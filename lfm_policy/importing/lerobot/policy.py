@@ -6,11 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lfm_policy.checkpoint_folders import is_of_lerobot
 from lfm_policy.errors import InputError
 from lfm_policy.importing.description import Camera, ForeignPolicy, Observed, Settings
 from lfm_policy.importing.lerobot.scaling import LeRobotScaling, read_scaling
 from lfm_policy.importing.unet import read_unet
-from lfm_runtime.disk.files import exists
 from lfm_runtime.disk.input_files import read_json_object
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ class LeRobot:
 
     def detects(self, path: Path) -> bool:
         """Whether there is a policy of LeRobot, of whatever type."""
-        if not exists(path / CONFIG):
-            return False
-        content = read_json_object(path / CONFIG)
-        marks = {"type", "input_features", "input_shapes"}
-        return "format" not in content and not marks.isdisjoint(content)
+        return is_of_lerobot(path)
 
     def read(self, path: Path, *, ignored: Collection[str] = ()) -> ForeignPolicy:
         """Read a policy.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.images.cache import FrameShape, ImageCache
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.tasks.choice import untold
 from lfm_policy.errors import InputError
 from lfm_policy.options import declared, with_changes
 from lfm_policy.policy.checkpoint import ALSO_TRAINED_ON, CheckpointHeader
@@ -182,11 +182,8 @@ def _read(dataset: DatasetConfig, keys: list[str]) -> ReplayBuffer:
     for key, array in buffer.arrays.items():
         if is_image(array.shape[1:]):  # of a format that keeps its frames in another way
             _refuse_image(key, (array.shape[1], array.shape[2], array.shape[3]))
-    if TASK_KEY in keys or TASK_KEY not in buffer.arrays:
-        return buffer
-    # What dataset.tasks tells the policy is no target.
-    kept = {key: array for key, array in buffer.arrays.items() if key != TASK_KEY}
-    return replace(buffer, arrays=kept, tasks=())
+    # What dataset.tasks tells the policy is no target, unless it is asked for.
+    return buffer if TASK_KEY in keys else untold(buffer)
 
 
 def _refuse_image(key: str, frame_shape: FrameShape) -> tuple[int, int]:
