@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
+
+from .errors import MissingSimulatorError
 
 SUCCESS_KEYS = ("success", "is_success")
 """Where information says whether the task is solved; the first that says something counts."""
 
 FAULT_KEY = "fault"
 """Where `PlainOutcome` says what is wrong with a step."""
+
+
+_RESET = ("observation", "info")
+_STEP = ("observation", "reward", "terminated", "truncated", "info")
 
 
 class OutcomeError(ValueError):
@@ -83,8 +91,9 @@ class PlainOutcome(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Reduces what an environment says to plain numbers that can be batched and sent anywhere.
 
     The reward is a finite float. Information holds ``success`` (bool) and ``coverage`` (float)
-    where the environment says them, and nothing else. What cannot be counted is named under
-    ``fault``, with reward 0: whoever knows the episode and the step makes an error of it.
+    where the environment says them, and nothing else. What cannot be counted, and what the
+    environment raises, is named under ``fault``, with reward 0: whoever knows the episode and the
+    step makes an error of it.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -96,21 +105,48 @@ class PlainOutcome(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode; see the base class."""
-        obs, info = self.env.reset(seed=seed, options=options)
+        returned, fault = self._call("reset", _RESET, seed=seed, options=options)
+        if fault:
+            return returned[0], {FAULT_KEY: fault}
+        obs, info = returned
         return obs, _plain(0.0, info)[1]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step the environment; see the base class."""
-        returned: Any = self.env.step(action)
-        if len(returned) != 5:
-            fault = (
-                f"step() returned {len(returned)} values, expected 5: observation, reward, "
-                "terminated, truncated, info"
-            )
+        returned, fault = self._call("step", _STEP, action)
+        if fault:
             return returned[0], 0.0, False, False, {FAULT_KEY: fault}
         obs, reward, terminated, truncated, info = returned
         number, information = _plain(reward, info)
         return obs, number, bool(terminated), bool(truncated), information
+
+    def _call(
+        self, name: str, values: Sequence[str], *arguments: Any, **options: Any
+    ) -> tuple[Any, str]:
+        """Return what a method of the environment returned, and what is wrong with it, if anything.
+
+        Where something is, the first value is some observation of the right shape.
+        """
+        expected = f"expected {len(values)}: {', '.join(values)}"
+        try:
+            returned = getattr(self.env, name)(*arguments, **options)
+        except MissingSimulatorError:  # of drawing, which only starts now; it says what to install
+            raise
+        except Exception as error:
+            fault = f"{name}() raised {type(error).__name__}: {error}{_place_of(error)}"
+            if "to unpack" in str(error):  # by a wrapper of gymnasium's
+                fault += f"; of the values that {name}() returns, {expected}"
+            return (self.observation_space.sample(),), fault
+        if not isinstance(returned, tuple) or len(returned) != len(values):
+            found = f"{len(returned)} values" if isinstance(returned, tuple) else "one value"
+            return (self.observation_space.sample(),), f"{name}() returned {found}, {expected}"
+        return returned, ""
+
+
+def _place_of(error: Exception) -> str:
+    """Return the file and the line that raised an error, as the end of a message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _plain(reward: Any, info: Any) -> tuple[float, dict[str, Any]]:

@@ -375,10 +375,16 @@ def _made(
             return lfm_envs.vector_env_of(
                 [lfm_envs.FrozenFactory(factory, limit, reading)] * number, processes=True
             )
-        made = iter([probe])
-        first = lfm_envs.FrozenFactory(lambda: next(made), limit, reading)
-        others = [lfm_envs.FrozenFactory(factory, limit, reading)] * (number - 1)
-        return lfm_envs.vector_env_of([first, *others])
+        made = [probe, *(factory() for _ in range(number - 1))]
+        if len({id(env.unwrapped) for env in made}) < number:
+            raise InputError(
+                "env returned the same environment twice, which cannot be in several episodes at "
+                "a time: give the environment itself, or a function that makes a new one each time"
+            )
+        rest = iter(made)
+        return lfm_envs.vector_env_of(
+            [lfm_envs.FrozenFactory(lambda: next(rest), limit, reading)] * number
+        )
     except ObservationError as error:
         raise InputError(f"observations: {error}") from None
 

@@ -341,7 +341,9 @@ def verdict_of(check: PolicyCheck) -> str:
     other = loop.baselines[name]
     _, interval = loop.sample.minus(other)
     much = (
-        f"{1 - loop.sample.mean / other.mean:.0%} nearer to the demonstrations than"
+        "not as near to the demonstrations, which are met exactly, as"
+        if other.mean == 0 and loop.sample.mean > 0
+        else f"{1 - loop.sample.mean / other.mean:.0%} nearer to the demonstrations than"
         if interval.high < 0
         else "not safely nearer to the demonstrations than"
         if interval.low <= 0

@@ -50,6 +50,7 @@ class Demonstrator(ABC):
             nothing.
         max_steps: steps after which an attempt has failed.
         generator: determines his behaviour in the present episode.
+        ended: whether the environment said in the last step that the episode is over.
     """
 
     env_id: ClassVar[str] = ""
@@ -58,6 +59,7 @@ class Demonstrator(ABC):
     image_size: ClassVar[int] = 84
     tail: tuple[int, int] = (0, 0)
     task: str = ""
+    ended: bool = False
 
     def __init__(self, options: CollectOptions, env_id: str = "", **arguments: Any) -> None:
         """Create the environment.
@@ -103,7 +105,8 @@ class Demonstrator(ABC):
 
         It is where the environment says so, and where it does not, when the episode is over.
         """
-        raw, reward, terminated, _, info = self.env.step(action)
+        raw, reward, terminated, truncated, info = self.env.step(action)
+        self.ended = bool(terminated or truncated)
         success = lfm_envs.success_of(info)
         return self.observe(raw), float(reward), bool(terminated) if success is None else success
 

@@ -29,6 +29,7 @@ from lfm_runtime.control import (
 from lfm_runtime.control.planning.chunk import Request
 from lfm_runtime.control.planning.inference import Predict
 from lfm_runtime.control.robot import Robot
+from lfm_runtime.policy.spec import DataSpec
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ def run_episode(
             gives a reward that is no finite number.
     """
     env_id = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
-    spec = policy.spec.untold() if getattr(policy, "task", None) else policy.spec
-    check_env_spaces(spec, env.observation_space, env.action_space, env_id=env_id)
+    check_env_spaces(_seen(policy), env.observation_space, env.action_space, env_id=env_id)
     clock, inference = _timing(delay, simulated)
     robot = GymRobot(
         env,
@@ -127,6 +127,12 @@ def run_episode(
     )
     _note(recorder, before, outcome, reward=robot.max_reward)
     return outcome
+
+
+def _seen(policy: Any) -> DataSpec:
+    """Return what the robot has to show a policy: not the task, where that is known."""
+    spec: DataSpec = policy.spec
+    return spec.untold() if getattr(policy, "task", None) else spec
 
 
 def run_robot(
@@ -166,7 +172,7 @@ def run_robot(
     try:
         prepare = getattr(robot, "prepare", None)
         if prepare is not None:
-            options = prepare(policy.spec, options or ControlOptions())
+            options = prepare(_seen(policy), options or ControlOptions())
         loop = ControlLoop(
             noted,
             policy,

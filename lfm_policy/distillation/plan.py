@@ -40,7 +40,7 @@ from lfm_policy.training.run import JOINT, Run
 from lfm_policy.training.run_folder.meters import Clock
 from lfm_policy.training.run_folder.resume import check_same_data
 from lfm_policy.training.start.source import start_from
-from lfm_policy.training.start.weights import draw_initial_weights
+from lfm_policy.training.start.weights import draw_initial_weights, new_cameras
 from lfm_policy.training.trainer import Loss, Part, Rows, Trainer
 
 
@@ -121,7 +121,8 @@ class DistillPlan:
         edges = group_edges(teacher.config.flow.n_blocks, config.flow.n_blocks, options.groups)
         chain = teacher_model.chain(options.teacher_guidance)
         self._groups = teacher_groups(chain, edges, solver)
-        draw_initial_weights(run.model, config, run.spec, pretrained=run.source is None)
+        new = new_cameras(run.model, run.header, run.source) if self._own else ()
+        draw_initial_weights(run.model, config, run.spec, pretrained=new)
         if not self._own:
             # The encoder is the teacher's, frozen: students see what their teacher saw.
             run.model.encoder.load_state_dict(teacher_model.encoder.state_dict())

@@ -137,9 +137,12 @@ def change_colours(images: Tensor, colour: Tensor) -> Tensor:
     """Return images with other brightness, contrast and saturation.
 
     Args:
-        images: (B, T, h, w, C) floating point, 0 to 1.
+        images: (B, T, h, w, C) floating point, 0 to 1; what comes after three channels is no
+            colour, and stays as it is.
         colour: (B, 3) changes of brightness, contrast and saturation.
     """
+    if images.shape[-1] > 3:
+        return torch.cat([change_colours(images[..., :3], colour), images[..., 3:]], dim=-1)
     brightness, contrast, saturation = (
         colour.to(images.device, images.dtype)[:, i, None, None, None, None] for i in range(3)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -64,8 +64,12 @@ class ObsEncoder(nn.Module):
         """Return the weights that training changes, by name; those of frozen backbones are not."""
         return dict(self.named_parameters())
 
-    def load_pretrained(self) -> None:
-        """Load the weights of pretrained backbones; called once, when a training starts."""
+    def load_pretrained(self, keys: Collection[str] | None = None) -> None:
+        """Load the weights of pretrained backbones; called once, when a training starts.
+
+        Args:
+            keys: of cameras, all by default; a backbone that others share with them is left alone.
+        """
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor | None:
         """Return the condition, (batch, cond_dim), or None when ``cond_dim`` is 0.

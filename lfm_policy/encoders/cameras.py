@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -80,15 +80,18 @@ class CamerasEncoder(HistoryEncoder):
             if isinstance(tensor, nn.Parameter) and id(tensor) not in frozen
         }
 
-    def load_pretrained(self) -> None:
-        """Load the weights of pretrained backbones.
+    def load_pretrained(self, keys: Collection[str] | None = None) -> None:
+        """Load the weights of pretrained backbones; see `ObsEncoder.load_pretrained`.
 
         Raises:
             InputError: they cannot be found, or do not fit.
         """
+        others = () if keys is None else self._by_key.keys() - set(keys)
+        kept = {id(self._by_key[key]) for key in others}
         for module in self.image_encoders.values():
             assert isinstance(module, ImageEncoder)
-            module.load_pretrained()
+            if id(module) not in kept:
+                module.load_pretrained()
 
     def module_name(self, key: str) -> str:
         """Return under which name the weights of a camera's encoder stand."""

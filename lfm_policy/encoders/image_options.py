@@ -104,6 +104,10 @@ class ImageEncoderConfig:
         """Whether resized frames are in whole levels, as a camera of that size records them."""
         return True
 
+    def smallest(self) -> int:
+        """Return of how many rows and columns an image must be at least."""
+        return self.SMALLEST
+
     def resolved(self) -> ImageEncoderConfig:
         """Return the options with all that a checkpoint needs to build the encoder by itself.
 
@@ -130,10 +134,10 @@ class ImageEncoderConfig:
                 f"{crop[0]} x {crop[1]} that the encoder is asked to see: choose a smaller crop, "
                 "or resize"
             )
-        if min(crop) < self.SMALLEST:
+        if min(crop) < (smallest := self.smallest()):
             raise InputError(
                 f"the '{self.name}' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{self.SMALLEST} x {self.SMALLEST}"
+                f"{smallest} x {smallest}"
             )
         return self._build(frame_shape, crop)
 
@@ -220,7 +224,7 @@ class ResNet18Config(ImageEncoderConfig):
     """Options of ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
 
     BUILDS: ClassVar[str] = "lfm_policy.encoders.resnet18:ResNet18Encoder"
-    SMALLEST: ClassVar[int] = 32
+    SMALLEST: ClassVar[int] = 33  # which leave two places for keypoints in a row
 
     name: str = option("resnet18", "which image encoder", choices=["resnet18"])
     width: int = option(
@@ -240,7 +244,6 @@ class ResNetConfig(ImageEncoderConfig):
     """Options of a ResNet as LeRobot, Diffusion Policy and robomimic have it."""
 
     BUILDS: ClassVar[str] = "lfm_policy.encoders.resnet:ResNetEncoder"
-    SMALLEST: ClassVar[int] = 32
 
     name: str = option("rgb_resnet", "which image encoder", choices=["rgb_resnet"])
     stem: int = option(64, "channels of the first layer", ge=1, le=4096)
@@ -288,6 +291,10 @@ class ResNetConfig(ImageEncoderConfig):
     def whole_levels(self) -> bool:
         """See `ImageEncoderConfig`."""
         return self.whole
+
+    def smallest(self) -> int:
+        """Return what leaves two places for keypoints in a row, after all stages."""
+        return (4 << (len(self.widths) - 1)) + 1
 
     def centre_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return first row and column of the centre crop; see ``rounded_centre``."""

@@ -274,7 +274,9 @@ class CamerasConfig(StateEncoderConfig):
             return self
         first, *others = sizes.values()
         n_cameras = sum(map(is_image, obs_shapes.values()))
-        if self.shared or (len(sizes) == n_cameras and all(size == first for size in others)):
+        own = any("resize" in options for options in self.cameras.values())
+        alike = len(sizes) == n_cameras and all(size == first for size in others)
+        if self.shared or (alike and not own):
             return dataclasses.replace(self, image={**self.image, "resize": first})
-        own = {key: {**self.cameras.get(key, {}), "resize": size} for key, size in sizes.items()}
-        return dataclasses.replace(self, cameras={**self.cameras, **own})
+        each = {key: {**self.cameras.get(key, {}), "resize": size} for key, size in sizes.items()}
+        return dataclasses.replace(self, cameras={**self.cameras, **each})

@@ -63,7 +63,7 @@ class RolloutConfig:
                 f"tasks {', '.join(names)}: the policy is not told its task: it was trained "
                 "without dataset.tasks"
             )
-        numbers = [task_number(known, name) for name in names]
+        numbers = dict.fromkeys(task_number(known, name) for name in names)
         return [
             replace(self, env_id=self.env_id.replace(TASK_FIELD, known[n]), tasks=(known[n],))
             for n in numbers
@@ -81,12 +81,13 @@ class EpisodeResult:
             yes nor no, see `settled`.
         max_reward: largest reward of any step (for PushT: coverage/0.95 clipped to 1).
         final_coverage: coverage of the goal in the last step; None where there is no such thing.
-        steps: environment steps until success or truncation.
+        steps: environment steps until the episode was over, which success may or may not end.
         chunks: policy calls.
         nfe: network evaluations per chunk; of an adaptive solver on average.
         restarts: times that it was run again from its start, because a process of environments
             had died; it does not count when results are compared.
         task: what was to be done, where the policy was told.
+        solved_at: the first step in which the environment reported success; None without success.
     """
 
     episode: int
@@ -99,6 +100,7 @@ class EpisodeResult:
     nfe: float
     restarts: int = field(default=0, compare=False)
     task: str = ""
+    solved_at: int | None = None
 
 
 def settled(
@@ -149,7 +151,8 @@ def describe_outcome(result: EpisodeResult) -> str:
     reward = f"largest reward {rounded(result.max_reward)}"
     if result.success is None:
         return f"ended after {result.steps} steps, {reward}"
-    return f"solved in {result.steps} steps" if result.success else f"not solved, {reward}"
+    solved_at = result.solved_at or result.steps
+    return f"solved in {solved_at} steps" if result.success else f"not solved, {reward}"
 
 
 def _per_chunk(evaluations: int, chunks: int) -> float:
@@ -170,6 +173,7 @@ class Running:
     coverage: float | None = None
     ended: bool = False
     evaluations: int = 0
+    solved_at: int | None = None
 
     def begin(self, success: bool | None) -> None:
         """Note what is said of success before the first step: that it is spoken of at all."""
@@ -184,6 +188,8 @@ class Running:
         self.max_reward = max(self.max_reward, reward)
         if success is not None:
             self.success = bool(self.success) or success
+        if success and self.solved_at is None:
+            self.solved_at = self.steps
         self.coverage = coverage
         self.ended = ended
 
@@ -200,4 +206,5 @@ class Running:
             nfe=_per_chunk(self.evaluations, self.chunks),
             restarts=restarts,
             task=task,
+            solved_at=self.solved_at,
         )

@@ -95,6 +95,10 @@ class ExportedPolicy:
         result = self.policy.sample(arrays, noise=None if noise is None else noise.numpy())
         return ChunkResult(torch.from_numpy(result.chunk), result.nfe)
 
+    def training_range(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and largest values in training; see `OnnxPolicy.training_range`."""
+        return self.policy.training_range(key)
+
     def fake_batch(self, n_rows: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
         """Return random valid histories of observations."""
         return self.policy.fake_batch(n_rows, seed)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lfm_envs
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -30,6 +32,8 @@ from lfm_runtime.disk.files import atomic_file
 
 VIDEO_SIZE = 256
 VIDEOS_AT_ONCE = 8
+MEMORY = 512 * 2**20
+"""Bytes of frames that are kept at a time, unless one episode has more."""
 DEFAULT_FPS = 10
 CRF = 23
 """Quality of H.264, its own default: these are looked at, not trained on."""
@@ -61,11 +65,20 @@ def record_videos(
         EvaluationError: an episode did not repeat itself.
     """
     last_frames: dict[int, np.ndarray] = {}
-    for begin in range(0, len(results), VIDEOS_AT_ONCE):
-        part = results[begin : begin + VIDEOS_AT_ONCE]
+    waiting = list(results)
+    at_once = 1  # until it is known how large the pictures are
+    while waiting:
+        part, waiting = waiting[:at_once], waiting[at_once:]
         rendered, fps = _render(policy, config, part)
+        if waiting:
+            picture, _ = rendered[part[0].episode][0]
+            longest = max(result.steps for result in waiting) + 1
+            at_once = max(1, min(VIDEOS_AT_ONCE, MEMORY // (picture.nbytes * longest)))
         for result in part:
-            path = folder / f"episode_{result.episode:04d}_{outcome_of(result)}.mp4"
+            name = f"episode_{result.episode:04d}"
+            path = folder / f"{name}_{outcome_of(result)}.mp4"
+            for earlier in folder.glob(f"{name}_*.mp4"):  # which may have had another outcome
+                earlier.unlink()
             captions = Captions(
                 steps=result.steps,
                 hz=fps,
@@ -73,8 +86,7 @@ def record_videos(
                 colour=LIGHT.policy_colour(policy.config.student_blocks),
                 outcome=describe_outcome(result),
             )
-            # Frames after the end of the episode only repeat the last one.
-            frames, rewards = zip(*rendered[result.episode][: result.steps + 1], strict=True)
+            frames, rewards = zip(*rendered[result.episode], strict=True)
             write_video(path, captions.below(frames, rewards), fps=fps)
             last_frames[result.episode] = frames[-1]
     return last_frames
@@ -93,19 +105,23 @@ def _render(
 
     def keep(playing: Sequence[Running | None], envs: Any) -> None:
         nonlocal fps
-        fps = int(envs.metadata.get("render_fps", DEFAULT_FPS))
+        fps = _frames_per_second(envs.metadata)
+        rendered, why = None, ""
         try:
             rendered = envs.render()
-        except NotImplementedError:
-            rendered = None
+        except (lfm_envs.WorkerDiedError, lfm_envs.MissingSimulatorError):
+            raise
+        except Exception as error:  # of a user's environment, such as one without a display
+            why = f" (render() raised {type(error).__name__}: {error})"
         if rendered is None or not all(map(_is_picture, rendered)):
             raise InputError(
-                f"environment '{config.env_id}' draws no images, so its episodes cannot be filmed: "
-                "leave --video out, or let its render() return uint8 (height, width, 3) with "
-                "render_mode 'rgb_array'"
+                f"environment '{config.env_id}' draws no images{why}, so its episodes cannot be "
+                "filmed: leave --video out, or let its render() return uint8 (height, width, 3) "
+                "with render_mode 'rgb_array'"
             )
         for j, running in enumerate(playing):
-            if running is not None:
+            # Not again where an episode is over, or stands still while another one begins.
+            if running is not None and len(frames[running.episode]) == running.steps:
                 # A copy: it may draw into the same array every time.
                 frames[running.episode].append((np.array(rendered[j]), running.max_reward))
 
@@ -133,6 +149,14 @@ def _render(
             "device is not deterministic"
         )
     return frames, fps
+
+
+def _frames_per_second(metadata: Mapping[str, Any]) -> int:
+    """Return what an environment says of its frames per second, where it is a sensible number."""
+    told = metadata.get("render_fps")
+    if not isinstance(told, (int, float)) or not 0 < told < math.inf:
+        return DEFAULT_FPS
+    return max(1, round(told))
 
 
 def _is_picture(frame: Any) -> bool:

@@ -116,11 +116,11 @@ def rollout(
 
 def _action_range(policy: EvaluatedPolicy) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the smallest and largest actions of the demonstrations, where a policy knows them."""
-    normalizer = getattr(policy, "normalizer", None)
-    if normalizer is None:
+    known = getattr(policy, "training_range", None)
+    try:
+        return None if known is None else known("action")
+    except InputError:  # an export of an earlier version, which knows no ranges
         return None
-    statistics = normalizer["action"]
-    return statistics.raw("min").cpu().numpy(), statistics.raw("max").cpu().numpy()
 
 
 class _Loop:

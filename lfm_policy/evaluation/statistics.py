@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # its `stats` take half a second to import: they are when first asked for
 
 
 class Interval(NamedTuple):
@@ -22,7 +22,7 @@ def wilson_interval(successes: int, n: int) -> Interval:
     Raises:
         ValueError: ``n`` is not positive or ``successes`` is outside 0..n.
     """
-    interval = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
     return Interval(float(interval.low), float(interval.high))
 
 
@@ -60,7 +60,7 @@ def mcnemar_exact(first: Sequence[bool], second: Sequence[bool]) -> float:
     only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
     if only_first + only_second == 0:
         return 1.0
-    return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
+    return float(scipy.stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
 def paired_bootstrap(first: Sequence[float], second: Sequence[float]) -> Interval:
@@ -84,7 +84,7 @@ def bootstrap_mean(values: Sequence[float] | np.ndarray) -> Interval:
         raise ValueError(f"expected one or more numbers, found shape {numbers.shape}")
     if np.ptp(numbers) == 0:
         return Interval(float(numbers[0]), float(numbers[0]))
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (numbers,),
         np.mean,
         n_resamples=10_000,

@@ -116,7 +116,10 @@ def model_state(
     for observed in policy.observed:
         if observed.camera is not None:
             prefix = f"encoder.{encoder.module_name(observed.key)}"  # type: ignore[operator]
-            weights |= {f"{prefix}.{name}": w for name, w in observed.camera.weights.items()}
+            # Copies: several encoders may begin as one.
+            weights |= {
+                f"{prefix}.{name}": w.clone() for name, w in observed.camera.weights.items()
+            }
     return checked_weights(weights, config, spec)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_file
+from lfm_runtime.disk.full import reserve
 from lfm_runtime.disk.input_files import require_file, sha256_of
 
 MAXIMUM_HEADER_BYTES = 16_000_000
@@ -48,7 +48,7 @@ def _not_written(path: Path, size: int, error: Exception) -> OSError:
     """Return why the system does not write ``size`` bytes, which safetensors says in words only."""
     try:
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            reserve(file.fileno(), size)
     except OSError as refused:
         return OSError(refused.errno, refused.strerror, str(path))
     return OSError(errno.EIO, str(error)[:300], str(path))

@@ -27,11 +27,9 @@ from lfm_runtime.policy.observations import (
 )
 from lfm_runtime.policy.spec import TASK_KEY, DataSpec, is_image
 from lfm_runtime.policy.tasks import one_hot
+from lfm_runtime.wire.protocol import PROMPT
 
-PROMPT = "prompt"
 IGNORED_KEYS = frozenset({PROMPT})
-"""What openpi's clients send along whatever the policy is; a policy of several tasks takes it for
-the task where nothing else says it."""
 
 _INSTRUCTION = "__"
 """How the protocol's own names begin; one that is not known here is not left out silently."""
@@ -104,7 +102,9 @@ class ConnectionHistory:
         if not histories:
             remember(self._frames, checked)
             return stacked(self._frames)
-        if len(histories) < len(checked):
+        if len(histories) < len(checked) and self._n_obs_steps == 1:  # a frame is its history
+            checked |= {k: checked[k][None] for k in checked.keys() - set(histories)}
+        elif len(histories) < len(checked):
             raise InputError(
                 f"observations {histories} come with a history and "
                 f"{sorted(checked.keys() - set(histories))} without: expected all or none"
@@ -121,7 +121,9 @@ class ConnectionHistory:
     def _with_task(self, obs: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
         """Return observations with the task one-hot, and whether it came by name or number."""
         given = obs.get(TASK_KEY, obs.get(PROMPT, self._task)) if self._spec.tasks else None
-        if not isinstance(given, (str, int)):
+        if isinstance(given, np.ndarray) and given.ndim == 0:
+            given = given.item()
+        if not isinstance(given, (str, int, np.integer)):
             return obs, False
         return {**obs, TASK_KEY: one_hot(self._spec.tasks, given)}, True
 

@@ -56,7 +56,7 @@ class ServedPolicy:
         return max(_SMALLEST_BOUND, self.policy.n_obs_steps * frame + _MESSAGE_OVERHEAD)
 
     def metadata(self) -> dict[str, Any]:
-        """What every client is told on connection; plain values.
+        """What every client is told on connection; plain values, and arrays of them.
 
         ``action_horizon``, openpi's name, is what an answer holds: the ``n_action_steps`` actions
         to execute, the first of them for the newest observation (index ``n_obs_steps`` - 1 of a
@@ -67,7 +67,7 @@ class ServedPolicy:
         for key, shape in self.policy.spec.obs_shapes.items():
             if not is_image(shape):
                 low, high = map(np.asarray, self.policy.training_range(key))
-                observations[key] |= {"low": low.tolist(), "high": high.tolist()}
+                observations[key] |= {"low": low, "high": high}
         return {
             **described,
             "observations": observations,
@@ -76,6 +76,7 @@ class ServedPolicy:
             "server_version": __version__,
             "action_horizon": self.policy.n_action_steps,
             "instructions": sorted(INSTRUCTIONS),
+            **({} if self.policy.task is None else {"task": self.policy.task}),
         }
 
     def warm_up(self, max_batch: int) -> None:

@@ -29,7 +29,7 @@ from lfm_policy.training.rows.obs_noise import ObsNoise
 from lfm_policy.training.rows.prefixes import TrainingPrefixes
 from lfm_policy.training.run import JOINT, Run
 from lfm_policy.training.start.source import start_from
-from lfm_policy.training.start.weights import draw_initial_weights
+from lfm_policy.training.start.weights import draw_initial_weights, new_cameras
 from lfm_policy.training.trainer import Loss, Part, Trainer
 
 
@@ -195,7 +195,8 @@ class BlockPlan:
             )
         if only_block is None and run.header is None and self._learns:
             _warn_first_block_teaches_little(config, model)
-        draw_initial_weights(model, config, run.spec, pretrained=run.source is None)
+        new = new_cameras(model, run.header, run.source)
+        draw_initial_weights(model, config, run.spec, pretrained=new)
         if run.header is None and run.source is not None:
             start_from(run.source, model, config, run.spec)
         run.restore()

@@ -189,8 +189,8 @@ class Run:
     def _use_windows(self) -> None:
         """Take the windows as they were loaded, to the device."""
         self.train_set: WindowDataset = self.data.train.to(self.device)
-        validation = self.data.validation
-        self.validation_set = None if validation is None else validation.to(self.device)
+        # The same frames: they may fill half of a GPU.
+        self.validation_set = self.train_set.with_index_of(self.data.validation)
 
     def restore(self) -> None:
         """Bring the networks to the device, and all to where the continued checkpoint stands.

@@ -87,6 +87,19 @@ def test_an_expert_has_options() -> None:
         make_demonstrator(CollectOptions("Silent", expert_options={"says": False}))
 
 
+@pytest.mark.parametrize("how", ["terminated", "truncated"])
+def test_nothing_is_recorded_after_the_end(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Falling(Line):
+        def step(self, action: Any) -> Any:
+            obs, reward, solved, _, info = super().step(action)
+            return obs, reward, solved or how == "terminated", how == "truncated", info
+
+    expert = LineExpert(CollectOptions("Line"))
+    assert record_episode(expert, expert.options, 5) is not None
+    monkeypatch.setattr(expert, "env", gym.wrappers.TimeLimit(Falling(), 9))
+    assert record_episode(expert, expert.options, 5) is None
+
+
 def test_what_cannot_be_set_cannot_be_replayed() -> None:
     options = CollectOptions("Line", verify=True)
     with pytest.raises(InputError, match="without states cannot be replayed: leave --verify"):

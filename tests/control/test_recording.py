@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from lfm_policy.pictures import drawing, save
 from lfm_policy.training import train
 from lfm_runtime.control import Recorder
 from lfm_runtime.control.recording import recorder as runtime_recording
-from lfm_runtime.control.recording.zarr_writer import ArrayWriter
+from lfm_runtime.control.recording.zarr_writer import ArrayWriter, TableWriter
 from lfm_runtime.control.result import HELD
 
 from .conftest import Bench
@@ -154,22 +155,33 @@ def test_a_disk_that_is_full_from_the_start_is_said_once_and_ends_nothing(
 def test_a_slow_disk_ends_the_recording_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runtime_recording, "_QUEUE_SIZE", 4)
-    put = runtime_recording.queue.Queue.put
-    bench = Bench()
+    disk = threading.Event()
+    append = TableWriter.append
+
+    def slow(self: TableWriter, rows: Any) -> None:
+        assert disk.wait(20)
+        append(self, rows)
+
+    monkeypatch.setattr(TableWriter, "append", slow)
+    monkeypatch.setattr(runtime_recording, "_ROW_BYTES", 1000)
+    monkeypatch.setattr(runtime_recording, "_QUEUE_BYTES", 9_000)
     recorder = Recorder(tmp_path / "run.zarr", {"hz": 10})
-
-    def slow(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if len(bench.robot.acted) == 10 and not block:
-            raise runtime_recording.queue.Full
-        put(self, item, True, timeout)
-
-    monkeypatch.setattr(runtime_recording.queue.Queue, "put", slow)
-    assert bench.run(20, recorder=recorder).steps == 20
+    assert Bench().run(20, recorder=recorder).steps == 20
+    assert "too slow" in caplog.text and isinstance(recorder.error, TimeoutError)
+    disk.set()
     recorder.close()
     (episode,) = load_recording(tmp_path / "run.zarr").episodes
-    assert len(episode.action) == 9
-    assert "too slow" in caplog.text
+    assert 0 < len(episode.action) < 9  # chunks take room, too
+
+
+def test_a_run_in_simulated_time_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_recording, "_QUEUE_BYTES", 1)
+    recorder = Recorder(tmp_path / "run.zarr", {"hz": 10}, wait=True)
+    assert Bench().run(20, recorder=recorder).steps == 20
+    recorder.close()
+    assert recorder.error is None and recorder.actions_kept == 20
 
 
 def test_times_of_steps_that_never_were_follow_at_the_rate(tmp_path: Path) -> None:

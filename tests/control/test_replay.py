@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from lfm_envs import ENVIRONMENTS, Environment
 
 from lfm_policy.cli.main import main
+from lfm_policy.control.recording import outcome_attribute
 from lfm_runtime.control import Recorder
 
 from .conftest import Bench
@@ -25,11 +26,14 @@ class Counting(gym.Env):
     observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
     action_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
 
+    seeds: ClassVar[list[int]] = []
+
     def __init__(self, factor: float = 1.0) -> None:
         self.factor = factor
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         super().reset(seed=seed)
+        self.seeds.append(seed)
         self.total = 0.0
         return np.zeros(3, np.float32), {}
 
@@ -82,6 +86,19 @@ def test_the_recorded_environment_is_as_it_was(
         assert found == {"steps": 4, "success": True, "max_reward": 9 * (1 + 2 + 3)}
     assert again(capsys, path, "--env", "--env-option", "factor=1")["steps"] == 8
     assert again(capsys, path) is None
+
+
+def test_each_episode_has_the_seed_that_it_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.zarr"
+    with Recorder(path, {"hz": 10, "seed_start": 200}) as recorder:
+        Bench().run(8, recorder=recorder)
+        recorder.note(outcome_attribute(0), {"seed": 207})  # of episodes before, nothing was kept
+    assert again(capsys, str(path), "--env", NAME)["max_reward"] == sum(range(8))
+    assert Counting.seeds[-1] == 207
+    again(capsys, str(path), "--env", NAME, "--seed", "5")
+    assert Counting.seeds[-1] == 5
 
 
 @pytest.mark.parametrize(

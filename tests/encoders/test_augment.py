@@ -65,3 +65,8 @@ def test_colours() -> None:
     mean = images.mean((2, 3, 4), keepdim=True).expand_as(images)
     torch.testing.assert_close(flat, mean)
     assert float(change_colours(images, torch.tensor([[1.0, 0, 0]] * 2)).min()) == 1
+    # A fourth channel is no colour: a mask, or a depth.
+    more = torch.cat([images, images.mean(-1, keepdim=True)], dim=-1)
+    changed = change_colours(more, torch.tensor([[0.1, 0.2, -0.3]] * 2))
+    assert torch.equal(changed[..., 3:], more[..., 3:])
+    assert torch.equal(changed[..., :3], change_colours(images, torch.tensor([[0.1, 0.2, -0.3]])))

@@ -64,6 +64,10 @@ def test_sizes_that_were_chosen_stay_and_those_of_before_are_as_recorded() -> No
         "top": {"name": "resnet18", "resize": [96, 128]},
         "wrist": {"resize": [128, 128]},
     }
+    asked = CamerasConfig(image=COMPACT, cameras={"top": {"resize": "auto"}})
+    sized = asked.with_sizes({"top": LARGE, "wrist": LARGE})
+    assert sized.cameras == {"top": {"resize": [96, 128]}, "wrist": {"resize": [96, 128]}}
+    assert sized.with_sizes({"top": LARGE, "wrist": LARGE}, resized=False) is sized
     before = CamerasConfig(image=COMPACT, shared=True).with_sizes(
         {"top": LARGE, "wrist": LARGE}, resized=False
     )

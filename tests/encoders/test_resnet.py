@@ -21,13 +21,15 @@ def frames(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", ["group", "none"])
-@pytest.mark.parametrize(("channels", "size"), [(1, (32, 32)), (3, (33, 65)), (4, (70, 47))])
+@pytest.mark.parametrize(("channels", "size"), [(1, (9, 9)), (3, (33, 65)), (4, (70, 47))])
 def test_it_sees_any_channels_and_sizes(norm: str, channels: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     config = ResNetConfig(norm=norm, output_dim=7, rectified=False, **SMALL)
     encoder = config.create("camera", (*size, channels))
     found = encoder(frames(2, 2, *size, channels))
-    assert found.shape == (2, 2, 7)
+    assert found.shape == (2, 2, 7) and (found[0] - found[1]).abs().max() > 1e-5
+    with pytest.raises(InputError, match="sees 8 x 64 pixels, expected at least 9 x 9"):
+        config.create("camera", (8, 64, channels))
     found.square().sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name

@@ -199,15 +199,15 @@ def test_plain_vector_environments_of_gymnasium_work_too() -> None:
     asynchronous.close()
 
 
-@pytest.mark.filterwarnings("ignore")  # gymnasium repeats the worker's traceback as warnings
-def test_an_error_in_a_worker_reaches_the_caller() -> None:
-    envs = make_vector_env("lfm/PushT-v0", 2, processes=True)
+@pytest.mark.parametrize("processes", [False, True])
+def test_an_error_of_an_environment_reaches_the_caller(processes: bool) -> None:
+    envs = make_vector_env("lfm/PushT-v0", 2, processes=processes)
     envs.reset(seed=[1, 2])
-    try:
-        with pytest.raises(ValueError, match="two finite numbers"):
-            envs.step(np.array([[1, 1], [np.nan, 1]], dtype=np.float32))
-    finally:
-        envs.close(terminate=True)
+    *_, infos = envs.step(np.array([[1, 1], [np.nan, 1]], dtype=np.float32))
+    envs.close()
+    assert infos["_fault"].tolist() == [False, True]
+    assert infos["fault"][1].startswith("step() raised ValueError: ")
+    assert "two finite numbers" in infos["fault"][1]
 
 
 def test_the_factory_survives_a_trip_to_another_process() -> None:

@@ -59,15 +59,18 @@ def own_answer(policy: Policy, batch: dict[str, np.ndarray], size: int) -> torch
         return film(torch.nn.functional.mish(cond))[:, :size]
 
 
-@pytest.mark.parametrize("separate", [True, False])
-def test_cameras_of_lerobot(separate: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("separate", "others"), [(True, (MEAN, STD)), (False, (MEAN, STD)), (False, (0.2, 0.1))]
+)
+def test_cameras_of_lerobot(separate: bool, others: tuple[float, float], tmp_path: Path) -> None:
     made = encoders(2 if separate else 1)
     inputs = {CAMERAS[0]: IMAGE, "observation.state": {"type": "STATE", "shape": [3]}}
     modes = {"STATE": "MIN_MAX", "ACTION": "MIN_MAX", "VISUAL": "MEAN_STD"}
     stats = statistics()
-    for key in CAMERAS:
-        stats[f"{key}.mean"] = torch.full((3, 1, 1), MEAN)
-        stats[f"{key}.std"] = torch.full((3, 1, 1), STD)
+    scalings = [(MEAN, STD), others]
+    for key, (mean, std) in zip(CAMERAS, scalings, strict=True):
+        stats[f"{key}.mean"] = torch.full((3, 1, 1), mean)
+        stats[f"{key}.std"] = torch.full((3, 1, 1), std)
 
     def change(settings: dict[str, Any]) -> None:
         put("input_features", {**inputs, CAMERAS[1]: IMAGE})(settings)
@@ -89,8 +92,8 @@ def test_cameras_of_lerobot(separate: bool, tmp_path: Path) -> None:
     batch = {"observation.state": state, "zenith": images[0], CAMERAS[1]: images[1]}
     scaled = policy.normalizer.normalize("observation.state", torch.from_numpy(state))
     seen = [
-        features(encoder, image, 1 / STD, -MEAN / STD)
-        for encoder, image in zip(made * 2, images, strict=False)
+        features(encoder, image, 1 / std, -mean / std)
+        for encoder, image, (mean, std) in zip(made * 2, images, scalings, strict=False)
     ]
     expected = answer(weights, torch.cat([scaled, *seen], dim=-1))
     found = own_answer(policy, batch, expected.shape[1])

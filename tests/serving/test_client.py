@@ -180,6 +180,31 @@ def test_a_late_answer_is_not_taken_for_the_next(
         np.testing.assert_allclose(remote.infer(obs(5))["actions"][:, :2], 5, atol=10)
 
 
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(
+    start: Callable[..., Any], toy: Any, obs: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client(start(toy).port) as remote:
+        remote.infer(obs(0))
+        websocket = remote._connection._websocket
+
+        def interrupted(timeout: float | None = None) -> Any:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(websocket, "recv", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remote.infer(obs(1000))
+        np.testing.assert_allclose(remote.infer(obs(5))["actions"][:, :2], 5, atol=10)
+        assert remote.connections_opened == 2
+
+
+def test_observations_of_many_numbers(start: Callable[..., Any], make_toy: Any) -> None:
+    shapes = {"state": (3,), "camera": (2, 3, 3), "cloud": (2048, 3), "far": (5000,)}
+    with client(start(make_toy(shapes)).port) as remote:
+        low, high = remote.training_range("cloud")
+        assert low.shape == (2048, 3) and (low == -1).all() and (high == 1).all()
+        assert remote.infer(remote.fake_obs())["actions"].shape == (4, 3)
+
+
 def test_keys(start: Callable[..., Any], toy: Any, obs: Callable[..., Any]) -> None:
     port = start(toy, keys=ApiKeys(["right"])).port
     for key in (None, "wrong"):

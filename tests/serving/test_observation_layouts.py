@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lfm_policy.serving.observations import arranged
+from lfm_policy.serving.observations import ConnectionHistory, arranged
 from lfm_runtime.errors import InputError
+from lfm_runtime.policy.spec import DataSpec
 
 N_OBS_STEPS = 2
 SIZE = st.integers(1, 6)
@@ -135,3 +136,11 @@ def test_names_both_sizes_of_an_image(found: tuple[int, ...]) -> None:
 def test_lists_with_texts_are_no_numbers(value: Any) -> None:
     with pytest.raises(InputError, match="'camera' is a list with texts, expected numbers"):
         read(value, (2,))
+
+
+def test_a_frame_is_its_own_history_where_one_is_seen() -> None:
+    spec = DataSpec({"state": (3,), "gripper": ()}, 1)
+    history = ConnectionHistory(spec, 1)
+    found = history.add({"state": [1, 2, 3], "gripper": [4]})
+    np.testing.assert_array_equal(found["state"], [[1, 2, 3]])
+    np.testing.assert_array_equal(found["gripper"], [4])

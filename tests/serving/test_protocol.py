@@ -61,7 +61,7 @@ def test_first_message_is_metadata(start: Callable[..., Any], toy: Any) -> None:
     assert metadata["observations"]["camera"] == {"shape": [2, 3, 3], "dtype": "uint8"}
     state = metadata["observations"]["state"]
     assert (state["shape"], state["dtype"]) == ([3], "float32")
-    assert (state["low"], state["high"]) == ([-1] * 3, [1] * 3)
+    assert (state["low"].tolist(), state["high"].tolist()) == ([-1] * 3, [1] * 3)
     assert (metadata["n_obs_steps"], metadata["horizon"]) == (2, 6)
     # What an answer holds is executed whole, so openpi's action_horizon is n_action_steps.
     assert metadata["action_horizon"] == metadata["n_action_steps"] == 4

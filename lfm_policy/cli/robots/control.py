@@ -260,7 +260,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.robot:
             chosen = replace(environment_of(arguments, configured), id=place)
             reading = reading_of(chosen)
-            env = stack.enter_context(make_env(place, reading=reading, **chosen.options))
+            made_with = chosen.options | {"max_episode_steps": chosen.max_episode_steps}
+            env = stack.enter_context(make_env(place, reading=reading, **made_with))
             environment = {ENVIRONMENT: asdict(chosen)}
         recorder = None
         record_obs = observations_of(env, place, arguments.record_obs)

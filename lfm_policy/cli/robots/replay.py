@@ -82,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.env is not None:
         seed = arguments.seed
         if seed is None:
+            seed = episode.outcome.seed
+        if seed is None:  # of an earlier version, which did not write it down
             seed = int(recording.attributes.get("seed_start", 0)) + episode.number
         recorded = recorded_environment(recording, needed=arguments.env == RECORDED)
         chosen = environment_of(arguments, recorded)

@@ -100,22 +100,29 @@ class DescribedRobot:
         except OptionError as error:
             raise said.wrong(error) from None
         self._spec = spec
-        if any(name.endswith(".vel") for name in said.joints) and options.on_miss != "stop":
-            raise InputError(
-                f"on_miss is '{options.on_miss}', but '{self.type}' takes velocities, with which "
-                "the last action again is no standing still: give --on-miss stop"
-            )
+        if any(name.endswith(".vel") for name in said.joints):
+            for option in ("on_miss", "on_policy_change"):
+                if (given := getattr(options, option)) != "stop":
+                    raise InputError(
+                        f"{option} is '{given}', but '{self.type}' takes velocities, with which "
+                        "the last action again is no standing still: give "
+                        f"--{option.replace('_', '-')} stop"
+                    )
         position = options.position_key or next(iter(self._position()), None)
         first_move = options.first_move or file.first_move
         if first_move is None and position and all(n.endswith(".pos") for n in said.joints):
             first_move = _FIRST_MOVE
-        change = said.limits("max_change")
+        low, high, change = (said.limits(name) for name in ("low", "high", "max_change"))
+        if options.low is not None:
+            low = np.maximum(low, options.low)
+        if options.high is not None:
+            high = np.minimum(high, options.high)
         if options.max_change is not None:
             change = np.minimum(change, options.max_change)
         return replace(
             options,
-            low=said.limits("low").tolist(),
-            high=said.limits("high").tolist(),
+            low=low.tolist(),
+            high=high.tolist(),
             max_change=change.tolist(),
             max_staleness=min(filter(None, (file.max_staleness, options.max_staleness))),
             max_bad_observations=min(

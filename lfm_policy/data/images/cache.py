@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from lfm_policy.data.images.depth import METRES, depth_parts, has_fractions
 from lfm_policy.data.images.layout import ImageLayout
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_folder, is_file, write_json
+from lfm_runtime.disk.full import reserve
 from lfm_runtime.disk.leftovers import only_writer
 
 DEFAULT_CACHE = Path("runs") / "image-cache"
@@ -180,7 +180,7 @@ class CachedImages:
         ):
             np.lib.format.write_array_header_1_0(file, header)
             # A disk without room for them is known before anything is decoded.
-            os.posix_fallocate(file.fileno(), 0, file.tell() + math.prod(shape))
+            reserve(file.fileno(), file.tell() + math.prod(shape))
 
             def keep(part: np.ndarray) -> None:
                 digest.update(np.ascontiguousarray(part).data)

@@ -142,7 +142,7 @@ def _draw_episodes(part: Any, cells: Sequence[Cell], colour: str, theme: Theme) 
         x = np.array([min(0.0, *gained), *values, max(1.0, *gained)])
         _draw_share(rewards, x, np.array([0, *np.cumsum(counts), n]), n, line, band)
         if told:
-            steps = sorted(result.steps for result in cell.episodes if result.success)
+            steps = sorted(r.solved_at or r.steps for r in cell.episodes if r.success)
             solved = np.array([*range(len(steps) + 1), len(steps)])
             _draw_share(times, np.array([0, *steps, longest]), solved, n, line, band)
     rewards.set(title="Rewards", xlabel="largest reward of an episode")

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lfm_policy.checkpoint_folders import is_of_lerobot
 from lfm_policy.errors import InputError
 from lfm_policy.importing.description import Camera, ForeignPolicy, Observed, Settings
@@ -211,9 +213,10 @@ def _cameras(
 
     separate = settings.get("use_separate_rgb_encoder_per_camera", bool)
     resize, crop = _views(settings)
-    cameras = {}
+    cameras, scaled = {}, []
     for n, key in enumerate(images):
         scale, shift = scalings.of_image(key, shapes[key])
+        scaled.append(np.stack([np.ravel(scale), np.ravel(shift)]))
         cameras[key] = read_camera(
             _inside(weights, f"{CAMERA}{n}." if separate else CAMERA),
             label,
@@ -223,7 +226,9 @@ def _cameras(
             scale=scale,
             shift=shift,
         )
-    return cameras, not separate and len(images) > 1
+    # Scales are a part of our encoders: where cameras differ in them, each gets a copy of its own.
+    alike = all(np.array_equal(scales, scaled[0]) for scales in scaled)
+    return cameras, not separate and len(images) > 1 and alike
 
 
 def _views(settings: Settings) -> tuple[list[int], list[int]]:

@@ -15,6 +15,7 @@ from lfm_policy.config.load import changed_config
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.encoders.base import ObsEncoder
 from lfm_policy.encoders.cameras import CamerasEncoder
+from lfm_policy.encoders.options import StateEncoderConfig
 from lfm_policy.encoders.state import HistoryEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.flow import OptionalCondition
@@ -30,7 +31,7 @@ from lfm_policy.policy.checkpoint import (
 )
 from lfm_policy.policy.model import PolicyModel, create_encoder
 from lfm_policy.training.run_folder.resume import changed_options
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import DataSpec, is_image
 
 MUST_FIT = (
     *("policy.n_obs_steps", "policy.horizon", "policy.max_prefix"),
@@ -169,6 +170,7 @@ def start_from(
         InputError: other observations, actions or networks than the checkpoint's.
     """
     added = _check_data(source, config, spec)
+    _warn_of_other_depths(source, spec)
     state = _with_names_of(model, read_model_state(source), source)
     if added:
         with torch.device("meta"):
@@ -239,9 +241,28 @@ def _check_data(source: CheckpointHeader, config: ExperimentConfig, spec: DataSp
             f"observations {', '.join(added)} are new to it (init.new_obs=add lets it learn them; "
             "dataset.obs_keys leaves them out)"
         )
+    # What enters a frozen layer by columns of zeros never gets further.
+    hidden = isinstance(config.encoder, StateEncoderConfig) and config.encoder.hidden
+    unseen = [key for key in added if is_image(new[key]) or hidden]
+    if unseen and config.init.encoder == "freeze":
+        wrong.append(
+            f"observations {', '.join(unseen)} are new to its encoder, which is not to learn "
+            "(init.encoder=train lets it)"
+        )
     if wrong:
         raise InputError(f"{source.folder}: these data do not fit it: {'; '.join(wrong)}")
     return added
+
+
+def _warn_of_other_depths(source: CheckpointHeader, spec: DataSpec) -> None:
+    for key, old in source.spec.depth.items():
+        if (new := spec.depth.get(key)) not in (None, old):
+            warnings.warn(
+                f"{source.folder}: told depths of camera '{key}' from {old[0]:g} to {old[1]:g} "
+                f"apart, these data say {new[0]:g} to {new[1]:g}: right only if it is the same "
+                "range in other units; give the policy's by dataset.depth",
+                stacklevel=3,
+            )
 
 
 def _with_new_columns(

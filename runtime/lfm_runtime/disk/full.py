@@ -1,13 +1,30 @@
-"""What can be said of a file that could not be written, by the system's own numbers."""
+"""Disks without room: known before something is written, and said in the system's own numbers."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Only writing fails with these, so that the file is the one that is being written."""
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Take the room for ``size`` bytes of a file, where the system can do that.
+
+    Raises:
+        OSError: there is no room.
+    """
+    allocate = getattr(os, "posix_fallocate", None)  # not on a Mac
+    if allocate is None:
+        return
+    try:
+        allocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of file systems that cannot
+            raise
 
 
 def explain(error: OSError) -> str:

@@ -133,7 +133,7 @@ class ChunkPolicy(ABC):
         """
         if seed is not None and (seed < 0 or episode < 0):
             raise InputError(f"seed is {seed} and episode {episode}, expected no negative number")
-        self._seed = None if seed is None else (seed, episode)
+        self._seed = None if seed is None else (int(seed), int(episode))
         self._chunks_drawn = 0
 
     # -- one robot ----------------------------------------------------------------------------

@@ -13,9 +13,10 @@ import numpy as np
 from lfm_runtime.closing import Closing
 from lfm_runtime.errors import InputError
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
+from lfm_runtime.policy.spec import TASK_KEY
 from lfm_runtime.wire.connection import PolicyConnection
 from lfm_runtime.wire.packing import packb
-from lfm_runtime.wire.protocol import NOISE, PREFIX, RESET
+from lfm_runtime.wire.protocol import NOISE, PREFIX, PROMPT, RESET
 from lfm_runtime.wire.server_metadata import PolicyChangedError, policy_changes, read_metadata
 
 
@@ -92,10 +93,10 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
             InputError: the server does not say what its policy needs.
             ConnectionError: there is no server.
         """
-        before = self._server_metadata
+        before, seed, task = self._server_metadata, self._seed, self._task
+        steps = self.n_action_steps
         self._connection.close()
         self._server_metadata = {}
-        seed = self._seed
         try:
             self._begin()
         except BaseException:
@@ -103,6 +104,10 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
             self._server_metadata = before
             raise
         self._seed = seed
+        if task in self.spec.tasks:
+            self.task = task
+        if steps < before["n_action_steps"]:  # fewer than are answered, by choice
+            self.n_action_steps = min(steps, self._answered_steps)
         return policy_changes(before, self._server_metadata)
 
     def infer(self, obs: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +126,8 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
             PolicyChangedError: another policy is served than the one that this client is for.
             ConnectionError, TimeoutError: the server cannot be reached or does not answer.
         """
+        if self._task is not None and not {TASK_KEY, PROMPT} & obs.keys():
+            obs = {**obs, TASK_KEY: self._task}
         return self._ask(obs)
 
     def reset(self) -> None:
@@ -185,6 +192,8 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         super().__init__(spec, **horizons)
         max_prefix = self._server_metadata.get("max_prefix")
         self.max_prefix = max_prefix if isinstance(max_prefix, int) else 0
+        if (task := self._server_metadata.get("task")) in spec.tasks:
+            self.task = task
 
     def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._connection.ask(packb(dict(message)), self._timeout)

@@ -117,6 +117,9 @@ class PolicyConnection:
                         raise ConnectionError(f"{self.uri}: connection lost: {error}") from None
                     _LOG.warning("%s: connection lost: %s", self.uri, error)
                     resend = False
+                except BaseException:  # Ctrl-C: the answer would be taken for that of the next
+                    self._drop()
+                    raise
                 else:
                     return self._read(answer)
 
@@ -227,7 +230,7 @@ class PolicyConnection:
 
 def _uri_and_address(host: str, port: int | None) -> tuple[str, tuple[str, int]]:
     if not host.startswith(("ws://", "wss://")):
-        host = f"[{host}]" if ":" in host else host
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return _uri_and_address(f"ws://{host}", DEFAULT_PORT if port is None else port)
     try:
         parts = urlsplit(host)
@@ -238,10 +241,16 @@ def _uri_and_address(host: str, port: int | None) -> tuple[str, tuple[str, int]]
         raise InputError(
             f"{host[:200]}: not the address of a server, or with another port than {port}"
         )
+    if parts.username is not None or parts.password is not None:
+        raise InputError(
+            f"{parts.scheme}://...@{name}: a user or a password in the address is not sent: give "
+            "the server's key as api_key (--api-key-file)"
+        )
     default = 443 if parts.scheme == "wss" else 80
     number = next(p for p in (own_port, port, default) if p is not None)
     netloc = f"[{name}]" if ":" in name else name
-    return f"{parts.scheme}://{netloc}:{number}{parts.path or '/'}", (name, number)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{netloc}:{number}{parts.path or '/'}{query}", (name, number)
 
 
 def _limit_sending(sock: socket.socket, deadline: float) -> None:

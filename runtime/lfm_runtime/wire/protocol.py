@@ -17,6 +17,10 @@ PREFIX = "__prefix__"
 """(d, action_dim) actions that are executed whatever the answer is; the answer continues them. For
 policies that were trained with prefixes, see ``max_prefix`` of the metadata."""
 
+PROMPT = "prompt"
+"""What openpi's clients send along whatever the policy is; a policy of several tasks takes it for
+the task where nothing else says it."""
+
 INSTRUCTIONS = frozenset({RESET, NOISE, PREFIX})
 
 POLICY_DIGEST = "policy_sha256"

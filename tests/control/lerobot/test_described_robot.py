@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def test_the_stricter_of_file_and_options_holds(described: Make) -> None:
     assert options.max_change == [2.0, 2.0, 3.0]
     assert (options.max_staleness, options.max_bad_observations) == (5.0, 2)
     assert (options.low, options.high) == ([-90.0, -10.0, 0.0], [90.0, 90.0, 100.0])
+    stricter = robot.prepare(spec, ControlOptions(low=[-5.0, -50.0, 40.0], high=50.0))
+    assert (stricter.low, stricter.high) == ([-5.0, -10.0, 40.0], [50.0, 50.0, 50.0])
     assert (options.position_key, options.first_move) == ("state", 0.01)
     assert described(first_move=None).prepare(spec, ControlOptions()).first_move == 3.0
 
@@ -282,6 +285,18 @@ def test_velocities_cannot_be_held(described: Make, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(robot._said, "joints", dict.fromkeys(("pan.pos", "lift.pos", "base.vel")))
     with pytest.raises(InputError, match="velocities.*--on-miss stop"):
         robot.prepare(Upwards(None).spec, ControlOptions())
+    with pytest.raises(InputError, match="velocities.*--on-policy-change stop"):
+        options = ControlOptions(on_miss="stop", on_policy_change="hold")
+        robot.prepare(Upwards(None).spec, options)
+
+
+def test_a_policy_whose_task_is_known(described: Make) -> None:
+    robot, policy = described(), Upwards(task=(2,))
+    policy.spec = replace(policy.spec, tasks=("pick", "place"))
+    with pytest.raises(InputError, match="'task'|observations.task"):
+        run(robot, policy)
+    policy.task = "pick"
+    assert run(described(), policy).steps > 0
 
 
 def test_it_is_in_the_list_of_robots(lerobot: None, file: Callable[..., Path]) -> None:

@@ -285,6 +285,8 @@ def test_fewer_actions_of_an_answer_are_executed() -> None:
         ("wss://robot:1/path", None, "wss://robot:1/path"),
         ("wss://robot/path", 5, "wss://robot:5/path"),
         ("wss://[::1]:7", None, "wss://[::1]:7/"),
+        ("[::1]", None, "ws://[::1]:8000/"),
+        ("wss://robot/policy?token=a&b=c", None, "wss://robot:443/policy?token=a&b=c"),
     ],
 )
 def test_addresses(host: str, port: int | None, uri: str) -> None:
@@ -292,11 +294,19 @@ def test_addresses(host: str, port: int | None, uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "port"), [("ws://", None), ("ws://a:b", None), ("ws://a:1", 2), ("ws://[::1", None)]
+    ("host", "port"),
+    [
+        ("ws://", None),
+        ("ws://a:b", None),
+        ("ws://a:1", 2),
+        ("ws://[::1", None),
+        ("ws://me:secret@robot", None),
+    ],
 )
 def test_refuses_addresses(host: str, port: int | None) -> None:
-    with pytest.raises(InputError, match="address"):
+    with pytest.raises(InputError, match="address") as caught:
         PolicyConnection(host, port)
+    assert "secret" not in str(caught.value)
 
 
 def openpi_server(websocket: ServerConnection) -> None:

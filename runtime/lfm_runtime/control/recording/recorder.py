@@ -30,7 +30,10 @@ from lfm_runtime.interrupt import signals_held_back
 _LOG = logging.getLogger("lfm_runtime.control")
 
 FORMAT_VERSION = 1
-_QUEUE_SIZE = 4096
+_QUEUE_BYTES = 2**29
+"""Of observations that wait to be written: a robot has to have this much memory to spare."""
+_ROW_BYTES = 4096
+"""What a row takes beside its arrays, at most."""
 _METADATA_BYTES = 2**19
 """Room for the small files of a store, a few kilobytes each."""
 
@@ -114,7 +117,9 @@ class Recorder(Closing):
         self._files = contextlib.ExitStack()
         self._folder = self._files.enter_context(atomic_folder(self.path, keep_unfinished=True))
         self._wait = wait
-        self._queue: queue.Queue[tuple[str, dict[str, Any]] | None] = queue.Queue(_QUEUE_SIZE)
+        self._queue: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
+        self._room = threading.Condition()
+        self._waiting_bytes = 0
         self._tables = {
             "steps": TableWriter(self._folder),
             "chunks": TableWriter(self._folder, padded="chunks/action"),
@@ -193,12 +198,19 @@ class Recorder(Closing):
     def _put(self, table: str, rows: dict[str, Any]) -> bool:
         if self.error is not None or self._closed:
             return False
-        try:
-            self._queue.put((table, rows), block=self._wait)
-        except queue.Full:
-            self._fail(TimeoutError("the disk is too slow"))
-            return False
+        size = _bytes_of(rows)
+        with self._room:
+            if self._wait:
+                self._room.wait_for(lambda: self._has_room(size))
+            elif not self._has_room(size):
+                self._fail(TimeoutError("the disk, or packing for it, is too slow"))
+                return False
+            self._waiting_bytes += size
+        self._queue.put((table, rows))
         return True
+
+    def _has_room(self, size: int) -> bool:
+        return not self._waiting_bytes or self._waiting_bytes + size <= _QUEUE_BYTES
 
     def _fail(self, error: Exception) -> None:
         """Note the first error, which ends the recording."""
@@ -209,9 +221,12 @@ class Recorder(Closing):
     def _work(self) -> None:
         failed = False
         while (item := self._queue.get()) is not None:
+            table, rows = item
+            with self._room:
+                self._waiting_bytes -= _bytes_of(rows)
+                self._room.notify()
             if failed:
                 continue
-            table, rows = item
             try:
                 self._tables[table].append(rows)
                 if table == "chunks":
@@ -276,3 +291,7 @@ class Recorder(Closing):
         self._fail(FileExistsError(f"{self.path} exists by now; the recording is {other}"))
         self.path = other
         raise _NotKept
+
+
+def _bytes_of(rows: Mapping[str, Any]) -> int:
+    return _ROW_BYTES + sum(np.asarray(value).nbytes for value in rows.values())
