@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 EXIT_CTRL_C = 130
 """What shells give for a process that SIGINT ended."""
 
 _EPILOG = """\
 exit codes: 0 done, 1 failed, or stopped by a signal with everything saved, 2 bad input, or a path
-or disk that cannot be used (one message on standard error), 130 ended by Ctrl-C
+or disk that cannot be used (one message on standard error), 3 'export --check' found another
+result, 130 ended by Ctrl-C
 
 a first session:
   lfm-policy demo

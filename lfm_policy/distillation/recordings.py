@@ -50,11 +50,6 @@ class Moments:
     student_data: str
     teacher_data: str
 
-    @property
-    def together(self) -> bool:
-        """Whether both see the same."""
-        return self.teacher is self.student
-
 
 def joined(parts: Sequence[WindowDataset]) -> Windows:
     """Return windows of all parts, one dataset after the other."""

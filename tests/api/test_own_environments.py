@@ -305,6 +305,22 @@ def test_films_have_every_step_once(
         np.testing.assert_allclose(brightness(film), shown, atol=6)
 
 
+def test_control_ends_where_eval_does(
+    policy: Policy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gym.register("OwnEndless-v0", Reach)  # without a limit of its own
+    try:
+        line = ["control", str(policy.info["checkpoint"]), "--env", f"{MODULE}:OwnEndless-v0"]
+        assert main([*line, "--simulated", "--json", "--hold-action", "0", "0"]) == 0
+    finally:
+        del gym.registry["OwnEndless-v0"]
+    (outcome,) = json.loads(capsys.readouterr().out)
+    assert outcome["steps"] == policy.config.env.max_episode_steps
+    line = ["control", str(policy.info["checkpoint"]), "--env", named(Reach), "--simulated"]
+    assert main([*line, "--hold-action", "0"]) == 2
+    assert "hold_action has 1 numbers, expected 2" in capsys.readouterr().err
+
+
 def test_frames_per_second_that_are_none(policy: Policy, tmp_path: Path) -> None:
     assert evaluate(policy, named(Timeless), episodes=1, quiet=True).film(0, tmp_path).path.exists()
 

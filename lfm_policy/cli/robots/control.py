@@ -124,6 +124,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do until a late chunk comes: hold (default), continue or stop",
     )
     loop.add_argument(
+        "--hold-action",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="what a robot that holds is told, one number for each of an action, such as zeros "
+        "for velocities (default: the last action again, right for targets)",
+    )
+    loop.add_argument(
         "--patience",
         type=float,
         default=0.5,

@@ -102,11 +102,12 @@ class DescribedRobot:
         self._spec = spec
         if any(name.endswith(".vel") for name in said.joints):
             for option in ("on_miss", "on_policy_change"):
-                if (given := getattr(options, option)) != "stop":
+                given = getattr(options, option)
+                if given != "stop" and (given != "hold" or options.hold_action is None):
                     raise InputError(
                         f"{option} is '{given}', but '{self.type}' takes velocities, with which "
                         "the last action again is no standing still: give "
-                        f"--{option.replace('_', '-')} stop"
+                        f"--{option.replace('_', '-')} stop, or --hold-action, what stands still"
                     )
         position = options.position_key or next(iter(self._position()), None)
         first_move = options.first_move or file.first_move

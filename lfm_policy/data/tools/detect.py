@@ -7,7 +7,7 @@ from pathlib import Path
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.download.locations import where_to_get
 from lfm_policy.data.formats import DATASET_FORMATS
-from lfm_policy.data.lerobot.files import HUB_ID
+from lfm_policy.data.lerobot.files import HUB_ID, INFO
 from lfm_policy.data.tools.contents import Contents
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import exists
@@ -51,11 +51,11 @@ def detect_format(path: str | Path) -> str:
         return name
     if not path.is_dir():
         raise InputError(f"{shown}: not a dataset of a known format; {_recognised()}")
-    inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _HDF5_SUFFIXES)
+    inside = sorted(p.name for p in path.iterdir() if _looks_like_one(p))
     hint = (
-        f". It holds {len(inside)} HDF5 files, such as {inside[0]:.100}: name one of them, as "
-        "a robomimic file holds all its demos; to learn from all of them together, set "
-        "dataset.name=several"
+        f". It holds {len(inside)} {'datasets' if len(inside) > 1 else 'dataset'}, such as "
+        f"{inside[0]:.100}: name one of them (a robomimic file holds all its demos); to learn from "
+        "all of them together, set dataset.name=several"
         if inside
         else ""
     )
@@ -81,6 +81,10 @@ def _detected(path: Path) -> str:
         if config_class.detects(path):
             return name
     return ""
+
+
+def _looks_like_one(path: Path) -> bool:
+    return path.suffix.lower() in (*_HDF5_SUFFIXES, ".zarr") or (path / INFO).is_file()
 
 
 def _on_the_hub(name: str) -> str:

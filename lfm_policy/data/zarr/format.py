@@ -152,14 +152,18 @@ class ZarrConfig(DatasetConfig):
 
     @classmethod
     def detects(cls, path: Path) -> bool:
-        """Whether a folder is called .zarr or holds arrays, or a file is a ZIP archive."""
+        """Whether a folder is called .zarr or holds arrays, or a file is a ZIP archive.
+
+        A folder of stores is none.
+        """
         if not path.is_dir():
             return path.suffix.lower() == ".zip" or starts_with(path, b"PK")
         if path.suffix == ".zarr":
             return True
         from lfm_policy.data.zarr.files import open_zarr_files
 
-        return bool(open_zarr_files(path).array_names())
+        names = open_zarr_files(path).array_names()
+        return any(not name.partition("/")[0].endswith(".zarr") for name in names)
 
     @classmethod
     def contents(cls, path: Path, action_key: str = "") -> Contents:

@@ -80,14 +80,12 @@ class Storage:
     Attributes:
         file: its name there.
         dtype: as torch calls it.
-        width: bytes per number.
         count: numbers.
         n_bytes: of the file, at least ``count`` numbers.
     """
 
     file: str
     dtype: str
-    width: int
     count: int
     n_bytes: int
 

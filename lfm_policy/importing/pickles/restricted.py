@@ -129,7 +129,7 @@ def _storage(persistent_id: Any, folder: str, sizes: dict[str, int]) -> Storage:
             f"storage {key[:20]!r} has {sizes.get(file, 0):,} bytes, expected {count * width:,}: "
             "the file is damaged"
         )
-    return Storage(file, name, width, count, sizes[file])
+    return Storage(file, name, count, sizes[file])
 
 
 class Machine:

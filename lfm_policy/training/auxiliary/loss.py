@@ -10,14 +10,11 @@ from torch import Tensor, nn
 
 from lfm_policy.config.auxiliary import AuxiliaryConfig
 from lfm_policy.encoders.base import ObsEncoder
-from lfm_policy.flow.methods.error import robust
+from lfm_policy.flow.methods.error import PSEUDO_HUBER, robust
 from lfm_policy.training.auxiliary.targets import Targets
 from lfm_policy.training.rows.chunks import Condition
 from lfm_policy.training.seeds import AUXILIARY_WEIGHTS, derived_seed
 from lfm_policy.training.trainer import Loss
-
-PSEUDO_HUBER = 0.5
-"""Power of `robust` with which large errors of targets count less."""
 
 HEAD = "auxiliary"
 """What the names of the head's weights begin with."""

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -56,13 +56,6 @@ class Counts:
         validation = run.validation_set
         n_validation = 0 if validation is None else len(validation)
         return cls(len(run.train_set), n_validation, run.train_set.n_frames)
-
-
-class PartMaker(Protocol):
-    """What makes a part of a trial, such as `BlockPlan.part`."""
-
-    def __call__(self, n: int) -> Part:
-        """Return part n."""
 
 
 class LoneAccelerator:

@@ -282,11 +282,18 @@ def test_what_does_not_suit_the_loop_is_said_before_it_is_connected(described: M
 
 def test_velocities_cannot_be_held(described: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     robot = described()
-    monkeypatch.setattr(robot._said, "joints", dict.fromkeys(("pan.pos", "lift.pos", "base.vel")))
+    names = ("pan.pos", "lift.pos", "base.vel")
+    joints = dict(zip(names, robot._said.joints.values(), strict=True))
+    monkeypatch.setattr(robot._said, "joints", joints)
     with pytest.raises(InputError, match="velocities.*--on-miss stop"):
         robot.prepare(Upwards(None).spec, ControlOptions())
     with pytest.raises(InputError, match="velocities.*--on-policy-change stop"):
         options = ControlOptions(on_miss="stop", on_policy_change="hold")
+        robot.prepare(Upwards(None).spec, options)
+    still = robot.prepare(Upwards(None).spec, ControlOptions(hold_action=[0.0, 0.0, 0.0]))
+    assert still.on_miss == "hold" and still.hold_action == [0.0, 0.0, 0.0]
+    with pytest.raises(InputError, match="on_miss is 'continue'"):
+        options = ControlOptions(on_miss="continue", hold_action=[0.0, 0.0, 0.0])
         robot.prepare(Upwards(None).spec, options)
 
 

@@ -342,7 +342,7 @@ def test_a_file_of_a_single_episode_says_how_to_go_on(
         with pytest.raises(InputError, match=r"no group data.*single episode.*LeRobot.*zarr") as e:
             use(path)
         assert str(path) in str(e.value)
-    with pytest.raises(InputError, match="holds 1 HDF5 files, such as episode_0.hdf5: name one"):
+    with pytest.raises(InputError, match="holds 1 dataset, such as episode_0.hdf5: name one"):
         inspect_dataset(tmp_path)
     with h5py.File(path, "a") as file:
         del file[action]

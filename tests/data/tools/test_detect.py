@@ -74,3 +74,15 @@ def test_nothing_that_is_known(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="zarr replay buffer.*robomimic file.*LeRobot") as caught:
         detect_format(tmp_path / name)
     assert name[:20] in str(caught.value) and len(str(caught.value)) < 2000
+
+
+def test_a_folder_of_datasets_says_how_to_learn_from_all(small_zarr: Path, tmp_path: Path) -> None:
+    for name in ("first.zarr", "second.zarr"):
+        write_zarr(tmp_path / name, load_zarr(small_zarr, ["action"]))
+    with pytest.raises(InputError, match=r"holds 2 datasets, such as first.zarr: .*name=several"):
+        detect_format(tmp_path)
+    folder = tmp_path / "of lerobot"
+    (folder / "mine" / "meta").mkdir(parents=True)
+    (folder / "mine" / "meta" / "info.json").write_text("{}")
+    with pytest.raises(InputError, match="holds 1 dataset, such as mine: name one"):
+        detect_format(folder)
