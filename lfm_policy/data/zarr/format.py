@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.dataset_config import (
     DatasetConfig,
@@ -120,18 +122,21 @@ class ZarrConfig(DatasetConfig):
             n_steps=raw.n_steps,
             source=self.path,
         )
-        choice = None
+        choice, steps = None, None
         if self.tasks:
             from lfm_policy.data.tasks.zarr import chosen
 
             choice = chosen(self.tasks, self.path, raw.episode_starts).first(self.max_episodes)
+            steps = raw.steps_of(np.array(choice.episodes, dtype=np.int64))
+            raw = raw.select_episodes(choice.episodes)
         elif self.max_episodes is not None and self.max_episodes < raw.n_episodes:
             raw = raw.select_episodes(range(self.max_episodes))
 
         available = raw.arrays | (derivation(raw.arrays) if derivation and inputs else {})
         names = {key: self.rename.get(key, key) for key in obs_keys}
         cameras = {
-            names[key]: zarr_images(self.path, key, raw.n_steps, depth.get(key)) for key in images
+            names[key]: zarr_images(self.path, key, raw.n_steps, depth.get(key), steps=steps)
+            for key in images
         }
         for camera in cameras.values():
             if camera.remark:
@@ -148,7 +153,7 @@ class ZarrConfig(DatasetConfig):
             depth={names[key]: ends for key, ends in depth.items()},
         )
         buffer.validate()
-        return buffer if choice is None else choice.told(buffer.select_episodes(choice.episodes))
+        return buffer if choice is None else choice.told(buffer)
 
     @classmethod
     def detects(cls, path: Path) -> bool:

@@ -6,6 +6,7 @@ directory store or a zip of one, zarr format v2 (what is found in the wild) or v
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,15 +196,21 @@ def load_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]
 
 
 def zarr_images(
-    path: str | Path, key: str, n_frames: int, depth: tuple[float, float] | None = None
+    path: str | Path,
+    key: str,
+    n_frames: int,
+    depth: tuple[float, float] | None = None,
+    *,
+    steps: np.ndarray | None = None,
 ) -> CachedImages:
-    """Return the first ``n_frames`` images of ``data/<key>``, to be read when they are needed.
+    """Return ``n_frames`` images of ``data/<key>``, to be read when they are needed.
 
     Args:
         path: folder or zip of the store.
         key: which array.
         n_frames: how many.
         depth: nearest and farthest distance, where they are images of depth.
+        steps: which, (n_frames,) ascending; by default the first ones.
 
     Raises:
         InputError: the array is absent, damaged or holds no images of 0 to 255.
@@ -217,17 +224,29 @@ def zarr_images(
             if depth is None
             else depth_layout(opened.shape[1:], opened.dtype, opened.source)
         )
-        if layout is None or opened.shape[0] < n_frames:
+        if steps is not None and np.array_equal(steps, np.arange(n_frames)):
+            steps = None  # the first ones, which may be in the cache as those
+        last = n_frames if steps is None else int(steps[-1]) + 1
+        if layout is None or opened.shape[0] < last:
             raise InputError(
-                f"{opened.source} has shape {opened.shape}; expected images ({n_frames}, height, "
+                f"{opened.source} has shape {opened.shape}; expected images ({last}, height, "
                 "width, 1, 3 or 4), channels first or grey"
             )
         facts = {"format": "zarr", "array": name, "files": store.files.identity(name)}
+        if steps is not None:
+            facts["steps"] = hashlib.sha256(steps.astype("<i8").tobytes()).hexdigest()
 
     def parts() -> Iterator[tuple[str, np.ndarray]]:
+        begin = 0
         with ZarrReader(path) as store:
-            for part in store.parts(store.open(name), n_frames):
-                yield f"{path}: {name}", part
+            for part in store.parts(store.open(name), last):
+                if steps is None:
+                    yield f"{path}: {name}", part
+                    continue
+                first, end = np.searchsorted(steps, (begin, begin + len(part)))
+                if first < end:
+                    yield f"{path}: {name}", part[steps[first:end] - begin]
+                begin += len(part)
 
     return stored_images(f"{path}: {name}", key, facts, n_frames, layout, parts, depth)
 

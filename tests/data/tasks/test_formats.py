@@ -95,6 +95,26 @@ def test_without_the_option_nothing_is_told(
     assert loaded.tasks == ()
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("tasks", [["reach"], ["push"], ["*"]])
+def test_only_frames_of_chosen_tasks_are_kept_and_stay_in_their_file(
+    tasks: list[str], channels: int, tmp_path: Path
+) -> None:
+    config = zarr_store(tmp_path / "demos")
+    shape = (sum(LENGTHS), 8, 8, channels)
+    frames = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    group = zarr.open_group(config.path, mode="a")
+    group.create_array("data/camera", data=frames, chunks=(2, 8, 8, channels))
+    options = {**vars(config), "tasks": tasks, "obs_keys": ["camera", "state"]}
+    cameras = ZarrConfig(**options).load(tmp_path / "cache").arrays["camera"]
+    shown = np.repeat([tasks == ["*"] or task in tasks for task in SHOWN], LENGTHS)
+    assert isinstance(cameras, np.memmap)
+    np.testing.assert_array_equal(cameras, frames[shown])
+    first = ZarrConfig(**options | {"max_episodes": 1}).load(tmp_path / "cache").arrays["camera"]
+    np.testing.assert_array_equal(first, frames[shown][: len(first)])
+    assert len(first) == LENGTHS[1 if tasks == ["reach"] else 0]
+
+
 def test_data_that_name_no_task_say_so(tmp_path: Path) -> None:
     write_robomimic(tmp_path / "a.hdf5", buffer())
     write_zarr(tmp_path / "a.zarr", buffer())
