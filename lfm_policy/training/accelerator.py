@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -53,6 +53,15 @@ def make_accelerator(config: TrainingConfig, device: torch.device) -> Accelerato
         torch.cuda.set_device(device)
     _forget_earlier_run(config.mixed_precision, device)
     return Accelerator(mixed_precision=config.mixed_precision, cpu=device.type == "cpu")
+
+
+def mean_of_processes(accelerator: Accelerator, own: Mapping[str, float]) -> dict[str, float]:
+    """Return means over all processes of what each has; all of them have to ask for it."""
+    if accelerator.num_processes == 1:
+        return dict(own)
+    values = torch.tensor(list(own.values()), dtype=torch.float64, device=accelerator.device)
+    means: torch.Tensor = accelerator.reduce(values, reduction="mean")
+    return dict(zip(own, means.tolist(), strict=True))
 
 
 @contextmanager

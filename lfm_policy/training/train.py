@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lfm_policy.errors import InputError
+from lfm_policy.training.accelerator import mean_of_processes
 from lfm_policy.training.estimate.estimate import Estimate
 from lfm_policy.training.run import SYNC_EVERY, Run
 from lfm_policy.training.run_folder.meters import Clock, RunningMean
@@ -129,7 +130,8 @@ def take_steps(run: Run, trainer: Trainer, part: Part, selection: Selection, *, 
             bar.update()
             record.train_seconds = clock.seconds()
             if step % options.log_every == 0 or step == total:
-                told = {"loss": losses.take(), **part.loss.report(training=True)}
+                own = {"loss": losses.take(), **part.loss.report(training=True)}
+                told = mean_of_processes(run.accelerator, own)
                 record.loss = told["loss"]
                 bar.set_postfix(loss=f"{record.loss:.4f}", refresh=False)
                 run.write(

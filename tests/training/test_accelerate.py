@@ -207,6 +207,8 @@ def test_the_loss_is_that_of_one_process_at_the_same_total_batch(
         records = read_metrics(folder / METRICS_FILE)
         return {(r["block"], r["step"]): r["loss"] for r in records if r["kind"] == kind}
 
+    alone, both = losses(tmp_path, "train"), losses(launched / "run", "train")
+    assert len(alone) == 10 and both == pytest.approx(alone, rel=1e-3)
     alone, both = losses(tmp_path, "validation"), losses(launched / "run", "validation")
     # Validation draws its noise batch by batch, and batches are of 16 and of 8 rows.
     assert len(alone) > 2 and both == pytest.approx(alone, rel=0.05)
