@@ -30,7 +30,7 @@ TASKS: Final = {"transfer_cube": 7, "insertion": 14}
 
 HZ: Final = 50
 
-_INSTALL: Final = 'install it with: pip install "lfm-policy[aloha]"'
+_INSTALL: Final = 'install it, in the folder of the package, with: pip install ".[aloha]"'
 _NOT_DRAWN: Final = np.empty(0, np.uint8)
 
 Observation = dict[str, Any]

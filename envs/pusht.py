@@ -26,7 +26,7 @@ from .pusht_features import FEATURE_SHAPES, STATE_DIM, state_features
 BOARD_SIZE: Final = 512
 """Width and height of the board in pixels; actions are positions on it."""
 
-_INSTALL: Final = 'install it with: pip install "lfm-policy[sim]"'
+_INSTALL: Final = 'install it, in the folder of the package, with: pip install ".[sim]"'
 
 # Centre of gravity of the T in its own frame, about which the simulator turns it.
 _CENTER_OF_GRAVITY: Final = np.array([0.0, 45.0])
@@ -220,7 +220,7 @@ class PushTEnv(_PushTBase):
 
     Observation: ``agent_pos`` (2,), ``block_pose`` (4,), ``keypoints`` (16,), float32. Positions
     have no bounds in the observation space: an agent that presses hard enough pushes the block
-    several pixels through a wall. Creating it needs ``pip install "lfm-policy[sim]"``.
+    several pixels through a wall. Creating it needs the extra ``sim``.
     """
 
     def __init__(self, render_mode: str | None = None, render_size: int = 512) -> None:
@@ -250,7 +250,7 @@ class PushTImageEnv(_PushTBase):
 
     Observation: ``image`` uint8 (image_size, image_size, 3), RGB, and ``agent_pos`` float32 (2,)
     in pixels of the board. At the default size of 96 the image is the one that the demonstrations
-    of Diffusion Policy recorded. Creating it needs ``pip install "lfm-policy[sim]"``.
+    of Diffusion Policy recorded. Creating it needs the extra ``sim``.
     """
 
     def __init__(

@@ -123,7 +123,8 @@ def _connect(address: str | None, *, cpus: int | None) -> Any:
         import ray
     except ImportError:
         raise InputError(
-            "the runner 'ray' needs Ray, which is not installed: pip install 'lfm-policy[ray]'"
+            "the runner 'ray' needs Ray, which is not installed: pip install '.[ray]' in the "
+            "folder of the package"
         ) from None
     # Workers load the plugins of this process when they need them.
     variables = {name: os.environ[name] for name in (INHERITED,) if name in os.environ}

@@ -20,7 +20,7 @@ from ..checks import check_render_mode, checked_size, draws, reset_option, versi
 from ..errors import MissingSimulatorError
 from .tasks import CAMERAS, MT50
 
-_INSTALL: Final = 'install it with: pip install "lfm-policy[metaworld]"'
+_INSTALL: Final = 'install it, in the folder of the package, with: pip install ".[metaworld]"'
 _OBSERVED: Final = {"hand": 4, "objects": 14, "goal": 3}
 _GOAL: Final = 36
 

@@ -18,7 +18,7 @@ import numpy as np
 from ..checks import version_numbers
 from ..errors import MissingSimulatorError
 
-_INSTALL: Final = 'install it with: pip install "lfm-policy[robosuite]"'
+_INSTALL: Final = 'install it, in the folder of the package, with: pip install ".[robosuite]"'
 _LOGGER: Final = "robosuite_logs"
 
 

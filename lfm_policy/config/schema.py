@@ -58,7 +58,7 @@ class PolicyConfig:
     )
     horizon: int = option(
         16,
-        "actions that are predicted at a time (a chunk): 1 to 2 seconds of the robot's time",
+        "actions that are predicted at a time (a chunk): 0.8 to 1.6 seconds of the robot's time",
         common=True,
         ge=1,
         le=4096,

@@ -162,6 +162,9 @@ class WindowDataset:
         """
         other = copy.copy(self)
         other._features = {key: value.to(self.device) for key, value in features.items()}
+        # What is seldom asked for from now on does not stay in a GPU's memory.
+        unloaded = {key: self._frames[key].unloaded() for key in features if key in self._frames}
+        other._frames = {**self._frames, **unloaded}
         return other
 
     def with_index(self, index: WindowIndex) -> WindowDataset:

@@ -9,7 +9,8 @@ try:
     import onnxscript  # noqa: F401
 except ImportError as error:
     raise InputError(
-        f"exporting needs the package '{error.name}': pip install \"lfm-policy[deploy]\""
+        f"exporting needs the package '{error.name}': pip install \".[deploy]\" in "
+        "the folder of the package"
     ) from None
 
 from lfm_policy.exporting.check import (

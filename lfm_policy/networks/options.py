@@ -83,7 +83,7 @@ class MLPConfig(NetworkConfig):
 
     name: str = option(
         "mlp",
-        "network of every block: mlp for a CPU, unet1d (nine times the time) for a GPU",
+        "network of every block: mlp for a CPU, unet1d (six to nine times the time) for a GPU",
         choices=["mlp"],
     )
     width: int = option(

@@ -253,7 +253,7 @@ def _hints(format_name: str, path: Path) -> list[str]:
     if described is None or described.get("type") != 1:
         return []
     return [
-        "# action_space: absolute  # goals instead of changes, which do better on long tasks; needs"
+        "# action_space: absolute  # goals instead of changes, worse with small networks; needs"
         " robosuite once"
     ]
 

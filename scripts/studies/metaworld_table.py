@@ -3,7 +3,9 @@
 Demonstrations are collected, a file for each task, unless they are there. The policy is told its
 task by the observation `task`, trained, distilled, and rolled out from test seeds in every task.
 It can be stopped and started again at any time, and --minutes stops it by itself: what is finished
-is kept, and cells are in docs/results/data/metaworld.json with successes in every task.
+is kept, and cells are in docs/results/data/metaworld.json with successes in every task. Models of
+another number of demonstrations (--demos) have other names and folders, and options for a try
+(--set) need places of their own (--data and --output): pages show neither.
 
     python scripts/studies/metaworld_table.py mt10 --collect
     python scripts/studies/metaworld_table.py mt10 --models lfm lfm-2 lfm-1 --minutes 50
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from commands import Commands
-from pieces import Model, Sampler, Study, Wanted, measure, stop_after, study_options
+from pieces import DATA, Model, Sampler, Study, Wanted, measure, stop_after, study_options
 
 from lfm_policy.collect.collect import facts_of
 from lfm_policy.errors import InputError, Interrupted
@@ -31,27 +33,44 @@ from lfm_runtime.disk.files import write_json
 
 ARCHIVE = "metaworld.json"
 DEMONSTRATIONS = "metaworld_demonstrations.json"
+RUNS = Path("runs/metaworld")
+"""Run folders, unless others are named."""
 
 EPISODES = 20
 """Demonstrations of a task, and episodes that are rolled out in it."""
 
-# What the same network takes as one block: flow matching with the parameters of three.
-ONE_BLOCK = ("flow.n_blocks=1", "flow.step_sizes=[]", "network.width=672")
-FAMILIES = {"lfm": (), "fm": ONE_BLOCK}
+ONE_BLOCK = ("flow.n_blocks=1", "flow.step_sizes=[]")
+WIDTHS = {"mt10": 336, "mt50": 448}
+"""Widths of one network with the parameters of LFM's three blocks."""
+FAMILIES = ("lfm", "fm")
 STEPS = {"lfm": Sampler(16), "fm": Sampler(16)}
 STUDENTS = (2, 1)
 
 
-def models_of(tasks: str, overrides: tuple[str, ...]) -> dict[str, Model]:
+def models_of(
+    tasks: str, overrides: tuple[str, ...] = (), demos: int = EPISODES
+) -> dict[str, Model]:
     """Return the models by name; ``overrides`` are options of all trainings and distillations."""
     models = {}
-    for family, own in FAMILIES.items():
-        teacher = f"{tasks}-{family}"
+    for family in FAMILIES:
+        teacher = name_of(tasks, family, demos)
+        own = () if family == "lfm" else (*ONE_BLOCK, f"network.width={WIDTHS[tasks]}")
         models[teacher] = Model((*own, *overrides), config=f"metaworld/{tasks}")
         for nfe in STUDENTS:
             groups = {("lfm", 2): (2, 1)}.get((family, nfe), ())
-            models[f"{teacher}-{nfe}"] = Model(overrides, teacher=teacher, nfe=nfe, groups=groups)
+            student = Model(overrides, teacher=teacher, nfe=nfe, groups=groups)
+            models[name_of(tasks, f"{family}-{nfe}", demos)] = student
     return models
+
+
+def name_of(tasks: str, model: str, demos: int = EPISODES) -> str:
+    """Return what a model of some demonstrations of each task is called in the archive."""
+    return f"{tasks}-{model}" if demos == EPISODES else f"{tasks}-{model}-d{demos}"
+
+
+def shown_of(tasks: str, demos: int) -> str:
+    """Return what some demonstrations of each task are called, and their folder."""
+    return tasks if demos == EPISODES else f"{tasks}-d{demos}"
 
 
 def samplers() -> dict[str, Sampler]:
@@ -64,6 +83,7 @@ def collect(tasks: str, folder: Path, episodes: int, jobs: int, facts: Path) -> 
     """Collect what is missing of the demonstrations, and note how the experts did."""
     options = ["--episodes", str(episodes), "--workers", str(jobs), "--output", str(folder)]
     known = json.loads(facts.read_text()) if facts.exists() else {}
+    shown = shown_of(tasks, episodes)
     new, began = not folder.exists(), time.perf_counter()
     try:
         with Commands() as commands:
@@ -71,8 +91,8 @@ def collect(tasks: str, folder: Path, episodes: int, jobs: int, facts: Path) -> 
     except Interrupted as stopped:
         raise SystemExit(str(stopped)) from None
     if new:
-        known[f"{tasks} seconds"] = {"seconds": time.perf_counter() - began, "processes": jobs}
-    write_json(facts, known | {tasks: experts(folder)})
+        known[f"{shown} seconds"] = {"seconds": time.perf_counter() - began, "processes": jobs}
+    write_json(facts, known | {shown: experts(folder)})
 
 
 def experts(folder: Path) -> dict[str, Mapping[str, Any]]:
@@ -121,20 +141,24 @@ def main() -> None:
     if arguments.table:
         print_table(arguments.data / ARCHIVE, arguments.tasks)
         return
-    arguments.dataset = arguments.dataset or Path("data/metaworld") / arguments.tasks
+    usual = ((arguments.data, DATA), (arguments.output or RUNS, RUNS))
+    if arguments.set and any(given.resolve() == place.resolve() for given, place in usual):
+        parser.error("--set is for a try: give it folders of its own, --data and --output")
+    shown = shown_of(arguments.tasks, arguments.demos)
+    arguments.dataset = arguments.dataset or Path("data/metaworld") / shown
     stop_after(arguments.minutes)
     if arguments.collect:
         facts = arguments.data / DEMONSTRATIONS
         collect(arguments.tasks, arguments.dataset, arguments.demos, arguments.jobs, facts)
     study = Study(
-        models_of(arguments.tasks, tuple(arguments.set)),
+        models_of(arguments.tasks, tuple(arguments.set), arguments.demos),
         arguments,
         ARCHIVE,
-        output=Path("runs/metaworld"),
+        output=RUNS,
         episodes=arguments.episodes,
     )
     wanted: list[Wanted] = [
-        (f"{arguments.tasks}-{model}", seed, [how[model]])
+        (name_of(arguments.tasks, model, arguments.demos), seed, [how[model]])
         for seed, model in product(arguments.seeds, arguments.models)
     ]
     if failures := measure(study, wanted, arguments):

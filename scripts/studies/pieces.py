@@ -212,7 +212,7 @@ class Study:
                 shutil.rmtree(partial, ignore_errors=True)
                 options = ["--episodes", str(episodes), "--seed-start", str(RECORDING_SEEDS)]
                 options += sampler.options() if sampler else []
-                options += ["--record", str(partial), "--quiet"]
+                options += ["--record", str(partial), "--quiet", "--device", "cpu"]
                 self.commands.run("control", str(policy), "--simulated", *options)
                 partial.rename(path)
         return path

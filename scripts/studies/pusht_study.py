@@ -29,8 +29,19 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, help="training seeds; default all")
     parser.add_argument("--models", nargs="+", help="only these; default all")
     arguments = parser.parse_args()
+    wanted = {name: list(listed.wanted(arguments.parts)) for name, listed in studies.items()}
+    every_one = [one for chains in wanted.values() for one in chains]
+    for option, known in (
+        ("models", {model for model, _, _ in every_one}),
+        ("seeds", {seed for _, seed, _ in every_one}),
+    ):
+        if unknown := set(getattr(arguments, option) or ()) - known:
+            said = ", ".join(map(str, sorted(unknown)))
+            parser.error(
+                f"--{option} {said}: none of the parts {', '.join(arguments.parts)} has it"
+            )
     failures = []
-    for listed in studies.values():
+    for name, listed in studies.items():
         study = Study(
             listed.models,
             arguments,
@@ -38,13 +49,13 @@ def main() -> None:
             output=listed.output,
             seed_start=listed.seed_start,
         )
-        wanted = [
+        chosen = [
             one
-            for one in listed.wanted(arguments.parts)
+            for one in wanted[name]
             if (arguments.seeds is None or one[1] in arguments.seeds)
             and (arguments.models is None or one[0] in arguments.models)
         ]
-        failures += measure(study, wanted, arguments)
+        failures += measure(study, chosen, arguments)
     if failures:
         raise SystemExit("\n".join(failures))
 

@@ -3,10 +3,11 @@
 Policies learn from a robomimic HDF5 file, collected (`lfm-policy collect`) or human, and are rolled
 out from test seeds. FM, Diffusion Policy and MIP are one network with the parameters of LFM's three
 blocks, trained the same gradient steps on the same demonstrations. --demos says how many of these
-all learn from. An earlier checkpoint in time (early: a third of the steps) is a run of its own,
-learning rate decayed to 0: blocks are trained one after the other, so that half a run is not a
-policy. It can be stopped and started again at any time, and --minutes stops it by itself; what is
-finished is kept in docs/results/data/robomimic.json.
+all learn from; the page has the cells of 200, those of other numbers are in the data alone. An
+earlier checkpoint in time (early: a third of the steps) is a run of its own, learning rate decayed
+to 0: blocks are trained one after the other, so that half a run is not a policy. It can be stopped
+and started again at any time, and --minutes stops it by itself; what is finished is kept in
+docs/results/data/robomimic.json.
 
     lfm-policy collect Can --episodes 200 --output can.hdf5
     python scripts/studies/robomimic_table.py can --dataset can.hdf5 --minutes 50

@@ -1,7 +1,7 @@
 """Train a small policy on the bundled PushT demonstrations, distil it to 2 and 1 network
 evaluations, evaluate all three, and write one HTML page about it. Takes minutes on 2 cores.
 
-Needs the simulator (pip install "lfm-policy[sim]") and no network. Options are set as
+Needs the simulator (the extra "sim") and no network. Options are set as
 section.key=value on top of the configuration pusht/demo; students take a third of the teacher's
 gradient steps. The folder holds run folders, evaluations and videos, and demo.html, one file that
 needs nothing else. A demo that was stopped goes on with --resume, which keeps all that is done.

@@ -50,6 +50,12 @@ class Frames:
                 moved._on_device = _upload(self._images, device)
         return moved
 
+    def unloaded(self) -> Frames:
+        """Return the same frames for the same device, whose memory they do not take."""
+        left = Frames(self._images)
+        left._device = self._device
+        return left
+
     def prefetch(self, steps: Tensor) -> None:
         """Begin to gather the frames of ``steps`` (on the CPU), which `gather` will ask for."""
         if self._on_device is not None:

@@ -159,6 +159,12 @@ class Cells(Rated):
         return float(np.mean([cell["training"]["push_seconds"] for cell in self.each]))
 
     @property
+    def all_seconds(self) -> list[float]:
+        """Of each training, with its push-forward or its samples of the teacher."""
+        each = [cell["training"] for cell in self.each]
+        return [float(one["train_seconds"] + one["push_seconds"]) for one in each]
+
+    @property
     def training(self) -> str:
         """Seconds of gradient steps, of the quickest training."""
         return f"{self.train_seconds:,.0f}"

@@ -15,6 +15,8 @@ EVALUATIONS: dict[str, Any] = {
     "ticks": (1, 2, 4, 8, 16, 32, 64),
 }
 """Arguments of `score_and_success` for curves against evaluations."""
+FROM_NOISE = "sampled from 0.6 of the noise; {} with 1 to 8 evaluations from all of it"
+"""Line of a subtitle, with who is sampled from all of it."""
 
 
 def of(cells: Cells) -> str:

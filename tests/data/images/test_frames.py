@@ -10,9 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.images import frames as frames_module
 from lfm_policy.data.images.cache import CachedImages
 from lfm_policy.data.images.frames import Frames
+from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.windows import WindowIndex
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 4, 3, 3), dtype=np.uint8)
 
@@ -57,6 +61,21 @@ def test_mapped_pages_are_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     for _ in range(4):
         frames.gather(torch.tensor([[0, 1]]))
     assert released == [True, True]
+
+
+def test_frames_that_features_stand_in_for_take_no_memory_of_a_gpu() -> None:
+    frames = Frames(IMAGES)
+    frames._on_device = torch.from_numpy(IMAGES)  # as on a GPU
+    assert frames.on_gpu and not frames.unloaded().on_gpu
+    ends, action = np.array([9]), np.arange(18, dtype=np.float32).reshape(9, 2)
+    index = WindowIndex(ends, n_obs_steps=1, horizon=2, n_action_steps=1)
+    buffer = ReplayBuffer({"action": action, "camera": IMAGES}, ends)
+    dataset = WindowDataset(buffer, Normalizer.fit({"action": action}), index, ["camera"])
+    dataset._frames["camera"] = frames
+    other = dataset.with_features({"camera": torch.zeros(1, 9, 4)})
+    assert not other._frames["camera"].on_gpu and dataset._frames["camera"] is frames
+    gathered = other._frames["camera"].gather(torch.tensor([[0, 8]]))
+    np.testing.assert_array_equal(gathered, IMAGES[[0, 8]][None])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -46,7 +46,7 @@ def names(data: Path) -> dict[str, Any]:
     def hours(*models: str) -> float:
         """Return the hours that all trainings took, or those of some models."""
         chosen = state.rows("wall-clock", *models)
-        return sum(len(c.found) * (c.train_seconds + c.push_seconds) for c in chosen) / 3600
+        return sum(sum(cells.all_seconds) for cells in chosen) / 3600
 
     return {
         "equal_parameters": _both(state, EQUAL_PARAMETERS),

@@ -11,6 +11,7 @@ from listed import listed_studies
 from resultpages.cells import Cells, StudyResults
 from resultpages.curves import (
     EVALUATIONS,
+    FROM_NOISE,
     of,
     of_demonstrations,
     score_and_success,
@@ -74,7 +75,7 @@ def pictures(data: Path) -> list[Picture]:
             "what their teacher has with 16; FM and its students have less",
             score_and_success({k: cells(*v) for k, v in mlp.items()}, **EVALUATIONS),
             title="PushT from state: few evaluations",
-            subtitle=subtitle,
+            subtitle=f"{subtitle}\n{FROM_NOISE.format('FM')}",
         ),
         Picture(
             "unet",
@@ -82,7 +83,8 @@ def pictures(data: Path) -> list[Picture]:
             "the best with 6 and 16, FM's U-Net needs more evaluations and has less",
             score_and_success({k: cells(*v) for k, v in unet.items()}, **EVALUATIONS),
             title="PushT from state: U-Nets and MLPs",
-            subtitle=f"{subtitle}\n(the student of one evaluation: {of(unet_one)})",
+            subtitle=f"{subtitle}\n(the student of one evaluation: {of(unet_one)})\n"
+            f"{FROM_NOISE.format('FM as an MLP')}",
         ),
         Picture(
             "dropout",

@@ -8,7 +8,7 @@ from pathlib import Path
 from listed import listed_studies
 
 from resultpages.cells import StudyResults
-from resultpages.curves import EVALUATIONS, score_and_success
+from resultpages.curves import EVALUATIONS, FROM_NOISE, score_and_success
 from resultpages.pictures import Picture
 
 
@@ -33,6 +33,6 @@ def pictures(data: Path) -> list[Picture]:
             (replace(success, from_zero=True),),
             title="Success against network evaluations",
             subtitle="PushT from state, 206 human demonstrations, 3 trainings, n = 600, "
-            "95% intervals",
+            f"95% intervals\n{FROM_NOISE.format('FM')}",
         )
     ]
