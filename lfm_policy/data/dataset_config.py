@@ -43,11 +43,13 @@ class WriteOptions(DatasetFacts):
 
     Attributes:
         task: what the demonstrations show, in words.
+        tasks: what each of them shows, where it is not the same; empty: ``task``.
         crf: quality of videos, 0 (best) to 51.
         quiet: no progress bars.
     """
 
     task: str = "demonstration"
+    tasks: tuple[str, ...] = ()
     crf: int = 18
     quiet: bool = True
 

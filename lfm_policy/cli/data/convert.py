@@ -4,8 +4,8 @@ What OUT is called decides its format: NAME.zarr and NAME.zarr.zip are zarr repl
 NAME.hdf5 and NAME.h5 robomimic files, any other name is the folder of a LeRobot dataset (v3.0).
 
 Numbers keep their values and dtypes. Images keep theirs in zarr and HDF5 (as uint8); LeRobot
-encodes them as videos, and what that lost is measured and printed. Rewards, simulator states and
-language are not carried over.
+encodes them as videos, and what that lost is measured and printed. Names of tasks are kept, but no
+rewards, simulator states and other language.
 
 examples:
   lfm-policy convert pusht_cchi_v7_replay.zarr pusht-lerobot --fps 10 --obs-keys img state
@@ -69,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-episodes", type=positive, help="only the first so many episodes")
     parser.add_argument("--filter-key", help="only the demos of mask/KEY of a robomimic file")
     parser.add_argument(
-        "--task", default="demonstration", help="what the episodes show, in words, for LeRobot"
+        "--task",
+        help="what all episodes show, in words, for LeRobot (default: what IN says of each)",
     )
     parser.add_argument(
         "--crf", type=int, help="quality of LeRobot's videos, 0 (best) to 51; default 18"

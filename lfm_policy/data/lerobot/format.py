@@ -168,7 +168,15 @@ class LeRobotConfig(DatasetConfig):
         from lfm_policy.data.lerobot.writer import measure_video_loss, write_lerobot
 
         assert how.fps is not None
-        write_lerobot(target, buffer, fps=how.fps, task=how.task, crf=how.crf, quiet=how.quiet)
+        write_lerobot(
+            target,
+            buffer,
+            fps=how.fps,
+            task=how.task,
+            tasks=how.tasks,
+            crf=how.crf,
+            quiet=how.quiet,
+        )
         return measure_video_loss(target, buffer)
 
     def _check_fps(self, info: DatasetInfo) -> None:

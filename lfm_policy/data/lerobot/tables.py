@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ def to_arrow(array: np.ndarray) -> Any:
     return values.cast(kind)
 
 
-def write_tasks(path: Path, task: str) -> None:
+def write_tasks(path: Path, tasks: Sequence[str]) -> None:
     """Write the table of tasks: LeRobot reads it with pandas and expects them as its index."""
     pandas = {
         "index_columns": ["task"],
@@ -257,5 +257,6 @@ def write_tasks(path: Path, task: str) -> None:
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.0.0",
     }
-    table = pa.table({"task_index": pa.array([0], pa.int64()), "task": [task]})
+    numbers = pa.array(range(len(tasks)), pa.int64())
+    table = pa.table({"task_index": numbers, "task": pa.array(tasks, pa.string())})
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def write_lerobot(
     *,
     fps: float,
     task: str = "demonstration",
+    tasks: Sequence[str] = (),
     crf: int = DEFAULT_CRF,
     quiet: bool = True,
 ) -> None:
@@ -70,6 +71,7 @@ def write_lerobot(
         buffer: what to write, its action under ``"action"``; it is validated first.
         fps: steps per second.
         task: what the demonstrations show, in words.
+        tasks: what each of them shows, where it is not the same.
         crf: quality of H.264, 0 (best) to 51.
         quiet: no progress bars.
 
@@ -84,13 +86,14 @@ def write_lerobot(
         raise InputError(f"fps is {fps}; expected a number of steps per second such as 30")
     if not 0 <= crf <= 51:
         raise InputError(f"crf is {crf}; expected 0 (best) to 51")
-    if not task:
+    shown = list(tasks) or [task] * buffer.n_episodes
+    if not all(shown):
         raise InputError("task is empty; expected what the demonstrations show, in words")
-    dataset = _Dataset(buffer, fps, quiet)
+    dataset = _Dataset(buffer, fps, shown, quiet)
     with atomic_folder(path) as folder:
         features = list(dataset.write_numbers(folder))
         features += [dataset.write_camera(folder, name, crf) for name in dataset.images]
-        dataset.write_metadata(folder, features, task)
+        dataset.write_metadata(folder, features)
 
 
 def measure_video_loss(path: str | Path, buffer: ReplayBuffer) -> dict[str, ImageLoss]:
@@ -122,8 +125,9 @@ class _Feature:
 class _Dataset:
     """Writes the parts of one dataset into a folder."""
 
-    def __init__(self, buffer: ReplayBuffer, fps: float, quiet: bool) -> None:
-        self._buffer, self._fps, self._quiet = buffer, fps, quiet
+    def __init__(self, buffer: ReplayBuffer, fps: float, shown: list[str], quiet: bool) -> None:
+        self._buffer, self._fps, self._shown, self._quiet = buffer, fps, shown, quiet
+        self._tasks = list(dict.fromkeys(shown))
         starts, ends = buffer.episode_starts.tolist(), buffer.episode_ends.tolist()
         self._spans = list(zip(starts, ends, strict=True))
         names = _names(buffer)
@@ -145,7 +149,7 @@ class _Dataset:
             "frame_index": frame_index,
             "episode_index": np.repeat(np.arange(len(lengths)), lengths),
             "index": index,
-            "task_index": np.zeros_like(index),
+            "task_index": np.repeat([self._tasks.index(task) for task in self._shown], lengths),
         }
         return {name: column[:, None] for name, column in columns.items()}
 
@@ -225,7 +229,7 @@ class _Dataset:
             spans.append((begin, end))
         yield spans
 
-    def write_metadata(self, folder: Path, features: list[_Feature], task: str) -> None:
+    def write_metadata(self, folder: Path, features: list[_Feature]) -> None:
         """Write all files below ``meta``; ``features`` are what was written before."""
         n_episodes, n_steps = self._buffer.n_episodes, self._buffer.n_steps
         meta = folder / "meta"
@@ -234,7 +238,7 @@ class _Dataset:
             "robot_type": None,
             "total_episodes": n_episodes,
             "total_frames": n_steps,
-            "total_tasks": 1,
+            "total_tasks": len(self._tasks),
             "chunks_size": _FILES_PER_CHUNK,
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
@@ -247,12 +251,12 @@ class _Dataset:
         write_json(meta / "info.json", info)
         overall = {f.name: {k: v.tolist() for k, v in f.overall.items()} for f in features}
         write_json(meta / "stats.json", overall)
-        write_tasks(meta / "tasks.parquet", task)
+        write_tasks(meta / "tasks.parquet", self._tasks)
 
         zeros = [0] * n_episodes
         columns: dict[str, list[Any]] = {
             "episode_index": list(range(n_episodes)),
-            "tasks": [[task]] * n_episodes,
+            "tasks": [[task] for task in self._shown],
             "length": [end - begin for begin, end in self._spans],
             "data/chunk_index": zeros,
             "data/file_index": zeros,

@@ -23,6 +23,7 @@ from lfm_policy.data.hdf5.file import Hdf5File
 from lfm_policy.data.images.cache import release
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer, is_image
 from lfm_policy.data.robomimic.env import check_env_args
+from lfm_policy.data.robomimic.names import TASK_ATTRIBUTE
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_file, exists, require_absent, write_json, write_text
 from lfm_runtime.disk.input_files import require_file
@@ -101,6 +102,7 @@ def write_robomimic(
     *,
     env_args: Mapping[str, Any] | None = None,
     states: np.ndarray | None = None,
+    tasks: Sequence[str] = (),
     quiet: bool = True,
 ) -> None:
     """Write a buffer as robomimic's HDF5: ``data/demo_N/actions`` and ``data/demo_N/obs/<key>``.
@@ -115,6 +117,7 @@ def write_robomimic(
         env_args: description of the environment, see `RobomimicFile.env_args`; by default
             that of an unknown one.
         states: (T, n) states of the simulator; left out by default.
+        tasks: what each demo shows, kept as its attribute ``task``; empty: not known.
         quiet: no progress bar.
 
     Raises:
@@ -149,6 +152,7 @@ def write_robomimic(
                 rewards=np.zeros(length),
                 dones=np.arange(1, length + 1) // length,
                 states=None if states is None else states[begin:end],
+                attributes={TASK_ATTRIBUTE: tasks[number]} if tasks else {},
             )
             _write(data.create_group(f"demo_{number}"), demo)
 

@@ -271,7 +271,7 @@ class RobomimicConfig(DatasetConfig):
         if how.fps is not None and control_freq(described) != how.fps:
             kwargs = described["env_kwargs"] | {"control_freq": how.fps}
             described = described | {"env_kwargs": kwargs}
-        write_robomimic(target, buffer, env_args=described, quiet=how.quiet)
+        write_robomimic(target, buffer, env_args=described, tasks=how.tasks, quiet=how.quiet)
         return {}
 
     def _stored_actions(self, file: RobomimicFile, demo: str) -> str:

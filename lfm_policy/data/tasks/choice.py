@@ -96,6 +96,12 @@ def names_no_task(source: str, advice: str) -> NoTasksError:
     )
 
 
+def shown_tasks(buffer: ReplayBuffer) -> list[str]:
+    """Return the task of every episode of a buffer that was `TaskChoice.told`."""
+    numbers = buffer.arrays[TASK_KEY][buffer.episode_starts].argmax(1)
+    return [buffer.tasks[number] for number in numbers.tolist()]
+
+
 def untold(buffer: ReplayBuffer) -> ReplayBuffer:
     """Return the same episodes without the observation of their tasks; undoes `TaskChoice.told`."""
     if not buffer.tasks:

@@ -12,10 +12,9 @@ import numpy as np
 
 from lfm_policy.data.dataset_config import ALL_TASKS, DatasetConfig
 from lfm_policy.data.replay_buffer import ReplayBuffer
-from lfm_policy.data.tasks.choice import untold
+from lfm_policy.data.tasks.choice import shown_tasks, untold
 from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import checked, option, options
-from lfm_runtime.policy.spec import TASK_KEY
 
 if TYPE_CHECKING:
     from lfm_policy.data.images.cache import ImageCache
@@ -146,5 +145,4 @@ def _tasks_of(buffer: ReplayBuffer) -> list[str]:
     """Return the task of every episode; the name of the file where nothing says it."""
     if not buffer.tasks:
         return [Path(buffer.source).stem] * buffer.n_episodes
-    numbers = buffer.arrays[TASK_KEY][buffer.episode_starts].argmax(axis=1)
-    return [buffer.tasks[number] for number in numbers]
+    return shown_tasks(buffer)

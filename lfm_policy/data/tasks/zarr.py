@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from lfm_policy.data.tasks.choice import TaskChoice, choose_tasks, names_no_task
-from lfm_policy.data.zarr.store import list_zarr, load_arrays, stored_tasks
+from lfm_policy.data.zarr.store import TASK_INDEX, list_zarr, load_arrays, stored_tasks
 from lfm_policy.errors import InputError
 
-ARRAYS = ("task_index", "task")
+ARRAYS = (TASK_INDEX, "task")
 
 
 def chosen(wanted: Sequence[str], path: str, starts: np.ndarray) -> TaskChoice:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions
+from lfm_policy.data.dataset_config import ALL_TASKS, DatasetConfig, WriteOptions
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.depth import looks_like_depth
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic.format import ActionRangeWarning
+from lfm_policy.data.tasks.choice import shown_tasks, untold
 from lfm_policy.data.tools.detect import detect_format
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.errors import InputError
@@ -38,7 +39,8 @@ class ConvertOptions:
         filter_key: of a robomimic file: only the demos that it lists.
         max_episodes: only the first so many.
         fps: steps per second; by default what the source says.
-        task: what the demonstrations show, in words, for LeRobot.
+        task: what the demonstrations show, in words, for LeRobot; by default what the source says
+            of each of them.
         crf: quality of videos, 0 (best) to 51.
     """
 
@@ -50,7 +52,7 @@ class ConvertOptions:
     filter_key: str | None = None
     max_episodes: int | None = None
     fps: float | None = None
-    task: str = "demonstration"
+    task: str | None = None
     crf: int = DEFAULT_CRF
 
     def __post_init__(self) -> None:
@@ -130,10 +132,10 @@ def convert(
     """Read a dataset of one format and write it in another.
 
     Low-dimensional values and dtypes stay as they are. Images become uint8 and stay exact, except
-    in LeRobot's videos, where what was lost is measured. Only the action and observations are
-    carried over: no rewards, simulator states or language. The target appears under its name only
-    when it is complete; images go through a temporary folder beside it, which takes their
-    uncompressed size.
+    in LeRobot's videos, where what was lost is measured. Only the action, observations and names of
+    tasks are carried over: no rewards, simulator states or other language. The target appears under
+    its name only when it is complete; images go through a temporary folder beside it, which takes
+    their uncompressed size.
 
     Args:
         source: file or folder of the dataset.
@@ -158,7 +160,6 @@ def convert(
     how = WriteOptions(
         fps=facts.fps if options.fps is None else options.fps,
         env_args=facts.env_args,
-        task=options.task,
         crf=options.crf,
         quiet=quiet,
     )
@@ -176,7 +177,11 @@ def convert(
         with warnings.catch_warnings():
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
-            buffer = load_usable_images(config, options, cache, quiet=quiet)
+            buffer, tasks = load_with_tasks(config, options, cache, quiet=quiet)
+        if len(set(tasks)) > 1:
+            how = dataclasses.replace(how, tasks=tuple(tasks))
+        elif shown := options.task if options.task is not None else "".join(tasks[:1]):
+            how = dataclasses.replace(how, task=shown)
         losses = writer.write(target, buffer, how)
     return Conversion(
         source=source,
@@ -213,7 +218,9 @@ def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetC
             )
     if name == "zarr" and not options.obs_keys:
         # The format itself wants them named: most stores hold more than a policy should see.
+        from lfm_policy.data.tasks.zarr import ARRAYS
         from lfm_policy.data.zarr.contents import ZarrContents
+        from lfm_policy.data.zarr.store import stored_tasks
 
         arrays = ZarrContents(source).stored
         stored = [key for key, array in arrays.items() if not array.unusable]
@@ -221,8 +228,10 @@ def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetC
         action_key = options.action_key or ACTION_KEY
         # The name is taken in the result, and the format refuses it as an observation.
         chosen["obs_keys"] = [key for key in stored if key not in (action_key, ACTION_KEY)]
+        # Reading the action says the same, and named tasks are kept as such.
+        told = (action_key, ACTION_KEY, *(ARRAYS if stored_tasks(source) else ()))
         for key, problem in left_out.items():
-            if key not in (action_key, ACTION_KEY):  # reading the action says the same
+            if key not in told:
                 warnings.warn(f"data/{key} is left out: {problem}", stacklevel=3)
         if action_key in stored and action_key != ACTION_KEY and ACTION_KEY in stored:
             warnings.warn(
@@ -231,6 +240,28 @@ def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetC
                 stacklevel=3,
             )
     return config_class(**chosen)
+
+
+def load_with_tasks(
+    config: DatasetConfig, options: ConvertOptions, cache: Path | None, *, quiet: bool
+) -> tuple[ReplayBuffer, list[str]]:
+    """Read what a configuration names, and the task of every episode where the source names it."""
+    names_tasks = options.task is None
+    told = dataclasses.replace(config, tasks=[ALL_TASKS])
+    if isinstance(config, ZarrConfig) and isinstance(told, ZarrConfig):
+        from lfm_policy.data.tasks.zarr import ARRAYS
+        from lfm_policy.data.zarr.store import stored_tasks
+
+        names_tasks = names_tasks and bool(stored_tasks(config.path))
+        if not options.obs_keys:  # they become the tasks again
+            told = dataclasses.replace(told, obs_keys=[k for k in told.obs_keys if k not in ARRAYS])
+    if names_tasks:
+        try:
+            buffer = load_usable_images(told, options, cache, quiet=quiet)
+            return untold(buffer), shown_tasks(buffer)
+        except InputError:  # no task is named; what else is wrong, reading without them says
+            names_tasks = False
+    return load_usable_images(config, options, cache, quiet=quiet), []
 
 
 def load_usable_images(

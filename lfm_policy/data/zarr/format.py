@@ -192,5 +192,5 @@ class ZarrConfig(DatasetConfig):
         """Write a replay buffer; see :meth:`DatasetConfig.write`."""
         from lfm_policy.data.zarr.store import write_zarr
 
-        write_zarr(target, buffer, fps=how.fps)
+        write_zarr(target, buffer, fps=how.fps, tasks=how.tasks)
         return {}

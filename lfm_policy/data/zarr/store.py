@@ -7,9 +7,10 @@ directory store or a zip of one, zarr format v2 (what is found in the wild) or v
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numcodecs
 import numpy as np
@@ -31,6 +32,8 @@ from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_file, atomic_folder, require_absent
 
 _ENDS = "meta/episode_ends"
+TASK_INDEX = "task_index"
+"""The array that says which of the store's ``tasks`` a step belongs to."""
 _CHUNK_BYTES = 2**20
 LOW_DIMENSIONAL = (2, 3)
 """Ranks of arrays that are observations without being images."""
@@ -267,7 +270,13 @@ def _episode_ends(store: ZarrReader) -> np.ndarray:
     return ends.astype(np.int64)
 
 
-def write_zarr(path: str | Path, buffer: ReplayBuffer, *, fps: float | None = None) -> None:
+def write_zarr(
+    path: str | Path,
+    buffer: ReplayBuffer,
+    *,
+    fps: float | None = None,
+    tasks: Sequence[str] = (),
+) -> None:
     """Write a buffer in zarr format v2 with Blosc/zstd chunks, as Diffusion Policy does.
 
     The store appears under its name only when it is complete.
@@ -276,11 +285,19 @@ def write_zarr(path: str | Path, buffer: ReplayBuffer, *, fps: float | None = No
         path: a name that ends in ``.zip`` gives a zip, any other a directory store.
         buffer: what to write; it is validated first.
         fps: steps per second, kept as an attribute of the store; None: not known.
+        tasks: what each episode shows, kept as ``data/task_index`` and as names of the numbers
+            among the attributes; empty: not known.
 
     Raises:
         InputError: the buffer is not valid or ``path`` exists already.
     """
     buffer.validate()
+    attributes: dict[str, Any] = {} if fps is None else {"fps": float(fps)}
+    if tasks:
+        names = list(dict.fromkeys(tasks))
+        numbers = np.repeat([names.index(task) for task in tasks], buffer.episode_lengths)
+        buffer = replace(buffer, arrays={**buffer.arrays, TASK_INDEX: numbers})
+        attributes["tasks"] = names
     path = Path(path)
     require_absent(path)
     if path.suffix == ".zip":
@@ -288,16 +305,15 @@ def write_zarr(path: str | Path, buffer: ReplayBuffer, *, fps: float | None = No
             temporary.unlink()  # zarr wants to create the archive itself
             store = ZipStore(temporary, mode="w")
             try:
-                _write(store, buffer, fps)
+                _write(store, buffer, attributes)
             finally:
                 store.close()
     else:
         with atomic_folder(path) as folder:
-            _write(LocalStore(folder), buffer, fps)
+            _write(LocalStore(folder), buffer, attributes)
 
 
-def _write(store: LocalStore | ZipStore, buffer: ReplayBuffer, fps: float | None) -> None:
-    attributes = {} if fps is None else {"fps": float(fps)}
+def _write(store: LocalStore | ZipStore, buffer: ReplayBuffer, attributes: dict[str, Any]) -> None:
     root = zarr.create_group(store, zarr_format=2, attributes=attributes)
     arrays = {f"data/{key}": array for key, array in buffer.arrays.items()}
     arrays[_ENDS] = np.asarray(buffer.episode_ends, dtype=np.int64)

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic.demos import write_robomimic
 from lfm_policy.data.robomimic.file import RobomimicFile
 from lfm_policy.data.robomimic.format import RobomimicConfig
+from lfm_policy.data.tasks.choice import shown_tasks
 from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, target_format
 from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
@@ -401,3 +403,30 @@ def test_the_next_conversion_removes_what_a_killed_one_left(
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["other.hdf5"]
     assert len(caplog.messages) == len(left)
     assert all(f"removed, process {process.pid} on" in message for message in caplog.messages)
+
+
+def tasks_of(path: Path, name: str) -> list[str]:
+    config = DATASET_FORMATS.get(name)(path=str(path), tasks=["*"])
+    if name == "zarr":
+        config = replace(config, obs_keys=["state"])
+    return shown_tasks(config.load())
+
+
+@pytest.mark.parametrize("names", permutations(["a.zarr", "b.hdf5", "c"]))
+def test_tasks_survive_all_formats(names: tuple[str, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"action": rng.normal(size=(9, 2)), "state": rng.normal(size=(9, 3))}
+    buffer, shown = ReplayBuffer(arrays, np.array([2, 5, 9])), ["pour", "fold", "pour"]
+    write_zarr(tmp_path / "first.zarr", buffer, tasks=shown)
+    for source, target in pairwise(["first.zarr", *names]):
+        done = convert(tmp_path / source, tmp_path / target, ConvertOptions(fps=3))
+        assert "task" not in done.shapes and "task_index" not in done.shapes
+        assert tasks_of(done.target, done.target_format) == shown
+    done = convert(tmp_path / names[-1], tmp_path / "d", ConvertOptions(fps=3, task="both"))
+    assert tasks_of(done.target, "lerobot") == ["both"] * 3
+    # One task for all is what LeRobot's episodes are called, and no observation elsewhere.
+    convert(tmp_path / "d", tmp_path / "e.zarr", ConvertOptions())
+    with pytest.raises(InputError, match="nothing says which task"):
+        tasks_of(tmp_path / "e.zarr", "zarr")
+    convert(tmp_path / "d", tmp_path / "f", ConvertOptions(max_episodes=1))
+    assert tasks_of(tmp_path / "f", "lerobot") == ["both"]
