@@ -144,6 +144,8 @@ class Study:
         self.commands = Commands()
         self._dataset = arguments.dataset
         self._device = arguments.device
+        address = arguments.ray_address
+        self._runner = ["--runner", "ray", "--ray-address", address] if address else []
         self._output = arguments.output or output
         self._archive = arguments.data / archive
         self._episodes = episodes
@@ -167,7 +169,7 @@ class Study:
         output = folder / f"eval-{self._seed_start}-{episodes}-{sampler}"
         if not (output / "eval.json").exists():
             options = ["--episodes", str(episodes), "--seed-start", str(self._seed_start)]
-            options += [*sampler.options(), "--output", str(output)]
+            options += [*sampler.options(), "--output", str(output), *self._runner]
             self.commands.run("eval", str(folder), *options, "--quiet", "--device", "cpu")
         cell = _compact(json.loads((output / "eval.json").read_text()), folder)
         with self._lock:
@@ -231,6 +233,9 @@ def study_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="run folders, default in runs/")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the archives")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread side by side")
+    parser.add_argument(
+        "--ray-address", help="roll out on this cluster of Ray (auto: the one of this machine)"
+    )
     parser.add_argument(
         "--device",
         default="cpu",

@@ -7,21 +7,35 @@ all learn from; the page has the cells of 200, those of other numbers are in the
 earlier checkpoint in time (early: a third of the steps) is a run of its own, learning rate decayed
 to 0: blocks are trained one after the other, so that half a run is not a policy. It can be stopped
 and started again at any time, and --minutes stops it by itself; what is finished is kept in
-docs/results/data/robomimic.json.
+docs/results/data/robomimic.json, for the page, which is of collected demonstrations. Others, such
+as the human ones, get a table of their own: --data and --output name its folders, and --table
+prints it.
 
     lfm-policy collect Can --episodes 200 --output can.hdf5
     python scripts/studies/robomimic_table.py can --dataset can.hdf5 --minutes 50
     python scripts/studies/robomimic_table.py can --dataset can.hdf5 --demos 50 --models lfm fm
     python scripts/results/write.py    # the page, of the data
+
+    lfm-policy download robomimic/can/ph
+    python scripts/studies/robomimic_table.py can --data runs/human --output runs/human \\
+        --dataset data/robomimic/can/ph/low_dim_v141.hdf5
+    python scripts/studies/robomimic_table.py can --table --data runs/human
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from pieces import Model, Sampler, Study, Wanted, measure, stop_after, study_options
+from pieces import DATA, Model, Sampler, Study, Wanted, measure, stop_after, study_options
+
+from lfm_policy.collect.collect import facts_of
+from lfm_policy.evaluation.statistics import mcnemar_exact
+from lfm_policy.text.tables import TextTable
+
+ARCHIVE = "robomimic.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,30 @@ def name_of(task: str, model: str, demos: int = DEMOS) -> str:
     return f"{task}-{model}" if demos == DEMOS else f"{task}-{model}-d{demos}"
 
 
+def print_table(archive: Path, task: str) -> None:
+    """Print the success of every model and training seed of a task, and how LFM's compares."""
+    if not archive.exists():
+        raise SystemExit(f"{archive}: nothing has been measured")
+    cells = json.loads(archive.read_text())
+    table = TextTable("policy", "NFE", "success", "95% interval", "against LFM", title=task)
+    for key, cell in cells.items():
+        model, seed, *how = key.split()
+        if not model.removeprefix("early-").startswith(f"{task}-"):
+            continue
+        (episodes,) = (part for part in how if part.startswith("n"))
+        teacher = f"{task}-lfm {seed} {POLICIES['lfm'][1]} {episodes} "
+        lfm = next((c for k, c in cells.items() if k.startswith(teacher)), cell)
+        low, high = cell["summary"]["success_interval"]
+        more = cell["summary"]["success_rate"] - lfm["summary"]["success_rate"]
+        p = mcnemar_exact(*([s == "1" for s in c["success"]] for c in (cell, lfm)))
+        against = "" if lfm is cell else f"{more:+.3f} (p = {p:.2g})"
+        rate = f"{cell['summary']['success_rate']:.3f}"
+        table.add_row(
+            f"{model} {seed}", f"{cell['nfe']:g}", rate, f"{low:.3f}..{high:.3f}", against
+        )
+    table.print()
+
+
 def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("task", choices=list(TASKS))
@@ -117,13 +155,23 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=made, default=list(POLICIES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds")
     parser.add_argument("--demos", type=int, default=DEMOS, help="how many; default 200")
+    parser.add_argument("--table", action="store_true", help="print what is known, and run nothing")
     parser.add_argument("--minutes", type=float, help="stop after so long; the same call goes on")
     arguments = parser.parse_args()
+    if arguments.table:
+        print_table(arguments.data / ARCHIVE, arguments.task)
+        return
+    usual = arguments.data.resolve() == DATA.resolve() or arguments.output is None
+    if usual and arguments.dataset is not None and facts_of(arguments.dataset) is None:
+        parser.error(
+            f"{arguments.dataset}: is not collected, as the demonstrations of the page are: give "
+            "the table of others folders of its own, --data and --output"
+        )
     stop_after(arguments.minutes)
     study = Study(
         models_of(arguments.task, arguments.demos),
         arguments,
-        "robomimic.json",
+        ARCHIVE,
         output=Path("runs/robomimic"),
         episodes=TASKS[arguments.task].episodes,
     )

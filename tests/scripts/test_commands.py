@@ -54,7 +54,12 @@ def test_ctrl_c_stops_what_runs_and_nothing_else_begins(
 ) -> None:
     pieces = modules["pieces"]
     arguments = argparse.Namespace(
-        dataset=tmp_path, device="cpu", output=tmp_path / "runs", data=tmp_path, jobs=2
+        dataset=tmp_path,
+        device="cpu",
+        output=tmp_path / "runs",
+        data=tmp_path,
+        jobs=2,
+        ray_address=None,
     )
     models = {name: pieces.Model() for name in "abcd"}
     study = pieces.Study(models, arguments, "cells.json", output=tmp_path)
@@ -87,7 +92,12 @@ def test_a_command_that_fails_is_told_of_and_the_others_go_on(
 ) -> None:
     pieces = modules["pieces"]
     arguments = argparse.Namespace(
-        dataset=tmp_path, device="cpu", output=tmp_path / "runs", data=tmp_path, jobs=1
+        dataset=tmp_path,
+        device="cpu",
+        output=tmp_path / "runs",
+        data=tmp_path,
+        jobs=1,
+        ray_address=None,
     )
     study = pieces.Study({}, arguments, "cells.json", output=tmp_path)
     done = "import pathlib, sys; pathlib.Path(*sys.argv[1:]).touch(); "

@@ -29,9 +29,15 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(REPOSITORY / "scripts" / "studies"))
     import listed
     import metaworld_table
+    import pieces
     import robomimic_table
 
-    modules = {"pusht": listed, "robomimic": robomimic_table, "metaworld": metaworld_table}
+    modules = {
+        "pusht": listed,
+        "pieces": pieces,
+        "robomimic": robomimic_table,
+        "metaworld": metaworld_table,
+    }
     for name in ("pieces", "listed", "robomimic_table", "metaworld_table", "commands"):
         monkeypatch.delitem(sys.modules, name)
     return modules
@@ -183,3 +189,79 @@ def test_what_experts_of_many_tasks_did_is_read_from_their_files(
         file.create_group("data")
     with pytest.raises(InputError, match="door-open-v3.hdf5: it does not say how it was collected"):
         script.experts(tmp_path)
+
+
+def test_other_demonstrations_have_a_table_of_their_own(
+    modules: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    robomimic = modules["robomimic"]
+    monkeypatch.setattr(robomimic, "measure", lambda *_: pytest.fail("something is measured"))
+    with h5py.File(tmp_path / "human.hdf5", "w") as file:
+        file.create_group("data")
+    line = ["robomimic_table.py", "can", "--dataset", str(tmp_path / "human.hdf5")]
+    for own in ([], ["--data", str(tmp_path)], ["--output", str(tmp_path)]):
+        monkeypatch.setattr(sys, "argv", [*line, *own])
+        with pytest.raises(SystemExit) as ended:
+            robomimic.main()
+        assert ended.value.code == 2 and "is not collected" in capsys.readouterr().err
+    asked: list[Any] = []
+    monkeypatch.setattr(robomimic, "measure", lambda _, wanted, __: asked.extend(wanted))
+    monkeypatch.setattr(sys, "argv", [*line, "--data", str(tmp_path), "--output", str(tmp_path)])
+    robomimic.main()
+    assert "can-lfm" in [name for name, *_ in asked]
+
+
+def test_the_printed_table_compares_with_lfm(
+    modules: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cell(success: str) -> dict[str, Any]:
+        rate = success.count("1") / len(success)
+        summary = {"success_rate": rate, "success_interval": [rate - 0.1, rate + 0.1]}
+        return {"nfe": 16, "summary": summary, "success": success}
+
+    cells = {
+        "can-lfm seed0 euler16 n10 from100000": cell("1111111111"),
+        "can-fm seed0 euler16 n10 from100000": cell("0000001111"),
+        "can-fm seed1 euler16 n10 from100000": cell("1111111110"),
+        "lift-lfm seed0 euler16 n10 from100000": cell("0000000000"),
+    }
+    (tmp_path / "robomimic.json").write_text(json.dumps(cells))
+    modules["robomimic"].print_table(tmp_path / "robomimic.json", "can")
+    lines = capsys.readouterr().out.splitlines()
+    (fm,) = (line for line in lines if line.startswith("can-fm seed0"))
+    assert "0.400" in fm and "-0.600 (p = 0.031)" in fm
+    assert not any("lift" in line for line in lines)
+    # Of another training there is nothing to compare with.
+    (other,) = (line for line in lines if line.startswith("can-fm seed1"))
+    assert "p =" not in other
+
+
+@pytest.mark.parametrize("tasks", ["mt10", "mt50"])
+def test_flow_matching_on_meta_world_has_the_parameters_of_the_blocks(
+    modules: dict[str, Any], tasks: str
+) -> None:
+    models = modules["metaworld"].models_of(tasks)
+    spec = DataSpec({"hand": (4,), "objects": (14,), "goal": (3,), "task": (int(tasks[2:]),)}, 4)
+    lfm, fm = (
+        sum(
+            p.numel()
+            for p in PolicyModel(load_config(m.config, list(m.overrides)), spec).parameters()
+        )
+        for m in (models[f"{tasks}-lfm"], models[f"{tasks}-fm"])
+    )
+    assert fm == pytest.approx(lfm, rel=0.03)
+
+
+def test_episodes_on_a_cluster(modules: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = modules["pieces"]
+    given = ["--dataset", "demos.hdf5", "--ray-address", "auto"]
+    study = pieces.Study({}, pieces.study_options("").parse_args(given), "none.json", output=Path())
+    ran: list[str] = []
+    monkeypatch.setattr(study, "make", lambda name, seed: Path("run"))
+    monkeypatch.setattr(study.commands, "run", lambda *line: ran.extend(line))
+    with pytest.raises(FileNotFoundError):  # nothing was rolled out
+        study.measure("can-lfm", pieces.Sampler(2), 0)
+    assert ran[0] == "eval" and "--runner ray --ray-address auto" in " ".join(ran)
