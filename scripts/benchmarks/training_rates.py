@@ -2,9 +2,12 @@
 
 One row for each policy and way of training it. On a GPU the share of the card is what the matrix
 products and convolutions of a step come to, divided by what the card reaches in products of large
-bf16 matrices, measured before. Without --dataset the data are random numbers of PushT's shapes.
+bf16 matrices, measured before; beside it stands what one thread of the CPU does. Without --dataset
+the data are random numbers of PushT's shapes. All rows of a GPU take about ten minutes, most of
+which torch.compile does; --minutes begins no more of them after so long.
 
-    python scripts/benchmarks/training_rates.py --device cuda --dataset pusht_cchi_v7_replay.zarr
+    python scripts/benchmarks/training_rates.py --device cuda --dataset pusht_cchi_v7_replay.zarr \\
+        --minutes 8 --output rates.json
     python scripts/benchmarks/training_rates.py --device cpu --seconds 20 --rows mlp unet
     python scripts/benchmarks/training_rates.py --device cuda --profile resnet-bf16
 """
@@ -116,30 +119,39 @@ def flops_of(trainer: Trainer) -> int:
     return total
 
 
+def trainer_of(name: str, dataset: Path, folder: Path, device: str, *more: str) -> Trainer:
+    """Return the trainer of a row."""
+    config_name, part, changes = ROWS[name]
+    own = [f"dataset.path={dataset}", "training.tracker=none", *changes, *more]
+    if device == "cpu":
+        own.append("training.num_threads=1")
+    run = Run(load_config(config_name, own), folder / name, device=device, quiet=True)
+    return Trainer(BlockPlan(run).part(part), run.accelerator, seed=0)
+
+
 def measure(
     name: str, dataset: Path, folder: Path, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Return what a row came to."""
-    config_name, part, changes = ROWS[name]
-    own = [f"dataset.path={dataset}", "training.tracker=none", *changes]
-    if arguments.device == "cpu":
-        own.append("training.num_threads=1")
-    config = load_config(config_name, own)
-    run = Run(config, folder / name, device=arguments.device, quiet=True)
-    plan = BlockPlan(run)
-    counted = "training.compile=true" not in changes  # compiled networks hide what they do
-    flops = flops_of(Trainer(plan.part(part), run.accelerator, seed=0)) if counted else 0
-    trainer = Trainer(plan.part(part), run.accelerator, seed=0)
+    # Compiled networks hide what they do.
+    flops = flops_of(trainer_of(name, dataset, folder, arguments.device, "training.compile=false"))
+    on_cpu = 0.0
+    if arguments.device == "cuda" and name in ON_A_CPU and arguments.cpu_seconds:
+        alone = trainer_of(name, dataset, folder, "cpu")
+        alone.train_step()
+        on_cpu = rate_of(alone, torch.device("cpu"), arguments.cpu_seconds)
+    trainer = trainer_of(name, dataset, folder, arguments.device)
     start = time.perf_counter()
     for _ in range(8):
         trainer.train_step()
-    wait(run.device)
+    wait(trainer._device)
     begun = time.perf_counter() - start
     if arguments.profile:
         profile(trainer, folder)
-    rate = rate_of(trainer, run.device, arguments.seconds)
+    rate = rate_of(trainer, trainer._device, arguments.seconds)
     batch = trainer._options.batch_size
-    return {"row": name, "batch": batch, "rate": rate, "begun_s": begun, "flops": flops}
+    row = {"row": name, "batch": batch, "rate": rate, "begun_s": begun, "flops": flops}
+    return row | ({"rate_on_cpu": on_cpu} if on_cpu else {})
 
 
 def profile(trainer: Trainer, folder: Path) -> None:
@@ -164,6 +176,10 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, help="PushT zarr replay buffer with images")
     parser.add_argument("--rows", nargs="+", choices=ROWS, help="default: all, on a CPU some")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each row, once it is warm")
+    parser.add_argument(
+        "--cpu-seconds", type=float, default=4.0, help="of rows beside a GPU's on the CPU; 0: none"
+    )
+    parser.add_argument("--minutes", type=float, help="begin no more rows after so long")
     parser.add_argument("--profile", metavar="ROW", choices=ROWS, help="say where its time goes")
     parser.add_argument("--output", type=Path, help="JSON file of what was measured")
     arguments = parser.parse_args()
@@ -178,17 +194,24 @@ def main() -> None:
         if peak:
             card = torch.cuda.get_device_name()
             print(f"{card}: {peak / 1e12:.0f} TFLOP/s in products of bf16 matrices of 8192 x 8192")
+        begun = time.perf_counter()
         for name in tqdm(names, unit="row"):
+            if arguments.minutes and time.perf_counter() - begun > 60 * arguments.minutes:
+                tqdm.write(f"left out after {arguments.minutes:g} minutes: {name} and what follows")
+                break
             row = measure(name, dataset, folder, arguments)
             found.append(row)
             share = f", {100 * row['flops'] * row['rate'] / peak:.1f}% of the card" if peak else ""
+            alone = row.get("rate_on_cpu")
+            beside = f"; {alone:,.1f} on one thread of the CPU" if alone else ""
             tqdm.write(
                 f"{name}: {row['rate']:,.1f} steps per second of {row['batch']} "
                 f"({1e3 / row['rate']:.2f} ms, {row['flops'] / 1e9:.1f} GFLOP{share}); the first 8 "
-                f"steps took {row['begun_s']:.1f} s"
+                f"steps took {row['begun_s']:.1f} s{beside}"
             )
             if arguments.output:
-                text = json.dumps({"peak": peak, "rows": found}, indent=2)
+                card = torch.cuda.get_device_name() if peak else ""
+                text = json.dumps({"card": card, "peak": peak, "rows": found}, indent=2)
                 write_text(arguments.output, text + "\n")
 
 

@@ -135,3 +135,13 @@ def test_training_rates_are_those_of_every_row(
     # Forward and backward of 663,008 weights: three products with each weight and row.
     assert row["flops"] == pytest.approx(3 * 2 * 256 * 663_008, rel=0.05)
     assert "mlp: " in capsys.readouterr().out
+    # What a compiled network does is counted without compiling it.
+    dataset = training_rates.random_demonstrations(tmp_path / "random.zarr")
+    make = training_rates.trainer_of
+    uncompiled = make("unet-compile", dataset, tmp_path, "cpu", "training.compile=false")
+    plain = make("unet", dataset, tmp_path / "plain", "cpu")
+    assert training_rates.flops_of(uncompiled) == training_rates.flops_of(plain) > 0
+    options = ["--device", "cpu", "--rows", "mlp", "unet", "--minutes", "1e-9"]
+    monkeypatch.setattr(sys, "argv", ["training_rates", *options])
+    training_rates.main()
+    assert "left out after 1e-09 minutes: mlp and what follows" in capsys.readouterr().out
