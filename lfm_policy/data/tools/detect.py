@@ -62,6 +62,23 @@ def detect_format(path: str | Path) -> str:
     raise InputError(f"{shown}: not a zarr store and no other known dataset; {_recognised()}{hint}")
 
 
+def of_another_format(config: DatasetConfig) -> str:
+    """Return what to do where a path holds a dataset of another format than configured; else ""."""
+    path = Path(str(getattr(config, "path", ""))).expanduser()
+    if not getattr(config, "path", "") or not exists(path):
+        return ""
+    try:
+        found = detect_format(path)
+    except InputError:
+        return ""
+    if DATASET_FORMATS.get(found) is type(config):
+        return ""
+    return (
+        f"; it looks like a dataset of the format {found}: 'lfm-policy init {path}' writes a "
+        "configuration for it, or begin with own/state or own/cameras, which take any format"
+    )
+
+
 def open_dataset(path: Path, action_key: str = "") -> Contents:
     """Return what a dataset holds, whatever its format.
 

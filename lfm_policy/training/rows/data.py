@@ -8,6 +8,7 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import DatasetBundle, build_datasets
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.normalizer import Normalizer
+from lfm_policy.data.tools.detect import of_another_format
 from lfm_policy.errors import InputError
 from lfm_runtime.policy.spec import DataSpec
 
@@ -31,16 +32,21 @@ def load_datasets(
         InputError: as `build_datasets`; or the format reads no depth, and some is asked for.
     """
     policy, scaling = config.policy, config.normalization
-    data = build_datasets(
-        config.dataset,
-        policy.n_obs_steps,
-        policy.horizon,
-        policy.n_action_steps,
-        {"default": scaling.obs, "action": scaling.action, **scaling.keys},
-        image_cache=ImageCache(image_cache or DEFAULT_CACHE, config.encoder.frame_size),
-        kept=kept,
-        quiet=quiet,
-    )
+    try:
+        data = build_datasets(
+            config.dataset,
+            policy.n_obs_steps,
+            policy.horizon,
+            policy.n_action_steps,
+            {"default": scaling.obs, "action": scaling.action, **scaling.keys},
+            image_cache=ImageCache(image_cache or DEFAULT_CACHE, config.encoder.frame_size),
+            kept=kept,
+            quiet=quiet,
+        )
+    except InputError as error:
+        if advice := of_another_format(config.dataset):
+            raise InputError(f"{error}{advice}") from None
+        raise
     if len(data.depth) < len(config.dataset.depth):
         raise InputError(
             f"dataset.depth names {', '.join(config.dataset.depth)}, but the format "

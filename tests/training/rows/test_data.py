@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from lfm_policy.cli.main import main
-from lfm_policy.config import ExperimentConfig
+from lfm_policy.config import ExperimentConfig, config_from_dict, config_to_dict, load_config
+from lfm_policy.data.robomimic.demos import write_robomimic
+from lfm_policy.data.zarr.store import load_zarr
+from lfm_policy.errors import InputError
 from lfm_policy.policy import read_header
 from lfm_policy.training import train
 from lfm_policy.training.rows.data import load_datasets
@@ -67,3 +70,20 @@ def test_episodes_that_are_all_too_short(
     error = capsys.readouterr().err
     assert "horizon 19 is longer than every episode (the longest of 5 has 16 steps" in error
     assert "policy.horizon" in error and "Traceback" not in error
+
+
+def test_a_dataset_of_another_format_says_what_reads_it(
+    small_config: Path, small_zarr: Path, tmp_path: Path
+) -> None:
+    write_robomimic(tmp_path / "mine.hdf5", load_zarr(small_zarr, ["action", "pose"]))
+    for path, name, found in (
+        (tmp_path / "mine.hdf5", "zarr", "robomimic"),
+        (small_zarr, "robomimic", "zarr"),
+    ):
+        dataset = {"dataset": {"name": name, "path": str(path), "obs_keys": ["pose"]}}
+        config = config_from_dict({**config_to_dict(load_config(small_config)), **dataset}, "test")
+        with pytest.raises(InputError, match=f"looks like a dataset of the format {found}: .*init"):
+            load_datasets(config)
+    with pytest.raises(InputError, match="no such file or folder") as caught:
+        load_datasets(load_config(small_config, ["dataset.path=nothing.hdf5"]))
+    assert "looks like" not in str(caught.value)
