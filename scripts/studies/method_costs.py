@@ -2,7 +2,8 @@
 
 Of every model of the parts that are named: milliseconds of a gradient step, from a short training
 on one thread, and milliseconds of a chunk in ONNX Runtime on one thread at batch 1, for each of its
-samplers that can be exported, of the run of training seed 0 if it is there. Studies run two
+samplers that can be exported: of the short training, since weights make no difference, and of
+students of the run of training seed 0 if it is there. Studies run two
 trainings side by side, whose seconds differ by half; these do not. Run it on a machine that does
 nothing else. What is in the file already is not measured again; `scripts/results/write.py` makes
 the table of it.
@@ -36,18 +37,18 @@ FILE = "pusht_costs.json"
 REPEATS = 300
 
 
-def step_ms(commands: Commands, model: Model, dataset: Path, steps: int) -> float:
-    """Return milliseconds of a gradient step, of a training of so many."""
-    with tempfile.TemporaryDirectory() as scratch:
-        options = [*model.overrides, f"training.total_steps={steps}", "training.num_threads=1"]
-        folder = f"{scratch}/run"
-        commands.run(
-            "train",
-            *(model.config, f"dataset.path={dataset}", *options),
-            *("--output", folder, "--device", "cpu", "--quiet"),
-        )
-        training = read_header(folder).training
-        return 1e3 * float(training["train_seconds"]) / int(training["steps"])
+def short_training(
+    commands: Commands, model: Model, dataset: Path, steps: int, folder: Path
+) -> float:
+    """Train so many steps; returns milliseconds of one."""
+    options = [*model.overrides, f"training.total_steps={steps}", "training.num_threads=1"]
+    commands.run(
+        "train",
+        *(model.config, f"dataset.path={dataset}", *options),
+        *("--output", str(folder), "--device", "cpu", "--quiet"),
+    )
+    training = read_header(folder).training
+    return 1e3 * float(training["train_seconds"]) / int(training["steps"])
 
 
 def chunk_ms(commands: Commands, folder: Path, sampler: Sampler) -> dict[str, float]:
@@ -94,20 +95,23 @@ def main() -> None:
         write_json(path, found)
 
     failed = []
-    with Commands() as commands:
+    with Commands() as commands, tempfile.TemporaryDirectory() as scratch:
         for name, seed, samplers in study.wanted(arguments.parts):
             if seed != 0 or (arguments.models is not None and name not in arguments.models):
                 continue
             model, folder = study.models[name], arguments.output / f"seed{seed}" / name
             try:
-                if not model.teacher and name not in found["steps"]:
-                    took = step_ms(commands, model, arguments.dataset, arguments.steps)
+                wanted = exported(name, samplers)
+                wanted = {key: one for key, one in wanted.items() if key not in found["chunks"]}
+                if not model.teacher and (wanted or name not in found["steps"]):
+                    folder = Path(scratch) / name
+                    took = short_training(
+                        commands, model, arguments.dataset, arguments.steps, folder
+                    )
                     keep("steps", name, took)
-                for key, sampler in exported(name, samplers).items():
-                    if key in found["chunks"]:
-                        continue
-                    if not (folder / "latest").exists():
-                        print(f"{key}: not trained, {folder} is not there")
+                for key, sampler in wanted.items():
+                    if model.teacher and not (folder / "latest").exists():
+                        print(f"{key}: not distilled, {folder} is not there")
                     else:
                         keep("chunks", key, chunk_ms(commands, folder, sampler))
             except subprocess.CalledProcessError as error:

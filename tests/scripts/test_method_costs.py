@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lfm_policy.cli.main import main as lfm_policy
+from lfm_policy.policy import read_header
 
 STUDIES = Path(__file__).resolve().parents[2] / "scripts" / "studies"
 
@@ -46,11 +47,10 @@ def test_samplers_that_are_exported_have_keys_of_their_own(script: Any) -> None:
 def test_what_is_in_the_file_is_not_measured_again(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "runs" / "seed0" / "fm" / "latest").mkdir(parents=True)
     measured: list[str] = []
-    monkeypatch.setattr(script, "step_ms", lambda *_: measured.append("step") or 20.0)
+    monkeypatch.setattr(script, "short_training", lambda *_: measured.append("step") or 20.0)
     monkeypatch.setattr(script, "chunk_ms", lambda *_: measured.append("chunk") or {"median_ms": 1})
-    arguments = ["--parts", "methods", "--models", "fm", "mip"]
+    arguments = ["--parts", "methods", "--models", "fm", "mip", "fm-1-more"]
     arguments += ["--output", str(tmp_path / "runs"), "--data", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["method_costs", "--dataset", "d.zarr", *arguments])
     for _ in range(2):
@@ -58,7 +58,7 @@ def test_what_is_in_the_file_is_not_measured_again(
     found = json.loads((tmp_path / script.FILE).read_text())
     assert found["steps"] == {"fm": 20.0, "mip": 20.0}
     assert {"fm euler16-noise1", "fm euler16-noise0.6"} <= set(found["chunks"])
-    assert not any(key.startswith("mip") for key in found["chunks"])  # there is no run of it
+    assert not any(key.startswith("fm-1-more") for key in found["chunks"])  # no run of a student
     assert measured.count("step") == 2 and measured.count("chunk") == len(found["chunks"])
 
 
@@ -81,7 +81,9 @@ def test_a_chunk_is_timed_with_its_sampler(
 
 @pytest.mark.slow
 def test_a_step_is_timed_by_a_short_training(
-    script: Any, small_config: Path, small_zarr: Path
+    script: Any, small_config: Path, small_zarr: Path, tmp_path: Path
 ) -> None:
     model = SimpleNamespace(overrides=("network.width=8",), config=str(small_config))
-    assert script.step_ms(InProcess(), model, small_zarr, 3) > 0
+    folder = tmp_path / "short"
+    assert script.short_training(InProcess(), model, small_zarr, 3, folder) > 0
+    assert read_header(folder).training["steps"] == 3
