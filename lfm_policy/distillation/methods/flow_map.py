@@ -26,6 +26,10 @@ class FlowMapLoss(TrajectoryLoss):
 
     x a state on the teacher's way at one of its ``distill.trajectory_points`` times t, and s
     uniform below it. The teacher is asked where the student's step ends, in every gradient step.
+
+    This is the rule that lets t take few values. The two others (`FlowMapMethod`) tie what the
+    network says at t to what it says at times beside it, where no state of the teacher is known: a
+    student of them does not find the map of a Gaussian.
     """
 
     student_method = "flow_map"
@@ -40,7 +44,8 @@ class FlowMapLoss(TrajectoryLoss):
         if rule != "lagrangian":
             raise InputError(
                 f"flow.method.rule is '{rule}', expected 'lagrangian', the rule of the "
-                "distillation method 'flow_map'"
+                "distillation method 'flow_map': the others need states at all times, and those of "
+                "a teacher are known at a few"
             )
 
     def _prepare(self) -> None:
