@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from lfm_policy.errors import InputError, OptionError
 from lfm_policy.options import checked, option, options
 
 if TYPE_CHECKING:
-    from lfm_policy.data.images.cache import ImageCache
+    from lfm_policy.data.images.cache import CachedImages, ImageCache
 
 _MAXIMUM_FILES = 10_000
+_FRAMES_AT_ONCE = 1024
 
 
 @options
@@ -27,7 +29,8 @@ class SeveralConfig(DatasetConfig):
     """Several datasets with the same observations and actions, as one.
 
     A dataset that does not say which tasks its episodes show is a task of its own, which is called
-    as its file is. Images of all of them are held in memory.
+    as its file is. The frames of all of them are kept once more, one after the other, in the folder
+    of decoded images.
     """
 
     name: str = option("several", "dataset format", choices=["several"])
@@ -56,6 +59,7 @@ class SeveralConfig(DatasetConfig):
         The first ``max_episodes`` are those of all datasets together, in their order.
         """
         # here and not above: a policy that only acts has no use for it
+        from lfm_policy.data.images.cache import open_images
         from lfm_policy.data.tasks.choice import choose_tasks
 
         loaded = [self._load(path, image_cache, quiet=quiet) for path in self.paths()]
@@ -73,21 +77,28 @@ class SeveralConfig(DatasetConfig):
                 raise InputError(
                     f"{part.source}: differs from {first.source} in depth or rotations"
                 )
-        buffer = replace(
-            first,
-            arrays={k: np.concatenate([part.arrays[k] for part in parts]) for k in first.arrays},
-            episode_ends=np.cumsum(
-                np.concatenate([part.episode_lengths for part in parts]), dtype=np.int64
-            ),
-            source=self.path,
-        )
+        lengths = np.concatenate([part.episode_lengths for part in parts])
+        together = replace(first, arrays={}, episode_ends=np.cumsum(lengths, dtype=np.int64))
+        choice, episodes = None, np.arange(len(lengths))[: self.max_episodes]
         if self.tasks:
             choice = choose_tasks(self.tasks, tasks, self.path).first(self.max_episodes)
-            buffer = choice.told(buffer.select_episodes(choice.episodes))
-        elif self.max_episodes is not None:
-            buffer = buffer.select_episodes(range(min(self.max_episodes, buffer.n_episodes)))
+            episodes = np.array(choice.episodes, dtype=np.int64)
+        steps = together.steps_of(episodes)
+        arrays = {key: [part.arrays[key] for part in parts] for key in first.arrays}
+        mapped = {
+            key: _mapped(f"{self.path}: {key}", each, steps)
+            for key, each in arrays.items()
+            if all(isinstance(array, np.memmap) for array in each)
+        }
+        frames = open_images(mapped, image_cache, quiet=quiet)
+        chosen = {
+            key: frames[key] if key in frames else np.concatenate(each)[steps]
+            for key, each in arrays.items()
+        }
+        ends = np.cumsum(lengths[episodes], dtype=np.int64)
+        buffer = replace(first, arrays=chosen, episode_ends=ends, source=self.path)
         buffer.validate()
-        return buffer
+        return buffer if choice is None else choice.told(buffer)
 
     def paths(self) -> list[Path]:
         """Return the datasets, by name.
@@ -139,6 +150,30 @@ class SeveralConfig(DatasetConfig):
         except OptionError as error:
             raise error.under("each") from None
         return config
+
+
+def _mapped(source: str, arrays: list[np.ndarray], steps: np.ndarray) -> CachedImages:
+    """Return some frames of mapped arrays that follow one another, to be written down as one."""
+    from lfm_policy.data.images.cache import CachedImages, cached_digest, release
+
+    def read() -> Iterator[np.ndarray]:
+        begin = 0
+        for array in arrays:
+            first, end = np.searchsorted(steps, (begin, begin + len(array)))
+            for at in range(first, end, _FRAMES_AT_ONCE):
+                yield array[steps[at : min(at + _FRAMES_AT_ONCE, end)] - begin]
+                release(array)
+            begin += len(array)
+
+    # Of a part of the frames of a file, which one it is.
+    parts = [
+        cached_digest(array) or [str(getattr(array, "filename", "")), len(array)]
+        for array in arrays
+    ]
+    chosen = hashlib.sha256(steps.astype("<i8").tobytes()).hexdigest()
+    facts = {"format": "several", "parts": parts, "steps": chosen}
+    height, width, channels = arrays[0].shape[1:]
+    return CachedImages(source, facts, len(steps), (height, width, channels), read())
 
 
 def _tasks_of(buffer: ReplayBuffer) -> list[str]:

@@ -145,6 +145,30 @@ def test_several_files_are_one_dataset_whose_tasks_are_called_as_they_are(tmp_pa
     assert set(untold.arrays) == {"action", "state"}
 
 
+@pytest.mark.parametrize("tasks", [[], ["*"], ["b"], ["a", "c"]])
+@pytest.mark.parametrize("max_episodes", [None, 4])
+def test_frames_of_several_datasets_stay_in_a_file(
+    tasks: list[str], max_episodes: int | None, tmp_path: Path
+) -> None:
+    rng, episodes = np.random.default_rng(0), []
+    for name in "abc":
+        frames = rng.integers(0, 256, (sum(LENGTHS), 8, 8, 3), dtype=np.uint8)
+        arrays = {**buffer().arrays, "camera": frames}
+        write_zarr(tmp_path / f"{name}.zarr", ReplayBuffer(arrays, np.cumsum(LENGTHS)))
+        if tasks in ([], ["*"]) or name in tasks:
+            episodes += np.split(frames, np.cumsum(LENGTHS)[:-1])
+    each = {"obs_keys": ["camera", "state"]}
+    options = {"tasks": tasks, "each": each, "max_episodes": max_episodes}
+    config = SeveralConfig(path=str(tmp_path / "?.zarr"), **options)
+    for _ in range(2):  # the second time out of the cache
+        loaded = config.load(tmp_path / "cache")
+        found = loaded.arrays["camera"]
+        assert isinstance(found, np.memmap)
+        np.testing.assert_array_equal(found, np.concatenate(episodes[:max_episodes]))
+    assert loaded.n_episodes == len(episodes[:max_episodes])
+    assert len(loaded.fingerprint()) == 64
+
+
 def test_several_datasets_have_to_fit_one_another(tmp_path: Path) -> None:
     write_robomimic(tmp_path / "a.hdf5", buffer())
     ends = np.array([4])
