@@ -137,10 +137,11 @@ class PlainOutcome(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             if "to unpack" in str(error):  # by a wrapper of gymnasium's
                 fault += f"; of the values that {name}() returns, {expected}"
             return (self.observation_space.sample(),), fault
-        if not isinstance(returned, tuple) or len(returned) != len(values):
-            found = f"{len(returned)} values" if isinstance(returned, tuple) else "one value"
+        several = isinstance(returned, (tuple, list))
+        if not several or len(returned) != len(values):
+            found = f"{len(returned)} values" if several else f"a {type(returned).__name__}"
             return (self.observation_space.sample(),), f"{name}() returned {found}, {expected}"
-        return returned, ""
+        return tuple(returned), ""
 
 
 def _place_of(error: Exception) -> str:

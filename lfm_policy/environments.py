@@ -82,7 +82,7 @@ def chosen_environment(
     base, steps = configured, max_episode_steps
     if env_id and env_id != configured.id:
         if steps is None:
-            steps = _registered_steps(env_id)
+            steps = registered_steps(env_id)
         base = EnvConfig(id=env_id, max_episode_steps=configured.max_episode_steps)
     return replace(
         base,
@@ -93,7 +93,7 @@ def chosen_environment(
     )
 
 
-def _registered_steps(env_id: str) -> int | None:
+def registered_steps(env_id: str) -> int | None:
     """Return after how many steps an environment is truncated as it is registered.
 
     Of one for each task, any of them tells.

@@ -162,6 +162,14 @@ class DatasetConfig(ABC):
 
         return LoadedContents(path, cls, action_key)
 
+    def episode_tasks(self) -> list[str]:
+        """Return the task of every episode, in their order; empty where nothing says it.
+
+        Raises:
+            InputError: what says it is damaged.
+        """
+        return []
+
     @classmethod
     def facts(cls, path: Path) -> DatasetFacts:
         """Return what a dataset says besides its arrays.

@@ -104,9 +104,9 @@ class ImageEncoderConfig:
         """Whether resized frames are in whole levels, as a camera of that size records them."""
         return True
 
-    def smallest(self) -> int:
-        """Return of how many rows and columns an image must be at least."""
-        return self.SMALLEST
+    def smallest(self) -> tuple[int, int]:
+        """Return how many pixels an image must have at least along its short and its long side."""
+        return self.SMALLEST, self.SMALLEST
 
     def resolved(self) -> ImageEncoderConfig:
         """Return the options with all that a checkpoint needs to build the encoder by itself.
@@ -134,10 +134,11 @@ class ImageEncoderConfig:
                 f"{crop[0]} x {crop[1]} that the encoder is asked to see: choose a smaller crop, "
                 "or resize"
             )
-        if min(crop) < (smallest := self.smallest()):
+        short, long = self.smallest()
+        if min(crop) < short or max(crop) < long:
             raise InputError(
                 f"the '{self.name}' encoder sees {crop[0]} x {crop[1]} pixels, expected at least "
-                f"{smallest} x {smallest}"
+                f"{short} x {long}"
             )
         return self._build(frame_shape, crop)
 
@@ -224,7 +225,7 @@ class ResNet18Config(ImageEncoderConfig):
     """Options of ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
 
     BUILDS: ClassVar[str] = "lfm_policy.encoders.resnet18:ResNet18Encoder"
-    SMALLEST: ClassVar[int] = 33  # which leave two places for keypoints in a row
+    SMALLEST: ClassVar[int] = 32
 
     name: str = option("resnet18", "which image encoder", choices=["resnet18"])
     width: int = option(
@@ -237,6 +238,10 @@ class ResNet18Config(ImageEncoderConfig):
     )
     keypoints: int = option(32, "positions found in the image (spatial softmax)", ge=1, le=4096)
     output_dim: int = option(64, "length of a frame's feature vector", ge=1, le=16384)
+
+    def smallest(self) -> tuple[int, int]:
+        """See `ImageEncoderConfig`: in a single place keypoints see nothing."""
+        return self.SMALLEST, self.SMALLEST + 1
 
 
 @options
@@ -292,9 +297,10 @@ class ResNetConfig(ImageEncoderConfig):
         """See `ImageEncoderConfig`."""
         return self.whole
 
-    def smallest(self) -> int:
-        """Return what leaves two places for keypoints in a row, after all stages."""
-        return (4 << (len(self.widths) - 1)) + 1
+    def smallest(self) -> tuple[int, int]:
+        """See `ImageEncoderConfig`: in a single place keypoints see nothing."""
+        reduction = 4 << (len(self.widths) - 1)
+        return reduction, reduction + 1
 
     def centre_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return first row and column of the centre crop; see ``rounded_centre``."""

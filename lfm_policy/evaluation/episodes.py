@@ -100,7 +100,7 @@ class EpisodeResult:
     nfe: float
     restarts: int = field(default=0, compare=False)
     task: str = ""
-    solved_at: int | None = None
+    solved_at: int | None = field(default=None, compare=False)  # earlier versions did not say it
 
 
 def settled(

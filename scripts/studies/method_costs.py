@@ -108,7 +108,8 @@ def main() -> None:
                     took = short_training(
                         commands, model, arguments.dataset, arguments.steps, folder
                     )
-                    keep("steps", name, took)
+                    if name not in found["steps"]:
+                        keep("steps", name, took)
                 for key, sampler in wanted.items():
                     if model.teacher and not (folder / "latest").exists():
                         print(f"{key}: not distilled, {folder} is not there")

@@ -311,11 +311,17 @@ def test_control_ends_where_eval_does(
     gym.register("OwnEndless-v0", Reach)  # without a limit of its own
     try:
         line = ["control", str(policy.info["checkpoint"]), "--env", f"{MODULE}:OwnEndless-v0"]
-        assert main([*line, "--simulated", "--json", "--hold-action", "0", "0"]) == 0
+        limit = policy.config.env.max_episode_steps
+        for more, steps in (
+            ([], limit),
+            (["--max-ticks", str(limit + 9)], limit + 8),  # the first tick waits for a chunk
+            (["--env-option", "max_episode_steps=7"], 7),
+        ):
+            assert main([*line, "--simulated", "--json", "--hold-action", "0", "0", *more]) == 0
+            (outcome,) = json.loads(capsys.readouterr().out)
+            assert outcome["steps"] == steps
     finally:
         del gym.registry["OwnEndless-v0"]
-    (outcome,) = json.loads(capsys.readouterr().out)
-    assert outcome["steps"] == policy.config.env.max_episode_steps
     line = ["control", str(policy.info["checkpoint"]), "--env", named(Reach), "--simulated"]
     assert main([*line, "--hold-action", "0"]) == 2
     assert "hold_action has 1 numbers, expected 2" in capsys.readouterr().err

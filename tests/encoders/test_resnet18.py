@@ -35,8 +35,9 @@ def test_it_sees_any_channels_and_sizes(channels: int, size: tuple[int, int]) ->
     encoder = config.create("camera", (*size, channels))
     seen = encoder(frames(2, 2, *size, channels))
     assert seen.shape == (2, 2, 7) and (seen[0] - seen[1]).abs().max() > 1e-4
-    with pytest.raises(InputError, match="sees 32 x 64 pixels, expected at least 33 x 33"):
-        config.create("camera", (32, 64, channels))
+    assert config.create("camera", (32, 64, channels)).feature_dim == 7
+    with pytest.raises(InputError, match="sees 32 x 32 pixels, expected at least 32 x 33"):
+        config.create("camera", (32, 32, channels))
     assert encoder.feature_dim == 7
 
 

@@ -160,6 +160,24 @@ def test_whatever_else_environments_say_together(
         assert not {key.lstrip("_") for key in infos} - {"success"}
 
 
+def test_a_step_may_be_a_list_and_nothing_else() -> None:
+    class Listing(Saying):
+        def step(self, action: Any) -> Any:
+            return list(super().step(action))
+
+    class Silent(Saying):
+        def step(self, action: Any) -> Any:
+            return None
+
+    env = PlainOutcome(Listing({"success": True}))
+    env.reset()
+    assert env.step(None)[1:] == (1.0, False, False, {"success": True})
+    env = PlainOutcome(Silent({}))
+    env.reset()
+    *_, said = env.step(None)
+    assert said[FAULT_KEY].startswith("step() returned a NoneType, expected 5: observation, ")
+
+
 @pytest.mark.parametrize(
     ("reward", "info", "fault"),
     [

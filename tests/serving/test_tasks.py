@@ -87,6 +87,24 @@ def test_a_task_that_the_next_policy_does_not_know_is_forgotten(start: Any) -> N
         assert client.accept_policy() and client.task is None
 
 
+def test_a_server_that_comes_back_may_say_another_task(start: Any) -> None:
+    first = serving(start, "pick")
+    with WebsocketClientPolicy(port=first.port, wait=WAIT) as client:
+        assert client.infer(STATE)["actions"][0, 0] == 0
+        first.stop()
+        second = serving(start, "place", port=first.port)
+        assert client.infer(STATE)["actions"][0, 0] == 1 and client.task == "place"
+        client.task = "pick"  # what was chosen here stays
+        second.stop()
+        third = serving(start, "place", port=first.port)
+        assert client.infer(STATE)["actions"][0, 0] == 0 and client.task == "pick"
+        assert client.accept_policy() == [] and client.task == "pick"
+        client.task = "place"
+        third.stop()
+        serving(start, port=first.port)
+        assert client.accept_policy() == [] and client.task is None
+
+
 def test_the_metadata_say_the_task() -> None:
     policy = Doing()
     assert "task" not in served_policy(policy).metadata()

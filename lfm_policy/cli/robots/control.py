@@ -224,7 +224,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.control.replay import ENVIRONMENT
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
     from lfm_policy.control.robots import LEROBOT, ROBOTS
-    from lfm_policy.environments import TASK_FIELD, make_env, reading_of
+    from lfm_policy.environments import TASK_FIELD, make_env, reading_of, registered_steps
     from lfm_policy.errors import InputError
     from lfm_policy.open_policy import open_policy
     from lfm_runtime.control import ControlOptions, Recorder
@@ -268,7 +268,10 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.robot:
             chosen = replace(environment_of(arguments, configured), id=place)
             reading = reading_of(chosen)
-            made_with = chosen.options | {"max_episode_steps": chosen.max_episode_steps}
+            steps = chosen.max_episode_steps
+            if arguments.max_ticks and registered_steps(place) is None:  # nothing else ends it
+                steps = max(steps, arguments.max_ticks)
+            made_with = {"max_episode_steps": steps} | chosen.options
             env = stack.enter_context(make_env(place, reading=reading, **made_with))
             environment = {ENVIRONMENT: asdict(chosen)}
         recorder = None

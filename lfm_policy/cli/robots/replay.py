@@ -89,7 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = environment_of(arguments, recorded)
         place = chosen.id
         reading = reading_of(replace(chosen, observations={}))  # nobody looks at them
-        with make_env(place, reading=reading, **chosen.options) as env:
+        # As control made it, and no episode of before ends early.
+        steps = max(chosen.max_episode_steps, len(episode.action))
+        made_with = {"max_episode_steps": steps} | chosen.options
+        with make_env(place, reading=reading, **made_with) as env:
             again = replay_actions(episode, env, seed=seed)
     if arguments.json:
         print_json(

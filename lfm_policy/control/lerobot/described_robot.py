@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,13 +113,14 @@ class DescribedRobot:
         first_move = options.first_move or file.first_move
         if first_move is None and position and all(n.endswith(".pos") for n in said.joints):
             first_move = _FIRST_MOVE
-        low, high, change = (said.limits(name) for name in ("low", "high", "max_change"))
-        if options.low is not None:
-            low = np.maximum(low, options.low)
-        if options.high is not None:
-            high = np.minimum(high, options.high)
-        if options.max_change is not None:
-            change = np.minimum(change, options.max_change)
+        low, high, change = (
+            self._stricter(name, getattr(options, name), stricter)
+            for name, stricter in (
+                ("low", np.maximum),
+                ("high", np.minimum),
+                ("max_change", np.minimum),
+            )
+        )
         return replace(
             options,
             low=low.tolist(),
@@ -132,6 +133,19 @@ class DescribedRobot:
             position_key=position,
             first_move=first_move,
         )
+
+    def _stricter(self, name: str, given: Any, stricter: Callable[..., Any]) -> np.ndarray:
+        """Return the limits of the file, or those of an option where they are stricter."""
+        limits = self._said.limits(name)
+        if given is None:
+            return limits
+        if np.shape(given) not in ((), limits.shape):
+            raise InputError(
+                f"{name} has {np.size(given)} numbers, expected one, or {len(limits)}: "
+                + ", ".join(self.action_names)
+            )
+        result: np.ndarray = stricter(limits, np.asarray(given, np.float64))
+        return result
 
     def begin_run(self) -> None:
         """Connect the robot, and check what it observes and where it stands.

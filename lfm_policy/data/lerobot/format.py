@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_policy.data.dataset_config import (
+    ALL_TASKS,
     DatasetConfig,
     DatasetFacts,
     WriteOptions,
@@ -161,6 +162,21 @@ class LeRobotConfig(DatasetConfig):
         from lfm_policy.data.lerobot.info import read_info
 
         return DatasetFacts(fps=read_info(open_dataset(str(path), None).root).fps)
+
+    def episode_tasks(self) -> list[str]:
+        """Return what every episode shows; see the base class."""
+        from lfm_policy.data.lerobot.episodes import read_episodes
+        from lfm_policy.data.lerobot.files import open_dataset
+        from lfm_policy.data.lerobot.info import read_info
+        from lfm_policy.data.tasks.choice import NoTasksError
+        from lfm_policy.data.tasks.lerobot import chosen
+
+        folder = open_dataset(self.path, self.revision)
+        info = read_info(folder.root)
+        try:
+            return chosen([ALL_TASKS], folder, info, read_episodes(info, [])).shown()
+        except NoTasksError:
+            return []
 
     @classmethod
     def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:

@@ -261,6 +261,18 @@ class RobomimicConfig(DatasetConfig):
                     warnings.warn(f"{error}: this description is left out", stacklevel=3)
         return DatasetFacts(control_freq(env_args), env_args)
 
+    def episode_tasks(self) -> list[str]:
+        """Return what every demo shows; see the base class."""
+        from lfm_policy.data.robomimic.file import RobomimicFile
+        from lfm_policy.data.robomimic.names import demo_tasks
+        from lfm_policy.data.tasks.choice import NoTasksError
+
+        with RobomimicFile(self.path) as file:
+            try:
+                return demo_tasks(file, file.select(self.filter_key))
+            except NoTasksError:
+                return []
+
     @classmethod
     def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:
         """Write a file; see :meth:`DatasetConfig.write`."""

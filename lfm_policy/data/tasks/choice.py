@@ -32,6 +32,10 @@ class TaskChoice:
     episodes: tuple[int, ...]
     tasks: tuple[int, ...]
 
+    def shown(self) -> list[str]:
+        """Return the task of each of the episodes."""
+        return [self.names[number] for number in self.tasks]
+
     def first(self, count: int | None) -> TaskChoice:
         """Return the choice with its first ``count`` episodes only; all for None."""
         return replace(self, episodes=self.episodes[:count], tasks=self.tasks[:count])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from lfm_policy.data.zarr.store import TASK_INDEX, list_zarr, load_arrays, store
 from lfm_policy.errors import InputError
 
 ARRAYS = (TASK_INDEX, "task")
+
+
+def named_by(path: str | Path) -> str:
+    """Return the array that says which of a store's named tasks a step shows; "" for none."""
+    if not stored_tasks(path):
+        return ""
+    stored = list_zarr(path).readable
+    return next((key for key in ARRAYS if key in stored), "")
 
 
 def chosen(wanted: Sequence[str], path: str, starts: np.ndarray) -> TaskChoice:

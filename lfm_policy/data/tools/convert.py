@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.data.dataset_config import ALL_TASKS, DatasetConfig, WriteOptions
+from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.depth import looks_like_depth
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic.format import ActionRangeWarning
-from lfm_policy.data.tasks.choice import shown_tasks, untold
 from lfm_policy.data.tools.detect import detect_format
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.errors import InputError
@@ -170,6 +169,12 @@ def convert(
         )
 
     config = dataset_config(source, from_format, options)
+    if options.task is not None:
+        how = dataclasses.replace(how, task=options.task)
+    elif tasks := config.episode_tasks()[: options.max_episodes]:
+        tasks = [task or how.task for task in tasks]
+        if set(tasks) != {how.task}:  # which is what is written where nothing is known
+            how = dataclasses.replace(how, tasks=tuple(tasks))
     with (
         only_writer(target, "convert"),
         temporary_folder(target.with_name(f"images-{target.name}")) as cache,
@@ -177,11 +182,7 @@ def convert(
         with warnings.catch_warnings():
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
-            buffer, tasks = load_with_tasks(config, options, cache, quiet=quiet)
-        if len(set(tasks)) > 1:
-            how = dataclasses.replace(how, tasks=tuple(tasks))
-        elif shown := options.task if options.task is not None else "".join(tasks[:1]):
-            how = dataclasses.replace(how, task=shown)
+            buffer = load_usable_images(config, options, cache, quiet=quiet)
         losses = writer.write(target, buffer, how)
     return Conversion(
         source=source,
@@ -218,20 +219,21 @@ def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetC
             )
     if name == "zarr" and not options.obs_keys:
         # The format itself wants them named: most stores hold more than a policy should see.
-        from lfm_policy.data.tasks.zarr import ARRAYS
+        from lfm_policy.data.tasks.zarr import named_by
         from lfm_policy.data.zarr.contents import ZarrContents
-        from lfm_policy.data.zarr.store import stored_tasks
 
         arrays = ZarrContents(source).stored
         stored = [key for key, array in arrays.items() if not array.unusable]
         left_out = {key: array.not_read for key, array in arrays.items() if array.unusable}
         action_key = options.action_key or ACTION_KEY
         # The name is taken in the result, and the format refuses it as an observation.
-        chosen["obs_keys"] = [key for key in stored if key not in (action_key, ACTION_KEY)]
-        # Reading the action says the same, and named tasks are kept as such.
-        told = (action_key, ACTION_KEY, *(ARRAYS if stored_tasks(source) else ()))
+        taken = {action_key, ACTION_KEY}
+        tasks_in = "" if options.task is not None else named_by(source)
+        if tasks_in and tasks_in not in options.rename:  # they are kept as tasks
+            taken.add(tasks_in)
+        chosen["obs_keys"] = [key for key in stored if key not in taken]
         for key, problem in left_out.items():
-            if key not in told:
+            if key not in taken:  # reading the action says the same
                 warnings.warn(f"data/{key} is left out: {problem}", stacklevel=3)
         if action_key in stored and action_key != ACTION_KEY and ACTION_KEY in stored:
             warnings.warn(
@@ -240,28 +242,6 @@ def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetC
                 stacklevel=3,
             )
     return config_class(**chosen)
-
-
-def load_with_tasks(
-    config: DatasetConfig, options: ConvertOptions, cache: Path | None, *, quiet: bool
-) -> tuple[ReplayBuffer, list[str]]:
-    """Read what a configuration names, and the task of every episode where the source names it."""
-    names_tasks = options.task is None
-    told = dataclasses.replace(config, tasks=[ALL_TASKS])
-    if isinstance(config, ZarrConfig) and isinstance(told, ZarrConfig):
-        from lfm_policy.data.tasks.zarr import ARRAYS
-        from lfm_policy.data.zarr.store import stored_tasks
-
-        names_tasks = names_tasks and bool(stored_tasks(config.path))
-        if not options.obs_keys:  # they become the tasks again
-            told = dataclasses.replace(told, obs_keys=[k for k in told.obs_keys if k not in ARRAYS])
-    if names_tasks:
-        try:
-            buffer = load_usable_images(told, options, cache, quiet=quiet)
-            return untold(buffer), shown_tasks(buffer)
-        except InputError:  # no task is named; what else is wrong, reading without them says
-            names_tasks = False
-    return load_usable_images(config, options, cache, quiet=quiet), []
 
 
 def load_usable_images(

@@ -10,6 +10,7 @@ import numpy as np
 
 from lfm_policy.data.assumption import AssumptionWarning
 from lfm_policy.data.dataset_config import (
+    ALL_TASKS,
     DatasetConfig,
     DatasetFacts,
     WriteOptions,
@@ -154,6 +155,16 @@ class ZarrConfig(DatasetConfig):
         )
         buffer.validate()
         return buffer if choice is None else choice.told(buffer)
+
+    def episode_tasks(self) -> list[str]:
+        """Return what every episode shows, where tasks have names; see the base class."""
+        from lfm_policy.data.tasks.zarr import chosen, named_by
+        from lfm_policy.data.zarr.store import load_zarr
+
+        if not named_by(self.path):
+            return []
+        starts = load_zarr(self.path, (self.action_key,)).episode_starts
+        return chosen([ALL_TASKS], self.path, starts).shown()
 
     @classmethod
     def detects(cls, path: Path) -> bool:

@@ -15,9 +15,14 @@ from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
 from lfm_runtime.policy.spec import DataSpec
 
 
-def new_cameras(model: PolicyModel, *known: CheckpointHeader | None) -> list[str]:
-    """Return the cameras of a model that none of the checkpoints has weights for."""
+def new_cameras(model: PolicyModel, *known: CheckpointHeader | None) -> list[str] | None:
+    """Return the cameras of a model that none of the checkpoints has weights for.
+
+    None where there is no checkpoint, and all is new.
+    """
     seen = [header.spec.obs_shapes for header in known if header is not None]
+    if not seen:
+        return None
     return [key for key in model.encoder.image_keys if not any(key in shapes for shapes in seen)]
 
 
@@ -26,13 +31,13 @@ def draw_initial_weights(
     config: ExperimentConfig,
     spec: DataSpec,
     *,
-    pretrained: Collection[str] = (),
+    pretrained: Collection[str] | None = (),
 ) -> None:
     """Draw the weights of each part from its own seed, whatever the other parts are.
 
     So a block starts from the same weights in a chain of any length, and in a process of its own.
     ``pretrained`` are the cameras whose backbones begin with weights of theirs: those whose
-    weights do not come from elsewhere.
+    weights do not come from elsewhere; None: whatever the encoder has is loaded.
     """
     networks = network_configs(config)
     for position, part in enumerate([model.encoder, *model.blocks]):
@@ -43,5 +48,7 @@ def draw_initial_weights(
         else:
             fresh = create_block_network(config, spec, networks[position - 1], model.encoder)
         part.load_state_dict(fresh.state_dict())
-    if pretrained:
+    if pretrained is None:
+        model.encoder.load_pretrained()
+    elif pretrained:
         model.encoder.load_pretrained(pretrained)

@@ -104,7 +104,7 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
             self._server_metadata = before
             raise
         self._seed = seed
-        if task in self.spec.tasks:
+        if task != before.get("task") and task in self.spec.tasks:  # by choice
             self.task = task
         if steps < before["n_action_steps"]:  # fewer than are answered, by choice
             self.n_action_steps = min(steps, self._answered_steps)
@@ -126,7 +126,8 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
             PolicyChangedError: another policy is served than the one that this client is for.
             ConnectionError, TimeoutError: the server cannot be reached or does not answer.
         """
-        if self._task is not None and not {TASK_KEY, PROMPT} & obs.keys():
+        told = self._server_metadata.get("task")  # what the server adds by itself
+        if self._task not in (None, told) and not {TASK_KEY, PROMPT} & obs.keys():
             obs = {**obs, TASK_KEY: self._task}
         return self._ask(obs)
 
@@ -192,8 +193,7 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         super().__init__(spec, **horizons)
         max_prefix = self._server_metadata.get("max_prefix")
         self.max_prefix = max_prefix if isinstance(max_prefix, int) else 0
-        if (task := self._server_metadata.get("task")) in spec.tasks:
-            self.task = task
+        self._take_told_task()
 
     def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._connection.ask(packb(dict(message)), self._timeout)
@@ -233,4 +233,10 @@ class WebsocketClientPolicy(ChunkPolicy, Closing):
         """
         if self._server_metadata and (changes := policy_changes(self._server_metadata, metadata)):
             raise PolicyChangedError(self._connection.uri, changes)
-        self._server_metadata = metadata
+        before, self._server_metadata = self._server_metadata, metadata
+        if before and self._task == before.get("task"):  # nobody here has chosen another one
+            self._take_told_task()
+
+    def _take_told_task(self) -> None:
+        told = self._server_metadata.get("task")
+        self.task = told if told in self.spec.tasks else None

@@ -16,7 +16,7 @@ _HORIZONS = ("n_obs_steps", "horizon", "n_action_steps")
 _LONGEST = 4096
 
 _NOT_COMPARED = frozenset(
-    {"observations", "server", "server_version", "instructions", "max_message_bytes"}
+    {"observations", "server", "server_version", "instructions", "max_message_bytes", "task"}
 )
 """What the metadata say of the server and not of its policy, and what is compared one by one."""
 

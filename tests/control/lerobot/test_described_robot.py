@@ -75,6 +75,8 @@ def test_the_stricter_of_file_and_options_holds(described: Make) -> None:
     assert (options.low, options.high) == ([-90.0, -10.0, 0.0], [90.0, 90.0, 100.0])
     stricter = robot.prepare(spec, ControlOptions(low=[-5.0, -50.0, 40.0], high=50.0))
     assert (stricter.low, stricter.high) == ([-5.0, -10.0, 40.0], [50.0, 50.0, 50.0])
+    with pytest.raises(InputError, match="low has 2 numbers, expected one, or 3: pan.pos"):
+        robot.prepare(spec, ControlOptions(low=[-5.0, 3.0]))
     assert (options.position_key, options.first_move) == ("state", 0.01)
     assert described(first_move=None).prepare(spec, ControlOptions()).first_move == 3.0
 

@@ -21,6 +21,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic.demos import write_robomimic
@@ -30,6 +31,8 @@ from lfm_policy.data.tasks.choice import shown_tasks
 from lfm_policy.data.tools.convert import Conversion, ConvertOptions, convert, target_format
 from lfm_policy.data.zarr.store import list_zarr, load_zarr, write_zarr
 from lfm_policy.errors import InputError
+from lfm_policy.options import option
+from lfm_policy.options import options as checked_options
 
 pytestmark = pytest.mark.slow
 
@@ -424,9 +427,55 @@ def test_tasks_survive_all_formats(names: tuple[str, ...], tmp_path: Path) -> No
         assert tasks_of(done.target, done.target_format) == shown
     done = convert(tmp_path / names[-1], tmp_path / "d", ConvertOptions(fps=3, task="both"))
     assert tasks_of(done.target, "lerobot") == ["both"] * 3
-    # One task for all is what LeRobot's episodes are called, and no observation elsewhere.
+    # One task of all is kept, too.
     convert(tmp_path / "d", tmp_path / "e.zarr", ConvertOptions())
-    with pytest.raises(InputError, match="nothing says which task"):
-        tasks_of(tmp_path / "e.zarr", "zarr")
-    convert(tmp_path / "d", tmp_path / "f", ConvertOptions(max_episodes=1))
+    assert tasks_of(tmp_path / "e.zarr", "zarr") == ["both"] * 3
+    convert(tmp_path / "e.zarr", tmp_path / "f", ConvertOptions(max_episodes=1, fps=3))
     assert tasks_of(tmp_path / "f", "lerobot") == ["both"]
+
+
+def test_what_is_called_like_tasks_is_an_observation_all_the_same(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {key: rng.normal(size=(9, 2)) for key in ("action", "state", "task")}
+    buffer = ReplayBuffer(arrays, np.array([2, 5, 9]))
+    write_zarr(tmp_path / "named.zarr", buffer, tasks=["pour", "fold", "pour"])
+    write_zarr(tmp_path / "plain.zarr", buffer)
+    for name, shown in (("named", ["pour", "fold", "pour"]), ("plain", [])):
+        target = tmp_path / f"{name}.hdf5"
+        done = convert(tmp_path / f"{name}.zarr", target, ConvertOptions(rename={"task": "goal"}))
+        assert set(done.shapes) == {"action", "state", "goal"}
+        assert RobomimicConfig(path=str(target)).episode_tasks() == shown
+    chosen = ConvertOptions(rename={"state": "task"}, obs_keys=["state"])
+    convert(tmp_path / "named.zarr", tmp_path / "b.hdf5", chosen)
+    kept = RobomimicConfig(path=str(tmp_path / "b.hdf5")).episode_tasks()
+    assert kept == ["pour", "fold", "pour"]
+
+
+def test_a_task_without_a_name_is_a_demonstration(tmp_path: Path) -> None:
+    arrays = {"action": np.ones((9, 2)), "state": np.arange(18.0).reshape(9, 2)}
+    buffer = ReplayBuffer(arrays, np.array([2, 5, 9]))
+    write_zarr(tmp_path / "a.zarr", buffer, tasks=["push", "", "push"])
+    convert(tmp_path / "a.zarr", tmp_path / "b", ConvertOptions(fps=3))
+    assert tasks_of(tmp_path / "b", "lerobot") == ["push", "demonstration", "push"]
+    with pytest.raises(InputError, match="task is empty"):
+        convert(tmp_path / "a.zarr", tmp_path / "c", ConvertOptions(fps=3, task=""))
+
+
+class Plain(DatasetConfig):
+    """The least that a format of a plugin has to be."""
+
+    name: str = option("plain", "dataset format", choices=["plain"])
+    path: str = option("", "where")
+
+    def load(self, image_cache: Any = None, *, quiet: bool = True) -> ReplayBuffer:
+        arrays = {"action": np.ones((4, 2)), "state": np.arange(8.0).reshape(4, 2)}
+        return ReplayBuffer(arrays, np.array([4]))
+
+
+def test_a_format_that_says_nothing_of_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASET_FORMATS._entries, "plain", checked_options(Plain))
+    (tmp_path / "mine").write_text("")
+    done = convert(tmp_path / "mine", tmp_path / "a.zarr", ConvertOptions(source_format="plain"))
+    assert done.n_steps == 4
