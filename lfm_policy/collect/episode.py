@@ -40,7 +40,7 @@ def record_episode(demonstrator: Demonstrator, options: CollectOptions, seed: in
         action = np.array(demonstrator.act(_own(obs)))
         # A copy, because an environment may change the action that it is given.
         following, reward, solved = demonstrator.step(action.copy())
-        if demonstrator.ended and not solved:  # what comes after it shows nothing
+        if getattr(demonstrator, "ended", False) and not solved:  # what comes after it shows nothing
             return None
         steps.append((obs, action, states, reward, solved))
         solved_for = solved_for + 1 if solved else 0

@@ -62,7 +62,7 @@ def test_own_and_shared_weights() -> None:
 
 def test_each_camera_may_have_its_own_encoder() -> None:
     config = CamerasConfig(image=TINY, cameras={"wrist": {"name": "resnet18", "width": 16}})
-    encoder = config.create(SHAPES, 1)
+    encoder = config.create({**SHAPES, "wrist": (32, 40, 3)}, 1)
     assert isinstance(encoder.image_encoder("front"), CompactEncoder)
     assert isinstance(encoder.image_encoder("wrist"), ResNet18Encoder)
 

@@ -261,7 +261,7 @@ def test_a_missing_simulator_is_explained(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "gym_pusht", None)
     monkeypatch.delitem(sys.modules, "gym_pusht.envs", raising=False)
     monkeypatch.delitem(sys.modules, "gym_pusht.envs.pusht", raising=False)
-    with pytest.raises(lfm_envs.MissingSimulatorError, match=r'pip install "lfm-policy\[sim\]"'):
+    with pytest.raises(lfm_envs.MissingSimulatorError, match=r'pip install ".\[sim\]"'):
         gym.make("lfm/PushT-v0")
 
 

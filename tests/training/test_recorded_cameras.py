@@ -34,7 +34,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 COLOURS = {"shift": 2, "brightness": 0.1, "contrast": 0.2, "saturation": 0.1}
 ENCODERS: dict[str, dict[str, Any]] = {
     "compact": {"name": "compact", "width": 8, "keypoints": 3, "crop": [32, 32], **COLOURS},
-    "resnet18": {"name": "resnet18", "width": 16, "crop": [32, 32]},
+    "resnet18": {"name": "resnet18", "width": 16, "crop": [32, 34]},
     "told": {"name": "compact", "width": 8, "keypoints": 3, "crop": [32, 32]},  # with targets
     "resized": {
         "name": "compact",
