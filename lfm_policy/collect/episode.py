@@ -40,8 +40,8 @@ def record_episode(demonstrator: Demonstrator, options: CollectOptions, seed: in
         action = np.array(demonstrator.act(_own(obs)))
         # A copy, because an environment may change the action that it is given.
         following, reward, solved = demonstrator.step(action.copy())
-        if getattr(demonstrator, "ended", False) and not solved:  # what comes after it shows nothing
-            return None
+        if getattr(demonstrator, "ended", False) and not solved:
+            return None  # what comes after the end shows nothing
         steps.append((obs, action, states, reward, solved))
         solved_for = solved_for + 1 if solved else 0
         obs = _own(following)
