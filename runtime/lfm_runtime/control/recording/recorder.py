@@ -117,7 +117,8 @@ class Recorder(Closing):
         self._files = contextlib.ExitStack()
         self._folder = self._files.enter_context(atomic_folder(self.path, keep_unfinished=True))
         self._wait = wait
-        self._queue: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[str, dict[str, Any], int] | None]
+        self._queue = queue.SimpleQueue()  # tables, rows and their bytes
         self._room = threading.Condition()
         self._waiting_bytes = 0
         self._tables = {
@@ -198,7 +199,7 @@ class Recorder(Closing):
     def _put(self, table: str, rows: dict[str, Any]) -> bool:
         if self.error is not None or self._closed:
             return False
-        size = _bytes_of(rows)
+        size = _ROW_BYTES + sum(np.asarray(value).nbytes for value in rows.values())
         with self._room:
             if self._wait:
                 self._room.wait_for(lambda: self._has_room(size))
@@ -206,7 +207,7 @@ class Recorder(Closing):
                 self._fail(TimeoutError("the disk, or packing for it, is too slow"))
                 return False
             self._waiting_bytes += size
-        self._queue.put((table, rows))
+        self._queue.put((table, rows, size))
         return True
 
     def _has_room(self, size: int) -> bool:
@@ -221,9 +222,9 @@ class Recorder(Closing):
     def _work(self) -> None:
         failed = False
         while (item := self._queue.get()) is not None:
-            table, rows = item
+            table, rows, size = item
             with self._room:
-                self._waiting_bytes -= _bytes_of(rows)
+                self._waiting_bytes -= size
                 self._room.notify()
             if failed:
                 continue
@@ -291,7 +292,3 @@ class Recorder(Closing):
         self._fail(FileExistsError(f"{self.path} exists by now; the recording is {other}"))
         self.path = other
         raise _NotKept
-
-
-def _bytes_of(rows: Mapping[str, Any]) -> int:
-    return _ROW_BYTES + sum(np.asarray(value).nbytes for value in rows.values())
