@@ -24,7 +24,17 @@ from typing import Any
 
 import numpy as np
 from commands import Commands
-from pieces import DATA, Model, Sampler, Study, Wanted, measure, stop_after, study_options
+from pieces import (
+    DATA,
+    Model,
+    Sampler,
+    Study,
+    Wanted,
+    measure,
+    of_demos,
+    stop_after,
+    study_options,
+)
 
 from lfm_policy.collect.collect import facts_of
 from lfm_policy.errors import InputError, Interrupted
@@ -65,12 +75,7 @@ def models_of(
 
 def name_of(tasks: str, model: str, demos: int = EPISODES) -> str:
     """Return what a model of some demonstrations of each task is called in the archive."""
-    return f"{tasks}-{model}" if demos == EPISODES else f"{tasks}-{model}-d{demos}"
-
-
-def shown_of(tasks: str, demos: int) -> str:
-    """Return what some demonstrations of each task are called, and their folder."""
-    return tasks if demos == EPISODES else f"{tasks}-d{demos}"
+    return of_demos(f"{tasks}-{model}", demos, EPISODES)
 
 
 def samplers() -> dict[str, Sampler]:
@@ -83,7 +88,7 @@ def collect(tasks: str, folder: Path, episodes: int, jobs: int, facts: Path) -> 
     """Collect what is missing of the demonstrations, and note how the experts did."""
     options = ["--episodes", str(episodes), "--workers", str(jobs), "--output", str(folder)]
     known = json.loads(facts.read_text()) if facts.exists() else {}
-    shown = shown_of(tasks, episodes)
+    shown = of_demos(tasks, episodes, EPISODES)
     new, began = not folder.exists(), time.perf_counter()
     try:
         with Commands() as commands:
@@ -144,7 +149,7 @@ def main() -> None:
     usual = ((arguments.data, DATA), (arguments.output or RUNS, RUNS))
     if arguments.set and any(given.resolve() == place.resolve() for given, place in usual):
         parser.error("--set is for a try: give it folders of its own, --data and --output")
-    shown = shown_of(arguments.tasks, arguments.demos)
+    shown = of_demos(arguments.tasks, arguments.demos, EPISODES)
     arguments.dataset = arguments.dataset or Path("data/metaworld") / shown
     stop_after(arguments.minutes)
     if arguments.collect:

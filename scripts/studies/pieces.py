@@ -224,6 +224,11 @@ class Study:
         return f"{name} seed{seed} {sampler} n{episodes} from{self._seed_start}"
 
 
+def of_demos(name: str, demos: int, usual: int) -> str:
+    """Return what models, or data, of so many demonstrations are called, beside the usual ones."""
+    return name if demos == usual else f"{name}-d{demos}"
+
+
 def study_options(description: str | None) -> argparse.ArgumentParser:
     """Return the parser of the options that every study has."""
     parser = argparse.ArgumentParser(

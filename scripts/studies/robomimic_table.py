@@ -29,7 +29,17 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from pieces import DATA, Model, Sampler, Study, Wanted, measure, stop_after, study_options
+from pieces import (
+    DATA,
+    Model,
+    Sampler,
+    Study,
+    Wanted,
+    measure,
+    of_demos,
+    stop_after,
+    study_options,
+)
 
 from lfm_policy.collect.collect import facts_of
 from lfm_policy.evaluation.statistics import mcnemar_exact
@@ -120,7 +130,7 @@ def models_of(task: str, demos: int = DEMOS) -> dict[str, Model]:
 
 def name_of(task: str, model: str, demos: int = DEMOS) -> str:
     """Return what a model of some demonstrations is called in the archive."""
-    return f"{task}-{model}" if demos == DEMOS else f"{task}-{model}-d{demos}"
+    return of_demos(f"{task}-{model}", demos, DEMOS)
 
 
 def print_table(archive: Path, task: str) -> None:

@@ -49,18 +49,16 @@ def stub(program: str, *arguments: object) -> tuple[str, ...]:
     return (sys.executable, "-c", program, *map(str, arguments))
 
 
+def options(pieces: Any, folder: Path, *, jobs: int) -> argparse.Namespace:
+    line = ["--dataset", str(folder), "--output", str(folder / "runs"), "--data", str(folder)]
+    return pieces.study_options("").parse_args([*line, "--jobs", str(jobs)])
+
+
 def test_ctrl_c_stops_what_runs_and_nothing_else_begins(
     modules: dict[str, Any], tmp_path: Path
 ) -> None:
     pieces = modules["pieces"]
-    arguments = argparse.Namespace(
-        dataset=tmp_path,
-        device="cpu",
-        output=tmp_path / "runs",
-        data=tmp_path,
-        jobs=2,
-        ray_address=None,
-    )
+    arguments = options(pieces, tmp_path, jobs=2)
     models = {name: pieces.Model() for name in "abcd"}
     study = pieces.Study(models, arguments, "cells.json", output=tmp_path)
     study.commands = modules["commands"].Commands(stub(COMMAND, tmp_path))
@@ -91,14 +89,7 @@ def test_a_command_that_fails_is_told_of_and_the_others_go_on(
     modules: dict[str, Any], tmp_path: Path
 ) -> None:
     pieces = modules["pieces"]
-    arguments = argparse.Namespace(
-        dataset=tmp_path,
-        device="cpu",
-        output=tmp_path / "runs",
-        data=tmp_path,
-        jobs=1,
-        ray_address=None,
-    )
+    arguments = options(pieces, tmp_path, jobs=1)
     study = pieces.Study({}, arguments, "cells.json", output=tmp_path)
     done = "import pathlib, sys; pathlib.Path(*sys.argv[1:]).touch(); "
     done += "sys.exit(3 * (sys.argv[2] == 'a'))"
