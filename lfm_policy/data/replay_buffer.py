@@ -141,6 +141,17 @@ class ReplayBuffer:
             episode_ends=ends,
         )
 
+    def numbered(self, tasks: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """Return the different tasks, and which of them every step shows, (T,) int64.
+
+        Args:
+            tasks: what each episode shows.
+        """
+        names = list(dict.fromkeys(tasks))
+        number = {name: index for index, name in enumerate(names)}
+        shown = np.array([number[task] for task in tasks], dtype=np.int64)
+        return names, np.repeat(shown, self.episode_lengths)
+
     def steps_of(self, episodes: np.ndarray) -> np.ndarray:
         """Return the time indices of all steps of ``episodes``, in that order, int64."""
         spans = [

@@ -281,6 +281,26 @@ def stored_images(
     return CachedImages(source, facts, n_frames, layout.frame_shape, frames(), remark)
 
 
+def chosen_frames(parts: Iterable[np.ndarray], steps: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield some of the frames that come in parts.
+
+    Args:
+        parts: (n, ...) of any n, one after the other.
+        steps: numbers of the frames among all, ascending.
+    """
+    begin = 0
+    for part in parts:
+        first, end = np.searchsorted(steps, (begin, begin + len(part)))
+        if first < end:
+            yield part[steps[first:end] - begin]
+        begin += len(part)
+
+
+def steps_digest(steps: np.ndarray) -> str:
+    """Return a SHA-256 that tells choices of frames apart, for `CachedImages.facts`."""
+    return hashlib.sha256(steps.astype("<i8").tobytes()).hexdigest()
+
+
 def cached_digest(frames: np.ndarray) -> str | None:
     """Return the SHA-256 of all frames where the cache knows it; None for other arrays.
 

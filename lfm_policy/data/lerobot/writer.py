@@ -127,7 +127,7 @@ class _Dataset:
 
     def __init__(self, buffer: ReplayBuffer, fps: float, shown: list[str], quiet: bool) -> None:
         self._buffer, self._fps, self._shown, self._quiet = buffer, fps, shown, quiet
-        self._tasks = list(dict.fromkeys(shown))
+        self._tasks, self._task_index = buffer.numbered(shown)
         starts, ends = buffer.episode_starts.tolist(), buffer.episode_ends.tolist()
         self._spans = list(zip(starts, ends, strict=True))
         names = _names(buffer)
@@ -149,7 +149,7 @@ class _Dataset:
             "frame_index": frame_index,
             "episode_index": np.repeat(np.arange(len(lengths)), lengths),
             "index": index,
-            "task_index": np.repeat([self._tasks.index(task) for task in self._shown], lengths),
+            "task_index": self._task_index,
         }
         return {name: column[:, None] for name, column in columns.items()}
 

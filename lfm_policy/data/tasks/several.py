@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -154,26 +153,29 @@ class SeveralConfig(DatasetConfig):
 
 def _mapped(source: str, arrays: list[np.ndarray], steps: np.ndarray) -> CachedImages:
     """Return some frames of mapped arrays that follow one another, to be written down as one."""
-    from lfm_policy.data.images.cache import CachedImages, cached_digest, release
+    from lfm_policy.data.images.cache import (
+        CachedImages,
+        cached_digest,
+        chosen_frames,
+        release,
+        steps_digest,
+    )
 
-    def read() -> Iterator[np.ndarray]:
-        begin = 0
+    def parts_of_all() -> Iterator[np.ndarray]:
         for array in arrays:
-            first, end = np.searchsorted(steps, (begin, begin + len(array)))
-            for at in range(first, end, _FRAMES_AT_ONCE):
-                yield array[steps[at : min(at + _FRAMES_AT_ONCE, end)] - begin]
+            for begin in range(0, len(array), _FRAMES_AT_ONCE):
+                yield array[begin : begin + _FRAMES_AT_ONCE]
                 release(array)
-            begin += len(array)
 
     # Of a part of the frames of a file, which one it is.
     parts = [
         cached_digest(array) or [str(getattr(array, "filename", "")), len(array)]
         for array in arrays
     ]
-    chosen = hashlib.sha256(steps.astype("<i8").tobytes()).hexdigest()
-    facts = {"format": "several", "parts": parts, "steps": chosen}
+    facts = {"format": "several", "parts": parts, "steps": steps_digest(steps)}
     height, width, channels = arrays[0].shape[1:]
-    return CachedImages(source, facts, len(steps), (height, width, channels), read())
+    read = chosen_frames(parts_of_all(), steps)
+    return CachedImages(source, facts, len(steps), (height, width, channels), read)
 
 
 def _tasks_of(buffer: ReplayBuffer) -> list[str]:

@@ -64,8 +64,9 @@ def detect_format(path: str | Path) -> str:
 
 def of_another_format(config: DatasetConfig) -> str:
     """Return what to do where a path holds a dataset of another format than configured; else ""."""
-    path = Path(str(getattr(config, "path", ""))).expanduser()
-    if not getattr(config, "path", "") or not exists(path):
+    given = str(getattr(config, "path", ""))
+    path = Path(given).expanduser()
+    if not given or not exists(path):
         return ""
     try:
         found = detect_format(path)

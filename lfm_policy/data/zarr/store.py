@@ -6,7 +6,6 @@ directory store or a zip of one, zarr format v2 (what is found in the wild) or v
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,12 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore, ZipStore
 
-from lfm_policy.data.images.cache import CachedImages, stored_images
+from lfm_policy.data.images.cache import (
+    CachedImages,
+    chosen_frames,
+    steps_digest,
+    stored_images,
+)
 from lfm_policy.data.images.depth import depth_layout, refuse_unnamed_depth
 from lfm_policy.data.images.layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import (
@@ -237,19 +241,13 @@ def zarr_images(
             )
         facts = {"format": "zarr", "array": name, "files": store.files.identity(name)}
         if steps is not None:
-            facts["steps"] = hashlib.sha256(steps.astype("<i8").tobytes()).hexdigest()
+            facts["steps"] = steps_digest(steps)
 
     def parts() -> Iterator[tuple[str, np.ndarray]]:
-        begin = 0
         with ZarrReader(path) as store:
-            for part in store.parts(store.open(name), last):
-                if steps is None:
-                    yield f"{path}: {name}", part
-                    continue
-                first, end = np.searchsorted(steps, (begin, begin + len(part)))
-                if first < end:
-                    yield f"{path}: {name}", part[steps[first:end] - begin]
-                begin += len(part)
+            stored = store.parts(store.open(name), last)
+            for part in stored if steps is None else chosen_frames(stored, steps):
+                yield f"{path}: {name}", part
 
     return stored_images(f"{path}: {name}", key, facts, n_frames, layout, parts, depth)
 
@@ -294,8 +292,7 @@ def write_zarr(
     buffer.validate()
     attributes: dict[str, Any] = {} if fps is None else {"fps": float(fps)}
     if tasks:
-        names = list(dict.fromkeys(tasks))
-        numbers = np.repeat([names.index(task) for task in tasks], buffer.episode_lengths)
+        names, numbers = buffer.numbered(tasks)
         buffer = replace(buffer, arrays={**buffer.arrays, TASK_INDEX: numbers})
         attributes["tasks"] = names
     path = Path(path)
