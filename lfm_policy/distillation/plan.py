@@ -336,7 +336,7 @@ class DistillPlan:
         noise, ends = samples.ways()
         prefixes = None
         if run.model.prefix is not None:
-            prefixes = TrainingPrefixes(run.model.prefix, len(noise), run.config.seed)
+            prefixes = TrainingPrefixes(run.model.prefix, len(noise), run.config.seed, noise.device)
         noisy = ObsNoise(run.options, windows)
         draws = draws_of(run.options, len(noise) // len(windows))
         return Ways(noise, ends, windows, noisy, prefixes, run.targets, draws)

@@ -52,7 +52,9 @@ class Seen:
         self._encoded = self._encode()
         self._prefixes: TrainingPrefixes | None = None
         if model.prefix is not None:
-            self._prefixes = TrainingPrefixes(model.prefix, self.n_rows, config.seed)
+            self._prefixes = TrainingPrefixes(
+                model.prefix, self.n_rows, config.seed, windows.device
+            )
 
     def condition(self, rows: Tensor) -> Tensor | None:
         """Return the whole condition of any rows; each always has the same prefix."""
@@ -66,7 +68,7 @@ class Seen:
         """Return what rows observe; samples of one window see different views of its images."""
         n_windows, views = len(self.windows), None
         if self._samples > 1:
-            views = rows.cpu() // n_windows % max(self.windows.n_views, 1)
+            views = rows // n_windows % max(self.windows.n_views, 1)
         return self.windows.gather_obs(rows % n_windows, views)
 
     @torch.no_grad()

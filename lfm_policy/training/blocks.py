@@ -289,7 +289,7 @@ class BlockPlan:
         frozen = not self.trains_encoder(n)
         prefixes = None
         if model.prefix is not None:
-            prefixes = TrainingPrefixes(model.prefix, len(dataset), run.config.seed)
+            prefixes = TrainingPrefixes(model.prefix, len(dataset), run.config.seed, dataset.device)
         marginal = model.schedule.marginal(n - 1) if n > 1 and self._parallel else None
         return ChunkRows(
             dataset,

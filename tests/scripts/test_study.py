@@ -107,9 +107,9 @@ def test_cells_are_made_in_the_order_of_the_study(modules: dict[str, Any]) -> No
 
 def test_guided_teachers_and_their_students_go_together(modules: dict[str, Any]) -> None:
     study = modules["pusht"].listed_studies()["state"]
-    for name in ("fm-guided-1", "lfm3-guided-1"):
+    for name in ("fm-guided-1", "lfm3-guided-1", "lfm3-guided-2"):
         student = study.models[name]
-        assert student.teacher == name.removesuffix("-1")
+        assert student.teacher == name[:-2]
         teacher = study.models[student.teacher]
         assert load_config(teacher.config, list(teacher.overrides)).flow.drop_obs > 0
         weight = next(o for o in student.overrides if o.startswith("distill.teacher_guidance="))

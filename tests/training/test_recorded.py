@@ -100,8 +100,12 @@ def test_optimal_couplings_are_not_recorded(make_trainer: MakeTrainer) -> None:
     assert not make_trainer({"flow.coupling": "optimal"}).loss.same_work
 
 
-def test_known_prefixes_are_looked_up_on_the_cpu(
-    make_config: MakeConfig, load_data: LoadData, make_model: MakeModel
+def test_prefixes_are_found_without_a_look_at_any_value(
+    make_config: MakeConfig,
+    load_data: LoadData,
+    make_model: MakeModel,
+    operations_of: Callable[[Callable[[], object]], list[str]],
+    looks: Callable[[list[str]], list[str]],
 ) -> None:
     from lfm_policy.training.rows.prefixes import TrainingPrefixes
 
@@ -110,7 +114,13 @@ def test_known_prefixes_are_looked_up_on_the_cpu(
     model = make_model(config, data)
     assert model.prefix is not None
     rows = ChunkRows(data.train, prefixes=TrainingPrefixes(model.prefix, len(data.train), 0))
-    assert not rows.same_work
+    assert rows.same_work
+    found = []
+    for first in (0, 4):
+        idx = torch.arange(first, first + 4)
+        found.append(operations_of(lambda idx=idx: rows.batch(idx, training=True)))
+    assert found[0] == found[1] and len(found[0]) > 10
+    assert not looks(found[0])
 
 
 def test_steps_on_a_cpu_are_not_recorded(make_trainer: MakeTrainer) -> None:

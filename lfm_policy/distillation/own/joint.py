@@ -54,8 +54,8 @@ class Ways(Rows):
 
     @property
     def same_work(self) -> bool:  # type: ignore[override]
-        """Whether nothing but tensors on the device is asked: no frames in files, no prefixes."""
-        return self.windows.in_memory and self.prefixes is None
+        """Whether nothing but tensors on the device is asked: no frames in files."""
+        return self.windows.in_memory
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +108,7 @@ def made_up_ways(run: Run) -> Ways:
     ends = torch.stack([noise] * run.model.n_blocks, dim=1)
     prefixes = None
     if run.model.prefix is not None:
-        prefixes = TrainingPrefixes(run.model.prefix, len(noise), run.config.seed)
+        prefixes = TrainingPrefixes(run.model.prefix, len(noise), run.config.seed, run.device)
     return Ways(noise, ends, windows, ObsNoise(options, windows), prefixes, draws=draws)
 
 

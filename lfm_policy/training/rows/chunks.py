@@ -63,9 +63,8 @@ class ChunkRows(Rows):
 
     @property
     def same_work(self) -> bool:  # type: ignore[override]
-        """Whether nothing but tensors on the device is asked: no frames, no kept prefixes."""
-        gathered = self._cond is not None or self.dataset.in_memory
-        return gathered and self._prefixes is None
+        """Whether nothing but tensors on the device is asked: no frames in files."""
+        return self._cond is not None or self.dataset.in_memory
 
     @property
     def device(self) -> torch.device:

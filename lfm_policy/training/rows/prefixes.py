@@ -32,10 +32,14 @@ class TrainingPrefixes:
     it has to keep it.
     """
 
-    def __init__(self, condition: PrefixCondition, n_rows: int, seed: int) -> None:
+    def __init__(
+        self, condition: PrefixCondition, n_rows: int, seed: int, device: torch.device | None = None
+    ) -> None:
+        """Draw the lengths of ``n_rows`` rows, which stay where the rows are, on ``device``."""
         self._condition = condition
         generator = torch.Generator().manual_seed(derived_seed(seed, PREFIX_LENGTHS))
-        self._lengths = draw_lengths(condition.max_prefix, (n_rows,), generator=generator)
+        lengths = draw_lengths(condition.max_prefix, (n_rows,), generator=generator)
+        self._lengths = lengths.to(device)
 
     def features(self, idx: Tensor, chunks: Tensor, *, random: bool = False) -> Tensor:
         """Return what is added to the condition of rows ``idx``, (B, size).
@@ -50,5 +54,5 @@ class TrainingPrefixes:
                 self._condition.max_prefix, tuple(idx.shape), device=chunks.device
             )
         else:
-            lengths = self._lengths.index_select(0, idx.cpu())
+            lengths = self._lengths.index_select(0, idx.to(self._lengths.device))
         return self._condition.of_chunks(chunks, lengths)
