@@ -31,7 +31,7 @@ from lfm_policy.cli.main import main as lfm_policy
 from lfm_policy.policy import read_header
 from lfm_policy.text.students import DISTANCE
 from lfm_runtime.benchmark import computer
-from lfm_runtime.disk.files import write_json
+from lfm_runtime.disk.files import write_json, write_text
 
 ENV = "lfm/PushT-v0"
 DDIM = (100, 10, 4, 2, 1)
@@ -49,6 +49,8 @@ STUDENT = [
     "distill.samples=4",
     "distill.teacher_steps=16",
 ]
+COMPARED = ("success", "max_reward")
+"""What is kept of each episode: the pages compare policies on the same ones."""
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 
 
@@ -76,7 +78,11 @@ class Study:
                 raise SystemExit(f"{settings.output} was measured with other episodes or seeds")
 
     def save(self) -> None:
-        write_json(self.settings.output, self.results)
+        """Write the results; a cell is a line, for it has a value of every episode."""
+        rest = {name: value for name, value in self.results.items() if name != "cells"}
+        cells = ",\n".join(json.dumps(cell, allow_nan=False) for cell in self.results["cells"])
+        text = json.dumps(rest | {"cells": []}, indent=2, allow_nan=False)
+        write_text(self.settings.output, text.removesuffix("[]\n}") + f"[\n{cells}\n]}}\n")
 
     def prepare(self) -> None:
         """Import the teacher, and record what it sees when it acts."""
@@ -145,6 +151,7 @@ class Study:
             arguments = ["eval", str(policy), "--env", ENV, *sampler, f"--output={folder}"]
             done([*arguments, f"--episodes={self.settings.episodes}", "--quiet"])
             (cell,) = json.loads((Path(folder) / "eval.json").read_text())["cells"]
+        cell["episodes"] = [{name: one[name] for name in COMPARED} for one in cell["episodes"]]
         self.results["cells"].append({"name": name, **cell})
         self.save()
 
