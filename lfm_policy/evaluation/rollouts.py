@@ -34,7 +34,6 @@ def rollout(
     *,
     on_episode: Callable[[EpisodeResult], None] | None = None,
     on_step: Callable[[Sequence[Running | None], Any], None] | None = None,
-    on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None = None,
     on_restart: Callable[[Sequence[int]], None] | None = None,
     render_size: int | None = None,
     module_folder: str | None = None,
@@ -54,11 +53,8 @@ def rollout(
         on_episode: called with each result as it comes.
         on_step: called after every reset and step with what runs in each environment (None when
             it is over) and the vector environment, to render it.
-        on_action: called before every step with the number of the episode in each environment
-            (None also where it has ended within the chunk), the vector environment and the
-            actions (num_envs, action_dim) about to be done.
-        on_restart: called with the episodes that begin again, before they do; what the other
-            functions were told of them is void.
+        on_restart: called with the episodes that begin again, before they do; what ``on_step`` was
+            told of them is void.
         render_size: pixels of rendered frames; None: no rendering.
         module_folder: where the module of an environment ``module:Name-v0`` is looked for; None is
             the working folder.
@@ -77,7 +73,7 @@ def rollout(
         raise InputError(f"num_envs is {config.num_envs}, expected 1 to {MAXIMUM_ROLLOUT_ENVS}")
     if len(config.tasks) > 1 or TASK_FIELD in config.env_id:
         raise ValueError("one task at a time: see RolloutConfig.by_task")
-    loop = _Loop(policy, config, episodes, on_episode, on_step, on_action)
+    loop = _Loop(policy, config, episodes, on_episode, on_step)
     while loop.unfinished:
         number = min(config.num_envs, loop.unfinished)
         envs = (
@@ -133,14 +129,12 @@ class _Loop:
         episodes: Sequence[int],
         on_episode: Callable[[EpisodeResult], None] | None,
         on_step: Callable[[Sequence[Running | None], Any], None] | None,
-        on_action: Callable[[Sequence[int | None], Any, np.ndarray], None] | None,
     ) -> None:
         self._policy = policy
         self._config = config
         self._waiting = list(dict.fromkeys(episodes))
         self._on_episode = on_episode
         self._on_step = on_step
-        self._on_action = on_action
         self.task = ""
         self._told: dict[str, np.ndarray] = {}
         if config.tasks:
@@ -248,9 +242,7 @@ class _Loop:
 
     def _step(self, actions: np.ndarray) -> None:
         acting = {j: running for j, running in self._running.items() if not running.ended}
-        if self._on_action is not None:
-            self._on_action(self._episodes(acting), self._envs, actions.copy())
-        # A copy each: neither callbacks nor environments may change what the other is given.
+        # A copy: an environment may change what it is given.
         obs, rewards, terminated, truncated, infos = self._envs.step(actions.copy())
         obs = self._with_task(obs)
         for key, frames in self._history.items():
@@ -322,10 +314,6 @@ class _Loop:
         if self._on_step is not None:
             playing = [self._running.get(j) for j in range(self._envs.num_envs)]
             self._on_step(playing, self._envs)
-
-    def _episodes(self, running: Mapping[int, Running]) -> list[int | None]:
-        """Return the number of the episode in each environment; None where there is none."""
-        return [running[j].episode if j in running else None for j in range(self._envs.num_envs)]
 
 
 def _info(infos: Mapping[str, Any], key: str, j: int) -> Any:

@@ -17,17 +17,23 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
+import lfm_envs
+import numpy as np
 import torch
+from gymnasium.vector import VectorWrapper
+from tqdm.auto import tqdm
 
-from lfm_policy import load_policy
+from lfm_policy import Policy, load_policy
 from lfm_policy.assets import DEMONSTRATIONS
 from lfm_policy.config import config_from_dict, config_to_dict
 from lfm_policy.control.recording import load_recording
+from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation import RolloutConfig
-from lfm_policy.evaluation.recording import record_successes
+from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.policy import read_header, write_checkpoint
 from lfm_policy.policy.checkpoint import (
     MODEL_FILE,
@@ -80,10 +86,10 @@ def main() -> None:
 def write_demonstrations(run: Path, episodes: int, max_episodes: int) -> None:
     """Write successful rollouts of the teacher."""
     teacher = load_policy(run)
-    config = RolloutConfig(teacher.config.env.id, seed_start=DEMONSTRATION_SEEDS, noise_seed=1)
-    buffer, seeds = record_successes(
-        teacher, config, n_successes=episodes, max_episodes=max_episodes
+    config = RolloutConfig(
+        teacher.config.env.id, seed_start=DEMONSTRATION_SEEDS, noise_seed=1, num_envs=1
     )
+    buffer, seeds = successes(teacher, config, episodes, max_episodes)
     ASSETS.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(ASSETS / DEMONSTRATIONS, ignore_errors=True)
     write_zarr(ASSETS / DEMONSTRATIONS, buffer)
@@ -93,6 +99,52 @@ def write_demonstrations(run: Path, episodes: int, max_episodes: int) -> None:
         f"{teacher.nfe} evaluations, noise scale {teacher.noise_scale:g}, seeds {seeds[0]} to "
         f"{seeds[-1]}, {tried} tried"
     )
+
+
+class Watched(VectorWrapper):
+    """One environment that keeps the state before each step, and the action."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.rows: dict[str, list[np.ndarray]] = {"state": [], "action": []}
+
+    def step(self, actions: Any) -> Any:
+        env: Any = self.env  # which gymnasium's type does not say of it
+        (state,) = env.get_attr("state")
+        self.rows["state"].append(np.array(state, np.float32))
+        self.rows["action"].append(np.array(actions[0]))
+        return super().step(actions)
+
+
+def successes(
+    policy: Policy, config: RolloutConfig, wanted: int, most: int
+) -> tuple[ReplayBuffer, list[int]]:
+    """Return the first episodes that succeed, and their seeds.
+
+    Raises:
+        SystemExit: too few of the ``most`` first episodes do.
+    """
+    kept: list[dict[str, list[np.ndarray]]] = []
+    seeds: list[int] = []
+    for episode in tqdm(range(most), desc="rollouts", unit="episode"):
+        made: list[Watched] = []
+
+        def make(number: int, made: list[Watched] = made) -> Watched:
+            steps = config.max_episode_steps
+            envs = lfm_envs.make_vector_env(config.env_id, number, max_episode_steps=steps)
+            made.append(Watched(envs))
+            return made[-1]
+
+        (result,) = rollout(policy, config, [episode], make=make)
+        if result.success:
+            kept.append(made[-1].rows)
+            seeds.append(config.seed_start + episode)
+        if len(kept) == wanted:
+            break
+    else:
+        raise SystemExit(f"{len(kept)} of {most} episodes succeeded, expected {wanted}")
+    arrays = {name: np.concatenate([rows[name] for rows in kept]) for name in ("state", "action")}
+    return ReplayBuffer(arrays, np.cumsum([len(rows["action"]) for rows in kept])), seeds
 
 
 def half_precision_copy(source: str | Path, folder: Path, *, dataset_path: str) -> Path:

@@ -133,11 +133,3 @@ def test_history_is_filled_by_the_first_observation_and_then_moves(
     first, second = seen[0]["agent_pos"], seen[1]["agent_pos"]
     np.testing.assert_array_equal(first[0], first[1])
     assert not np.array_equal(second[0], second[1])
-
-
-def test_a_callback_that_writes_into_the_actions_changes_nothing(policy: Policy) -> None:
-    def spoil(playing: object, envs: object, actions: np.ndarray) -> None:
-        actions[:] = 0.0
-
-    config = RolloutConfig("lfm/PushT-v0", seed_start=100_000, max_episode_steps=20)
-    assert rollout(policy, config, [0, 1], on_action=spoil) == rollout(policy, config, [0, 1])

@@ -32,7 +32,7 @@ from lfm_policy.evaluation import (
     successes_of,
 )
 from lfm_policy.evaluation.exported import ExportedPolicy
-from lfm_policy.evaluation.recording import record_successes, record_videos
+from lfm_policy.evaluation.recording import record_videos
 from lfm_policy.evaluation.report import footnote, results_table
 from lfm_policy.evaluation.reporting.figure import plot_evaluation
 from lfm_policy.exporting import compare_success
@@ -284,15 +284,6 @@ def test_observations_that_are_not_what_their_space_says(
     where = rf"environment '{ENV_ID}', episode 1 \(seed 1\), step "
     with pytest.raises(InputError, match=rf"{where}\d: .*{message}"):
         rollout(policy, replace(CONFIG, processes=step == 0, num_envs=2), range(2))
-
-
-def test_demonstrations_cannot_be_chosen_without_success(
-    policy: Policy, saying: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saying(lambda seed, step: (0.0, {}))
-    monkeypatch.setattr(QuietEnv, "state", np.zeros(5), raising=False)
-    with pytest.raises(InputError, match=NO_SUCCESS):
-        record_successes(policy, CONFIG, n_successes=1, max_episodes=4, quiet=True)
 
 
 def test_an_export_cannot_be_compared_without_success(

@@ -1,17 +1,21 @@
-"""Copies of checkpoints in half precision, as the package carries them."""
+"""What the package carries: demonstrations of a policy, and copies in half precision."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.config import config_to_dict
+from lfm_policy.evaluation import EpisodeResult, RolloutConfig
 from lfm_policy.policy import find_checkpoint, read_header
 from lfm_policy.policy.checkpoint import MODEL_FILE
 
@@ -67,3 +71,39 @@ def test_weights_beyond_half_precision_are_refused(
     with pytest.raises(InputError, match="numbers beyond 65504"):
         bundling.half_precision_copy(large, tmp_path / "copy", dataset_path="")
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.fixture
+def every_second_succeeds(bundling: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bundling.rollout
+
+    def decided(*args: Any, **options: Any) -> list[EpisodeResult]:
+        results: Sequence[EpisodeResult] = whole(*args, **options)
+        return [replace(result, success=result.episode % 2 == 1) for result in results]
+
+    monkeypatch.setattr(bundling, "rollout", decided)
+
+
+@pytest.mark.simulator
+def test_recorded_actions_lead_to_the_recorded_states(
+    bundling: Any, every_second_succeeds: None
+) -> None:
+    gym = pytest.importorskip("gymnasium")
+    pytest.importorskip("gym_pusht", reason="PushT needs the extra 'sim'")
+    config = RolloutConfig("lfm/PushT-v0", seed_start=300_000, max_episode_steps=21, num_envs=1)
+    policy = load_policy("pusht-state")
+    buffer, seeds = bundling.successes(policy, config, 2, 6)
+    assert seeds == [300_001, 300_003]
+    assert list(buffer.episode_ends) == [21, 42]
+    state, action = buffer.arrays["state"], buffer.arrays["action"]
+    assert state.shape == (42, 5) and action.shape == (42, 2)
+    assert state.dtype == action.dtype == np.float32
+    env = gym.make(config.env_id)
+    for episode, seed in enumerate(seeds):
+        env.reset(seed=seed)
+        for step in range(21 * episode, 21 * (episode + 1)):
+            np.testing.assert_allclose(env.unwrapped.state, state[step], rtol=1e-6)
+            env.step(action[step])
+    env.close()
+    with pytest.raises(SystemExit, match="2 of 4 episodes succeeded, expected 5"):
+        bundling.successes(policy, config, 5, 4)
