@@ -6,9 +6,9 @@ is added to the same registries by plugins (see docs/extending.md).
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterator, Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 from lfm_policy.errors import InputError
@@ -58,8 +58,7 @@ def registry(kind: str) -> Registry[Any]:
     Raises:
         KeyError: there is no such kind.
     """
-    module, _, attribute = REGISTRIES[kind].partition(":")
-    found: Registry[Any] = getattr(importlib.import_module(module), attribute)
+    found: Registry[Any] = resolve_name(REGISTRIES[kind])
     return found
 
 

@@ -259,15 +259,7 @@ def evaluate(
         env_id = chosen.id
         first = RolloutConfig(env_id, tasks=seeds["tasks"]).by_task(known)[0]
         number, processes = choose_workers(first.env_id, num_envs, processes)
-        config = RolloutConfig(
-            env_id=env_id,
-            max_episode_steps=chosen.max_episode_steps,
-            num_envs=number,
-            processes=processes,
-            env_options=chosen.options,
-            reading=reading_of(chosen),
-            **seeds,
-        )
+        config = RolloutConfig.of(chosen, num_envs=number, processes=processes, **seeds)
     else:
         factory, env_id, number = _factory(env, num_envs, processes)
         spec = env.spec if isinstance(env, gym.Env) else None

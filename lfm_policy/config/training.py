@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -213,6 +214,14 @@ class TrainingConfig:
         if self.warmup_steps is None:
             return round(self.warmup_share * n_steps)
         return min(self.warmup_steps, n_steps)
+
+    def of_encoder(self) -> TrainingConfig:
+        """Return the options of the steps in which the encoder learns, with a batch of its own."""
+        return replace(
+            self,
+            batch_size=self.encoder_batch_size or self.batch_size,
+            learning_rate=self.encoder_learning_rate or self.learning_rate,
+        )
 
 
 @options

@@ -71,8 +71,4 @@ def student_overrides(config: ExperimentConfig, nfe: int) -> list[str]:
 
 def rollout_config(config: ExperimentConfig) -> RolloutConfig:
     """Return how teacher and students are rolled out: the same starts, the same noise."""
-    return RolloutConfig(
-        env_id=config.env.id,
-        seed_start=SEED_START,
-        max_episode_steps=config.env.max_episode_steps,
-    )
+    return RolloutConfig.of(config.env, seed_start=SEED_START)

@@ -184,12 +184,7 @@ class DistillPlan:
 
     def joint_options(self) -> TrainingConfig:
         """Return the options of the steps in which the encoder learns."""
-        options = self._run.options
-        return replace(
-            options,
-            batch_size=options.encoder_batch_size or options.batch_size,
-            learning_rate=options.encoder_learning_rate or options.learning_rate,
-        )
+        return self._run.options.of_encoder()
 
     def estimate(self) -> Estimate:
         """Return how long what is left will take."""

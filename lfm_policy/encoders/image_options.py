@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -143,10 +143,7 @@ class ImageEncoderConfig:
         return self._build(frame_shape, crop)
 
     def _build(self, frame_shape: tuple[int, int, int], crop: tuple[int, int]) -> ImageEncoder:
-        module, _, encoder = self.BUILDS.partition(":")
-        built: ImageEncoder = getattr(importlib.import_module(module), encoder)(
-            self, frame_shape, crop
-        )
+        built: ImageEncoder = resolve_name(self.BUILDS)(self, frame_shape, crop)
         return built
 
 

@@ -6,9 +6,9 @@ Those of pretrained backbones stand beside their code, which needs the transform
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -114,10 +114,7 @@ class EncoderConfig:
         return self._build(shapes, int(n_obs_steps))
 
     def _build(self, obs_shapes: dict[str, tuple[int, ...]], n_obs_steps: int) -> ObsEncoder:
-        module, _, encoder = self.BUILDS.partition(":")
-        built: ObsEncoder = getattr(importlib.import_module(module), encoder)(
-            self, obs_shapes, n_obs_steps
-        )
+        built: ObsEncoder = resolve_name(self.BUILDS)(self, obs_shapes, n_obs_steps)
         return built
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from lfm_policy.environments import environment_errors
 from lfm_policy.errors import InputError
+from lfm_policy.machine import usable_cpus
 
 ENVS_IN_ONE_PROCESS = 32
 # More processes than CPUs make the batches of the policy larger, which is worth more than what they
@@ -29,9 +29,7 @@ def choose_workers(
 
         processes = lfm_envs.prefers_processes(env_id)
     if num_envs is None:
-        # What this process may use, where the system can say that.
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        num_envs = max(cpus or 1, ENVS_AS_PROCESSES) if processes else ENVS_IN_ONE_PROCESS
+        num_envs = max(usable_cpus(), ENVS_AS_PROCESSES) if processes else ENVS_IN_ONE_PROCESS
     return num_envs, processes
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from lfm_envs import AS_GIVEN, Reading
 
-from lfm_policy.environments import TASK_FIELD
+from lfm_policy.config import EnvConfig
+from lfm_policy.environments import TASK_FIELD, reading_of
 from lfm_policy.errors import InputError
 from lfm_policy.text.numbers import rounded
 from lfm_runtime.policy.tasks import task_number
@@ -41,6 +42,17 @@ class RolloutConfig:
     env_options: dict[str, Any] = field(default_factory=dict)
     reading: Reading = AS_GIVEN
     tasks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, env: EnvConfig, **more: Any) -> RolloutConfig:
+        """Return episodes of a configured environment, as long as that says; ``more`` as above."""
+        return cls(
+            env_id=env.id,
+            max_episode_steps=env.max_episode_steps,
+            env_options=dict(env.options),
+            reading=reading_of(env),
+            **more,
+        )
 
     def by_task(self, known: Sequence[str]) -> list[RolloutConfig]:
         """Return the episodes of every task by itself.

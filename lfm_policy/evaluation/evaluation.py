@@ -169,14 +169,8 @@ class SelectionRollouts:
 
         if options.nfe:
             policy.set_sampler(nfe=options.nfe)
-        env = policy.config.env
-        tasks = RolloutConfig(
-            env_id=env.id,
-            seed_start=options.seed_start,
-            max_episode_steps=env.max_episode_steps,
-            env_options=dict(env.options),
-            reading=reading_of(env),
-        ).by_task(policy.spec.tasks)
+        config = RolloutConfig.of(policy.config.env, seed_start=options.seed_start)
+        tasks = config.by_task(policy.spec.tasks)
         num_envs, processes = choose_workers(tasks[0].env_id)
         each = max(1, options.episodes // len(tasks))
         results: list[EpisodeResult] = []

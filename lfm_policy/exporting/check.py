@@ -19,7 +19,6 @@ from torch import Tensor
 from lfm_policy.checking.demonstrations import options_for
 from lfm_policy.data.replay_buffer import ACTION_KEY
 from lfm_policy.data.windows import WindowIndex
-from lfm_policy.environments import reading_of
 from lfm_policy.errors import ExportError, InputError
 from lfm_policy.evaluation import RolloutConfig, mcnemar_exact, rollout, successes_of
 from lfm_policy.evaluation.episodes import no_success_message
@@ -262,12 +261,4 @@ class _Watched:
 
 def _episodes(policy: Policy, num_envs: int) -> RolloutConfig:
     """Return episodes of the policy's environment."""
-    env = policy.config.env
-    return RolloutConfig(
-        env_id=env.id,
-        seed_start=ROLLOUT_SEEDS,
-        max_episode_steps=env.max_episode_steps,
-        num_envs=num_envs,
-        env_options=env.options,
-        reading=reading_of(env),
-    )
+    return RolloutConfig.of(policy.config.env, seed_start=ROLLOUT_SEEDS, num_envs=num_envs)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -68,10 +68,7 @@ class NetworkConfig:
         return self._build(shape, int(cond_dim), n_times)
 
     def _build(self, chunk_shape: tuple[int, ...], cond_dim: int, n_times: int) -> VelocityNetwork:
-        module, _, network = self.BUILDS.partition(":")
-        built: VelocityNetwork = getattr(importlib.import_module(module), network)(
-            self, chunk_shape, cond_dim, n_times
-        )
+        built: VelocityNetwork = resolve_name(self.BUILDS)(self, chunk_shape, cond_dim, n_times)
         return built
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -226,11 +225,7 @@ class BlockPlan:
         run, options = self._run, self._run.options
         self._use_features(n)
         if self.trains_encoder(n):
-            options = replace(
-                options,
-                batch_size=options.encoder_batch_size or options.batch_size,
-                learning_rate=options.encoder_learning_rate or options.learning_rate,
-            )
+            options = options.of_encoder()
         trains_encoder = self.trains_encoder(n)
         draws = options.encoder_draws
         actions: EncodingLoss

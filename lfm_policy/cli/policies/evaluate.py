@@ -105,7 +105,6 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.assets import results_folder
     from lfm_policy.config.environment import why_no_environment
     from lfm_policy.device import choose_device
-    from lfm_policy.environments import reading_of
     from lfm_policy.errors import EvaluationError, InputError
     from lfm_policy.evaluation import RolloutConfig, evaluate, evaluation_to_dict
     from lfm_policy.evaluation.environments import choose_workers
@@ -146,15 +145,12 @@ def run(arguments: argparse.Namespace) -> int:
     tasks = tuple(known[task_number(known, task)] for task in arguments.task)
     first = RolloutConfig(env.id, tasks=tasks).by_task(known)[0]
     num_envs, processes = choose_workers(first.env_id, arguments.num_envs, arguments.processes)
-    config = RolloutConfig(
-        env_id=env.id,
+    config = RolloutConfig.of(
+        env,
         seed_start=arguments.seed_start,
         noise_seed=arguments.seed or 0,
-        max_episode_steps=env.max_episode_steps,
         num_envs=num_envs,
         processes=processes,
-        env_options=env.options,
-        reading=reading_of(env),
         tasks=tasks,
     )
     quiet = arguments.quiet or arguments.json

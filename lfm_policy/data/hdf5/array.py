@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
-import os
 import zlib
 from contextlib import AbstractContextManager
 from typing import Any
@@ -77,15 +76,6 @@ def as_text(value: Any) -> str:
 def reading(source: str) -> AbstractContextManager[None]:
     """Turn failures of HDF5 into an :class:`InputError`."""
     return errors.reading(f"{source} cannot be read", COPY_AGAIN, passing=MemoryError)
-
-
-def memory_bytes() -> float:
-    """Return the memory of this machine; infinite on a system that does not tell."""
-    try:
-        n_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return math.inf
-    return n_bytes if n_bytes > 0 else math.inf
 
 
 class ObjectRefused(InputError):

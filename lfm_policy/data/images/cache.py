@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from lfm_policy.data.images.depth import METRES, depth_parts, has_fractions
 from lfm_policy.data.images.layout import ImageLayout
 from lfm_policy.errors import InputError
+from lfm_policy.machine import free_disk
 from lfm_runtime.disk.files import atomic_folder, is_file, write_json
 from lfm_runtime.disk.full import reserve
 from lfm_runtime.disk.leftovers import only_writer
@@ -96,8 +96,7 @@ def open_images(
 
 
 def _check_room(folder: Path, needed: Mapping[str, int]) -> None:
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free, total = shutil.disk_usage(there).free, sum(needed.values())
+    free, total = free_disk(folder), sum(needed.values())
     if total > free:
         cameras = ", ".join(f"{name} {n / 1e9:.3g} GB" for name, n in needed.items())
         raise InputError(

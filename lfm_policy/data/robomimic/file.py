@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from lfm_policy.data.hdf5.array import Hdf5Array, ObjectRefused, as_text, memory_bytes, reading
+from lfm_policy.data.hdf5.array import Hdf5Array, ObjectRefused, as_text, reading
 from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
 from lfm_policy.data.images.layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import check_array_type, not_finite
 from lfm_policy.data.robomimic import env as robomimic_env
 from lfm_policy.data.robomimic.names import numeric_order, one_episode_hint, some_names
 from lfm_policy.errors import InputError
+from lfm_policy.machine import total_memory
 from lfm_runtime.closing import Closing
 from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import nearest_names
@@ -277,12 +278,11 @@ class RobomimicFile(Closing):
             scalar.
 
         Raises:
-            InputError: it cannot be read, does not fit into memory, or holds NaN or infinity (in
-                float32).
+            InputError: it cannot be read, does not fit into memory, or is not finite in float32.
         """
         shape = (sum(lengths), *(info.shape or (1,)))
-        n_bytes, there = math.prod(shape) * info.dtype.itemsize, memory_bytes()
-        if n_bytes > there:
+        n_bytes, there = math.prod(shape) * info.dtype.itemsize, total_memory()
+        if 0 < there < n_bytes:
             raise InputError(
                 f"{self.path}: {name} of all demos needs {n_bytes:,} bytes of memory, and this "
                 f"machine has {there:,}: leave it out with obs_keys, or read fewer demos with "

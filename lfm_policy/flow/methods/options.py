@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, ClassVar
 
 from lfm_policy.errors import OptionError
@@ -45,8 +45,7 @@ class MethodConfig:
         return self._build()
 
     def _build(self) -> Method:
-        module, _, method = self.BUILDS.partition(":")
-        built: Method = getattr(importlib.import_module(module), method)(self)
+        built: Method = resolve_name(self.BUILDS)(self)
         return built
 
     @property

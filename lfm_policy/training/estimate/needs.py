@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from lfm_policy.data.images.cache import cached_bytes
+from lfm_policy.machine import free_disk, total_memory
 from lfm_policy.text.numbers import size
 from lfm_policy.training.estimate.trial import Counts
 from lfm_policy.training.estimate.work import Share
@@ -119,22 +119,10 @@ def shortages(run_folder: Path, memory: int, disk: int, device: torch.device) ->
             f"the memory needed, up to {size(memory)}, is more than {where} has ({size(there)}): "
             "lower training.batch_size or training.encoder_batch_size"
         )
-    above = next(f for f in (run_folder, *run_folder.absolute().parents) if f.exists())
-    free = shutil.disk_usage(above).free
+    free = free_disk(run_folder)
     if disk > free:
         found.append(f"the disk needed, {size(disk)}, is more than is free ({size(free)})")
     return found
-
-
-def total_memory() -> int:
-    """Return the bytes of memory of this machine, or of what it runs in; 0 where unknown."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system without
-        return 0
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.exists() else ""
-    return min(total, int(text)) if text.isdigit() else total
 
 
 def resident_bytes() -> int:

@@ -172,9 +172,8 @@ def block_works(run: Run, plan: BlockPlan, counts: Counts | None = None) -> list
         if not learns and needs_features and "features" not in found:
             add("features", features_work(run, counts.frames))
         add((learns, network), Work(name, "step", left, _step_of(run, plan, n, learns)))
-        options = run.options
-        batch = (options.encoder_batch_size if learns else 0) or options.batch_size
-        looks = (left // options.validation_every + 1) * -(-counts.validation_windows // batch)
+        batch = (run.options.of_encoder() if learns else run.options).batch_size
+        looks = (left // run.options.validation_every + 1) * -(-counts.validation_windows // batch)
         if run.validation_set is not None and looks > 3 * FEWEST_VALIDATIONS * left:
             validate = _validation_of(run, plan, n, learns)
             add(("validation", learns, network), Work("validation", "batch", looks, validate))

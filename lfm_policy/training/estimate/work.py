@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lfm_policy.machine import usable_cpus
 from lfm_policy.text.numbers import counted
 from lfm_policy.training.recorded import WARM_UP
 
@@ -78,7 +79,7 @@ class Share:
 
 def others_at_work() -> str:
     """Return a sentence where other programs keep the CPUs busy, so that times are too long."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = usable_cpus()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load <= BUSY * cpus:
         return ""
