@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from lfm_runtime.errors import InputError
 
@@ -50,6 +51,20 @@ def brief(error: BaseException) -> str:
     """Return kind and first line of an error of a library, at most 200 characters of it."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def shown(value: Any) -> str:
+    """Return a value of a JSON file for a message, in bounded length."""
+    # Not the repr of everything: it may be as deep and as long as the file allows.
+    if value is None:
+        return "missing"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} keys"
+    if isinstance(value, list):
+        simple = len(value) <= 10 and not any(isinstance(item, (dict, list)) for item in value)
+        return str(value)[:100] if simple else f"a list of {len(value)} elements"
+    text = repr(value)
+    return text if len(text) <= 100 else text[:100] + "..."
 
 
 @contextlib.contextmanager

@@ -225,7 +225,8 @@ def _check_choices(cls: type, value: Any, info: ValidationInfo) -> Any:
         if element not in choices:
             known = list(choices)
             hint = nearest_names(str(element), known)
-            raise OptionError(key, f"is '{element}', expected one of {', '.join(known)} ({hint})")
+            meant = "" if hint.startswith("known") else f" ({hint})"
+            raise OptionError(key, f"is '{element}', expected one of {', '.join(known)}{meant}")
     return value
 
 

@@ -36,14 +36,14 @@ REGISTRIES = {
 }
 """Kind -> where its registry is; they are imported when they are needed."""
 
-_CHOICES = {
+CHOICES = {
     "dataset": ("dataset format", "derivation"),
     "encoder": ("encoder", "image encoder"),
     "network": ("network",),
-    "flow": ("method", "interpolant", "coupling"),
+    "flow": ("method", "interpolant", "coupling", "time sampler"),
     "sampler": ("solver",),
     "push_forward": ("solver",),
-    "distill": ("distillation method", "network", "solver"),
+    "distill": ("distillation method", "network", "solver", "dataset format", "derivation"),
 }
 """What the sections of a configuration choose by name. The environment is none of it: a policy
 can be loaded without."""
@@ -69,7 +69,7 @@ def needed_plugins(options: Mapping[str, Any]) -> Needed:
         options: of an experiment, as plain values.
     """
     needed: Needed = {}
-    for section, kinds in _CHOICES.items():
+    for section, kinds in CHOICES.items():
         for kind in kinds:
             if REGISTRIES[kind].partition(":")[0] not in sys.modules:
                 continue  # so nobody has added to it

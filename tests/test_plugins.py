@@ -12,7 +12,7 @@ from lfm_policy.config import ExperimentConfig, config_to_dict
 from lfm_policy.errors import InputError
 from lfm_policy.networks import NETWORKS
 from lfm_policy.networks.mlp import MLPConfig
-from lfm_policy.plugins import REGISTRIES, check_plugins, needed_plugins, registry
+from lfm_policy.plugins import CHOICES, REGISTRIES, check_plugins, needed_plugins, registry
 from lfm_policy.policy import read_header
 from lfm_runtime.plugins import loading
 
@@ -60,3 +60,21 @@ def test_what_a_file_says(needed: Any, message: str, tmp_path: Path) -> None:
 
 def test_kinds_of_later_versions_are_somebody_elses_message() -> None:
     check_plugins({"a": {"no such kind": ["x"]}, "b": {"network": ["mlp"]}}, "config.json")
+
+
+def test_every_kind_that_a_configuration_chooses_is_asked_about() -> None:
+    """Environments are not: a policy can be loaded without; and the rest is not in a checkpoint."""
+    asked = {kind for kinds in CHOICES.values() for kind in kinds}
+    assert REGISTRIES.keys() - asked == {"environment", "expert", "robot", "framework"}
+    assert asked <= REGISTRIES.keys()
+
+
+def test_a_time_sampler_of_a_plugin_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    samplers = registry("time sampler")
+    monkeypatch.setattr(samplers, "_entries", dict(samplers._entries))
+    monkeypatch.setattr(samplers, "_plugins", {})
+    with loading("my_module"):
+        samplers.add("late", samplers.get("uniform"))
+    assert needed_plugins({"flow": {"time": {"name": "late"}}}) == {
+        "my_module": {"time sampler": ["late"]}
+    }

@@ -16,6 +16,7 @@ from lfm_policy.data.tools.convert import (
     dataset_config,
     load_usable_images,
     target_format,
+    told_besides,
 )
 from lfm_policy.data.tools.detect import detect_format
 from lfm_policy.errors import InputError
@@ -184,7 +185,10 @@ class Dataset:
                 f"{target}: the format {name} needs the steps per second: say it where the dataset "
                 "is made, Dataset.from_episodes(episodes, fps=10)"
             )
-        writer.write(target, self.buffer, WriteOptions(fps=self.fps, quiet=False))
+        how = WriteOptions(fps=self.fps, quiet=False)
+        if self._config is not None:
+            how = told_besides(self._config, self._options, quiet=False)
+        writer.write(target, self.buffer, how)
         return Dataset.open(target)
 
 

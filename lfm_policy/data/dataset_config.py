@@ -31,10 +31,15 @@ class DatasetFacts:
     Attributes:
         fps: steps per second; None where it does not say.
         env_args: description of the environment, as robomimic's files have it; None for none.
+        robot_type: kind of the robot, as LeRobot's datasets have it; empty where it does not say.
+        meanings: array, as the dataset calls it -> what its numbers are, as LeRobot's datasets have
+            it (``names``).
     """
 
     fps: float | None = None
     env_args: dict[str, Any] | None = None
+    robot_type: str = ""
+    meanings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,8 @@ class DatasetConfig(ABC):
 
     def episode_tasks(self) -> list[str]:
         """Return the task of every episode, in their order; empty where nothing says it.
+
+        An episode of which alone nothing says it has the task "".
 
         Raises:
             InputError: what says it is damaged.

@@ -8,20 +8,23 @@ that they imitate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
+from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ACTION_KEY
+from lfm_policy.data.tools.detect import detect_format
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.distillation.own.config import dataset_of_teacher
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader
+from lfm_runtime.disk.files import exists
 
 
 def is_undocumented(teacher: CheckpointHeader) -> bool:
@@ -47,7 +50,10 @@ def with_observations(
     """
     dataset, own = config.dataset, bool(config.distill.student_config)
     if getattr(dataset, "path", None):
-        if own or not is_undocumented(teacher) or _says_what_is_seen(dataset):
+        if own or not is_undocumented(teacher):
+            return config, False
+        config = replace(config, dataset=_of_its_format(dataset))
+        if _says_what_is_seen(config.dataset):
             return config, False
         return replace(config, dataset=_named_as_seen(config, teacher)), False
     if not is_undocumented(teacher) and getattr(dataset, "path", None) is None:
@@ -96,6 +102,22 @@ def with_actions_of(teacher: Normalizer, seen: Normalizer) -> Normalizer:
     return Normalizer(
         {key: (teacher if key == ACTION_KEY else seen)[key] for key in tuple(seen.keys())}
     )
+
+
+def _of_its_format(dataset: DatasetConfig) -> DatasetConfig:
+    """Return the same options of the format that the demonstrations have.
+
+    Such a teacher knows of none, so the format of the configuration is nobody's choice.
+    """
+    given: Any = dataset
+    path = Path(given.path).expanduser()
+    if not exists(path):
+        return dataset
+    form = DATASET_FORMATS.get(detect_format(path))
+    if isinstance(dataset, form):
+        return dataset
+    known = {item.name for item in fields(form)} - {"name"}
+    return form(**{name: value for name, value in asdict(given).items() if name in known})
 
 
 def _says_what_is_seen(dataset: DatasetConfig) -> bool:

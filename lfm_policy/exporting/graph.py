@@ -44,7 +44,8 @@ def policy_graph(policy: Policy) -> onnx.ModelProto:
 
     Raises:
         InputError: the sampler is adaptive, and so has no fixed number of steps, or draws noise;
-            or torch cannot trace a network or an encoder, such as one of a plugin.
+            or torch cannot trace a network or an encoder, such as one of a plugin, or for a fixed
+            number of rows alone.
     """
     if policy.nfe is None:
         raise InputError(
@@ -84,7 +85,21 @@ def policy_graph(policy: Policy) -> onnx.ModelProto:
     assert program is not None
     if not rewrite:
         _shorten(program.model)
-    return _clean(program.model_proto)
+    model = _clean(program.model_proto)
+    for tensor in (*model.graph.input, *model.graph.output):
+        if not tensor.type.tensor_type.shape.dim[0].dim_param:
+            raise _for_so_many_rows(policy, tensor.name)
+    return model
+
+
+def _for_so_many_rows(policy: Policy, tensor: str) -> InputError:
+    names = f"network '{policy.config.network.name}', encoder '{policy.config.encoder.name}'"
+    return InputError(
+        f"the policy cannot be exported ({names}, solver '{policy.solver}'): '{tensor}' of the "
+        f"graph has {EXAMPLE_ROWS} rows and no other number, because a forward made a plain number "
+        "of the number of rows: write x.shape[0], flatten(1) and view_as(x), not len(x) or "
+        "int(x.shape[0])"
+    )
 
 
 def _shorten(model: onnx_ir.Model) -> None:

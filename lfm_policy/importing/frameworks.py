@@ -41,6 +41,10 @@ FRAMEWORKS: Registry[Framework] = Registry(
 )
 
 
+WITHIN = ("pretrained_model", "*/pretrained_model", "checkpoints/*/pretrained_model")
+"""Where LeRobot has the policy in the folder of a training."""
+
+
 def read_foreign(
     path: Path, framework: str = "", *, ignored: Collection[str] = ()
 ) -> ForeignPolicy:
@@ -62,8 +66,12 @@ def read_foreign(
         found = FRAMEWORKS.get(name)
         if framework or found.detects(path):
             return found.read(path, ignored=ignored)
+    of_lerobot = FRAMEWORKS.get("lerobot").detects
+    places = [path.parent] if path.is_file() else []
+    places += [folder for pattern in WITHIN for folder in path.glob(pattern)]
+    inside = next(filter(of_lerobot, places), None)
     raise InputError(
         f"{path}: is no policy that can be imported; supported: LeRobot (a folder pretrained_model "
         "with config.json and model.safetensors, or its name on the hub), Diffusion Policy (.ckpt) "
-        "and robomimic (.pth)"
+        "and robomimic (.pth)" + (f". Did you mean {inside}?" if inside else "")
     )

@@ -137,9 +137,16 @@ class ConnectionHistory:
                     f"{key} {self._spec.numbers(key)} {shape}"
                     for key, shape in sorted(self._shapes.items())
                 )
+                advice = ""
+                if TASK_KEY in names and what == "missing":
+                    tasks = ", ".join(self._spec.tasks[:5])
+                    advice = (
+                        f": send the name of the task ({tasks:.200}) as '{TASK_KEY}' or "
+                        f"'{PROMPT}', or serve with --task"
+                    )
                 raise InputError(
                     f"observations {_shown(names)} are {what}: found "
-                    f"{_described(obs) or 'nothing'}; expected {expected}"
+                    f"{_described(obs) or 'nothing'}; expected {expected}{advice}"
                 )
 
 

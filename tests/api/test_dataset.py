@@ -15,7 +15,11 @@ from hypothesis.extra import numpy as hnp
 
 from lfm_policy import Dataset, InputError, write_zarr
 from lfm_policy.data.images.layout import image_layout
+from lfm_policy.data.lerobot.format import LeRobotConfig
+from lfm_policy.data.robomimic.demos import write_robomimic
+from lfm_policy.data.robomimic.format import RobomimicConfig
 from lfm_policy.data.zarr.format import ZarrConfig
+from lfm_policy.data.zarr.store import write_zarr as store_zarr
 
 NUMBERS = [np.float32, np.float64, np.int64, np.uint8, np.bool_]
 
@@ -126,6 +130,19 @@ def test_other_formats(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="steps per second"):
         Dataset.from_episodes([episode()]).save(tmp_path / "lerobot")
     assert Dataset.open(tmp_path / "arm.hdf5", obs_keys=["joints"]).cameras == ()
+
+
+def test_what_a_dataset_tells_besides_is_saved_with_it(tmp_path: Path) -> None:
+    buffer = Dataset.from_episodes([episode(), episode(7)]).buffer
+    store_zarr(tmp_path / "a.zarr", buffer, tasks=["pick", "place"], fps=10)
+    opened = Dataset.open(tmp_path / "a.zarr", image_cache=tmp_path / "cache")
+    for name, config in (("b.hdf5", RobomimicConfig), ("b", LeRobotConfig), ("b.zarr", ZarrConfig)):
+        assert opened.save(tmp_path / name).fps == 10
+        assert config(path=str(tmp_path / name)).episode_tasks() == ["pick", "place"]
+    described = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}}
+    write_robomimic(tmp_path / "c.hdf5", buffer, env_args=described)
+    Dataset.open(tmp_path / "c.hdf5").save(tmp_path / "d.hdf5")
+    assert RobomimicConfig.facts(tmp_path / "d.hdf5").env_args == described
 
 
 def test_the_rate_is_kept_and_nonsense_is_none(tmp_path: Path) -> None:

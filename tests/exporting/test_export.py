@@ -195,6 +195,23 @@ def test_a_network_that_looks_at_values_is_refused_in_a_line(
     assert not (tmp_path / "exported").exists()
 
 
+def test_a_network_that_makes_a_number_of_its_rows_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lfm_policy.exporting import export_policy
+
+    forward = MLP.forward
+
+    def counts(self: MLP, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        return forward(self, x.reshape(len(x), *x.shape[1:]), *others)
+
+    monkeypatch.setattr(MLP, "forward", counts)
+    message = r"cannot be exported \(network 'mlp'.* rows and no other number.*write x\.shape\[0\]"
+    with pytest.raises(InputError, match=message):
+        export_policy(build_policy(), tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
 @pytest.mark.parametrize(
     ("precision", "largest_share", "tolerance"), [("fp16", 0.6, 0.02), ("int8", 0.6, 0.2)]
 )

@@ -75,3 +75,14 @@ def test_what_is_of_no_framework(tmp_path: Path) -> None:
         read_foreign(path)
     with pytest.raises(InputError, match="there is nothing"):
         read_foreign(tmp_path / "missing")
+
+
+def test_the_folder_of_a_policy_is_named_to_who_is_near_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints" / "000100" / "pretrained_model"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"type": "diffusion", "input_features": {}}')
+    (folder / "model.safetensors").write_bytes(b"")
+    near = (tmp_path / "run", folder.parent.parent, folder.parent, folder / "model.safetensors")
+    for path in near:
+        with pytest.raises(InputError, match="Did you mean .*000100/pretrained_model"):
+            read_foreign(path)

@@ -196,9 +196,9 @@ BAD: dict[str, tuple[Change, str]] = {
         put("input_features", STATE | {"task": {"type": "LANGUAGE", "shape": [1]}}),
         "supported: STATE, ENV, VISUAL",
     ),
-    "a second state": (
-        put("input_features", STATE | {"observation.force": {"type": "STATE", "shape": [1]}}),
-        "knows 'observation.state' alone",
+    "no state but another": (
+        put("input_features", {"observation.force": {"type": "STATE", "shape": [1]}}),
+        "observes observation.force, but not 'observation.state'",
     ),
     "more numbers": (
         put("input_features", {"observation.state": {"type": "STATE", "shape": [4]}}),
@@ -207,6 +207,14 @@ BAD: dict[str, tuple[Change, str]] = {
     "more frames": (put("n_obs_steps", 3), "the network is told 6 numbers"),
     "more actions": (put("n_action_steps", 8), "n_action_steps"),
 }
+
+
+def test_states_that_lerobot_lists_but_does_not_look_at(tmp_path: Path) -> None:
+    force = {"observation.force": {"type": "STATE", "shape": [1]}}
+    folder = written(tmp_path / "policy", change=put("input_features", STATE | force))
+    with pytest.warns(UserWarning, match=r"observation\.force is left out, because LeRobot's"):
+        import_policy(folder, tmp_path / "out")
+    assert set(load_policy(tmp_path / "out").spec.obs_shapes) == {"observation.state"}
 
 
 @pytest.mark.parametrize("case", BAD)

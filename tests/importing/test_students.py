@@ -240,8 +240,10 @@ def test_demonstrations_of_the_framework(teacher: Teacher, tmp_path: Path) -> No
     folder, _ = teacher()
     shapes = {"state": (2,), "environment_state": (16,)}
     write_lerobot(tmp_path / "demos", seen(shapes), fps=10)
-    student = student_of(folder, "dataset.name=lerobot", f"dataset.path={tmp_path / 'demos'}")
+    # Of what format they are nobody has to say.
+    student = student_of(folder, f"dataset.path={tmp_path / 'demos'}")
     assert set(student.spec.obs_shapes) == {STATE, CORNERS}
+    assert student.config.dataset.name == "lerobot"
 
 
 def test_nothing_to_learn_from(teacher: Teacher, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lfm_policy.serving import served_policy
+from lfm_runtime import PolicyServerError
 from lfm_runtime.errors import InputError
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
 from lfm_runtime.policy.spec import DataSpec
@@ -62,6 +63,13 @@ def test_a_task_in_every_way_that_a_policy_takes_it(start: Any, task: Any) -> No
         assert client.task is None
         assert client.infer({**STATE, "task": task})["actions"][0, 0] == 1
         assert client.select_action({**STATE, "task": task})[0] == 1
+
+
+def test_who_names_no_task_is_told_how(start: Any) -> None:
+    with WebsocketClientPolicy(port=serving(start).port, wait=WAIT) as client:
+        message = r"\['task'\] are missing.*: send the name of the task \(pick, place\) as"
+        with pytest.raises(PolicyServerError, match=message):
+            client.infer(STATE)
 
 
 def test_what_was_chosen_outlives_another_server(start: Any) -> None:

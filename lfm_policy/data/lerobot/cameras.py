@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from lfm_policy.data.assumption import warn_assumed
 from lfm_policy.data.images.cache import CachedImages
 from lfm_policy.data.images.depth import as_depth_advice, depth_parts
-from lfm_policy.data.lerobot.episodes import Episode
+from lfm_policy.data.lerobot.episodes import Episode, VideoSpan
 from lfm_policy.data.lerobot.files import files_digest, require_file
 from lfm_policy.data.lerobot.info import DatasetInfo, Feature, UnusableFeature
 from lfm_policy.data.lerobot.tables import check_column, open_parquet
@@ -60,8 +61,7 @@ def camera_images(
     shape, frames = feature.frame_shape, hashlib.sha256()
     source = f"{info.root}: {feature.key}"
     if feature.dtype == "video":
-        if info.has_file_per_episode:
-            times = _from_the_first_frame(info, feature, episodes, times)
+        times = _from_the_first_frame(info, feature, episodes, times)
         clips = clips_of(feature.key, episodes, times, info.fps)
         files = dict.fromkeys(clip.path for clip in clips)
         for clip in clips:
@@ -93,17 +93,16 @@ def _from_the_first_frame(
     episodes: Sequence[Episode],
     times: Sequence[np.ndarray],
 ) -> list[np.ndarray]:
-    """Return the times of steps in videos that hold one episode each.
+    """Return the times of steps, counted from the first frame of their episode.
 
-    LeRobot counts them from the first frame. Others count from somewhere else, such as 1970 or one
-    step before: where a video has as many frames as the episode has steps, the first frame is that
-    of the first step all the same.
+    So LeRobot counts them. Others count from somewhere else, such as 1970 or one step before: where
+    a video has as many frames of the episode as it has steps, the first frame is that of the first
+    step all the same.
     """
     counted, largest = [], 0.0
     for episode, own in zip(episodes, times, strict=True):
-        path = episode.videos[feature.key].path
-        begins_late = abs(own[0]) > 0.5 / info.fps and is_file(path)
-        if begins_late and frame_count(path) == episode.length:
+        begins_late = abs(own[0]) > 0.5 / info.fps
+        if begins_late and _frames(info, episode.videos[feature.key]) == episode.length:
             largest = max(largest, abs(float(own[0])))
             own = own - own[0]
         counted.append(own)
@@ -114,6 +113,13 @@ def _from_the_first_frame(
             {absent: f"frame k of a video of {feature.key} belongs to step k of its episode"},
         )
     return counted
+
+
+def _frames(info: DatasetInfo, span: VideoSpan) -> int:
+    """Return how many frames an episode has; 0 where its video is not there."""
+    if not info.has_file_per_episode:
+        return round((span.end - span.start) * info.fps) if math.isfinite(span.end) else 0
+    return frame_count(span.path) if is_file(span.path) else 0
 
 
 def check_picture(episode: Episode, feature: Feature) -> None:

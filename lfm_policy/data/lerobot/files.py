@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,7 +164,8 @@ def open_dataset(path: str, revision: str | None) -> DatasetFolder:
     """Return the folder that an option names, with ``meta/`` downloaded.
 
     Args:
-        path: a local folder, or ``owner/name`` on the hub where there is no such folder.
+        path: a local folder; or, where there is none, ``owner/name`` of a dataset that LeRobot
+            recorded on this machine, or of one on the hub.
         revision: branch, tag or commit on the hub; its main branch when None.
 
     Raises:
@@ -187,7 +189,18 @@ def open_dataset(path: str, revision: str | None) -> DatasetFolder:
             f"{path}: there is no such folder; expected the folder of a LeRobot dataset, which "
             "holds meta/info.json, or owner/name of one on the hub"
         )
+    recorded = _lerobot_home() / path
+    if revision is None and is_file(recorded / INFO):
+        return DatasetFolder(recorded)
     return DatasetFolder(_download(path, revision, _META), path, revision)
+
+
+def _lerobot_home() -> Path:
+    """Return the folder in which LeRobot keeps what it records, as it finds it itself."""
+    from huggingface_hub.constants import HF_HOME
+
+    default = Path(HF_HOME) / "lerobot"
+    return Path(os.environ.get("HF_LEROBOT_HOME", default)).expanduser()
 
 
 def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:

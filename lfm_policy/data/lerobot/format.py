@@ -157,11 +157,12 @@ class LeRobotConfig(DatasetConfig):
 
     @classmethod
     def facts(cls, path: Path) -> DatasetFacts:
-        """Return the rate; see :meth:`DatasetConfig.facts`."""
+        """Return rate, robot and meanings; see :meth:`DatasetConfig.facts`."""
         from lfm_policy.data.lerobot.files import open_dataset
         from lfm_policy.data.lerobot.info import read_info
 
-        return DatasetFacts(fps=read_info(open_dataset(str(path), None).root).fps)
+        info = read_info(open_dataset(str(path), None).root)
+        return DatasetFacts(info.fps, robot_type=info.robot_type, meanings=info.meanings())
 
     def episode_tasks(self) -> list[str]:
         """Return what every episode shows; see the base class."""
@@ -190,6 +191,8 @@ class LeRobotConfig(DatasetConfig):
             fps=how.fps,
             task=how.task,
             tasks=how.tasks,
+            robot_type=how.robot_type,
+            meanings=how.meanings,
             crf=how.crf,
             quiet=how.quiet,
         )

@@ -14,8 +14,9 @@ import numpy as np
 
 from lfm_policy.data.images.depth import as_depth_advice, looks_like_depth
 from lfm_policy.data.lerobot.files import INFO, V1_INFO, PathTemplate, similar_names
-from lfm_policy.errors import InputError, brief
+from lfm_policy.errors import InputError, brief, shown
 from lfm_runtime.disk.files import is_file
+from lfm_runtime.policy.spec import is_image
 
 NUMERIC = (
     *("float16", "float32", "float64", "bool"),
@@ -123,6 +124,7 @@ class DatasetInfo:
         video_path: template of the videos; None where there are none.
         features: feature -> what is said of it, unchecked; see :meth:`feature`.
         assumed: name of an absent entry -> what is taken in its place, in words.
+        robot_type: kind of the robot; empty where that is not said.
     """
 
     root: Path
@@ -135,6 +137,7 @@ class DatasetInfo:
     video_path: PathTemplate | None
     features: Mapping[str, Any]
     assumed: Mapping[str, str] = field(default_factory=dict)
+    robot_type: str = ""
 
     @property
     def path(self) -> Path:
@@ -145,6 +148,17 @@ class DatasetInfo:
     def has_file_per_episode(self) -> bool:
         """Whether every episode has its own parquet file and videos, as in version 2."""
         return _LAYOUTS[self.version] is _BY_EPISODE
+
+    def meanings(self) -> dict[str, Any]:
+        """Return what the numbers of features are: their ``names``, one for each number."""
+        found = {}
+        for key, entry in self.features.items():
+            said = entry.get("names") if isinstance(entry, dict) else None
+            # Either [...] or {"motors": [...]}.
+            names = next(iter(said.values()), None) if isinstance(said, dict) else said
+            if isinstance(names, list) and entry.get("shape") == [len(names)]:
+                found[key] = said
+        return found
 
     def feature(self, key: str, *, is_depth: bool = False) -> Feature:
         """Return a feature that can be read.
@@ -235,6 +249,7 @@ def read_info(root: Path) -> DatasetInfo:
         else _template(raw["video_path"], "video_path", (*layout.fields, "video_key"), path),
         features=features,
         assumed=assumed,
+        robot_type=robot if isinstance(robot := raw.get("robot_type"), str) else "",
     )
 
 
@@ -351,6 +366,8 @@ def _read_feature(key: str, entry: Any, source: str, *, is_depth: bool) -> Featu
             f"{source} has {dtype} {list(shape)} per step, as depth images have; "
             + as_depth_advice(key)
         )
+    if is_image(shape) and dtype != "uint8":
+        raise UnusableFeature(f"{source} has {dtype} {list(shape)} per step; images are uint8")
     return Feature(key, dtype, shape)
 
 
@@ -371,29 +388,13 @@ def _shape(found: Any, source: str) -> tuple[int, ...]:
 def _frame_shape(
     shape: tuple[int, ...], source: str, *, channels: tuple[int, ...]
 ) -> tuple[int, int, int]:
-    if len(shape) == 2:
-        shape = (*shape, 1)  # grey
+    frame = (*shape, 1) if len(shape) == 2 else shape  # grey
     # Datasets disagree on the order, and on `names` even more: the smallest side is the channels.
-    if len(shape) == 3 and shape[2] not in channels:
-        shape = (shape[1], shape[2], shape[0])
-    if len(shape) != 3 or shape[2] not in channels or max(shape) > _MAX_SIDE:
+    if len(frame) == 3 and frame[2] not in channels:
+        frame = (frame[1], frame[2], frame[0])
+    if len(frame) != 3 or frame[2] not in channels or max(frame) > _MAX_SIDE:
         raise UnusableFeature(
             f"{source} has shape {list(shape)}; expected images [height, width, channels] of at "
             f"most {_MAX_SIDE} pixels a side and {' or '.join(map(str, channels))} channels"
         )
-    height, width, n_channels = shape
-    return height, width, n_channels
-
-
-def shown(value: Any) -> str:
-    """Return a value of a JSON file for a message, in bounded length."""
-    # Not the repr of everything: it may be as deep and as long as the file allows.
-    if value is None:
-        return "missing"
-    if isinstance(value, dict):
-        return f"an object of {len(value)} keys"
-    if isinstance(value, list):
-        simple = len(value) <= 10 and not any(isinstance(item, (dict, list)) for item in value)
-        return str(value)[:100] if simple else f"a list of {len(value)} elements"
-    text = repr(value)
-    return text if len(text) <= 100 else text[:100] + "..."
+    return frame[0], frame[1], frame[2]

@@ -182,9 +182,11 @@ def _check_times(path: Path, episode: Episode, times: np.ndarray, fps: float) ->
     steps = np.diff(times)
     if (steps <= 0).any():
         wrong = int(np.argmax(steps <= 0)) + 1
+        before, time = times[wrong - 1 : wrong + 1]
         raise InputError(
-            f"{source} is {times[wrong]:g} in row {episode.first_row + wrong}, after "
-            f"{times[wrong - 1]:g} (episode {episode.index}, step {wrong}); expected it to increase"
+            f"{source} is {time:.9g} in row {episode.first_row + wrong}, after {before:.9g} "
+            f"(episode {episode.index}, step {wrong}); expected it to increase: write seconds "
+            "since the first step (float32 cannot tell those since 1970 apart)"
         )
     if len(steps) and abs(steps.mean() * fps - 1) > _MAX_RATE_ERROR:
         raise InputError(

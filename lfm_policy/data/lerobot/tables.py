@@ -126,6 +126,10 @@ def check_type(file: pq.ParquetFile, path: Path, name: str, column: Column) -> N
             f"{source} has type {str(leaf)[:200]}; expected numbers, {column.dtype} of shape "
             f"{list(column.shape)} per row"
         )
+    found = np.dtype(leaf.to_pandas_dtype())
+    is_flag = column.dtype.kind == "b" and found.kind in "iu"  # 0 and 1 stand for no and yes
+    if not (is_flag or np.can_cast(found, column.dtype, "same_kind")):
+        raise ColumnError(f"{source} holds {found}; expected {column.dtype}, {column.said_by}")
     if depth != len(column.shape) and (depth, column.shape) != (0, (1,)):
         raise ColumnError(
             f"{source} holds {f'lists of depth {depth}' if depth else 'plain numbers'}; expected "
@@ -154,13 +158,9 @@ def _to_numpy(array: Any, column: Column, source: str, first_row: int) -> np.nda
     array = _without_extension(array)
     _check_no_nulls(array, source, first_row, rows_per_value)
     values = array.to_numpy(zero_copy_only=False)
-    if not np.can_cast(values.dtype, column.dtype, "same_kind"):
-        raise InputError(
-            f"{source} holds {values.dtype}; expected {column.dtype}, {column.said_by}"
-        )
     with np.errstate(over="ignore"):  # a float beyond the dtype becomes infinite, which is refused
         converted = values.astype(column.dtype)
-    if values.dtype.kind in "iu" and not (converted == values).all():
+    if values.dtype.kind in "iu" and not (converted == values).all():  # bool: 0 and 1
         wrong = int(np.argmax(converted != values))
         raise InputError(
             f"{source} holds {values[wrong]} in row {first_row + wrong // rows_per_value}; "

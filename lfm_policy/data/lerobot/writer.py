@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ def write_lerobot(
     fps: float,
     task: str = "demonstration",
     tasks: Sequence[str] = (),
+    robot_type: str = "",
+    meanings: Mapping[str, Any] | None = None,
     crf: int = DEFAULT_CRF,
     quiet: bool = True,
 ) -> None:
@@ -72,6 +74,8 @@ def write_lerobot(
         fps: steps per second.
         task: what the demonstrations show, in words.
         tasks: what each of them shows, where it is not the same.
+        robot_type: kind of the robot, where that is known.
+        meanings: array -> what its numbers are, as LeRobot's ``names`` say it.
         crf: quality of H.264, 0 (best) to 51.
         quiet: no progress bars.
 
@@ -80,8 +84,7 @@ def write_lerobot(
             or ``path`` exists already.
     """
     buffer.validate()
-    path = Path(path)
-    require_absent(path)
+    require_absent(path := Path(path))
     if not (isinstance(fps, int | float) and 1e-3 <= fps <= 1e5):
         raise InputError(f"fps is {fps}; expected a number of steps per second such as 30")
     if not 0 <= crf <= 51:
@@ -90,6 +93,7 @@ def write_lerobot(
     if not all(shown):
         raise InputError("task is empty; expected what the demonstrations show, in words")
     dataset = _Dataset(buffer, fps, shown, quiet)
+    dataset.describe(robot_type, meanings or {})
     with atomic_folder(path) as folder:
         features = list(dataset.write_numbers(folder))
         features += [dataset.write_camera(folder, name, crf) for name in dataset.images]
@@ -126,18 +130,24 @@ class _Dataset:
     """Writes the parts of one dataset into a folder."""
 
     def __init__(self, buffer: ReplayBuffer, fps: float, shown: list[str], quiet: bool) -> None:
-        self._buffer, self._fps, self._shown, self._quiet = buffer, fps, shown, quiet
+        self._buffer, self._shown, self._quiet = buffer, shown, quiet
+        self._fps = int(fps) if fps == int(fps) else fps  # as LeRobot has it
         self._tasks, self._task_index = buffer.numbered(shown)
         starts, ends = buffer.episode_starts.tolist(), buffer.episode_ends.tolist()
         self._spans = list(zip(starts, ends, strict=True))
-        names = _names(buffer)
-        arrays = {names[key]: array for key, array in buffer.arrays.items()}
+        self._names = _names(buffer)
+        arrays = {self._names[key]: array for key, array in buffer.arrays.items()}
         self.images = {name: array for name, array in arrays.items() if is_image(array.shape[1:])}
         self._numbers = {
             name: array.astype(array.dtype.newbyteorder("="), copy=False)
             for name, array in arrays.items()
             if name not in self.images
         } | self._bookkeeping()
+
+    def describe(self, robot_type: str, meanings: Mapping[str, Any]) -> None:
+        """Say what the robot is, and what the numbers of arrays are."""
+        self._robot_type = robot_type or None
+        self._said = {self._names[k]: said for k, said in meanings.items() if k in self._names}
 
     def _bookkeeping(self) -> dict[str, np.ndarray]:
         """Return the columns that LeRobot has in every dataset, (T, 1) each."""
@@ -164,9 +174,10 @@ class _Dataset:
                 columns = [to_arrow(array[begin:end]) for array in self._numbers.values()]
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
         for name, array in self._numbers.items():
+            shape, said = list(array.shape[1:]), self._said.get(name)
             yield _Feature(
                 name=name,
-                entry={"dtype": array.dtype.name, "shape": list(array.shape[1:]), "names": None},
+                entry={"dtype": array.dtype.name, "shape": shape, "names": said},
                 episodes=[array_stats(array[begin:end]) for begin, end in self._spans],
                 overall=array_stats(array),
                 columns={},
@@ -199,7 +210,7 @@ class _Dataset:
             "video.codec": video.codec,
             "video.pix_fmt": video.pixel_format,
             "video.is_depth_map": False,
-            "video.fps": _plain(self._fps),
+            "video.fps": self._fps,
             "video.channels": channels,
             "has_audio": False,
         }
@@ -235,14 +246,14 @@ class _Dataset:
         meta = folder / "meta"
         info = {
             "codebase_version": "v3.0",
-            "robot_type": None,
+            "robot_type": self._robot_type,
             "total_episodes": n_episodes,
             "total_frames": n_steps,
             "total_tasks": len(self._tasks),
             "chunks_size": _FILES_PER_CHUNK,
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
-            "fps": _plain(self._fps),
+            "fps": self._fps,
             "splits": {"train": f"0:{n_episodes}"},
             "data_path": BY_FILE.data_path,
             "video_path": BY_FILE.video_path if self.images else None,
@@ -265,7 +276,6 @@ class _Dataset:
         }
         for feature in features:
             columns |= feature.columns
-        for feature in features:
             for name in feature.overall:
                 values = [stats[name].tolist() for stats in feature.episodes]
                 columns[f"stats/{feature.name}/{name}"] = values
@@ -322,11 +332,6 @@ def _encode(
         bar.update(len(part))
     release(images)
     return histogram
-
-
-def _plain(fps: float) -> float:
-    """Return a whole number as int, as LeRobot has it."""
-    return int(fps) if fps == int(fps) else fps
 
 
 def array_stats(values: np.ndarray) -> Stats:

@@ -264,14 +264,12 @@ class RobomimicConfig(DatasetConfig):
     def episode_tasks(self) -> list[str]:
         """Return what every demo shows; see the base class."""
         from lfm_policy.data.robomimic.file import RobomimicFile
-        from lfm_policy.data.robomimic.names import demo_tasks
-        from lfm_policy.data.tasks.choice import NoTasksError
+        from lfm_policy.data.robomimic.names import TASK_ATTRIBUTE
 
         with RobomimicFile(self.path) as file:
-            try:
-                return demo_tasks(file, file.select(self.filter_key))
-            except NoTasksError:
-                return []
+            demos = file.select(self.filter_key)
+            shown = [file.text(demo, TASK_ATTRIBUTE) or "" for demo in demos]
+        return shown if any(shown) else []
 
     @classmethod
     def write(cls, target: Path, buffer: ReplayBuffer, how: WriteOptions) -> dict[str, ImageLoss]:

@@ -71,18 +71,22 @@ def choose_tasks(
         wanted: the option ``dataset.tasks``, not empty.
         episodes: the task of every episode.
         source: of the data, for messages.
-        known: tasks in the order of the data; by default that of their first episodes.
+        known: tasks in the order of the data; those without, in that of their first episodes.
 
     Raises:
-        InputError: a task that is wanted has no episode; the message lists close names.
+        InputError: a task that is wanted has no episode, or is named twice; the message lists close
+            names.
     """
     there = tuple(dict.fromkeys(episodes))
     names = tuple(wanted)
     if names == (ALL_TASKS,):
-        names = tuple(name for name in known if name in there) or there
+        listed = [name for name in known if name in there]
+        names = tuple(dict.fromkeys([*listed, *there]))
     if len(names) > MAXIMUM_TASKS:
         raise InputError(f"{source}: has {len(names)} tasks, expected at most {MAXIMUM_TASKS}")
     for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{source}: dataset.tasks names '{name:.100}' twice; expected once")
         if name not in there:
             raise InputError(
                 f"{source}: dataset.tasks names '{name:.100}', of which there is no episode: "

@@ -69,13 +69,15 @@ def _names(info: DatasetInfo) -> dict[int, str]:
             if column not in file.schema_arrow.names:
                 raise InputError(f"{table}: there is no column 'task'")
             texts = file.read(columns=[column]).column(0).to_pylist()
-        return {int(n): str(text) for n, text in zip(numbers[:, 0], texts, strict=True)}
+        named = zip(numbers[:, 0], texts, strict=True)
+        return {int(n): str(text) for n, text in named if text is not None}
     if not is_file(lines):
         return {}
     if lines.stat().st_size > _MAXIMUM_BYTES:
         raise InputError(f"{lines}: is larger than {_MAXIMUM_BYTES} bytes")
     names = {}
-    for number, line in enumerate(lines.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines: a text may hold other ends of lines than JSON Lines have.
+    for number, line in enumerate(lines.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -16,6 +16,7 @@ from lfm_policy.data.dataset_config import DatasetConfig, WriteOptions
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.depth import looks_like_depth
 from lfm_policy.data.images.video_writer import DEFAULT_CRF, ImageLoss
+from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic.format import ActionRangeWarning
 from lfm_policy.data.tools.detect import detect_format
@@ -155,26 +156,13 @@ def convert(
     from_format = options.source_format or detect_format(source)
     to_format = options.target_format or target_format(target)
     writer = DATASET_FORMATS.get(to_format)
-    facts = DATASET_FORMATS.get(from_format).facts(source)
-    how = WriteOptions(
-        fps=facts.fps if options.fps is None else options.fps,
-        env_args=facts.env_args,
-        crf=options.crf,
-        quiet=quiet,
-    )
+    config = dataset_config(source, from_format, options)
+    how = told_besides(config, options, quiet=quiet)
     if how.fps is None and writer.needs_fps:
         raise InputError(
             f"{source} does not say how many steps per second it holds, and the format "
             f"{to_format} needs that: give --fps"
         )
-
-    config = dataset_config(source, from_format, options)
-    if options.task is not None:
-        how = dataclasses.replace(how, task=options.task)
-    elif tasks := config.episode_tasks()[: options.max_episodes]:
-        tasks = [task or how.task for task in tasks]
-        if set(tasks) != {how.task}:  # which is what is written where nothing is known
-            how = dataclasses.replace(how, tasks=tuple(tasks))
     with (
         only_writer(target, "convert"),
         temporary_folder(target.with_name(f"images-{target.name}")) as cache,
@@ -196,6 +184,44 @@ def convert(
         dtypes={key: str(array.dtype) for key, array in buffer.arrays.items()},
         losses=losses,
     )
+
+
+def told_besides(config: DatasetConfig, options: ConvertOptions, *, quiet: bool) -> WriteOptions:
+    """Return what a dataset tells besides its arrays, and the options: how it is written.
+
+    Raises:
+        InputError: what tells it is damaged.
+    """
+    source = Path(getattr(config, "path", ""))
+    facts = type(config).facts(source)
+    if None not in (options.fps, facts.fps) and options.fps != facts.fps:
+        warnings.warn(
+            f"{source} says {facts.fps:g} steps per second, and --fps {options.fps:g} is written: "
+            "no step is added or left out",
+            stacklevel=3,
+        )
+    meanings = {_renamed(key, config, options): said for key, said in facts.meanings.items()}
+    how = WriteOptions(
+        fps=facts.fps if options.fps is None else options.fps,
+        env_args=facts.env_args,
+        robot_type=facts.robot_type,
+        meanings=meanings,
+        crf=options.crf,
+        quiet=quiet,
+    )
+    if options.task is not None:
+        return dataclasses.replace(how, task=options.task)
+    tasks = [task or how.task for task in config.episode_tasks()[: options.max_episodes]]
+    if set(tasks) <= {how.task}:  # which is what is written where nothing is known
+        return how
+    return dataclasses.replace(how, tasks=tuple(tasks))
+
+
+def _renamed(key: str, config: DatasetConfig, options: ConvertOptions) -> str:
+    """Return what an array is called that a dataset calls ``key``."""
+    if key == getattr(config, "action_key", ACTION_KEY):
+        return ACTION_KEY
+    return options.rename.get(key) or default_name(key)
 
 
 def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetConfig:

@@ -97,14 +97,19 @@ class MeanVelocityMethod(ErrorMethod):
     ) -> Tensor:
         """Return the mean error of u over the batch, a scalar.
 
-        The pairs with s = t are the first of the batch, whose order is random; steps through the
-        whole block come next.
+        The pairs with s = t lie evenly in the batch, and so do steps through the whole block among
+        the others: rows that follow one another may be of one chunk or episode.
         """
+        n_equal = _share(self.config.equal_share, len(sample.t))
+        n_whole = round(self.config.whole_share * (len(sample.t) - n_equal))
+        order = _evenly(len(sample.t), n_equal, sample.t.device)
+        others = _evenly(len(order) - n_equal, n_whole, order.device)
+        order = torch.cat([order[:n_equal], order[n_equal:][others]])
+        sample = PathSample(*(part[order] for part in sample))
+        cond = None if cond is None else cond[order]
         t = s = sample.t
-        n_equal = round(self.config.equal_share * len(t))
         if n_equal < len(t):
             begins, ends = self.times(t[n_equal:], generator)
-            n_whole = round(self.config.whole_share * len(begins))
             one, zero = t.new_ones(n_whole), t.new_zeros(n_whole)
             s = torch.cat([t[:n_equal], zero, ends[n_whole:]])
             t = torch.cat([t[:n_equal], one, begins[n_whole:]])
@@ -202,3 +207,15 @@ def u_and_derivative(
     with torch.autocast(x.device.type, enabled=False):
         value, change = torch.func.jvp(u, (x, times), along)[:2]
     return value, change
+
+
+def _share(share: float, n: int) -> int:
+    """Return how many of n rows a share is: of both kinds at least one, where there are two."""
+    count = round(share * n)
+    return min(max(count, 1), n - 1) if 0 < share < 1 and n > 1 else count
+
+
+def _evenly(n: int, k: int, device: torch.device) -> Tensor:
+    """Return n rows in an order in which the first k lie evenly among all."""
+    rows = torch.arange(n, device=device)
+    return torch.argsort((rows * k % max(n, 1) >= k).to(torch.uint8), stable=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,17 +177,8 @@ def _observed(
         raise InputError(
             f"{features.label}: observations of the types {unknown}; supported: STATE, ENV, VISUAL"
         )
-    states = [key for key, kind in types.items() if kind == "STATE"]
-    environments = [key for key, kind in types.items() if kind == "ENV"]
-    for kind, found, expected in (
-        ("STATE", states, STATE),
-        ("ENV", environments, ENVIRONMENT),
-    ):
-        if found and found != [expected]:
-            raise InputError(
-                f"{features.label}: observations of type {kind} are {', '.join(found)}; LeRobot's "
-                f"diffusion policy knows '{expected}' alone: remove what it did not use"
-            )
+    states = _only(STATE, [key for key, kind in types.items() if kind == "STATE"], features)
+    environments = _only(ENVIRONMENT, [k for k, kind in types.items() if kind == "ENV"], features)
     images = [key for key, kind in types.items() if kind == "VISUAL"]
     cameras, shared = _cameras(settings, images, shapes, scalings, weights, label)
     observed = [
@@ -197,6 +189,23 @@ def _observed(
     names = scalings.recorded_names
     renamed = [Observed(names.get(o.key, o.key), o.shape, o.scaling, o.camera) for o in observed]
     return tuple(renamed), shared
+
+
+def _only(expected: str, found: list[str], features: Settings) -> list[str]:
+    """Return those of the observations of one type that LeRobot's diffusion policy looks at."""
+    others = [key for key in found if key != expected]
+    if others and expected not in found:
+        raise InputError(
+            f"{features.label}: observes {', '.join(others)}, but not '{expected}', which is what "
+            "LeRobot's diffusion policy looks at"
+        )
+    if others:  # as it lists them of every dataset that has them
+        warnings.warn(
+            f"{features.label}: {', '.join(others)} is left out, because LeRobot's diffusion "
+            f"policy looks at '{expected}' alone",
+            stacklevel=2,
+        )
+    return [expected] if found else []
 
 
 def _cameras(

@@ -92,7 +92,13 @@ class GraphSession:
         actual = {
             node.name: (_DTYPES.get(node.type, node.type), list(node.shape[1:])) for node in found
         }
-        if actual != described or any(isinstance(node.shape[0], int) for node in found):
+        fixed = [node for node in found if isinstance(node.shape[0], int)]
+        if fixed and actual == described:
+            raise InputError(
+                f"{self._path}: the {kind} '{fixed[0].name}' has {fixed[0].shape[0]} rows and no "
+                "other number, so it cannot be asked about one robot: export it again"
+            )
+        if actual != described:
             raise InputError(
                 f"{self._path}: has the {kind}s {_brief(actual)}, policy.json describes "
                 f"{_brief(described)} after the batch: the files do not belong together"

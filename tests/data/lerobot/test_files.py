@@ -144,6 +144,18 @@ def test_a_folder_comes_before_the_hub(asked: list[dict[str, Any]], tmp_path: Pa
     assert asked == []
 
 
+def test_what_lerobot_recorded_here_comes_before_the_hub(
+    asked: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path / "home"))
+    recorded = tmp_path / "home" / "me" / "pick"
+    (recorded / "meta").mkdir(parents=True)
+    (recorded / "meta" / "info.json").write_text("{}")
+    assert open_dataset("me/pick", None) == DatasetFolder(recorded)
+    assert asked == []
+    assert open_dataset("me/pick", "v2.1").hub_id == "me/pick"  # revisions are the hub's
+
+
 def test_first_meta_then_the_files_of_the_same_commit(asked: list[dict[str, Any]]) -> None:
     folder = open_dataset("lerobot/pusht", "v2.1")
     folder.fetch([folder.root / "data/a.parquet", folder.root / "videos/[x]/a.mp4"])

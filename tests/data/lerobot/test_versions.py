@@ -356,10 +356,11 @@ def test_gr00t(gr00t: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
 @pytest.mark.parametrize("seconds", [1 / FPS, 1.7e9, -3.0])
-def test_times_that_begin_somewhere_else(seconds: float, tmp_path: Path) -> None:
+def test_times_that_begin_somewhere_else(seconds: float, version: str, tmp_path: Path) -> None:
     """Where a video has as many frames as its episode has steps, they belong together."""
-    root = write(tmp_path / "set", "v2.1", (6, 8), camera=True)
+    root = write(tmp_path / "set", version, (6, 8), camera=True)
     shift_times(root, seconds)
     buffer, assumed = load(root, tmp_path / "cache")
     assert_true(buffer, (6, 8))

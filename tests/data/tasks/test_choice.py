@@ -24,6 +24,10 @@ def test_all_tasks_come_in_the_order_of_the_data_or_of_its_table() -> None:
     assert choose_tasks(["*"], EPISODES, "x").names == ("push", "reach", "open")
     known = ["reach", "nothing", "open", "push"]
     assert choose_tasks(["*"], EPISODES, "x", known).names == ("reach", "open", "push")
+    # Those that the table lacks are tasks too, and a name of two of its numbers is one task.
+    choice = choose_tasks(["*"], EPISODES, "x", ["open", "reach", "open"])
+    assert choice.names == ("open", "reach", "push")
+    assert choice.shown() == EPISODES
 
 
 def test_named_tasks_leave_the_others_out_and_number_themselves() -> None:
@@ -38,6 +42,11 @@ def test_an_unknown_task_is_one_error_that_lists_close_names() -> None:
         InputError, match=r"demos: dataset\.tasks names 'puhs'.*did you mean 'push'"
     ):
         choose_tasks(["reach", "puhs"], EPISODES, "demos")
+
+
+def test_a_task_cannot_be_named_twice() -> None:
+    with pytest.raises(InputError, match=r"demos: dataset\.tasks names 'push' twice"):
+        choose_tasks(["push", "reach", "push"], EPISODES, "demos")
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=8))

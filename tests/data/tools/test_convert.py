@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.formats import DATASET_FORMATS
+from lfm_policy.data.lerobot.writer import write_lerobot
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic.demos import write_robomimic
 from lfm_policy.data.robomimic.file import RobomimicFile
@@ -459,6 +460,56 @@ def test_a_task_without_a_name_is_a_demonstration(tmp_path: Path) -> None:
     assert tasks_of(tmp_path / "b", "lerobot") == ["push", "demonstration", "push"]
     with pytest.raises(InputError, match="task is empty"):
         convert(tmp_path / "a.zarr", tmp_path / "c", ConvertOptions(fps=3, task=""))
+
+
+def test_tasks_that_have_no_name_are_called_by_their_number(tmp_path: Path) -> None:
+    arrays = {"action": np.ones((9, 2)), "state": np.arange(18.0).reshape(9, 2)}
+    write_zarr(
+        tmp_path / "a.zarr", ReplayBuffer(arrays, np.array([2, 5, 9])), tasks=["a", "b", "a"]
+    )
+    group = zarr.open_group(tmp_path / "a.zarr", mode="a")
+    group["data/task_index"][2:5] = 2
+    for name in ("b", "b.hdf5", "b.zarr"):
+        done = convert(tmp_path / "a.zarr", tmp_path / name, ConvertOptions(fps=3))
+        assert tasks_of(done.target, done.target_format) == ["a", "2", "a"]
+    first = convert(tmp_path / "a.zarr", tmp_path / "c", ConvertOptions(fps=3, max_episodes=2))
+    assert tasks_of(first.target, "lerobot") == ["a", "2"]
+
+
+def test_tasks_of_some_demos_alone_are_kept(tmp_path: Path) -> None:
+    arrays = {"action": np.ones((9, 2)), "state": np.arange(18.0).reshape(9, 2)}
+    write_robomimic(tmp_path / "a.hdf5", ReplayBuffer(arrays, np.array([2, 5, 9])))
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file["data/demo_1"].attrs["task"] = "fold"
+    done = convert(tmp_path / "a.hdf5", tmp_path / "b", ConvertOptions(fps=3))
+    assert tasks_of(done.target, "lerobot") == ["demonstration", "fold", "demonstration"]
+
+
+def test_what_lerobot_says_of_robot_and_numbers_is_kept(tmp_path: Path) -> None:
+    arrays = {"action": np.ones((9, 2)), "state": np.arange(27.0).reshape(9, 3)}
+    buffer = ReplayBuffer(arrays, np.array([2, 9]))
+    said = {"action": {"motors": ["x", "y"]}, "state": ["a", "b", "c"]}
+    write_lerobot(tmp_path / "a", buffer, fps=10, robot_type="so100", meanings=said)
+    convert(tmp_path / "a", tmp_path / "b", ConvertOptions(rename={"observation.state": "joints"}))
+    info = json.loads((tmp_path / "b/meta/info.json").read_text())
+    assert info["robot_type"] == "so100"
+    assert info["features"]["action"]["names"] == {"motors": ["x", "y"]}
+    assert info["features"]["observation.joints"]["names"] == ["a", "b", "c"]
+    assert info["features"]["index"]["names"] is None
+    info["features"]["action"]["names"] = ["one of two"]  # which says nothing of two numbers
+    (tmp_path / "b/meta/info.json").write_text(json.dumps(info))
+    convert(tmp_path / "b", tmp_path / "c")
+    names = json.loads((tmp_path / "c/meta/info.json").read_text())["features"]
+    assert names["action"]["names"] is None
+    assert names["observation.joints"]["names"] == ["a", "b", "c"]
+
+
+def test_another_rate_than_the_source_says_is_said(tmp_path: Path) -> None:
+    arrays = {"action": np.ones((9, 2)), "state": np.arange(27.0).reshape(9, 3)}
+    write_lerobot(tmp_path / "a", ReplayBuffer(arrays, np.array([9])), fps=10)
+    with pytest.warns(UserWarning, match="says 10 steps per second, and --fps 20 is written"):
+        done = convert(tmp_path / "a", tmp_path / "b", ConvertOptions(fps=20))
+    assert done.fps == 20
 
 
 class Plain(DatasetConfig):

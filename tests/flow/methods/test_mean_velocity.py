@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lfm_policy.flow import (
@@ -122,6 +124,30 @@ def test_shares_of_the_pairs(equal: float, whole: float, interpolant: str) -> No
     assert len(steps.t) == 200 - n_equal
     torch.testing.assert_close(steps.x, x[n_equal:])
     torch.testing.assert_close(torch.stack([steps.t, steps.s], 1), times[n_equal:])
+
+
+@given(n=st.integers(2, 60), share=st.sampled_from([0.1, 0.25, 0.5, 0.75]))
+def test_both_kinds_lie_evenly_in_a_batch_with_their_conditions(n: int, share: float) -> None:
+    method = Seen(MeanVelocityConfig(equal_share=share, whole_share=0.0))
+    asked: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def network(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        assert cond is not None
+        asked.append((x, t, cond))
+        return torch.zeros_like(x)
+
+    rows = torch.arange(float(n))[:, None]
+    FlowBlock(network, OUStep(None), method=method).loss(
+        1000 * rows, rows, generator=torch.Generator().manual_seed(0)
+    )
+    x, times, cond = asked[0]
+    assert sorted(cond[:, 0].tolist()) == rows[:, 0].tolist()
+    data = (1 - times[:, :1]) * 1000 * cond  # of the linear path, without its noise
+    assert float((x - data).abs().max()) < 10
+    equal = cond[times[:, 0] == times[:, 1], 0].sort().values
+    assert 1 <= len(equal) < n and abs(len(equal) - share * n) <= 1
+    gaps = equal.diff()
+    assert not len(gaps) or float(gaps.max() - gaps.min()) <= 1
 
 
 def test_times_that_steps_lead_to_are_uniform() -> None:
