@@ -263,17 +263,14 @@ class Trainer:
 
     @torch.no_grad()
     def validation_loss(self, rows: Rows, batch_size: int) -> float:
-        """Return the loss of the EMA weights on other rows, with the same noise always.
-
-        Their order is random, the same every time: what a method does to a part of each batch is
-        not always done to the same episodes.
-        """
+        """Return the loss of the EMA weights on other rows, with the same noise always."""
         self.loss.eval()
         seed_generators(derived_seed(self._seed, VALIDATION, self.n), self._device)
-        order = torch.randperm(len(rows)).to(self._device)
         losses = []
         with self._ema.applied():
-            for idx in order.split(batch_size):
+            for begin in range(0, len(rows), batch_size):
+                end = min(begin + batch_size, len(rows))
+                idx = torch.arange(begin, end, device=self._device)
                 losses.append((self.loss(*rows.batch(idx, training=False)), len(idx)))
             # A GPU is asked for their values once all are on their way.
             total = sum(float(loss) * count for loss, count in losses)
