@@ -1,4 +1,4 @@
-"""Views of a batch: at random, at the centre, or always the same."""
+"""Views of a batch, at random, at the centre, or always the same: crops, shifts and colours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfm_policy.encoders.augment import (
+    View,
+    _crops_by_index,
     centre_crop,
     centre_view,
     change_colours,
@@ -16,13 +18,33 @@ from lfm_policy.encoders.augment import (
 )
 from lfm_policy.encoders.image_options import CompactConfig, ImageEncoderConfig
 
+IMAGES = torch.arange(2 * 3 * 6 * 7 * 2, dtype=torch.int32).reshape(2, 3, 6, 7, 2)
+
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
+places = st.lists(st.integers(-3, 5), min_size=2, max_size=2)
 
 
 def frames(n: int, steps: int, size: tuple[int, int], channels: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = (n, steps, *size, channels)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+@given(top=st.integers(-3, 5), left=st.integers(-3, 5))
+def test_crops_are_slices_with_repeated_edges(top: int, left: int) -> None:
+    view = View(torch.tensor([top, 0]), torch.tensor([left, 1]))
+    crops = crop_images(IMAGES, view, (4, 5))
+    rows = [min(max(top + i, 0), 5) for i in range(4)]
+    columns = [min(max(left + i, 0), 6) for i in range(5)]
+    assert torch.equal(crops[0], IMAGES[0][:, rows][:, :, columns])
+    assert torch.equal(crops[1], IMAGES[1][:, 0:4, 1:6])
+
+
+@given(top=places, left=places, size=st.tuples(st.integers(1, 6), st.integers(1, 7)))
+def test_a_gpu_makes_the_same_crops(top: list[int], left: list[int], size: tuple[int, int]) -> None:
+    view = View(torch.tensor(top), torch.tensor(left))
+    crops = _crops_by_index(IMAGES, view, size)
+    assert torch.equal(crops, crop_images(IMAGES, view, size))
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,14 +79,14 @@ def test_random_crops_reach_every_allowed_place_and_no_other(shift: int) -> None
     assert view.colour is None
 
 
-def test_random_colours_stay_within_their_strength() -> None:
-    options = ImageEncoderConfig(brightness=0.1, saturation=0.5)
+@pytest.mark.parametrize("strengths", [(0.1, 0.0, 0.5), (0.0, 0.2, 0.0)])
+def test_random_colours_stay_within_their_strength(strengths: tuple[float, float, float]) -> None:
+    brightness, contrast, saturation = strengths
+    options = ImageEncoderConfig(brightness=brightness, contrast=contrast, saturation=saturation)
     view = random_view(options, 2000, (6, 8), torch.Generator().manual_seed(0))
     assert view.colour is not None and view.colour.shape == (2000, 3)
-    largest = view.colour.abs().amax(dim=0)
-    assert largest[0] <= 0.1 and largest[0] > 0.095
-    assert largest[1] == 0
-    assert largest[2] <= 0.5 and largest[2] > 0.475
+    for largest, strength in zip(view.colour.abs().amax(dim=0), strengths, strict=True):
+        assert 0.95 * strength <= largest <= strength
     assert view.colour.mean(dim=0).abs().max() < 0.02
 
 
@@ -79,6 +101,23 @@ def test_random_views_come_from_their_generator_or_the_global_one() -> None:
         assert torch.equal(first.top, other.top) and torch.equal(first.left, other.left)
         assert first.colour is not None and other.colour is not None
         assert torch.equal(first.colour, other.colour)
+
+
+def test_colours() -> None:
+    images = torch.rand(2, 3, 4, 4, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(change_colours(images, torch.zeros(2, 3)), images)
+    grey = change_colours(images, torch.tensor([[0.0, 0.0, -1.0]] * 2))
+    torch.testing.assert_close(grey, images.mean(-1, keepdim=True).expand_as(images))
+    flat = change_colours(images, torch.tensor([[0.0, -1.0, 0.0]] * 2))
+    mean = images.mean((2, 3, 4), keepdim=True).expand_as(images)
+    torch.testing.assert_close(flat, mean)
+    assert float(change_colours(images, torch.tensor([[1.0, 0, 0]] * 2)).min()) == 1
+    # A fourth channel is no colour: a mask, or a depth.
+    more = torch.cat([images, images.mean(-1, keepdim=True)], dim=-1)
+    changed = change_colours(more, torch.tensor([[0.1, 0.2, -0.3]] * 2))
+    assert torch.equal(changed[..., 3:], more[..., 3:])
+    alone = change_colours(images, torch.tensor([[0.1, 0.2, -0.3]] * 2))
+    torch.testing.assert_close(changed[..., :3], alone)
 
 
 def test_colours_stay_between_black_and_white() -> None:
