@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import constants
 
-
-def _load(name: str) -> Any:
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"{__name__}_{name}", path)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+from ..http_server import serving
+from .hub_server import TOKEN, HubServer
 
 
 @pytest.fixture
@@ -33,17 +23,16 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def hub(tmp_path: Path, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """Let huggingface_hub speak to a local server, logged in, with an empty cache."""
-    module = _load("hub_server")
-    with module.serving() as server:
+    with serving(HubServer()) as server:
         template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         # Its storage has a protocol of its own; without it files go by LFS.
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", module.TOKEN)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server
 
 

@@ -7,15 +7,13 @@ protocol) and downloaded from, at any commit.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from ..http_server import Handler, LocalServer
 
 TOKEN = "hf_secret_of_nobody"
 
@@ -40,19 +38,15 @@ class Repository:
         return (name, self.commits[name]) if name in self.commits else None
 
 
-class HubServer(ThreadingHTTPServer):
+class HubServer(LocalServer):
     """Holds `repositories` by name; every request is kept as (method, path)."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repositories: dict[str, Repository] = {}
         self.requests: list[tuple[str, str]] = []
         self.large: dict[str, bytes] = {}
         self.broken = False
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
     def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
         found = self.repositories[repo].at(revision)
@@ -60,7 +54,7 @@ class HubServer(ThreadingHTTPServer):
         return found[1]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: HubServer
     protocol_version = "HTTP/1.1"
 
@@ -214,39 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in files:
             self._json({"error": "Entry not found"}, 404, code="EntryNotFound")
             return
-        content = files[name]
-        self.send_response(200)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", commit)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
+        etag = f'"{hashlib.sha256(files[name]).hexdigest()}"'
+        self.answer(200, {"ETag": etag, "X-Repo-Commit": commit}, files[name])
 
     def _json(self, value: Any, status: int = 200, *, code: str = "") -> None:
-        content = json.dumps(value).encode()
-        self.send_response(status)
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[HubServer]:
-    server = HubServer()
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        headers = {"Content-Type": "application/json"} | ({"X-Error-Code": code} if code else {})
+        self.answer(status, headers, json.dumps(value).encode())

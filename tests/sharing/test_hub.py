@@ -27,6 +27,8 @@ from lfm_policy.sharing import hub as hub_module
 from lfm_policy.sharing.hub import HubName, hub_name, why_out_of_reach
 from lfm_policy.sharing.push import PushOptions, push_to_hub
 
+from .hub_server import HubServer
+
 REPO = "someone/small-arm"
 TOKEN = "hf_secret_of_nobody"
 
@@ -58,7 +60,7 @@ def test_names(text: str, name: HubName | None) -> None:
     assert hub_name(text) == name
 
 
-def test_what_is_pushed_acts_the_same(hub: Any, run: Path) -> None:
+def test_what_is_pushed_acts_the_same(hub: HubServer, run: Path) -> None:
     original = load_policy(run)
     url = original.push_to_hub(REPO, license="mit", description="Moves.", message="First one")
     assert url.startswith(f"{hub.url}/{REPO}/commit/")
@@ -73,7 +75,9 @@ def test_what_is_pushed_acts_the_same(hub: Any, run: Path) -> None:
     assert {path.rpartition("/")[2] for path in downloaded} == set(CHECKPOINT_FILES)
 
 
-def test_revisions_and_the_cache(hub: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_revisions_and_the_cache(
+    hub: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     push_to_hub(run, REPO)
     repository = hub.repositories[REPO]
     first = repository.branches["main"]
@@ -95,7 +99,7 @@ def test_revisions_and_the_cache(hub: Any, run: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_hub_whose_address_is_not_known_is_not_asked(
-    hub: Any, run: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_to_hub(run, REPO)
     load_policy(REPO)
@@ -117,7 +121,7 @@ def test_a_hub_whose_address_is_not_known_is_not_asked(
 
 
 def test_local_paths_and_names_of_the_package_come_first(
-    hub: Any, run: Path, empty_folder: Path
+    hub: HubServer, run: Path, empty_folder: Path
 ) -> None:
     push_to_hub(run, REPO)
     asked = len(hub.requests)
@@ -134,7 +138,7 @@ def test_local_paths_and_names_of_the_package_come_first(
     assert find_checkpoint(f"hf://{REPO}").is_dir()
 
 
-def test_what_is_not_there(hub: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there(hub: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         InputError,
         match=r"no such checkpoint or run folder, .*; nor is there a policy .*/a/b .*log in",
@@ -155,7 +159,7 @@ def test_what_is_not_there(hub: Any, run: Path, monkeypatch: pytest.MonkeyPatch)
         push_to_hub(run, "someone/new")
 
 
-def test_other_repositories_are_not_downloaded(hub: Any, run: Path) -> None:
+def test_other_repositories_are_not_downloaded(hub: HubServer, run: Path) -> None:
     push_to_hub(run, REPO)
     files = hub.files(REPO)
     repository = hub.repositories[REPO]
@@ -175,7 +179,7 @@ def test_other_repositories_are_not_downloaded(hub: Any, run: Path) -> None:
         load_policy(REPO)
 
 
-def test_a_public_repository_is_not_taken_for_a_private_one(hub: Any, run: Path) -> None:
+def test_a_public_repository_is_not_taken_for_a_private_one(hub: HubServer, run: Path) -> None:
     push_to_hub(run, REPO)
     before = len(hub.repositories[REPO].commits)
     with pytest.raises(InputError, match="is there already, and public"):
@@ -183,7 +187,7 @@ def test_a_public_repository_is_not_taken_for_a_private_one(hub: Any, run: Path)
     assert len(hub.repositories[REPO].commits) == before
 
 
-def test_what_the_hub_says_is_passed_on(hub: Any, run: Path) -> None:
+def test_what_the_hub_says_is_passed_on(hub: HubServer, run: Path) -> None:
     with pytest.raises(InputError, match='"license" must be one of'):
         push_to_hub(run, REPO, options=PushOptions(license="proprietary"))
     assert hub.files(REPO).keys() == {".gitattributes"}
@@ -192,7 +196,7 @@ def test_what_the_hub_says_is_passed_on(hub: Any, run: Path) -> None:
         push_to_hub(run, REPO)
 
 
-def test_a_card_of_ones_own_and_old_exports(hub: Any, run: Path, tmp_path: Path) -> None:
+def test_a_card_of_ones_own_and_old_exports(hub: HubServer, run: Path, tmp_path: Path) -> None:
     push_to_hub(run, REPO)
     files = hub.files(REPO)
     own = {"README.md": b"# mine", "onnx/old/policy.onnx": b"x", "notes.txt": b"y"}
@@ -204,7 +208,7 @@ def test_a_card_of_ones_own_and_old_exports(hub: Any, run: Path, tmp_path: Path)
 
 
 def test_the_token_is_nowhere(
-    hub: Any, run: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    hub: HubServer, run: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="lfm_policy"):
         load_policy(run).push_to_hub(REPO, token=TOKEN)
@@ -217,7 +221,7 @@ def test_the_token_is_nowhere(
 
 @pytest.mark.slow
 def test_the_commands_take_a_name_on_the_hub(
-    hub: Any, run: Path, empty_folder: Path, tmp_path: Path
+    hub: HubServer, run: Path, empty_folder: Path, tmp_path: Path
 ) -> None:
     """In a process for those that reach it and one for those that do not, as its variables say."""
     environment = {
