@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -111,29 +112,20 @@ def test_recorded_episodes_too_short_for_a_window_are_counted(
         distill(teacher, tmp_path / "student", nfe=1, overrides=overrides, device="cpu", quiet=True)
 
 
-def test_a_run_goes_on_with_its_own_recording_only(teacher: Path, tmp_path: Path) -> None:
-    from lfm_policy.training.trainer import Trainer
-
+def test_a_run_goes_on_with_its_own_recording_only(
+    teacher: Path, tmp_path: Path, interrupt_step: Callable[..., list[int]]
+) -> None:
     recording = write_recording(tmp_path / "run.zarr")
     arguments = {"nfe": 1, "device": "cpu", "quiet": True, "resume": True}
     overrides = [*QUICK, "training.checkpoint_every=1"]
-    step, steps = Trainer.train_step, []
-
-    def failing_step(self: Trainer) -> tuple:
-        steps.append(1)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return step(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "train_step", failing_step)
-        with pytest.raises(KeyboardInterrupt):
-            distill(
-                teacher,
-                tmp_path / "student",
-                overrides=[*overrides, f"distill.recording={recording}"],
-                **arguments,
-            )
+    interrupt_step(4)
+    with pytest.raises(KeyboardInterrupt):
+        distill(
+            teacher,
+            tmp_path / "student",
+            overrides=[*overrides, f"distill.recording={recording}"],
+            **arguments,
+        )
     other = write_recording(tmp_path / "other.zarr", seed=8)
     with pytest.raises(InputError, match=r"recording_fingerprint was '.*', is now"):
         distill(

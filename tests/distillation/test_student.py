@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -360,7 +361,10 @@ def test_distillation_approaches_the_teacher(teacher: Path) -> None:
 
 
 def test_interrupted_and_resumed_is_the_same_to_the_bit(
-    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupt_step: Callable[..., list[int]],
 ) -> None:
     overrides = [*QUICK, "training.checkpoint_every=1", "distill.batch_size=16"]
     arguments = {"nfe": 2, "overrides": overrides, "device": "cpu", "quiet": True}
@@ -369,29 +373,22 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(
     from lfm_policy.distillation import samples
 
     # Once among the teacher's samples, then in the second block that is trained.
-    calls = {"parts": 0, "steps": 0}
-    write, step = samples.write_tensors, Trainer.train_step
+    write, parts = samples.write_tensors, []
 
     def failing_write(*args: object) -> str:
-        calls["parts"] += 1
-        if calls["parts"] == 3:
+        parts.append(args)
+        if len(parts) == 3:
             raise KeyboardInterrupt
         return write(*args)  # type: ignore[arg-type]
 
-    def failing_step(self: Trainer) -> tuple:
-        calls["steps"] += 1
-        if calls["steps"] == 5:
-            raise KeyboardInterrupt
-        return step(self)
-
     other = {**arguments, "pairs_folder": tmp_path / "pairs"}
     monkeypatch.setattr(samples, "write_tensors", failing_write)
-    monkeypatch.setattr(Trainer, "train_step", failing_step)
+    begun = interrupt_step(5)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             distill(teacher, tmp_path / "pieces", resume=True, **other)
     pieces = distill(teacher, tmp_path / "pieces", resume=True, **other)
-    assert calls["steps"] > 5
+    assert len(begun) > 5
     assert same(weights(whole), weights(pieces))
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.policy.checkpoint import MODEL_FILE
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.training import train
+from lfm_policy.training import Interrupted, train
 from lfm_policy.training.trainer import Trainer
 from lfm_runtime.policy.spec import DataSpec
 
@@ -240,19 +244,38 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 BeforeStep = Callable[[int, int, Callable[[], None]], None]
+StoppedAt = Callable[..., AbstractContextManager[None]]
+_TRAIN_STEP = Trainer.train_step
+
+
+def _stepping(n: int, step: int, action: Callable[[], None]) -> Callable[[Trainer], Any]:
+    def wrapped(trainer: Trainer) -> tuple[Tensor, Tensor]:
+        if (trainer.n, trainer.step) == (n, step):
+            action()
+        return _TRAIN_STEP(trainer)
+
+    return wrapped
 
 
 @pytest.fixture
 def before_step(monkeypatch: pytest.MonkeyPatch) -> BeforeStep:
     """Return a function with which something happens before step ``step`` (from 0) of block n."""
-    train_step = Trainer.train_step
 
     def plan(n: int, step: int, action: Callable[[], None]) -> None:
-        def wrapped(trainer: Trainer) -> tuple[Tensor, Tensor]:
-            if (trainer.n, trainer.step) == (n, step):
-                action()
-            return train_step(trainer)
-
-        monkeypatch.setattr(Trainer, "train_step", wrapped)
+        monkeypatch.setattr(Trainer, "train_step", _stepping(n, step, action))
 
     return plan
+
+
+@pytest.fixture(scope="session")
+def stopped_at() -> StoppedAt:
+    """Return a context in which SIGTERM comes before a step, and has to interrupt the training."""
+
+    @contextmanager
+    def stopped(n: int, step: int, match: str | None = None) -> Iterator[None]:
+        kill = partial(os.kill, os.getpid(), signal.SIGTERM)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match=match):
+            patch.setattr(Trainer, "train_step", _stepping(n, step, kill))
+            yield
+
+    return stopped

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from lfm_policy.distillation import distill
 from lfm_policy.encoders.compact import CompactEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy, read_header
-from lfm_policy.training import BlockPlan, Interrupted, Run, train, train_parts
+from lfm_policy.training import BlockPlan, Run, train, train_parts
 from lfm_policy.training.rows.features import FEATURES
 
 pytestmark = pytest.mark.slow
@@ -32,7 +31,7 @@ pytestmark = pytest.mark.slow
 MakeConfig = Callable[..., ExperimentConfig]
 Weights = Callable[[Path], dict[str, Tensor]]
 AssertSame = Callable[[Path, Path], None]
-BeforeStep = Callable[[int, int, Callable[[], None]], None]
+StoppedAt = Callable[..., AbstractContextManager[None]]
 
 LENGTHS = (11, 9, 12)
 MODES: dict[str, dict[str, Any]] = {
@@ -308,17 +307,14 @@ def test_resumes_to_the_same_weights(
     camera_config: MakeConfig,
     runs: Callable[[str], Path],
     assert_same_weights: AssertSame,
-    before_step: BeforeStep,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
     tmp_path: Path,
     mode: str,
     n: int,
     step: int,
 ) -> None:
-    before_step(n, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(n, step):
         train(camera_config(mode), tmp_path / "run", device="cpu", quiet=True)
-    monkeypatch.undo()
     train(camera_config(mode), tmp_path / "run", device="cpu", quiet=True, resume=True)
     assert_same_weights(tmp_path / "run", runs(mode))
 
@@ -329,8 +325,7 @@ def test_more_steps_for_a_run_that_is_not_complete_are_on_images_too(
     runs: Callable[[str], Path],
     weights: Weights,
     assert_same_weights: AssertSame,
-    before_step: BeforeStep,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
     tmp_path: Path,
     mode: str,
 ) -> None:
@@ -339,10 +334,8 @@ def test_more_steps_for_a_run_that_is_not_complete_are_on_images_too(
     more = camera_config(mode, training__total_steps=18, **steps)
     extended = Path(shutil.copytree(runs(mode), tmp_path / "extended"))
     train(more, extended, device="cpu", quiet=True, resume=True)
-    before_step(2, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(2, 1):
         train(camera_config(mode), tmp_path / "run", device="cpu", quiet=True)
-    monkeypatch.undo()
     train(more, tmp_path / "run", device="cpu", quiet=True, resume=True)
     assert_same_weights(tmp_path / "run", extended)
     before, after = (part(weights(folder), "encoder.") for folder in (runs(mode), extended))
@@ -354,8 +347,7 @@ def test_an_encoder_with_all_its_options_resumes_and_its_features_are_kept(
     camera_config: MakeConfig,
     weights: Weights,
     assert_same_weights: AssertSame,
-    before_step: BeforeStep,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
     tmp_path: Path,
     n: int,
     step: int,
@@ -363,10 +355,8 @@ def test_an_encoder_with_all_its_options_resumes_and_its_features_are_kept(
     image = {"name": "compact", "width": 4, "keypoints": 3, "crop": [16, 16], "spread": True}
     image |= {"fine_keypoints": 2, "values": 1, "coordinates": True, "temperatures": "each"}
     config = camera_config(encoder__history="differences", encoder__image=image)
-    before_step(n, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(n, step):
         train(config, tmp_path / "run", device="cpu", quiet=True)
-    monkeypatch.undo()
     train(config, tmp_path / "run", device="cpu", quiet=True, resume=True)
     train(config, tmp_path / "whole", device="cpu", quiet=True)
     assert_same_weights(tmp_path / "run", tmp_path / "whole")

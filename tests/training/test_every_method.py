@@ -6,9 +6,8 @@ network, and where it can have several blocks, has three of them with one of the
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,14 @@ from lfm_policy.distillation import distill
 from lfm_policy.flow import METHODS, SolverSpec
 from lfm_policy.networks import NETWORKS
 from lfm_policy.policy import Policy, load_policy
-from lfm_policy.training import Interrupted, train
+from lfm_policy.training import train
 from lfm_runtime import OnnxPolicy
 
 pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 AssertSame = Callable[[Path, Path], None]
-BeforeStep = Callable[[int, int, Callable[[], None]], None]
+StoppedAt = Callable[..., AbstractContextManager[None]]
 Run = Callable[[str, str], Path]
 
 STEPS = 8
@@ -128,18 +127,15 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     config_of: Callable[[str, str], ExperimentConfig],
     tmp_path: Path,
     assert_same_weights: AssertSame,
-    before_step: BeforeStep,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
     method: str,
     network: str,
 ) -> None:
     config = config_of(method, network)
     whole = run_of(method, network)
     last = config.flow.n_blocks
-    before_step(last, STEPS // 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(last, STEPS // 2):
         train(config, tmp_path / "run", device="cpu", quiet=True)
-    monkeypatch.undo()
     train(config, tmp_path / "run", device="cpu", resume=True, quiet=True)
     assert_same_weights(tmp_path / "run", whole)
 

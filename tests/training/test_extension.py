@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from lfm_policy.cli.main import main
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy, read_header
-from lfm_policy.training import Interrupted, train
+from lfm_policy.training import train
 from lfm_policy.training.run_folder.metrics import METRICS_FILE, read_metrics
 from lfm_policy.training.run_folder.resume import CONFIG_COPY
 from lfm_policy.training.steps import Pass, passes_of
@@ -30,6 +29,7 @@ pytestmark = pytest.mark.slow
 MakeConfig = Callable[..., ExperimentConfig]
 AssertSame = Callable[[Path, Path], None]
 BeforeStep = Callable[[int, int, Callable[[], None]], None]
+StoppedAt = Callable[..., AbstractContextManager[None]]
 
 MORE = {"training.total_steps": 40}
 """5 steps more for each of two blocks of 15."""
@@ -130,16 +130,13 @@ def test_an_interrupted_extension_goes_on(
     make_config: MakeConfig,
     tmp_path: Path,
     assert_same_weights: AssertSame,
-    before_step: BeforeStep,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
     n: int,
     step: int,
 ) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "run"))
-    before_step(n, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(n, step):
         train(make_config(MORE), folder, device="cpu", resume=True, quiet=True)
-    monkeypatch.undo()
     done = 30 + (n - 1) * 5 + step + 1
     assert read_header(folder).folder.name == f"pass2-block{n}-train-{done:09d}"
     load_policy(folder)  # all blocks have learnt

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from lfm_policy.flow import METHODS
 from lfm_policy.policy import Policy, load_policy, read_header
 from lfm_policy.policy.checkpoint import read_normalizer, write_checkpoint
 from lfm_policy.policy.model import PolicyModel
-from lfm_policy.training import Interrupted, train
+from lfm_policy.training import train
 from lfm_policy.training.blocks import BlockPlan
 from lfm_policy.training.run import Run
 from lfm_policy.training.start.source import start_from, tuned_config, with_source
@@ -40,6 +39,7 @@ pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 AssertSame = Callable[[Path, Path], None]
+StoppedAt = Callable[..., AbstractContextManager[None]]
 
 FREE = {"flow.n_blocks": 1, "training.block_training": "sequential"}
 """A block that every method can have."""
@@ -327,16 +327,13 @@ def test_it_goes_on_without_its_source(
     other_demonstrations: Path,
     tmp_path: Path,
     assert_same_weights: AssertSame,
-    before_step: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
 ) -> None:
     source = Path(shutil.copytree(trained, tmp_path / "source"))
     config = make_config({"dataset.path": str(other_demonstrations)})
     train(config, tmp_path / "whole", device="cpu", init_from=source, quiet=True)
-    before_step(2, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(2, 3):
         train(config, tmp_path / "run", device="cpu", init_from=source, quiet=True)
-    monkeypatch.undo()
     digest = read_header(source).sha256
     shutil.rmtree(source)
     assert main(["train", "--resume", str(tmp_path / "run"), "--device", "cpu", "--quiet"]) == 0

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ MakeConfig = Callable[..., ExperimentConfig]
 ReadWeights = Callable[[Path], dict[str, Tensor]]
 AssertSame = Callable[[Path, Path], None]
 BeforeStep = Callable[[int, int, Callable[[], None]], None]
+StoppedAt = Callable[..., AbstractContextManager[None]]
 WriteConfig = Callable[[ExperimentConfig, Path], str]
 
 PARALLEL = {"training.block_training": "parallel", "training.warm_start": False}
@@ -216,24 +218,16 @@ def test_a_global_flow_needs_one_process_only(
 # -- going on -------------------------------------------------------------------------------------
 
 
-def _stop(number: int = signal.SIGTERM) -> None:
-    os.kill(os.getpid(), number)
-
-
 @pytest.fixture
 def stopped(
     make_config: MakeConfig,
     tmp_path: Path,
     workers: list[int],
-    before_step: BeforeStep,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
 ) -> Path:
     """Return a run in two processes, of which that of block 1 was stopped in its step 7."""
-    original = Trainer.train_step
-    before_step(1, 6, _stop)
-    with pytest.raises(Interrupted, match="continue with --resume"):
+    with stopped_at(1, 6, match="continue with --resume"):
         train(make_config(TWO), tmp_path / "run", device="cpu", quiet=True)
-    monkeypatch.setattr(Trainer, "train_step", original)
     assert workers == [1, 2]
     workers.clear()
     return tmp_path / "run"
@@ -267,12 +261,11 @@ def test_a_run_of_one_process_goes_on_in_one(
     make_config: MakeConfig,
     tmp_path: Path,
     assert_same_weights: AssertSame,
-    before_step: BeforeStep,
+    stopped_at: StoppedAt,
     workers: list[int],
 ) -> None:
     """It has one checkpoint of all blocks, and must not be taken for complete."""
-    before_step(2, 3, _stop)
-    with pytest.raises(Interrupted):
+    with stopped_at(2, 3):
         train(make_config(PARALLEL), tmp_path, device="cpu", quiet=True)
     found = train(make_config(TWO), tmp_path, device="cpu", resume=True, quiet=True)
     assert workers == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -199,7 +200,11 @@ def test_distribution_matching_needs_whole_blocks() -> None:
 @pytest.mark.parametrize("method", METHODS.names())
 @pytest.mark.parametrize("nfe", [1, 2])
 def test_every_method_makes_a_student_and_resumes_to_the_bit(
-    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, nfe: int
+    teacher: Path,
+    tmp_path: Path,
+    interrupt_step: Callable[..., list[int]],
+    method: str,
+    nfe: int,
 ) -> None:
     arguments = {
         "nfe": nfe,
@@ -214,18 +219,7 @@ def test_every_method_makes_a_student_and_resumes_to_the_bit(
     assert policy.config.distill.method == method
     # Nothing but the policy's networks is saved with it.
     assert {key.split(".")[0] for key in load_file(whole / "model.safetensors")} == {"blocks"}
-
-    from lfm_policy.training.trainer import Trainer
-
-    step, calls = Trainer.train_step, {"steps": 0}
-
-    def failing_step(self: Trainer) -> tuple:
-        calls["steps"] += 1
-        if calls["steps"] in (4, 8):  # in one round, and in the next
-            raise KeyboardInterrupt
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "train_step", failing_step)
+    interrupt_step(4, 8)  # in one round, and in the next
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             distill(teacher, tmp_path / "pieces", resume=True, **arguments)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from lfm_policy.policy.checkpoint import TRAIN_STATE
 from lfm_policy.sharing.card import model_card
 from lfm_policy.sharing.front_matter import CardOptions
 from lfm_policy.sharing.reports import Measured
-from lfm_policy.training import BlockPlan, Interrupted, Run, train, train_parts
+from lfm_policy.training import BlockPlan, Run, train, train_parts
 from lfm_policy.training.auxiliary.targets import read_targets
 from lfm_policy.training.estimate.training import DataFacts, estimate_training
 from lfm_policy.training.rows.data import load_datasets
@@ -38,7 +37,7 @@ pytestmark = pytest.mark.slow
 MakeConfig = Callable[..., ExperimentConfig]
 Weights = Callable[[Path], dict[str, Tensor]]
 AssertSame = Callable[[Path, Path], None]
-BeforeStep = Callable[[int, int, Callable[[], None]], None]
+StoppedAt = Callable[..., AbstractContextManager[None]]
 
 MODES: dict[str, dict[str, Any]] = {
     "joint": {"training.encoder": "joint", "training.encoder_steps": 10},
@@ -188,18 +187,15 @@ def test_resumes_to_the_same_weights(
     make_config: MakeConfig,
     runs: Callable[..., Path],
     assert_same_weights: AssertSame,
-    before_step: BeforeStep,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
     tmp_path: Path,
     mode: str,
     n: int,
     step: int,
 ) -> None:
     config, folder = make_config(options(mode)), tmp_path / "run"
-    before_step(n, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(n, step):
         done(config, folder)
-    monkeypatch.undo()
     done(config, folder, resume=True)
     assert_same_weights(folder, runs(mode))
     assert read_header(folder).also_trained_on == ["goal"]
@@ -208,18 +204,15 @@ def test_resumes_to_the_same_weights(
 def test_more_steps_are_the_same_interrupted_or_not(
     make_config: MakeConfig,
     assert_same_weights: AssertSame,
-    before_step: BeforeStep,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_at: StoppedAt,
     tmp_path: Path,
 ) -> None:
     config, folder = make_config(options()), tmp_path / "run"
     more = make_config(options(training__encoder_steps=14, training__total_steps=16))
     done(config, folder)
     before = load_policy(folder).model.encoder.state_dict()
-    before_step(0, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(0, 2):
         done(more, folder, resume=True)
-    monkeypatch.undo()
     done(more, folder, resume=True)
     passes = {"training.extended_from": [12], "training.encoder_extended_from": [10]}
     at_once = make_config(options(training__encoder_steps=14, training__total_steps=16) | passes)

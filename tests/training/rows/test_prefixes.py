@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distillation import distill
 from lfm_policy.errors import InputError
 from lfm_policy.policy.prefix import PrefixCondition
-from lfm_policy.training import Interrupted, train
+from lfm_policy.training import train
 from lfm_policy.training.rows.prefixes import TrainingPrefixes
 
 pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., ExperimentConfig]
 AssertSame = Callable[[Path, Path], None]
-BeforeStep = Callable[[int, int, Callable[[], None]], None]
+StoppedAt = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
@@ -123,18 +124,14 @@ def test_it_works_with_every_way_to_train(
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     make_config: MakeConfig,
     tmp_path: Path,
-    before_step: BeforeStep,
+    stopped_at: StoppedAt,
     assert_same_weights: AssertSame,
     block: int,
     step: int,
 ) -> None:
-    import os
-    import signal
-
     config = make_config({"policy.max_prefix": 2})
     train(config, tmp_path / "whole", device="cpu", quiet=True)
-    before_step(block, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted):
+    with stopped_at(block, step):
         train(config, tmp_path / "cut", device="cpu", quiet=True)
     train(config, tmp_path / "cut", device="cpu", resume=True, quiet=True)
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
