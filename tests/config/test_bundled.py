@@ -4,6 +4,7 @@ import gymnasium as gym
 import lfm_envs
 import pytest
 
+from lfm_policy.config import config_from_dict, config_to_dict
 from lfm_policy.config.load import bundled_config_names, load_config
 
 NAMES = bundled_config_names()
@@ -13,6 +14,8 @@ TASKS = ("lift", "can", "square", "tool_hang", "transport")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bundled_configuration_loads_and_its_environment_is_registered(name: str) -> None:
     config = load_config(name)
+    assert config.name != "experiment"
+    assert config_from_dict(config_to_dict(config), "again") == config
     # Whose robot we do not know, and which task the demonstrations say.
     if name.startswith("own/") or name == "metaworld/state":
         assert config.env.id == ""

@@ -186,9 +186,6 @@ def test_what_is_said_at_the_start_counts_as_speaking_of_it(
             lambda s, k: (np.nan if (s, k) == (4, 7) else 0.0, {}),
             "the reward is nan, exp",
         ),
-        (lambda s, k: (np.inf if (s, k) == (4, 7) else 0.0, {}), "the reward is inf"),
-        (lambda s, k: (None if (s, k) == (4, 7) else 0.0, {}), "the reward is None"),
-        (lambda s, k: ("much" if (s, k) == (4, 7) else 0.0, {}), "the reward is 'much'"),
         (lambda s, k: (0.0, {"success": "y"} if (s, k) == (4, 7) else {}), "is 'y', expected true"),
         (
             lambda s, k: (0.0, {"coverage": np.nan if (s, k) == (4, 7) else 0.5}),

@@ -351,23 +351,6 @@ def test_fp16_on_a_cpu_falls_back_to_float32(
     assert read_header(tmp_path).config.training.mixed_precision == "fp16"
 
 
-def test_a_missing_compiler_falls_back_to_no_compiler(
-    trained: Path,
-    make_config: MakeConfig,
-    tmp_path: Path,
-    assert_same_weights: AssertSame,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def compile(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("no C++ compiler")
-
-    monkeypatch.setattr(torch, "compile", compile)
-    config = make_config({"training.compile": True})
-    with pytest.warns(UserWarning, match=r"does not work here \(no C\+\+ compiler\)"):
-        train(config, tmp_path, device="cpu", quiet=True)
-    assert_same_weights(tmp_path, trained)
-
-
 def test_a_compiled_network_is_trained_and_stored_like_any_other(
     trained: Path,
     make_config: MakeConfig,
