@@ -156,3 +156,11 @@ def test_a_copy_has_the_sampler_and_weights_of_its_own(
             parameter.zero_()
     assert torch.equal(policy.pipeline(raw, noise), before)
     assert not torch.equal(copied(raw, noise), before)
+
+
+def test_an_action_that_is_no_number_never_leaves_the_policy(policy: Policy) -> None:
+    with torch.no_grad():
+        for parameter in policy.model.blocks[0].parameters():
+            parameter.fill_(1e38)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        policy.select_action(policy.fake_obs())

@@ -23,13 +23,63 @@ def test_no_signal_raises_where_none_must() -> None:
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
 
-@pytest.mark.parametrize("number", ENDING)
-def test_every_signal_that_ends_a_process_is_remembered(number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "second_raises"),
+    [(number, False) for number in ENDING] + [(number, True) for number in ENDING[:3]],
+)
+def test_a_signal_that_ends_a_process_is_remembered(
+    number: signal.Signals, second_raises: bool
+) -> None:
     before = [signal.getsignal(one) for one in ENDING]
-    with InterruptFlag(second_raises=False) as flag:
+    with InterruptFlag(second_raises=second_raises) as flag:
+        assert not flag
         os.kill(os.getpid(), number)
+        assert flag
         assert flag.name == number.name
     assert [signal.getsignal(one) for one in ENDING] == before
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(RuntimeError), InterruptFlag():
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+        raise RuntimeError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    with InterruptFlag() as flag:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert flag
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_sigterm_changes_nothing() -> None:
+    # A launcher and a terminal may both send one; the checkpoint must still be written.
+    with InterruptFlag() as flag:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.name == "SIGTERM"
+
+
+def test_works_outside_the_main_thread_without_signals() -> None:
+    # Python installs signal handlers only in the main thread; training in another one is fine.
+    found: list[object] = []
+
+    def use() -> None:
+        try:
+            with InterruptFlag() as flag:
+                found.append(bool(flag))
+        except Exception as error:
+            found.append(error)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert found == [False]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_what_nohup_lets_live_lives() -> None:
