@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import zarr
 from lfm_envs import ENVIRONMENTS, Environment
 
 from lfm_policy import evaluate, load_policy
@@ -17,6 +18,7 @@ from lfm_policy.cli.main import main
 from lfm_policy.config import load_config
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.robomimic.demos import write_robomimic
+from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.errors import InputError
 from lfm_policy.evaluation.episodes import RolloutConfig
 from lfm_policy.exporting import export_policy
@@ -172,6 +174,26 @@ def test_control_is_told_its_task(
     assert json.loads(capsys.readouterr().out)[0]["success"] is True
     assert main(common) == 2
     assert "say which task is to be done, with --task" in capsys.readouterr().err
+
+
+def test_a_recording_says_its_tasks_and_is_trained_on(
+    made: SimpleNamespace, tmp_path: Path
+) -> None:
+    for task in TASKS:
+        common = ["control", str(made.run), "--simulated", "--hz", "10", "--quiet"]
+        assert main([*common, "--task", task, "--record", str(tmp_path / f"{task}.zarr")]) == 0
+    path = str(tmp_path / "right.zarr")
+    assert ZarrConfig(path=path, obs_keys=["place"]).episode_tasks() == ["right"]
+    data: dict[str, Any] = {"name": "zarr", "path": path, "obs_keys": ["place"], "tasks": ["*"]}
+    assert ZarrConfig(**data).load().tasks == ("right",)
+    more = ["training.total_steps=2", "dataset.each={obs_keys: [place]}"]
+    more += [f"dataset.path={tmp_path}/*.zarr", "--quiet", "--output", str(tmp_path / "more")]
+    assert main(["train", "--init-from", str(made.run), *more]) == 0
+    assert load_policy(tmp_path / "more").spec.tasks == TASKS
+    group = zarr.open_group(path, mode="a")
+    group["data/task"][0] = [0.5, 0.5]
+    with pytest.raises(InputError, match=r"data/task is float32 .* of 0 and one 1"):
+        ZarrConfig(**data).load()
 
 
 def test_an_environment_that_does_not_say_its_task_is_an_error(made: SimpleNamespace) -> None:
