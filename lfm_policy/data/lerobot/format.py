@@ -39,8 +39,8 @@ class LeRobotConfig(DatasetConfig):
     name: str = option("lerobot", "dataset format", choices=["lerobot"])
     path: str = option(
         "",
-        "folder that holds meta/, data/ and videos/; or owner/name of a dataset that LeRobot recorded "
-        "on this machine, or of one on the hub, which is downloaded",
+        "folder that holds meta/, data/ and videos/; or owner/name of a dataset that LeRobot "
+        "recorded on this machine, or of one on the hub, which is downloaded",
         common=True,
     )
     revision: str | None = option(
