@@ -320,7 +320,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(outcomes_to_dict(outcomes))
     else:
-        outcomes_table(f"{arguments.policy} on {place} at {hz:g} Hz", outcomes, hz=hz)
+        title = f"{arguments.policy} on {place} at {hz:g} Hz"
+        outcomes_table(title, outcomes, hz=hz, of_robot=bool(arguments.robot))
         if recorder is not None and recorder.actions_kept:
             print(f"written: {recorder.path}")
     # Who limits the ticks has asked for that end.
