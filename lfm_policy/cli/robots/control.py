@@ -242,28 +242,32 @@ def run(arguments: argparse.Namespace) -> int:
     robot = ROBOTS.make(robot_name, **robot_options) if robot_name == LEROBOT else None
     hz = getattr(robot, "hz", 10.0) if arguments.hz is None else arguments.hz
     sampler, noise_seed = sampler_of(arguments), arguments.seed or 0
-    policy = open_policy(
-        arguments.policy,
-        device=arguments.device,
-        threads=arguments.threads,
-        wait=arguments.wait,
-        api_key=keys_of(arguments.api_key_file)[0] if arguments.api_key_file else None,
-        **sampler,
-    )
-    if arguments.task is not None:
-        policy.task = arguments.task
-    configured = environment_of_policy(policy, arguments.policy)
-    place = arguments.robot or arguments.env or configured.id
-    if not place:
-        raise InputError(
-            "the policy names no environment; give one with --env, such as --env lfm/PushT-v0"
-        )
-    if TASK_FIELD in place:
-        if policy.task is None:
-            known = ", ".join(policy.spec.tasks) or "none: it was trained without dataset.tasks"
-            raise InputError(f"{place}: say which task is to be done, with --task NAME: {known}")
-        place = place.replace(TASK_FIELD, policy.task)
     with ExitStack() as stack:
+        policy = open_policy(
+            arguments.policy,
+            device=arguments.device,
+            threads=arguments.threads,
+            wait=arguments.wait,
+            api_key=keys_of(arguments.api_key_file)[0] if arguments.api_key_file else None,
+            **sampler,
+        )
+        # A server is told that this is the end of it, whatever comes in between.
+        stack.callback(getattr(policy, "close", lambda: None))
+        if arguments.task is not None:
+            policy.task = arguments.task
+        configured = environment_of_policy(policy, arguments.policy)
+        place = arguments.robot or arguments.env or configured.id
+        if not place:
+            raise InputError(
+                "the policy names no environment; give one with --env, such as --env lfm/PushT-v0"
+            )
+        if TASK_FIELD in place:
+            if policy.task is None:
+                known = ", ".join(policy.spec.tasks) or "none: it was trained without dataset.tasks"
+                raise InputError(
+                    f"{place}: say which task is to be done, with --task NAME: {known}"
+                )
+            place = place.replace(TASK_FIELD, policy.task)
         env, environment = None, {}
         if not arguments.robot:
             chosen = replace(environment_of(arguments, configured), id=place)
