@@ -153,7 +153,8 @@ class ControlLoop:
             What happened; ``reason`` says why the run ended, see `ControlResult`.
 
         Raises:
-            InputError: the policy refused its input.
+            InputError: the policy refused its input, or nobody says which of several tasks it is
+                to do.
             FloatingPointError: the policy's actions were not finite; they were not executed.
             Exception: whatever else the robot or the policy raised.
         """
