@@ -41,6 +41,9 @@ class ControlLoop:
 
     Every tick observes, and executes the next action of the newest chunk; chunks are computed in
     another thread meanwhile. See `ControlOptions` for what can be chosen.
+
+    Attributes:
+        result: what happened so far in the run under way, or in the last one, even if it raised.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class ControlLoop:
             lambda predict: ThreadedInference(predict, self._clock)
         )
         self._recorder = recorder
+        self.result = ControlResult()
         spec = policy.spec
         also = record_obs if recorder is not None else ()
         self._also = [key for key in also if key not in spec.obs_shapes]
@@ -174,6 +178,7 @@ class ControlLoop:
 
     def _run(self, guard: RobotGuard, flag: InterruptFlag, max_ticks: int | None) -> ControlResult:
         policy, options = self._policy, self._options
+        result = self.result = ControlResult()
         with ExitStack() as ending:  # from the last to the first
             logbook = Logbook(self._recorder, guard)
             ending.callback(logbook.end_episode)
@@ -182,7 +187,6 @@ class ControlLoop:
             ending.callback(inference.close)
             # Before anything that could take long: the robot comes first.
             ending.callback(guard.stop)
-            result = ControlResult()
             try:
                 guard.begin()
                 run = ControlRun(
