@@ -16,6 +16,7 @@ __all__ = [
     "Interrupted",
     "Key",
     "OptionError",
+    "RobotError",
     "TrainingError",
     "UnknownOptionError",
     "brief",
@@ -41,6 +42,10 @@ class ExportError(RuntimeError):
 
 class CollectError(RuntimeError):
     """Demonstrations cannot be collected, for a reason that is no mistake in the input."""
+
+
+class RobotError(RuntimeError):
+    """A robot's own code raised, which is the cause; the message names the call and the step."""
 
 
 class Interrupted(Exception):

@@ -77,7 +77,8 @@ def control(ready: Callable[[], Any], arguments: argparse.Namespace) -> ControlR
     with ExitStack() as stack:
         if arguments.policy.startswith(("ws://", "wss://")):
             key = keys_of(arguments.api_key_file)[0] if arguments.api_key_file else None
-            policy: Any = WebsocketClientPolicy(arguments.policy, wait=arguments.wait, api_key=key)
+            client = WebsocketClientPolicy(arguments.policy, wait=arguments.wait, api_key=key)
+            policy: Any = stack.enter_context(client)  # so that the server is told of the end
         else:
             policy = OnnxPolicy(arguments.policy)
         options = ControlOptions(

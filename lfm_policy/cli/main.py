@@ -121,6 +121,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             EvaluationError,
             InputError,
             Interrupted,
+            RobotError,
             TrainingError,
         )
         from lfm_runtime.errors import PolicyServerError
@@ -147,8 +148,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         # The reader has gone (`| head`); Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    # A server that cannot be reached or answers with an error, a policy that gives no numbers.
-    except (ConnectionError, TimeoutError, FloatingPointError, PolicyServerError) as error:
+    # A server that cannot be reached or answers with an error, a policy that gives no numbers, a
+    # robot that fails.
+    except (
+        ConnectionError,
+        TimeoutError,
+        FloatingPointError,
+        PolicyServerError,
+        RobotError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:  # a path that cannot be written or read, a disk without room

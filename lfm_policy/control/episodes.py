@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from lfm_policy.control.gym_robot import GymRobot
+from lfm_policy.control.own_robot import OwnRobot
 from lfm_policy.control.recording import ACTION_NAMES, outcome_attribute
 from lfm_policy.environments import check_env_spaces
 from lfm_policy.errors import InputError
@@ -166,37 +167,37 @@ def run_robot(
 
     Raises:
         InputError: robot, policy and options do not fit one another.
+        RobotError: the robot's own code raised something else, which is the cause.
     """
     clock, inference = _timing(delay, simulated)
-    noted = _Noted(robot)
-    try:
-        prepare = getattr(robot, "prepare", None)
-        if prepare is not None:
-            options = prepare(_seen(policy), options or ControlOptions())
-        loop = ControlLoop(
-            noted,
-            policy,
-            hz=hz,
-            options=options,
-            clock=clock,
-            inference=inference,
-            recorder=recorder,
-            record_obs=record_obs,
-        )
-    except BaseException:
-        robot.stop()  # it may be connected and under power already
-        raise
-    if recorder is not None and (names := getattr(robot, "action_names", None)):
-        recorder.note(ACTION_NAMES, [str(name) for name in names])
-    before = recorder.episodes if recorder is not None else 0
-    result = loop.run(max_ticks)
+    own = OwnRobot(robot)
+    with own.named():
+        try:
+            loop = ControlLoop(
+                own,
+                policy,
+                hz=hz,
+                options=own.prepare(_seen(policy), options or ControlOptions()),
+                clock=clock,
+                inference=inference,
+                recorder=recorder,
+                record_obs=record_obs,
+            )
+        except BaseException:
+            own.stop()  # it may be connected and under power already
+            raise
+        if recorder is not None and (names := getattr(robot, "action_names", None)):
+            recorder.note(ACTION_NAMES, [str(name) for name in names])
+        before = recorder.episodes if recorder is not None else 0
+        own.step = lambda: loop.result.steps
+        result = loop.run(max_ticks)
     success = getattr(robot, "success", None)
     outcome = EpisodeOutcome(
         seed=seed,
         success=None if success is None else bool(success),
         max_reward=0.0,
-        steps=len(noted.actions),
-        action_jerk=rms_jerk(noted.actions, hz),
+        steps=len(own.actions),
+        action_jerk=rms_jerk(own.actions, hz),
         position_jerk=None,
         control=result,
     )
@@ -234,27 +235,6 @@ def _note(
             "max_reward": None if reward is None else float(reward),
         }
         recorder.note(outcome_attribute(before), facts)
-
-
-class _Noted:
-    """A robot whose actions are kept."""
-
-    def __init__(self, robot: Robot) -> None:
-        self._robot = robot
-        self.actions: list[np.ndarray] = []
-
-    def observe(self) -> Mapping[str, Any] | None:
-        return self._robot.observe()
-
-    def act(self, action: np.ndarray) -> None:
-        self.actions.append(action.copy())
-        self._robot.act(action)
-
-    def stop(self) -> None:
-        self._robot.stop()
-
-    def __getattr__(self, name: str) -> Any:  # `done` and `simulated`, where it has them
-        return getattr(self._robot, name)
 
 
 def _timing(delay: float, simulated: bool) -> tuple[Clock, Callable[[Predict], Inference]]:

@@ -32,13 +32,16 @@ _KEPT = 0.98
 """Part of the rate from which on it counts as kept."""
 
 
-def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome], *, hz: float) -> None:
+def outcomes_table(
+    title: str, outcomes: Sequence[EpisodeOutcome], *, hz: float, of_robot: bool
+) -> None:
     """Print one row per episode; ``delay`` is in executed actions, the largest of any chunk.
 
     Args:
         title: above the table.
         outcomes: of the episodes.
         hz: ticks per second that were asked for.
+        of_robot: whether a robot was run, and no environment.
     """
     headers = ("seed", "ended", "success", "reward", "steps", "chunks", "delay", "ms")
     table = TextTable(*headers, "missed", "held", "late", title=title, words=["ended"])
@@ -61,6 +64,8 @@ def outcomes_table(title: str, outcomes: Sequence[EpisodeOutcome], *, hz: float)
     table.print()
     if any(outcome.success is not None for outcome in outcomes):
         print(f"success: {sum(bool(outcome.success) for outcome in outcomes)} of {len(outcomes)}")
+    elif of_robot:
+        print("success: - (the robot has no attribute success, or it is None)")
     else:
         print("success: - (info['success'] and info['is_success'] of the environment say nothing)")
     counts = {

@@ -146,6 +146,43 @@ def test_what_the_robot_raises_itself_ends_the_run_unless_it_is_bad_data(bench: 
     assert len(bench.robot.acted) == 6
 
 
+# -- several tasks ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_tasks(bench: Bench) -> Bench:
+    bench.policy.spec = DataSpec({"next": (1,), "task": (2,)}, 1, tasks=("pick", "place"))
+    return bench
+
+
+def test_a_task_that_nobody_says_ends_the_run_before_anything_moves(of_tasks: Bench) -> None:
+    # What lacks more than the task is a bad observation: the next one may have both.
+    of_tasks.robot.before_observe = lambda seen: {} if seen == 0 else None
+    with pytest.raises(InputError, match="nothing says which task.*--task NAME.* pick, place"):
+        of_tasks.run(12)
+    robot = of_tasks.robot
+    assert (robot.seen, robot.acted, robot.stops) == (2, [], 1)
+
+
+@pytest.mark.parametrize("late", [{"next": np.zeros(1)}, {"next": np.zeros(1), "task": None}])
+def test_a_task_that_was_said_may_be_left_out_for_a_while(of_tasks: Bench, late: Any) -> None:
+    said = {"next": np.zeros(1), "task": "place"}
+    of_tasks.robot.before_observe = lambda seen: late if 3 <= seen < 5 else said
+    result = of_tasks.run(12)
+    assert (result.reason, result.bad_observations) == ("max_ticks", 2)
+    told = Bench(policy=of_tasks.policy)
+    told.policy.task = "pick"
+    assert told.run(12).bad_observations == 0
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_what_is_no_observation_does_not_lack_the_task(of_tasks: Bench, bad: Any) -> None:
+    result = ControlResult()
+    sight = Sight(of_tasks.policy.spec, 2, result, max_bad_observations=None)
+    assert not sight.take(bad)
+    assert result.bad_observations == 1
+
+
 # -- real robots ----------------------------------------------------------------------------------
 
 

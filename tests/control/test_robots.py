@@ -120,6 +120,13 @@ def test_success_may_be_a_number_of_numpy(
     assert outcome["success"] is True and outcome["steps"] == outcome["planned"] == 3
 
 
+def test_a_robot_that_does_not_know_its_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["control", "pusht-state", "--robot", "counter", "--simulated", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "success: - (the robot has no attribute success, or it is None)" in out
+    assert "environment" not in out
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -18,6 +18,7 @@ from lfm_policy.control import load_recording
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.exporting import export_policy
 from lfm_policy.policy import DataSpec, Policy, PolicyModel
+from lfm_runtime import OnnxPolicy
 from lfm_runtime.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -134,6 +135,27 @@ def test_what_does_not_fit_is_said_before_it_moves(run: Any, robot: ModuleType) 
     with pytest.raises(InputError, match="nowhere"):
         robot.control(lambda: robot.Arm(sdk), robot.parse(["nowhere"]))
     assert sdk.holds == 1  # it was not even connected
+
+
+def test_a_server_is_told_of_the_end(
+    robot: ModuleType, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = []
+
+    class Client(OnnxPolicy):
+        def __init__(self, address: str, **options: Any) -> None:
+            super().__init__(exported)
+
+        def __enter__(self) -> Client:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            left.append(self)
+
+    monkeypatch.setattr(robot, "WebsocketClientPolicy", Client)
+    line = ["ws://gpu-box:8000", "--hz", "50", "--seconds", "0.1"]
+    assert robot.control(lambda: robot.Arm(Sdk()), robot.parse(line)).reason == "max_ticks"
+    assert len(left) == 1
 
 
 def test_it_says_where_ones_own_robot_goes(

@@ -362,7 +362,7 @@ def _bad(name: str, message: str, change: Change) -> Any:
         ),
         _bad(
             "None",
-            "observation 'pose' has dtype object",
+            r"observation 'pose' is None, expected numbers: did its sensor give nothing\?",
             lambda batch: batch.update(pose=None),
         ),
         _bad(

@@ -138,6 +138,11 @@ def test_lists_with_texts_are_no_numbers(value: Any) -> None:
         read(value, (2,))
 
 
+def test_none_is_called_none() -> None:
+    with pytest.raises(InputError, match="observation 'camera' is None, expected numbers"):
+        read(None, (4, 5, 3))
+
+
 def test_a_frame_is_its_own_history_where_one_is_seen() -> None:
     spec = DataSpec({"state": (3,), "gripper": ()}, 1)
     history = ConnectionHistory(spec, 1)

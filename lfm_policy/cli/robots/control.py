@@ -38,8 +38,11 @@ from lfm_policy.cli.robots.place import (
     check_simulated,
     check_together,
     environment_of_policy,
+    made_robot,
     observations_of,
+    recorded,
     robot_of,
+    with_recorded,
 )
 
 _NEXT_EPISODE = ("done", "deadline", "bad observations", "max_ticks")
@@ -223,7 +226,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.control.episodes import run_episode, run_robot
     from lfm_policy.control.replay import ENVIRONMENT
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
-    from lfm_policy.control.robots import LEROBOT, ROBOTS
+    from lfm_policy.control.robots import LEROBOT
     from lfm_policy.environments import TASK_FIELD, make_env, reading_of, registered_steps
     from lfm_policy.errors import InputError
     from lfm_policy.open_policy import open_policy
@@ -239,31 +242,35 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_of(ControlOptions, arguments)
     robot_name, robot_options = robot_of(arguments)
     # One of LeRobot is not connected before it runs, and what is wrong with its file is said first.
-    robot = ROBOTS.make(robot_name, **robot_options) if robot_name == LEROBOT else None
+    robot = made_robot(robot_name, robot_options) if robot_name == LEROBOT else None
     hz = getattr(robot, "hz", 10.0) if arguments.hz is None else arguments.hz
     sampler, noise_seed = sampler_of(arguments), arguments.seed or 0
-    policy = open_policy(
-        arguments.policy,
-        device=arguments.device,
-        threads=arguments.threads,
-        wait=arguments.wait,
-        api_key=keys_of(arguments.api_key_file)[0] if arguments.api_key_file else None,
-        **sampler,
-    )
-    if arguments.task is not None:
-        policy.task = arguments.task
-    configured = environment_of_policy(policy, arguments.policy)
-    place = arguments.robot or arguments.env or configured.id
-    if not place:
-        raise InputError(
-            "the policy names no environment; give one with --env, such as --env lfm/PushT-v0"
-        )
-    if TASK_FIELD in place:
-        if policy.task is None:
-            known = ", ".join(policy.spec.tasks) or "none: it was trained without dataset.tasks"
-            raise InputError(f"{place}: say which task is to be done, with --task NAME: {known}")
-        place = place.replace(TASK_FIELD, policy.task)
     with ExitStack() as stack:
+        policy = open_policy(
+            arguments.policy,
+            device=arguments.device,
+            threads=arguments.threads,
+            wait=arguments.wait,
+            api_key=keys_of(arguments.api_key_file)[0] if arguments.api_key_file else None,
+            **sampler,
+        )
+        # A server is told that this is the end of it, whatever comes in between.
+        stack.callback(getattr(policy, "close", lambda: None))
+        if arguments.task is not None:
+            policy.task = arguments.task
+        configured = environment_of_policy(policy, arguments.policy)
+        place = arguments.robot or arguments.env or configured.id
+        if not place:
+            raise InputError(
+                "the policy names no environment; give one with --env, such as --env lfm/PushT-v0"
+            )
+        if TASK_FIELD in place:
+            if policy.task is None:
+                known = ", ".join(policy.spec.tasks) or "none: it was trained without dataset.tasks"
+                raise InputError(
+                    f"{place}: say which task is to be done, with --task NAME: {known}"
+                )
+            place = place.replace(TASK_FIELD, policy.task)
         env, environment = None, {}
         if not arguments.robot:
             chosen = replace(environment_of(arguments, configured), id=place)
@@ -288,9 +295,9 @@ def run(arguments: argparse.Namespace) -> int:
                 "sampler": sampler,
                 "options": asdict(options),
             }
-            recorder = stack.enter_context(
-                Recorder(arguments.record, facts, wait=arguments.simulated)
-            )
+            recorder = Recorder(arguments.record, facts, wait=arguments.simulated)
+            stack.enter_context(with_recorded(recorder))  # and closed before: known is what is kept
+            stack.enter_context(recorder)
         outcomes = []
         quiet = arguments.quiet or arguments.json
         bar = stack.enter_context(tqdm(total=arguments.episodes, unit="episode", disable=quiet))
@@ -308,7 +315,7 @@ def run(arguments: argparse.Namespace) -> int:
             }
             if env is None:
                 if robot is None:
-                    robot = ROBOTS.make(robot_name, **robot_options)
+                    robot = made_robot(robot_name, robot_options)
                     check_simulated(robot, arguments)
                 outcome, robot = run_robot(policy, robot, **timing), None
             else:
@@ -320,16 +327,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(outcomes_to_dict(outcomes))
     else:
-        outcomes_table(f"{arguments.policy} on {place} at {hz:g} Hz", outcomes, hz=hz)
+        title = f"{arguments.policy} on {place} at {hz:g} Hz"
+        outcomes_table(title, outcomes, hz=hz, of_robot=bool(arguments.robot))
         if recorder is not None and recorder.actions_kept:
             print(f"written: {recorder.path}")
     # Who limits the ticks has asked for that end.
     ended_well = all(outcome.control.reason in ("done", "max_ticks") for outcome in outcomes)
     if recorder is not None and recorder.error is not None:
-        print(
-            f"the recording is not complete: {recorder.error}; kept: {recorder.actions_kept} "
-            f"actions{f' in {recorder.path}' if recorder.actions_kept else ''}",
-            file=sys.stderr,
-        )
+        print(recorded(recorder), file=sys.stderr)
         ended_well = False
     return 0 if ended_well else 1

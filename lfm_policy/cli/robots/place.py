@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lfm_policy.cli.common import key_values, refuse_given
 
 if TYPE_CHECKING:
     from lfm_policy.config import EnvConfig
+    from lfm_runtime.control import Recorder
 
 
 def check_together(arguments: argparse.Namespace) -> None:
@@ -35,11 +38,15 @@ def check_simulated(robot: Any, arguments: argparse.Namespace) -> None:
 
     Raises:
         InputError: it is one.
+        RobotError: and cannot be stopped.
     """
+    from lfm_policy.control.own_robot import OwnRobot
     from lfm_policy.errors import InputError
 
     if arguments.simulated and not getattr(robot, "simulated", False):
-        robot.stop()  # it may be connected and under power already
+        own = OwnRobot(robot)
+        with own.named():
+            own.stop()  # it may be connected and under power already
         raise InputError(
             "--simulated: a real robot is driven in real time; one that is only simulated says so "
             "by an attribute simulated = True"
@@ -77,6 +84,46 @@ def robot_of(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if name == LEROBOT and arguments.simulated:
         raise InputError("--simulated: robots of LeRobot are driven in real time")
     return name, options
+
+
+def made_robot(name: str, options: dict[str, Any]) -> Any:
+    """Return a robot of the list of all.
+
+    Raises:
+        InputError: it does not take these options, or says itself what is wrong.
+        RobotError: its own code raised something else.
+    """
+    from lfm_policy.control.own_robot import raised
+    from lfm_policy.control.robots import ROBOTS
+    from lfm_policy.errors import InputError, RobotError
+
+    try:
+        return ROBOTS.make(name, **options)
+    except InputError:
+        raise
+    except Exception as error:
+        raise RobotError(f"the robot '{name}' cannot be made: {raised(error)}") from error
+
+
+@contextmanager
+def with_recorded(recorder: Recorder) -> Iterator[None]:
+    """Add to what is said of a robot that failed what was recorded; it is closed inside."""
+    from lfm_policy.errors import RobotError
+
+    try:
+        yield
+    except RobotError as error:
+        raise RobotError(f"{error}; {recorded(recorder)}") from error.__cause__
+
+
+def recorded(recorder: Recorder) -> str:
+    """Return what a recording that is closed has kept."""
+    if recorder.error is not None:
+        return (
+            f"the recording is not complete: {recorder.error}; kept: {recorder.actions_kept} "
+            f"actions{f' in {recorder.path}' if recorder.actions_kept else ''}"
+        )
+    return f"recorded: {recorder.path}" if recorder.actions_kept else "nothing was recorded"
 
 
 def environment_of_policy(policy: Any, name: str) -> EnvConfig:

@@ -18,7 +18,8 @@ from lfm_policy.control.lerobot_robot import LeRobotRobot, disconnect, go_to
 from lfm_policy.errors import InputError, OptionError, brief
 from lfm_runtime.control import ControlOptions
 from lfm_runtime.policy.observations import checked_frames
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import TASK_KEY, DataSpec
+from lfm_runtime.policy.tasks import unsaid_task
 
 _LOG = logging.getLogger("lfm_runtime.control")
 _FIRST_MOVE = 3.0
@@ -92,6 +93,8 @@ class DescribedRobot:
                 the robot.
         """
         said, file = self._said, self._said.file
+        if spec.tasks and TASK_KEY not in file.observations:  # no robot of LeRobot observes it
+            raise unsaid_task(spec)
         features = self._robot.observation_features
         try:
             self._sources = observation_sources(

@@ -41,6 +41,9 @@ class ControlLoop:
 
     Every tick observes, and executes the next action of the newest chunk; chunks are computed in
     another thread meanwhile. See `ControlOptions` for what can be chosen.
+
+    Attributes:
+        result: what happened so far in the run under way, or in the last one, even if it raised.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class ControlLoop:
             lambda predict: ThreadedInference(predict, self._clock)
         )
         self._recorder = recorder
+        self.result = ControlResult()
         spec = policy.spec
         if recorder is not None and spec.tasks:
             recorder.note("tasks", list(spec.tasks))  # which the observation tells apart
@@ -155,7 +159,8 @@ class ControlLoop:
             What happened; ``reason`` says why the run ended, see `ControlResult`.
 
         Raises:
-            InputError: the policy refused its input.
+            InputError: the policy refused its input, or nobody says which of several tasks it is
+                to do.
             FloatingPointError: the policy's actions were not finite; they were not executed.
             Exception: whatever else the robot or the policy raised.
         """
@@ -175,6 +180,7 @@ class ControlLoop:
 
     def _run(self, guard: RobotGuard, flag: InterruptFlag, max_ticks: int | None) -> ControlResult:
         policy, options = self._policy, self._options
+        result = self.result = ControlResult()
         with ExitStack() as ending:  # from the last to the first
             logbook = Logbook(self._recorder, guard)
             ending.callback(logbook.end_episode)
@@ -183,7 +189,6 @@ class ControlLoop:
             ending.callback(inference.close)
             # Before anything that could take long: the robot comes first.
             ending.callback(guard.stop)
-            result = ControlResult()
             try:
                 guard.begin()
                 run = ControlRun(

@@ -187,6 +187,10 @@ def as_numbers(key: str, value: Any) -> np.ndarray:
     Raises:
         InputError: it is none, is a list whose rows differ in length, or holds texts.
     """
+    if value is None:  # numpy would make an array of one object of it
+        raise InputError(
+            f"observation '{key}' is None, expected numbers: did its sensor give nothing?"
+        )
     if isinstance(value, (list, tuple)):
         _check_no_texts(key, value)
     try:

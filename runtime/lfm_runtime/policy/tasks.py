@@ -79,15 +79,20 @@ def told(
         return obs
     given = obs.get(TASK_KEY, task)
     if given is None:
-        raise InputError(
-            f"nothing says which task is to be done: give obs['{TASK_KEY}'], or set policy.task "
-            f"(--task), to one of {', '.join(spec.tasks)}"
-        )
+        raise unsaid_task(spec)
     if isinstance(given, np.ndarray) and given.ndim == 0:
         given = given.item()
     if isinstance(given, (str, int, np.integer)):
         given = one_hot(spec.tasks, given)
     return {**obs, TASK_KEY: given}
+
+
+def unsaid_task(spec: DataSpec) -> InputError:
+    """Return the error where nothing says which of a policy's tasks is to be done."""
+    return InputError(
+        f"nothing says which task is to be done: set policy.task (--task NAME), or give "
+        f"obs['{TASK_KEY}'], one of {', '.join(spec.tasks)}"
+    )
 
 
 def told_batch(

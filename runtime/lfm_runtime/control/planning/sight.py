@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from lfm_runtime.control.result import ControlResult
 from lfm_runtime.errors import InputError
 from lfm_runtime.policy.observations import checked_frames, remember, stacked
-from lfm_runtime.policy.spec import DataSpec
+from lfm_runtime.policy.spec import TASK_KEY, DataSpec
 from lfm_runtime.policy.tasks import told
 
 _LOG = logging.getLogger("lfm_runtime.control")
@@ -67,12 +69,19 @@ class Sight:
         return stacked(self.frames)
 
     def take(self, obs: Any) -> bool:
-        """Take the observation of a tick, whatever a robot returned; return whether it is good."""
+        """Take the observation of a tick, whatever a robot returned; return whether it is good.
+
+        Raises:
+            InputError: the first whole one does not say which of several tasks is to be done, and
+                nobody else does.
+        """
         try:
             if obs is None:
                 raise InputError("there is no new observation")
             remember(self.frames, checked_frames(told(obs, self._spec, self._task), self._spec))
         except InputError as error:
+            if not self.frames and self._lacks_only_the_task(obs):
+                raise  # no later one will say it either
             self.refuse(error)
             return False
         except Exception as error:
@@ -84,6 +93,16 @@ class Sight:
             _LOG.warning("observations are good again at step %d", self._result.steps)
         self._said, self._in_a_row = False, 0
         return True
+
+    def _lacks_only_the_task(self, obs: Any) -> bool:
+        spec = self._spec
+        known = not spec.tasks or self._task is not None
+        if known or not isinstance(obs, Mapping) or TASK_KEY in obs:
+            return False
+        with contextlib.suppress(Exception):  # a bad one in other ways, which `refuse` takes
+            checked_frames(obs, spec.untold())
+            return True
+        return False
 
     def refuse(self, error: InputError) -> None:
         """Note that a tick has no good observation."""
