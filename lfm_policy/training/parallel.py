@@ -118,7 +118,8 @@ def train_blocks_in_processes(
     # Read here too, so that bad data is one message and not one from each process.
     known = next((header for header in (complete, *begun) if header is not None), source)
     kept = kept_normalizer(config, known)
-    spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, kept=kept, quiet=quiet))
+    cache = folder.parent / IMAGE_CACHE
+    spec = data_spec(load_datasets(config, cache, kept=kept, for_training=True, quiet=quiet))
     config = replace(config, encoder=config.encoder.with_sizes(spec.obs_shapes))
     for header in (complete, *begun):
         if header is not None:
