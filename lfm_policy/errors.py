@@ -15,6 +15,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "Key",
+    "NoDatasetError",
     "OptionError",
     "TrainingError",
     "UnknownOptionError",
@@ -45,6 +46,10 @@ class CollectError(RuntimeError):
 
 class Interrupted(Exception):
     """A command was asked to stop and has saved what it needs to go on."""
+
+
+class NoDatasetError(InputError):
+    """Nothing is where demonstrations should be."""
 
 
 def brief(error: BaseException) -> str:

@@ -81,6 +81,14 @@ def of_another_format(config: DatasetConfig) -> str:
     )
 
 
+def sought_at(config: DatasetConfig) -> str:
+    """Return where nothing was found, unless it was said whole, and what to do about it."""
+    given = Path(str(getattr(config, "path", ""))).expanduser()
+    if given.is_absolute():
+        return "have they moved? give dataset.path=..."
+    return f"tried {given.absolute()}: started in another folder? give dataset.path=..."
+
+
 def open_dataset(path: Path, action_key: str = "") -> Contents:
     """Return what a dataset holds, whatever its format.
 

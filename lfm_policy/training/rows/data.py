@@ -13,8 +13,8 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.dataset import DatasetBundle, build_datasets
 from lfm_policy.data.images.cache import DEFAULT_CACHE, ImageCache
 from lfm_policy.data.normalizer import Normalizer
-from lfm_policy.data.tools.detect import of_another_format
-from lfm_policy.errors import InputError
+from lfm_policy.data.tools.detect import of_another_format, sought_at
+from lfm_policy.errors import InputError, NoDatasetError
 from lfm_policy.policy.model import tensor_shapes
 from lfm_policy.training.auxiliary.targets import read_targets
 from lfm_runtime.policy.spec import DataSpec
@@ -70,6 +70,8 @@ def load_datasets(
     )
     try:
         return _build(config, cache, kept, quiet=quiet)
+    except NoDatasetError as error:
+        raise InputError(f"{error}; {sought_at(config.dataset)}") from None
     except InputError as error:
         if advice := of_another_format(config.dataset):
             raise InputError(f"{error}{advice}") from None

@@ -88,3 +88,22 @@ def test_a_dataset_of_another_format_says_what_reads_it(
     with pytest.raises(InputError, match="no such file or folder") as caught:
         load_datasets(load_config(small_config, ["dataset.path=nothing.hdf5"]))
     assert "looks like" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["zarr", "robomimic", "lerobot"])
+def test_demonstrations_that_are_not_there(
+    small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refusal(path: str) -> str:
+        chosen = {"dataset": {"name": name, "path": path, "obs_keys": ["pose"]}}
+        config = config_from_dict({**config_to_dict(load_config(small_config)), **chosen}, "test")
+        with pytest.raises(InputError) as caught:
+            load_datasets(config)
+        return str(caught.value)
+
+    monkeypatch.chdir(tmp_path)
+    tried = tmp_path / "my data" / "mine"
+    message = refusal("my data/mine")
+    assert message.startswith("my data/mine: ") and "no such" in message
+    assert message.endswith(f"tried {tried}: started in another folder? give dataset.path=...")
+    assert refusal(str(tried)).endswith("; have they moved? give dataset.path=...")
