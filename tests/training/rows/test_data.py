@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,15 +77,23 @@ def test_episodes_that_are_all_too_short(
 def test_a_dataset_of_another_format_says_what_reads_it(
     small_config: Path, small_zarr: Path, tmp_path: Path
 ) -> None:
-    write_robomimic(tmp_path / "mine.hdf5", load_zarr(small_zarr, ["action", "pose"]))
+    write_robomimic(tmp_path / "my file.hdf5", load_zarr(small_zarr, ["action", "pose"]))
     for path, name, found in (
-        (tmp_path / "mine.hdf5", "zarr", "robomimic"),
+        (tmp_path / "my file.hdf5", "zarr", "robomimic"),
         (small_zarr, "robomimic", "zarr"),
     ):
         dataset = {"dataset": {"name": name, "path": str(path), "obs_keys": ["pose"]}}
         config = config_from_dict({**config_to_dict(load_config(small_config)), **dataset}, "test")
-        with pytest.raises(InputError, match=f"looks like a dataset of the format {found}: .*init"):
+        with pytest.raises(InputError) as caught:
             load_datasets(config)
+        assert (
+            f"; it looks like a dataset of the format {found}: give dataset.name={found} "
+            "'dataset.obs_keys=[pose]', with the names that its observations have, or let "
+            f"`lfm-policy init {shlex.quote(str(path))}` write a configuration for it"
+        ) in str(caught.value)
+    config = load_config(small_config, [f"dataset.path={tmp_path}", "dataset.obs_keys=[pose]"])
+    with pytest.raises(InputError, match=r"name=several 'dataset\.each=\{obs_keys: \[pose\]\}'"):
+        load_datasets(config)
     with pytest.raises(InputError, match="no such file or folder") as caught:
         load_datasets(load_config(small_config, ["dataset.path=nothing.hdf5"]))
     assert "looks like" not in str(caught.value)
