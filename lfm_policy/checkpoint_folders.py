@@ -65,6 +65,10 @@ def find_checkpoint(path: str | Path) -> Path:
         target = folder / CHECKPOINTS / name
         if exists(target / CONFIG_FILE):
             return target
+        raise InputError(
+            f"{folder}: '{LATEST_FILE}' names {name!r}, but {folder / CHECKPOINTS} has no folder "
+            f"of this name with a '{CONFIG_FILE}': {or_another(folder, name, CONFIG_FILE)}"
+        )
     if not exists(folder):
         if str(path) in POLICIES:
             return bundled_policy(str(path))
@@ -86,6 +90,25 @@ def find_checkpoint(path: str | Path) -> Path:
         f"{folder}: not a checkpoint: expected '{CONFIG_FILE}' in it (or '{LATEST_FILE}', as in a "
         "run folder that has written a checkpoint)"
     )
+
+
+def or_another(run: Path, name: str, needed: str) -> str:
+    """Return what to do where a checkpoint of a run is gone or damaged.
+
+    Args:
+        run: the run folder.
+        name: of the checkpoint.
+        needed: file or folder that another one must hold to stand in for it.
+    """
+    others = [
+        path
+        for path in (run / CHECKPOINTS).glob("[!.]*")
+        if path.name != name and exists(path / needed)
+    ]
+    if not others:
+        return "bring it back from a copy, or train anew in another folder"
+    newest = max(others, key=lambda path: path.stat().st_mtime)
+    return f"bring it back from a copy, or write {newest.name} into {run / LATEST_FILE}"
 
 
 def _newest_checkpoint(pointer: Path) -> str:

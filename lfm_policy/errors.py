@@ -15,6 +15,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "Key",
+    "NoDatasetError",
     "OptionError",
     "RobotError",
     "TrainingError",
@@ -50,6 +51,10 @@ class RobotError(RuntimeError):
 
 class Interrupted(Exception):
     """A command was asked to stop and has saved what it needs to go on."""
+
+
+class NoDatasetError(InputError):
+    """Nothing is where demonstrations should be."""
 
 
 def brief(error: BaseException) -> str:

@@ -226,8 +226,11 @@ def _dataset_options(
             "the bundled demonstrations, which another policy of the package recorded; those of "
             f"the training are not at {path}"
         )
+    tried, where = Path(path).expanduser(), ": give"
+    if path and not tried.is_absolute():
+        where = f"; tried {tried.absolute()}: started in another folder? Give"
     raise InputError(
-        f"{name}: its demonstrations are not at {path!r} (dataset.path) any more: give them, or "
+        f"{name}: its demonstrations are not at {path!r} (dataset.path) any more{where} them, or "
         f"others, with --data PATH{where_to_get(path) if path else ''}"
     )
 

@@ -6,6 +6,7 @@ most comes first in `RULES`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +15,7 @@ import numpy as np
 from lfm_policy.checking.demonstrations import HELD_OUT, OTHER, TRAINING
 from lfm_policy.checking.samples import at_ends_of
 from lfm_policy.inspection.finding import Finding, listed
+from lfm_runtime.policy.spec import TASK_KEY
 
 if TYPE_CHECKING:
     from lfm_policy.checking.result import PolicyCheck
@@ -30,17 +32,24 @@ BASELINES = {
 ENOUGH_EPISODES = 5
 """Episodes below which an interval over episodes says little."""
 
+LARGEST_RATIO = 0.5
+"""Share of the episodes that is kept for validation at most, whatever the interval says."""
+
 
 def too_few_episodes(check: PolicyCheck) -> Finding | None:
     """Few episodes are checked."""
     n = check.n_episodes
     if n >= ENOUGH_EPISODES:
         return None
+    data = check.demonstrations
+    ratio = math.ceil(100 * ENOUGH_EPISODES / (len(data.checked) + len(data.reference))) / 100
+    more = "record more"
+    if data.kind != OTHER and ratio <= LARGEST_RATIO:
+        more = f"keep more for validation (dataset.validation_ratio={ratio:g})"
     return Finding(
         "few_episodes",
         f"only {n} episode{'s are' if n > 1 else ' is'} checked, which is too few to trust the "
-        "intervals: check other demonstrations (--data) or keep more for validation "
-        "(dataset.validation_ratio=0.1)",
+        f"intervals: check other demonstrations (--data) or {more}",
         {"episodes": n},
     )
 
@@ -163,17 +172,25 @@ def blind(check: PolicyCheck) -> Finding | None:
     if not keys:
         return None
     every = len(keys) == len(check.shuffled) and len(keys) > 1
-    cameras = [key for key in keys if key in check.cameras]
-    advice = (
-        "check that they change in the data, and train the encoder longer (training.encoder=joint "
-        "with training.encoder_steps)"
-        if cameras
-        else "leave out what is of no use (dataset.obs_keys), or check that it changes in the data"
-    )
+    advice = []
+    if any(key in check.cameras for key in keys):
+        advice.append(
+            "check that they change in the data, and train the encoder longer "
+            "(training.encoder=joint with training.encoder_steps)"
+        )
+    elif keys != [TASK_KEY]:
+        advice.append(
+            "leave out what is of no use (dataset.obs_keys), or check that it changes in the data"
+        )
+    if TASK_KEY in keys:
+        advice.append(
+            "the other observations may tell the tasks apart by themselves: train without "
+            "dataset.tasks, or on demonstrations where only the task says what to do"
+        )
     return Finding(
         "blind",
         f"it does not look at {'any observation: ' if every else ''}{listed(keys)}: shown those of "
-        f"another episode, its chunks stay nearly as they are; {advice}",
+        f"another episode, its chunks stay nearly as they are; {'; '.join(advice)}",
         {"keys": keys},
     )
 

@@ -6,9 +6,7 @@ import argparse
 import importlib
 import json
 import sys
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -242,16 +240,6 @@ def sampler_of(arguments: argparse.Namespace) -> SamplerChanges:
 
     asked = {name: getattr(arguments, name) for name in SamplerChanges.__annotations__}
     return cast("SamplerChanges", asked)
-
-
-@contextmanager
-def warnings_printed() -> Iterator[None]:
-    """Print warnings to standard error once all has gone well, each in one line."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"warning: {message}", file=sys.stderr)
 
 
 def add_environment_options(

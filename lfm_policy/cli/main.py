@@ -124,10 +124,11 @@ def _run(arguments: Sequence[str] | None) -> int:
             RobotError,
             TrainingError,
         )
+        from lfm_policy.text.warned import one_line_warnings
         from lfm_runtime.errors import PolicyServerError
 
     try:
-        with raised_by_ctrl_c():
+        with raised_by_ctrl_c(), one_line_warnings():
             if parsed.plugin:
                 from lfm_runtime.plugins import load_plugin
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,7 @@ from lfm_runtime.disk.plain import plain_options
 from lfm_runtime.registry import nearest_names
 
 INCLUDE = "include"
+YAML_SUFFIXES = (".yaml", ".yml")
 MAXIMUM_INCLUDES = 16
 BEFORE: dict[str, Any] = {
     "sampler": {"noise_scale": 1.0},
@@ -70,13 +72,30 @@ def find_config(name: str) -> Path:
         InputError: there is neither such a file nor such a bundled configuration.
     """
     path = Path(name)
+    if _is_dataset(path):
+        raise InputError(
+            f"{name} is a dataset, and no configuration: `lfm-policy init {shlex.quote(name)}` "
+            "writes a configuration for it"
+        )
     found = path if is_file(path) else _bundled(name)
     if found is None:
+        hint = nearest_names(name[:100], bundled_config_names())
+        for suffix in YAML_SUFFIXES if name else ():
+            if is_file(Path(f"{name}{suffix}")):
+                hint = f"did you mean '{name}{suffix}'?"
         raise InputError(
-            f"no configuration '{name[:1000]}': neither a file nor one of the bundled ones "
-            f"({nearest_names(name[:100], bundled_config_names())})"
+            f"no configuration '{name[:1000]}': neither a file nor one of the bundled ones ({hint})"
         )
     return found
+
+
+def _is_dataset(path: Path) -> bool:
+    """Whether a path is one for sure; what is below an arbitrary folder may be the whole disk."""
+    formats = SECTIONS["dataset"].registry
+    if exists(path) and path.is_dir():
+        suffixes = {suffix for _, entry in formats.items() for suffix in entry.suffixes}
+        return path.suffix in suffixes or bool(formats.get("lerobot").detects(path))
+    return path.suffix not in YAML_SUFFIXES and bool(_format_at(path))
 
 
 def _bundled(name: str) -> Path | None:
@@ -146,10 +165,16 @@ def recognised_format(sources: Sequence[Source]) -> list[Source]:
     if not paths or not paths[-1] or any("name" in section for section in given):
         return []
     path = Path(paths[-1]).expanduser()
+    name = _format_at(path)
+    return [Source(f"format of {path}", {"dataset": {"name": name}})] if name else []
+
+
+def _format_at(path: Path) -> str:
+    """Return the dataset format of a path; "" where there is none."""
     for name, format_class in reversed(SECTIONS["dataset"].registry.items()):
         if exists(path) and format_class.detects(path):
-            return [Source(f"format of {path}", {"dataset": {"name": name}})]
-    return []
+            return str(name)
+    return ""
 
 
 def config_from_dict(options: Mapping[str, Any], label: str) -> ExperimentConfig:

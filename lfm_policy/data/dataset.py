@@ -254,7 +254,8 @@ def build_datasets(
         horizon: length of a chunk.
         n_action_steps: how much of a chunk is executed.
         normalization: modes as in :meth:`Normalizer.fit`.
-        image_cache: where decoded images are kept, and at which size.
+        image_cache: where decoded images are kept, and at which size; without their frames the
+            data have no fingerprint.
         kept: an earlier normaliser, whose transforms stay, see `Normalizer.keeping`.
         quiet: no progress bars.
 
@@ -265,7 +266,8 @@ def build_datasets(
     """
     check_horizons(n_obs_steps, horizon, n_action_steps)
     buffer = config.load(image_cache, quiet=quiet)
-    fingerprint = buffer.fingerprint()
+    blank = isinstance(image_cache, ImageCache) and image_cache.blank
+    fingerprint = "" if blank else buffer.fingerprint()
     buffer = _resized(buffer, image_cache)
     obs_keys = tuple(key for key in buffer.arrays if key != ACTION_KEY)
     lengths = buffer.episode_lengths

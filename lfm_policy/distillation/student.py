@@ -42,7 +42,7 @@ from lfm_policy.text.students import RECORDING_STANDS_IN, TEACHER_IMPORTED
 from lfm_policy.training.rows.data import IMAGE_CACHE
 from lfm_policy.training.run import Run
 from lfm_policy.training.run_folder.best import SELECTION
-from lfm_policy.training.selection import Rollouts
+from lfm_policy.training.selection import Rollouts, prepare_rollouts
 from lfm_policy.training.train import train_parts
 from lfm_runtime.disk.files import exists
 
@@ -274,6 +274,7 @@ def distill(
     config, recording_stands_in = with_observations(config, teacher)
     if own is not None:
         config = with_environment(config)
+    prepare_rollouts(rollouts, config)
     root = results_folder(teacher_path)
     student = "student" if own is None else config.distill.student_config
     name = "-".join([f"{student}-nfe{nfe}", *map(str, groups), method])

@@ -13,7 +13,7 @@ from lfm_policy.training.blocks import BlockPlan, warn_ignored_warm_start
 from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import Run
-from lfm_policy.training.selection import Rollouts
+from lfm_policy.training.selection import Rollouts, prepare_rollouts
 from lfm_policy.training.start.source import with_source
 from lfm_policy.training.train import train_parts
 
@@ -65,6 +65,7 @@ def train(
         return train_blocks_in_processes(
             config, folder, device=device, resume=resume, source=source, quiet=quiet
         )
+    prepare_rollouts(rollouts, config)
     run = Run(config, folder, device=device, resume=resume, source=source, quiet=quiet)
     plan = BlockPlan(run)
     return train_parts(run, plan, lambda: estimate_run(run, plan), rollouts)

@@ -11,6 +11,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -37,6 +38,7 @@ from lfm_policy.policy.checkpoint import (
     read_normalizer,
     write_checkpoint,
 )
+from lfm_policy.text.warned import one_line_warnings, warnings_said
 from lfm_policy.training.blocks import BlockPlan
 from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.rows.data import IMAGE_CACHE, data_spec, load_datasets
@@ -116,7 +118,8 @@ def train_blocks_in_processes(
     # Read here too, so that bad data is one message and not one from each process.
     known = next((header for header in (complete, *begun) if header is not None), source)
     kept = kept_normalizer(config, known)
-    spec = data_spec(load_datasets(config, folder.parent / IMAGE_CACHE, kept=kept, quiet=quiet))
+    cache = folder.parent / IMAGE_CACHE
+    spec = data_spec(load_datasets(config, cache, kept=kept, for_training=True, quiet=quiet))
     config = replace(config, encoder=config.encoder.with_sizes(spec.obs_shapes))
     for header in (complete, *begun):
         if header is not None:
@@ -168,6 +171,7 @@ def _run_wave(
                 args=(
                     *(config_to_dict(config), str(folder), n, device, resume, quiet),
                     None if source is None else str(source.folder),
+                    warnings_said(),
                 ),
             )
             # Ctrl-C would end a process while it imports torch; the parent is told and passes it
@@ -226,9 +230,22 @@ def _train_one(
     resume: bool,
     quiet: bool,
     source: str | None,
+    said: Sequence[str],
 ) -> None:
     """Entry point of a process: train block n in its own run folder."""
-    root = Path(folder)
+    with one_line_warnings(said):  # the parent has read the same data
+        _train_block(options, Path(folder), n, device, resume, quiet, source)
+
+
+def _train_block(
+    options: dict[str, Any],
+    root: Path,
+    n: int,
+    device: str,
+    resume: bool,
+    quiet: bool,
+    source: str | None,
+) -> None:
     try:
         config = config_from_dict(options, "configuration")
         config = replace(config, eval=EvalConfig())  # a block is no policy

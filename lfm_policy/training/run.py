@@ -139,7 +139,7 @@ class Run:
         # The first process decodes frames; the others on the machine find them decoded.
         with self.accelerator.local_main_process_first():
             self.data: DatasetBundle = load_datasets(
-                self.config, image_cache, kept=kept, quiet=quiet
+                self.config, image_cache, kept=kept, for_training=True, quiet=quiet
             )
         if kept is not None and self.header is None and source is not None:
             warn_of_new_ranges(self.data.normalizer, kept, self.data.source)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from accelerate.utils import get_int_from_env
 
 from lfm_policy.config import EvalConfig, ExperimentConfig
 from lfm_policy.errors import EvaluationError, InputError
@@ -67,6 +68,17 @@ class Rollouts(Protocol):
         """Return how good a policy is; ``each_step`` is called often, and may raise."""
 
 
+def prepare_rollouts(rollouts: Rollouts | None, config: ExperimentConfig) -> None:
+    """Make sure that a policy can be rolled out while it is trained, before data are read.
+
+    Raises:
+        InputError: it is to be, and there is no environment, or its simulator is missing.
+    """
+    first = get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"], 0) == 0
+    if rollouts is not None and config.eval.every and first:
+        rollouts.prepare(config)
+
+
 class _StoppedError(Exception):
     """A signal came among rollouts."""
 
@@ -79,11 +91,7 @@ class Selection:
     """
 
     def __init__(self, run: Run, rollouts: Rollouts | None) -> None:
-        """Prepare for ``config.eval``; nothing is rolled out where ``every`` is 0.
-
-        Raises:
-            InputError: it cannot be rolled out.
-        """
+        """Take over rollouts that are prepared; nothing is rolled out where ``eval.every`` is 0."""
         self._run = run
         self._options = run.config.eval
         self._rollouts = rollouts if self._options.every else None
@@ -93,8 +101,6 @@ class Selection:
                 "rollouts=, or train with the command 'lfm-policy train'",
                 stacklevel=2,
             )
-        if self._rollouts is not None and run.accelerator.is_main_process:
-            self._rollouts.prepare(run.config)
 
     def look(self, trainer: Trainer, *, last: bool) -> float:
         """Roll out if it is time to; returns the seconds that it took.

@@ -123,6 +123,10 @@ def test_missing_data(policy: Policy) -> None:
     config = replace(policy.config, dataset=replace(policy.config.dataset, path="/nowhere.zarr"))
     with pytest.raises(InputError, match=r"not at '/nowhere.zarr'.*--data PATH"):
         load_demonstrations("run", policy, config)
+    config = replace(policy.config, dataset=replace(policy.config.dataset, path="moved.zarr"))
+    tried = f"not at 'moved.zarr' .*tried {Path.cwd() / 'moved.zarr'}: started in another folder"
+    with pytest.raises(InputError, match=tried):
+        load_demonstrations("run", policy, config)
     with pytest.raises(InputError, match="no such file or folder"):
         load_demonstrations("run", policy, config, data="/nowhere.zarr")
 

@@ -10,7 +10,13 @@ import pytest
 
 from lfm_policy.checking import rules
 from lfm_policy.checking.blocks import BlockCheck
-from lfm_policy.checking.demonstrations import TRAINING, UNKNOWN, instants_of
+from lfm_policy.checking.demonstrations import (
+    HELD_OUT,
+    OTHER,
+    TRAINING,
+    UNKNOWN,
+    instants_of,
+)
 from lfm_policy.checking.open_loop import errors_of, open_loop
 from lfm_policy.checking.result import PolicyCheck
 from lfm_policy.checking.samples import joins_of, spread_of
@@ -120,6 +126,17 @@ def test_few_episodes() -> None:
     check = replace(GOOD, open_loop=replace(loop, sample=few, baselines=names, training=None))
     assert "only 4 episodes are checked" in found(rules.too_few_episodes, check).message
 
+    def message(held_out: int, others: int, kind: str = HELD_OUT) -> str:
+        numbers = np.arange(held_out + others)
+        chosen = {"checked": numbers[:held_out], "reference": numbers[held_out:], "kind": kind}
+        data = replace(check.demonstrations, **chosen)
+        return found(rules.too_few_episodes, replace(check, demonstrations=data)).message
+
+    assert "keep more for validation (dataset.validation_ratio=0.05)" in message(4, 96)
+    assert "keep more for validation (dataset.validation_ratio=0.42)" in message(4, 8)
+    assert "validation" not in message(4, 5) and "record more" in message(4, 5)
+    assert "validation" not in message(4, 96, OTHER)
+
 
 def test_not_held_out() -> None:
     for kind, words in ((TRAINING, "was trained on"), (UNKNOWN, "may have been trained on")):
@@ -176,6 +193,12 @@ def test_blind() -> None:
     assert "training.encoder=joint" in found(rules.blind, camera).message
     every = replace(GOOD, shuffled=[replace(unseen, key="now"), unseen])
     assert "any observation: now, camera" in found(rules.blind, every).message
+    task = replace(GOOD, shuffled=[GOOD.shuffled[0], replace(unseen, key="task")])
+    told = found(rules.blind, task).message
+    assert "dataset.tasks" in told and "obs_keys" not in told
+    both = replace(task, shuffled=[*task.shuffled, unseen])
+    assert "(dataset.obs_keys)" in (told := found(rules.blind, both).message)
+    assert "dataset.tasks" in told
 
 
 def test_copies_history() -> None:

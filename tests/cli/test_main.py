@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,18 @@ def test_exit_codes(
     result = command("inspect", "anything")
     assert result.code == code
     assert message in result.err and not result.out
+
+
+def test_a_warning_is_one_line_at_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(arguments: object) -> int:
+        for _ in range(2):
+            warnings.warn("1 of 6 episodes is left out", UserWarning, stacklevel=1)
+        raise InputError("all the others are empty")
+
+    monkeypatch.setattr(inspect_command, "run", warn)
+    result = command("inspect", "anything")
+    assert result.err == "warning: 1 of 6 episodes is left out\nerror: all the others are empty\n"
+    assert result.code == 2 and not result.out
 
 
 def test_as_a_module_and_with_a_reader_that_leaves() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -457,6 +458,24 @@ def test_mistakes_are_found_without_torch() -> None:
 @pytest.mark.parametrize("name", ["pusht/fmm", "nothing", "", "x" * 5000, "a\0b", "/"])
 def test_no_such_configuration(name: str) -> None:
     assert "neither a file nor one of the bundled ones" in refusal(name)
+
+
+def test_a_dataset_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "my demos.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(2_000_000))
+    (tmp_path / "demos.zarr").mkdir()
+    for name in ("my demos.hdf5", "demos.zarr"):
+        path = tmp_path / name
+        assert refusal(str(path)) == (
+            f"{path} is a dataset, and no configuration: `lfm-policy init {shlex.quote(str(path))}`"
+            " writes a configuration for it"
+        )
+
+
+def test_a_file_without_its_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "state.yaml").write_text("{}")
+    assert refusal("state").endswith("(did you mean 'state.yaml'?)")
+    assert "state.yaml" not in refusal("stat")
 
 
 def test_nearest_bundled_name() -> None:

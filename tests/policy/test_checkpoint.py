@@ -179,7 +179,7 @@ def test_the_pointer_cannot_lead_out_of_the_run(
     make_checkpoint("run/checkpoints/inside")
     run = tmp_path / "run"
     (run / "latest").write_text(pointer.replace("/outside", str(outside)), encoding="utf-8")
-    with pytest.raises(InputError, match="not a checkpoint: expected 'config.json' in it"):
+    with pytest.raises(InputError, match=r"expected 'config\.json'|with a 'config\.json'"):
         load_policy(run)
     # A name is used without the folders before it.
     (run / "latest").write_text("../../outside/inside")
@@ -258,6 +258,20 @@ def test_no_such_checkpoint(tmp_path: Path, name: str) -> None:
 
 def test_not_a_checkpoint(tmp_path: Path) -> None:
     assert "not a checkpoint: expected 'config.json' in it (or 'latest'" in refusal(tmp_path)
+
+
+def test_a_run_whose_newest_checkpoint_is_gone(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    make_checkpoint("run/checkpoints/older")
+    run = tmp_path / "run"
+    (run / "latest").write_text("newer")
+    assert refusal(run) == (
+        f"{run}: 'latest' names 'newer', but {run / 'checkpoints'} has no folder of this name with "
+        f"a 'config.json': bring it back from a copy, or write older into {run / 'latest'}"
+    )
+    (run / "checkpoints" / "older" / "config.json").unlink()
+    assert refusal(run).endswith("or train anew in another folder")
 
 
 def test_newer_format_version(checkpoint: Path) -> None:

@@ -23,7 +23,6 @@ from lfm_policy.cli.common import (
     options_of,
     positive,
     print_json,
-    warnings_printed,
 )
 
 _FORMATS = "zarr, robomimic, lerobot or one of a plugin"
@@ -86,9 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     if len(rename) != len(arguments.rename):
         raise InputError("--rename gives one observation two names")
     options = options_of(ConvertOptions, arguments, rename=rename)
-    with warnings_printed():
-        quiet = arguments.quiet or arguments.json
-        done = convert(arguments.source, arguments.target, options, quiet=quiet)
+    quiet = arguments.quiet or arguments.json
+    done = convert(arguments.source, arguments.target, options, quiet=quiet)
     if arguments.json:
         print_json(done.to_dict())
         return 0

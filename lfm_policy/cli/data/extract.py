@@ -24,7 +24,6 @@ from lfm_policy.cli.common import (
     options_of,
     positive,
     print_json,
-    warnings_printed,
 )
 
 
@@ -51,9 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.data.tools.extract import ExtractOptions, extract
 
     options = options_of(ExtractOptions, arguments, cameras=tuple(arguments.cameras))
-    with warnings_printed():
-        quiet = arguments.quiet or arguments.json
-        done = extract(arguments.source, arguments.target, options, quiet=quiet)
+    quiet = arguments.quiet or arguments.json
+    done = extract(arguments.source, arguments.target, options, quiet=quiet)
     if arguments.json:
         print_json(
             {

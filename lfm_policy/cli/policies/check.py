@@ -25,7 +25,6 @@ from lfm_policy.cli.common import (
     add_sampler_options,
     positive,
     print_json,
-    warnings_printed,
 )
 
 
@@ -57,17 +56,16 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_runtime.disk.files import write_json
 
     output = arguments.output or results_folder(arguments.policy) / "check"
-    with warnings_printed():
-        found = check(
-            arguments.policy,
-            data=arguments.data,
-            episodes=arguments.episodes,
-            samples=arguments.samples,
-            seed=arguments.seed or 0,
-            device=arguments.device,
-            quiet=arguments.quiet or arguments.json,
-            **sampler_of(arguments),
-        )
+    found = check(
+        arguments.policy,
+        data=arguments.data,
+        episodes=arguments.episodes,
+        samples=arguments.samples,
+        seed=arguments.seed or 0,
+        device=arguments.device,
+        quiet=arguments.quiet or arguments.json,
+        **sampler_of(arguments),
+    )
     report = found.to_dict()
     write_json(output / "check.json", report)
     found.plot(output / "check.png")

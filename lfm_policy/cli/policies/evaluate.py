@@ -35,7 +35,6 @@ from lfm_policy.cli.common import (
     positive,
     print_json,
     sampler_of,
-    warnings_printed,
 )
 
 EXIT_NOT_FILMED = 1
@@ -156,7 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
     quiet = arguments.quiet or arguments.json
     sampler = sampler_of(arguments)
     sampler.pop("nfe")
-    with _runner(arguments, folder) as runner, warnings_printed():
+    with _runner(arguments, folder) as runner:
         cells, seconds = evaluate(
             policy,
             config,

@@ -21,7 +21,7 @@ import numpy as np
 
 from lfm_policy.data.download.locations import where_to_get
 from lfm_policy.data.hdf5.array import ONE_FILE, Hdf5Array, ObjectRefused, reading
-from lfm_policy.errors import InputError, brief
+from lfm_policy.errors import InputError, NoDatasetError, brief
 from lfm_runtime.closing import Closing
 from lfm_runtime.disk.files import exists, is_file
 
@@ -51,11 +51,12 @@ class Hdf5File(Closing):
             expected: what it should be, for messages.
 
         Raises:
-            InputError: there is no such file, or it is no HDF5 file.
+            NoDatasetError: there is no such file.
+            InputError: it is no HDF5 file.
         """
         self.path = Path(path).expanduser()
         if not exists(self.path):
-            raise InputError(f"{path}: no such file; expected {expected}{where_to_get(path)}")
+            raise NoDatasetError(f"{path}: no such file; expected {expected}{where_to_get(path)}")
         if not is_file(self.path):
             raise InputError(f"{path}: is no regular file; expected {expected}")
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -45,10 +46,15 @@ class ImageCache:
         folder: holds one folder per camera and size.
         size_of: from a camera's name and the shape of its frames to the height and width at which
             they are kept, such as `EncoderConfig.frame_size`.
+        before_decoding: called, each time, before anything is decoded, with the same cache, but
+            blank: a dataset that is loaded with that has everything but its frames.
+        blank: frames are black, and neither decoded nor kept.
     """
 
     folder: Path = DEFAULT_CACHE
     size_of: Callable[[str, FrameShape], tuple[int, int]] = as_recorded
+    before_decoding: Callable[[ImageCache], None] | None = None
+    blank: bool = False
 
 
 def cached_bytes(
@@ -77,22 +83,38 @@ def open_images(
         quiet: no progress bars.
 
     Raises:
-        InputError: there is too little room on the disk, which is known before anything is
-            decoded; or as `CachedImages.open`.
+        InputError: there is too little room on the disk, or what `ImageCache.before_decoding`
+            finds, before anything is decoded; or as `CachedImages.open`.
     """
     if not isinstance(cache, ImageCache):
         cache = ImageCache() if cache is None else ImageCache(cache)
     sizes = {name: cache.size_of(name, images.frame_shape) for name, images in cameras.items()}
+    if cache.blank:
+        return {
+            name: _black((images.n_frames, *sizes[name], images.frame_shape[2]))
+            for name, images in cameras.items()
+        }
     missing = {
         name: cached_bytes(images.n_frames, images.frame_shape, sizes[name])
         for name, images in cameras.items()
         if not (cache.folder / images.key(sizes[name])).exists()
     }
     _check_room(cache.folder, missing)
+    if missing and cache.before_decoding is not None:
+        cache.before_decoding(replace(cache, before_decoding=None, blank=True))
     return {
         name: images.open(cache.folder, size=sizes[name], quiet=quiet)
         for name, images in cameras.items()
     }
+
+
+def _black(shape: tuple[int, ...]) -> np.ndarray:
+    """Return frames that take no room, mapped from a file as those of a cache are."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"\0")
+        file.flush()
+        level = np.memmap(file, np.uint8, "r", shape=(1,))
+    return np.broadcast_to(level, shape, subok=True)
 
 
 def _check_room(folder: Path, needed: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lfm_policy.errors import InputError, brief
+from lfm_policy.errors import InputError, NoDatasetError, brief
 from lfm_runtime.disk.files import exists, is_file
 from lfm_runtime.registry import nearest_names
 
@@ -169,7 +169,8 @@ def open_dataset(path: str, revision: str | None) -> DatasetFolder:
         revision: branch, tag or commit on the hub; its main branch when None.
 
     Raises:
-        InputError: there is neither, or it cannot be downloaded.
+        NoDatasetError: there is neither, or it cannot be downloaded.
+        InputError: a file, or a revision of a local folder.
     """
     folder = Path(path).expanduser()
     if exists(folder):
@@ -185,7 +186,7 @@ def open_dataset(path: str, revision: str | None) -> DatasetFolder:
             )
         return DatasetFolder(folder)
     if not HUB_ID.fullmatch(path) or ".." in path:
-        raise InputError(
+        raise NoDatasetError(
             f"{path}: there is no such folder; expected the folder of a LeRobot dataset, which "
             "holds meta/info.json, or owner/name of one on the hub"
         )
@@ -214,7 +215,7 @@ def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Pat
     # It lets through what any layer of the network below raises.
     except Exception as error:
         at = f" --revision {revision}" if revision else ""
-        raise InputError(
+        raise NoDatasetError(
             f"{hub_id}: there is no such folder, and it cannot be downloaded from the hub "
             f"({brief(error)}): check the name{' and the revision' if revision else ''}, or where "
             f"there is a network run 'hf download {hub_id} --repo-type dataset{at} --local-dir "

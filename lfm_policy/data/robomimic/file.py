@@ -21,7 +21,7 @@ from lfm_policy.data.hdf5.file import Hdf5File, Hdf5Group
 from lfm_policy.data.images.layout import ImageLayout, image_layout
 from lfm_policy.data.replay_buffer import check_array_type, not_finite
 from lfm_policy.data.robomimic import env as robomimic_env
-from lfm_policy.data.robomimic.names import numeric_order, one_episode_hint, some_names
+from lfm_policy.data.robomimic.names import DROP_IT, numeric_order, one_episode_hint, some_names
 from lfm_policy.errors import InputError
 from lfm_policy.machine import total_memory
 from lfm_runtime.closing import Closing
@@ -223,13 +223,13 @@ class RobomimicFile(Closing):
         """
         lengths = []
         for demo in demos:
-            length = int(self._array(demo, action_key).shape[0])
+            length, source = int(self._array(demo, action_key).shape[0]), f"{self.path}: {demo}"
             if not length:
-                raise InputError(f"{self.path}: {demo} is empty ({action_key} holds no steps)")
+                raise InputError(f"{source} is empty ({action_key} holds no steps): {DROP_IT}")
             if (announced := self._announced(demo)) not in (None, length):
                 raise InputError(
-                    f"{self.path}: {demo} has {length} {action_key}, but num_samples is "
-                    f"{announced}; expected the same: the recording is incomplete"
+                    f"{source} has {length} {action_key}, but num_samples is {announced}; expected "
+                    f"the same: the recording is incomplete: {DROP_IT}"
                 )
             lengths.append(length)
         return lengths
@@ -257,13 +257,13 @@ class RobomimicFile(Closing):
             if array.shape[0] != length:
                 raise InputError(
                     f"{source}: {name} has {array.shape[0]} steps, expected {length}, as many as "
-                    "actions"
+                    f"actions: {DROP_IT}"
                 )
             infos.append(KeyInfo(array.shape[1:], array.dtype))
             if infos[-1] != infos[0]:
                 raise InputError(
                     f"{source}: {name} is {infos[-1].dtype} {infos[-1].shape} per step, expected "
-                    f"{infos[0].dtype} {infos[0].shape}, as in {demos[0]}"
+                    f"{infos[0].dtype} {infos[0].shape}, as in {demos[0]}: {DROP_IT}"
                 )
             array.check()
         return infos[0]

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 TASK_ATTRIBUTE = "task"
 """Attribute of a demo that names what is done in it."""
 
+DROP_IT = "remove the demo from the file, or choose others with dataset.filter_key"
+"""What to do about a demo that nothing can be learned from."""
+
 
 def numeric_order(name: str) -> tuple[tuple[int, str], ...]:
     """Return a sort key by which numbers inside names count as numbers: demo_2, demo_10."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from lfm_policy.data.dataset_config import DatasetConfig
@@ -13,6 +14,7 @@ from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import exists
 from lfm_runtime.plugins import load_more
 
+_SEVERAL = "several"
 _HDF5_SUFFIXES = (".hdf5", ".h5")
 _FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt")
 
@@ -66,19 +68,34 @@ def of_another_format(config: DatasetConfig) -> str:
     """Return what to do where a path holds a dataset of another format than configured; else ""."""
     given = str(getattr(config, "path", ""))
     path = Path(given).expanduser()
-    if not given or not exists(path):
+    known = type(config).__module__.startswith("lfm_policy.")  # others know what they read
+    if not given or not known or config.name == _SEVERAL or not exists(path):
         return ""
+    observed = ",".join(getattr(config, "obs_keys", ())) or "..."
     try:
         found = detect_format(path)
     except InputError:
-        return ""
-    known = type(config).__module__.startswith("lfm_policy.")  # others know what they read
-    if not known or isinstance(config, DATASET_FORMATS.get(found)):
+        if not path.is_dir() or not any(map(_looks_like_one, path.iterdir())):
+            return ""
+        return (
+            "; it is a folder of datasets: to learn from all of them together, give dataset.name="
+            f"{_SEVERAL} {shlex.quote(f'dataset.each={{obs_keys: [{observed}]}}')}"
+        )
+    if isinstance(config, DATASET_FORMATS.get(found)):
         return ""
     return (
-        f"; it looks like a dataset of the format {found}: 'lfm-policy init {path}' writes a "
-        "configuration for it, or begin with own/state or own/cameras, which take any format"
+        f"; it looks like a dataset of the format {found}: give dataset.name={found} "
+        f"{shlex.quote(f'dataset.obs_keys=[{observed}]')}, with the names that its observations "
+        f"have, or let `lfm-policy init {shlex.quote(str(path))}` write a configuration for it"
     )
+
+
+def sought_at(config: DatasetConfig) -> str:
+    """Return where nothing was found, unless it was said whole, and what to do about it."""
+    given = Path(str(getattr(config, "path", ""))).expanduser()
+    if given.is_absolute():
+        return "have they moved? give dataset.path=..."
+    return f"tried {given.absolute()}: started in another folder? give dataset.path=..."
 
 
 def open_dataset(path: Path, action_key: str = "") -> Contents:

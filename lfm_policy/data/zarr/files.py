@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from lfm_policy.data.download.locations import where_to_get
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, NoDatasetError
 from lfm_runtime.disk.input_files import open_file
 
 METADATA_NAMES = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
@@ -130,12 +130,13 @@ def open_zarr_files(path: Path) -> ZarrFiles:
     """Return the files of a directory store or zip.
 
     Raises:
-        InputError: nothing is there, or a file that is no zip.
+        NoDatasetError: nothing is there.
+        InputError: a file that is no zip.
     """
     if path.is_dir():
         return _FolderFiles(path)
     if not path.exists():
-        raise InputError(
+        raise NoDatasetError(
             f"{path}: no such file or folder; expected a zarr replay buffer{where_to_get(path)}"
         )
     return _ZipFiles(path)

@@ -83,7 +83,11 @@ class ZarrConfig(DatasetConfig):
         from lfm_policy.data.zarr.store import check_observation, list_zarr, load_zarr, zarr_images
 
         if not self.path:
-            raise InputError("the dataset has no path: set dataset.path to a zarr replay buffer")
+            raise InputError(
+                "the dataset has no path: set dataset.path to a zarr replay buffer; where the "
+                "configuration has no dataset.name, as own/state and own/cameras, also to "
+                "robomimic's HDF5 or the folder of a LeRobot dataset"
+            )
         derivation = DERIVATIONS.get(self.derive) if self.derive else None
         derivable = derivation.outputs if derivation else ()
         obs_keys = list(self.obs_keys) or list(derivable)
@@ -91,7 +95,11 @@ class ZarrConfig(DatasetConfig):
         listing = list_zarr(self.path)
         stored = listing.readable
         if not obs_keys:
-            numbers = [k for k in stored if k != self.action_key and stored[k].layout is None]
+            numbers = [
+                key
+                for key, info in stored.items()
+                if key != self.action_key and info.layout is None and len(info.shape) <= 2
+            ]
             raise InputError(
                 f"{self.path}: obs_keys is empty, so the policy would see nothing; the store "
                 f"holds: {', '.join(stored)}; name what the robot can observe at work, such as "

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lfm_policy.checkpoint_folders import or_another
 from lfm_policy.errors import InputError
 from lfm_policy.policy.tensors import read_tensors, sha256_of, write_tensors
 from lfm_runtime.disk.files import write_json
@@ -127,10 +128,20 @@ def read_train_state(folder: Path) -> tuple[Progress, dict[str, Tensor], dict[st
         progress.encoder = BlockRecord(**content["progress"].get("encoder", {}))
         files = dict(content["files"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"{file}: not the state of a run: {str(error)[:200]}") from None
+        raise InputError(
+            f"{file}: not the state of a run: {str(error)[:200]}; {_or_another(folder)}"
+        ) from None
     tensors = {}
     for name in (BLOCK_FILE, CHUNKS_FILE):
         if sha256_of(folder / name) != files.get(name):
-            raise InputError(f"{folder / name}: does not match its checksum: it is damaged")
+            raise InputError(
+                f"{folder / name}: does not match its checksum: it is damaged; "
+                + _or_another(folder)
+            )
         tensors[name] = read_tensors(folder / name)
     return progress, tensors[BLOCK_FILE], tensors[CHUNKS_FILE]
+
+
+def _or_another(folder: Path) -> str:
+    checkpoint = folder.parent
+    return or_another(checkpoint.parent.parent, checkpoint.name, folder.name)

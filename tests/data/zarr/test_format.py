@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.formats import DATASET_FORMATS
@@ -82,10 +83,21 @@ def test_max_episodes_takes_the_first(path: str) -> None:
     assert ZarrConfig(path=path, obs_keys=["state"], max_episodes=9).load().n_episodes == 2
 
 
+def test_the_example_of_an_observation_can_be_read(tmp_path: Path) -> None:
+    root = zarr.create_group(str(tmp_path / "a.zarr"), zarr_format=2)
+    shapes = {"action": (6, 2), "depth": (6, 4, 5), "joints": (6, 3), "volume": (6, 4, 5, 6)}
+    for name, shape in shapes.items():
+        kind = np.uint16 if name == "depth" else np.float32
+        root.create_array(f"data/{name}", data=np.zeros(shape, kind))
+    root.create_array("meta/episode_ends", data=np.array([6]))
+    with pytest.raises(InputError, match=r"such as dataset\.obs_keys=\[joints\]"):
+        ZarrConfig(path=str(tmp_path / "a.zarr")).load()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"path": ""}, "has no path: set dataset.path"),
+        ({"path": ""}, "has no path: set dataset.path .*robomimic's HDF5"),
         ({}, "obs_keys is empty.*holds: action, extra, state, torque, volume"),
         ({"obs_keys": ["stat"]}, "no array data/stat: did you mean 'state'.*stored: action"),
         (

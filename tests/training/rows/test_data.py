@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,9 +52,10 @@ def test_the_count_is_said_before_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = write_config(make_config(LONG), tmp_path / "config.yaml")
-    with pytest.warns(UserWarning, match="left out"):
-        assert main(["train", path, "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert main(["train", path, "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
     printed = capsys.readouterr()
+    told = [line for line in printed.err.splitlines() if "episodes are left out" in line]
+    assert len(told) == 1 and told[0].startswith("warning: ") and "Warning:" not in printed.err
     assert "1 training episodes (1 for validation, 3 left out as too short)" in (
         printed.out + printed.err
     )
@@ -75,15 +77,42 @@ def test_episodes_that_are_all_too_short(
 def test_a_dataset_of_another_format_says_what_reads_it(
     small_config: Path, small_zarr: Path, tmp_path: Path
 ) -> None:
-    write_robomimic(tmp_path / "mine.hdf5", load_zarr(small_zarr, ["action", "pose"]))
+    write_robomimic(tmp_path / "my file.hdf5", load_zarr(small_zarr, ["action", "pose"]))
     for path, name, found in (
-        (tmp_path / "mine.hdf5", "zarr", "robomimic"),
+        (tmp_path / "my file.hdf5", "zarr", "robomimic"),
         (small_zarr, "robomimic", "zarr"),
     ):
         dataset = {"dataset": {"name": name, "path": str(path), "obs_keys": ["pose"]}}
         config = config_from_dict({**config_to_dict(load_config(small_config)), **dataset}, "test")
-        with pytest.raises(InputError, match=f"looks like a dataset of the format {found}: .*init"):
+        with pytest.raises(InputError) as caught:
             load_datasets(config)
+        assert (
+            f"; it looks like a dataset of the format {found}: give dataset.name={found} "
+            "'dataset.obs_keys=[pose]', with the names that its observations have, or let "
+            f"`lfm-policy init {shlex.quote(str(path))}` write a configuration for it"
+        ) in str(caught.value)
+    config = load_config(small_config, [f"dataset.path={tmp_path}", "dataset.obs_keys=[pose]"])
+    with pytest.raises(InputError, match=r"name=several 'dataset\.each=\{obs_keys: \[pose\]\}'"):
+        load_datasets(config)
     with pytest.raises(InputError, match="no such file or folder") as caught:
         load_datasets(load_config(small_config, ["dataset.path=nothing.hdf5"]))
     assert "looks like" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["zarr", "robomimic", "lerobot"])
+def test_demonstrations_that_are_not_there(
+    small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refusal(path: str) -> str:
+        chosen = {"dataset": {"name": name, "path": path, "obs_keys": ["pose"]}}
+        config = config_from_dict({**config_to_dict(load_config(small_config)), **chosen}, "test")
+        with pytest.raises(InputError) as caught:
+            load_datasets(config)
+        return str(caught.value)
+
+    monkeypatch.chdir(tmp_path)
+    tried = tmp_path / "my data" / "mine"
+    message = refusal("my data/mine")
+    assert message.startswith("my data/mine: ") and "no such" in message
+    assert message.endswith(f"tried {tried}: started in another folder? give dataset.path=...")
+    assert refusal(str(tried)).endswith("; have they moved? give dataset.path=...")

@@ -77,6 +77,23 @@ def test_damaged_tensors_are_noticed(
         read_train_state(folder)
 
 
+def test_what_to_do_about_a_damaged_one(tmp_path: Path) -> None:
+    for name in ("older", "newer"):
+        state = tmp_path / "run" / "checkpoints" / name / "train_state"
+        state.mkdir(parents=True)
+        write_train_state(state, PROGRESS, BLOCK, CHUNKS)
+    (tmp_path / "run" / "checkpoints" / "best").mkdir()  # a policy, with which nothing goes on
+    advice = f"; bring it back from a copy, or write older into {tmp_path / 'run' / 'latest'}"
+    _flip(state / BLOCK_FILE)
+    with pytest.raises(InputError) as caught:
+        read_train_state(state)
+    assert str(caught.value).endswith(advice)
+    (state / STATE_FILE).write_text("{")
+    with pytest.raises(InputError) as caught:
+        read_train_state(state)
+    assert str(caught.value).endswith(advice)
+
+
 @pytest.mark.parametrize("name", [BLOCK_FILE, CHUNKS_FILE, STATE_FILE])
 def test_missing_files_are_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
