@@ -25,7 +25,6 @@ from lfm_policy.data.robomimic.names import numeric_order, one_episode_hint, som
 from lfm_policy.errors import InputError
 from lfm_policy.machine import total_memory
 from lfm_runtime.closing import Closing
-from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import nearest_names
 
 _PART_BYTES = 32 * 2**20
@@ -55,8 +54,6 @@ class KeyInfo:
     @property
     def layout(self) -> ImageLayout | None:
         """How its steps are stored as images; None if they are none."""
-        if self.dtype != np.uint8 and not is_image(self.shape):
-            return None  # depth and the like in another layout: nothing says that they are images
         return image_layout(self.shape, self.dtype)
 
 
