@@ -74,6 +74,13 @@ def test_formats(
     assert difference == 0 if fixture != "lerobot_path" else difference < 10
 
 
+def test_the_numbers_of_named_tasks_are_no_observation(good: ReplayBuffer, tmp_path: Path) -> None:
+    write_zarr(tmp_path / "told.zarr", good, tasks=["push", "fold"] * 4)
+    inspection = inspect_dataset(tmp_path / "told.zarr")
+    assert set(inspection.opened.stored) == set(good.arrays)
+    assert inspection.to_dict()["warnings"] == []
+
+
 def change_features(path: Path, changes: dict[str, Any]) -> None:
     info = json.loads((path / "meta/info.json").read_text())
     info["features"] |= changes

@@ -16,7 +16,7 @@ from lfm_policy.errors import InputError
 
 
 class ZarrContents(Contents):
-    """A zarr replay buffer: every array under ``data/``, whatever training would use of it."""
+    """A zarr replay buffer: every array under ``data/`` but the numbers of its named tasks."""
 
     format = "zarr"
     prefix = "data/"
@@ -27,13 +27,16 @@ class ZarrContents(Contents):
         Raises:
             InputError: not a zarr store, or its episode ends are absent or damaged.
         """
+        from lfm_policy.data.tasks.zarr import named_by
         from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, count_steps, list_zarr, stored_rate
 
         super().__init__(path)
         self.fps = stored_rate(path)
         listing, source = list_zarr(path), str(path)
-        n_steps = count_steps(path)
+        n_steps, tasks_in = count_steps(path), named_by(path)
         for key, info in listing.readable.items():
+            if key == tasks_in:  # which says what an episode shows, and is no observation
+                continue
             name, is_camera = f"data/{key}", info.layout is not None
             array = describe(
                 name,
