@@ -197,7 +197,7 @@ def test_without_warnings_it_is_said_what_was_not_looked_at(
         "no warnings in 3 of 5 arrays; not looked at: image (92 of 392 images read), points (more "
         "than 512 values per step)"
     )
-    data.create_array("reward", data=np.zeros(good.n_steps))
+    data.create_array("reward", data=np.zeros((good.n_steps, 0)))
     inspection = inspect_dataset(path)
     assert inspection.to_dict()["not_looked_at"] == unread | {"reward": "not usable"}
     inspection.print()
@@ -244,13 +244,13 @@ def test_arrays_and_images_that_training_cannot_use(
     path = tmp_path / "data.zarr"
     write_zarr(path, good)
     data = zarr.open_group(path / "data", mode="r+")
-    data.create_array("reward", data=np.zeros(good.n_steps))
+    data.create_array("reward", data=np.zeros((good.n_steps, 0)))
     data.create_array("share", data=np.full((good.n_steps, 8, 8, 3), 0.5, np.float32))
     inspection = inspect_dataset(path)
     found = {warning["kind"]: warning for warning in inspection.to_dict()["warnings"]}
     assert set(found) == {"unusable_array", "unusable_images"}
     assert found["unusable_array"]["key"] == "reward"
-    assert "store a scalar per step as (steps, 1)" in found["unusable_array"]["message"]
+    assert "it holds no values; leave it out" in found["unusable_array"]["message"]
     assert found["unusable_images"]["key"] == "share"
     assert "multiply them by 255" in found["unusable_images"]["message"]
     inspection.print()
