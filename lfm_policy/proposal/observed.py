@@ -13,6 +13,8 @@ from lfm_policy.data.tools.contents import action_alone, called_actions
 from lfm_policy.errors import InputError
 from lfm_policy.inspection.dataset import DatasetInspection
 from lfm_policy.inspection.ranges import Ranges, flat
+from lfm_policy.proposal.choices import tells_tasks
+from lfm_runtime.policy.spec import TASK_KEY
 from lfm_runtime.registry import nearest_names
 
 OUTCOMES = {
@@ -91,6 +93,8 @@ def choose(inspection: DatasetInspection, action_key: str = "") -> Choice:
         reason = array.not_read
         if not reason:
             reason = _by_name(key)
+        if not reason and opened.policy_name(key) == TASK_KEY and tells_tasks(inspection.tasks):
+            reason = f"'{TASK_KEY}' is what the policy is told by dataset.tasks"
         if not reason and not array.is_camera and key in buffer.arrays:
             reason = _by_values(key, action, buffer, ranges[key], observed)
         if not reason and key not in buffer.arrays and not array.is_camera:
@@ -103,12 +107,13 @@ def choose(inspection: DatasetInspection, action_key: str = "") -> Choice:
         if reason:
             left_out[key] = re.sub(r"\s+", " ", reason)[:200]
             continue
-        shape = tuple(array.shape[1:])
+        shape: tuple[int, ...]
         if array.is_camera:
             camera = inspection.cameras[key]
             shape = camera.frame_shape
             note = "x".join(map(str, shape)) + f" pixels, mean grey level {camera.grey_mean:.0f}"
         else:
+            shape = buffer.arrays[key].shape[1:]
             note = range_in_words(shape, ranges[key])
         observed.append(Observed(key, shape, array.is_camera, note))
     if not observed:

@@ -102,6 +102,38 @@ def test_no_warnings(
 
 
 @pytest.mark.parametrize("format", ["zarr", "robomimic", "lerobot"])
+def test_tasks(
+    good: ReplayBuffer, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del good.arrays["image"]
+    path = tmp_path / {"zarr": "a.zarr", "robomimic": "a.hdf5", "lerobot": "a"}[format]
+    shown = ["pick up the red cube", "put it in the tray"] * 4
+    if format == "zarr":
+        good.arrays["pose"] = good.arrays.pop("action")  # without actions, too
+        write_zarr(path, good, tasks=shown)
+    elif format == "robomimic":
+        write_robomimic(path, good, tasks=shown)
+    else:
+        write_lerobot(path, good, fps=10, tasks=shown)
+    inspection = inspect_dataset(path)
+    assert inspection.to_dict()["tasks"] == {"pick up the red cube": 4, "put it in the tray": 4}
+    inspection.print()
+    expected = "2 tasks: pick up the red cube (4), put it in the tray (4)"
+    assert expected in capsys.readouterr().out.splitlines()
+
+
+def test_tasks_that_cannot_be_read_are_a_warning(good: ReplayBuffer, tmp_path: Path) -> None:
+    del good.arrays["image"]
+    write_zarr(tmp_path / "a.zarr", good, tasks=["a", "b"] * 4)
+    numbers = zarr.open_group(tmp_path / "a.zarr/data", mode="r+")
+    numbers.create_array("task_index", data=np.ones((good.n_steps, 2)), overwrite=True)
+    found = inspect_dataset(tmp_path / "a.zarr").to_dict()
+    assert found["tasks"] == {}
+    (warning,) = found["warnings"]
+    assert warning["kind"] == "unusable_tasks" and "integers (steps,)" in warning["message"]
+
+
+@pytest.mark.parametrize("format", ["zarr", "robomimic", "lerobot"])
 def test_a_defect_in_every_format(good: ReplayBuffer, tmp_path: Path, format: str) -> None:
     good.arrays["image"][110:130] = good.arrays["image"][110]
     good.arrays["position"][200, 1] = 90

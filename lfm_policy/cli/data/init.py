@@ -127,6 +127,8 @@ def _print_findings(proposal: Proposal) -> None:
 def _print_summary(proposal: Proposal, file: Path) -> None:
     seen = ", ".join(f"{s.key} ({s.note.split(',')[0]})" for s in proposal.choice.observed)
     print(f"observed: {seen}")
+    if proposal.tasks:
+        print(f"{proposal.tasks}: the policy is told which one, as `task`")
     for key, reason in proposal.choice.left_out.items():
         print(f"left out: {key}: {reason}")
     for label, estimate in (

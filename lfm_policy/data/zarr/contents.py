@@ -28,12 +28,12 @@ class ZarrContents(Contents):
             InputError: not a zarr store, or its episode ends are absent or damaged.
         """
         from lfm_policy.data.tasks.zarr import named_by
-        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, count_steps, list_zarr, stored_rate
+        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, list_zarr, stored_ends, stored_rate
 
         super().__init__(path)
         self.fps = stored_rate(path)
         listing, source = list_zarr(path), str(path)
-        n_steps, tasks_in = count_steps(path), named_by(path)
+        n_steps, tasks_in = int(stored_ends(path)[-1]), named_by(path)
         for key, info in listing.readable.items():
             if key == tasks_in:  # which says what an episode shows, and is no observation
                 continue

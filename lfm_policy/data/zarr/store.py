@@ -113,14 +113,14 @@ def stored_tasks(path: str | Path) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def count_steps(path: str | Path) -> int:
-    """Return how many steps all episodes have together.
+def stored_ends(path: str | Path) -> np.ndarray:
+    """Return where episodes end, (E,) int64, see `ReplayBuffer`.
 
     Raises:
         InputError: no zarr store, or its episode ends are absent or damaged.
     """
     with ZarrReader(Path(path)) as store:
-        return int(_episode_ends(store)[-1])
+        return _episode_ends(store)
 
 
 def check_observation(key: str, info: ArrayInfo, source: str) -> None:
