@@ -54,6 +54,7 @@ class ProposalOptions:
     Attributes:
         fps: steps per second, where the dataset does not say them or is wrong.
         action_key: what is imitated, where that is not clear.
+        leave_out: arrays that the policy is not to see.
         minutes: time for everything, one student included; None: as recommended.
         device: that will train.
         quiet: no progress bars.
@@ -61,6 +62,7 @@ class ProposalOptions:
 
     fps: float | None = None
     action_key: str = ""
+    leave_out: Sequence[str] = ()
     minutes: float | None = None
     device: str = "auto"
     quiet: bool = True
@@ -113,8 +115,8 @@ def propose(
         command: with which it was asked for, for the file.
 
     Raises:
-        InputError: no dataset, a damaged one, or one without actions, observations or episodes
-            long enough for a chunk.
+        InputError: no dataset, one of which anything that could be observed is damaged, or one
+            without actions, observations or episodes long enough for a chunk.
     """
     options = options or ProposalOptions()
     path = Path(path).expanduser()
@@ -122,7 +124,7 @@ def propose(
     inspection = inspect_dataset(
         path, action_key=options.action_key, camera_bytes=CAMERA_BYTES, quiet=options.quiet
     )
-    choice = choose(inspection, options.action_key)
+    choice = choose(inspection, options.action_key, options.leave_out)
     choice = _without_tiny_cameras(choice, path)
     settings = _settings(inspection, choice, name, options, command)
     config = _read(configuration(settings))

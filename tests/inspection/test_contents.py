@@ -135,7 +135,7 @@ def test_unusable_features_block_nothing(
         "absent": "there is no column 'observation.absent'",
         "nested": "holds lists of depth 2; expected shape [2] per row",
         "ragged": "expected 2: shape [2] per row",
-        "gap": f"holds nan in episode 7, step {good.episode_lengths[-1] - 1}",
+        "gap": f"in 1 of 8 episodes: episode 7 holds nan in step {good.episode_lengths[-1] - 1};",
     }
     assert set(unusable) == {f"observation.{name}" for name in expected}
     for name, text in expected.items():

@@ -48,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="array to imitate (default: the one that is called so)",
     )
     parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="observations that the policy is not to see, as the dataset calls them",
+    )
+    parser.add_argument(
         "--minutes",
         type=_positive_number,
         help="time for everything, one student included: fewer steps where that is needed",
@@ -98,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = ProposalOptions(
         fps=arguments.fps,
         action_key=arguments.action_key,
+        leave_out=arguments.leave_out,
         minutes=arguments.minutes,
         device=arguments.device,
         quiet=arguments.quiet or arguments.json,

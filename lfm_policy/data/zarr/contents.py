@@ -50,7 +50,7 @@ class ZarrContents(Contents):
                 if not array.unusable:
                     check_lengths({name: info.shape[0]}, n_steps=n_steps, source=source)
             except InputError as error:
-                array = _unusable(array, str(error))
+                array = _broken(array, str(error))
             self.stored[key] = array
         self.stored |= listing.unreadable
 
@@ -64,7 +64,7 @@ class ZarrContents(Contents):
         with self._noting():
             buffer, problems = load_usable(self.path, self.low_dimensional)
         for key, problem in problems.items():
-            self.stored[key] = _unusable(self.stored[key], problem)
+            self.stored[key] = _broken(self.stored[key], problem)
         return buffer
 
     def open_camera(
@@ -90,5 +90,5 @@ class ZarrContents(Contents):
         self.notes += [text for text in said if text not in self.notes]
 
 
-def _unusable(array: StoredArray, problem: str) -> StoredArray:
-    return replace(array, is_camera=False, not_read=problem, unusable=True)
+def _broken(array: StoredArray, problem: str) -> StoredArray:
+    return replace(array, is_camera=False, not_read=problem, unusable=True, broken=True)

@@ -30,6 +30,7 @@ from lfm_policy.data.replay_buffer import (
     check_episode_ends,
     check_lengths,
 )
+from lfm_policy.data.tools.broken import broken_in_words, not_finite_episodes
 from lfm_policy.data.tools.contents import StoredArray
 from lfm_policy.data.zarr.reader import DATA, OpenedArray, ZarrReader
 from lfm_policy.errors import InputError
@@ -84,8 +85,9 @@ def list_zarr(path: str | Path) -> ZarrListing:
             try:
                 opened = store.open(name)
             except InputError as error:
+                shape, dtype = store.described(name)
                 listing.unreadable[key] = StoredArray(
-                    *store.described(name), is_camera=False, not_read=str(error), unusable=True
+                    shape, dtype, False, str(error), unusable=True, broken=not dtype
                 )
             else:
                 listing.readable[key] = ArrayInfo(opened.shape, opened.dtype)
@@ -181,6 +183,8 @@ def load_usable(path: str | Path, keys: Iterable[str]) -> tuple[ReplayBuffer, di
         for key in keys:
             try:
                 values = _values(store, _open(store, key, int(ends[-1])))
+                if found := not_finite_episodes(values, ends):
+                    raise InputError(broken_in_words(f"{path}: {DATA}{key}", found, len(ends)))
                 ReplayBuffer({key: values}, ends, str(path)).validate()
             except InputError as error:
                 problems[key] = str(error)
