@@ -221,7 +221,9 @@ def _dataset_options(
     sees_no_cameras = config.encoder.name == "state"
     if not named and (dataset.format == "zarr" or sees_no_cameras):
         contents = open_dataset(dataset.path)
-        usable = [k for k, a in contents.stored.items() if k != "action" and not a.unusable]
+        usable = [k for k in contents.stored if k != "action"]
+        # What is broken is not passed over: reading it says where.
+        usable = [k for k in usable if contents.stored[k].broken or not contents.stored[k].unusable]
         usable = [k for k in usable if k not in config.auxiliary.keys]
         named = [k for k in usable if not (sees_no_cameras and k in contents.cameras)]
         if unseen := [key for key in usable if key not in named]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,17 @@ from rich.console import Console
 from rich.text import Text
 from tqdm.auto import tqdm
 
+from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.tools import contents as limits
 from lfm_policy.data.tools.contents import Contents
-from lfm_policy.data.tools.detect import open_dataset
+from lfm_policy.data.tools.detect import detect_format, open_dataset
 from lfm_policy.errors import InputError
 from lfm_policy.inspection.cameras import VIDEO_TOLERANCE, CameraFacts, look_at_camera
 from lfm_policy.inspection.finding import Finding, listed
 from lfm_policy.inspection.findings import find_all
 from lfm_policy.inspection.ranges import Ranges
+from lfm_policy.text.numbers import counted
 from lfm_policy.text.tables import TextTable
 from lfm_runtime.disk.files import temporary_folder
 from lfm_runtime.registry import nearest_names
@@ -46,6 +50,8 @@ class DatasetInspection:
         warnings: what looks wrong.
         notes: what was taken for granted, and what was not looked at.
         episodes_drawn: episodes whose actions are drawn.
+        tasks: number of episodes that show a task, by its name, in the order of their first ones;
+            those that say none are under "". Empty where nothing says it.
     """
 
     opened: Contents
@@ -55,6 +61,7 @@ class DatasetInspection:
     warnings: list[Finding]
     notes: list[str]
     episodes_drawn: list[int]
+    tasks: dict[str, int] = field(default_factory=dict)
 
     @property
     def not_looked_at(self) -> dict[str, str]:
@@ -92,6 +99,7 @@ class DatasetInspection:
                 "median": float(np.median(lengths)),
                 "max": int(lengths.max()),
             },
+            "tasks": self.tasks,
             "arrays": arrays,
             "not_looked_at": self.not_looked_at,
             "warnings": [finding.to_dict() for finding in self.warnings],
@@ -110,6 +118,8 @@ class DatasetInspection:
         fps = self.opened.fps
         rate = "" if fps is None else f", {fps:g} steps per second"
         console.print(f"format {self.opened.format}{rate}")
+        if self.tasks:
+            console.print(Text(tasks_in_words(self.tasks)), soft_wrap=True)
         self._arrays_table().print()
         self._ranges_table().print()
         for note in self.notes:
@@ -172,6 +182,17 @@ class DatasetInspection:
             save(dataset_figure(name, self.buffer, self.ranges, self.cameras, shown), path)
 
 
+def tasks_in_words(tasks: Mapping[str, int]) -> str:
+    """Return ``"2 tasks: push (6), fold (5)"``, and how many episodes say none."""
+    named = [f"{_short(name)} ({count})" for name, count in tasks.items() if name]
+    text = f"{counted(len(named), 'task')}: {listed(named)}"
+    return f"{text}; {counted(tasks[''], 'episode')} of none" if "" in tasks else text
+
+
+def _short(name: str) -> str:
+    return f"{' '.join(name.split()):.100}"
+
+
 def inspect_dataset(
     path: Path,
     *,
@@ -198,6 +219,7 @@ def inspect_dataset(
         InputError: no dataset of a known format, a damaged one, or one without that action.
     """
     opened = open_dataset(path, action_key)
+    tasks, not_told = _tasks(path)
     if action_key and not opened.action_key and action_key not in opened.stored:
         near = nearest_names(action_key, tuple(opened.stored))
         raise InputError(f"{path}: there is no array '{action_key}' to imitate: {near}")
@@ -244,6 +266,9 @@ def inspect_dataset(
         except InputError as error:
             message = f"{key} is not usable: {error}"
             findings.append(Finding("unusable_images", message, {"key": key}))
+    if not_told:
+        message = f"the tasks of the episodes cannot be read: {not_told}"
+        findings.append(Finding("unusable_tasks", message))
     found, found_notes = find_all(
         buffer, ranges, cameras, fps=opened.fps, policy_name=opened.policy_name
     )
@@ -255,7 +280,20 @@ def inspect_dataset(
         warnings=findings + found,
         notes=opened.notes + notes + found_notes,
         episodes_drawn=_choose_episodes(buffer.n_episodes, seed),
+        tasks=tasks,
     )
+
+
+def _tasks(path: Path) -> tuple[dict[str, int], str]:
+    """Return the number of episodes of every task, and why it cannot be told."""
+    options: dict[str, Any] = {"path": str(path)}
+    config = DATASET_FORMATS.get(detect_format(path))(**options)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # who reads the values says the same
+            return dict(Counter(config.episode_tasks())), ""
+    except InputError as error:  # a policy of one task does without
+        return {}, str(error)
 
 
 def _choose_episodes(n_episodes: int, seed: int) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lfm_policy.data.outliers import squeezed
 from lfm_policy.data.windows import windows_of_lengths
+from lfm_runtime.policy.spec import MAXIMUM_TASKS
 
 ASSUMED_FPS = 10.0
 """Of a dataset that does not say it."""
@@ -74,6 +75,15 @@ def validation_for(episode_lengths: np.ndarray, lengths: Lengths) -> tuple[float
     ratio = 0.1 if n < 100 else 0.05 if n < 1000 else 0.02
     count = max(1, round(n * ratio))
     return ratio, f"{count} of {n} episodes, for the validation loss and `lfm-policy check`"
+
+
+def tells_tasks(tasks: Mapping[str, int]) -> bool:
+    """Return whether ``dataset.tasks`` is proposed: there are several, and every episode names one.
+
+    Args:
+        tasks: number of episodes by task, see `DatasetInspection`.
+    """
+    return 1 < len(tasks) <= MAXIMUM_TASKS and "" not in tasks
 
 
 def normalization_for(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:

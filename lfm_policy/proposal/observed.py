@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,10 @@ from lfm_policy.data.resolution import CONSTANT_RANGE
 from lfm_policy.data.tools.contents import action_alone, called_actions
 from lfm_policy.errors import InputError
 from lfm_policy.inspection.dataset import DatasetInspection
+from lfm_policy.inspection.finding import listed
 from lfm_policy.inspection.ranges import Ranges, flat
+from lfm_policy.proposal.choices import tells_tasks
+from lfm_runtime.policy.spec import TASK_KEY
 from lfm_runtime.registry import nearest_names
 
 OUTCOMES = {
@@ -35,6 +40,12 @@ OUTCOMES = {
 """Words by which an array is known to be no observation."""
 
 FUTURE = ("next", "future", "goal_action", "target_action")
+
+
+_PICTURES = ("uint8", "video", "image")
+"""Types of what can be nothing but images of 0 to 255."""
+
+_BROKEN_SAID = 3
 
 
 @dataclass(frozen=True)
@@ -63,15 +74,19 @@ class Choice:
     left_out: dict[str, str]
 
 
-def choose(inspection: DatasetInspection, action_key: str = "") -> Choice:
+def choose(
+    inspection: DatasetInspection, action_key: str = "", leave_out: Collection[str] = ()
+) -> Choice:
     """Choose among the arrays of a dataset.
 
     Args:
         inspection: of the dataset.
         action_key: what is imitated; empty: what looks like it.
+        leave_out: arrays that the policy is not to see.
 
     Raises:
-        InputError: there is nothing to imitate or nothing to observe.
+        InputError: there is nothing to imitate or nothing to observe, an array that a policy could
+            observe is broken, or one to leave out is not there.
     """
     opened, buffer, ranges = inspection.opened, inspection.buffer, inspection.ranges
     # Where the format was told, it calls the action so.
@@ -83,14 +98,23 @@ def choose(inspection: DatasetInspection, action_key: str = "") -> Choice:
     if array.unusable or action not in buffer.arrays:
         why = array.not_read or "its steps are images"
         raise InputError(f"{opened.path}: '{called}' cannot be imitated: {why}")
+    others = [key for key in opened.stored if key != action]
+    for key in leave_out:
+        if key not in others:
+            near = nearest_names(key, others)
+            raise InputError(f"{opened.path}: '{key}' cannot be left out: there is none; {near}")
     observed: list[Observed] = []
     left_out: dict[str, str] = {}
-    for key, array in opened.stored.items():
-        if key == action:
+    broken: dict[str, str] = {}
+    for key in others:
+        array = opened.stored[key]
+        reason = "as was asked for" if key in leave_out else _by_name(key)
+        if not reason and (wrong := _why_broken(inspection, key)):
+            broken[key] = wrong
             continue
-        reason = array.not_read
-        if not reason:
-            reason = _by_name(key)
+        reason = reason or array.not_read
+        if not reason and opened.policy_name(key) == TASK_KEY and tells_tasks(inspection.tasks):
+            reason = f"'{TASK_KEY}' is what the policy is told by dataset.tasks"
         if not reason and not array.is_camera and key in buffer.arrays:
             reason = _by_values(key, action, buffer, ranges[key], observed)
         if not reason and key not in buffer.arrays and not array.is_camera:
@@ -103,14 +127,17 @@ def choose(inspection: DatasetInspection, action_key: str = "") -> Choice:
         if reason:
             left_out[key] = re.sub(r"\s+", " ", reason)[:200]
             continue
-        shape = tuple(array.shape[1:])
+        shape: tuple[int, ...]
         if array.is_camera:
             camera = inspection.cameras[key]
             shape = camera.frame_shape
             note = "x".join(map(str, shape)) + f" pixels, mean grey level {camera.grey_mean:.0f}"
         else:
+            shape = buffer.arrays[key].shape[1:]
             note = range_in_words(shape, ranges[key])
         observed.append(Observed(key, shape, array.is_camera, note))
+    if broken:
+        raise InputError(_broken_in_words(broken))
     if not observed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in left_out.items()) or "no arrays"
         raise InputError(
@@ -143,6 +170,30 @@ def _action(inspection: DatasetInspection) -> str:
         f"{inspection.opened.path}: nothing in it is called '{ACTION_KEY}': say with --action-key "
         f"what the policy should imitate, one of {', '.join(called_actions(usable) or stored)}"
     )
+
+
+def _why_broken(inspection: DatasetInspection, key: str) -> str:
+    """Return what is broken of an array that could be observed by its kind; empty if nothing is.
+
+    Of cameras those of other numbers than uint8 may be depth, or shares of 255.
+    """
+    array = inspection.opened.stored[key]
+    if array.broken:
+        return array.not_read
+    if key in inspection.cameras or not array.is_camera or array.dtype not in _PICTURES:
+        return ""
+    found = (finding for finding in inspection.warnings if finding.facts.get("key") == key)
+    return next((finding.message for finding in found), "")
+
+
+def _broken_in_words(broken: Mapping[str, str]) -> str:
+    said = [
+        f"{wrong}, or leave it out with --leave-out {shlex.quote(key)}"
+        for key, wrong in list(broken.items())[:_BROKEN_SAID]
+    ]
+    if others := list(broken)[_BROKEN_SAID:]:
+        said.append(f"broken, too: {listed(others)}")
+    return re.sub(r"\s+", " ", "; ".join(said))
 
 
 def _by_name(key: str) -> str:

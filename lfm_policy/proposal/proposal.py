@@ -20,19 +20,21 @@ from lfm_policy.data.tools.detect import detect_format
 from lfm_policy.data.windows import windows_of_lengths
 from lfm_policy.encoders.image_options import CompactConfig
 from lfm_policy.errors import InputError
-from lfm_policy.inspection.dataset import DatasetInspection, inspect_dataset
+from lfm_policy.inspection.dataset import DatasetInspection, inspect_dataset, tasks_in_words
 from lfm_policy.proposal.budget import Plan, Steps, fitted, is_near, plan_for
 from lfm_policy.proposal.choices import (
     N_OBS_STEPS,
     lengths_for,
     network_for,
     normalization_for,
+    tells_tasks,
     validation_for,
 )
 from lfm_policy.proposal.observed import Choice, Observed, choose
 from lfm_policy.proposal.text import Settings, configuration
 from lfm_policy.training.estimate.advice import SIDES, small_enough
 from lfm_policy.training.estimate.training import DataFacts
+from lfm_runtime.policy.spec import MAXIMUM_TASKS, TASK_KEY
 
 CAMERA_BYTES = 300_000_000
 """So much of each camera is looked at: its first episodes."""
@@ -52,6 +54,7 @@ class ProposalOptions:
     Attributes:
         fps: steps per second, where the dataset does not say them or is wrong.
         action_key: what is imitated, where that is not clear.
+        leave_out: arrays that the policy is not to see.
         minutes: time for everything, one student included; None: as recommended.
         device: that will train.
         quiet: no progress bars.
@@ -59,6 +62,7 @@ class ProposalOptions:
 
     fps: float | None = None
     action_key: str = ""
+    leave_out: Sequence[str] = ()
     minutes: float | None = None
     device: str = "auto"
     quiet: bool = True
@@ -75,6 +79,7 @@ class Proposal:
         choice: what is seen and what is left out.
         warnings: what looks wrong with the dataset.
         notes: what was assumed.
+        tasks: what episodes show, where the policy is told it; empty: it is told nothing.
     """
 
     text: str
@@ -83,6 +88,7 @@ class Proposal:
     choice: Choice
     warnings: Sequence[str]
     notes: Sequence[str]
+    tasks: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -109,8 +115,8 @@ def propose(
         command: with which it was asked for, for the file.
 
     Raises:
-        InputError: no dataset, a damaged one, or one without actions, observations or episodes
-            long enough for a chunk.
+        InputError: no dataset, one of which anything that could be observed is damaged, or one
+            without actions, observations or episodes long enough for a chunk.
     """
     options = options or ProposalOptions()
     path = Path(path).expanduser()
@@ -118,7 +124,7 @@ def propose(
     inspection = inspect_dataset(
         path, action_key=options.action_key, camera_bytes=CAMERA_BYTES, quiet=options.quiet
     )
-    choice = choose(inspection, options.action_key)
+    choice = choose(inspection, options.action_key, options.leave_out)
     choice = _without_tiny_cameras(choice, path)
     settings = _settings(inspection, choice, name, options, command)
     config = _read(configuration(settings))
@@ -140,8 +146,13 @@ def propose(
     notes = list(inspection.notes)
     if not (options.fps or inspection.opened.fps):
         notes.append(f"the steps per second are not known: {settings.lengths.reason}")
+    if len(inspection.tasks) > 1 and not settings.tasks:
+        notes.append(
+            f"{tasks_in_words(inspection.tasks)}: the policy is not told which one it is, because "
+            f"that needs a task of every episode, and at most {MAXIMUM_TASKS} of them"
+        )
     found = [finding.message for finding in inspection.warnings]
-    return Proposal(text, _read(text), plan, choice, found, notes)
+    return Proposal(text, _read(text), plan, choice, found, notes, settings.tasks)
 
 
 def _settings(
@@ -167,10 +178,12 @@ def _settings(
     ranked = [f for kind in WORST for f in inspection.warnings if f.kind == kind]
     ranked += [f for f in inspection.warnings if f.kind not in WORST]
     rate = f" at {fps:g} steps per second" if fps else ""
+    tasks = tasks_in_words(inspection.tasks) if tells_tasks(inspection.tasks) else ""
     return Settings(
         command=command,
         summary=f"{opened.path}: {buffer.n_episodes} episodes, {buffer.n_steps:,} steps{rate} "
-        f"({episodes.min()} to {episodes.max()} an episode); actions of {action.shape[1]} numbers.",
+        f"({episodes.min()} to {episodes.max()} an episode); actions of {action.shape[1]} numbers"
+        f"{tasks and f'; {tasks}'}.",
         warnings=[finding.message for finding in ranked[:MOST_WARNINGS]],
         include="own/cameras" if cameras else "own/state",
         name=re.sub(r"[^\w-]+", "_", opened.path.resolve().name.split(".")[0], flags=re.ASCII)
@@ -183,6 +196,7 @@ def _settings(
         names=names,
         rename={key: new for key, new in names.items() if new != opened.policy_name(key)},
         left_out=choice.left_out,
+        tasks=tasks,
         hints=_hints(format_name, opened.path),
         validation=validation_for(episodes, lengths),
         normalization=modes,
@@ -268,8 +282,9 @@ def _environment(config: ExperimentConfig) -> tuple[str, int] | None:
 
 def _facts(inspection: DatasetInspection, choice: Choice, settings: Settings) -> DataFacts:
     action = inspection.buffer.arrays[choice.action_key]
+    told = {TASK_KEY: (len(inspection.tasks),)} if settings.tasks else {}
     return DataFacts(
-        {settings.names[seen.key]: seen.shape for seen in choice.observed},
+        {settings.names[seen.key]: seen.shape for seen in choice.observed} | told,
         int(action.shape[1]),
         inspection.buffer.episode_lengths,
     )

@@ -36,6 +36,7 @@ class Settings:
         names: what policy and robot call what is seen, by key.
         rename: those of them that have to be said.
         left_out: key -> why.
+        tasks: what episodes show, where the policy is told it; empty: it is told nothing.
         hints: further lines of the section ``dataset``, as comments.
         validation: ratio and reason.
         normalization: mode by observation, and of ``"action"``, where it is not ``limits``.
@@ -60,6 +61,7 @@ class Settings:
     names: dict[str, str]
     rename: dict[str, str]
     left_out: dict[str, str]
+    tasks: str
     hints: Sequence[str]
     validation: tuple[float, str]
     normalization: dict[str, str]
@@ -132,6 +134,10 @@ def _dataset(s: Settings) -> list[str]:
     if s.rename:
         lines.append("  rename:  # what the policy calls them")
         lines += [f"    {scalar(key)}: {scalar(name)}" for key, name in s.rename.items()]
+    if s.tasks:
+        lines.append(
+            '  tasks: ["*"]  # all: the policy is told which, as `task`; [] tells it nothing'
+        )
     lines.append(f"  validation_ratio: {ratio:g}  # {reason}")
     lines += ["", "normalization:"]
     action = s.normalization.get("action", "limits")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from lfm_policy import Dataset, InputError, Policy, check, distill, load_config,
 from lfm_policy.api.training import DATASETS, run_of
 from lfm_policy.config import config_from_dict
 from lfm_policy.config.load import changed_config, override_texts
+from lfm_policy.data.tools.convert import convert
 
 pytestmark = pytest.mark.slow
 Reaching = Callable[..., list[dict[str, Any]]]
@@ -73,6 +75,18 @@ def test_students(policy: Policy, tmp_path: Path) -> None:
     by_hand = Policy(policy.config, policy.spec, policy.model, policy.normalizer)
     with pytest.raises(InputError, match="on no disk"):
         distill(by_hand, **QUIET)
+
+
+def test_what_a_demo_lacks_is_an_error_and_not_left_out(
+    tmp_path: Path, tiny: dict[str, Any], reaching: Reaching
+) -> None:
+    path = tmp_path / "demos.hdf5"
+    convert(Dataset.from_episodes(reaching()).save(tmp_path / "demos.zarr").path, path)
+    with h5py.File(path, "r+") as file:
+        (key, *_) = file["data/demo_2/obs"]
+        del file[f"data/demo_2/obs/{key}"]
+    with pytest.raises(InputError, match=f"demo_2 has no obs/{key}"):
+        train(tiny, path, output=tmp_path / "run", **QUIET)
 
 
 def test_what_is_observed(tmp_path: Path, tiny: dict[str, Any], reaching: Reaching) -> None:

@@ -74,6 +74,13 @@ def test_formats(
     assert difference == 0 if fixture != "lerobot_path" else difference < 10
 
 
+def test_the_numbers_of_named_tasks_are_no_observation(good: ReplayBuffer, tmp_path: Path) -> None:
+    write_zarr(tmp_path / "told.zarr", good, tasks=["push", "fold"] * 4)
+    inspection = inspect_dataset(tmp_path / "told.zarr")
+    assert set(inspection.opened.stored) == set(good.arrays)
+    assert inspection.to_dict()["warnings"] == []
+
+
 def change_features(path: Path, changes: dict[str, Any]) -> None:
     info = json.loads((path / "meta/info.json").read_text())
     info["features"] |= changes
@@ -128,7 +135,7 @@ def test_unusable_features_block_nothing(
         "absent": "there is no column 'observation.absent'",
         "nested": "holds lists of depth 2; expected shape [2] per row",
         "ragged": "expected 2: shape [2] per row",
-        "gap": f"holds nan in episode 7, step {good.episode_lengths[-1] - 1}",
+        "gap": f"in 1 of 8 episodes: episode 7 holds nan in step {good.episode_lengths[-1] - 1};",
     }
     assert set(unusable) == {f"observation.{name}" for name in expected}
     for name, text in expected.items():

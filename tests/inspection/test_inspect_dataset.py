@@ -102,6 +102,38 @@ def test_no_warnings(
 
 
 @pytest.mark.parametrize("format", ["zarr", "robomimic", "lerobot"])
+def test_tasks(
+    good: ReplayBuffer, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del good.arrays["image"]
+    path = tmp_path / {"zarr": "a.zarr", "robomimic": "a.hdf5", "lerobot": "a"}[format]
+    shown = ["pick up the red cube", "put it in the tray"] * 4
+    if format == "zarr":
+        good.arrays["pose"] = good.arrays.pop("action")  # without actions, too
+        write_zarr(path, good, tasks=shown)
+    elif format == "robomimic":
+        write_robomimic(path, good, tasks=shown)
+    else:
+        write_lerobot(path, good, fps=10, tasks=shown)
+    inspection = inspect_dataset(path)
+    assert inspection.to_dict()["tasks"] == {"pick up the red cube": 4, "put it in the tray": 4}
+    inspection.print()
+    expected = "2 tasks: pick up the red cube (4), put it in the tray (4)"
+    assert expected in capsys.readouterr().out.splitlines()
+
+
+def test_tasks_that_cannot_be_read_are_a_warning(good: ReplayBuffer, tmp_path: Path) -> None:
+    del good.arrays["image"]
+    write_zarr(tmp_path / "a.zarr", good, tasks=["a", "b"] * 4)
+    numbers = zarr.open_group(tmp_path / "a.zarr/data", mode="r+")
+    numbers.create_array("task_index", data=np.ones((good.n_steps, 2)), overwrite=True)
+    found = inspect_dataset(tmp_path / "a.zarr").to_dict()
+    assert found["tasks"] == {}
+    (warning,) = found["warnings"]
+    assert warning["kind"] == "unusable_tasks" and "integers (steps,)" in warning["message"]
+
+
+@pytest.mark.parametrize("format", ["zarr", "robomimic", "lerobot"])
 def test_a_defect_in_every_format(good: ReplayBuffer, tmp_path: Path, format: str) -> None:
     good.arrays["image"][110:130] = good.arrays["image"][110]
     good.arrays["position"][200, 1] = 90
@@ -197,7 +229,7 @@ def test_without_warnings_it_is_said_what_was_not_looked_at(
         "no warnings in 3 of 5 arrays; not looked at: image (92 of 392 images read), points (more "
         "than 512 values per step)"
     )
-    data.create_array("reward", data=np.zeros(good.n_steps))
+    data.create_array("reward", data=np.zeros((good.n_steps, 0)))
     inspection = inspect_dataset(path)
     assert inspection.to_dict()["not_looked_at"] == unread | {"reward": "not usable"}
     inspection.print()
@@ -244,13 +276,13 @@ def test_arrays_and_images_that_training_cannot_use(
     path = tmp_path / "data.zarr"
     write_zarr(path, good)
     data = zarr.open_group(path / "data", mode="r+")
-    data.create_array("reward", data=np.zeros(good.n_steps))
+    data.create_array("reward", data=np.zeros((good.n_steps, 0)))
     data.create_array("share", data=np.full((good.n_steps, 8, 8, 3), 0.5, np.float32))
     inspection = inspect_dataset(path)
     found = {warning["kind"]: warning for warning in inspection.to_dict()["warnings"]}
     assert set(found) == {"unusable_array", "unusable_images"}
     assert found["unusable_array"]["key"] == "reward"
-    assert "store a scalar per step as (steps, 1)" in found["unusable_array"]["message"]
+    assert "it holds no values; leave it out" in found["unusable_array"]["message"]
     assert found["unusable_images"]["key"] == "share"
     assert "multiply them by 255" in found["unusable_images"]["message"]
     inspection.print()

@@ -177,6 +177,40 @@ def test_another_action_is_named(write_dataset: WriteDataset, tmp_path: Path) ->
     assert config.dataset.obs_keys == ["joints"]
 
 
+@pytest.mark.parametrize("format_name", ["zarr", "robomimic", "lerobot"])
+def test_several_tasks_are_told_apart(tmp_path: Path, format_name: str) -> None:
+    store = tmp_path / "arm.zarr"
+    arrays = {"action": joints(size=3, seed=0), "joints": joints(), "task": joints(size=1, seed=9)}
+    shown = ["pick up the cube", "tray"] * 3
+    write_zarr(store, ReplayBuffer(arrays, np.cumsum(LENGTHS)), fps=10, tasks=shown)
+    names = {"zarr": store, "robomimic": tmp_path / "arm.hdf5", "lerobot": tmp_path / "lerobot"}
+    path = names[format_name]
+    if path != store:
+        convert(store, path, quiet=True)
+    proposal = proposed(path)
+    assert '\n  tasks: ["*"]  # all: the policy is told which' in proposal.text
+    assert proposal.tasks == "2 tasks: pick up the cube (3), tray (3)"
+    assert "is what the policy is told by dataset.tasks" in "".join(
+        proposal.choice.left_out.values()
+    )
+    trains(proposal, tmp_path)
+    spec = read_header(tmp_path / "run").spec
+    assert spec.tasks == ("pick up the cube", "tray")
+    assert spec.obs_shapes == {"joints": (4,), "task": (2,)}
+
+
+def test_one_task_or_one_that_is_not_known_for_all_is_not_told(tmp_path: Path) -> None:
+    buffer = ReplayBuffer({"action": joints(size=3), "joints": joints()}, np.cumsum(LENGTHS))
+    write_zarr(tmp_path / "one.zarr", buffer, tasks=["push"] * 6)
+    proposal = proposed(tmp_path / "one.zarr")
+    assert not proposal.config.dataset.tasks and not any("task" in n for n in proposal.notes)
+    write_zarr(tmp_path / "some.zarr", buffer, tasks=["push", "", "fold"] * 2)
+    proposal = proposed(tmp_path / "some.zarr")
+    assert not proposal.config.dataset.tasks
+    (note,) = (note for note in proposal.notes if "task" in note)
+    assert note.startswith("2 tasks: push (2), fold (2); 2 episodes of none: ")
+
+
 def test_a_rate_may_be_said(write_dataset: WriteDataset) -> None:
     path = write_dataset({"joints": joints()}, fps=50)
     assert proposed(path, fps=5).config.policy.horizon == 8

@@ -48,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="array to imitate (default: the one that is called so)",
     )
     parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="observations that the policy is not to see, as the dataset calls them",
+    )
+    parser.add_argument(
         "--minutes",
         type=_positive_number,
         help="time for everything, one student included: fewer steps where that is needed",
@@ -98,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = ProposalOptions(
         fps=arguments.fps,
         action_key=arguments.action_key,
+        leave_out=arguments.leave_out,
         minutes=arguments.minutes,
         device=arguments.device,
         quiet=arguments.quiet or arguments.json,
@@ -127,6 +136,8 @@ def _print_findings(proposal: Proposal) -> None:
 def _print_summary(proposal: Proposal, file: Path) -> None:
     seen = ", ".join(f"{s.key} ({s.note.split(',')[0]})" for s in proposal.choice.observed)
     print(f"observed: {seen}")
+    if proposal.tasks:
+        print(f"{proposal.tasks}: the policy is told which one, as `task`")
     for key, reason in proposal.choice.left_out.items():
         print(f"left out: {key}: {reason}")
     for label, estimate in (

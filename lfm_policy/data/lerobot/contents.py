@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.tools.broken import broken_in_words, not_finite_episodes
 from lfm_policy.data.tools.contents import (
     ConfiguredContents,
     StoredArray,
@@ -19,6 +22,7 @@ from lfm_policy.errors import InputError
 
 if TYPE_CHECKING:
     from lfm_policy.data.dataset_config import DatasetConfig
+    from lfm_policy.data.lerobot.info import Feature
 
 
 class LeRobotContents(ConfiguredContents):
@@ -71,12 +75,16 @@ class LeRobotContents(ConfiguredContents):
 
         choice.passing(described, check)
         n_steps = sum(episode.length for episode in self._episodes)
+        lacking = {key: self._lacking(described[key]) for key in choice.left_out & described.keys()}
         for key in keys:
             stored = ACTION_KEY if key == action else key
             if key in choice.left_out:
                 entry, reason = features[key], choice.left_out[key]
                 dtype = str(entry.get("dtype"))[:20] if isinstance(entry, dict) else ""
-                self.stored[stored] = StoredArray((n_steps,), dtype, False, reason, unusable=True)
+                broken = lacking.get(key, "")
+                self.stored[stored] = StoredArray(
+                    (n_steps,), dtype, False, broken or reason, unusable=True, broken=bool(broken)
+                )
                 continue
             feature = described[key]
             shape = (n_steps, *feature.shape)
@@ -85,6 +93,51 @@ class LeRobotContents(ConfiguredContents):
                 if feature.is_camera
                 else describe(key, shape, np.dtype(feature.dtype), source=str(path))
             )
+
+    def _lacking(self, feature: Feature) -> str:
+        """Say in which episodes a feature of numbers is not stored that others have; else ""."""
+        from lfm_policy.data.lerobot.choice import check_stored
+
+        if feature.is_camera:
+            return ""
+        sound = {}
+        for episode in self._episodes:
+            if episode.data not in sound:
+                try:
+                    check_stored(feature, [episode])
+                except InputError:
+                    sound[episode.data] = False
+                else:
+                    sound[episode.data] = True
+        if not any(sound.values()):
+            return ""
+        found = {
+            f"episode {episode.index}": "lacks it, or has it in another form"
+            for episode in self._episodes
+            if not sound[episode.data]
+        }
+        return broken_in_words(f"{self.path}: {feature.key}", found, len(self._episodes))
+
+    def _where_broken(self, key: str) -> str:
+        from lfm_policy.data.lerobot.rows import read_rows
+
+        feature, found = self._info.feature(key), dict[str, str]()
+        by_file = defaultdict(list)
+        for episode in self._episodes:
+            by_file[episode.data].append(episode)
+        for members in by_file.values():
+            names = [f"episode {episode.index}" for episode in members]
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    rows = read_rows(self._info, members, [feature])
+                found |= not_finite_episodes(rows.arrays[key], rows.ends, names)
+            except InputError as error:
+                found |= dict.fromkeys(names, "cannot be read") | {
+                    names[0]: f"cannot be read ({error})"
+                }
+        n_episodes = len(self._episodes)
+        return broken_in_words(f"{self.path}: {key}", found, n_episodes) if found else ""
 
     def policy_name(self, key: str) -> str:
         """Return what a policy calls a feature; see :meth:`Contents.policy_name`."""

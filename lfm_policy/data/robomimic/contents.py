@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic.names import some_names
+from lfm_policy.data.tools.broken import broken_in_words
 from lfm_policy.data.tools.contents import (
     ConfiguredContents,
     StoredArray,
@@ -33,20 +36,23 @@ class RobomimicContents(ConfiguredContents):
     format = "robomimic"
 
     def __init__(self, path: Path, config_class: type[DatasetConfig], action_key: str = "") -> None:
-        """Read the metadata of the first demo.
+        """Read the metadata of all demos.
 
         Raises:
             InputError: not a robomimic file, or one whose metadata do not parse.
         """
+        from lfm_policy.data.robomimic.broken import StoredInDemos
         from lfm_policy.data.robomimic.env import control_freq
         from lfm_policy.data.robomimic.file import RobomimicFile
 
         super().__init__(path, config_class)
         with RobomimicFile(path) as file:
-            keys = file.stored(file.demos[0])
+            stored = StoredInDemos.of(file)
+            keys = {name: stored.usual(name) for name in stored.infos}
             beside = [name for name in keys if not name.startswith("obs/")]
             if action_key or _ACTIONS not in keys:
                 self.action_key = action_key or action_alone(beside)
+            self._n_demos = len(file.demos)
             self._n_steps = sum(file.num_samples(demo) for demo in file.demos)
             try:
                 self.fps = control_freq(file.env_args())
@@ -54,6 +60,18 @@ class RobomimicContents(ConfiguredContents):
                 self.notes.append(f"{error}; training does without, evaluation will ask for --env")
             lists, demos = file.filter_keys(), file.demos
             failed = [demo for demo in demos if file.is_marked_failed(demo)]
+            actions = self.action_key or _ACTIONS
+            for name, info in keys.items():
+                key = name.removeprefix("obs/")
+                if name == actions:
+                    self.stored[ACTION_KEY] = self._described(name, info)
+                elif name == "obs" or name.startswith("obs/"):
+                    array = self._described(name, info)
+                    if not array.unusable:
+                        rows = stored.other_rows(name, actions)
+                        broken = stored.differing(name, rows)
+                        array = self._unless_broken(name, array, rows, broken)
+                    self.stored[key] = array
         self.notes += [
             f"filter key is not usable: {error}"
             for error in lists.values()
@@ -65,17 +83,36 @@ class RobomimicContents(ConfiguredContents):
                 f"({some_names(failed, _DEMOS_NAMED)}): they are read like the others; to leave "
                 "them out, list the others as mask/<name> of the file and set dataset.filter_key"
             )
-        actions = self.action_key or _ACTIONS
-        for name, info in keys.items():
-            if name == actions:
-                self.stored[ACTION_KEY] = self._described(name, info)
-            elif name == "obs" or name.startswith("obs/"):
-                self.stored[name.removeprefix("obs/")] = self._described(name, info)
         if self.action_key and not action_key:
             self.notes.append(
                 f"actions are those of '{actions}': there is no array '{_ACTIONS}'; training needs "
                 f"dataset.action_key={actions}"
             )
+
+    def _unless_broken(
+        self,
+        name: str,
+        array: StoredArray,
+        rows: Mapping[str, tuple[int, int]],
+        broken: Mapping[str, str],
+    ) -> StoredArray:
+        """Return an array, unusable if it has not one row per step, or is another in some demos.
+
+        Args:
+            name: of the array in a demo.
+            array: what it is in most.
+            rows: demo -> its rows and its steps, where those are not as many.
+            broken: demo -> what is wrong with it there.
+        """
+        source = f"{self.path}: {name}"
+        if 2 * len(rows) > self._n_demos:  # which is its nature
+            demo, (found, steps) = next(iter(rows.items()))
+            reason = f"{source} has {found} rows, where {demo} has {steps} steps"
+            return replace(array, is_camera=False, not_read=reason, unusable=True)
+        if not broken:
+            return array
+        reason = broken_in_words(source, broken, self._n_demos)
+        return replace(array, is_camera=False, not_read=reason, unusable=True, broken=True)
 
     def _described(self, name: str, info: KeyInfo) -> StoredArray:
         shape = (self._n_steps, *info.shape)
@@ -90,6 +127,15 @@ class RobomimicContents(ConfiguredContents):
             ranks=(1, 2, 3),
             is_camera=info.layout is not None,
         )
+
+    def _where_broken(self, key: str) -> str:
+        from lfm_policy.data.robomimic.broken import unreadable
+        from lfm_policy.data.robomimic.file import RobomimicFile
+
+        with RobomimicFile(self.path) as file:
+            name, demos = file.observation(key), file.demos
+            found = unreadable(file, name)
+        return broken_in_words(f"{self.path}: {name}", found, len(demos)) if found else ""
 
     def read_values(self) -> ReplayBuffer:
         """Return action and observations; see :meth:`Contents.read_values`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from lfm_policy.data.robomimic.names import DROP_IT, numeric_order, one_episode_
 from lfm_policy.errors import InputError
 from lfm_policy.machine import total_memory
 from lfm_runtime.closing import Closing
-from lfm_runtime.policy.spec import is_image
 from lfm_runtime.registry import nearest_names
 
 _PART_BYTES = 32 * 2**20
@@ -46,17 +45,17 @@ class KeyInfo:
         shape: of a step, without time.
         dtype: as it is stored.
         problem: why it cannot be read at all, to follow its name; ``""`` if it can.
+        rows: how many steps of it there are in a demo, where that was asked.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     problem: str = ""
+    rows: int | None = field(default=None, compare=False)
 
     @property
     def layout(self) -> ImageLayout | None:
         """How its steps are stored as images; None if they are none."""
-        if self.dtype != np.uint8 and not is_image(self.shape):
-            return None  # depth and the like in another layout: nothing says that they are images
         return image_layout(self.shape, self.dtype)
 
 
@@ -153,7 +152,8 @@ class RobomimicFile(Closing):
                 arrays[name] = KeyInfo((), np.dtype(np.void), array.reason)
             else:
                 problem = array.problem or ("" if array.shape else "has no time axis")
-                arrays[name] = KeyInfo(array.shape[1:], array.dtype, problem)
+                rows = array.shape[0] if array.shape else None
+                arrays[name] = KeyInfo(array.shape[1:], array.dtype, problem, rows)
         return arrays
 
     def observation_keys(self, demo: str) -> tuple[str, ...]:

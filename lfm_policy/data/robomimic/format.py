@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from lfm_policy.data.images.cache import CachedImages, ImageCache
     from lfm_policy.data.images.layout import ImageLayout
     from lfm_policy.data.images.video_writer import ImageLoss
-    from lfm_policy.data.robomimic.file import KeyInfo, RobomimicFile
+    from lfm_policy.data.robomimic.file import RobomimicFile
     from lfm_policy.data.tools.contents import Contents
 
 _IMAGE = "_image"
-_RANKS = (1, 2, 3)
-"""Ranks of low-dimensional arrays, time included; of one step they are 0 to 2."""
 
 
 class ActionRangeWarning(UserWarning):
@@ -61,7 +59,7 @@ class RobomimicConfig(DatasetConfig):
     obs_keys: list[str] = option(
         [],
         "arrays under obs/ that the policy observes; none means all low-dimensional arrays and "
-        "uint8 images of the first demo, but for those of groups in it (group/key)",
+        "images of 0 to 255 of the first demo, but for those of groups in it (group/key)",
         common=True,
     )
     rename: dict[str, str] = option(
@@ -87,17 +85,14 @@ class RobomimicConfig(DatasetConfig):
             ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are, of a
                 simulator (a robot of one's own takes what it takes).
             UserWarning: arrays under obs/ that nobody named are left out, because they cannot be
-                read or are neither low-dimensional nor uint8 images.
+                read or are neither low-dimensional nor images of 0 to 255.
             AssumptionWarning: images are stored with channels first, without channels or with
                 alpha.
         """
         # here and not above: a policy that only acts has no use for HDF5
         from lfm_policy.data.images.cache import open_images
-        from lfm_policy.data.images.depth import (
-            as_depth_advice,
-            depth_layout,
-            refuse_unnamed_depth,
-        )
+        from lfm_policy.data.images.depth import depth_layout, refuse_unnamed_depth
+        from lfm_policy.data.robomimic.choice import RANKS, observed_keys
         from lfm_policy.data.robomimic.file import RobomimicFile
         from lfm_policy.data.robomimic.names import demo_tasks
         from lfm_policy.data.tasks.choice import choose_tasks
@@ -116,13 +111,13 @@ class RobomimicConfig(DatasetConfig):
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)
             of_a_simulator = file.has_env_args
-            obs_keys = self._observed(file, demos, lengths)
+            obs_keys = list(self.obs_keys) or observed_keys(file, demos, lengths, self.depth)
             check_observed(obs_keys, self.rename)
             depth = depth_ranges(self.depth, {key: key for key in obs_keys}, self.path)
             actions = file.info(demos, action_key, lengths, ranks=(1, 2))
             names = {key: file.observation(key) for key in obs_keys}
             observed = {
-                key: file.info(demos, name, lengths, ranks=(*_RANKS, 4))
+                key: file.info(demos, name, lengths, ranks=(*RANKS, 4))
                 for key, name in names.items()
             }
             layouts = {key: info.layout for key, info in observed.items()}
@@ -132,15 +127,10 @@ class RobomimicConfig(DatasetConfig):
                     layouts[key] = depth_layout(info.shape, info.dtype, held)
                     continue
                 refuse_unnamed_depth(key, info.shape, info.dtype, held)
-                if info.layout is not None and info.dtype != np.uint8:
-                    raise InputError(
-                        f"{held} holds {info.dtype} {info.shape} per step; expected uint8 images; "
-                        + as_depth_advice(key)
-                    )
                 if info.layout is None and len(info.shape) == 3:
                     raise InputError(
                         f"{held} has shape {info.shape} per step; expected at most 2 dimensions, "
-                        "or an image (height, width, 1, 3 or 4), uint8 also with its channels first"
+                        "or an image (height, width, 1, 3 or 4), also with its channels first"
                     )
             action = file.read(demos, action_key, lengths, actions)
             unscaled = {}
@@ -291,74 +281,6 @@ class RobomimicConfig(DatasetConfig):
         from lfm_policy.data.robomimic.absolute_actions import STORED_ABSOLUTE
 
         return STORED_ABSOLUTE if STORED_ABSOLUTE in file.stored(demo) else self.action_key
-
-    def _observed(
-        self, file: RobomimicFile, demos: Sequence[str], lengths: Sequence[int]
-    ) -> list[str]:
-        """Return the observations to read: those named, or all that can be observations."""
-        there = file.observation_keys(demos[0])
-        if self.obs_keys:
-            return list(self.obs_keys)
-        stored = file.stored(demos[0])
-        left_out = {}
-        for key in there:
-            name = file.observation(key)
-            if name in stored:
-                reason = "" if key in self.depth else _why_no_observation(key, stored[name])
-                reason = reason or _why_other_length(file, demos, lengths, name)
-            elif inside := [n for n in stored if n.startswith(f"{name}/")]:
-                reason = f"is a group: name its arrays, such as {inside[0].removeprefix('obs/')}"
-            else:
-                reason = "is an empty group"
-            if reason:
-                left_out[key] = reason
-        reasons = ", ".join(f"{key} ({reason})" for key, reason in left_out.items())
-        usable = [key for key in there if key not in left_out]
-        if not usable:
-            raise InputError(
-                f"{self.path}: {demos[0]} has neither low-dimensional arrays nor uint8 images "
-                f"under obs, only: {reasons}; name obs_keys to choose"
-            )
-        if left_out:
-            warnings.warn(
-                f"{self.path}: left out: {reasons}; name obs_keys to choose", stacklevel=3
-            )
-        return usable
-
-
-def _why_no_observation(key: str, info: KeyInfo) -> str:
-    """Say why an array cannot be observed, to follow its name; ``""`` if it can."""
-    if info.problem:
-        return info.problem
-    if info.dtype.kind not in "fiub":
-        return f"has dtype {info.dtype}, expected numbers"
-    if 0 in info.shape:
-        return "holds no values"
-    from lfm_policy.data.images.depth import as_depth_advice, looks_like_depth
-
-    if info.layout is not None and info.dtype != np.uint8:
-        return f"holds images of {info.dtype}, expected uint8; {as_depth_advice(key)}"
-    if looks_like_depth(info.shape, info.dtype):
-        return f"has {info.dtype} {info.shape} per step; {as_depth_advice(key)}"
-    if info.layout is not None:
-        return ""
-    return "" if len(info.shape) + 1 in _RANKS else f"has shape {info.shape} per step"
-
-
-def _why_other_length(
-    file: RobomimicFile, demos: Sequence[str], lengths: Sequence[int], name: str
-) -> str:
-    """Say that an array has not one row per step, which is its nature if most demos have it so.
-
-    Otherwise single demos are damaged, which has to be said to who reads them.
-    """
-    if file.n_steps(demos[0], name) == lengths[0]:
-        return ""
-    found = [file.n_steps(demo, name) for demo in demos]
-    others = [n != length for n, length in zip(found, lengths, strict=True)]
-    if 2 * sum(others) <= len(demos):
-        return ""
-    return f"has {found[0]} rows, where {demos[0]} has {lengths[0]} steps"
 
 
 def _images(

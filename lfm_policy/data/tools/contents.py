@@ -47,6 +47,8 @@ class StoredArray:
         is_camera: whether its steps are images.
         not_read: why its values are not looked at; empty if they are.
         unusable: whether training cannot use it either, for that reason.
+        broken: whether that is no matter of its kind: it is damaged, or not the same in all
+            episodes.
     """
 
     shape: tuple[int, ...]
@@ -54,6 +56,7 @@ class StoredArray:
     is_camera: bool
     not_read: str = ""
     unusable: bool = False
+    broken: bool = False
 
 
 class Contents(ABC):
@@ -138,19 +141,29 @@ class ConfiguredContents(Contents):
     def read_values(self) -> ReplayBuffer:
         """Return action and observations; see :meth:`Contents.read_values`.
 
-        Observations that cannot be read are called unusable, and the others are read.
+        Observations that cannot be read are called broken, and the others are read: what is of
+        another kind is not among them.
         """
         try:
             return self._read()
         except InputError:
             keys = [key for key in self.low_dimensional if key != ACTION_KEY]
-            unusable = {key: reason for key in keys if (reason := self._why_unreadable(key))}
-            left = self.cameras or len(unusable) < len(keys) or self.reads_actions_alone
-            if not unusable or not left:
+            broken = {key: reason for key in keys if (reason := self._why_unreadable(key))}
+            if not broken:
                 raise
-        for key, reason in unusable.items():
-            self.stored[key] = replace(self.stored[key], not_read=reason, unusable=True)
+            broken = {key: self._where_broken(key) or reason for key, reason in broken.items()}
+            if not (self.cameras or len(broken) < len(keys) or self.reads_actions_alone):
+                before = [array.not_read for array in self.stored.values() if array.broken]
+                raise InputError("; ".join(dict.fromkeys([*before, *broken.values()]))) from None
+        for key, reason in broken.items():
+            self.stored[key] = replace(
+                self.stored[key], not_read=reason, unusable=True, broken=True
+            )
         return self._read()
+
+    def _where_broken(self, key: str) -> str:
+        """Say in which episodes an array is broken; empty where nobody knows."""
+        return ""
 
     def _read(self) -> ReplayBuffer:
         keys = [key for key in self.low_dimensional if key != ACTION_KEY]

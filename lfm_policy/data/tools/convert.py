@@ -254,9 +254,8 @@ def dataset_config(source: Path, name: str, options: ConvertOptions) -> DatasetC
         action_key = options.action_key or ACTION_KEY
         # The name is taken in the result, and the format refuses it as an observation.
         taken = {action_key, ACTION_KEY}
-        tasks_in = "" if options.task is not None else named_by(source)
-        if tasks_in and tasks_in not in options.rename:  # they are kept as tasks
-            taken.add(tasks_in)
+        if (tasks_in := named_by(source)) in options.rename:  # kept as numbers, too
+            stored.append(tasks_in)
         chosen["obs_keys"] = [key for key in stored if key not in taken]
         for key, problem in left_out.items():
             if key not in taken:  # reading the action says the same

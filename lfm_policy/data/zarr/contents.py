@@ -16,7 +16,7 @@ from lfm_policy.errors import InputError
 
 
 class ZarrContents(Contents):
-    """A zarr replay buffer: every array under ``data/``, whatever training would use of it."""
+    """A zarr replay buffer: every array under ``data/`` but the numbers of its named tasks."""
 
     format = "zarr"
     prefix = "data/"
@@ -27,13 +27,16 @@ class ZarrContents(Contents):
         Raises:
             InputError: not a zarr store, or its episode ends are absent or damaged.
         """
-        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, count_steps, list_zarr, stored_rate
+        from lfm_policy.data.tasks.zarr import named_by
+        from lfm_policy.data.zarr.store import LOW_DIMENSIONAL, list_zarr, stored_ends, stored_rate
 
         super().__init__(path)
         self.fps = stored_rate(path)
         listing, source = list_zarr(path), str(path)
-        n_steps = count_steps(path)
+        n_steps, tasks_in = int(stored_ends(path)[-1]), named_by(path)
         for key, info in listing.readable.items():
+            if key == tasks_in:  # which says what an episode shows, and is no observation
+                continue
             name, is_camera = f"data/{key}", info.layout is not None
             array = describe(
                 name,
@@ -47,7 +50,7 @@ class ZarrContents(Contents):
                 if not array.unusable:
                     check_lengths({name: info.shape[0]}, n_steps=n_steps, source=source)
             except InputError as error:
-                array = _unusable(array, str(error))
+                array = _broken(array, str(error))
             self.stored[key] = array
         self.stored |= listing.unreadable
 
@@ -61,7 +64,7 @@ class ZarrContents(Contents):
         with self._noting():
             buffer, problems = load_usable(self.path, self.low_dimensional)
         for key, problem in problems.items():
-            self.stored[key] = _unusable(self.stored[key], problem)
+            self.stored[key] = _broken(self.stored[key], problem)
         return buffer
 
     def open_camera(
@@ -87,5 +90,5 @@ class ZarrContents(Contents):
         self.notes += [text for text in said if text not in self.notes]
 
 
-def _unusable(array: StoredArray, problem: str) -> StoredArray:
-    return replace(array, is_camera=False, not_read=problem, unusable=True)
+def _broken(array: StoredArray, problem: str) -> StoredArray:
+    return replace(array, is_camera=False, not_read=problem, unusable=True, broken=True)

@@ -167,11 +167,11 @@ class ZarrConfig(DatasetConfig):
     def episode_tasks(self) -> list[str]:
         """Return what every episode shows, where tasks have names; see the base class."""
         from lfm_policy.data.tasks.zarr import chosen, named_by
-        from lfm_policy.data.zarr.store import load_zarr
+        from lfm_policy.data.zarr.store import stored_ends
 
         if not named_by(self.path):
             return []
-        starts = load_zarr(self.path, (self.action_key,)).episode_starts
+        starts = ReplayBuffer({}, stored_ends(self.path)).episode_starts
         return chosen([ALL_TASKS], self.path, starts).shown()
 
     @classmethod

@@ -30,6 +30,7 @@ from lfm_policy.data.replay_buffer import (
     check_episode_ends,
     check_lengths,
 )
+from lfm_policy.data.tools.broken import broken_in_words, not_finite_episodes
 from lfm_policy.data.tools.contents import StoredArray
 from lfm_policy.data.zarr.reader import DATA, OpenedArray, ZarrReader
 from lfm_policy.errors import InputError
@@ -39,8 +40,8 @@ _ENDS = "meta/episode_ends"
 TASK_INDEX = "task_index"
 """The array that says which of the store's ``tasks`` a step belongs to."""
 _CHUNK_BYTES = 2**20
-LOW_DIMENSIONAL = (2, 3)
-"""Ranks of arrays that are observations without being images."""
+LOW_DIMENSIONAL = (1, 2, 3)
+"""Ranks of arrays that are observations without being images; of one step they are 0 to 2."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ def list_zarr(path: str | Path) -> ZarrListing:
             try:
                 opened = store.open(name)
             except InputError as error:
+                shape, dtype = store.described(name)
                 listing.unreadable[key] = StoredArray(
-                    *store.described(name), is_camera=False, not_read=str(error), unusable=True
+                    shape, dtype, False, str(error), unusable=True, broken=not dtype
                 )
             else:
                 listing.readable[key] = ArrayInfo(opened.shape, opened.dtype)
@@ -113,14 +115,14 @@ def stored_tasks(path: str | Path) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def count_steps(path: str | Path) -> int:
-    """Return how many steps all episodes have together.
+def stored_ends(path: str | Path) -> np.ndarray:
+    """Return where episodes end, (E,) int64, see `ReplayBuffer`.
 
     Raises:
         InputError: no zarr store, or its episode ends are absent or damaged.
     """
     with ZarrReader(Path(path)) as store:
-        return int(_episode_ends(store)[-1])
+        return _episode_ends(store)
 
 
 def check_observation(key: str, info: ArrayInfo, source: str) -> None:
@@ -146,7 +148,8 @@ def load_zarr(path: str | Path, keys: Iterable[str]) -> ReplayBuffer:
         keys: what to read; nothing else is touched.
 
     Returns:
-        The validated buffer, arrays in the order of ``keys`` with their stored dtypes.
+        The validated buffer, arrays in the order of ``keys`` with their stored dtypes; (T, 1)
+        where a step is a scalar.
 
     Raises:
         InputError: the store is absent, damaged, incomplete or holds something else; the message
@@ -158,7 +161,7 @@ def load_zarr(path: str | Path, keys: Iterable[str]) -> ReplayBuffer:
     with ZarrReader(Path(path)) as store:
         ends = _episode_ends(store)
         opened = {key: _open(store, key, int(ends[-1])) for key in keys}
-        arrays = {key: store.read(array) for key, array in opened.items()}
+        arrays = {key: _values(store, array) for key, array in opened.items()}
     buffer = ReplayBuffer(arrays=arrays, episode_ends=ends, source=str(path))
     buffer.validate()
     return buffer
@@ -179,7 +182,9 @@ def load_usable(path: str | Path, keys: Iterable[str]) -> tuple[ReplayBuffer, di
         ends = _episode_ends(store)
         for key in keys:
             try:
-                values = store.read(_open(store, key, int(ends[-1])))
+                values = _values(store, _open(store, key, int(ends[-1])))
+                if found := not_finite_episodes(values, ends):
+                    raise InputError(broken_in_words(f"{path}: {DATA}{key}", found, len(ends)))
                 ReplayBuffer({key: values}, ends, str(path)).validate()
             except InputError as error:
                 problems[key] = str(error)
@@ -256,9 +261,16 @@ def _open(store: ZarrReader, key: str, n_steps: int) -> OpenedArray:
     """Return an array under ``data/`` of a shape and dtype that a buffer may hold."""
     opened = store.open(f"{DATA}{key}")
     source = str(store.path)
-    check_array_type(opened.name, opened.shape, opened.dtype, source=source)
+    if len(opened.shape) != 1:  # else its steps are scalars, see `_values`
+        check_array_type(opened.name, opened.shape, opened.dtype, source=source)
     check_lengths({opened.name: opened.shape[0]}, n_steps=n_steps, source=source)
     return opened
+
+
+def _values(store: ZarrReader, opened: OpenedArray) -> np.ndarray:
+    """Return what is stored, with an axis for the number of every step where that is a scalar."""
+    values = store.read(opened)
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _episode_ends(store: ZarrReader) -> np.ndarray:

@@ -158,7 +158,7 @@ def test_observations_outside_the_file_are_left_out(
     found = inspect_dataset(path)
     assert "object" in found.opened.stored and "object" not in found.ranges
     (finding,) = [f for f in found.warnings if f.kind == "unusable_array"]
-    assert re.search(rf"obs/object is (a )?({OUTSIDE})", finding.message)
+    assert re.search(rf"obs/object is broken in .*: demo_0 is (a )?({OUTSIDE})", finding.message)
     with pytest.warns(UserWarning, match="left out: object"):
         done = convert(path, path.with_name("out.zarr"))
     assert set(done.shapes) == {"action", "position"}

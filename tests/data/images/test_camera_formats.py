@@ -45,6 +45,7 @@ CASES = {
         FRAMES,
         "camera: channels first (4, 20, 18), read as (20, 18, 3) without alpha",
     ),
+    "floats": (FRAMES + np.float32(0.4), FRAMES, ""),
     "floats-first": (
         FRAMES.transpose(0, 3, 1, 2).astype(np.float32),
         FRAMES,
@@ -100,13 +101,7 @@ FORMATS = {
     "demo.hdf5": Format(write_robomimic, RobomimicConfig, "demo_1: obs/camera", "{path}: {remark}"),
     "demo.zarr": Format(write_store, ZarrConfig, "data/camera", "{remark}"),
 }
-EVERY_CASE = [
-    (name, case)
-    for name in FORMATS
-    for case in CASES
-    if (name, case) != ("demo.hdf5", "floats-first")
-]
-"""Images of robomimic files are whole numbers."""
+EVERY_CASE = [(name, case) for name in FORMATS for case in CASES]
 
 
 @pytest.mark.parametrize(("name", "case"), EVERY_CASE)
@@ -199,7 +194,27 @@ def test_depth_of_robomimic_with_channels_first_is_left_out_or_refused(tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore:.*channels first")
-def test_shares_of_255_in_a_store_are_refused_with_channels_first_too(tmp_path: Path) -> None:
-    write_store(tmp_path / "demo.zarr", np.random.rand(N, 3, HEIGHT, WIDTH))
-    with pytest.raises(InputError, match="data/camera: .*multiply them by 255"):
-        FORMATS["demo.zarr"].load(tmp_path / "demo.zarr", tmp_path / "cache")
+@pytest.mark.parametrize("shape", [(3, HEIGHT, WIDTH), (HEIGHT, WIDTH, 3), (HEIGHT, WIDTH, 1)])
+@pytest.mark.parametrize("name", FORMATS)
+def test_shares_of_255_are_refused(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    path = FORMATS[name].file(tmp_path / name, np.random.rand(N, *shape))
+    with pytest.raises(InputError, match="/camera: .*multiply them by 255") as error:
+        FORMATS[name].load(path, tmp_path / "cache")
+    assert ("dataset.depth" in str(error.value)) == (shape[-1] == 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.random.rand(N, HEIGHT, WIDTH, 3), r"float64 from \S+ to 0.99\d+, not 0 to 255\)"),
+        (np.full((N, HEIGHT, WIDTH, 3), -2.0), r"float64 from -2 to -2, not 0 to 255\)"),
+        (FRAMES[..., :1] + 0.4, "float64 of one channel; dataset.depth={camera: "),
+    ],
+)
+def test_floats_of_robomimic_that_may_be_no_images_want_to_be_named(
+    tmp_path: Path, values: np.ndarray, reason: str
+) -> None:
+    path = tmp_path / "demo.hdf5"
+    write_robomimic(path, values)
+    with pytest.warns(UserWarning, match=rf"left out: camera \(holds images of {reason}"):
+        assert "camera" not in RobomimicConfig(path=str(path)).load().arrays

@@ -169,10 +169,6 @@ def scalar(root: zarr.Group) -> None:
     root.create_array("odd", data=np.float32(3))
 
 
-def one_rank(root: zarr.Group) -> None:
-    root.create_array("odd", data=np.arange(N) / 1)
-
-
 def four_ranks(root: zarr.Group) -> None:
     root.create_array("odd", data=np.ones((N, 4, 4, 7), np.float32))
 
@@ -189,7 +185,7 @@ ODD = {
     make.__name__: make
     for make in (
         *(text, text_of_any_length, bytes_of_a_length, complex_numbers, fields, times),
-        *(other_length, scalar, one_rank, four_ranks, no_values, not_finite),
+        *(other_length, scalar, four_ranks, no_values, not_finite),
     )
 }
 STAYS_IN_CONVERSIONS = "not_finite"

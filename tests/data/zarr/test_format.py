@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import zarr
 from lfm_policy.data.derived import DERIVATIONS
 from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.tools.convert import convert
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.errors import InputError
+from lfm_policy.inspection import inspect_dataset
+from lfm_policy.proposal import ProposalOptions, propose
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,37 @@ def test_loads_the_keys_in_the_order_asked(path: str) -> None:
     buffer = ZarrConfig(path=path, obs_keys=["torque", "extra"]).load()
     assert list(buffer.arrays) == ["action", "torque", "extra"]
     assert buffer.arrays["extra"].shape == (12, 3, 2)
+
+
+def test_a_number_per_step_needs_no_axis_of_its_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {key: rng.normal(size=(12, 1)).astype(np.float32) for key in ("action", "gripper")}
+    buffer = ReplayBuffer(arrays, np.array([5, 12]))
+    write_zarr(tmp_path / "columns.zarr", buffer)
+    root = zarr.create_group(tmp_path / "plain.zarr", zarr_format=2)
+    for key, values in arrays.items():
+        root.create_array(f"data/{key}", data=values[:, 0])
+    root.create_array("meta/episode_ends", data=buffer.episode_ends)
+    configs = [
+        ZarrConfig(path=str(tmp_path / f"{name}.zarr"), obs_keys=["gripper"])
+        for name in ("columns", "plain")
+    ]
+    columns, plain = (config.load() for config in configs)
+    assert {key: array.shape for key, array in plain.arrays.items()} == {
+        "action": (12, 1),
+        "gripper": (12, 1),
+    }
+    assert plain.fingerprint() == columns.fingerprint() == buffer.fingerprint()
+    inspection = inspect_dataset(tmp_path / "plain.zarr")
+    assert not [f for f in inspection.warnings if f.kind == "unusable_array"]
+    assert inspection.buffer.arrays["gripper"].shape == (12, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is left out
+        converted = convert(tmp_path / "plain.zarr", tmp_path / "plain.hdf5")
+    assert converted.shapes == {"action": (1,), "gripper": (1,)}
+    proposal = propose(tmp_path / "plain.zarr", ProposalOptions(device="cpu"))
+    assert proposal.config.dataset.obs_keys == ["gripper"]
+    assert "- gripper  # 1 number, " in proposal.text
 
 
 def test_action_key_is_renamed(path: str) -> None:

@@ -197,7 +197,7 @@ def test_not_finite(tmp_path: Path, value: float) -> None:
     [
         (np.full((20, 1), "a"), "data/state has dtype .*; expected numbers"),
         (np.zeros((20, 1), np.complex64), "data/state has dtype complex64; expected numbers"),
-        (np.zeros(20), "data/state has rank 1"),
+        (np.zeros(()), "data/state has rank 0"),
         (np.zeros((20, 0)), r"data/state has shape \(20, 0\): it holds no values"),
         (np.zeros((19, 5)), "data/state has 19 steps, but the last of episode_ends is 20"),
     ],
