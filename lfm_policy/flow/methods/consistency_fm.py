@@ -25,7 +25,8 @@ class ConsistencyFlowMethod(ErrorMethod):
     where the right sides have no gradient, and t is uniform over a + delta to the noise side of
     the segment, so that both points are in one segment. They have the weights themselves, as in the
     authors' code: towards an EMA of them, which lags behind by more than a step of delta changes,
-    nothing moves.
+    nothing moves. Both errors are divided by delta, so that they are of the size of a velocity:
+    AdamW took no notice of errors of the size of delta itself.
 
     What is learnt, for small delta and alpha, is the mean velocity from t to a: one step of Euler's
     through each segment samples. It is no velocity that a solver could follow, for flows of data
@@ -58,8 +59,9 @@ class ConsistencyFlowMethod(ErrorMethod):
         with torch.no_grad():
             wanted = network(x_earlier, earlier, cond)
             end = x_earlier - per_sample(earlier - begin, wanted) * wanted
-        changes = self.chunk_errors(v, wanted)
-        ends = self.chunk_errors(x_later - per_sample(later - begin, v) * v, end)
+        reached = x_later - per_sample(later - begin, v) * v
+        changes = self.chunk_errors(v / config.delta, wanted / config.delta)
+        ends = self.chunk_errors(reached / config.delta, end / config.delta)
         return (ends + config.alpha * changes).mean()
 
     def step(

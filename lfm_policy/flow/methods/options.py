@@ -246,9 +246,10 @@ class ConsistencyFlowConfig(ErrorConfig):
         le=64,
     )
     delta: float = option(
-        1e-3,
-        "how much nearer to the data is the point of a path that has to lead to the same end; with "
-        "less than float32, and with dropout, it has to be much larger",
+        0.05,
+        "how much nearer to the data is the point of a path that has to lead to the same end: what "
+        "is known at the data is handed on to the noise in so many steps, and 0.001 is too slow; "
+        "with less than float32, and with dropout, it has to be larger still",
         gt=0,
         lt=1,
     )
