@@ -33,7 +33,7 @@ _KEPT = 0.98
 
 
 def outcomes_table(
-    title: str, outcomes: Sequence[EpisodeOutcome], *, hz: float, of_robot: bool
+    title: str, outcomes: Sequence[EpisodeOutcome], *, hz: float, of_robot: bool = False
 ) -> None:
     """Print one row per episode; ``delay`` is in executed actions, the largest of any chunk.
 
