@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,8 @@ class Dataset:
             )
         how = WriteOptions(fps=self.fps, quiet=False)
         if self._config is not None:
-            how = told_besides(self._config, self._options, quiet=False)
+            said = replace(self._options, fps=self.fps)
+            how = told_besides(self._config, said, quiet=False)
         writer.write(target, self.buffer, how)
         return Dataset.open(target)
 

@@ -145,6 +145,14 @@ def test_what_a_dataset_tells_besides_is_saved_with_it(tmp_path: Path) -> None:
     assert RobomimicConfig.facts(tmp_path / "d.hdf5").env_args == described
 
 
+def test_a_rate_that_was_said_afterwards_is_written(tmp_path: Path) -> None:
+    path = write_zarr([episode()], tmp_path / "a.zarr")
+    dataset = Dataset.open(path, image_cache=tmp_path / "cache")
+    assert dataset.fps is None
+    dataset.fps = 12.5
+    assert dataset.save(tmp_path / "b").fps == 12.5
+
+
 def test_the_rate_is_kept_and_nonsense_is_none(tmp_path: Path) -> None:
     path = write_zarr([episode()], tmp_path / "a.zarr", fps=12.5)
     assert ZarrConfig.facts(path).fps == 12.5
