@@ -93,12 +93,11 @@ def policy_graph(policy: Policy) -> onnx.ModelProto:
 
 
 def _for_so_many_rows(policy: Policy, tensor: str) -> InputError:
-    names = f"network '{policy.config.network.name}', encoder '{policy.config.encoder.name}'"
     return InputError(
-        f"the policy cannot be exported ({names}, solver '{policy.solver}'): '{tensor}' of the "
-        f"graph has {EXAMPLE_ROWS} rows and no other number, because a forward made a plain number "
-        "of the number of rows: write x.shape[0], flatten(1) and view_as(x), not len(x) or "
-        "int(x.shape[0])"
+        f"the policy cannot be exported ({_networks(policy)}, solver '{policy.solver}'): "
+        f"'{tensor}' of the graph has {EXAMPLE_ROWS} rows and no other number, because a forward "
+        "made a plain number of the number of rows: write x.shape[0], flatten(1) and view_as(x), "
+        "not len(x) or int(x.shape[0])"
     )
 
 
@@ -121,15 +120,18 @@ def _shorten(model: onnx_ir.Model) -> None:
 
 def _untraceable(policy: Policy, error: Exception) -> InputError:
     """Return torch's reason in a line: its own text is a page."""
-    names = f"network '{policy.config.network.name}', encoder '{policy.config.encoder.name}'"
     text = str(error.__cause__ or error)
     found = re.search(r'\n\s*File "(.*)", line (\d+), in .*\n\s*(.+)', text)
     place = f" ({found[1]}, line {found[2]}: {found[3]})" if found else ""
     return InputError(
-        f"the policy cannot be exported, torch cannot trace it ({names}): "
+        f"the policy cannot be exported, torch cannot trace it ({_networks(policy)}): "
         f"{text.splitlines()[0].strip()[:300]}{place}. A forward must not look at values, as if, "
         "float(x) and x.item() do, and its shapes must follow from those of its inputs"
     )
+
+
+def _networks(policy: Policy) -> str:
+    return f"network '{policy.config.network.name}', encoder '{policy.config.encoder.name}'"
 
 
 def example_inputs(policy: Policy) -> Inputs:

@@ -19,6 +19,13 @@ from lfm_runtime.control import (
 )
 from lfm_runtime.policy.spec import DataSpec
 
+OBSERVED = {
+    "agent_pos": np.full(2, 250.0, np.float32),
+    "block_pose": np.array([250, 250, 1, 0], np.float32),
+    "keypoints": np.full(16, 250.0, np.float32),
+}
+"""What a robot would have to see to run the bundled policy."""
+
 
 class Counter:
     """A robot that is asked to be at 0, 1, 2, ...; it is where it was last told to be."""

@@ -15,11 +15,7 @@ from lfm_policy.errors import InputError, RobotError
 from lfm_policy.policy import load_policy
 from lfm_runtime.control import ControlOptions
 
-OBSERVED = {
-    "agent_pos": np.full(2, 250.0, np.float32),
-    "block_pose": np.array([250, 250, 1, 0], np.float32),
-    "keypoints": np.full(16, 250.0, np.float32),
-}
+from .conftest import OBSERVED
 
 
 class Faulty:
