@@ -6,6 +6,7 @@ machine hardly change; both are medians.
 
     python scripts/benchmarks/cameras.py                 # everything
     python scripts/benchmarks/cameras.py --parts step    # two cameras of 240 x 320, own/cameras
+    python scripts/benchmarks/cameras.py --data docs/results/data    # the file of the results
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -35,6 +37,8 @@ from lfm_policy.encoders.image_options import CompactConfig, ResNet18Config
 from lfm_policy.training import BlockPlan, Run
 from lfm_policy.training.run import JOINT
 from lfm_policy.training.trainer import Trainer
+from lfm_runtime.benchmark import computer
+from lfm_runtime.disk.files import write_json
 
 FPS = 30
 CODECS = {"av1": "libsvtav1", "h264": "libx264"}
@@ -78,8 +82,12 @@ def medians(once: Callable[[], object], repeats: int) -> tuple[float, float]:
     return wall, cpu
 
 
-def measure_step(folder: Path, arguments: argparse.Namespace) -> None:
-    """Print what a step costs while the encoder learns with all blocks, of two large cameras."""
+Rows = Iterator[dict[str, Any]]
+"""What was done, and seconds of one step or frames per second: as they passed, of the process."""
+
+
+def measure_step(folder: Path, arguments: argparse.Namespace) -> Rows:
+    """Yield what a step costs while the encoder learns with all blocks, of two large cameras."""
     n, (height, width) = 400, (240, 320)
     generator = np.random.default_rng(0)
     arrays = {
@@ -95,16 +103,19 @@ def measure_step(folder: Path, arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     trainer = Trainer(BlockPlan(run).part(JOINT), run.accelerator, seed=config.seed)
     wall, cpu = medians(lambda: trainer.train_step(), arguments.steps)
-    sizes = {tuple(run.data.train.frames(key, 0, 1).shape[1:3]) for key in ("front", "wrist")}
-    print(
-        f"step: own/cameras, 2 cameras of {height} x {width} kept at {sizes}, "
-        f"batch {config.training.encoder_batch_size} x {config.policy.n_obs_steps} frames: "
-        f"{wall:.3f} s passed, {cpu:.3f} s of the process"
-    )
+    (kept,) = {tuple(run.data.train.frames(key, 0, 1).shape[1:3]) for key in ("front", "wrist")}
+    frames = f"{config.training.encoder_batch_size} x {config.policy.n_obs_steps}"
+    yield {
+        "what": f"a step of own/cameras: two cameras of {height} x {width}, kept at "
+        f"{kept[0]} x {kept[1]}, batches of {frames} frames of each",
+        "unit": "s",
+        "passed": wall,
+        "process": cpu,
+    }
 
 
-def measure_features(_: Path, arguments: argparse.Namespace) -> None:
-    """Print how many frames of 96 x 128 frozen encoders take per second, in a random view."""
+def measure_features(_: Path, arguments: argparse.Namespace) -> Rows:
+    """Yield how many frames of 96 x 128 frozen encoders take per second, in a random view."""
     frames = torch.from_numpy(np.stack(list(frames_of(64, 96, 128))))
     encoders = (CompactConfig(crop=[0.9, 0.9]), ResNet18Config(crop=[0.9, 0.9]))
     for options, precision in itertools.product(encoders, ("no", "bf16")):
@@ -112,15 +123,17 @@ def measure_features(_: Path, arguments: argparse.Namespace) -> None:
         seen = encoder.fixed_view(1).repeat(len(frames))
         with torch.no_grad(), autocast(precision, frames.device):
             wall, cpu = medians(partial(encoder, frames[:, None], seen), 5)
-        print(
-            f"features: {options.name}, 96 x 128, mixed_precision={precision}: "
-            f"{len(frames) / wall:,.0f} frames per second passed, {len(frames) / cpu:,.0f} per "
-            "second of the process"
-        )
+        yield {
+            "what": f"features of frames of 96 x 128 of the frozen encoder {options.name}"
+            + (f", {precision}" if precision != "no" else ""),
+            "unit": "frames/s",
+            "passed": len(frames) / wall,
+            "process": len(frames) / cpu,
+        }
 
 
-def measure_decoding(folder: Path, arguments: argparse.Namespace) -> None:
-    """Print how many frames of 640 x 480 per second are decoded, resized and cached."""
+def measure_decoding(folder: Path, arguments: argparse.Namespace) -> Rows:
+    """Yield how many frames of 640 x 480 per second are decoded, resized and cached."""
     for codec in CODECS:
         path, n = folder / f"{codec}.mp4", arguments.frames
         _write_video(path, codec, n)
@@ -134,12 +147,12 @@ def measure_decoding(folder: Path, arguments: argparse.Namespace) -> None:
             )
             with stopwatch() as taken:
                 open_images({"front": camera}, ImageCache(folder / "cache", size_of))
-            kilobytes = path.stat().st_size / n / 1e3
-            print(
-                f"decoding: {codec} 480 x 640, {n:,} frames ({kilobytes:.0f} kB each), {label}: "
-                f"{n / taken[0]:,.0f} frames per second passed, {n / taken[1]:,.0f} per second "
-                "of the process"
-            )
+            yield {
+                "what": f"frames of 480 x 640 decoded from {codec} and cached, {label}",
+                "unit": "frames/s",
+                "passed": n / taken[0],
+                "process": n / taken[1],
+            }
 
 
 def _write_video(path: Path, codec: str, n: int) -> None:
@@ -163,12 +176,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--frames", type=int, default=600, help="of the videos")
+    parser.add_argument("--data", type=Path, help="folder to write camera_costs.json into")
     parser.add_argument("overrides", nargs="*", help="options of the step, key=value")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.data and (arguments.overrides or arguments.parts != list(PARTS)):
+        parser.error("--data is for everything as it is configured: no --parts, no options")
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for part in arguments.parts:
-            PARTS[part](Path(folder), arguments)
+            for row in PARTS[part](Path(folder), arguments):
+                print(
+                    f"{row['what']}: {row['passed']:.4g} {row['unit']} passed, "
+                    f"{row['process']:.4g} of the process",
+                    flush=True,
+                )
+                rows.append(row)
+    if arguments.data:
+        facts = {"computer": computer(), "threads": arguments.threads}
+        write_json(arguments.data / "camera_costs.json", {**facts, "rows": rows})
 
 
 if __name__ == "__main__":

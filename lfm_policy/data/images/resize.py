@@ -19,8 +19,8 @@ BAND = 16
 """Rows or columns that are made at once: of a large image they need only a part, since a pixel is
 the average of those around it, and all other weights are zero."""
 
-FRAMES_AT_ONCE = 4
-"""Whose numbers fit into the caches of a CPU."""
+BYTES_AT_ONCE = 2**20
+"""Of frames whose numbers, four times as large, fit into the caches of a CPU."""
 
 
 class Resize(nn.Module):
@@ -100,7 +100,8 @@ def resized_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return frames
     resize = Resize(frames.shape[1:3], size)
     resized = np.empty((len(frames), *size, frames.shape[3]), np.uint8)
-    for begin in range(0, len(frames), FRAMES_AT_ONCE):
-        part = np.ascontiguousarray(frames[begin : begin + FRAMES_AT_ONCE])
+    at_once = max(1, BYTES_AT_ONCE // frames[0].nbytes) if len(frames) else 1
+    for begin in range(0, len(frames), at_once):
+        part = np.ascontiguousarray(frames[begin : begin + at_once])
         resized[begin : begin + len(part)] = resize(torch.from_numpy(part)[:, None])[:, 0]
     return resized

@@ -55,7 +55,7 @@ def test_arrays_are_resized_in_parts_as_one(monkeypatch: pytest.MonkeyPatch) -> 
     frames = rng.integers(0, 256, (7, 24, 20, 3), dtype=np.uint8)
     whole = resized_frames(frames, (18, 17))
     assert whole.shape == (7, 18, 17, 3) and whole.dtype == np.uint8
-    monkeypatch.setattr(resize, "FRAMES_AT_ONCE", 3)
+    monkeypatch.setattr(resize, "BYTES_AT_ONCE", 3 * frames[0].nbytes)
     np.testing.assert_array_equal(resized_frames(frames, (18, 17)), whole)
     np.testing.assert_array_equal(resized_frames(frames[..., ::-1], (18, 17)), whole[..., ::-1])
     assert resized_frames(frames, (24, 20)) is frames
