@@ -21,6 +21,9 @@ from lfm_runtime.policy.spec import TASK_KEY, DataSpec
 TASK_FIELD = "{task}"
 """In the id of an environment: the name of the task."""
 
+DEFAULT_RATE = 10.0
+"""Steps per second where an environment says none."""
+
 
 def make_env(env_id: str, *, reading: Any = None, **options: Any) -> closing[Any]:
     """Return a context with an environment of `lfm_envs` or any other, closed at its end.
@@ -110,6 +113,14 @@ def registered_steps(env_id: str) -> int | None:
         return next((gymnasium.spec(i).max_episode_steps for i in of_tasks), None)
     with environment_errors(env_id):
         return lfm_envs.registered_steps(env_id, lfm_envs.working_folder())
+
+
+def steps_per_second(metadata: Mapping[str, Any]) -> float:
+    """Return what an environment says of its rate, if that is a sensible number."""
+    told = metadata.get("render_fps")
+    if not isinstance(told, (int, float)) or not 0 < told < math.inf:
+        return DEFAULT_RATE
+    return float(told)
 
 
 @contextmanager
