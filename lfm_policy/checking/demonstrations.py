@@ -134,7 +134,7 @@ def load_demonstrations(
     everything = np.flatnonzero(usable)
     same = bool(policy.spec.fingerprint) and buffer.fingerprint() == policy.spec.fingerprint
     if not same:
-        what = f"{buffer.source}: other demonstrations than those the policy was trained on"
+        what = f"{buffer.source}: other demonstrations than those of the training, or more of them"
         if data is None and not remark:
             what = f"{buffer.source} has changed since the training; what was learned from it is"
             return Demonstrations(buffer, everything, everything, UNKNOWN, f"{what} not known")
@@ -248,7 +248,7 @@ def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None)
     """
     found = detect_format(data)
     if config is not None and config.dataset.name == found:
-        return dataclasses.replace(config.dataset, path=data)  # type: ignore[call-arg]
+        return config.dataset.of(data)
     kind = DATASET_FORMATS.get(found)
     known = {field.name for field in dataclasses.fields(kind)}
     # What dataset.tasks tells the policy is no array.

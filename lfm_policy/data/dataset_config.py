@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import InputError, OptionError
@@ -138,6 +139,10 @@ class DatasetConfig(ABC):
         Raises:
             InputError: the data are absent or not what they have to be.
         """
+
+    def of(self, path: str) -> Self:
+        """Return options that read another dataset of this format in the same way."""
+        return dataclasses.replace(self, path=path)  # type: ignore[call-arg]
 
     def recorded_in(self) -> RecordedIn | None:
         """Return the environment that the demonstrations tell of.

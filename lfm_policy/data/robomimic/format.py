@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -181,6 +182,18 @@ class RobomimicConfig(DatasetConfig):
                 stacklevel=2,
             )
         return buffer
+
+    def of(self, path: str) -> Self:
+        """Return options for another file, all of whose demos are read if it lacks the filter key.
+
+        Raises:
+            InputError: it is no such file.
+        """
+        from lfm_policy.data.robomimic.file import RobomimicFile
+
+        with RobomimicFile(path) as file:
+            known = self.filter_key in file.filter_keys()
+        return replace(super().of(path), filter_key=self.filter_key if known else None)
 
     def recorded_in(self) -> RecordedIn | None:
         """Return what ``env_args`` of the file say; see :meth:`DatasetConfig.recorded_in`.
