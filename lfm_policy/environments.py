@@ -214,7 +214,10 @@ def _observation_rows(spec: DataSpec, space: Any) -> Iterator[_Row]:
             yield row(str(given[key]), "not an array: expected a gymnasium.spaces.Box")
         else:
             found = tuple(given[key].shape or ())
-            same = found == tuple(shape)
+            height_width = tuple(shape)[:2]
+            # Depth is taken with or without an axis of one channel.
+            depth = [height_width, (1, *height_width)] if key in spec.depth else []
+            same = found in (tuple(shape), *depth)
             yield row(str(found), "" if same else f"another shape{image_advice(found, shape)}")
 
 

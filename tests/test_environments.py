@@ -41,6 +41,14 @@ def test_what_fits() -> None:
     check_env_spaces(SPEC, spaces.Dict({**PARTS, "more": box(9)}), ACTIONS, env_id="fits")
 
 
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 1), (1, 48, 64)])
+def test_depth_fits_with_and_without_an_axis_of_one_channel(shape: tuple[int, ...]) -> None:
+    spec = DataSpec({"depth": (48, 64, 1)}, 2, depth={"depth": (200, 1500)})
+    given = spaces.Dict({"depth": box(*shape, high=9000, dtype=np.uint16)})
+    check_env_spaces(spec, given, ACTIONS, env_id="fits")
+    assert "another shape" in message_of(spaces.Dict({"depth": box(64, 48)}), spec=spec)
+
+
 def test_a_table_of_all_that_does_not_fit() -> None:
     given = spaces.Dict(
         {
