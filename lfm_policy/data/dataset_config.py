@@ -70,6 +70,7 @@ class RecordedIn:
         options: arguments of the environment.
         problem: why it is not known, in words.
         damaged: whether that is because what they say does not parse.
+        observations: what it calls each observation of the policy, where a name was changed.
     """
 
     env_id: str = ""
@@ -77,6 +78,7 @@ class RecordedIn:
     options: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
     damaged: bool = False
+    observations: Mapping[str, Any] = field(default_factory=dict)
 
 
 @options

@@ -225,13 +225,17 @@ class RobomimicConfig(DatasetConfig):
                     "environment of this package"
                 )
             options: dict[str, Any] = {}
+            observations: dict[str, str] = {}
             if env_args["type"] == ROBOSUITE_TYPE:
                 keys = self.obs_keys or file.observation_keys(file.demos[0])
                 cameras = [key.removesuffix(_IMAGE) for key in keys if key.endswith(_IMAGE)]
                 options = {"env_args": env_args, "cameras": cameras}
                 if self.action_space == "absolute":
                     options["absolute_actions"] = True
-        return RecordedIn(env_id, (env_id.replace("-v0", "Image-v0"),), options)
+                if self.rename:
+                    observations = {self.rename.get(key, key): key for key in self.obs_keys}
+        variants = (env_id.replace("-v0", "Image-v0"),)
+        return RecordedIn(env_id, variants, options, observations=observations)
 
     @classmethod
     def detects(cls, path: Path) -> bool:
