@@ -69,7 +69,8 @@ def chosen_environment(
     """Return the environment to act in: that of the policy, or another one, with changes.
 
     What is configured belongs to the environment that the policy was trained for; another one has
-    the limit of steps that it was registered with.
+    the limit of steps that it was registered with. One of robosuite with other observations alone
+    is described, and controlled, as that one is.
 
     Args:
         configured: of the policy.
@@ -87,6 +88,11 @@ def chosen_environment(
         if steps is None:
             steps = registered_steps(env_id)
         base = EnvConfig(id=env_id, max_episode_steps=configured.max_episode_steps)
+        if "env_args" in configured.options and _task_of(env_id) == _task_of(configured.id):
+            described = {k: value for k, value in configured.options.items() if k != "cameras"}
+            # Without them it has those that its name promises.
+            drawn: dict[str, Any] = {} if "Image" in env_id else {"cameras": []}
+            base = replace(base, options=described | drawn)
     return replace(
         base,
         max_episode_steps=steps or base.max_episode_steps,
@@ -94,6 +100,11 @@ def chosen_environment(
         options=dict(base.options) | dict(options or {}),
         observations=dict(base.observations) | dict(observations or {}),
     )
+
+
+def _task_of(env_id: str) -> str:
+    """Return the id of an environment without what says that it has cameras."""
+    return env_id.removesuffix("-v0").removesuffix("Image")
 
 
 def registered_steps(env_id: str) -> int | None:

@@ -159,6 +159,15 @@ def test_what_is_configured_belongs_to_the_environment_of_the_policy() -> None:
         chosen_environment(CONFIGURED, "lfm/Pusht-v0")
 
 
+def test_a_task_of_robosuite_stays_as_it_is_described_with_other_observations() -> None:
+    described = {"env_args": {"env_name": "Lift"}, "absolute_actions": True}
+    state = EnvConfig(id="lfm/Lift-v0", options=described | {"cameras": []})
+    image = EnvConfig(id="lfm/LiftImage-v0", options=described | {"cameras": ["agentview"]})
+    assert chosen_environment(state, "lfm/LiftImage-v0").options == described
+    assert chosen_environment(image, "lfm/Lift-v0").options == state.options
+    assert chosen_environment(state, "lfm/CanImage-v0").options == {}
+
+
 def test_an_environment_with_an_array_is_read_by_its_parts() -> None:
     env = EnvConfig(id="Pendulum-v1", observations={"angle": [0, 2], "speed": [2, 3]})
     with make_env(env.id, reading=reading_of(env)) as pendulum:
