@@ -21,6 +21,9 @@ from lfm_runtime.policy.spec import TASK_KEY, DataSpec
 TASK_FIELD = "{task}"
 """In the id of an environment: the name of the task."""
 
+DEFAULT_RATE = 10.0
+"""Steps per second where an environment says none."""
+
 
 def make_env(env_id: str, *, reading: Any = None, **options: Any) -> closing[Any]:
     """Return a context with an environment of `lfm_envs` or any other, closed at its end.
@@ -66,7 +69,8 @@ def chosen_environment(
     """Return the environment to act in: that of the policy, or another one, with changes.
 
     What is configured belongs to the environment that the policy was trained for; another one has
-    the limit of steps that it was registered with.
+    the limit of steps that it was registered with. One of robosuite with other observations alone
+    is described, and controlled, as that one is.
 
     Args:
         configured: of the policy.
@@ -84,6 +88,11 @@ def chosen_environment(
         if steps is None:
             steps = registered_steps(env_id)
         base = EnvConfig(id=env_id, max_episode_steps=configured.max_episode_steps)
+        if "env_args" in configured.options and _task_of(env_id) == _task_of(configured.id):
+            described = {k: value for k, value in configured.options.items() if k != "cameras"}
+            # Without them it has those that its name promises.
+            drawn: dict[str, Any] = {} if "Image" in env_id else {"cameras": []}
+            base = replace(base, options=described | drawn)
     return replace(
         base,
         max_episode_steps=steps or base.max_episode_steps,
@@ -91,6 +100,11 @@ def chosen_environment(
         options=dict(base.options) | dict(options or {}),
         observations=dict(base.observations) | dict(observations or {}),
     )
+
+
+def _task_of(env_id: str) -> str:
+    """Return the id of an environment without what says that it has cameras."""
+    return env_id.removesuffix("-v0").removesuffix("Image")
 
 
 def registered_steps(env_id: str) -> int | None:
@@ -110,6 +124,14 @@ def registered_steps(env_id: str) -> int | None:
         return next((gymnasium.spec(i).max_episode_steps for i in of_tasks), None)
     with environment_errors(env_id):
         return lfm_envs.registered_steps(env_id, lfm_envs.working_folder())
+
+
+def steps_per_second(metadata: Mapping[str, Any]) -> float:
+    """Return what an environment says of its rate, if that is a sensible number."""
+    told = metadata.get("render_fps")
+    if not isinstance(told, (int, float)) or not 0 < told < math.inf:
+        return DEFAULT_RATE
+    return float(told)
 
 
 @contextmanager
@@ -203,7 +225,10 @@ def _observation_rows(spec: DataSpec, space: Any) -> Iterator[_Row]:
             yield row(str(given[key]), "not an array: expected a gymnasium.spaces.Box")
         else:
             found = tuple(given[key].shape or ())
-            same = found == tuple(shape)
+            height_width = tuple(shape)[:2]
+            # Depth is taken with or without an axis of one channel.
+            depth = [height_width, (1, *height_width)] if key in spec.depth else []
+            same = found in (tuple(shape), *depth)
             yield row(str(found), "" if same else f"another shape{image_advice(found, shape)}")
 
 

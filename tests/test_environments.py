@@ -41,6 +41,14 @@ def test_what_fits() -> None:
     check_env_spaces(SPEC, spaces.Dict({**PARTS, "more": box(9)}), ACTIONS, env_id="fits")
 
 
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 1), (1, 48, 64)])
+def test_depth_fits_with_and_without_an_axis_of_one_channel(shape: tuple[int, ...]) -> None:
+    spec = DataSpec({"depth": (48, 64, 1)}, 2, depth={"depth": (200, 1500)})
+    given = spaces.Dict({"depth": box(*shape, high=9000, dtype=np.uint16)})
+    check_env_spaces(spec, given, ACTIONS, env_id="fits")
+    assert "another shape" in message_of(spaces.Dict({"depth": box(64, 48)}), spec=spec)
+
+
 def test_a_table_of_all_that_does_not_fit() -> None:
     given = spaces.Dict(
         {
@@ -149,6 +157,15 @@ def test_what_is_configured_belongs_to_the_environment_of_the_policy() -> None:
     assert (more.options, more.observations) == ({"a": 1, "b": 2}, {"x": "all", "y": [0, 1]})
     with pytest.raises(InputError, match=r"no environment 'lfm/Pusht-v0' .*: did you mean 'lfm/Pu"):
         chosen_environment(CONFIGURED, "lfm/Pusht-v0")
+
+
+def test_a_task_of_robosuite_stays_as_it_is_described_with_other_observations() -> None:
+    described = {"env_args": {"env_name": "Lift"}, "absolute_actions": True}
+    state = EnvConfig(id="lfm/Lift-v0", options=described | {"cameras": []})
+    image = EnvConfig(id="lfm/LiftImage-v0", options=described | {"cameras": ["agentview"]})
+    assert chosen_environment(state, "lfm/LiftImage-v0").options == described
+    assert chosen_environment(image, "lfm/Lift-v0").options == state.options
+    assert chosen_environment(state, "lfm/CanImage-v0").options == {}
 
 
 def test_an_environment_with_an_array_is_read_by_its_parts() -> None:

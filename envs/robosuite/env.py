@@ -112,6 +112,8 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         kwargs = self._description.kwargs
         self._cameras = tuple(kwargs.get("camera_names", ()))
         self._height, self._width = kwargs["camera_heights"], kwargs["camera_widths"]
+        rate = kwargs.get("control_freq", CONTROL_FREQUENCY)
+        self.metadata = {**self.metadata, "render_fps": rate}
         known = task_of(description.env_name)
         self._view = TASKS[known].view if known else "agentview"
         self._renderer: CameraRenderer | None = None
@@ -187,7 +189,7 @@ class RobosuiteEnv(gym.Env[Observation, ArrayLike]):
         return self._observe(), {"success": self._success()}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Act for 1/20 s.
+        """Act for one step: 1/20 s, unless ``env_args`` have another ``control_freq``.
 
         Args:
             action: shape (7,) per arm; numbers beyond -1 and 1 are clipped by the controller. Of

@@ -134,7 +134,7 @@ def load_demonstrations(
     everything = np.flatnonzero(usable)
     same = bool(policy.spec.fingerprint) and buffer.fingerprint() == policy.spec.fingerprint
     if not same:
-        what = f"{buffer.source}: other demonstrations than those the policy was trained on"
+        what = f"{buffer.source}: other demonstrations than those of the training, or more of them"
         if data is None and not remark:
             what = f"{buffer.source} has changed since the training; what was learned from it is"
             return Demonstrations(buffer, everything, everything, UNKNOWN, f"{what} not known")
@@ -248,7 +248,7 @@ def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None)
     """
     found = detect_format(data)
     if config is not None and config.dataset.name == found:
-        return dataclasses.replace(config.dataset, path=data)  # type: ignore[call-arg]
+        return _without_levels(config.dataset.of(data), Path(data))
     kind = DATASET_FORMATS.get(found)
     known = {field.name for field in dataclasses.fields(kind)}
     # What dataset.tasks tells the policy is no array.
@@ -271,4 +271,17 @@ def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None)
         fitting = [n for n, entry in DERIVATIONS.items() if missing & set(entry.outputs)]
         if fitting:
             given["derive"] = fitting[0]
-    return kind(**given)
+    return _without_levels(kind(**given), Path(data))
+
+
+def _without_levels(options: DatasetConfig, data: Path) -> DatasetConfig:
+    """Return options that read as it is what a recording holds of depth: levels already."""
+    if not options.depth:
+        return options
+    stored = open_dataset(data).stored
+    distances = {
+        key: ends
+        for key, ends in options.depth.items()
+        if key not in stored or stored[key].dtype != "uint8"
+    }
+    return dataclasses.replace(options, depth=distances)

@@ -46,6 +46,7 @@ def with_environment(config: ExperimentConfig) -> ExperimentConfig:
         id=env.id or recorded.env_id,
         max_episode_steps=steps,
         options=dict(recorded.options) | dict(env.options),
+        observations=dict(env.observations) or dict(recorded.observations),
     )
     return replace(config, env=filled)
 

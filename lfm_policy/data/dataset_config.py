@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.errors import InputError, OptionError
@@ -69,6 +70,7 @@ class RecordedIn:
         options: arguments of the environment.
         problem: why it is not known, in words.
         damaged: whether that is because what they say does not parse.
+        observations: what it calls each observation of the policy, where a name was changed.
     """
 
     env_id: str = ""
@@ -76,6 +78,7 @@ class RecordedIn:
     options: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
     damaged: bool = False
+    observations: Mapping[str, Any] = field(default_factory=dict)
 
 
 @options
@@ -138,6 +141,10 @@ class DatasetConfig(ABC):
         Raises:
             InputError: the data are absent or not what they have to be.
         """
+
+    def of(self, path: str) -> Self:
+        """Return options that read another dataset of this format in the same way."""
+        return dataclasses.replace(self, path=path)  # type: ignore[call-arg]
 
     def recorded_in(self) -> RecordedIn | None:
         """Return the environment that the demonstrations tell of.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import lfm_envs
 import numpy as np
 
 from lfm_policy.data.images.video_writer import VideoWriter
+from lfm_policy.environments import DEFAULT_RATE, steps_per_second
 from lfm_policy.errors import EvaluationError, InputError
 from lfm_policy.evaluation.episodes import (
     EpisodeResult,
@@ -31,7 +31,7 @@ VIDEO_SIZE = 256
 VIDEOS_AT_ONCE = 8
 MEMORY = 512 * 2**20
 """Bytes of frames that are kept at a time, unless one episode has more."""
-DEFAULT_FPS = 10
+DEFAULT_FPS = round(DEFAULT_RATE)
 CRF = 23
 """Quality of H.264, its own default: these are looked at, not trained on."""
 
@@ -102,7 +102,7 @@ def _render(
 
     def keep(playing: Sequence[Running | None], envs: Any) -> None:
         nonlocal fps
-        fps = _frames_per_second(envs.metadata)
+        fps = max(1, round(steps_per_second(envs.metadata)))
         rendered, why = None, ""
         try:
             rendered = envs.render()
@@ -146,14 +146,6 @@ def _render(
             "device is not deterministic"
         )
     return frames, fps
-
-
-def _frames_per_second(metadata: Mapping[str, Any]) -> int:
-    """Return what an environment says of its frames per second, where it is a sensible number."""
-    told = metadata.get("render_fps")
-    if not isinstance(told, (int, float)) or not 0 < told < math.inf:
-        return DEFAULT_FPS
-    return max(1, round(told))
 
 
 def _is_picture(frame: Any) -> bool:

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -187,3 +187,17 @@ def test_tasks_are_read_by_their_names(tmp_path: Path) -> None:
     buffer = options_for(str(path), policy, None).load()
     assert buffer.arrays["task"][[0, -1]].tolist() == [[0, 1], [1, 0]]
     assert buffer.tasks == ("fold", "stack")
+
+
+def test_a_filter_key_of_the_training_chooses_demos_where_a_file_has_it(tmp_path: Path) -> None:
+    path, other = stored("robomimic", tmp_path), tmp_path / "later.hdf5"
+    shutil.copy(path, other)
+    with h5py.File(path, "r+") as file:
+        file["mask/train"] = np.array(["demo_1"], "S")
+    options = DATASET_FORMATS.get("robomimic")(path="gone.hdf5", filter_key="train")
+    policy, config = seeing({"joints": (3,)}), cast(Any, SimpleNamespace(dataset=options))
+    for data, lengths in ((path, [9]), (other, [12, 9])):
+        buffer = options_for(str(data), policy, config).load()
+        assert buffer.episode_lengths.tolist() == lengths
+    with pytest.raises(InputError, match="no filter key mask/train: .*filter_key=null reads all"):
+        replace(options, path=str(other)).load()

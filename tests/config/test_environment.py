@@ -67,6 +67,16 @@ def test_the_cameras_are_those_that_are_observed(tmp_path: Path) -> None:
     assert options["cameras"] == [] and options["image_size"] == 8
 
 
+def test_the_environment_is_asked_for_what_was_renamed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", default_env_args("Lift"), ("agentview",))
+    dataset = {"obs_keys": ["object", "agentview_image"], "rename": {"agentview_image": "top"}}
+    named = {"object": "object", "top": "agentview_image"}
+    assert with_environment(config_of(path, dataset=dataset)).env.observations == named
+    chosen = {"observations": {"object": "other", "top": "agentview_image"}}
+    config = config_of(path, dataset=dataset, env=chosen)
+    assert with_environment(config).env.observations == chosen["observations"]
+
+
 def test_absolute_actions_are_an_option_of_the_environment(tmp_path: Path) -> None:
     path = write(tmp_path / "a.hdf5", default_env_args("Lift"))
     config = config_of(path, dataset={"action_space": "absolute"})

@@ -10,8 +10,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from lfm_envs.pusht import PushTEnv
 
-from lfm_policy import load_policy
+from lfm_policy import Dataset, load_policy
 from lfm_policy.cli.main import main
 from lfm_policy.control import GymRobot, load_recording, rms_jerk, run_episode
 from lfm_policy.errors import InputError
@@ -148,6 +149,17 @@ def test_an_export_knows_its_environment(
     (outcome,) = json.loads(capsys.readouterr().out)
     # The world begins to move with the first action.
     assert outcome["planned"] == 5 and outcome["steps"] == 4
+
+
+@pytest.mark.parametrize(("arguments", "hz"), [((), 25), (("--hz", "5"), 5)])
+def test_ticks_are_as_many_as_the_environment_has_steps_per_second(
+    pusht: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str], hz: int
+) -> None:
+    monkeypatch.setitem(PushTEnv.metadata, "render_fps", 25)
+    path = tmp_path / "run.zarr"
+    line = ["control", "pusht-state", "--simulated", "--max-ticks", "3", "--record", str(path)]
+    assert main([*line, *arguments, "--quiet"]) == 0
+    assert Dataset.open(path).fps == hz
 
 
 @pytest.mark.parametrize(

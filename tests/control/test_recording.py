@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from lfm_policy import Dataset
 from lfm_policy.config import load_config
 from lfm_policy.control.figure import recording_figure
 from lfm_policy.control.recording import (
@@ -62,6 +63,13 @@ def test_a_recording_holds_what_happened(tmp_path: Path) -> None:
             episode.chunks["action"][:, 0, 0], episode.chunks["start"].astype(float)
         )
     assert recording.episode(1).summary()["deadline_misses"] == 1
+
+
+def test_the_loop_says_its_rate(tmp_path: Path) -> None:
+    for number, told in enumerate(({}, {"hz": 50})):
+        with Recorder(tmp_path / f"{number}.zarr", told) as recorder:
+            Bench().run(5, recorder=recorder)
+        assert Dataset.open(tmp_path / f"{number}.zarr").fps == 10
 
 
 def test_bad_observations_and_limits_are_marked(tmp_path: Path) -> None:

@@ -250,6 +250,8 @@ def test_a_recorder_that_raises_does_not_end_the_run(
     class Broken:
         ended = 0
 
+        def note(self, name: str, value: Any) -> None: ...
+
         def step(self, record: Any) -> None:
             raise RuntimeError("no more paper")
 

@@ -300,6 +300,8 @@ def test_a_recorder_that_hangs_does_not_keep_the_robot_moving() -> None:
     class Stuck:
         stuck = threading.Event()
 
+        def note(self, name: str, value: Any) -> None: ...
+
         def step(self, record: Any) -> None:
             assert self.stuck.wait(WAIT)
 

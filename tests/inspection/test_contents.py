@@ -208,7 +208,7 @@ def test_images_and_actions_alone(
 
 def test_remarks_of_the_reader_are_kept(good: ReplayBuffer, tmp_path: Path) -> None:
     good.arrays["action"] *= 100
-    write_robomimic(tmp_path / "large.hdf5", good)
+    write_robomimic(tmp_path / "large.hdf5", good, env_args=unknown_env_args() | {"type": 1})
     opened = open_dataset(tmp_path / "large.hdf5")
     buffer = opened.read_values()
     assert len(opened.remarks) == 1 and "controllers take -1 to 1" in opened.remarks[0]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
+from lfm_policy.checking.demonstrations import options_for
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.images.resize import resized_frames
@@ -95,4 +96,9 @@ def test_a_recording_holds_distances_or_levels(run: Path, tmp_path: Path, as_lev
     header = read_header(run)
     cache = ImageCache(tmp_path / "cache", header.config.encoder.frame_size)
     read = read_observations(str(path), header.spec, cache, "the teacher", quiet=True)
-    np.testing.assert_array_equal(read.arrays["depth"], resized_frames(levels, (76, 128)))
+    seen = [read]
+    for config in (header.config, None):
+        options = options_for(str(path), load_policy(run), config)
+        seen.append(options.load(cache))
+    for buffer in seen:
+        np.testing.assert_array_equal(buffer.arrays["depth"], resized_frames(levels, (76, 128)))

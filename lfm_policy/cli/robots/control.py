@@ -93,7 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="argument of that robot, such as port=/dev/ttyACM0 (may be repeated)",
     )
     parser.add_argument(
-        "--hz", type=float, help="ticks per second; default 10, or as --robot-config says"
+        "--hz",
+        type=float,
+        help="ticks per second (default: as --robot-config or the environment says, or else 10)",
     )
     parser.add_argument(
         "--episodes", type=positive, default=1, help="one after the other; default 1"
@@ -227,7 +229,13 @@ def run(arguments: argparse.Namespace) -> int:
     from lfm_policy.control.replay import ENVIRONMENT
     from lfm_policy.control.report import outcomes_table, outcomes_to_dict
     from lfm_policy.control.robots import LEROBOT
-    from lfm_policy.environments import TASK_FIELD, make_env, reading_of, registered_steps
+    from lfm_policy.environments import (
+        TASK_FIELD,
+        make_env,
+        reading_of,
+        registered_steps,
+        steps_per_second,
+    )
     from lfm_policy.errors import InputError
     from lfm_policy.open_policy import open_policy
     from lfm_runtime.control import ControlOptions, Recorder
@@ -243,7 +251,6 @@ def run(arguments: argparse.Namespace) -> int:
     robot_name, robot_options = robot_of(arguments)
     # One of LeRobot is not connected before it runs, and what is wrong with its file is said first.
     robot = made_robot(robot_name, robot_options) if robot_name == LEROBOT else None
-    hz = getattr(robot, "hz", 10.0) if arguments.hz is None else arguments.hz
     sampler, noise_seed = sampler_of(arguments), arguments.seed or 0
     with ExitStack() as stack:
         policy = open_policy(
@@ -281,6 +288,8 @@ def run(arguments: argparse.Namespace) -> int:
             made_with = {"max_episode_steps": steps} | chosen.options
             env = stack.enter_context(make_env(place, reading=reading, **made_with))
             environment = {ENVIRONMENT: asdict(chosen)}
+        told = getattr(robot, "hz", steps_per_second({} if env is None else env.metadata))
+        hz = told if arguments.hz is None else arguments.hz
         recorder = None
         record_obs = observations_of(env, place, arguments.record_obs)
         if arguments.record is not None:

@@ -40,14 +40,14 @@ def feature_name(key: str, shape: tuple[int, ...]) -> str:
     """Return what LeRobot calls an array; the reader's default names are the inverse.
 
     Args:
-        key: its name in a buffer.
+        key: its name in a buffer, or already that of LeRobot.
         shape: of one step.
     """
     if key == ACTION_KEY:
         return key
-    if is_image(shape) and key != "image":
-        return f"observation.images.{key}"
-    return f"observation.{key}"
+    name = default_name(key)
+    images = "images." if is_image(shape) and name != "image" else ""
+    return f"observation.{images}{name}"
 
 
 def write_lerobot(
@@ -294,7 +294,7 @@ def _names(buffer: ReplayBuffer) -> dict[str, str]:
     for key, array in buffer.arrays.items():
         shape = array.shape[1:]
         name = feature_name(key, shape)
-        if not key or any(c in key for c in "/\\\0") or default_name(name) != key:
+        if not key or any(c in key for c in "/\\\0") or default_name(name) != default_name(key):
             raise InputError(
                 f"{source}: '{key}' cannot be the name of a LeRobot feature, here '{name}': rename "
                 "it, without slashes and without 'images.' in front"

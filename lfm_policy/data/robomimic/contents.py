@@ -17,6 +17,7 @@ from lfm_policy.data.tools.contents import (
     describe,
 )
 from lfm_policy.errors import InputError
+from lfm_policy.text.numbers import counted
 
 if TYPE_CHECKING:
     from lfm_policy.data.dataset_config import DatasetConfig
@@ -77,6 +78,13 @@ class RobomimicContents(ConfiguredContents):
             for error in lists.values()
             if isinstance(error, InputError)
         ]
+        usable = {key: demos for key, demos in lists.items() if isinstance(demos, tuple)}
+        if usable:
+            counts = [f"{key} ({counted(len(demos), 'demo')})" for key, demos in usable.items()]
+            self.notes.append(
+                f"filter keys: {some_names(counts)}; all demos are read unless dataset.filter_key "
+                "names one"
+            )
         if failed:
             self.notes.append(
                 f"{len(failed)} of {len(demos)} demos are marked success = False "

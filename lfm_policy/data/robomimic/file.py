@@ -106,7 +106,7 @@ class RobomimicFile(Closing):
         source = f"{self.path}: mask/{name}"
         names = self._filter_names()
         if name not in names:
-            near = nearest_names(name, names)
+            near = nearest_names(name, names) if names else "dataset.filter_key=null reads all"
             raise InputError(f"{self.path}: there is no filter key mask/{name}: {near}")
         mask = self._file.root.find(f"mask/{name}")
         if not isinstance(mask, Hdf5Array):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -35,7 +36,7 @@ _IMAGE = "_image"
 
 
 class ActionRangeWarning(UserWarning):
-    """Actions are outside what robomimic's controllers take."""
+    """Actions are outside what robosuite's controllers take."""
 
 
 @options
@@ -82,8 +83,8 @@ class RobomimicConfig(DatasetConfig):
         """Read action and observations; see :meth:`DatasetConfig.load`.
 
         Warns:
-            ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are, of a
-                simulator (a robot of one's own takes what it takes).
+            ActionRangeWarning: stored actions outside -1 to 1, as absolute ones are, of robosuite
+                (a robot of one's own takes what it takes).
             UserWarning: arrays under obs/ that nobody named are left out, because they cannot be
                 read or are neither low-dimensional nor images of 0 to 255.
             AssumptionWarning: images are stored with channels first, without channels or with
@@ -110,7 +111,6 @@ class RobomimicConfig(DatasetConfig):
             absolute = self.action_space == "absolute"
             action_key = self._stored_actions(file, demos[0])
             lengths = file.lengths(demos, action_key)
-            of_a_simulator = file.has_env_args
             obs_keys = list(self.obs_keys) or observed_keys(file, demos, lengths, self.depth)
             check_observed(obs_keys, self.rename)
             depth = depth_ranges(self.depth, {key: key for key in obs_keys}, self.path)
@@ -139,6 +139,8 @@ class RobomimicConfig(DatasetConfig):
 
                 action, rotations = read_absolute_actions(file, demos, lengths, action, action_key)
                 unscaled = {ACTION_KEY: rotations}
+            low, high = action.min(), action.max()
+            beyond = not absolute and (low < -1 or high > 1) and _of_robosuite(file)
             observations = {
                 key: file.read(demos, names[key], lengths, info)
                 for key, info in observed.items()
@@ -172,15 +174,28 @@ class RobomimicConfig(DatasetConfig):
         buffer.validate()
         if choice is not None:
             buffer = choice.told(buffer)
-        low, high = action.min(), action.max()
-        if of_a_simulator and not absolute and (low < -1 or high > 1):
+        if beyond:
             warnings.warn(
-                f"{self.path}: {self.action_key} range from {low:g} to {high:g}; robomimic's "
-                "controllers take -1 to 1 unless the actions are absolute",
+                f"{self.path}: {self.action_key} range from {low:g} to {high:g}; robosuite's "
+                "controllers take -1 to 1: of goals in the world, position and axis-angle, "
+                "dataset.action_space=absolute makes absolute actions; stored ones are taken, "
+                "and evaluated, as env_args describe",
                 ActionRangeWarning,
                 stacklevel=2,
             )
         return buffer
+
+    def of(self, path: str) -> Self:
+        """Return options for another file, all of whose demos are read if it lacks the filter key.
+
+        Raises:
+            InputError: it is no such file.
+        """
+        from lfm_policy.data.robomimic.file import RobomimicFile
+
+        with RobomimicFile(path) as file:
+            known = self.filter_key in file.filter_keys()
+        return replace(super().of(path), filter_key=self.filter_key if known else None)
 
     def recorded_in(self) -> RecordedIn | None:
         """Return what ``env_args`` of the file say; see :meth:`DatasetConfig.recorded_in`.
@@ -192,8 +207,8 @@ class RobomimicConfig(DatasetConfig):
         if not is_file(path):
             return None
         import lfm_envs
-        from lfm_envs.robosuite.tasks import ROBOSUITE_TYPE
 
+        from lfm_policy.data.robomimic.env import ROBOSUITE_TYPE
         from lfm_policy.data.robomimic.file import RobomimicFile
 
         with RobomimicFile(path) as file:
@@ -210,13 +225,17 @@ class RobomimicConfig(DatasetConfig):
                     "environment of this package"
                 )
             options: dict[str, Any] = {}
+            observations: dict[str, str] = {}
             if env_args["type"] == ROBOSUITE_TYPE:
                 keys = self.obs_keys or file.observation_keys(file.demos[0])
                 cameras = [key.removesuffix(_IMAGE) for key in keys if key.endswith(_IMAGE)]
                 options = {"env_args": env_args, "cameras": cameras}
                 if self.action_space == "absolute":
                     options["absolute_actions"] = True
-        return RecordedIn(env_id, (env_id.replace("-v0", "Image-v0"),), options)
+                if self.rename:
+                    observations = {self.rename.get(key, key): key for key in self.obs_keys}
+        variants = (env_id.replace("-v0", "Image-v0"),)
+        return RecordedIn(env_id, variants, options, observations=observations)
 
     @classmethod
     def detects(cls, path: Path) -> bool:
@@ -281,6 +300,16 @@ class RobomimicConfig(DatasetConfig):
         from lfm_policy.data.robomimic.absolute_actions import STORED_ABSOLUTE
 
         return STORED_ABSOLUTE if STORED_ABSOLUTE in file.stored(demo) else self.action_key
+
+
+def _of_robosuite(file: RobomimicFile) -> bool:
+    """Return whether a file says that it was recorded in an environment of robosuite."""
+    from lfm_policy.data.robomimic.env import ROBOSUITE_TYPE
+
+    try:
+        return bool(file.env_args()["type"] == ROBOSUITE_TYPE)
+    except InputError:
+        return False
 
 
 def _images(

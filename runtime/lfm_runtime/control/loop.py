@@ -87,8 +87,10 @@ class ControlLoop:
         self._recorder = recorder
         self.result = ControlResult()
         spec = policy.spec
-        if recorder is not None and spec.tasks:
-            recorder.note("tasks", list(spec.tasks))  # which the observation tells apart
+        if recorder is not None:
+            recorder.note("hz", hz)
+            if spec.tasks:
+                recorder.note("tasks", list(spec.tasks))  # which the observation tells apart
         also = record_obs if recorder is not None else ()
         self._also = [key for key in also if key not in spec.obs_shapes]
         self._limits = ActionLimits(options, spec.action_dim, spec.dtype("action"))

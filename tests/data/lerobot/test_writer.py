@@ -330,6 +330,9 @@ def test_names_of_features() -> None:
     assert feature_name("image", (8, 8, 3)) == "observation.image"
     assert feature_name("top", (8, 8, 3)) == "observation.images.top"
     assert feature_name("top", (8, 8)) == "observation.top"
+    for name in ("observation.images.top", "observation.image"):  # LeRobot's own names stay
+        assert feature_name(name, (8, 8, 3)) == name
+    assert feature_name("observation.state", (2,)) == "observation.state"
 
 
 @pytest.mark.parametrize(

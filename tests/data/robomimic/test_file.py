@@ -139,3 +139,8 @@ def test_demos_do_not_depend_on_the_environment(path: Path, env_args: Any, messa
     with pytest.raises(InputError, match=message) as caught:
         read_env_args(path)
     assert str(path) in str(caught.value)
+
+
+def test_filter_keys_are_named_by_who_looks_at_the_file(path: Path) -> None:
+    (note,) = RobomimicContents(path, RobomimicConfig).notes
+    assert note.startswith("filter keys: 50_percent (1 demo); all demos are read unless dataset.fi")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lfm_policy.data.formats import DATASET_FORMATS
+from lfm_policy.data.robomimic.demos import unknown_env_args
 from lfm_policy.data.robomimic.format import ActionRangeWarning, RobomimicConfig
 from lfm_policy.errors import InputError
 
@@ -166,10 +167,13 @@ def test_actions_outside_the_usual_range_are_a_warning(path: Path) -> None:
     change(path, replace("data/demo_1/actions", np.full((2, 7), -3.5)))
     with pytest.warns(ActionRangeWarning, match=r"actions range from -3.5 to 0.9\d+; .*absolute"):
         load(path)
-    change(path, lambda file: file["data"].attrs.__delitem__("env_args"))
-    with warnings.catch_warnings():  # a robot of one's own takes what it takes
-        warnings.simplefilter("error")
-        load(path)
+    for described in (json.dumps(unknown_env_args(20)), "damaged", None):
+        change(path, lambda file: file["data"].attrs.__delitem__("env_args"))
+        if described is not None:
+            change(path, attribute("data", "env_args", described))
+        with warnings.catch_warnings():  # a robot of one's own takes what it takes
+            warnings.simplefilter("error")
+            load(path)
 
 
 def test_what_no_policy_observes_is_left_out_unless_named(path: Path) -> None:

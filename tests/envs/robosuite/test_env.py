@@ -176,6 +176,14 @@ def test_the_description_makes_the_same_environment(lift: RobosuiteEnv) -> None:
     made.close()
 
 
+def test_its_rate_is_that_of_the_description(lift: RobosuiteEnv) -> None:
+    described = lift.env_args
+    described["env_kwargs"]["control_freq"] = 10
+    env = RobosuiteEnv(env_args=described)
+    assert (lift.metadata["render_fps"], env.metadata["render_fps"]) == (20, 10)
+    env.close()
+
+
 def test_bad_arguments_and_states_are_errors(lift: RobosuiteEnv) -> None:
     with pytest.raises(ValueError, match="no task 'Push'.*Lift, Can"):
         RobosuiteEnv("Push")
