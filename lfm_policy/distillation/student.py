@@ -214,8 +214,8 @@ def _with_teacher_sampler(
         # Where students need states on the way, it has a step to each of them.
         points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
         steps = math.ceil(steps / points) * points
-        of_blocks = teacher.sampler.block_nfe or teacher.sampler.block_times
-        if of_blocks and per_step and points == 1 and solver == own:
+        uneven = teacher.sampler.block_nfe or teacher.sampler.block_times or teacher.sampler.times
+        if uneven and per_step and points == 1 and solver == own:
             steps = 0  # those of its sampler
     if steps:
         rule.check_solver(SolverSpec(solver, steps))

@@ -157,6 +157,27 @@ def test_students_of_a_teacher_whose_blocks_have_evaluations_of_their_own(
 SOLVERS_OF_UNEVEN = [SolverSpec("euler", 1), SolverSpec("euler", 3, times=(0.6, 0.2))]
 
 
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        # Two-step regression has learned nothing at other times.
+        ({"nfe": 4, "times": [0.1]}, [SolverSpec("euler", 2, times=(0.1,))] * 2),
+        (
+            {"solver": "dopri5", "nfe": 4, "rtol": 1e-7, "atol": 1e-6},
+            SolverSpec("dopri5", 2, rtol=1e-7, atol=1e-6),
+        ),
+    ],
+)
+def test_students_learn_from_the_steps_that_their_teacher_makes(
+    teacher: Path, sampler: dict[str, Any], expected: object
+) -> None:
+    parent = read_header(teacher)
+    unsaid = replace(parent.config.distill, teacher_solver="", teacher_steps=0)
+    config = replace(parent.config, sampler=SamplerConfig(**sampler), distill=unsaid)
+    student = student_config(replace(parent, config=config), nfe=2, method="regression")
+    assert teacher_solver(student.distill, config) == expected
+
+
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_method_can_do_without_options_of_its_own(teacher: Path, method: str) -> None:
     """What the recipe for students says that a method cannot work with, it changes."""
