@@ -219,7 +219,30 @@ def _with_teacher_sampler(
             steps = 0  # those of its sampler
     if steps:
         rule.check_solver(SolverSpec(solver, steps))
+    _check_times(teacher.flow.time.points, options.method, solver, steps)
     return replace(options, teacher_solver=solver, teacher_steps=steps, teacher_guidance=guidance)
+
+
+def _check_times(known: Sequence[float], method: str, solver: str, steps: int) -> None:
+    """Check that a teacher which has learned at a few times is asked at no others.
+
+    Args:
+        known: these times; empty for a teacher of all times.
+        method: of the distillation.
+        solver: of the teacher's samples.
+        steps: equal ones of each of its blocks; 0: those of its own sampler.
+
+    Raises:
+        InputError: it is.
+    """
+    times = [k / steps for k in range(1, steps + 1)]
+    others = [time for time in times if all(abs(time - one) > 1e-6 for one in known)]
+    if known and (METHODS.get(method).asks_teacher or (steps and solver != "euler") or others):
+        raise InputError(
+            f"the teacher has learned at the times {list(known)} alone (flow.time.points), and "
+            "would be asked at others: expected --method regression or rectified, at most a step "
+            "for each of its blocks (--nfe), and its own distill.teacher_solver and teacher_steps"
+        )
 
 
 def distill(
