@@ -110,6 +110,7 @@ def student_config(
     plain: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
     plain |= {"renoise": 0.0, "guidance": 1.0}
     options["sampler"] |= {"solver": "euler", "nfe": nfe, **plain}
+    options["eval"] |= {"nfe": 0}
     options["training"] |= {
         "extended_from": [],
         "encoder_extended_from": [],

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
-from lfm_policy.config import SamplerConfig, load_config
+from lfm_policy.config import EvalConfig, SamplerConfig, load_config
 from lfm_policy.config.distillation import DistillConfig
 from lfm_policy.config.flow import TimeConfig
 from lfm_policy.distillation import distill, student_config
@@ -178,6 +178,15 @@ def test_students_learn_from_the_steps_that_their_teacher_makes(
     config = replace(parent.config, sampler=SamplerConfig(**sampler), distill=unsaid)
     student = student_config(replace(parent, config=config), nfe=2, method="regression")
     assert teacher_solver(student.distill, config) == expected
+
+
+def test_students_are_rolled_out_with_their_own_evaluations(teacher: Path) -> None:
+    parent = read_header(teacher)
+    parent.config.eval = EvalConfig(every=100, nfe=8)
+    config = student_config(parent, nfe=2, method="regression")
+    assert (config.eval.every, config.eval.nfe) == (100, 0)
+    config = student_config(parent, nfe=2, method="rectified", overrides=["eval.nfe=4"])
+    assert config.eval.nfe == 4
 
 
 @pytest.mark.parametrize(
