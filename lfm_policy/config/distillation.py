@@ -38,7 +38,7 @@ class DistillConfig:
     teacher_steps: int = option(
         0,
         "steps per teacher block (fixed-step solvers); 0: as many as its sampler.nfe gives each, "
-        "or those of its sampler.block_nfe and block_times",
+        "or those of its sampler.block_nfe, block_times and times",
         ge=0,
         le=10_000,
     )

@@ -160,10 +160,13 @@ def teacher_solver(
     options: DistillConfig, teacher: ExperimentConfig
 ) -> SolverSpec | Sequence[SolverSpec]:
     """Return how the teacher's blocks are integrated; without ``teacher_steps``, as it samples."""
+    sampler = teacher.sampler
     if options.teacher_steps:
-        return SolverSpec(options.teacher_solver, options.teacher_steps)
+        return SolverSpec(
+            options.teacher_solver, options.teacher_steps, rtol=sampler.rtol, atol=sampler.atol
+        )
     method, n_blocks = teacher.flow.method.create(), teacher.flow.n_blocks
-    return plan_sampler(teacher.sampler, n_blocks, method=method)
+    return plan_sampler(sampler, n_blocks, method=method)
 
 
 def group_step_sizes(step_sizes: Sequence[float], edges: Sequence[Fraction]) -> list[float]:

@@ -110,6 +110,7 @@ def student_config(
     plain: dict[str, Any] = {"times": [], "block_nfe": [], "block_times": []}
     plain |= {"renoise": 0.0, "guidance": 1.0}
     options["sampler"] |= {"solver": "euler", "nfe": nfe, **plain}
+    options["eval"] |= {"nfe": 0}
     options["training"] |= {
         "extended_from": [],
         "encoder_extended_from": [],
@@ -214,12 +215,35 @@ def _with_teacher_sampler(
         # Where students need states on the way, it has a step to each of them.
         points = METHODS.get(options.method).points(options) * max(1, nfe // n_blocks)
         steps = math.ceil(steps / points) * points
-        of_blocks = teacher.sampler.block_nfe or teacher.sampler.block_times
-        if of_blocks and per_step and points == 1 and solver == own:
+        uneven = teacher.sampler.block_nfe or teacher.sampler.block_times or teacher.sampler.times
+        if uneven and per_step and points == 1 and solver == own:
             steps = 0  # those of its sampler
     if steps:
         rule.check_solver(SolverSpec(solver, steps))
+    _check_times(teacher.flow.time.points, options.method, solver, steps)
     return replace(options, teacher_solver=solver, teacher_steps=steps, teacher_guidance=guidance)
+
+
+def _check_times(known: Sequence[float], method: str, solver: str, steps: int) -> None:
+    """Check that a teacher which has learned at a few times is asked at no others.
+
+    Args:
+        known: these times; empty for a teacher of all times.
+        method: of the distillation.
+        solver: of the teacher's samples.
+        steps: equal ones of each of its blocks; 0: those of its own sampler.
+
+    Raises:
+        InputError: it is.
+    """
+    times = [k / steps for k in range(1, steps + 1)]
+    others = [time for time in times if all(abs(time - one) > 1e-6 for one in known)]
+    if known and (METHODS.get(method).asks_teacher or (steps and solver != "euler") or others):
+        raise InputError(
+            f"the teacher has learned at the times {list(known)} alone (flow.time.points), and "
+            "would be asked at others: expected --method regression or rectified, at most a step "
+            "for each of its blocks (--nfe), and its own distill.teacher_solver and teacher_steps"
+        )
 
 
 def distill(

@@ -29,6 +29,7 @@ from lfm_policy.evaluation.report import Cell
 from lfm_policy.evaluation.rollouts import rollout
 from lfm_policy.evaluation.statistics import bootstrap_mean, wilson_interval
 from lfm_policy.evaluation.subject import EvaluatedPolicy
+from lfm_policy.policy.pipeline import plan_sampler
 
 if TYPE_CHECKING:
     from lfm_policy.policy import Policy
@@ -127,12 +128,18 @@ class SelectionRollouts:
     """Rolls a policy out while it is trained, see `lfm_policy.training.selection`."""
 
     def prepare(self, config: ExperimentConfig) -> None:
-        """Make the environment once.
+        """Plan the evaluations, and make the environment once.
 
         Raises:
-            InputError: there is none, or its simulator is missing.
+            InputError: ``eval.nfe`` does not fit the blocks, or there is no environment, or its
+                simulator is missing.
         """
-        env = config.env
+        env, flow = config.env, config.flow
+        if nfe := config.eval.nfe:
+            try:
+                plan_sampler(config.sampler, flow.n_blocks, method=flow.method.create(), nfe=nfe)
+            except InputError as error:
+                raise InputError(f"eval.nfe: {error}") from None
         if not env.id:
             raise InputError(
                 f"eval.every is {config.eval.every}, but there is no environment to roll out in: "

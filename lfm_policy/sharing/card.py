@@ -105,7 +105,8 @@ def _about(header: CheckpointHeader) -> str:
     total = counts.pop("total", sum(counts.values()))
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
     method = config.flow.method.name
-    rule = "denoising diffusion" if method == "diffusion" else "conditional Local Flow Matching"
+    rules = {"diffusion": "denoising diffusion", "regression": "regression"}
+    rule = rules.get(method, "conditional Local Flow Matching")
     trainer = header.imported or "lfm-policy"
     sentences = [
         f"A robot policy that predicts chunks of actions, trained with {trainer} by {rule}: "

@@ -9,11 +9,12 @@ from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.environment import with_environment
 from lfm_policy.errors import Interrupted, TrainingError
 from lfm_policy.policy.checkpoint import read_header
-from lfm_policy.training.blocks import BlockPlan, warn_ignored_warm_start
+from lfm_policy.training.blocks import BlockPlan
 from lfm_policy.training.estimate.training import estimate_run
 from lfm_policy.training.parallel import train_blocks_in_processes, wants_processes
 from lfm_policy.training.run import Run
 from lfm_policy.training.selection import Rollouts, prepare_rollouts
+from lfm_policy.training.start.ignored import warn_of_ignored
 from lfm_policy.training.start.source import with_source
 from lfm_policy.training.train import train_parts
 
@@ -53,7 +54,7 @@ def train(
     source = None if init_from is None else read_header(init_from)
     if source is not None:
         config = with_source(config, source)
-    warn_ignored_warm_start(config)
+    warn_of_ignored(config)
     if wants_processes(config, folder, resume=resume):
         if config.eval.every:
             warnings.warn(

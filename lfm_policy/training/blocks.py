@@ -327,17 +327,6 @@ class BlockPlan:
         run.validation_set = run.train_set.with_index_of(run.validation_set)
 
 
-def warn_ignored_warm_start(config: ExperimentConfig) -> None:
-    """Say that warm start has no meaning when blocks do not wait for one another."""
-    training = config.training
-    if training.block_training == "parallel" and training.warm_start and config.flow.n_blocks > 1:
-        warnings.warn(
-            "training.warm_start has no effect with training.block_training=parallel: the blocks "
-            "do not wait for one another",
-            stacklevel=2,
-        )
-
-
 def _warn_first_block_teaches_little(config: ExperimentConfig, model: PolicyModel) -> None:
     """Say that an encoder learns little with the first of several blocks.
 

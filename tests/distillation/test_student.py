@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +16,9 @@ from safetensors.torch import load_file
 
 from lfm_policy import InputError, load_policy
 from lfm_policy.cli.main import main
-from lfm_policy.config import SamplerConfig, load_config
+from lfm_policy.config import EvalConfig, SamplerConfig, load_config
 from lfm_policy.config.distillation import DistillConfig
+from lfm_policy.config.flow import TimeConfig
 from lfm_policy.distillation import distill, student_config
 from lfm_policy.distillation.group import group_edges, teacher_groups, teacher_solver
 from lfm_policy.distillation.methods import METHODS
@@ -155,6 +157,66 @@ def test_students_of_a_teacher_whose_blocks_have_evaluations_of_their_own(
 
 
 SOLVERS_OF_UNEVEN = [SolverSpec("euler", 1), SolverSpec("euler", 3, times=(0.6, 0.2))]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        # Two-step regression has learned nothing at other times.
+        ({"nfe": 4, "times": [0.1]}, [SolverSpec("euler", 2, times=(0.1,))] * 2),
+        (
+            {"solver": "dopri5", "nfe": 4, "rtol": 1e-7, "atol": 1e-6},
+            SolverSpec("dopri5", 2, rtol=1e-7, atol=1e-6),
+        ),
+    ],
+)
+def test_students_learn_from_the_steps_that_their_teacher_makes(
+    teacher: Path, sampler: dict[str, Any], expected: object
+) -> None:
+    parent = read_header(teacher)
+    unsaid = replace(parent.config.distill, teacher_solver="", teacher_steps=0)
+    config = replace(parent.config, sampler=SamplerConfig(**sampler), distill=unsaid)
+    student = student_config(replace(parent, config=config), nfe=2, method="regression")
+    assert teacher_solver(student.distill, config) == expected
+
+
+def test_students_are_rolled_out_with_their_own_evaluations(teacher: Path) -> None:
+    parent = read_header(teacher)
+    parent.config.eval = EvalConfig(every=100, nfe=8)
+    config = student_config(parent, nfe=2, method="regression")
+    assert (config.eval.every, config.eval.nfe) == (100, 0)
+    config = student_config(parent, nfe=2, method="rectified", overrides=["eval.nfe=4"])
+    assert config.eval.nfe == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "nfe", "known"),
+    [
+        ("regression", [], 2, True),
+        ("rectified", ["distill.teacher_steps=1"], 1, True),
+        ("regression", ["distill.teacher_steps=10"], 2, False),
+        ("regression", ["distill.teacher_solver=midpoint"], 2, False),
+        ("regression", [], 4, False),
+        ("progressive", [], 2, False),
+        ("distribution", [], 2, False),
+    ],
+)
+def test_a_teacher_is_asked_at_the_times_that_it_knows(
+    teacher: Path, method: str, overrides: list[str], nfe: int, known: bool
+) -> None:
+    parent = read_header(teacher)
+    unsaid = replace(parent.config.distill, teacher_solver="", teacher_steps=0)
+    time = TimeConfig(name="points", points=[1.0, 0.1])
+    config = replace(
+        parent.config,
+        sampler=SamplerConfig(nfe=4, times=[0.1]),
+        flow=replace(parent.config.flow, time=time),
+        distill=unsaid,
+    )
+    header = replace(parent, config=config)
+    expected = nullcontext() if known else pytest.raises(InputError, match=r"flow\.time\.points")
+    with expected:
+        student_config(header, nfe=nfe, method=method, overrides=overrides)
 
 
 @pytest.mark.parametrize("method", METHODS.names())

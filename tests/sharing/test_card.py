@@ -210,6 +210,13 @@ def test_a_diffusion_policy(header: CheckpointHeader) -> None:
     assert "in 10 network evaluations (ddim)" in text
 
 
+def test_a_regression_is_no_flow_matching(header: CheckpointHeader) -> None:
+    time = {"name": "points", "points": [1.0]}
+    changes = {"flow": {"n_blocks": 1, "method": "regression", "time": time}, "sampler": {"nfe": 1}}
+    text, _ = card(changed(header, **changes))
+    assert "by regression: one block takes" in text and "Local Flow Matching" not in text
+
+
 def test_a_policy_of_several_tasks_names_them(
     header: CheckpointHeader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,12 +201,6 @@ def test_block_n_trains_on_the_exact_marginal(
         assert (x.var(0) - variance).abs().max() <= (error if gamma else 1e-3)
 
 
-def test_a_warm_start_is_said_to_have_no_effect(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config({"training.block_training": "parallel", "training.total_steps": 4})
-    with pytest.warns(UserWarning, match=r"training\.warm_start has no effect"):
-        train(config, tmp_path, quiet=True)
-
-
 def test_a_global_flow_needs_one_process_only(
     make_config: MakeConfig, tmp_path: Path, workers: list[int]
 ) -> None:

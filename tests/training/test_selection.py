@@ -197,6 +197,22 @@ def test_without_an_environment_nothing_begins(make_config: MakeConfig, tmp_path
         make_config({"eval.seed_start": 100_000})
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eval.nfe": 1}, r"eval\.nfe: nfe is 1, .* of at least 2: 2 block\(s\)"),
+        ({"eval.nfe": 4, "sampler.solver": "dopri5"}, r"eval\.nfe: .*chooses its steps itself"),
+    ],
+)
+def test_evaluations_that_do_not_fit_are_said_before_it_begins(
+    make_config: MakeConfig, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    config = make_config({**EVERY_4, **changes})
+    with pytest.raises(InputError, match=message):
+        train(config, tmp_path / "run", rollouts=SelectionRollouts(), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.simulator
 def test_a_bundled_policy_is_rolled_out() -> None:
     policy, ticks = load_policy("pusht-state"), []

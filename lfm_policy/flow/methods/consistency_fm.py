@@ -107,7 +107,8 @@ class ConsistencyFlowMethod(ErrorMethod):
                 raise InputError(
                     f"solver {solver.name}: no step of a block ends at t = {boundary:.4g}, where "
                     f"one of its {segments} segments does (flow.method.segments); ask for "
-                    f"{segments} evaluations per block, or a multiple"
+                    f"{segments} steps per block, or a multiple, of one evaluation each, two with "
+                    "guidance"
                 )
 
     def _no_velocity(self) -> InputError:

@@ -99,8 +99,8 @@ def with_source(config: ExperimentConfig, source: CheckpointHeader) -> Experimen
     if differing:
         raise InputError(
             f"{source.folder}: cannot be started from, because it has other networks than "
-            f"configured: {'; '.join(differing[:5])}; leave the configuration out to take that of "
-            "the checkpoint"
+            f"configured: {'; '.join(differing[:5])}; leave the configuration and these options "
+            "out to take those of the checkpoint"
         )
     time = config.flow.time
     if _of_one_evaluation(source.config) and (time.name, time.points) != ("points", [1.0]):

@@ -231,6 +231,13 @@ def test_a_step_over_two_segments_is_refused(evaluations: int | list[int]) -> No
         config_from_dict(options, "test")
 
 
+def test_what_guided_steps_cost_is_said_where_they_are_too_few() -> None:
+    method = {"name": "consistency_fm", "segments": 2}
+    flow = {"n_blocks": 1, "method": method, "drop_obs": 0.1}
+    with pytest.raises(InputError, match=r"ask for 2 steps per block, .* two with guidance"):
+        config_from_dict({"flow": flow, "sampler": {"nfe": 2, "guidance": 2.0}}, "test")
+
+
 @pytest.mark.parametrize("sampler", [{"nfe": 4}, {"nfe": 3, "times": [0.8, 0.5]}, {"nfe": 6}])
 def test_more_steps_end_at_the_segments_too(sampler: dict[str, object]) -> None:
     method = {"name": "consistency_fm", "segments": 2}
