@@ -18,7 +18,7 @@ from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.split import split_episodes
-from lfm_policy.data.tools.contents import stored_name
+from lfm_policy.data.tools.contents import stored_name, without_levels
 from lfm_policy.data.tools.detect import detect_format, open_dataset
 from lfm_policy.data.windows import check_any_window, windows_of_lengths
 from lfm_policy.errors import InputError
@@ -248,7 +248,13 @@ def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None)
     """
     found = detect_format(data)
     if config is not None and config.dataset.name == found:
-        return _without_levels(config.dataset.of(data), Path(data))
+        own = config.dataset.of(data)
+        if found == "zarr" and len(own.depth) < len(policy.spec.depth):
+            # It learned from levels, of which not the options say the range.
+            names = {name: key for key, name in getattr(own, "rename", {}).items()}
+            depth = {names.get(key, key): list(ends) for key, ends in policy.spec.depth.items()}
+            own = dataclasses.replace(own, depth=depth)
+        return without_levels(own)
     kind = DATASET_FORMATS.get(found)
     known = {field.name for field in dataclasses.fields(kind)}
     # What dataset.tasks tells the policy is no array.
@@ -271,17 +277,4 @@ def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None)
         fitting = [n for n, entry in DERIVATIONS.items() if missing & set(entry.outputs)]
         if fitting:
             given["derive"] = fitting[0]
-    return _without_levels(kind(**given), Path(data))
-
-
-def _without_levels(options: DatasetConfig, data: Path) -> DatasetConfig:
-    """Return options that read as it is what a recording holds of depth: levels already."""
-    if not options.depth:
-        return options
-    stored = open_dataset(data).stored
-    distances = {
-        key: ends
-        for key, ends in options.depth.items()
-        if key not in stored or stored[key].dtype != "uint8"
-    }
-    return dataclasses.replace(options, depth=distances)
+    return without_levels(kind(**given))
