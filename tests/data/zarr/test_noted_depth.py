@@ -14,6 +14,7 @@ from lfm_policy.checking.demonstrations import options_for
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.tasks.several import SeveralConfig
+from lfm_policy.data.tools.convert import convert
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distillation.recordings import read_observations
@@ -94,3 +95,11 @@ def test_a_policy_reads_levels_and_distances_of_its_range_alone(tmp_path: Path) 
             options_for(path, policy, config).load(cache)
     with pytest.raises(InputError, match="levels of depth from 0 to 9"):
         read_observations(path, spec, cache, "the teacher", quiet=True)
+
+
+def test_conversion_keeps_the_note_where_it_can(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "run.zarr")
+    convert(path, tmp_path / "out.zarr")
+    assert load(tmp_path / "out.zarr").depth == {"depth": RANGE}
+    with pytest.warns(UserWarning, match="depth holds levels of depth, whose range zarr alone"):
+        convert(path, tmp_path / "out.hdf5")
