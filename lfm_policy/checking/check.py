@@ -8,6 +8,7 @@ blocks at the same instants.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -69,6 +70,7 @@ def check(
     episodes: int = EPISODES,
     samples: int = SAMPLES,
     seed: int = 0,
+    overrides: Sequence[str] = (),
     device: str = "auto",
     quiet: bool = True,
     **sampler: Unpack[SamplerChanges],
@@ -89,6 +91,8 @@ def check(
         episodes: at most so many, drawn at random.
         samples: chunks of every instant, at least 2.
         seed: of noise and choices.
+        overrides: strings ``dataset.key=value`` that change how demonstrations are read, such as
+            ``dataset.filter_key=valid``.
         device: of a checkpoint: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
         quiet: no progress bars.
         sampler: others than configured, see `Policy.set_sampler`.
@@ -116,6 +120,7 @@ def check(
         policy,
         config,
         data=_path_or_values(data),
+        overrides=overrides,
         image_cache=_image_cache(policy),
         quiet=quiet,
     )

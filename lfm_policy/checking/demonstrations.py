@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lfm_policy.assets import POLICIES, bundled_demonstrations
+from lfm_policy.config.load import Source, merged_sources, parse_override
 from lfm_policy.config.schema import ExperimentConfig
 from lfm_policy.data.dataset_config import DatasetConfig
 from lfm_policy.data.derived import DERIVATIONS
@@ -18,10 +20,11 @@ from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.split import split_episodes
-from lfm_policy.data.tools.contents import stored_name
+from lfm_policy.data.tools.contents import stored_name, without_levels
 from lfm_policy.data.tools.detect import detect_format, open_dataset
 from lfm_policy.data.windows import check_any_window, windows_of_lengths
-from lfm_policy.errors import InputError
+from lfm_policy.errors import InputError, OptionError
+from lfm_policy.options import checked, declared
 from lfm_runtime.disk.files import exists
 from lfm_runtime.policy.chunk_policy import ChunkPolicy
 from lfm_runtime.policy.spec import is_image
@@ -102,6 +105,7 @@ def load_demonstrations(
     config: ExperimentConfig | None,
     *,
     data: str | ReplayBuffer | None = None,
+    overrides: Sequence[str] = (),
     image_cache: ImageCache | None = None,
     quiet: bool = True,
 ) -> Demonstrations:
@@ -112,19 +116,23 @@ def load_demonstrations(
         policy: the policy.
         config: of its training; None for an export, which does not tell.
         data: path of other demonstrations, or these themselves; None: those of the configuration.
+        overrides: strings ``dataset.key=value`` that change how these are read.
         image_cache: where decoded images are kept, and at which size.
         quiet: no progress bars.
 
     Raises:
-        InputError: they are absent, or not what the policy observes and does.
+        InputError: they are absent, or not what the policy observes and does; or an override is
+            wrong.
     """
     remark = ""
     if isinstance(data, ReplayBuffer):
+        if overrides:
+            raise InputError(f"{overrides[0]} says how data are read, and these are in memory")
         buffer = data
         buffer.validate()
     else:
         options, remark = _dataset_options(name, policy, config, data)
-        buffer = options.load(image_cache, quiet=quiet)
+        buffer = changed_dataset(options, overrides).load(image_cache, quiet=quiet)
     shapes = {**policy.spec.obs_shapes, ACTION_KEY: (policy.spec.action_dim,)}
     buffer.check_shapes(shapes, "the policy")
     lengths = buffer.episode_lengths
@@ -135,7 +143,7 @@ def load_demonstrations(
     same = bool(policy.spec.fingerprint) and buffer.fingerprint() == policy.spec.fingerprint
     if not same:
         what = f"{buffer.source}: other demonstrations than those of the training, or more of them"
-        if data is None and not remark:
+        if data is None and not (overrides or remark):
             what = f"{buffer.source} has changed since the training; what was learned from it is"
             return Demonstrations(buffer, everything, everything, UNKNOWN, f"{what} not known")
         return Demonstrations(buffer, everything, everything, OTHER, remark or what)
@@ -235,6 +243,26 @@ def _dataset_options(
     )
 
 
+def changed_dataset(options: DatasetConfig, overrides: Sequence[str]) -> DatasetConfig:
+    """Return options of a dataset with others, strings ``dataset.key=value``.
+
+    Raises:
+        InputError: one is of something else, unknown, or has a wrong value.
+    """
+    sources = [parse_override(text) for text in overrides]
+    for source in sources:
+        if set(source.options) != {"dataset"} or not isinstance(source.options["dataset"], dict):
+            raise InputError(
+                f"{source.label}: expected an option of dataset, such as dataset.max_episodes=20"
+            )
+    same = {name: getattr(options, name) for name in declared(type(options))}
+    merged, _ = merged_sources([Source("dataset", {"dataset": same}), *sources])
+    try:
+        return checked(type(options), merged["dataset"])
+    except OptionError as error:
+        raise InputError(str(error.under("dataset"))) from None
+
+
 def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None) -> DatasetConfig:
     """Return options that read the policy's observations from a dataset of any format.
 
@@ -248,7 +276,13 @@ def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None)
     """
     found = detect_format(data)
     if config is not None and config.dataset.name == found:
-        return _without_levels(config.dataset.of(data), Path(data))
+        own = config.dataset.of(data)
+        if found == "zarr" and len(own.depth) < len(policy.spec.depth):
+            # It learned from levels, of which not the options say the range.
+            names = {name: key for key, name in getattr(own, "rename", {}).items()}
+            depth = {names.get(key, key): list(ends) for key, ends in policy.spec.depth.items()}
+            own = dataclasses.replace(own, depth=depth)
+        return without_levels(own)
     kind = DATASET_FORMATS.get(found)
     known = {field.name for field in dataclasses.fields(kind)}
     # What dataset.tasks tells the policy is no array.
@@ -271,17 +305,4 @@ def options_for(data: str, policy: ChunkPolicy, config: ExperimentConfig | None)
         fitting = [n for n, entry in DERIVATIONS.items() if missing & set(entry.outputs)]
         if fitting:
             given["derive"] = fitting[0]
-    return _without_levels(kind(**given), Path(data))
-
-
-def _without_levels(options: DatasetConfig, data: Path) -> DatasetConfig:
-    """Return options that read as it is what a recording holds of depth: levels already."""
-    if not options.depth:
-        return options
-    stored = open_dataset(data).stored
-    distances = {
-        key: ends
-        for key, ends in options.depth.items()
-        if key not in stored or stored[key].dtype != "uint8"
-    }
-    return dataclasses.replace(options, depth=distances)
+    return without_levels(kind(**given))

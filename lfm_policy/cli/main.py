@@ -110,7 +110,7 @@ def _run(arguments: Sequence[str] | None) -> int:
                 for text in extra
                 if not text.startswith("-") and ("=" in text or parsed.command == "train")
             ]
-            if parsed.command not in ("demo", "train", "distill") or late != extra:
+            if not hasattr(parsed, "overrides") or late != extra:
                 from lfm_policy.cli.common import nearest_flags
 
                 hint = nearest_flags(parsed.parser, extra)

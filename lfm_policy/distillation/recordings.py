@@ -19,9 +19,9 @@ from lfm_policy.data.dataset import WindowDataset
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
+from lfm_policy.data.tools.contents import without_levels
 from lfm_policy.data.windows import WindowIndex, warn_of_short_episodes
 from lfm_policy.data.zarr.format import ZarrConfig
-from lfm_policy.data.zarr.store import list_zarr
 from lfm_policy.distillation.own.config import dataset_of_teacher
 from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_normalizer
@@ -93,14 +93,8 @@ def read_observations(
     Raises:
         InputError: it is no such recording; the message says what is missing or differs.
     """
-    # Of depth a robot may give distances, or the levels that they become.
-    stored = list_zarr(path).readable if spec.depth else {}
-    distances = {
-        key: list(ends)
-        for key, ends in spec.depth.items()
-        if key in stored and stored[key].dtype != np.uint8
-    }
-    config = ZarrConfig(path=path, obs_keys=list(spec.obs_shapes), depth=distances)
+    depth = {key: list(ends) for key, ends in spec.depth.items()}
+    config = without_levels(ZarrConfig(path=path, obs_keys=list(spec.obs_shapes), depth=depth))
     buffer = config.load(cache, quiet=quiet)
     buffer.check_shapes({ACTION_KEY: (spec.action_dim,), **spec.obs_shapes}, owner)
     return buffer

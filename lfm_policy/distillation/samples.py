@@ -144,6 +144,8 @@ def samples_key(
         "noise": [config.sampler.noise_scale, obs_noise.scale],
         "split": [config.dataset.validation_ratio, config.dataset.split_seed],
     }
+    if isinstance(group.solver, SolverSpec) and group.solver.evaluations is None:
+        facts["tolerances"] = [group.solver.rtol, group.solver.atol]
     if options.teacher_guidance != 1:
         facts["guidance"] = options.teacher_guidance
     feature_noise = obs_noise.feature_scale if n_views else 0.0

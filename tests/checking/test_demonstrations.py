@@ -19,6 +19,7 @@ from lfm_policy.checking.demonstrations import (
     TRAINING,
     UNKNOWN,
     Instants,
+    changed_dataset,
     choose,
     instants_of,
     load_demonstrations,
@@ -119,6 +120,23 @@ def test_data_that_has_changed(policy: Policy, small_zarr: Path, tmp_path: Path)
     assert found.kind == UNKNOWN and "has changed since the training" in found.remark
 
 
+def test_overrides_choose_what_is_read(policy: Policy, small_zarr: Path) -> None:
+    fewer = ["dataset.max_episodes=4"]
+    for data in (None, str(small_zarr)):
+        found = load_demonstrations("run", policy, policy.config, data=data, overrides=fewer)
+        assert found.kind == OTHER and found.buffer.n_episodes == 4
+    for overrides, message in (
+        (["training.total_steps=3"], "training.total_steps=3': expected an option of dataset"),
+        (["max_episodes=4"], "expected an option of dataset"),
+        (["dataset.max_episode=4"], "unknown key 'dataset.max_episode'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_demonstrations("run", policy, policy.config, overrides=overrides)
+    with pytest.raises(InputError, match="in memory"):
+        buffer = policy.config.dataset.load()
+        load_demonstrations("run", policy, policy.config, data=buffer, overrides=fewer)
+
+
 def test_missing_data(policy: Policy) -> None:
     config = replace(policy.config, dataset=replace(policy.config.dataset, path="/nowhere.zarr"))
     with pytest.raises(InputError, match=r"not at '/nowhere.zarr'.*--data PATH"):
@@ -199,5 +217,9 @@ def test_a_filter_key_of_the_training_chooses_demos_where_a_file_has_it(tmp_path
     for data, lengths in ((path, [9]), (other, [12, 9])):
         buffer = options_for(str(data), policy, config).load()
         assert buffer.episode_lengths.tolist() == lengths
+    with h5py.File(path, "r+") as file:
+        file["mask/valid"] = np.array(["demo_0"], "S")
+    valid = changed_dataset(options_for(str(path), policy, config), ["dataset.filter_key=valid"])
+    assert valid.load().episode_lengths.tolist() == [12]
     with pytest.raises(InputError, match="no filter key mask/train: .*filter_key=null reads all"):
         replace(options, path=str(other)).load()

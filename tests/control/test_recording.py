@@ -21,6 +21,7 @@ from lfm_policy.control.recording import (
     load_recording,
     outcome_attribute,
 )
+from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.data.zarr.store import load_zarr
 from lfm_policy.errors import InputError
 from lfm_policy.pictures import drawing, save
@@ -29,6 +30,8 @@ from lfm_runtime.control import Recorder
 from lfm_runtime.control.recording import recorder as runtime_recording
 from lfm_runtime.control.recording.zarr_writer import ArrayWriter, TableWriter
 from lfm_runtime.control.result import HELD
+from lfm_runtime.policy.depth import depth_levels
+from lfm_runtime.policy.spec import DataSpec
 
 from .conftest import Bench
 
@@ -70,6 +73,19 @@ def test_the_loop_says_its_rate(tmp_path: Path) -> None:
         with Recorder(tmp_path / f"{number}.zarr", told) as recorder:
             Bench().run(5, recorder=recorder)
         assert Dataset.open(tmp_path / f"{number}.zarr").fps == 10
+
+
+def test_the_loop_says_which_levels_are_depth(tmp_path: Path) -> None:
+    bench = Bench()
+    bench.policy.spec = DataSpec({"next": (1,), "wrist": (8, 9, 1)}, 1, depth={"wrist": (0.2, 1.5)})
+    depth = np.random.default_rng(0).uniform(0.1, 2, (8, 9)).astype(np.float32)
+    bench.robot.before_observe = lambda seen: {"next": np.zeros(1), "wrist": depth}
+    with Recorder(tmp_path / "run.zarr") as recorder:
+        bench.run(5, recorder=recorder)
+    buffer = ZarrConfig(path=str(tmp_path / "run.zarr"), obs_keys=["wrist"]).load(tmp_path)
+    assert buffer.depth == {"wrist": (0.2, 1.5)}
+    levels = depth_levels(depth, 0.2, 1.5)[..., None]
+    np.testing.assert_array_equal(buffer.arrays["wrist"], np.stack([levels] * 5))
 
 
 def test_bad_observations_and_limits_are_marked(tmp_path: Path) -> None:

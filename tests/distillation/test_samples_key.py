@@ -15,7 +15,10 @@ from lfm_policy.data.normalizer import Normalizer
 from lfm_policy.data.replay_buffer import ReplayBuffer
 from lfm_policy.data.windows import WindowIndex
 from lfm_policy.distillation.samples import samples_key
+from lfm_policy.flow import SolverSpec
 from lfm_policy.training.rows.obs_noise import ObsNoise
+
+EULER = SolverSpec("euler", 4)
 
 
 def windows_of_images() -> WindowDataset:
@@ -46,6 +49,7 @@ def test_samples_have_the_same_name_before_and_after_features_are_known() -> Non
         *,
         n_rows: int = 40,
         inputs: str = "teacher",
+        solver: SolverSpec = EULER,
         **noise: float,
     ) -> str:
         options = TrainingConfig(
@@ -53,7 +57,7 @@ def test_samples_have_the_same_name_before_and_after_features_are_known() -> Non
         )
         return samples_key(
             config,
-            [SimpleNamespace(start=0.0)],  # type: ignore[list-item]
+            [SimpleNamespace(start=0.0, solver=solver)],  # type: ignore[list-item]
             1,
             points=1,
             samples=2,
@@ -68,6 +72,11 @@ def test_samples_have_the_same_name_before_and_after_features_are_known() -> Non
     assert noisy == name(features, feature_noise=0.1)
     assert len({noisy, name(images, feature_noise=0.2), name(images)}) == 3
     assert name(images, n_rows=42) != name(images)
+    # Tolerances matter to a solver that chooses its steps by them.
+    for solver, n_names in (("dopri5", 3), ("heun", 1)):
+        tolerances = ({}, {"rtol": 1e-6}, {"atol": 1e-6})
+        specs = [SolverSpec(solver, 4, **given) for given in tolerances]
+        assert len({name(images, solver=spec) for spec in specs}) == n_names
     # What a student makes of the noise is that of its weights, whatever its folder is called.
     taught = name(images, inputs="student")
     assert taught == name(images, inputs="student") != name(images)

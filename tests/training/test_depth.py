@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,14 @@ from lfm_policy.checking.demonstrations import options_for
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.images.resize import resized_frames
+from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.zarr.store import write_zarr
 from lfm_policy.distillation.recordings import read_observations
 from lfm_policy.exporting.export import export_policy
 from lfm_policy.policy import load_policy, read_header
 from lfm_policy.serving.observations import ConnectionHistory
 from lfm_policy.training import train
+from lfm_policy.training.start.source import tuned_config
 from lfm_runtime import OnnxPolicy
 from lfm_runtime.policy.depth import depth_levels
 
@@ -102,3 +107,23 @@ def test_a_recording_holds_distances_or_levels(run: Path, tmp_path: Path, as_lev
         seen.append(options.load(cache))
     for buffer in seen:
         np.testing.assert_array_equal(buffer.arrays["depth"], resized_frames(levels, (76, 128)))
+
+
+def test_a_policy_learns_on_from_the_levels_of_a_recording(run: Path, tmp_path: Path) -> None:
+    rng, source = np.random.default_rng(2), read_header(run)
+    levels = rng.integers(0, 256, (sum(LENGTHS), *SHAPE, 1), dtype=np.uint8)
+    arrays = {"action": rng.normal(size=(len(levels), 2)), "depth": levels}
+    buffer = ReplayBuffer(arrays, np.cumsum(LENGTHS), depth={"depth": RANGE})
+    write_zarr(tmp_path / "noted.zarr", buffer)
+    write_zarr(tmp_path / "earlier.zarr", replace(buffer, depth={}))
+    told: dict[str, dict[str, tuple[float, float]]] = {}
+    for name in ("noted", "earlier"):
+        data = [f"dataset.path={tmp_path / name}.zarr", "dataset.depth={}"]
+        config = tuned_config(source, [*data, "training.total_steps=2"])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            train(config, tmp_path / name, init_from=run, device="cpu", quiet=True)
+        told[name] = dict(read_header(tmp_path / name).spec.depth)
+        said = [str(w.message) for w in caught if "sees depth by camera 'depth'" in str(w.message)]
+        assert len(said) == (name == "earlier")
+    assert told == {"noted": {"depth": RANGE}, "earlier": {}}

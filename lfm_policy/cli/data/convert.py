@@ -4,8 +4,9 @@ What OUT is called decides its format: NAME.zarr and NAME.zarr.zip are zarr repl
 NAME.hdf5 and NAME.h5 robomimic files, any other name is the folder of a LeRobot dataset (v3.0).
 
 Numbers keep their values and dtypes. Images keep theirs in zarr and HDF5 (as uint8); LeRobot
-encodes them as videos, and what that lost is measured and printed. Names of tasks are kept, but no
-rewards, simulator states and other language.
+encodes them as videos, and what that lost is measured and printed. Depth as uint16 stays as it is
+between zarr and HDF5; other depth is left out: train on IN itself, with dataset.depth. Names of
+tasks are kept, but no rewards, simulator states and other language.
 
 examples:
   lfm-policy convert pusht_cchi_v7_replay.zarr pusht-lerobot --fps 10 --obs-keys img state

@@ -11,6 +11,7 @@ examples:
   lfm-policy check runs/pusht-fm
   lfm-policy check pusht-state
   lfm-policy check runs/my_robot --data new_demonstrations.hdf5 --samples 32
+  lfm-policy check runs/lift --data demos.hdf5 dataset.filter_key=valid
   lfm-policy check exported --data pusht_cchi_v7_replay.zarr --json
 """
 
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "policy",
         help="run folder, checkpoint, exported folder, or a policy of the package: pusht-state",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="dataset.key=value", help="how demonstrations are read"
     )
     parser.add_argument(
         "--data",
@@ -62,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         episodes=arguments.episodes,
         samples=arguments.samples,
         seed=arguments.seed or 0,
+        overrides=arguments.overrides,
         device=arguments.device,
         quiet=arguments.quiet or arguments.json,
         **sampler_of(arguments),

@@ -70,6 +70,7 @@ class Contents(ABC):
         stored: every array by its key.
         action_key: the option ``dataset.action_key`` that reads what stands here as ``action``;
             empty where no option is needed, and where arrays keep their names.
+        depth: arrays that hold levels of depth already, and the range that is noted of them.
         remarks: what the reader of the format warned of, once the values are read.
         notes: what else is worth knowing: what it says of itself, and what its reader took for
             granted, once values and images are read.
@@ -83,6 +84,7 @@ class Contents(ABC):
         self.fps: float | None = None
         self.stored: dict[str, StoredArray] = {}
         self.action_key = ""
+        self.depth: dict[str, tuple[float, float]] = {}
         self.remarks: list[str] = []
         self.notes: list[str] = []
 
@@ -272,6 +274,19 @@ class LoadedContents(Contents):
     ) -> np.ndarray:
         """Return images of the first episodes; see :meth:`Contents.open_camera`."""
         return self._buffer.arrays[key][: int(buffer.episode_ends[n_episodes - 1])]
+
+
+def without_levels(options: DatasetConfig) -> DatasetConfig:
+    """Return options that read as they are levels of depth of which nothing notes the range.
+
+    Recordings of a robot hold such levels, earlier ones without a note.
+    """
+    if not options.depth:
+        return options
+    contents = options.contents(Path(getattr(options, "path", "")))
+    levels = {key for key, array in contents.stored.items() if array.dtype == "uint8"}
+    kept = {k: ends for k, ends in options.depth.items() if k not in levels or k in contents.depth}
+    return replace(options, depth=kept)
 
 
 def stored_name(key: str, stored: Collection[str]) -> str:

@@ -20,6 +20,7 @@ from lfm_policy.data.lerobot.info import default_name
 from lfm_policy.data.replay_buffer import ACTION_KEY, ReplayBuffer
 from lfm_policy.data.robomimic.format import ActionRangeWarning
 from lfm_policy.data.tools.detect import detect_format
+from lfm_policy.data.tools.distances import Distant, depth_in, distances, without
 from lfm_policy.data.zarr.format import ZarrConfig
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import exists, temporary_folder
@@ -131,11 +132,12 @@ def convert(
 ) -> Conversion:
     """Read a dataset of one format and write it in another.
 
-    Low-dimensional values and dtypes stay as they are. Images become uint8 and stay exact, except
-    in LeRobot's videos, where what was lost is measured. Only the action, observations and names of
-    tasks are carried over: no rewards, simulator states or other language. The target appears under
-    its name only when it is complete; images go through a temporary folder beside it, which takes
-    their uncompressed size.
+    Low-dimensional values and dtypes stay as they are, and depth as uint16 between zarr and HDF5,
+    (T, height, width), as long as it fits into memory. Other images become uint8 and stay exact,
+    except in LeRobot's videos, where what was lost is measured. Only the action, observations and
+    names of tasks are carried over: no rewards, simulator states or other language. The target
+    appears under its name only when it is complete; images go through a temporary folder beside it,
+    which takes their uncompressed size.
 
     Args:
         source: file or folder of the dataset.
@@ -170,7 +172,7 @@ def convert(
         with warnings.catch_warnings():
             # Only who executes actions is concerned.
             warnings.simplefilter("ignore", ActionRangeWarning)
-            buffer = load_usable_images(config, options, cache, quiet=quiet)
+            buffer = _load(config, options, to_format, cache, quiet=quiet)
         losses = writer.write(target, buffer, how)
     return Conversion(
         source=source,
@@ -184,6 +186,38 @@ def convert(
         dtypes={key: str(array.dtype) for key, array in buffer.arrays.items()},
         losses=losses,
     )
+
+
+def _load(
+    config: DatasetConfig, options: ConvertOptions, to_format: str, cache: Path, *, quiet: bool
+) -> ReplayBuffer:
+    """Read what a configuration names, depth as it is stored where the target can hold it."""
+    depth = depth_in(config) if isinstance(config, Distant) else []
+    holds_it = issubclass(DATASET_FORMATS.get(to_format), Distant)
+    if isinstance(config, Distant) and depth and holds_it:
+        others = without(config, depth)
+        if not others.obs_keys:
+            raise InputError(
+                f"{config.path}: {', '.join(depth)} is depth, and nothing else is observed: "
+                "expected another observation beside it; dataset.depth reads the data as they are"
+            )
+        buffer = load_usable_images(others, options, cache, quiet=quiet)
+        read = {options.rename.get(key, key): distances(config, key) for key in depth}
+        return dataclasses.replace(buffer, arrays=buffer.arrays | read)
+    if depth:
+        path = getattr(config, "path", "")
+        problem = f"{path}: {', '.join(depth)} is depth and left out: zarr and HDF5 can hold it"
+        if {*depth} & {*options.obs_keys, *options.rename}:
+            raise InputError(problem)
+        warnings.warn(problem, stacklevel=3)
+    buffer = load_usable_images(config, options, cache, quiet=quiet)
+    if buffer.depth and to_format != "zarr":
+        warnings.warn(
+            f"{buffer.source}: {', '.join(buffer.depth)} holds levels of depth, whose range zarr "
+            "alone keeps: in the target it is a grey camera",
+            stacklevel=3,
+        )
+    return buffer
 
 
 def told_besides(config: DatasetConfig, options: ConvertOptions, *, quiet: bool) -> WriteOptions:

@@ -33,6 +33,7 @@ class ZarrContents(Contents):
         super().__init__(path)
         self.fps = stored_rate(path)
         listing, source = list_zarr(path), str(path)
+        self.depth = listing.depth
         n_steps, tasks_in = int(stored_ends(path)[-1]), named_by(path)
         for key, info in listing.readable.items():
             if key == tasks_in:  # which says what an episode shows, and is no observation

@@ -119,6 +119,14 @@ class ZarrConfig(DatasetConfig):
                     + ("; dataset.action_key says which array is imitated" if is_action else "")
                 )
         depth = depth_ranges(self.depth, {key: key for key in raw_obs}, self.path)
+        levels = {key: ends for key, ends in listing.depth.items() if key in raw_obs}
+        for key, (near, far) in levels.items():
+            if key in depth and depth.pop(key) != (near, far):
+                raise InputError(
+                    f"{self.path}: data/{key} holds levels of depth from {near:g} to {far:g}, and "
+                    f"dataset.depth says {self.depth[key][0]:g} to {self.depth[key][1]:g}; "
+                    "expected the same range: leave it out of dataset.depth to read it as it is"
+                )
         images = [key for key in raw_obs if key in depth or stored[key].layout is not None]
         small = [key for key in raw_obs if key not in images]
         for key in raw_obs:
@@ -159,7 +167,7 @@ class ZarrConfig(DatasetConfig):
             episode_ends=raw.episode_ends,
             source=self.path,
             recorded={name: camera.frame_shape for name, camera in cameras.items()},
-            depth={names[key]: ends for key, ends in depth.items()},
+            depth={names[key]: ends for key, ends in (depth | levels).items()},
         )
         buffer.validate()
         return buffer if choice is None else choice.told(buffer)

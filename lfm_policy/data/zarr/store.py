@@ -35,6 +35,7 @@ from lfm_policy.data.tools.contents import StoredArray
 from lfm_policy.data.zarr.reader import DATA, OpenedArray, ZarrReader
 from lfm_policy.errors import InputError
 from lfm_runtime.disk.files import atomic_file, atomic_folder, require_absent
+from lfm_runtime.policy.spec import is_range
 
 _ENDS = "meta/episode_ends"
 TASK_INDEX = "task_index"
@@ -64,10 +65,13 @@ class ZarrListing:
     Attributes:
         readable: those of which values can be read.
         unreadable: those of which nothing can: shape and dtype as far as they are known, and why.
+        depth: those of ``readable`` that hold levels of depth already, see `depth_levels`, and the
+            nearest and the farthest distance that the store notes of them.
     """
 
     readable: dict[str, ArrayInfo]
     unreadable: dict[str, StoredArray]
+    depth: dict[str, tuple[float, float]]
 
 
 def list_zarr(path: str | Path) -> ZarrListing:
@@ -77,7 +81,7 @@ def list_zarr(path: str | Path) -> ZarrListing:
         InputError: nothing is there, or it is no zarr store.
     """
     with ZarrReader(Path(path)) as store:
-        listing = ZarrListing({}, {})
+        listing = ZarrListing({}, {}, {})
         for name in store.array_names:
             key = name.removeprefix(DATA)
             if key == name:
@@ -91,7 +95,12 @@ def list_zarr(path: str | Path) -> ZarrListing:
                 )
             else:
                 listing.readable[key] = ArrayInfo(opened.shape, opened.dtype)
-        return listing
+        noted = store.attributes().get("depth")
+    for key, ends in noted.items() if isinstance(noted, dict) else ():
+        info = listing.readable.get(key)
+        if info and info.dtype == np.uint8 and info.shape[3:] == (1,) and is_range(ends):
+            listing.depth[key] = (float(ends[0]), float(ends[1]))
+    return listing
 
 
 def stored_rate(path: str | Path) -> float | None:
@@ -293,7 +302,7 @@ def write_zarr(
 
     Args:
         path: a name that ends in ``.zip`` gives a zip, any other a directory store.
-        buffer: what to write; it is validated first.
+        buffer: what to write; it is validated first. Its ranges of depth are kept as an attribute.
         fps: steps per second, kept as an attribute of the store; None: not known.
         tasks: what each episode shows, kept as ``data/task_index`` and as names of the numbers
             among the attributes; empty: not known.
@@ -303,6 +312,8 @@ def write_zarr(
     """
     buffer.validate()
     attributes: dict[str, Any] = {} if fps is None else {"fps": float(fps)}
+    if buffer.depth:
+        attributes["depth"] = {key: list(ends) for key, ends in buffer.depth.items()}
     if tasks:
         names, numbers = buffer.numbered(tasks)
         buffer = replace(buffer, arrays={**buffer.arrays, TASK_INDEX: numbers})

@@ -256,7 +256,15 @@ def _check_data(source: CheckpointHeader, config: ExperimentConfig, spec: DataSp
 
 def _warn_of_other_depths(source: CheckpointHeader, spec: DataSpec) -> None:
     for key, old in source.spec.depth.items():
-        if (new := spec.depth.get(key)) not in (None, old):
+        new = spec.depth.get(key)
+        if new is None:
+            warnings.warn(
+                f"{source.folder}: sees depth by camera '{key}' from {old[0]:g} to {old[1]:g}, and "
+                "these data do not say that it is depth: what comes of it takes no distances any "
+                "more; say it by dataset.depth, or note it in the recording that holds levels",
+                stacklevel=3,
+            )
+        elif new != old:
             warnings.warn(
                 f"{source.folder}: told depths of camera '{key}' from {old[0]:g} to {old[1]:g} "
                 f"apart, these data say {new[0]:g} to {new[1]:g}: right only if it is the same "

@@ -91,6 +91,8 @@ class ControlLoop:
             recorder.note("hz", hz)
             if spec.tasks:
                 recorder.note("tasks", list(spec.tasks))  # which the observation tells apart
+            if spec.depth:  # whose images are written as levels
+                recorder.note("depth", {key: list(ends) for key, ends in spec.depth.items()})
         also = record_obs if recorder is not None else ()
         self._also = [key for key in also if key not in spec.obs_shapes]
         self._limits = ActionLimits(options, spec.action_dim, spec.dtype("action"))

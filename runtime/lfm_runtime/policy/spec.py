@@ -127,7 +127,7 @@ class DataSpec:
         for key, ends in depth.items():
             if checked.get(key, ())[2:] != (1,):
                 raise bad("depth", "names of images of one channel", key)
-            if not _is_range(ends):
+            if not is_range(ends):
                 raise bad(f"depth.{key}", "two increasing numbers of at least 0", ends)
         ranges = {key: (float(near), float(far)) for key, (near, far) in depth.items()}
         tasks: Any = value.get("tasks", [])
@@ -149,7 +149,8 @@ def _are_tasks(value: Any) -> bool:
     )
 
 
-def _is_range(value: Any) -> bool:
+def is_range(value: Any) -> bool:
+    """Whether plain JSON is the nearest and the farthest distance of a camera of depth."""
     return (
         isinstance(value, list)
         and len(value) == 2

@@ -23,6 +23,7 @@ from lfm_policy.data.formats import DATASET_FORMATS
 from lfm_policy.data.images.cache import ImageCache
 from lfm_policy.data.images.depth import depth_array, looks_like_depth
 from lfm_policy.data.replay_buffer import ReplayBuffer
+from lfm_policy.data.tools.convert import ConvertOptions, convert
 from lfm_policy.data.zarr.store import load_arrays
 from lfm_policy.errors import InputError
 from lfm_policy.training.rows.data import load_datasets
@@ -207,6 +208,28 @@ def test_distances_are_written_as_they_are(tmp_path: Path, axes: str) -> None:
         (read,) = load_arrays(path, ["data/depth"]).values()
         np.testing.assert_array_equal(read, depth)
         assert read.dtype == dtype
+
+
+@pytest.mark.parametrize("axes", LAYOUTS)
+@pytest.mark.parametrize("source", ["zarr", "robomimic"])
+def test_conversion_keeps_distances(
+    source: str, axes: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = WRITERS[source](tmp_path, LAYOUTS[axes](DEPTH))
+    for number, (kind, suffix) in enumerate((("zarr", ".zarr"), ("robomimic", ".hdf5"))):
+        rename = {"depth": "wrist"} if number else {}
+        target = tmp_path / f"out{suffix}"
+        found = convert(path, target, ConvertOptions(max_episodes=1, rename=rename))
+        name = rename.get("depth", "depth")
+        assert (found.shapes[name], found.dtypes[name]) == ((HEIGHT, WIDTH), "uint16")
+        buffer = load(kind, target, obs_keys=["joints", name], depth={name: [NEAR, FAR]})
+        np.testing.assert_array_equal(buffer.arrays[name], LEVELS[: LENGTHS[0]])
+    said = " ".join(str(warning.message) for warning in recwarn)
+    assert "left out" not in said
+    with pytest.warns(UserWarning, match="depth is depth and left out: zarr and HDF5 can hold it"):
+        convert(path, tmp_path / "lerobot", ConvertOptions(fps=10))
+    with pytest.raises(InputError, match="depth is depth and left out"):
+        convert(path, tmp_path / "other", ConvertOptions(fps=10, obs_keys=["depth"]))
 
 
 def test_a_format_that_reads_no_depth_says_so(tmp_path: Path) -> None:
