@@ -20,9 +20,6 @@ ENV_ARGS = "env_args"
 _RAW = ("env", "env_info")
 """The same in robosuite's raw recordings: the name, and JSON of the arguments."""
 
-ROBOSUITE_TYPE = 1
-"""What ``type`` is of environments of robosuite."""
-
 _MOST_BYTES = 2**20
 _MOST_HERTZ = 1e5
 
