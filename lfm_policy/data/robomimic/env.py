@@ -20,6 +20,10 @@ ENV_ARGS = "env_args"
 _RAW = ("env", "env_info")
 """The same in robosuite's raw recordings: the name, and JSON of the arguments."""
 
+ROBOSUITE_TYPE = 1
+"""What ``type`` is of environments of robosuite. `lfm_envs` has it too, and imports
+gymnasium, which reading demonstrations does without."""
+
 _MOST_BYTES = 2**20
 _MOST_HERTZ = 1e5
 

@@ -207,8 +207,8 @@ class RobomimicConfig(DatasetConfig):
         if not is_file(path):
             return None
         import lfm_envs
-        from lfm_envs.robosuite.tasks import ROBOSUITE_TYPE
 
+        from lfm_policy.data.robomimic.env import ROBOSUITE_TYPE
         from lfm_policy.data.robomimic.file import RobomimicFile
 
         with RobomimicFile(path) as file:
@@ -304,7 +304,7 @@ class RobomimicConfig(DatasetConfig):
 
 def _of_robosuite(file: RobomimicFile) -> bool:
     """Return whether a file says that it was recorded in an environment of robosuite."""
-    from lfm_envs.robosuite.tasks import ROBOSUITE_TYPE
+    from lfm_policy.data.robomimic.env import ROBOSUITE_TYPE
 
     try:
         return bool(file.env_args()["type"] == ROBOSUITE_TYPE)
