@@ -86,7 +86,7 @@ def train(
     if config is None:
         if source is None:
             raise InputError("which configuration? Give one, or a policy to start from: init_from")
-        config = tuned_config(read_header(source))
+        config = tuned_config(read_header(source), overrides)
     chosen = _changed(config, overrides)
     folder = Path("runs") / chosen.name if output is None else Path(output)
     if dataset is not None:

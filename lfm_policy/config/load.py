@@ -57,12 +57,13 @@ class Source:
 
 def bundled_config_names() -> list[str]:
     """Return the names of the experiments that come with the package, such as ``pusht/fm``."""
-    files = _bundled_folder().glob("*/*.yaml")
-    return sorted(f"{f.parent.name}/{f.stem}" for f in files if f.parent.name != "shared")
+    return sorted(name for name in _bundled_files() if not name.startswith("shared/"))
 
 
-def _bundled_folder() -> Path:
-    return Path(str(resources.files("lfm_policy.configs")))
+def _bundled_files() -> dict[str, Path]:
+    """Return all files of the package by name; those below ``shared`` are parts to include."""
+    files = Path(str(resources.files("lfm_policy.configs"))).glob("*/*.yaml")
+    return {f"{file.parent.name}/{file.stem}": file for file in files}
 
 
 def find_config(name: str) -> Path:
@@ -77,7 +78,8 @@ def find_config(name: str) -> Path:
             f"{name} is a dataset, and no configuration: `lfm-policy init {shlex.quote(name)}` "
             "writes a configuration for it"
         )
-    found = path if is_file(path) else _bundled(name)
+    bundled = _bundled_files() if name in bundled_config_names() else {}
+    found = path if is_file(path) else bundled.get(name)
     if found is None:
         hint = nearest_names(name[:100], bundled_config_names())
         for suffix in YAML_SUFFIXES if name else ():
@@ -96,10 +98,6 @@ def _is_dataset(path: Path) -> bool:
         suffixes = {suffix for _, entry in formats.items() for suffix in entry.suffixes}
         return path.suffix in suffixes or bool(formats.get("lerobot").detects(path))
     return path.suffix not in YAML_SUFFIXES and bool(_format_at(path))
-
-
-def _bundled(name: str) -> Path | None:
-    return _bundled_folder() / f"{name}.yaml" if name in bundled_config_names() else None
 
 
 def load_config(
@@ -325,9 +323,10 @@ def _read_file(path: Path, depth: int) -> list[Source]:
     sources: list[Source] = []
     for entry in included:
         beside = path.parent / str(entry)
-        target = beside if is_file(beside) else _bundled(str(entry))
+        bundled = _bundled_files()
+        target = beside if is_file(beside) else bundled.get(str(entry))
         if target is None:
-            hint = nearest_names(str(entry)[:100], bundled_config_names())
+            hint = nearest_names(str(entry)[:100], list(bundled))
             raise InputError(
                 f"{path}: include: there is no file '{entry}' beside it ({beside}), and no bundled "
                 f"configuration of this name ({hint})"

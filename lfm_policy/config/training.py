@@ -256,8 +256,8 @@ class InitConfig:
 
     source: str = option(
         "",
-        "SHA-256 of the checkpoint whose weights all blocks start from, filled in by --init-from; "
-        "empty: from random weights",
+        "SHA-256 of the checkpoint whose weights the training starts from, filled in by "
+        "--init-from; empty: from random weights",
     )
     normalizer: str = option(
         "keep",
@@ -271,9 +271,21 @@ class InitConfig:
         "says) or stays as it is (freeze)",
         choices=["train", "freeze"],
     )
+    blocks: str = option(
+        "keep",
+        "keep: every block starts from the policy's; new: the policy gives its encoder alone, with "
+        "all options of the section encoder, and blocks start from random weights: they may be "
+        "other networks, as many as one likes, of another method, horizon or robot's actions",
+        choices=["keep", "new"],
+    )
     new_obs: str = option(
         "refuse",
         "observations that the policy does not know: refuse: an error; add: they start without any "
         "influence, and it acts as before until it has learnt what to do with them",
         choices=["refuse", "add"],
     )
+
+    @property
+    def gives_blocks(self) -> bool:
+        """Whether all blocks have learnt before the training begins."""
+        return bool(self.source) and self.blocks == "keep"

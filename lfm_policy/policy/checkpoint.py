@@ -282,7 +282,7 @@ def require_sampleable(header: CheckpointHeader) -> None:
     """
     if header.config.training.encoder == "joint" and header.training.get("encoder_steps", 0):
         return  # with the encoder all blocks have learnt
-    if header.config.init.source or header.training.get(IMPORTED):
+    if header.config.init.gives_blocks or header.training.get(IMPORTED):
         return  # all blocks had learnt before
     done = header.training["block_steps"]
     n_blocks = header.config.flow.n_blocks

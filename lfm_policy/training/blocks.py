@@ -271,8 +271,8 @@ class BlockPlan:
 
     def _warm_start(self, n: int) -> bool:
         run = self._run
-        started = bool(run.config.init.source) or run.progress.passed > 0
-        learnt_already = started or self._learns_in == JOINT
+        started = run.config.init.gives_blocks or run.progress.passed > 0
+        learnt_already = started or (self._learns and self._learns_in == JOINT)
         if n <= 1 or self._parallel or learnt_already:
             return False
         networks = network_configs(self._run.config)

@@ -138,7 +138,7 @@ class Selection:
     def _whole(self, n: int) -> bool:
         """Whether all blocks but n, which is in work, have learnt something."""
         progress = self._run.progress
-        started = progress.encoder.steps or self._run.config.init.source
+        started = progress.encoder.steps or self._run.config.init.gives_blocks
         others = [record.steps for m, record in enumerate(progress.records, 1) if m != n]
         return bool(started) or all(others)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from reference_bundled import bundled_reference, plain_students
+from reference_bundled import bundled_parts, bundled_reference, plain_students
 from reference_commands import commands_overview, commands_reference
 from reference_options import common_options, configuration_reference
 
@@ -23,6 +23,7 @@ MADE: dict[str, Callable[[], str]] = {
     "bundled own": lambda: bundled_reference("own"),
     "bundled pusht": lambda: bundled_reference("pusht"),
     "bundled metaworld": lambda: bundled_reference("metaworld"),
+    "bundled parts": bundled_parts,
     "plain students": plain_students,
     "bundled robomimic": lambda: bundled_reference("robomimic"),
 }

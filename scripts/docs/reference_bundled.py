@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -36,7 +37,7 @@ def bundled_reference(group: str) -> str:
         parts += ["All of them say, other than the defaults:", _yaml(common)]
     for name in names:
         own = _without(changed[name], common if len(names) > 1 else {})
-        parts += [f"### {name} {{#{name}}}", *blocks(_comment(name), language="bash")]
+        parts += [f"### {name} {{#{name}}}", *blocks(_comment(find_config(name)), language="bash")]
         own, has_plain_students = _without_plain_students(own, common)
         parts += [_yaml(own) if own else "All else is as the defaults say."]
         if has_plain_students:
@@ -49,17 +50,35 @@ def plain_students() -> str:
     return _yaml({"distill": _plain()})
 
 
+def bundled_parts() -> str:
+    """Return the files that a configuration may include and that are none by themselves."""
+    parts = []
+    for file in sorted(_shared().glob("*.yaml")):
+        said = file.read_text(encoding="utf-8").splitlines()
+        options = "\n".join(line for line in said if not line.startswith("#"))
+        parts += [f"### shared/{file.stem}", *blocks(_comment(file), language="bash")]
+        parts.append(f"```yaml\n{options.strip()}\n```")
+    return "\n\n".join(parts)
+
+
 def purpose(name: str) -> str:
     """Return the first sentence of the comment at the head of a configuration."""
-    text = " ".join(line for line in _comment(name).splitlines() if not line.startswith(" "))
+    text = " ".join(
+        line for line in _comment(find_config(name)).splitlines() if not line.startswith(" ")
+    )
     first = text.split(". ")[0].removesuffix(".")
     return first.partition(": ")[0] if len(first) > 120 else first
 
 
-def _comment(name: str) -> str:
+def _shared() -> Path:
+    """Return the folder of the parts that configurations have in common."""
+    return find_config("pusht/fm").parents[1] / "shared"
+
+
+def _comment(file: Path) -> str:
     """Return the comment at the head of a configuration; examples of commands are indented."""
     lines = []
-    for line in find_config(name).read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").removeprefix(" "))
@@ -68,7 +87,7 @@ def _comment(name: str) -> str:
 
 def _plain() -> Options:
     """Return how students are distilled that are trained as their teachers were."""
-    file = find_config("pusht/fm").parents[1] / "shared" / "plain_students.yaml"
+    file = _shared() / "plain_students.yaml"
     options: Options = yaml.safe_load(file.read_text(encoding="utf-8"))["distill"]
     return options
 

@@ -555,3 +555,13 @@ def test_another_method_starts_its_options_afresh() -> None:
 
 def test_checkpoints_that_name_a_method_alone_are_read() -> None:
     assert stored_config({"flow": {"method": "data"}}, "old").flow.method.name == "data"
+
+
+def test_a_part_of_the_bundled_ones_may_be_included(write: Write) -> None:
+    config = load_config(write("include: [own/state, shared/direct]\nname: mine\n"))
+    assert config.network == load_config("own/direct").network
+    assert config.sampler == load_config("own/direct").sampler and config.name == "mine"
+    with pytest.raises(InputError, match=r"no configuration 'shared/direct'"):
+        load_config("shared/direct")
+    with pytest.raises(InputError, match=r"no bundled configuration of this name .*shared/direct"):
+        load_config(write("include: [shared/directed]\n"))

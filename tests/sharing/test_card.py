@@ -201,6 +201,9 @@ def test_a_fine_tuned_policy(header: CheckpointHeader) -> None:
     text, _ = card(changed(header, init={"source": "0123456789abcdef"}))
     assert "It was fine-tuned: its training began with" in text and "`0123456789ab`" in text
     assert "fine-tuned" not in card(header)[0]
+    text, _ = card(changed(header, init={"source": "0123456789abcdef", "blocks": "new"}))
+    assert "Its encoder began with the weights of the checkpoint `0123456789ab`" in text
+    assert "fine-tuned" not in text
 
 
 def test_a_diffusion_policy(header: CheckpointHeader) -> None:

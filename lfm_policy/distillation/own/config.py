@@ -128,6 +128,11 @@ def with_earlier_round(config: ExperimentConfig, source: CheckpointHeader) -> Ex
             f"{source.folder}: cannot be started from: it is a student of the teacher "
             f"{before.teacher[:12]}, expected {own.teacher[:12]}: rounds are about one teacher"
         )
+    if config.init.blocks == "new":
+        raise InputError(
+            "init.blocks is 'new', but a student goes on with blocks and encoder of an earlier "
+            "round: leave it out"
+        )
     return replace(config, init=replace(config.init, source=source.sha256))
 
 

@@ -31,6 +31,7 @@ from lfm_policy.policy.checkpoint import (
 )
 from lfm_policy.policy.model import PolicyModel, create_encoder
 from lfm_policy.training.run_folder.resume import changed_options
+from lfm_policy.training.start.encoder import camera_weights, start_encoder, with_encoder_of
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 MUST_FIT = (
@@ -63,7 +64,7 @@ def tuned_config(source: CheckpointHeader, overrides: Sequence[str] = ()) -> Exp
         overrides: strings ``section.key=value``.
 
     Raises:
-        InputError: an override is wrong.
+        InputError: an override is wrong, or asks for new blocks without saying which.
     """
     options = config_to_dict(source.config)
     training = source.config.training
@@ -80,7 +81,13 @@ def tuned_config(source: CheckpointHeader, overrides: Sequence[str] = ()) -> Exp
         options["flow"]["time"] = STUDENT_TIME
     if source.config.distill.method:
         options["training"] |= {"block_training": "parallel", "warm_start": False}
-    return changed_config(options, overrides, label=str(source.folder))
+    config = changed_config(options, overrides, label=str(source.folder))
+    if config.init.blocks == "new":
+        raise InputError(
+            "init.blocks=new takes the encoder of a policy alone: give a configuration that says "
+            "the blocks and their steps, such as own/direct, or the config.yaml of a run"
+        )
+    return config
 
 
 def with_source(config: ExperimentConfig, source: CheckpointHeader) -> ExperimentConfig:
@@ -90,6 +97,8 @@ def with_source(config: ExperimentConfig, source: CheckpointHeader) -> Experimen
         InputError: not all of its blocks have learnt, or options say other networks than it has.
     """
     require_sampleable(source)
+    if config.init.blocks == "new":
+        return with_encoder_of(config, source)
     may_differ = (*MAY_DIFFER, *(f"flow.method.{name}" for name in config.flow.method.LEARNING))
     differing = [
         f"{key} is {new!r}, expected {old!r}"
@@ -169,6 +178,10 @@ def start_from(
     Raises:
         InputError: other observations, actions or networks than the checkpoint's.
     """
+    if config.init.blocks == "new":
+        start_encoder(source, model, config, spec)
+        _warn_of_other_depths(source, spec)
+        return
     added = _check_data(source, config, spec)
     _warn_of_other_depths(source, spec)
     state = _with_names_of(model, read_model_state(source), source)
@@ -295,14 +308,7 @@ def _with_new_columns(
     places_before = [column for key in keys for column in known.history_columns(key)]
     widened = dict(state)
     if isinstance(encoder, CamerasEncoder) and isinstance(known, CamerasEncoder):
-        # Cameras are numbered, and others may have come between them.
-        for name in [name for name in widened if name.startswith("encoder.image_encoders.")]:
-            del widened[name]
-        for key in known.image_keys:
-            before, after = (f"encoder.{e.module_name(key)}." for e in (known, encoder))
-            for name, tensor in state.items():
-                if name.startswith(before):
-                    widened[after + name.removeprefix(before)] = tensor
+        widened = camera_weights(state, known, encoder)
     if len(encoder.layers):
         firsts = {"encoder.layers.0.weight": 0}
     else:

@@ -33,6 +33,12 @@ def _start(run: Run) -> str:
     if source is None or run.header is not None:
         return ""
     normalizer = "its" if config.init.normalizer == "keep" else "a new"
+    if config.init.blocks == "new":
+        frozen = ", which is frozen" if config.init.encoder == "freeze" else ""
+        return (
+            f"starts from the encoder of {source.folder} ({source.config.encoder.name}){frozen}, "
+            f"with {normalizer} normaliser; its blocks are new\n"
+        )
     encoder = ", its encoder frozen" if config.init.encoder == "freeze" else ""
     student = ""
     if source.config.distill.method and config.flow.time.name == "points":
