@@ -48,28 +48,36 @@ class Plan:
 
     Attributes:
         training: of the policy.
-        student: of one student of one step.
+        student: of one student of one step; None: it needs none.
         steps: of both.
         said: what fewer steps mean, in sentences; empty where nothing was changed.
     """
 
     training: Estimate
-    student: Estimate
+    student: Estimate | None
     steps: Steps
     said: tuple[str, ...] = ()
 
     @property
+    def estimates(self) -> list[Estimate]:
+        """The one, or both."""
+        return [self.training] if self.student is None else [self.training, self.student]
+
+    @property
     def seconds(self) -> float:
-        """Seconds of both."""
-        return self.training.seconds + self.student.seconds
+        """Seconds of all."""
+        return sum(estimate.seconds for estimate in self.estimates)
 
 
-def plan_for(config: ExperimentConfig, facts: DataFacts, *, device: str, quiet: bool) -> Plan:
+def plan_for(
+    config: ExperimentConfig, facts: DataFacts, *, distilled: bool = True, device: str, quiet: bool
+) -> Plan:
     """Measure a few steps of a training and of a student on this machine.
 
     Args:
         config: of the policy.
         facts: of its demonstrations.
+        distilled: whether there is a student.
         device: ``auto``, ``cpu`` or ``cuda``.
         quiet: no progress bar.
 
@@ -77,7 +85,9 @@ def plan_for(config: ExperimentConfig, facts: DataFacts, *, device: str, quiet: 
         InputError: the networks cannot be made for such data.
     """
     training = estimate_training(config, facts, device=device, quiet=quiet)
-    student = estimate_distilling(config, facts, nfe=1, device=device, quiet=quiet)
+    student = None
+    if distilled:
+        student = estimate_distilling(config, facts, nfe=1, device=device, quiet=quiet)
     options = config.training
     steps = Steps(
         options.encoder_steps,
@@ -179,7 +189,7 @@ def estimate_distilling(
 
 
 def _shares(plan: Plan) -> list[Share]:
-    return [*plan.training.shares, *plan.student.shares]
+    return [share for estimate in plan.estimates for share in estimate.shares]
 
 
 def _is_step(label: str) -> bool:

@@ -91,14 +91,35 @@ def normalization_for(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     return dict.fromkeys(squeezed(arrays), "quantiles")
 
 
-def network_for(n_windows: int, horizon: int, action_dim: int) -> tuple[int, int, str]:
-    """Return width and layers of the MLP of a block, and why.
+@dataclass(frozen=True)
+class Network:
+    """The section ``network``, and why it is so large."""
 
-    What docs/results/ has: PushT (25,000 windows of 16 x 2 numbers), Lift and Can with the small
-    one, Square, Tool Hang and Transport (30,000 to 96,000 windows, up to 16 x 14 numbers) with the
-    medium one. No task was measured with both, and nothing beyond 100,000 windows: where the line
-    is drawn is a guess that keeps a first training short.
+    options: Mapping[str, object]
+    reason: str
+
+
+def network_for(n_windows: int, horizon: int, action_dim: int, *, direct: bool = False) -> Network:
+    """Return the network of every block: an MLP, or a U-Net of blocks that are asked once each.
+
+    What docs/results/ has of MLPs: PushT (25,000 windows of 16 x 2 numbers), Lift and Can with the
+    small one, Square, Tool Hang and Transport (30,000 to 96,000 windows, up to 16 x 14 numbers)
+    with the medium one. No task was measured with both, and nothing beyond 100,000 windows: where
+    the line is drawn is a guess that keeps a first training short.
     """
-    if n_windows > MANY_WINDOWS or horizon * action_dim > MANY_NUMBERS:
-        return 384, 3, "for many steps or arms; width 192, n_layers 2 is 3 times as fast"
-    return 192, 2, "for thousands of steps; width 384, n_layers 3 for more steps or more arms"
+    many = n_windows > MANY_WINDOWS or horizon * action_dim > MANY_NUMBERS
+    if direct:
+        channels = [88, 184] if many else [48, 96]
+        reason = (
+            "for many steps or arms; [48, 96] is 3 times as small"
+            if many
+            else "for thousands of steps; [88, 184] for more steps or more arms"
+        )
+        return Network({"name": "unet1d", "channels": channels}, reason)
+    width, layers, reason = (
+        (384, 3, "for many steps or arms; width 192, n_layers 2 is 3 times as fast")
+        if many
+        else (192, 2, "for thousands of steps; width 384, n_layers 3 for more steps or more arms")
+    )
+    options = {"name": "mlp", "width": width, "n_layers": layers, "dropout": 0.0}
+    return Network(options, reason)

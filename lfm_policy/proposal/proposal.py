@@ -41,6 +41,9 @@ CAMERA_BYTES = 300_000_000
 
 CROP = [0.9, 0.9]
 
+DIRECT = "own/direct"
+"""The configuration whose blocks are asked once each."""
+
 WORST = ("no_action", "action_timing", "black_images", "frozen_camera", "coarse", "outlier")
 """Kinds of warnings that stand in the file, the worst first."""
 
@@ -56,6 +59,7 @@ class ProposalOptions:
         action_key: what is imitated, where that is not clear.
         leave_out: arrays that the policy is not to see.
         minutes: time for everything, one student included; None: as recommended.
+        direct: blocks that are asked once each from one training, instead of a policy to distil.
         device: that will train.
         quiet: no progress bars.
     """
@@ -64,6 +68,7 @@ class ProposalOptions:
     action_key: str = ""
     leave_out: Sequence[str] = ()
     minutes: float | None = None
+    direct: bool = False
     device: str = "auto"
     quiet: bool = True
 
@@ -97,7 +102,7 @@ class Proposal:
             "observed": [seen.key for seen in self.choice.observed],
             "left_out": self.choice.left_out,
             "training": self.plan.training.to_dict(),
-            "student": self.plan.student.to_dict(),
+            "student": self.plan.student and self.plan.student.to_dict(),
             "said": list(self.plan.said),
             "warnings": list(self.warnings),
             "notes": list(self.notes),
@@ -126,22 +131,38 @@ def propose(
     )
     choice = choose(inspection, options.action_key, options.leave_out)
     choice = _without_tiny_cameras(choice, path)
+    if options.direct and (cameras := [seen.key for seen in choice.observed if seen.is_camera]):
+        raise InputError(
+            f"--direct: {', '.join(cameras)} are cameras, and an encoder learns best with small "
+            "blocks: leave --direct out and train, then give the encoder new blocks (in a file: "
+            "include: [FILE.yaml, shared/direct], init: {blocks: new, encoder: freeze}; lfm-policy "
+            "train with --init-from), or leave the cameras out"
+        )
     settings = _settings(inspection, choice, name, options, command)
     config = _read(configuration(settings))
     settings = replace(settings, env=_environment(config))
     facts = _facts(inspection, choice, settings)
-    plan = plan_for(config, facts, device=options.device, quiet=options.quiet)
+
+    def planned(config: ExperimentConfig) -> Plan:
+        return plan_for(
+            config,
+            facts,
+            distilled=not options.direct,
+            device=options.device,
+            quiet=options.quiet,
+        )
+
+    plan = planned(config)
     if options.minutes is not None:
         if not is_near(plan, options.minutes) and (smaller := _smaller_frames(choice, settings)):
             settings = replace(settings, resize=smaller)
             config = _read(configuration(settings))
-            plan = plan_for(config, facts, device=options.device, quiet=options.quiet)
+            plan = planned(config)
         plan = fitted(plan, options.minutes)
         if plan.steps != settings.steps:
             settings = replace(settings, steps=plan.steps)
             config = _read(configuration(settings))
-            again = plan_for(config, facts, device=options.device, quiet=options.quiet)
-            plan = replace(again, said=plan.said)
+            plan = replace(planned(config), said=plan.said)
     text = configuration(replace(settings, plan=plan))
     notes = list(inspection.notes)
     if not (options.fps or inspection.opened.fps):
@@ -185,7 +206,7 @@ def _settings(
         f"({episodes.min()} to {episodes.max()} an episode); actions of {action.shape[1]} numbers"
         f"{tasks and f'; {tasks}'}.",
         warnings=[finding.message for finding in ranked[:MOST_WARNINGS]],
-        include="own/cameras" if cameras else "own/state",
+        include="own/cameras" if cameras else DIRECT if options.direct else "own/state",
         name=re.sub(r"[^\w-]+", "_", opened.path.resolve().name.split(".")[0], flags=re.ASCII)
         or "robot",
         format=format_name,
@@ -203,9 +224,14 @@ def _settings(
         lengths=lengths,
         resize={},
         crop=_crop(cameras),
-        network=network_for(n_windows, lengths.horizon, int(action.shape[1])),
+        network=network_for(
+            n_windows, lengths.horizon, int(action.shape[1]), direct=options.direct
+        ),
+        direct=options.direct,
         env=None,
-        steps=Steps(),
+        steps=Steps(total_steps=load_config(DIRECT).training.total_steps)
+        if options.direct
+        else Steps(),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lfm_policy.proposal.budget import Plan, Steps
-from lfm_policy.proposal.choices import Lengths
+from lfm_policy.proposal.choices import Lengths, Network
 from lfm_policy.proposal.observed import Observed
 from lfm_policy.text.numbers import duration, size
 
@@ -43,7 +43,8 @@ class Settings:
         lengths: of the chunk.
         resize: height and width by camera, where they are not to be chosen in training.
         crop: what is seen of frames; empty for all.
-        network: width, layers and reason.
+        network: of every block.
+        direct: blocks are asked once each, and there are no students.
         env: id and most steps of an episode, where the dataset says them.
         steps: of training and student.
         plan: estimates; None before they are made.
@@ -68,7 +69,8 @@ class Settings:
     lengths: Lengths
     resize: dict[str, tuple[int, int]]
     crop: list[float]
-    network: tuple[int, int, str]
+    network: Network
+    direct: bool
     env: tuple[str, int] | None
     steps: Steps
     plan: Plan | None = None
@@ -100,15 +102,16 @@ def _head(s: Settings) -> list[str]:
     )
     lines += comment(s.summary)
     if s.plan is not None:
-        training, student = s.plan.training, s.plan.student
+        training, student, both = s.plan.training, s.plan.student, s.plan.estimates
+        distilled = "" if student is None else f", a student about {duration(student.seconds)}"
         lines += comment(
-            f"On {training.device} training takes about {duration(training.seconds)}, a student "
-            f"about {duration(student.seconds)}; memory up to "
-            f"{size(max(training.memory_bytes, student.memory_bytes))}, disk "
-            f"{size(sum(training.disk_bytes.values()) + sum(student.disk_bytes.values()))}."
+            f"On {training.device} training takes about {duration(training.seconds)}{distilled}; "
+            f"memory up to {size(max(each.memory_bytes for each in both))}, disk "
+            f"{size(sum(sum(each.disk_bytes.values()) for each in both))}."
         )
-        busy = training.busy or student.busy
-        for sentence in (busy, *s.plan.said, *training.advice, *student.advice):
+        busy = next((each.busy for each in both if each.busy), "")
+        advice = [sentence for each in both for sentence in each.advice]
+        for sentence in (busy, *s.plan.said, *advice):
             lines += comment(sentence) if sentence else []
     for warning in s.warnings:
         lines += comment(f"WARNING: {warning}")
@@ -162,7 +165,6 @@ def _policy(s: Settings) -> list[str]:
 
 
 def _networks(s: Settings) -> list[str]:
-    width, layers, reason = s.network
     lines = []
     if s.has_cameras:
         lines += [
@@ -191,17 +193,30 @@ def _networks(s: Settings) -> list[str]:
         *lines,
         "",
         "network:  # of every block",
-        "  name: mlp",
-        f"  width: {width}  # {reason}",
-        f"  n_layers: {layers}",
-        "  dropout: 0.0",
+        *_network(s.network),
         "",
         "flow:",
         "  n_blocks: 3  # the recipe that won in docs/results/; 1 is plain flow matching",
         "",
         "sampler:",
-        "  nfe: 16  # network evaluations per chunk; students take 1 or 2",
+        *(
+            _asked_once()
+            if s.direct
+            else ["  nfe: 16  # evaluations per chunk; students take 1 or 2"]
+        ),
         "  noise_scale: 0.6  # below 1: nearer to the most likely chunk; 1: all that was shown",
+    ]
+
+
+def _network(network: Network) -> list[str]:
+    lines = [f"  {key}: {scalar(value)}" for key, value in network.options.items()]
+    return [lines[0], f"{lines[1]}  # {network.reason}", *lines[2:]]
+
+
+def _asked_once() -> list[str]:
+    return [
+        "  nfe: 3  # evaluations per chunk, one of each block: they learn to need no more",
+        "  renoise: 0.6  # share of each block's noise that it is given again",
     ]
 
 
@@ -233,6 +248,8 @@ def _training(s: Settings) -> list[str]:
 
 
 def _students(s: Settings) -> list[str]:
+    if s.direct:
+        return []
     return [
         "distill:  # students, which take one network evaluation or two: lfm-policy distill",
         f"  samples: {s.steps.samples}  # of the teacher for every step of the demonstrations",

@@ -50,8 +50,10 @@ def test_outliers_ask_for_quantiles() -> None:
 
 
 def test_two_arms_get_more_network() -> None:
-    assert network_for(20_000, 16, 7)[:2] == (192, 2)
-    assert network_for(20_000, 16, 14)[:2] == (384, 3)
+    assert network_for(20_000, 16, 7).options["width"] == 192
+    assert network_for(20_000, 16, 14).options["width"] == 384
+    assert network_for(20_000, 16, 7, direct=True).options["channels"] == [48, 96]
+    assert network_for(20_000, 16, 14, direct=True).options["channels"] == [88, 184]
 
 
 @pytest.mark.parametrize("text", ["a: b", "#x", "yes", "1e3", "[a", "ä ü", "a\nb", "null", "x'\""])

@@ -290,3 +290,38 @@ def test_little_time_makes_frames_smaller(write_dataset: WriteDataset, tmp_path:
     proposal = proposed(write_dataset(other, lengths, name="other.zarr"), minutes=0.02)
     cameras = proposal.config.encoder.cameras
     assert cameras == {"front": {"resize": [42, 84]}, "wrist": {"resize": [84, 42]}}
+
+
+# -- nothing to distil ----------------------------------------------------------------------------
+
+
+def test_blocks_that_are_asked_once(write_dataset: WriteDataset, tmp_path: Path) -> None:
+    path = write_dataset({"joints": joints()}, fps=10)
+    proposal = proposed(path, direct=True)
+    config, known = proposal.config, load_config("own/direct")
+    assert (config.flow, config.sampler, config.network) == (
+        known.flow,
+        known.sampler,
+        known.network,
+    )
+    assert config.training.total_steps == known.training.total_steps
+    assert "distill:" not in proposal.text and proposal.plan.student is None
+    assert proposal.plan.seconds == proposal.plan.training.seconds > 0
+    json.dumps(proposal.to_dict(), allow_nan=False)
+    file = tmp_path / "direct.yaml"
+    file.write_text(proposal.text)
+    overrides = ["network.channels=[8,8]", "training.batch_size=8", "training.total_steps=6"]
+    checkpoint = train(
+        load_config(str(file), overrides), tmp_path / "run", device="cpu", quiet=True
+    )
+    assert read_header(checkpoint).config.sampler.renoise == known.sampler.renoise
+    short = proposed(path, direct=True, minutes=0.05)
+    assert short.config.training.total_steps < known.training.total_steps
+    assert short.config.sampler == known.sampler
+
+
+def test_cameras_have_to_be_learned_first(write_dataset: WriteDataset) -> None:
+    path = write_dataset({"joints": joints(), "front": frames(24, 32)})
+    with pytest.raises(InputError, match=r"--direct: front are cameras, .* leave --direct out"):
+        proposed(path, direct=True)
+    assert proposed(path, direct=True, leave_out=["front"]).config.network.name == "unet1d"

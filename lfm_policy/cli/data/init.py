@@ -6,6 +6,7 @@ examples:
   lfm-policy init demonstrations.hdf5
   lfm-policy init my_lerobot_dataset -o my_robot.yaml --minutes 60
   lfm-policy init demonstrations.zarr --fps 20
+  lfm-policy init demonstrations.zarr --direct
   lfm-policy init demonstrations.zarr -o - | less
 """
 
@@ -60,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive_number,
         help="time for everything, one student included: fewer steps where that is needed",
     )
+    parser.add_argument(
+        "--direct",
+        action="store_true",
+        help="three U-Nets of one evaluation each, from one training, and nothing to distil; for "
+        "policies without cameras",
+    )
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
     parser.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda or cuda:<number>"
@@ -108,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         action_key=arguments.action_key,
         leave_out=arguments.leave_out,
         minutes=arguments.minutes,
+        direct=arguments.direct,
         device=arguments.device,
         quiet=arguments.quiet or arguments.json,
     )
@@ -140,10 +148,7 @@ def _print_summary(proposal: Proposal, file: Path) -> None:
         print(f"{proposal.tasks}: the policy is told which one, as `task`")
     for key, reason in proposal.choice.left_out.items():
         print(f"left out: {key}: {reason}")
-    for label, estimate in (
-        ("training", proposal.plan.training),
-        ("a student", proposal.plan.student),
-    ):
+    for label, estimate in zip(("training", "a student"), proposal.plan.estimates, strict=False):
         print(f"{label}: {estimate.text()}")
     for sentence in proposal.plan.said:
         print(sentence)
