@@ -86,7 +86,7 @@ def model_of(text: str, options: Mapping[str, str]) -> Model:
             fields[key] = tuple(map(int, value.split(",")))
         elif key == "recorded_with":
             fields[key] = sampler_of(value)
-        elif key in ("config", "teacher", "student_config", "method"):
+        elif key in ("config", "encoder_of", "teacher", "student_config", "method"):
             fields[key] = value
         else:
             overrides[key] = word

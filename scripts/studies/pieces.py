@@ -46,6 +46,7 @@ class Model:
     Attributes:
         overrides: options as ``section.key=value``.
         config: configuration of a training; a distillation starts from its teacher's.
+        encoder_of: name of the model whose encoder a training starts from; empty: of none.
         teacher: name of the model to distil, or of a policy; empty for a training.
         student_config: configuration of a student that sees something else than its teacher.
         nfe: of a student.
@@ -57,6 +58,7 @@ class Model:
 
     overrides: tuple[str, ...] = ()
     config: str = "pusht/fm"
+    encoder_of: str = ""
     teacher: str = ""
     student_config: str = ""
     nfe: int = 0
@@ -201,6 +203,8 @@ class Study:
                     student.append(f"distill.recording={recording}")
                 self.commands.run("distill", str(teacher), *options, *student)
             else:
+                if model.encoder_of:
+                    options += ["--init-from", str(self.make(model.encoder_of, seed))]
                 self.commands.run("train", model.config, f"dataset.path={self._dataset}", *options)
         return folder
 

@@ -265,3 +265,21 @@ def test_episodes_on_a_cluster(modules: dict[str, Any], monkeypatch: pytest.Monk
     with pytest.raises(FileNotFoundError):  # nothing was rolled out
         study.measure("can-lfm", pieces.Sampler(2), 0)
     assert ran[0] == "eval" and "--runner ray --ray-address auto" in " ".join(ran)
+
+
+def test_blocks_for_the_encoder_of_another_model(
+    modules: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pieces, listed = modules["pieces"], modules["pusht"].listed_studies()["images"]
+    model = listed.models["image-direct"]
+    assert load_config(model.config).init.blocks == "new"
+    given = ["--dataset", "demos.zarr", "--output", str(tmp_path)]
+    options = pieces.study_options("").parse_args(given)
+    study = pieces.Study(listed.models, options, "none.json", output=Path())
+    ran: list[list[str]] = []
+    monkeypatch.setattr(study.commands, "run", lambda *line: ran.append(list(line)))
+    study.make("image-direct", 1)
+    teacher, own = ran  # which was not there yet
+    assert teacher[1] == listed.models[model.encoder_of].config
+    assert own[:2] == ["train", model.config]
+    assert own[own.index("--init-from") + 1] == str(tmp_path / "seed1" / model.encoder_of)
