@@ -31,8 +31,10 @@ class FlowMapMethod(MeanVelocityMethod):
         semigroup   X_{t->s}(x) = X_{r->s}(X_{t->r}(x)), r = (t + s) / 2
                     u  ->  sg[(u(x, t, r) + u(X_{t->r}, r, s)) / 2]
 
-    So what is known of short steps spreads to longer ones and not back. v is that of the network
-    with the EMA of its weights, which is steadier; all else is of the network itself.
+    So what is known of short steps spreads to longer ones and not back. v, and the halves of a
+    semigroup, are those of the network with the EMA of its weights, which is steadier: halves of
+    the network itself would hold it where it begins, at u = 0, for which the rule is right too. All
+    else is of the network itself.
     """
 
     asks_average = True
@@ -60,4 +62,4 @@ class FlowMapMethod(MeanVelocityMethod):
             v = mean_velocity(average, x, t, t, cond).to(x)
             _, along_the_flow = u_and_derivative(network, steps, dx=v, dt=1.0)
             return v - steps.over(along_the_flow)
-        return two_halves(network, steps)
+        return two_halves(average, steps)

@@ -92,6 +92,23 @@ def test_mean_flow_over_sampled_pairs_has_the_mean_velocity_as_its_minimum(
     torch.testing.assert_close(fitted[2], u[2], atol=0.03, rtol=0)
 
 
+def test_the_halves_of_a_semigroup_are_not_of_the_network_that_learns() -> None:
+    """Own halves hold a network at u = 0, where it begins and where the rule is right too."""
+
+    def learning(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        raise AssertionError("the target asked the network that learns")
+
+    def average(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        return x * t[:, :1] + t[:, 1:]
+
+    x, t, s = torch.randn(5, 3), torch.full((5,), 0.8), torch.full((5,), 0.2)
+    steps = Steps(x, x, t, s, None)
+    first = 0.8 * x + 0.5
+    second = 0.5 * (x - 0.3 * first) + 0.2
+    target = FlowMapConfig(rule="semigroup").create().target(learning, steps, average)
+    torch.testing.assert_close(target, (first + second) / 2)
+
+
 class Net(nn.Module):
     """A small network on points of the plane, of two times."""
 
