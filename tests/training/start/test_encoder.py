@@ -270,3 +270,17 @@ def test_from_the_command_line(
     with pytest.raises(InputError, match="give a configuration that says the blocks"):
         lfm_policy.train(init_from=source, output=tmp_path / "none", init={"blocks": "new"})
     assert not (tmp_path / "none").exists()
+
+
+def test_blocks_in_processes(
+    config_of: MakeConfig, source: Path, tmp_path: Path, workers: list[int]
+) -> None:
+    parallel = {"training.block_training": "parallel", "training.warm_start": False}
+    options = {**NEW, **parallel, "training.encoder": "block1"}
+    for name, processes in (("one", 1), ("two", 2)):
+        config = config_of(options, {"training.parallel_processes": processes})
+        train(config, tmp_path / name, device="cpu", init_from=source, quiet=True)
+    assert workers == [1, 2, 3]
+    states = [load_policy(tmp_path / name).pipeline.model.state_dict() for name in ("one", "two")]
+    assert same(*states)
+    assert same(encoder_of(tmp_path / "two"), encoder_of(source))
