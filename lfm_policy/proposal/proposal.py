@@ -176,6 +176,12 @@ def propose(
     return Proposal(text, _read(text), plan, choice, found, notes, settings.tasks)
 
 
+def run_name(path: Path, *, direct: bool = False) -> str:
+    """Return what the run of a dataset is called; both kinds of blocks may be tried."""
+    name = re.sub(r"[^\w-]+", "_", path.resolve().name.split(".")[0], flags=re.ASCII)
+    return f"{name or 'robot'}{'_direct' if direct else ''}"
+
+
 def _settings(
     inspection: DatasetInspection,
     choice: Choice,
@@ -207,8 +213,7 @@ def _settings(
         f"{tasks and f'; {tasks}'}.",
         warnings=[finding.message for finding in ranked[:MOST_WARNINGS]],
         include="own/cameras" if cameras else DIRECT if options.direct else "own/state",
-        name=re.sub(r"[^\w-]+", "_", opened.path.resolve().name.split(".")[0], flags=re.ASCII)
-        or "robot",
+        name=run_name(opened.path, direct=options.direct),
         format=format_name,
         path=str(opened.path),
         action_key=opened.action_key

@@ -306,6 +306,7 @@ def test_blocks_that_are_asked_once(write_dataset: WriteDataset, tmp_path: Path)
     )
     assert config.training.total_steps == known.training.total_steps
     assert "distill:" not in proposal.text and proposal.plan.student is None
+    assert config.name == "arm_direct" and proposed(path).config.name == "arm"
     assert proposal.plan.seconds == proposal.plan.training.seconds > 0
     json.dumps(proposal.to_dict(), allow_nan=False)
     file = tmp_path / "direct.yaml"

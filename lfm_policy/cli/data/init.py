@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE.yaml",
-        help="configuration to write (default: <name of the dataset>.yaml in this folder); - prints"
-        " it",
+        help="configuration to write (default: <name of the dataset>.yaml in this folder, with "
+        "--direct <name>_direct.yaml); - prints it",
     )
     parser.add_argument(
         "--fps", type=_positive_number, help="steps per second (default: what the dataset says)"
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     if printed and arguments.json:
         raise InputError("-o - and --json both print to standard output: give one of them")
     name = dataset.expanduser().resolve().name.split(".")[0] or "robot"
-    file = Path(output) if output else Path(f"{name}.yaml")
+    file = Path(output) if output else Path(f"{name}{'_direct' if arguments.direct else ''}.yaml")
     if not printed:
         if file.suffix not in (".yaml", ".yml"):
             raise InputError(f"-o {file}: expected a name that ends in .yaml")

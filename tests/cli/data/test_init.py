@@ -42,6 +42,20 @@ def test_a_file_is_written_and_the_next_commands_are_said(
     assert Path("small.yaml").read_text() != before
 
 
+def test_blocks_that_are_asked_once_have_a_file_and_a_run_of_their_own(
+    small_zarr: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(small_zarr), "--direct", "--device", "cpu", "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-3:] == [
+        "  lfm-policy train small_direct.yaml",
+        "  lfm-policy check runs/small_direct",
+        "  lfm-policy export runs/small_direct exported/small_direct",
+    ]
+    assert "training: estimate: about " in shown and "a student" not in shown
+    assert load_config("small_direct.yaml").name == "small_direct"
+
+
 def test_standard_output_holds_the_configuration_alone(
     small_zarr: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
