@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,13 +53,22 @@ class Go(gym.Env):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def environments() -> Iterator[None]:
+    """Add an environment for each task, and take both away again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for known in ("_entries", "_plugins"):
+            patch.setattr(ENVIRONMENTS, known, dict(getattr(ENVIRONMENTS, known)))
+        for task, direction in zip(TASKS, (-1.0, 1.0), strict=True):
+            name = PLACE.replace("{task}", task)
+            ENVIRONMENTS.add(name, Environment(Go, 20, {"direction": direction}))
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(environments: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("tasks")
     generator = np.random.default_rng(0)
     for task, direction in zip(TASKS, (-1.0, 1.0), strict=True):
-        name = PLACE.replace("{task}", task)
-        if name not in ENVIRONMENTS:
-            ENVIRONMENTS.add(name, Environment(Go, 20, {"direction": direction}))
         actions = np.float32(direction * 0.5 + generator.normal(0, 0.02, (80, 1)))
         places = (
             np.concatenate([[0.0], np.cumsum(actions[:-1])], dtype=np.float32).reshape(8, 10) % 2
