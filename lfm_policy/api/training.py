@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,18 @@ def train(
     """
     overrides = override_texts(options)
     source = run_of(init_from) if isinstance(init_from, Policy) else init_from
-    if config is None:
-        if source is None:
-            raise InputError("which configuration? Give one, or a policy to start from: init_from")
-        config = tuned_config(read_header(source), overrides)
-    chosen = _changed(config, overrides)
+    changed: Callable[[Sequence[str]], ExperimentConfig]
+    if config is not None:
+        changed = partial(_changed, config)
+    elif source is not None:
+        changed = partial(tuned_config, read_header(source))
+    else:
+        raise InputError("which configuration? Give one, or a policy to start from: init_from")
+    chosen = changed(overrides)
     folder = Path("runs") / chosen.name if output is None else Path(output)
     if dataset is not None:
         demonstrations = _dataset_options(dataset, chosen, folder)
-        chosen = _changed(config, [*override_texts(demonstrations), *overrides])
+        chosen = changed([*override_texts(demonstrations), *overrides])
     checkpoint = train_config(
         chosen,
         folder,

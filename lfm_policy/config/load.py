@@ -57,13 +57,14 @@ class Source:
 
 def bundled_config_names() -> list[str]:
     """Return the names of the experiments that come with the package, such as ``pusht/fm``."""
-    return sorted(name for name in _bundled_files() if not name.startswith("shared/"))
+    return sorted(_bundled_files())
 
 
-def _bundled_files() -> dict[str, Path]:
-    """Return all files of the package by name; those below ``shared`` are parts to include."""
+def _bundled_files(*, parts: bool = False) -> dict[str, Path]:
+    """Return the files of the package by name, with those that are only parts to include or not."""
     files = Path(str(resources.files("lfm_policy.configs"))).glob("*/*.yaml")
-    return {f"{file.parent.name}/{file.stem}": file for file in files}
+    named = {f"{file.parent.name}/{file.stem}": file for file in files}
+    return {k: file for k, file in named.items() if parts or not k.startswith("shared/")}
 
 
 def find_config(name: str) -> Path:
@@ -78,8 +79,7 @@ def find_config(name: str) -> Path:
             f"{name} is a dataset, and no configuration: `lfm-policy init {shlex.quote(name)}` "
             "writes a configuration for it"
         )
-    bundled = _bundled_files() if name in bundled_config_names() else {}
-    found = path if is_file(path) else bundled.get(name)
+    found = path if is_file(path) else _bundled_files().get(name)
     if found is None:
         hint = nearest_names(name[:100], bundled_config_names())
         for suffix in YAML_SUFFIXES if name else ():
@@ -323,10 +323,9 @@ def _read_file(path: Path, depth: int) -> list[Source]:
     sources: list[Source] = []
     for entry in included:
         beside = path.parent / str(entry)
-        bundled = _bundled_files()
-        target = beside if is_file(beside) else bundled.get(str(entry))
+        target = beside if is_file(beside) else _bundled_files(parts=True).get(str(entry))
         if target is None:
-            hint = nearest_names(str(entry)[:100], list(bundled))
+            hint = nearest_names(str(entry)[:100], list(_bundled_files(parts=True)))
             raise InputError(
                 f"{path}: include: there is no file '{entry}' beside it ({beside}), and no bundled "
                 f"configuration of this name ({hint})"

@@ -133,15 +133,15 @@ def _about(header: CheckpointHeader) -> str:
                 "does not see: **its results used recorded or simulated state beyond its own "
                 "observations**, in training only."
             )
-    elif config.init.source and not config.init.gives_blocks:
-        sentences.append(
-            "Its encoder began with the weights of the checkpoint "
-            f"`{config.init.source[:12]}`, its blocks are new."
-        )
-    elif config.init.source:
+    elif config.init.gives_blocks:
         sentences.append(
             "It was fine-tuned: its training began with the weights of the checkpoint "
             f"`{config.init.source[:12]}`."
+        )
+    elif config.init.source:
+        sentences.append(
+            "Its encoder began with the weights of the checkpoint "
+            f"`{config.init.source[:12]}`, its blocks are new."
         )
     return " ".join(sentences)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,10 +15,13 @@ from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader, read_model_state
 from lfm_policy.policy.model import PolicyModel, create_encoder
 from lfm_policy.training.run_folder.resume import changed_options
+from lfm_policy.training.start.weights import taken_over
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 PREFIX = "encoder."
 """What the names of an encoder's weights begin with, and of its options."""
+
+Shape = Sequence[int]
 
 RESOLVED = "auto"
 """An option that the data decide, as they did for the policy."""
@@ -68,26 +71,15 @@ def start_encoder(
     encoder = model.encoder
     with torch.device("meta"):
         known = create_encoder(source.config, source.spec)
-    state = {
-        name: tensor for name, tensor in read_model_state(source).items() if name.startswith(PREFIX)
-    }
+    state = read_model_state(source)
     apart = False
     if isinstance(encoder, CamerasEncoder) and isinstance(known, CamerasEncoder):
         state = camera_weights(state, known, encoder)
         apart = not len(encoder.layers)
     _check_observations(source, config, spec, apart=apart)
-    own = encoder.state_dict()
-    for name in own:
-        found = state.get(PREFIX + name)
-        if found is not None and found.shape == own[name].shape:
-            own[name] = found
-        elif found is not None or not apart:
-            shape = "missing" if found is None else tuple(found.shape)
-            raise InputError(
-                f"{source.folder}: its encoder cannot be taken: its weights '{PREFIX}{name}' are "
-                f"{shape}, expected {tuple(own[name].shape)}"
-            )
-    encoder.load_state_dict(own)
+    own = {PREFIX + name: tensor for name, tensor in encoder.state_dict().items()}
+    weights = taken_over(own, state, source, may_lack=apart)
+    encoder.load_state_dict({k.removeprefix(PREFIX): tensor for k, tensor in weights.items()})
 
 
 def camera_weights(
@@ -98,7 +90,7 @@ def camera_weights(
     Cameras are numbered, and others may have come between them, or gone.
 
     Args:
-        state: all weights of a policy, or those of its encoder.
+        state: all weights of a policy.
         known: the policy's encoder.
         encoder: whose weights they are to be.
     """
@@ -147,15 +139,30 @@ def _check_observations(
         frames = source.config.policy.n_obs_steps
         if config.policy.n_obs_steps != frames:
             wrong.append(f"policy.n_obs_steps is {config.policy.n_obs_steps}, expected {frames}")
-    wrong += [
-        f"observation '{key}' has shape {tuple(shape)}, expected {tuple(before[key])}"
-        for key, shape in now.items()
-        if key in before and tuple(shape) != tuple(before[key])
-    ]
+        wrong += other_tasks(source, spec)
+    wrong += other_shapes(before, now)
     if wrong:
         raise InputError(
             f"{source.folder}: its encoder does not fit these data: {'; '.join(wrong)}"
         )
+
+
+def other_shapes(before: Mapping[str, Shape], now: Mapping[str, Shape]) -> list[str]:
+    """Return, in words, which observations that a policy knows have other shapes now."""
+    return [
+        f"observation '{key}' has shape {tuple(now[key])}, expected {tuple(shape)}"
+        for key, shape in before.items()
+        if key in now and tuple(now[key]) != tuple(shape)
+    ]
+
+
+def other_tasks(source: CheckpointHeader, spec: DataSpec) -> list[str]:
+    """Return, in words, that data tell other tasks than a policy knows; nothing if they do not."""
+    known = source.spec.tasks
+    if not known or spec.tasks == known:
+        return []
+    told = ", ".join(spec.tasks) or "not told"
+    return [f"tasks are {told}, expected {', '.join(known)} in this order (dataset.tasks)"]
 
 
 def _listed(keys: Mapping[str, object] | list[str]) -> str:

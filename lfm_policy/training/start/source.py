@@ -31,7 +31,14 @@ from lfm_policy.policy.checkpoint import (
 )
 from lfm_policy.policy.model import PolicyModel, create_encoder
 from lfm_policy.training.run_folder.resume import changed_options
-from lfm_policy.training.start.encoder import camera_weights, start_encoder, with_encoder_of
+from lfm_policy.training.start.encoder import (
+    camera_weights,
+    other_shapes,
+    other_tasks,
+    start_encoder,
+    with_encoder_of,
+)
+from lfm_policy.training.start.weights import taken_over
 from lfm_runtime.policy.spec import DataSpec, is_image
 
 MUST_FIT = (
@@ -189,17 +196,7 @@ def start_from(
         with torch.device("meta"):
             known = create_encoder(source.config, source.spec)
         state = _with_new_columns(state, known, model, source)
-    own = model.state_dict()
-    for name, tensor in own.items():
-        if name in state and state[name].shape == tensor.shape:
-            own[name] = state[name]
-        elif name in state or not added:
-            found = tuple(state[name].shape) if name in state else "missing"
-            raise InputError(
-                f"{source.folder}: cannot be started from: its weights '{name}' are {found}, "
-                f"expected {tuple(tensor.shape)}: the networks or cameras are configured otherwise"
-            )
-    model.load_state_dict(own)
+    model.load_state_dict(taken_over(model.state_dict(), state, source, may_lack=bool(added)))
 
 
 def _with_names_of(
@@ -238,16 +235,7 @@ def _check_data(source: CheckpointHeader, config: ExperimentConfig, spec: DataSp
         wrong.append(f"actions have {spec.action_dim} numbers, expected {source.spec.action_dim}")
     if missing := [key for key in old if key not in new]:
         wrong.append(f"observations {', '.join(missing)} are missing (see dataset.rename)")
-    wrong += [
-        f"observation '{key}' has shape {tuple(new[key])}, expected {tuple(old[key])}"
-        for key in old
-        if key in new and tuple(new[key]) != tuple(old[key])
-    ]
-    if source.spec.tasks and spec.tasks != source.spec.tasks:
-        wrong.append(
-            f"tasks are {', '.join(spec.tasks) or 'not told'}, expected "
-            f"{', '.join(source.spec.tasks)} in this order (dataset.tasks)"
-        )
+    wrong += [*other_shapes(old, new), *other_tasks(source, spec)]
     added = [key for key in new if key not in old]
     if added and config.init.new_obs == "refuse":
         wrong.append(

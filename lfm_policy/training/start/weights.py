@@ -1,14 +1,15 @@
-"""Initial weights that depend on the seed and on nothing else."""
+"""Initial weights: those of a seed, which depend on nothing else, and those of a checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lfm_policy.config import ExperimentConfig
 from lfm_policy.config.block_networks import network_configs
+from lfm_policy.errors import InputError
 from lfm_policy.policy.checkpoint import CheckpointHeader
 from lfm_policy.policy.model import PolicyModel, create_block_network, create_encoder
 from lfm_policy.training.seeds import INITIAL_WEIGHTS, derived_seed
@@ -52,3 +53,34 @@ def draw_initial_weights(
         model.encoder.load_pretrained()
     elif pretrained:
         model.encoder.load_pretrained(pretrained)
+
+
+def taken_over(
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    source: CheckpointHeader,
+    *,
+    may_lack: bool,
+) -> dict[str, Tensor]:
+    """Return weights with those of a checkpoint in their places.
+
+    Args:
+        own: by name; they stay where the checkpoint has none.
+        state: the checkpoint's.
+        source: the checkpoint.
+        may_lack: whether it may have none of a name.
+
+    Raises:
+        InputError: its weights have other shapes, or it lacks some that it must have.
+    """
+    weights = dict(own)
+    for name, tensor in own.items():
+        if name in state and state[name].shape == tensor.shape:
+            weights[name] = state[name]
+        elif name in state or not may_lack:
+            found = tuple(state[name].shape) if name in state else "missing"
+            raise InputError(
+                f"{source.folder}: cannot be started from: its weights '{name}' are {found}, "
+                f"expected {tuple(tensor.shape)}: the networks or cameras are configured otherwise"
+            )
+    return weights

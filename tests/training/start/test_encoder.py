@@ -23,6 +23,7 @@ from lfm_policy.encoders.cameras import CamerasEncoder
 from lfm_policy.errors import InputError
 from lfm_policy.policy import load_policy, read_header
 from lfm_policy.training import BlockPlan, Run, train
+from lfm_policy.training.start.encoder import other_tasks
 from lfm_policy.training.start.source import with_source
 
 pytestmark = pytest.mark.slow
@@ -214,6 +215,13 @@ def test_layers_over_all_observations(config_of: MakeConfig, tmp_path: Path) -> 
     keys = ("front", "wrist")
     with pytest.raises(InputError, match="observations are front, wrist, expected front, .*posi"):
         started(config_of(NEW, layers, keys=keys), source, tmp_path / "keys")
+    header = read_header(source)
+    known = replace(header, spec=replace(header.spec, tasks=("fold", "stack")))
+    told = replace(header.spec, tasks=("stack", "fold"))
+    assert other_tasks(known, told) == [
+        "tasks are stack, fold, expected fold, stack in this order (dataset.tasks)"
+    ]
+    assert other_tasks(known, known.spec) == other_tasks(header, told) == []
     with pytest.raises(InputError, match=r"policy.n_obs_steps is 1, expected 2"):
         started(config_of(NEW, layers, {"policy.n_obs_steps": 1}), source, tmp_path / "frames")
 
